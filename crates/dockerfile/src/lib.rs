@@ -1,0 +1,1 @@
+//! Dockerfile parser with byte spans, word expansion and .dockerignore.

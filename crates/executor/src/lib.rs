@@ -1,0 +1,1 @@
+//! Carries out one RUN step: an OCI bundle, then a runtime or namespaces of our own.

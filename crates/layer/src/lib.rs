@@ -1,0 +1,1 @@
+//! Changeset to tar to compressed blob in one pass, and back, confined.

@@ -1,0 +1,1 @@
+//! Nouns of the OCI image specification, as ocibuild uses them.

@@ -1,0 +1,1 @@
+//! The Linux system calls ocibuild needs, behind safe functions.
