@@ -1,0 +1,67 @@
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::Error;
+
+/// A held `flock`. Dropping it, or the death of the process, lets it go: there are no stale locks.
+#[derive(Debug)]
+#[must_use = "the lock is let go when this is dropped"]
+pub struct FileLock {
+    file: File,
+}
+
+impl FileLock {
+    /// The locked file.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+/// Waits for the lock on `path` for this holder alone. The file is made, with mode 0600, when it is missing.
+pub fn lock_exclusive(path: impl AsRef<Path>) -> Result<FileLock, Error> {
+    wait(path.as_ref(), FlockOperation::LockExclusive)
+}
+
+/// Waits for the lock on `path` together with other shared holders.
+pub fn lock_shared(path: impl AsRef<Path>) -> Result<FileLock, Error> {
+    wait(path.as_ref(), FlockOperation::LockShared)
+}
+
+/// As [`lock_exclusive`], or `None` if someone holds it now.
+pub fn try_lock_exclusive(path: impl AsRef<Path>) -> Result<Option<FileLock>, Error> {
+    attempt(path.as_ref(), FlockOperation::NonBlockingLockExclusive)
+}
+
+/// As [`lock_shared`], or `None` if someone holds it exclusively now.
+pub fn try_lock_shared(path: impl AsRef<Path>) -> Result<Option<FileLock>, Error> {
+    attempt(path.as_ref(), FlockOperation::NonBlockingLockShared)
+}
+
+fn wait(path: &Path, operation: FlockOperation) -> Result<FileLock, Error> {
+    let file = open(path)?;
+    loop {
+        match rustix::fs::flock(file.as_fd(), operation) {
+            Ok(()) => return Ok(FileLock { file }),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(Error::new("flock", path, errno)),
+        }
+    }
+}
+
+fn attempt(path: &Path, operation: FlockOperation) -> Result<Option<FileLock>, Error> {
+    let file = open(path)?;
+    match rustix::fs::flock(file.as_fd(), operation) {
+        Ok(()) => Ok(Some(FileLock { file })),
+        Err(Errno::WOULDBLOCK) => Ok(None),
+        Err(errno) => Err(Error::new("flock", path, errno)),
+    }
+}
+
+fn open(path: &Path) -> Result<File, Error> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR).map(File::from).map_err(Error::at("open", path))
+}

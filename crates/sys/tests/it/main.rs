@@ -1,0 +1,3 @@
+//! Tests of the crate against the running kernel.
+
+mod root;
