@@ -107,7 +107,7 @@ impl FromStr for Platform {
         let host = Self::host();
         let parts: Vec<&str> = text.split('/').collect();
         let well_formed = |part: &&str| {
-            !part.is_empty()
+            part.bytes().any(|b| b.is_ascii_alphanumeric())
                 && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
         };
         if !parts.iter().all(well_formed) {
