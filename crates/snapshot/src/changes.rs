@@ -1,0 +1,217 @@
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use ocibuild_spec::{Entry, EntryKind, Metadata};
+
+use crate::{Node, NodeId, NodeKind, Tree};
+
+/// What turns the tree `old` into `new`, as the entries of a layer (11.10, 11.11, 11.16).
+///
+/// `same_content` is asked about a file whose metadata, time and size are equal in both trees although it is another
+/// node in `new`: only then can the metadata not tell whether its bytes changed. Both nodes are files.
+pub fn changes(old: &Tree, new: &Tree, same_content: &mut dyn FnMut(&Path, &Node, &Node) -> bool) -> Vec<Entry> {
+    let mut differ = Differ { old, new, same_content, entries: Vec::new(), first_names: HashMap::new() };
+    differ.directory(&mut PathBuf::new(), old.root(), new.root());
+    differ.entries
+}
+
+struct Differ<'a> {
+    old: &'a Tree,
+    new: &'a Tree,
+    same_content: &'a mut dyn FnMut(&Path, &Node, &Node) -> bool,
+    entries: Vec<Entry>,
+    /// The name under which a file's content is in this layer.
+    first_names: HashMap<NodeId, PathBuf>,
+}
+
+impl Differ<'_> {
+    /// Compares the names of a directory that both trees have.
+    fn directory(&mut self, path: &mut PathBuf, old: NodeId, new: NodeId) {
+        let mut old_names = self.old.children(old).peekable();
+        let mut new_names = self.new.children(new).peekable();
+        loop {
+            let next: (&OsStr, Option<NodeId>, Option<NodeId>) = match (old_names.peek(), new_names.peek()) {
+                (None, None) => return,
+                (Some((name, id)), None) => (name, Some(*id), None),
+                (None, Some((name, id))) => (name, None, Some(*id)),
+                (Some((a, old)), Some((b, new))) => match a.cmp(b) {
+                    std::cmp::Ordering::Less => (a, Some(*old), None),
+                    std::cmp::Ordering::Greater => (b, None, Some(*new)),
+                    std::cmp::Ordering::Equal => (a, Some(*old), Some(*new)),
+                },
+            };
+            let (name, old, new) = next;
+            if old.is_some() {
+                old_names.next();
+            }
+            if new.is_some() {
+                new_names.next();
+            }
+            path.push(name);
+            match (old, new) {
+                (Some(_), None) => self.entries.push(whiteout(path)),
+                (None, Some(new)) => self.added(path, new),
+                (Some(old), Some(new)) => self.both(path, old, new),
+                (None, None) => {}
+            }
+            path.pop();
+        }
+    }
+
+    fn both(&mut self, path: &mut PathBuf, old: NodeId, new: NodeId) {
+        let (before, after) = (self.old.node(old), self.new.node(new));
+        match (&before.kind, &after.kind) {
+            (NodeKind::Directory(_), NodeKind::Directory(_)) => {
+                let place = self.entries.len();
+                self.entries.push(directory_entry(path, &after.metadata));
+                self.directory(path, old, new);
+                let unchanged = same_owner_and_mode(&before.metadata, &after.metadata);
+                if unchanged && self.entries.len() == place + 1 {
+                    self.entries.pop();
+                }
+            }
+            _ if old == new && before == after => {}
+            _ if self.is_same(path, before, after) => {}
+            _ => self.added(path, new),
+        }
+    }
+
+    /// A path that is new or replaces something else, with everything below it.
+    fn added(&mut self, path: &mut PathBuf, id: NodeId) {
+        let node = self.new.node(id);
+        let kind = match &node.kind {
+            NodeKind::Directory(_) => {
+                self.entries.push(directory_entry(path, &node.metadata));
+                for (name, child) in self.new.children(id) {
+                    path.push(name);
+                    self.added(path, child);
+                    path.pop();
+                }
+                return;
+            }
+            NodeKind::File { size, origin } => match self.first_names.get(&id) {
+                Some(first) => EntryKind::Hardlink { target: first.clone() },
+                None => {
+                    self.first_names.insert(id, path.clone());
+                    EntryKind::File { size: *size, content: origin.content }
+                }
+            },
+            NodeKind::Symlink(target) => EntryKind::Symlink { target: target.clone() },
+            NodeKind::Fifo => EntryKind::Fifo,
+            NodeKind::CharacterDevice(major, minor) => EntryKind::CharacterDevice { major: *major, minor: *minor },
+            NodeKind::BlockDevice(major, minor) => EntryKind::BlockDevice { major: *major, minor: *minor },
+        };
+        self.entries.push(Entry { path: path.clone(), metadata: node.metadata.clone(), kind });
+    }
+
+    fn is_same(&mut self, path: &Path, before: &Node, after: &Node) -> bool {
+        let same_metadata =
+            same_owner_and_mode(&before.metadata, &after.metadata) && same_time(&before.metadata, &after.metadata);
+        same_metadata
+            && match (&before.kind, &after.kind) {
+                (NodeKind::File { size: a, .. }, NodeKind::File { size: b, .. }) => {
+                    a == b && (self.same_content)(path, before, after)
+                }
+                (a, b) => a == b,
+            }
+    }
+}
+
+/// Only what a layer can hold counts: of the attributes that is the capabilities.
+fn same_owner_and_mode(a: &Metadata, b: &Metadata) -> bool {
+    const CAPABILITY: &str = "security.capability";
+    (a.mode, a.uid, a.gid) == (b.mode, b.uid, b.gid) && a.xattrs.get(CAPABILITY) == b.xattrs.get(CAPABILITY)
+}
+
+/// A time that came out of a tar has whole seconds, and says nothing about the rest.
+fn same_time(a: &Metadata, b: &Metadata) -> bool {
+    let either_is_whole = a.mtime.nanoseconds == 0 || b.mtime.nanoseconds == 0;
+    a.mtime.seconds == b.mtime.seconds && (either_is_whole || a.mtime.nanoseconds == b.mtime.nanoseconds)
+}
+
+fn directory_entry(path: &Path, metadata: &Metadata) -> Entry {
+    Entry { path: path.to_owned(), metadata: metadata.clone(), kind: EntryKind::Directory }
+}
+
+fn whiteout(path: &Path) -> Entry {
+    Entry { path: path.to_owned(), metadata: Metadata::default(), kind: EntryKind::Whiteout }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ocibuild_spec::{Content, Timestamp};
+
+    const NOW: Timestamp = Timestamp::from_seconds(9);
+
+    fn entry(path: &str, kind: EntryKind) -> Entry {
+        Entry { path: path.into(), metadata: Metadata { mode: 0o755, ..Metadata::default() }, kind }
+    }
+
+    fn tree() -> Tree {
+        let mut tree = Tree::new();
+        let file = EntryKind::File { size: 1, content: Content(0) };
+        tree.apply_layer(
+            0,
+            &[
+                entry("d", EntryKind::Directory),
+                entry("d/a", file.clone()),
+                entry("d/b", EntryKind::Hardlink { target: "d/a".into() }),
+                entry("e", EntryKind::Directory),
+                entry("e/x", file.clone()),
+                entry("e.txt", file),
+            ],
+        );
+        tree
+    }
+
+    fn listing(old: &Tree, new: &Tree) -> Vec<String> {
+        let print = |entry: &Entry| {
+            let sign = match &entry.kind {
+                EntryKind::Whiteout => "-".to_owned(),
+                EntryKind::Directory => "d".to_owned(),
+                EntryKind::Hardlink { target } => format!("h {}", target.display()),
+                _ => "+".to_owned(),
+            };
+            format!("{sign} {}", entry.path.display())
+        };
+        changes(old, new, &mut |_, _, _| true).iter().map(print).collect()
+    }
+
+    #[test]
+    fn nothing_changed_gives_nothing() {
+        let mut new = tree();
+        let d = new.lookup(Path::new("d")).unwrap();
+        new.metadata_mut(d).mtime = NOW;
+        assert!(listing(&tree(), &new).is_empty(), "a directory's time alone is no change");
+    }
+
+    #[test]
+    fn parents_come_first_and_deletions_sort_by_the_name_they_delete() {
+        let old = tree();
+        let mut new = old.clone();
+        new.remove(Path::new("e/x"), NOW);
+        new.remove(Path::new("e.txt"), NOW);
+        assert_eq!(listing(&old, &new), ["d e", "- e/x", "- e.txt"]);
+        new.remove(Path::new("e"), NOW);
+        assert_eq!(listing(&old, &new), ["- e", "- e.txt"]);
+    }
+
+    #[test]
+    fn a_changed_file_is_listed_under_all_its_names() {
+        let old = tree();
+        let mut new = old.clone();
+        let a = new.lookup(Path::new("d/a")).unwrap();
+        new.metadata_mut(a).mode = 0o600;
+        assert_eq!(listing(&old, &new), ["d d", "+ d/a", "h d/a d/b"]);
+    }
+
+    #[test]
+    fn a_file_in_place_of_a_directory_needs_no_deletion() {
+        let old = tree();
+        let mut new = old.clone();
+        new.insert(Path::new("d"), Node { metadata: Metadata::default(), kind: NodeKind::Fifo }, NOW);
+        assert_eq!(listing(&old, &new), ["+ d"]);
+    }
+}
