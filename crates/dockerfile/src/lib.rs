@@ -1,1 +1,28 @@
 //! Dockerfile parser with byte spans, word expansion and .dockerignore.
+#![forbid(unsafe_code)]
+
+mod diagnostic;
+mod dockerfile;
+pub mod expand;
+mod glob;
+mod ignore;
+mod instruction;
+mod node;
+mod quote;
+mod span;
+mod suggest;
+
+pub use crate::{
+    diagnostic::{Diagnostic, ParseErrors, Severity},
+    dockerfile::{Directives, Dockerfile, nodes_json, parse_nodes, parse_trigger},
+    expand::{Environment, ExpandError, Expanded, ExpandedWords},
+    glob::{BadPattern, glob_match},
+    ignore::{DirectoryMatches, IgnoreError, IgnoreFile, IgnorePatterns, Verdict, ignore_protocol},
+    instruction::{
+        Add, ArgDefinition, Command, Copy, Healthcheck, Heredoc, Instruction, InstructionKind, KeyValues, Run, RunCommand,
+        RunNetwork, RunSecurity, Stage, Transfer,
+    },
+    node::{HeredocNode, Node, Word},
+    span::{Location, Span, line_column},
+    suggest::suggest,
+};

@@ -1,0 +1,86 @@
+//! What is wrong with a Dockerfile, as data.
+
+use std::fmt;
+
+use crate::{Location, Span};
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// The file can be built; a build check found something.
+    Warning,
+    /// The file cannot be built.
+    Error,
+}
+
+/// One finding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// A stable name: `unknown-instruction` and the like for errors, the rule's name for build checks.
+    pub id: &'static str,
+    /// Error or warning.
+    pub severity: Severity,
+    /// One line that says what is wrong.
+    pub message: String,
+    /// The lines to report; `None` when the file as a whole is meant.
+    pub location: Option<Location>,
+    /// The very words to blame, within `location`.
+    pub label_span: Option<Span>,
+    /// What could be done about it.
+    pub hints: Vec<String>,
+}
+
+impl Diagnostic {
+    /// An error at `location`.
+    pub(crate) fn error(id: &'static str, message: impl Into<String>, location: Option<Location>) -> Self {
+        Self { id, severity: Severity::Error, message: message.into(), location, label_span: None, hints: Vec::new() }
+    }
+
+    /// A warning of the check `id` at `location`.
+    pub(crate) fn warning(id: &'static str, message: impl Into<String>, location: Location) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(id, message, Some(location)) }
+    }
+
+    pub(crate) fn label(mut self, span: Span) -> Self {
+        self.label_span = Some(span);
+        self
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        match self.location {
+            Some(location) => write!(f, " (line {})", location.start_line),
+            None => Ok(()),
+        }
+    }
+}
+
+/// All errors of a Dockerfile, the one that other builders stop at first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParseErrors {
+    /// The text that spans point into; empty if it could not be decoded.
+    pub source: String,
+    /// Never empty: errors of the syntax first, then those of instructions, both in the order of the file.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl fmt::Display for ParseErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, diagnostic) in self.diagnostics.iter().enumerate() {
+            if position > 0 {
+                f.write_str("; ")?;
+            }
+            diagnostic.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ParseErrors {}

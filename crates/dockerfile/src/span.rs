@@ -1,0 +1,63 @@
+//! Places in the text of a Dockerfile.
+
+use std::ops::Range;
+
+/// A range of bytes of the source text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Span {
+    /// The first byte.
+    pub start: usize,
+    /// The byte behind the last one.
+    pub end: usize,
+}
+
+impl Span {
+    /// The span from `start` up to `end`.
+    pub fn new(start: usize, end: usize) -> Self {
+        Self { start, end }
+    }
+
+    /// As a range to slice the source with.
+    pub fn range(self) -> Range<usize> {
+        self.start..self.end
+    }
+}
+
+/// Where an instruction stands: its bytes, and its first and last line counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Location {
+    /// From the first byte of the first line to the last byte of the last, line end excluded.
+    pub span: Span,
+    /// The first line.
+    pub start_line: u32,
+    /// The last line; a heredoc's end line when there is one.
+    pub end_line: u32,
+}
+
+/// Line and column of a byte of `text`, both counted from 1, the column in characters.
+///
+/// A byte behind the end stands for the end, one inside a character for that character.
+pub fn line_column(text: &str, byte: usize) -> (usize, usize) {
+    let mut byte = byte.min(text.len());
+    while !text.is_char_boundary(byte) {
+        byte -= 1;
+    }
+    let before = &text[..byte];
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::line_column;
+
+    #[test]
+    fn columns_count_characters() {
+        let text = "FROM a\nRUN é x\n";
+        assert_eq!(line_column(text, 0), (1, 1));
+        assert_eq!(line_column(text, 7), (2, 1));
+        assert_eq!(line_column(text, 14), (2, 7));
+        assert_eq!(line_column(text, 12), (2, 5), "inside of é");
+        assert_eq!(line_column(text, 999), (3, 1));
+    }
+}
