@@ -1,1 +1,4 @@
-//! Builds OCI images from Dockerfiles: no daemon, no root where the kernel allows it.
+//! Builds OCI images from Dockerfiles.
+#![forbid(unsafe_code)]
+
+pub mod plan;
