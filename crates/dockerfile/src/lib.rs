@@ -11,6 +11,7 @@ mod node;
 mod quote;
 mod span;
 mod suggest;
+mod wildcard;
 
 pub use crate::{
     diagnostic::{Diagnostic, ParseErrors, Severity},

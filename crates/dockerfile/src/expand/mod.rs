@@ -1,7 +1,30 @@
 //! Expansion of variables, quotes and escapes in words.
+//!
+//! Three ways to expand a text: to one word ([`expand_word`]), to several ([`expand_words`], for `EXPOSE`), and as the
+//! body of a heredoc ([`expand_heredoc`]). None of them runs commands or looks at anything but the environment given.
+//!
+//! **Limits.** A result or an intermediate value above [`MAX_WORD_BYTES`], substitutions nested deeper than
+//! [`MAX_NESTING`], and patterns that take too long to match are errors.
+
+mod lexer;
+mod pattern;
+mod protocol;
+mod words;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+
+pub use protocol::answer_line;
+
+use lexer::{LexError, Lexer, Outcome};
+
+pub(crate) use lexer::Mode;
+
+/// The largest result of an expansion, 1 MiB.
+pub const MAX_WORD_BYTES: usize = 1 << 20;
+
+/// How deep `${…${…}…}` may nest.
+pub const MAX_NESTING: usize = 64;
 
 /// Where the values of variables come from.
 pub trait Environment {
@@ -22,9 +45,18 @@ impl<S: std::hash::BuildHasher> Environment for HashMap<String, String, S> {
 }
 
 /// A list of pairs; the last one of a name counts.
-impl Environment for [(String, String)] {
+impl Environment for Vec<(String, String)> {
     fn get(&self, name: &str) -> Option<Cow<'_, str>> {
         self.iter().rev().find(|(key, _)| key == name).map(|(_, value)| Cow::Borrowed(value.as_str()))
+    }
+}
+
+/// An environment without variables.
+pub(crate) struct Nothing;
+
+impl Environment for Nothing {
+    fn get(&self, _: &str) -> Option<Cow<'_, str>> {
+        None
     }
 }
 
@@ -61,23 +93,47 @@ pub struct ExpandError {
 }
 
 /// Expands `text` to one word.
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use ocibuild_dockerfile::expand::expand_word;
+///
+/// let environment = BTreeMap::from([("VERSION".to_owned(), "1.4.0".to_owned())]);
+/// let word = expand_word(r#"app-${VERSION%.*}-"$SUFFIX""#, '\\', &environment)?;
+/// assert_eq!(word.value, "app-1.4-");
+/// assert_eq!(word.unset, ["SUFFIX"]);
+/// # Ok::<(), ocibuild_dockerfile::ExpandError>(())
+/// ```
 pub fn expand_word(text: &str, escape: char, environment: &dyn Environment) -> Result<Expanded, ExpandError> {
-    let _ = (escape, environment);
-    Ok(Expanded { value: text.to_owned(), ..Expanded::default() })
+    run(text, Mode { escape, ..Mode::default() }, environment).map(Outcome::into_word)
 }
 
 /// Expands `text` and splits what comes out at unquoted blanks.
-pub fn expand_words(text: &str, escape: char, environment: &dyn Environment) -> Result<ExpandedWords, ExpandError> {
-    let _ = (escape, environment);
-    Ok(ExpandedWords { words: vec![text.to_owned()], ..ExpandedWords::default() })
+pub fn expand_words(
+    text: &str,
+    escape: char,
+    environment: &dyn Environment,
+) -> Result<ExpandedWords, ExpandError> {
+    run(text, Mode { escape, ..Mode::default() }, environment).map(Outcome::into_words)
 }
 
-/// Expands the body of a heredoc, in which quotes are ordinary characters.
+/// Expands the body of a heredoc: quotes are ordinary characters, and a backslash escapes whatever follows it.
 pub fn expand_heredoc(text: &str, environment: &dyn Environment) -> Result<Expanded, ExpandError> {
-    expand_word(text, '\\', environment)
+    run(text, Mode { quotes: false, ..Mode::default() }, environment).map(Outcome::into_word)
 }
 
-/// Answers one line of the line protocol: mode, escape character, environment and word between tabs.
-pub fn answer_line(line: &str) -> String {
-    line.to_owned()
+/// The words of `text` with all variables unset, or `None` if it is malformed. The result may have any size, since it
+/// cannot be much longer than the text.
+pub(crate) fn lex_words(text: &str, mode: Mode) -> Result<Option<Vec<String>>, ExpandError> {
+    match Lexer::new(text, Mode { max_bytes: usize::MAX, ..mode }, &Nothing).run() {
+        Ok(outcome) => Ok(Some(outcome.into_words().words)),
+        Err(LexError::Word(_)) => Ok(None),
+        Err(LexError::Limit(message)) => Err(ExpandError { word: text.to_owned(), message }),
+    }
+}
+
+fn run(text: &str, mode: Mode, environment: &dyn Environment) -> Result<Outcome, ExpandError> {
+    Lexer::new(text, mode, environment)
+        .run()
+        .map_err(|error| ExpandError { word: text.to_owned(), message: error.into_message() })
 }

@@ -1,0 +1,81 @@
+//! One pattern of an ignore file.
+
+use crate::glob::BadPattern;
+use crate::wildcard::{Class, Stride, Token, matches, may_match_longer, push_literal};
+
+/// A pattern as tokens, and where it came from.
+#[derive(Debug, Clone)]
+pub(super) struct Pattern {
+    tokens: Vec<Token>,
+    /// `!` in front: what matches is kept.
+    pub(super) is_exception: bool,
+    pub(super) line: u32,
+}
+
+impl Pattern {
+    /// Reads a cleaned pattern without its `!`.
+    pub(super) fn parse(text: &[u8], is_exception: bool, line: u32) -> Result<Self, BadPattern> {
+        let mut tokens = Vec::new();
+        let mut rest = text;
+        while let [first, after @ ..] = rest {
+            rest = match first {
+                b'*' => parse_stars(after, &mut tokens),
+                b'?' => {
+                    tokens.push(Token::Any);
+                    after
+                }
+                b'[' => parse_class(after, &mut tokens)?,
+                b'\\' => {
+                    let (escaped, after) = after.split_first().ok_or(BadPattern)?;
+                    push_literal(&mut tokens, *escaped);
+                    after
+                }
+                byte => {
+                    push_literal(&mut tokens, *byte);
+                    after
+                }
+            };
+        }
+        if text.starts_with(b"**") && is_plain(&text[2..]) && !text[2..].starts_with(b"/") {
+            tokens[0] = Token::Everything;
+        }
+        Ok(Self { tokens, is_exception, line })
+    }
+
+    pub(super) fn matches(&self, path: &[u8]) -> bool {
+        matches(&self.tokens, path, Stride::Characters)
+    }
+
+    /// Whether a path below the directory could match; `directory` ends with a slash.
+    pub(super) fn may_match_below(&self, directory: &[u8]) -> bool {
+        may_match_longer(&self.tokens, directory, Stride::Characters)
+    }
+}
+
+/// No wildcard and no escape.
+fn is_plain(text: &[u8]) -> bool {
+    !text.iter().any(|byte| b"*?[]\\".contains(byte))
+}
+
+/// What follows a first `*`.
+///
+/// Two stars are any number of components, also when glued to text; only in front of plain text and at the end of the
+/// pattern they stand for just anything.
+fn parse_stars<'a>(rest: &'a [u8], tokens: &mut Vec<Token>) -> &'a [u8] {
+    let Some(rest) = rest.strip_prefix(b"*") else {
+        tokens.push(Token::Run);
+        return rest;
+    };
+    let rest = rest.strip_prefix(b"/").unwrap_or(rest);
+    tokens.push(if rest.is_empty() { Token::Everything } else { Token::Components });
+    rest
+}
+
+fn parse_class<'a>(rest: &'a [u8], tokens: &mut Vec<Token>) -> Result<&'a [u8], BadPattern> {
+    let (class, rest) = Class::parse(rest)?;
+    if class.has_reversed_range() {
+        return Err(BadPattern);
+    }
+    tokens.push(Token::Class(class));
+    Ok(rest)
+}
