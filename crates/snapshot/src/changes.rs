@@ -107,7 +107,7 @@ impl Differ<'_> {
 
     fn is_same(&mut self, path: &Path, before: &Node, after: &Node) -> bool {
         let same_metadata =
-            same_owner_and_mode(&before.metadata, &after.metadata) && same_time(&before.metadata, &after.metadata);
+            same_owner_and_mode(&before.metadata, &after.metadata) && before.metadata.mtime == after.metadata.mtime;
         same_metadata
             && match (&before.kind, &after.kind) {
                 (NodeKind::File { size: a, .. }, NodeKind::File { size: b, .. }) => {
@@ -122,12 +122,6 @@ impl Differ<'_> {
 fn same_owner_and_mode(a: &Metadata, b: &Metadata) -> bool {
     const CAPABILITY: &str = "security.capability";
     (a.mode, a.uid, a.gid) == (b.mode, b.uid, b.gid) && a.xattrs.get(CAPABILITY) == b.xattrs.get(CAPABILITY)
-}
-
-/// A time that came out of a tar has whole seconds, and says nothing about the rest.
-fn same_time(a: &Metadata, b: &Metadata) -> bool {
-    let either_is_whole = a.mtime.nanoseconds == 0 || b.mtime.nanoseconds == 0;
-    a.mtime.seconds == b.mtime.seconds && (either_is_whole || a.mtime.nanoseconds == b.mtime.nanoseconds)
 }
 
 fn directory_entry(path: &Path, metadata: &Metadata) -> Entry {

@@ -21,6 +21,13 @@ pub struct Tree {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(u32);
 
+impl NodeId {
+    /// A number that differs between the nodes of a tree.
+    pub fn number(self) -> u64 {
+        u64::from(self.0)
+    }
+}
+
 /// Metadata and kind of what is at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
