@@ -157,6 +157,17 @@ impl Tree {
     /// `..` ends there. The last part is followed too if `follow_last` says so. Parts below something that does not
     /// exist are taken as they are.
     pub fn resolve(&self, path: &Path, follow_last: bool) -> Result<Resolved, ResolveError> {
+        self.resolve_below(ROOT, path, follow_last)
+    }
+
+    /// As [`resolve`](Self::resolve), for a process whose root is the directory `base`; the path found is relative to
+    /// it.
+    pub fn resolve_below(
+        &self,
+        base: NodeId,
+        path: &Path,
+        follow_last: bool,
+    ) -> Result<Resolved, ResolveError> {
         let mut links = 0;
         let mut todo: Vec<OsString> = parts(path).rev().collect();
         let mut at: Vec<(OsString, Option<NodeId>)> = Vec::new();
@@ -165,9 +176,8 @@ impl Tree {
                 at.pop();
                 continue;
             }
-            let directory = at.last().map_or(Some(ROOT), |(_, id)| *id);
-            if let Some(directory) = directory.filter(|id| !self.is_directory(*id)) {
-                debug_assert!(!self.is_directory(directory));
+            let directory = at.last().map_or(Some(base), |(_, id)| *id);
+            if directory.is_some_and(|id| !self.is_directory(id)) {
                 return Err(ResolveError::NotDirectory(path_of(&at)));
             }
             let found = directory.and_then(|directory| self.child(directory, &part));
@@ -189,7 +199,7 @@ impl Tree {
                 _ => at.push((part, found)),
             }
         }
-        let node = at.last().map_or(Some(ROOT), |(_, id)| *id);
+        let node = at.last().map_or(Some(base), |(_, id)| *id);
         Ok(Resolved { path: path_of(&at), node })
     }
 
