@@ -1,0 +1,152 @@
+use std::{error::Error, fmt};
+
+use ocibuild_dockerfile::{Location, Span};
+
+/// Why there is no plan: one error or several that do not depend on each other.
+#[derive(Debug)]
+pub struct PlanErrors(Vec<PlanError>);
+
+/// One thing that stands in the way of a plan.
+#[derive(Debug)]
+pub struct PlanError {
+    /// Which class.
+    pub kind: PlanErrorKind,
+    /// One line that says what is wrong, in BuildKit's words where it has some.
+    pub message: String,
+    /// The instruction; `None` where no line is to blame.
+    pub location: Option<Location>,
+    /// The very words to blame, within `location`.
+    pub label_span: Option<Span>,
+    /// What could be done about it.
+    pub hints: Vec<String>,
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+/// Classes of [`PlanError`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PlanErrorKind {
+    /// The Dockerfile says something that cannot be done.
+    Dockerfile,
+    /// An argument of the build does: the target, a build-arg.
+    Argument,
+    /// An image could not be had; the source is what the [`BaseResolver`](super::BaseResolver) returned.
+    BaseImage,
+    /// A privilege that was not granted (5.104, 5.105).
+    Entitlement,
+    /// Well-formed, but nothing that this builder does.
+    Unsupported,
+}
+
+impl PlanErrors {
+    /// The errors, the one that BuildKit reports first; `None` when there are none.
+    pub(super) fn new(errors: Vec<PlanError>) -> Option<Self> {
+        if errors.is_empty() { None } else { Some(Self(errors)) }
+    }
+
+    /// The error that BuildKit reports.
+    pub fn first(&self) -> &PlanError {
+        self.0.first().expect("the list is made with at least one error")
+    }
+
+    /// All errors.
+    pub fn iter(&self) -> std::slice::Iter<'_, PlanError> {
+        self.0.iter()
+    }
+
+    /// All errors, by value.
+    pub fn into_vec(self) -> Vec<PlanError> {
+        self.0
+    }
+}
+
+impl<'a> IntoIterator for &'a PlanErrors {
+    type Item = &'a PlanError;
+    type IntoIter = std::slice::Iter<'a, PlanError>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl From<PlanError> for PlanErrors {
+    fn from(error: PlanError) -> Self {
+        Self(vec![error])
+    }
+}
+
+impl PlanError {
+    pub(super) fn new(kind: PlanErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            location: None,
+            label_span: None,
+            hints: Vec::new(),
+            source: None,
+        }
+    }
+
+    /// An error of the file whose place is added by who knows it.
+    pub(super) fn file(message: impl Into<String>) -> Self {
+        Self::new(PlanErrorKind::Dockerfile, message)
+    }
+
+    /// The same at `location`, unless it has one.
+    #[must_use]
+    pub(super) fn at(mut self, location: Location) -> Self {
+        self.location.get_or_insert(location);
+        self
+    }
+
+    #[must_use]
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    #[must_use]
+    pub(super) fn caused_by(mut self, source: Box<dyn Error + Send + Sync>) -> Self {
+        self.source = Some(source);
+        self
+    }
+
+    /// What the [`BaseResolver`](super::BaseResolver) returned, to be looked at by its type.
+    pub fn cause(&self) -> Option<&(dyn Error + Send + Sync + 'static)> {
+        self.source.as_deref()
+    }
+}
+
+impl fmt::Display for PlanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        match self.location {
+            Some(location) => write!(f, " (line {})", location.start_line),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Error for PlanError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn Error + 'static))
+    }
+}
+
+impl fmt::Display for PlanErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, error) in self.0.iter().enumerate() {
+            if position > 0 {
+                f.write_str("; ")?;
+            }
+            error.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl Error for PlanErrors {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.first().source()
+    }
+}

@@ -1,0 +1,74 @@
+use ocibuild_spec::Platform;
+
+use super::StepNetwork;
+
+/// What the caller of a build decides about its plan.
+#[derive(Debug, Clone)]
+pub struct PlanOptions {
+    /// `--target`; without it the last stage.
+    pub target: Option<String>,
+    /// `--build-arg`, in order; of a name given twice the last counts.
+    pub build_args: Vec<(String, String)>,
+    /// `--platform`; `None` builds for `build_platform` and leaves the base's platform in the config (4.17).
+    pub platform: Option<Platform>,
+    /// The platform the build runs on.
+    pub build_platform: Platform,
+    /// `--build-context`, name and what stands behind it; of a name given twice the last counts.
+    pub named_contexts: Vec<(String, NamedContext)>,
+    /// `--label`, in order (5.306).
+    pub labels: Vec<(String, String)>,
+    /// `--network`: what a `RUN` without a mode of its own gets. Asking for the host here allows it everywhere.
+    pub network: StepNetwork,
+    /// `--allow network.host`
+    pub allow_network_host: bool,
+    /// `--allow security.insecure`
+    pub allow_insecure: bool,
+    /// Host name of steps, `buildkitsandbox` without; the build-arg `BUILDKIT_SANDBOX_HOSTNAME` sets it too (8.04).
+    pub hostname: Option<String>,
+    /// Seconds that the word `context` in `SOURCE_DATE_EPOCH` stands for (11.40); `None` when the context has no time.
+    pub context_epoch: Option<i64>,
+    /// Plan every stage, whether the target needs it or not, as the build checks want it without a target (10.07).
+    pub all_stages: bool,
+}
+
+impl PlanOptions {
+    /// Everything at its default on this build platform.
+    pub fn new(build_platform: Platform) -> Self {
+        Self {
+            target: None,
+            build_args: Vec::new(),
+            platform: None,
+            build_platform,
+            named_contexts: Vec::new(),
+            labels: Vec::new(),
+            network: StepNetwork::Default,
+            allow_network_host: false,
+            allow_insecure: false,
+            hostname: None,
+            context_epoch: None,
+            all_stages: false,
+        }
+    }
+
+    /// The platform that is built for.
+    pub fn target_platform(&self) -> &Platform {
+        self.platform.as_ref().unwrap_or(&self.build_platform)
+    }
+
+    /// The value of a build-arg.
+    pub(super) fn build_arg(&self, name: &str) -> Option<&str> {
+        self.build_args.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// What stands behind the name of a `--build-context` (4.32).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NamedContext {
+    /// An image (`docker-image://`, `oci-layout://`), which the [`BaseResolver`](super::BaseResolver) finds by the
+    /// context's name.
+    Image,
+    /// A directory: files without a config.
+    Local,
+    /// `docker-image://scratch`: nothing.
+    Scratch,
+}
