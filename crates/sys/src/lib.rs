@@ -22,19 +22,32 @@
 //! # Ok::<(), ocibuild_sys::Error>(())
 //! ```
 //!
+//! # Sandboxes
+//!
+//! A [`Sandbox`] is a list of operations and a process: plain data. [`Sandbox::spawn`] carries it out in new
+//! namespaces. What happens between `clone` and `execve` is in one file that neither allocates nor locks.
+//! [`enter_user_namespace`] is for programs run by ordinary users, at their start.
+//!
 //! # Limitations
 //!
 //! Linux only. Operations on extended attributes, and on modes before Linux 6.6, go through `/proc/self/fd`, so
 //! `/proc` must be mounted.
 
+mod child;
 mod copy;
 mod dir;
 mod error;
 mod lock;
 mod metadata;
+mod probe;
 mod remove;
 mod resolve;
 mod root;
+mod sandbox;
+mod seccomp;
+mod spawn;
+mod syscalls;
+mod userns;
 mod xattr;
 
 pub use copy::{CopyMethod, copy_contents, sync_filesystem};
@@ -42,4 +55,16 @@ pub use dir::{DirEntry, DirHandle, ReadDir};
 pub use error::{Error, ErrorKind};
 pub use lock::{FileLock, lock_exclusive, lock_shared, try_lock_exclusive, try_lock_shared};
 pub use metadata::{FileType, Metadata, Timestamp, device, device_numbers};
+pub use probe::{
+    OverlayAttributes, OverlayError, namespaces_work, openat2_works, overlay_works, user_namespaces_work,
+};
 pub use root::RootDir;
+pub use sandbox::{
+    CAPABILITIES, Confinement, Links, MountOptions, Namespaces, Operation, Process, Sandbox, capability,
+};
+pub use seccomp::{Condition, Filter, Profile, Rule, Verdict};
+pub use spawn::{Child, SandboxError, SandboxErrorKind, Status};
+pub use userns::{
+    IdMap, IdRange, UserNamespace, UserNamespaceError, enter_user_namespace, id_map,
+    in_initial_user_namespace,
+};

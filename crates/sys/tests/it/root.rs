@@ -183,7 +183,7 @@ fn whole_trees_go_and_links_in_them_stay_links() {
         fs::write(world.path.join(format!("t/{i}/x/f")), "").unwrap();
     }
     symlink(&world.canary, world.path.join("t/out")).unwrap();
-    fs::set_permissions(world.path.join("t/7"), std::fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(world.path.join("t/7"), std::fs::Permissions::from_mode(0o0)).unwrap();
     top.remove_tree("t").unwrap();
     top.remove_tree("t").unwrap();
     assert!(!world.path.join("t").exists());

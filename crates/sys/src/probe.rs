@@ -1,0 +1,142 @@
+//! What this kernel lets this process do, found out by trying.
+
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+
+use crate::sandbox::{MountOptions, Namespaces, Operation, Process, Sandbox};
+use crate::{DirHandle, Error, SandboxError, Status};
+
+/// The attributes in which an overlay keeps its notes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OverlayAttributes {
+    /// `trusted.overlay.*`, for root.
+    Trusted,
+    /// `user.overlay.*` with the option `userxattr`, inside a user namespace (Linux 5.11).
+    User,
+}
+
+/// Why an overlay cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OverlayError {
+    /// The directories for trying it could not be made.
+    #[error("try an overlay")]
+    Directory(#[source] Error),
+    /// The mount failed.
+    #[error("mount an overlay in {path}")]
+    Mount {
+        /// Where it was tried.
+        path: std::path::PathBuf,
+        /// What the kernel said.
+        source: SandboxError,
+    },
+    /// The file system has no extended attributes of the sort that an overlay needs.
+    #[error("the file system of {path} has no {attributes:?} extended attributes for an overlay")]
+    Attributes {
+        /// Where it was tried.
+        path: std::path::PathBuf,
+        /// The sort.
+        attributes: OverlayAttributes,
+    },
+}
+
+/// Whether the kernel answers `openat2` now. A filter may change that at any moment: do not keep it.
+pub fn openat2_works() -> bool {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    rustix::fs::openat2(rustix::fs::CWD, c"/", flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS).is_ok()
+}
+
+/// Whether this process may make mount and process namespaces, as it is: root, or root of a user namespace.
+pub fn namespaces_work() -> Result<(), SandboxError> {
+    run(vec![Operation::MakePrivate])
+}
+
+/// Whether an ordinary user could make a user namespace here; the error text names what denies it.
+#[expect(unsafe_code, reason = "forks")]
+pub fn user_namespaces_work() -> Result<(), String> {
+    let mut pidfd = -1;
+    // SAFETY: the child ends at once.
+    let pid = unsafe { crate::child::fork(libc::CLONE_NEWUSER, &mut pidfd) };
+    if pid == 0 {
+        // SAFETY: ends the copy without running anything of the program.
+        unsafe { libc::_exit(0) };
+    }
+    if pid < 0 {
+        let error = std::io::Error::from(crate::dir::last_errno());
+        let hint = crate::userns::blocker().map(|hint| format!(" ({hint})")).unwrap_or_default();
+        return Err(format!("make a user namespace: {error}{hint}"));
+    }
+    // SAFETY: a child of ours that nobody else waits for, and a descriptor of ours.
+    unsafe {
+        libc::waitpid(pid as libc::pid_t, std::ptr::null_mut(), libc::__WALL);
+        libc::close(pidfd);
+    }
+    Ok(())
+}
+
+/// Mounts an overlay in a throwaway process in `dir`, where its layers would be, and says which attributes it
+/// takes. Leaves nothing behind.
+pub fn overlay_works(dir: &Path) -> Result<OverlayAttributes, OverlayError> {
+    let attributes =
+        if crate::in_initial_user_namespace() { OverlayAttributes::Trusted } else { OverlayAttributes::User };
+    let parent = DirHandle::open(dir).map_err(OverlayError::Directory)?;
+    let name = format!(".overlay-probe-{}", rustix::process::getpid().as_raw_pid());
+    let result = try_overlay(dir, &parent, &name, attributes);
+    let removed = parent.remove_tree(&name).map_err(OverlayError::Directory);
+    result.and(removed).map(|()| attributes)
+}
+
+fn try_overlay(
+    dir: &Path,
+    parent: &DirHandle,
+    name: &str,
+    attributes: OverlayAttributes,
+) -> Result<(), OverlayError> {
+    parent.remove_tree(name).map_err(OverlayError::Directory)?;
+    parent.mkdir(name, 0o700).map_err(OverlayError::Directory)?;
+    let probe = parent.open_dir(name).map_err(OverlayError::Directory)?;
+    for part in ["l", "u", "w", "m"] {
+        probe.mkdir(part, 0o755).map_err(OverlayError::Directory)?;
+    }
+    let attribute = match attributes {
+        OverlayAttributes::Trusted => "trusted.overlay.probe",
+        OverlayAttributes::User => "user.overlay.probe",
+    };
+    if probe.set_xattr("u", attribute, b"y").is_err() {
+        return Err(OverlayError::Attributes { path: dir.to_owned(), attributes });
+    }
+    let path = dir.join(name);
+    let mut options = vec!["lowerdir=l", "upperdir=u", "workdir=w"];
+    if attributes == OverlayAttributes::User {
+        options.push("userxattr");
+    }
+    let mount = Operation::HostMount {
+        source: c"overlay".to_owned(),
+        target: c"m".to_owned(),
+        fstype: c"overlay".to_owned(),
+        options: MountOptions::parse(options).unwrap_or_default(),
+        from: CString::new(path.as_os_str().as_bytes()).ok(),
+    };
+    run(vec![Operation::MakePrivate, mount])
+        .map_err(|source| OverlayError::Mount { path: dir.to_owned(), source })
+}
+
+/// Carries out operations in a process that ends after them.
+fn run(operations: Vec<Operation>) -> Result<(), SandboxError> {
+    let process = Process {
+        args: Vec::new(),
+        env: Vec::new(),
+        search: Vec::new(),
+        cwd: c"/".to_owned(),
+        umask: 0o22,
+        rlimits: Vec::new(),
+        confinement: None,
+    };
+    let sandbox = Sandbox { namespaces: Namespaces::default(), operations, process, keeper: false };
+    let status = sandbox.spawn(std::io::stdout(), std::io::stderr())?.wait()?;
+    debug_assert_eq!(status, Status::Exited(0));
+    Ok(())
+}

@@ -1,0 +1,373 @@
+use std::ffi::{CStr, CString};
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::ptr;
+
+use libc::c_int;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::pipe::PipeFlags;
+
+use crate::child::{self, Prepared, Report, Stage, at};
+use crate::dir::last_errno;
+use crate::sandbox::{Operation, Sandbox};
+
+/// A failed sandbox: what could not be done, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SandboxError {
+    kind: SandboxErrorKind,
+    what: String,
+    errno: Errno,
+}
+
+/// What a failed sandbox means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SandboxErrorKind {
+    /// The kernel gives this process no namespaces.
+    Namespaces,
+    /// Something failed on the way to the command: a mount, a descriptor, a limit.
+    Setup,
+    /// User or groups cannot be taken on, because they are not mapped in this user namespace.
+    Identity,
+    /// The working directory is missing, no directory, or not inside the root.
+    Directory,
+    /// The program does not exist.
+    ProgramNotFound,
+    /// The program exists and cannot be executed.
+    ProgramRefused,
+    /// The process ended without a word, killed from outside.
+    Lost,
+}
+
+impl SandboxError {
+    fn new(kind: SandboxErrorKind, what: impl Into<String>, errno: Errno) -> Self {
+        Self { kind, what: what.into(), errno }
+    }
+
+    /// The sort of failure.
+    pub fn kind(&self) -> SandboxErrorKind {
+        self.kind
+    }
+
+    /// What was tried, in words.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// The kernel's error number.
+    pub fn raw_os_error(&self) -> i32 {
+        self.errno.raw_os_error()
+    }
+}
+
+impl fmt::Display for SandboxError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what, io::Error::from(self.errno))
+    }
+}
+
+impl std::error::Error for SandboxError {}
+
+/// How the command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// By itself, with this code.
+    Exited(i32),
+    /// Killed by this signal.
+    Signaled(i32),
+}
+
+impl Status {
+    fn from_wait(status: c_int) -> Self {
+        if libc::WIFSIGNALED(status) {
+            Self::Signaled(libc::WTERMSIG(status))
+        } else {
+            Self::Exited(libc::WEXITSTATUS(status))
+        }
+    }
+}
+
+/// A running command. Dropping it kills it and everything it started.
+#[derive(Debug)]
+#[must_use = "the command is killed when this is dropped"]
+pub struct Child {
+    pidfd: OwnedFd,
+    reports: Option<File>,
+    descriptions: Vec<String>,
+    program: String,
+    reaped: bool,
+}
+
+impl Sandbox {
+    /// Starts the command with nothing to read and with its output going where it is told.
+    ///
+    /// Works from a process with any number of threads. The command dies with the *thread* that calls this: let
+    /// it wait. What fails after the new process exists is told by [`Child::wait`].
+    pub fn spawn(&self, stdout: impl AsFd, stderr: impl AsFd) -> Result<Child, SandboxError> {
+        let setup = |what: &'static str| move |errno| SandboxError::new(SandboxErrorKind::Setup, what, errno);
+        let null = rustix::fs::open(c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(setup("open /dev/null"))?;
+        let (reports, report) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(setup("make a pipe"))?;
+        let above_streams = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, 3);
+        let duplicate = |fd| above_streams(fd).map_err(setup("duplicate a descriptor"));
+        let (stdin, report) = (duplicate(null.as_fd())?, duplicate(report.as_fd())?);
+        let (stdout, stderr) = (duplicate(stdout.as_fd())?, duplicate(stderr.as_fd())?);
+        let mut keep = [stdin.as_raw_fd(), stdout.as_raw_fd(), stderr.as_raw_fd(), report.as_raw_fd()];
+        keep.sort_unstable();
+        let streams = [stdin.as_raw_fd(), stdout.as_raw_fd(), stderr.as_raw_fd(), report.as_raw_fd()];
+        let pidfd = self.start(streams, keep)?;
+        Ok(Child {
+            pidfd,
+            reports: Some(File::from(reports)),
+            descriptions: self.operations.iter().map(describe).collect(),
+            program: self.process.args.first().map_or_else(String::new, |program| text(program)),
+            reaped: false,
+        })
+    }
+
+    fn start(
+        &self,
+        [stdin, stdout, stderr, report]: [RawFd; 4],
+        keep: [RawFd; 4],
+    ) -> Result<OwnedFd, SandboxError> {
+        let (programs, searched) = self.programs();
+        let argv = null_terminated(&self.process.args);
+        let envp = null_terminated(&self.process.env);
+        let clone_flags = self.clone_flags();
+        let prepared = Prepared {
+            operations: &self.operations,
+            confinement: self.process.confinement.as_ref(),
+            rlimits: &self.process.rlimits,
+            programs: &programs,
+            searched,
+            argv: &argv,
+            envp: &envp,
+            cwd: &self.process.cwd,
+            umask: self.process.umask,
+            stdin,
+            stdout,
+            stderr,
+            report,
+            keep,
+            clone_flags,
+            keeper: self.keeper,
+        };
+        let first_flags = if self.keeper { libc::CLONE_NEWPID } else { clone_flags };
+        fork_into(first_flags, &prepared)
+            .map_err(|errno| SandboxError::new(SandboxErrorKind::Namespaces, "make namespaces", errno))
+    }
+
+    fn clone_flags(&self) -> c_int {
+        let optional = [
+            (self.namespaces.ipc, libc::CLONE_NEWIPC),
+            (self.namespaces.uts, libc::CLONE_NEWUTS),
+            (self.namespaces.network, libc::CLONE_NEWNET),
+            (self.namespaces.cgroup, libc::CLONE_NEWCGROUP),
+        ];
+        let wanted = optional.into_iter().filter(|(wanted, _)| *wanted).map(|(_, flag)| flag);
+        wanted.fold(libc::CLONE_NEWPID | libc::CLONE_NEWNS, |flags, flag| flags | flag)
+    }
+
+    /// Paths to try for the program, and whether they are guesses.
+    fn programs(&self) -> (Vec<CString>, bool) {
+        let Some(program) = self.process.args.first() else { return (Vec::new(), false) };
+        if program.as_bytes().contains(&b'/') {
+            return (vec![program.clone()], false);
+        }
+        let in_directory = |directory: &CString| {
+            let path = [directory.as_bytes(), b"/", program.as_bytes()].concat();
+            CString::new(path).unwrap_or_default()
+        };
+        let named = !program.as_bytes().is_empty();
+        let search = self.process.search.iter().filter(|_| named);
+        (search.map(in_directory).collect(), true)
+    }
+}
+
+/// Forks with all signals blocked: a handler of the caller's must not run in the copy, where its world is gone.
+#[expect(unsafe_code, reason = "forks")]
+fn fork_into(flags: c_int, prepared: &Prepared<'_>) -> Result<OwnedFd, Errno> {
+    // SAFETY: the sets are plain data; the child does only what `child` does, which is written for it; the
+    // descriptor is new and owned by nobody else.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        let mut before: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
+        let mut pidfd = -1;
+        let pid = child::fork(flags, &mut pidfd);
+        if pid == 0 {
+            child::run(prepared);
+        }
+        let result = if pid < 0 { Err(last_errno()) } else { Ok(OwnedFd::from_raw_fd(pidfd)) };
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut());
+        result
+    }
+}
+
+fn null_terminated(strings: &[CString]) -> Vec<*const libc::c_char> {
+    strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
+}
+
+impl Child {
+    /// Becomes readable when the command has ended and everything it started is gone.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Kills the command and everything it started, at once.
+    pub fn kill(&self) {
+        // Fails only if there is nothing to kill any more.
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
+    }
+
+    /// Waits for the end of the command. When this returns, all its processes and mounts are gone.
+    pub fn wait(mut self) -> Result<Status, SandboxError> {
+        let mut reports = Vec::new();
+        if let Some(mut pipe) = self.reports.take() {
+            // Two reports at most; an error of reading from a pipe of ours leaves what the exit status says.
+            let _ = pipe.read_to_end(&mut reports);
+        }
+        let status = self.reap()?;
+        let reports: Vec<Report> = reports.chunks_exact(size_of::<Report>()).map(decode).collect();
+        // A failure comes before the end that it leads to.
+        match reports.first() {
+            None => Ok(status),
+            Some(report) if report.stage == Stage::Exited as u32 => Ok(Status::from_wait(report.value)),
+            Some(report) => Err(self.explain(report)),
+        }
+    }
+
+    #[expect(unsafe_code, reason = "rustix does not know __WALL")]
+    fn reap(&mut self) -> Result<Status, SandboxError> {
+        self.reaped = true;
+        loop {
+            // SAFETY: the struct is plain data, filled by the kernel.
+            let (result, info) = unsafe {
+                let mut info: libc::siginfo_t = std::mem::zeroed();
+                let flags = libc::WEXITED | libc::__WALL;
+                let fd = self.pidfd.as_raw_fd() as libc::id_t;
+                (libc::waitid(libc::P_PIDFD, fd, &raw mut info, flags), info)
+            };
+            if result == 0 {
+                // SAFETY: `waitid` succeeded, so that these are the fields of the union that are filled.
+                let status = unsafe { info.si_status() };
+                let by_itself = info.si_code == libc::CLD_EXITED;
+                return Ok(if by_itself { Status::Exited(status) } else { Status::Signaled(status) });
+            }
+            match last_errno() {
+                Errno::INTR => {}
+                errno => {
+                    return Err(SandboxError::new(SandboxErrorKind::Lost, "wait for the command", errno));
+                }
+            }
+        }
+    }
+
+    fn explain(&self, report: &Report) -> SandboxError {
+        use SandboxErrorKind as Kind;
+        let errno = Errno::from_raw_os_error(report.value);
+        let is = |stage: Stage| report.stage == stage as u32;
+        let (kind, what) = if is(Stage::Operation) {
+            let operation = self.descriptions.get(report.index as usize).cloned().unwrap_or_default();
+            (Kind::Setup, format!("{operation}{}", describe_detail(report.detail)))
+        } else if is(Stage::Keeper) {
+            (Kind::Namespaces, "make namespaces".to_owned())
+        } else if is(Stage::Directory) {
+            (Kind::Directory, "change to the working directory".to_owned())
+        } else if is(Stage::OutsideRoot) {
+            (Kind::Directory, "the working directory is outside the root file system".to_owned())
+        } else if is(Stage::Limits) {
+            (Kind::Setup, format!("set resource limit {}", report.index))
+        } else if is(Stage::Groups) {
+            (Kind::Identity, "set supplementary groups".to_owned())
+        } else if is(Stage::Group) {
+            (Kind::Identity, format!("become group {}", report.index))
+        } else if is(Stage::User) {
+            (Kind::Identity, format!("become user {}", report.index))
+        } else if is(Stage::Execute) {
+            let missing = matches!(errno, Errno::NOENT | Errno::NOTDIR);
+            let kind = if missing { Kind::ProgramNotFound } else { Kind::ProgramRefused };
+            (kind, format!("exec {:?}", self.program))
+        } else if is(Stage::NotFoundInPath) {
+            let kind = if errno == Errno::ACCESS { Kind::ProgramRefused } else { Kind::ProgramNotFound };
+            (kind, format!("exec {:?}: executable file not found in $PATH", self.program))
+        } else {
+            (Kind::Setup, self.describe_rest(report))
+        };
+        SandboxError::new(kind, what, errno)
+    }
+
+    fn describe_rest(&self, report: &Report) -> String {
+        let is = |stage: Stage| report.stage == stage as u32;
+        if is(Stage::Session) {
+            "make a session".to_owned()
+        } else if is(Stage::Streams) {
+            "connect the output".to_owned()
+        } else if is(Stage::Seccomp) {
+            "install the seccomp filter".to_owned()
+        } else if is(Stage::Capabilities) {
+            "drop capabilities".to_owned()
+        } else if is(Stage::Privileges) {
+            "set no_new_privs".to_owned()
+        } else {
+            format!("prepare {:?}", self.program)
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if !self.reaped {
+            self.kill();
+            let _ = self.reap();
+        }
+    }
+}
+
+fn decode(bytes: &[u8]) -> Report {
+    let field = |index: usize| {
+        let field = &bytes[4 * index..4 * index + 4];
+        <[u8; 4]>::try_from(field).map_or(0, u32::from_ne_bytes)
+    };
+    Report { stage: field(0), index: field(1), value: field(2) as i32, detail: field(3) }
+}
+
+fn text(string: &CStr) -> String {
+    std::ffi::OsStr::from_bytes(string.to_bytes()).to_string_lossy().into_owned()
+}
+
+fn describe(operation: &Operation) -> String {
+    match operation {
+        Operation::MakePrivate => "make mounts private".to_owned(),
+        Operation::HostMount { target, fstype, .. } | Operation::Mount { target, fstype, .. } => {
+            format!("mount {} on {}", text(fstype), text(target))
+        }
+        Operation::HostBind { source, target, .. } | Operation::Bind { source, target, .. } => {
+            format!("bind {} on {}", text(source), text(target))
+        }
+        Operation::EnterRoot(dir) => format!("open the root file system {}", text(dir)),
+        Operation::Directory { path, .. } => format!("make directory {}", text(path)),
+        Operation::Device { path, .. } => format!("make device {}", text(path)),
+        Operation::Symlink { path, .. } => format!("make link {}", text(path)),
+        Operation::Mask(path) => format!("mask {}", text(path)),
+        Operation::ReadOnly(path) => format!("make {} read-only", text(path)),
+        Operation::Hostname(name) => format!("set host name {}", text(name)),
+        Operation::LoopbackUp => "bring up the loopback interface".to_owned(),
+        Operation::Pivot => "change the root".to_owned(),
+    }
+}
+
+fn describe_detail(detail: u32) -> &'static str {
+    match detail {
+        at::TARGET => " (at the target)",
+        at::SOURCE => " (at the source)",
+        at::ATTRIBUTES => " (setting its attributes)",
+        at::KIND => " (not the device it should be)",
+        _ => "",
+    }
+}
