@@ -27,6 +27,7 @@ mod changeset;
 mod config;
 mod descriptor;
 mod digest;
+mod document;
 pub mod json;
 mod manifest;
 mod platform;
@@ -40,6 +41,10 @@ pub use changeset::{Changeset, Content, Entry, EntryKind, Metadata};
 pub use config::{ContainerConfig, Empty, HealthConfig, History, ImageConfig, RootFs};
 pub use descriptor::{Descriptor, MediaType, media_types};
 pub use digest::{ChainId, DiffId, Digest, DigestError, Hasher};
+pub use document::{
+    Document, DocumentError, FetchDocument, MAX_DOCUMENT, check_image, is_document, parse_config,
+    parse_manifest_or_index, resolve_image, resolve_in_index, select_platform,
+};
 pub use manifest::{Index, Manifest};
 pub use oci_spec::runtime::{Mount, MountBuilder};
 pub use platform::{Platform, PlatformError};
