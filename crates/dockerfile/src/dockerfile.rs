@@ -1,5 +1,6 @@
 //! A whole Dockerfile.
 
+use crate::syntax;
 use crate::{Diagnostic, Instruction, Location, Node, ParseErrors, Stage};
 
 /// What the comment lines at the top of the file ask for.
@@ -44,19 +45,25 @@ impl Dockerfile {
     }
 }
 
-/// The syntax tree alone.
+/// The syntax tree alone: nothing is asked that needs to know what an instruction means.
 pub fn parse_nodes(bytes: impl AsRef<[u8]>) -> Result<Vec<Node>, ParseErrors> {
-    Dockerfile::parse(bytes).map(|file| file.nodes)
+    let source = decode_source(bytes.as_ref())?;
+    let syntax = syntax::read_file(source);
+    if syntax.errors.is_empty() {
+        return Ok(syntax.nodes);
+    }
+    Err(ParseErrors { source: source.to_owned(), diagnostics: syntax.errors })
+}
+
+fn decode_source(bytes: &[u8]) -> Result<&str, ParseErrors> {
+    syntax::decode(bytes).map_err(|error| ParseErrors {
+        source: String::from_utf8_lossy(&bytes[..bytes.len().min(syntax::MAX_FILE_BYTES)]).into_owned(),
+        diagnostics: vec![error],
+    })
 }
 
 /// Parses the text of a trigger as an image stores it: exactly one instruction, escape `\`.
 pub fn parse_trigger(text: &str) -> Result<Instruction, ParseErrors> {
     let error = Diagnostic::error("onbuild-expression", "onbuild trigger should be a single expression", None);
     Err(ParseErrors { source: text.to_owned(), diagnostics: vec![error] })
-}
-
-/// The nodes as a JSON list.
-pub fn nodes_json(nodes: &[Node]) -> String {
-    let _ = nodes;
-    "[]".to_owned()
 }

@@ -1,6 +1,7 @@
 //! Dockerfile parser with byte spans, word expansion and .dockerignore.
 #![forbid(unsafe_code)]
 
+mod ast;
 mod diagnostic;
 mod dockerfile;
 pub mod expand;
@@ -11,11 +12,13 @@ mod node;
 mod quote;
 mod span;
 mod suggest;
+mod syntax;
 mod wildcard;
 
 pub use crate::{
+    ast::nodes_json,
     diagnostic::{Diagnostic, ParseErrors, Severity},
-    dockerfile::{Directives, Dockerfile, nodes_json, parse_nodes, parse_trigger},
+    dockerfile::{Directives, Dockerfile, parse_nodes, parse_trigger},
     expand::{Environment, ExpandError, Expanded, ExpandedWords},
     glob::{BadPattern, glob_match},
     ignore::{DirectoryMatches, IgnoreError, IgnoreFile, IgnorePatterns, Verdict, ignore_protocol},

@@ -1,0 +1,106 @@
+//! Comment lines at the top of the file that steer the parser.
+
+use nom::bytes::complete::{tag, take_while};
+use nom::character::complete::{char, satisfy};
+use nom::combinator::recognize;
+use nom::sequence::pair;
+use nom::{IResult, Parser};
+
+use super::lines::{Line, Lines};
+use super::words::is_name;
+use crate::{Diagnostic, Directives};
+
+/// The directives there are.
+const KNOWN: [&str; 3] = ["check", "escape", "syntax"];
+
+/// The lines at the top that may hold directives. It ends at the first line that holds none.
+#[derive(Debug)]
+pub(super) struct Zone {
+    is_open: bool,
+    seen: Vec<&'static str>,
+}
+
+impl Zone {
+    pub(super) fn new() -> Self {
+        Self { is_open: true, seen: Vec::new() }
+    }
+
+    /// A zone that is over already.
+    pub(super) fn closed() -> Self {
+        Self { is_open: false, seen: Vec::new() }
+    }
+
+    /// The directive on a line, if it is one and the zone is not over.
+    pub(super) fn read<'a>(&mut self, line: &Line<'a>, text: &'a str) -> Result<Option<(&'static str, &'a str)>, Diagnostic> {
+        let directive = if self.is_open { parse(text) } else { None };
+        let Some((name, value)) = directive else {
+            self.is_open = false;
+            return Ok(None);
+        };
+        if self.seen.contains(&name) {
+            self.is_open = false;
+            let message = format!("only one {name} parser directive can be used");
+            return Err(Diagnostic::error("duplicate-directive", message, Some(line.location())));
+        }
+        self.seen.push(name);
+        Ok(Some((name, value)))
+    }
+}
+
+/// The directive a line consists of.
+fn parse(text: &str) -> Option<(&'static str, &str)> {
+    let (value, name) = directive(text).ok()?;
+    let known = KNOWN.into_iter().find(|known| known.eq_ignore_ascii_case(name))?;
+    let trimmed = value.trim_matches(is_blank);
+    match (trimmed, value.char_indices().next_back()) {
+        ("", None) => None,
+        // Where blanks alone follow, the last one is the value.
+        ("", Some((last, _))) => Some((known, &value[last..])),
+        (value, _) => Some((known, value)),
+    }
+}
+
+/// Up to the equals sign.
+fn directive(input: &str) -> IResult<&str, &str> {
+    let blanks = || take_while(is_blank);
+    let name = recognize(pair(satisfy(|c| c.is_ascii_alphabetic()), take_while(is_name)));
+    let (rest, (_, _, name, _, _)) = (tag("#"), blanks(), name, blanks(), char('=')).parse(input)?;
+    Ok((rest, name))
+}
+
+fn is_blank(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\r' | '\n' | '\x0c')
+}
+
+/// The escape character that a directive asks for.
+pub(super) fn escape(value: &str, line: &Line<'_>) -> Result<char, Diagnostic> {
+    match value {
+        "\\" => Ok('\\'),
+        "`" => Ok('`'),
+        other => {
+            let message = format!("invalid escape token '{other}' does not match ` or \\");
+            Err(Diagnostic::error("invalid-escape-directive", message, Some(line.location())))
+        }
+    }
+}
+
+/// `syntax` and `check`. Other than `escape` they count below a `#!` line, and only in the first column.
+pub(super) fn frontend(source: &str) -> Directives {
+    let mut directives = Directives::default();
+    let mut zone = Zone::new();
+    for line in Lines::new(source) {
+        if line.number == 1 && line.text().starts_with("#!") {
+            continue;
+        }
+        let Ok(Some((name, value))) = zone.read(&line, line.text()) else { break };
+        match name {
+            "syntax" => directives.syntax = Some((value.to_owned(), line.location())),
+            "check" => {
+                let value = value.split(' ').next().unwrap_or_default();
+                directives.check = Some((value.to_owned(), line.location()));
+            }
+            _ => {}
+        }
+    }
+    directives
+}

@@ -1,0 +1,127 @@
+//! The JSON form of arguments.
+
+use nom::branch::alt;
+use nom::bytes::complete::{tag, take_while, take_while_m_n, take_while1};
+use nom::character::complete::{char, one_of};
+use nom::combinator::{all_consuming, consumed, map_res, opt, value};
+use nom::multi::{fold_many0, separated_list0};
+use nom::sequence::{delimited, preceded};
+use nom::{IResult, Parser};
+use serde::de::IgnoredAny;
+
+use super::words::Piece;
+
+/// What the rest of a line is, seen as JSON.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Json<'a> {
+    /// A list of strings, each with the text it was written as.
+    Strings(Vec<Piece<'a>>),
+    /// A list with something else in it.
+    Others,
+    /// Not one JSON list.
+    None,
+}
+
+/// Reads `text` as a JSON list.
+pub(super) fn parse(text: &str) -> Json<'_> {
+    if !text.starts_with('[') {
+        return Json::None;
+    }
+    if let Ok((_, strings)) = all_consuming(delimited(blanks, list, blanks)).parse(text) {
+        return Json::Strings(strings);
+    }
+    // This reads any depth without recursion.
+    match serde_json::from_str::<Vec<IgnoredAny>>(text) {
+        Ok(_) => Json::Others,
+        Err(_) => Json::None,
+    }
+}
+
+fn blanks(input: &str) -> IResult<&str, &str> {
+    take_while(|c| matches!(c, ' ' | '\t' | '\r' | '\n')).parse(input)
+}
+
+fn list(input: &str) -> IResult<&str, Vec<Piece<'_>>> {
+    let separator = delimited(blanks, char(','), blanks);
+    let items = separated_list0(separator, consumed(string));
+    delimited(pair_open, items, preceded(blanks, char(']'))).parse(input)
+}
+
+fn pair_open(input: &str) -> IResult<&str, &str> {
+    preceded(char('['), blanks).parse(input)
+}
+
+fn string(input: &str) -> IResult<&str, String> {
+    let piece = alt((take_while1(is_plain).map(String::from), escape.map(String::from)));
+    let pieces = fold_many0(piece, String::new, |mut text, piece| {
+        text.push_str(&piece);
+        text
+    });
+    delimited(char('"'), pieces, char('"')).parse(input)
+}
+
+fn is_plain(c: char) -> bool {
+    c >= ' ' && c != '"' && c != '\\'
+}
+
+fn escape(input: &str) -> IResult<&str, char> {
+    let simple = alt((
+        one_of("\"\\/"),
+        value('\x08', char('b')),
+        value('\x0c', char('f')),
+        value('\n', char('n')),
+        value('\r', char('r')),
+        value('\t', char('t')),
+    ));
+    preceded(char('\\'), alt((simple, unicode))).parse(input)
+}
+
+/// `uXXXX`, or two of them that make one character; a half pair stands for the replacement character.
+fn unicode(input: &str) -> IResult<&str, char> {
+    let (rest, first) = preceded(char('u'), hex4).parse(input)?;
+    if (0xd800..0xdc00).contains(&first) {
+        let (after, second) = opt(preceded(tag("\\u"), hex4)).parse(rest)?;
+        let low = second.filter(|low| (0xdc00..0xe000).contains(low));
+        if let Some(c) = low.and_then(|low| char::from_u32(0x10000 + ((first - 0xd800) << 10) + (low - 0xdc00))) {
+            return Ok((after, c));
+        }
+    }
+    Ok((rest, char::from_u32(first).unwrap_or(char::REPLACEMENT_CHARACTER)))
+}
+
+fn hex4(input: &str) -> IResult<&str, u32> {
+    let digits = take_while_m_n(4, 4, |c: char| c.is_ascii_hexdigit());
+    map_res(digits, |digits: &str| u32::from_str_radix(digits, 16)).parse(input)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Json, parse};
+
+    fn strings(text: &str) -> Option<Vec<String>> {
+        match parse(text) {
+            Json::Strings(strings) => Some(strings.into_iter().map(|(_, text)| text).collect()),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn lists_of_strings() {
+        assert_eq!(strings("[]"), Some(vec![]));
+        assert_eq!(strings(r#"[ "a" ,"b\n\u00e9\ud83d\ude00\ud83d" ] "#), Some(vec!["a".into(), "b\né😀\u{fffd}".into()]));
+        assert_eq!(strings(r#"["a",]"#), None);
+        assert_eq!(strings(r#"["a"] b"#), None);
+        assert_eq!(strings("['a']"), None);
+        assert_eq!(strings("[\"a\tb\"]"), None, "controls must be escaped");
+    }
+
+    #[test]
+    fn lists_of_others() {
+        for text in ["[1]", r#"["a", null]"#, "[[]]", "[{\"a\": [true]}]"] {
+            assert_eq!(parse(text), Json::Others, "{text}");
+        }
+        let deep = "[".repeat(100_000) + &"]".repeat(100_000);
+        assert_eq!(parse(&deep), Json::Others);
+        assert_eq!(parse("[1"), Json::None);
+    }
+}

@@ -1,0 +1,51 @@
+//! Lines joined by continuation.
+
+use std::ops::Range;
+
+use nom::Offset;
+
+use crate::{Span, Word};
+
+/// The text of an instruction, and where each part of it comes from.
+#[derive(Debug, Default)]
+pub(super) struct LogicalLine {
+    text: String,
+    /// Where each piece begins: in `text` and in the source.
+    pieces: Vec<(usize, usize)>,
+}
+
+impl LogicalLine {
+    /// Appends `piece`, which begins at `start` in the source.
+    pub(super) fn push(&mut self, piece: &str, start: usize) {
+        if !piece.is_empty() || self.pieces.is_empty() {
+            self.pieces.push((self.text.len(), start));
+            self.text.push_str(piece);
+        }
+    }
+
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Where a part of [`Self::text`] stands in the source.
+    pub(super) fn span(&self, part: &str) -> Span {
+        let Range { start, end } = self.range(part);
+        let first = self.source_position(start);
+        Span::new(first, if start == end { first } else { self.source_position(end - 1) + 1 })
+    }
+
+    /// A part of [`Self::text`] as a word, with `text` for its text.
+    pub(super) fn word(&self, part: &str, text: impl Into<String>) -> Word {
+        Word { text: text.into(), span: self.span(part) }
+    }
+
+    fn range(&self, part: &str) -> Range<usize> {
+        let start = self.text.offset(part).min(self.text.len());
+        start..(start + part.len()).min(self.text.len())
+    }
+
+    fn source_position(&self, position: usize) -> usize {
+        let piece = self.pieces.partition_point(|(start, _)| *start <= position).saturating_sub(1);
+        self.pieces.get(piece).map_or(0, |(start, source)| source + (position - start))
+    }
+}

@@ -1,0 +1,206 @@
+//! Syntax: from the text of a file to its nodes.
+
+mod directive;
+pub(crate) mod heredoc;
+mod json;
+mod lines;
+mod logical;
+mod tree;
+mod words;
+
+use crate::{Diagnostic, Directives, HeredocNode, Location, Node, Span};
+
+pub(crate) use lines::{MAX_FILE_BYTES, decode};
+use lines::{Line, Lines, MAX_LINE_BYTES};
+use logical::LogicalLine;
+use tree::Builder;
+
+/// A file as syntax, with all that is wrong with it.
+#[derive(Debug)]
+pub(crate) struct Syntax {
+    pub(crate) directives: Directives,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) errors: Vec<Diagnostic>,
+}
+
+/// Reads a whole file.
+pub(crate) fn read_file(source: &str) -> Syntax {
+    let directives = directive::frontend(source);
+    Reader::new(source, directives, directive::Zone::new()).read()
+}
+
+/// Reads the text of a trigger, which has no directives.
+pub(crate) fn read_trigger(text: &str) -> Syntax {
+    Reader::new(text, Directives::default(), directive::Zone::closed()).read()
+}
+
+struct Reader<'a> {
+    source: &'a str,
+    lines: Lines<'a>,
+    zone: directive::Zone,
+    comments: Vec<String>,
+    syntax: Syntax,
+}
+
+impl<'a> Reader<'a> {
+    fn new(source: &'a str, directives: Directives, zone: directive::Zone) -> Self {
+        let syntax = Syntax { directives, nodes: Vec::new(), errors: Vec::new() };
+        Self { source, lines: Lines::new(source), zone, comments: Vec::new(), syntax }
+    }
+
+    fn read(mut self) -> Syntax {
+        while let Some(line) = self.lines.next() {
+            let text = line.text().trim_start();
+            if let Err(error) = self.directive(&line, text) {
+                self.syntax.errors.push(error);
+            }
+            if text.starts_with('#') {
+                self.comment(line.text());
+            } else if !text.is_empty() {
+                self.instruction(&line);
+            }
+        }
+        self.finish();
+        self.syntax
+    }
+
+    fn finish(&mut self) {
+        if self.syntax.nodes.is_empty() {
+            if self.syntax.errors.is_empty() {
+                let error = Diagnostic::error("no-instructions", "file with no instructions", None);
+                self.syntax.errors.push(error);
+            }
+        } else if self.lines.too_long {
+            let message = format!("dockerfile line greater than max allowed size of {MAX_LINE_BYTES}");
+            let location = self.lines.last.map(|line| line.location());
+            self.syntax.errors.push(Diagnostic::error("line-too-long", message, location));
+        }
+    }
+
+    fn directive(&mut self, line: &Line<'a>, text: &'a str) -> Result<(), Diagnostic> {
+        if let Some(("escape", value)) = self.zone.read(line, text)? {
+            self.syntax.directives.escape = directive::escape(value, line)?;
+        }
+        Ok(())
+    }
+
+    /// A comment in the first column loses its sign; one without text ends the block.
+    fn comment(&mut self, text: &str) {
+        let comment = text.strip_prefix('#').unwrap_or(text).trim();
+        if comment.is_empty() {
+            self.comments.clear();
+        } else {
+            self.comments.push(comment.to_owned());
+        }
+    }
+
+    /// The instruction that begins on `first`, with its continuation and its heredocs.
+    fn instruction(&mut self, first: &Line<'a>) {
+        let comments = std::mem::take(&mut self.comments);
+        let (line, empty_continuation) = self.continued(first);
+        let location = self.location_from(first);
+        let builder = Builder { line: &line, escape: self.syntax.directives.escape, location };
+        let mut node = match builder.node() {
+            Ok(node) => node,
+            Err(error) => {
+                let diagnostic = Diagnostic::error(error.id, error.message, Some(location));
+                self.syntax.errors.push(diagnostic.label(error.culprit));
+                return;
+            }
+        };
+        node.comments = comments;
+        node.empty_continuation = empty_continuation;
+        match self.heredocs(&node, first) {
+            Ok(heredocs) => {
+                node.heredocs = heredocs;
+                node.location = self.location_from(first);
+                self.syntax.nodes.push(node);
+            }
+            Err(error) => self.syntax.errors.push(error),
+        }
+    }
+
+    /// Joins the lines of an instruction; also says whether blank lines were among them.
+    fn continued(&mut self, first: &Line<'a>) -> (LogicalLine, bool) {
+        let escape = self.syntax.directives.escape;
+        let text = first.text().trim_start();
+        let (piece, mut goes_on) = without_continuation(text, escape);
+        let mut joined = LogicalLine::default();
+        joined.push(piece, first.start + (first.text().len() - text.len()));
+        let mut has_empty_line = false;
+        while goes_on {
+            let Some(line) = self.lines.next() else { break };
+            let text = line.text();
+            if text.trim_start().starts_with('#') {
+                continue;
+            }
+            if text.trim_start().is_empty() {
+                has_empty_line = true;
+                continue;
+            }
+            let (piece, more) = without_continuation(text, escape);
+            joined.push(piece, line.start);
+            goes_on = more;
+        }
+        (joined, has_empty_line)
+    }
+
+    /// From the first word on `first` to the end of the line read last.
+    fn location_from(&self, first: &Line<'a>) -> Location {
+        let text = first.text();
+        let start = first.start + (text.len() - text.trim_start().len());
+        let last = self.lines.last.unwrap_or(*first);
+        let end = (last.start + last.text().len()).max(start);
+        Location { span: Span::new(start, end), start_line: first.number, end_line: last.number }
+    }
+
+    fn heredocs(&mut self, node: &Node, first: &Line<'a>) -> Result<Vec<HeredocNode>, Diagnostic> {
+        if !may_have_heredocs(node) || !node.text.contains("<<") {
+            return Ok(Vec::new());
+        }
+        let starts = heredoc::starts(&node.text)
+            .map_err(|error| Diagnostic::error("word-too-complex", error.message, Some(node.location)))?;
+        starts.into_iter().map(|start| self.heredoc(start, first)).collect()
+    }
+
+    /// Reads the body of a heredoc, up to its end line.
+    fn heredoc(&mut self, start: heredoc::HeredocStart, first: &Line<'a>) -> Result<HeredocNode, Diagnostic> {
+        let body_start = self.lines.last.map_or(0, |line| line.start + line.raw.len());
+        while let Some(line) = self.lines.next() {
+            let text = line.text();
+            let text = if start.chomp { text.trim_start_matches('\t') } else { text };
+            if text == start.name {
+                let span = Span::new(body_start, line.start);
+                return Ok(HeredocNode {
+                    name: start.name,
+                    content: self.source[span.range()].to_owned(),
+                    expand: start.expand,
+                    chomp: start.chomp,
+                    file_descriptor: start.file_descriptor,
+                    span,
+                });
+            }
+        }
+        let location = self.location_from(first);
+        let hint = format!("the body must end with the line {}", crate::quote::quote(&start.name));
+        Err(Diagnostic::error("unterminated-heredoc", "unterminated heredoc", Some(location)).hint(hint))
+    }
+}
+
+/// The text without the escape character that continues it, if there is one.
+fn without_continuation(text: &str, escape: char) -> (&str, bool) {
+    match text.trim_end_matches([' ', '\t']).strip_suffix(escape) {
+        Some(before) if !before.ends_with(escape) => (before, true),
+        _ => (text, false),
+    }
+}
+
+/// `RUN`, `COPY` and `ADD`, alone or as a trigger, but not in the JSON form.
+fn may_have_heredocs(node: &Node) -> bool {
+    let node = match node.children.first() {
+        Some(trigger) if node.keyword.text.eq_ignore_ascii_case("onbuild") => trigger,
+        _ => node,
+    };
+    let keyword = &node.keyword.text;
+    !node.json && ["run", "copy", "add"].iter().any(|known| keyword.eq_ignore_ascii_case(known))
+}
