@@ -30,25 +30,38 @@ pub struct Diagnostic {
     pub hints: Vec<String>,
 }
 
-impl Diagnostic {
-    /// An error at `location`.
-    pub(crate) fn error(id: &'static str, message: impl Into<String>, location: Option<Location>) -> Self {
-        Self { id, severity: Severity::Error, message: message.into(), location, label_span: None, hints: Vec::new() }
+/// An error on its way up: boxed, since it is large and rare.
+#[derive(Debug)]
+pub(crate) struct Failure(Box<Diagnostic>);
+
+impl Failure {
+    pub(crate) fn new(id: &'static str, message: impl Into<String>, location: Option<Location>) -> Self {
+        let message = message.into();
+        let (label_span, hints) = (None, Vec::new());
+        Self(Box::new(Diagnostic { id, severity: Severity::Error, message, location, label_span, hints }))
     }
 
-    /// A warning of the check `id` at `location`.
-    pub(crate) fn warning(id: &'static str, message: impl Into<String>, location: Location) -> Self {
-        Self { severity: Severity::Warning, ..Self::error(id, message, Some(location)) }
+    /// Where it is, if that was not known when it arose.
+    pub(crate) fn at(mut self, location: Location) -> Self {
+        self.0.location = Some(location);
+        self
     }
 
+    /// The words to blame.
     pub(crate) fn label(mut self, span: Span) -> Self {
-        self.label_span = Some(span);
+        self.0.label_span = Some(span);
         self
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hints.push(hint.into());
+        self.0.hints.push(hint.into());
         self
+    }
+}
+
+impl From<Failure> for Diagnostic {
+    fn from(failure: Failure) -> Self {
+        *failure.0
     }
 }
 

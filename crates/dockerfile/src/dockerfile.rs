@@ -1,7 +1,9 @@
 //! A whole Dockerfile.
 
+use crate::diagnostic::Failure;
+use crate::meaning::{self, Meaning};
 use crate::syntax;
-use crate::{Diagnostic, Instruction, Location, Node, ParseErrors, Stage};
+use crate::{Diagnostic, Instruction, InstructionKind, Location, Node, ParseErrors, Stage};
 
 /// What the comment lines at the top of the file ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,9 +41,82 @@ pub struct Dockerfile {
 
 impl Dockerfile {
     /// Parses a file. On errors all of them are returned, not the first alone.
+    ///
+    /// ```
+    /// use ocibuild_dockerfile::Dockerfile;
+    ///
+    /// let file = Dockerfile::parse("FROM alpine AS build\nRUN make\n").unwrap();
+    /// assert_eq!(file.stages[0].name.as_deref(), Some("build"));
+    ///
+    /// let errors = Dockerfile::parse("FROM alpine\nWROKDIR /x\nCOPY a\n").unwrap_err();
+    /// assert_eq!(errors.diagnostics.len(), 2);
+    /// assert_eq!(errors.diagnostics[0].message, "unknown instruction: WROKDIR (did you mean WORKDIR?)");
+    /// ```
     pub fn parse(bytes: impl AsRef<[u8]>) -> Result<Self, ParseErrors> {
-        let source = String::from_utf8_lossy(bytes.as_ref()).into_owned();
-        Err(ParseErrors { source, diagnostics: vec![Diagnostic::error("no-stages", "file with no instructions", None)] })
+        let source = decode_source(bytes.as_ref())?;
+        let errors = |diagnostics| ParseErrors { source: source.to_owned(), diagnostics };
+        if source.is_empty() {
+            return Err(errors(vec![
+                Failure::new("empty-file", "the Dockerfile cannot be empty", None).into(),
+            ]));
+        }
+        let syntax = syntax::read_file(source);
+        let mut assembly = Assembly { errors: syntax.errors, ..Assembly::default() };
+        let is_broken = !assembly.errors.is_empty();
+        syntax.nodes.iter().for_each(|node| assembly.add(node));
+        if assembly.stages.is_empty() && !assembly.has_from && !is_broken {
+            let error = Failure::new("no-stages", "dockerfile contains no stages to build", None);
+            assembly.errors.push(error.into());
+        }
+        if !assembly.errors.is_empty() {
+            return Err(errors(assembly.errors));
+        }
+        Ok(Self {
+            source: source.to_owned(),
+            directives: syntax.directives,
+            nodes: syntax.nodes,
+            global_args: assembly.global_args,
+            stages: assembly.stages,
+            warnings: Vec::new(),
+        })
+    }
+}
+
+/// Stages as they grow.
+#[derive(Default)]
+struct Assembly {
+    global_args: Vec<Instruction>,
+    stages: Vec<Stage>,
+    errors: Vec<Diagnostic>,
+    /// A `FROM` was seen, be it wrong.
+    has_from: bool,
+    /// The first instruction that lacks a stage has been reported; those behind it have the same reason.
+    lacks_stage: bool,
+}
+
+impl Assembly {
+    fn add(&mut self, node: &Node) {
+        self.has_from |= node.keyword.text.eq_ignore_ascii_case("from");
+        match meaning::read(node) {
+            Ok(Meaning::Stage(stage)) => self.stages.push(*stage),
+            Ok(Meaning::Instruction(instruction)) => self.add_instruction(*instruction, node),
+            Err(error) => self.errors.push(error.into()),
+        }
+    }
+
+    fn add_instruction(&mut self, instruction: Instruction, node: &Node) {
+        if let Some(stage) = self.stages.last_mut() {
+            stage.instructions.push(instruction);
+        } else if self.has_from {
+            // Its stage is among the errors.
+        } else if matches!(instruction.kind, InstructionKind::Arg(_)) {
+            self.global_args.push(instruction);
+        } else if !std::mem::replace(&mut self.lacks_stage, true) {
+            let message = "no build stage in current context";
+            let error = Failure::new("no-stage", message, Some(instruction.location));
+            let hint = "only ARG may stand before the first FROM";
+            self.errors.push(error.label(node.keyword.span).hint(hint).into());
+        }
     }
 }
 
@@ -58,12 +133,32 @@ pub fn parse_nodes(bytes: impl AsRef<[u8]>) -> Result<Vec<Node>, ParseErrors> {
 fn decode_source(bytes: &[u8]) -> Result<&str, ParseErrors> {
     syntax::decode(bytes).map_err(|error| ParseErrors {
         source: String::from_utf8_lossy(&bytes[..bytes.len().min(syntax::MAX_FILE_BYTES)]).into_owned(),
-        diagnostics: vec![error],
+        diagnostics: vec![error.into()],
     })
 }
 
-/// Parses the text of a trigger as an image stores it: exactly one instruction, escape `\`.
+/// Parses the text of a trigger as an image stores it: exactly one instruction, with `\` as escape character.
+///
+/// Spans and lines are those within `text`.
 pub fn parse_trigger(text: &str) -> Result<Instruction, ParseErrors> {
-    let error = Diagnostic::error("onbuild-expression", "onbuild trigger should be a single expression", None);
-    Err(ParseErrors { source: text.to_owned(), diagnostics: vec![error] })
+    let errors = |diagnostics| ParseErrors { source: text.to_owned(), diagnostics };
+    if let Err(error) = syntax::decode(text.as_bytes()) {
+        return Err(errors(vec![error.into()]));
+    }
+    let syntax = syntax::read_trigger(text);
+    if !syntax.errors.is_empty() {
+        return Err(errors(syntax.errors));
+    }
+    let [node] = &syntax.nodes[..] else {
+        let message = "onbuild trigger should be a single expression";
+        return Err(errors(vec![Failure::new("trigger-count", message, None).into()]));
+    };
+    match meaning::read(node) {
+        Ok(Meaning::Instruction(instruction)) => Ok(*instruction),
+        Ok(Meaning::Stage(_)) => {
+            let message = "FROM isn't allowed as an ONBUILD trigger";
+            Err(errors(vec![Failure::new("forbidden-trigger", message, Some(node.location)).into()]))
+        }
+        Err(error) => Err(errors(vec![error.into()])),
+    }
 }

@@ -8,6 +8,7 @@ pub mod expand;
 mod glob;
 mod ignore;
 mod instruction;
+mod meaning;
 mod node;
 mod quote;
 mod span;
@@ -23,8 +24,8 @@ pub use crate::{
     glob::{BadPattern, glob_match},
     ignore::{DirectoryMatches, IgnoreError, IgnoreFile, IgnorePatterns, Verdict, ignore_protocol},
     instruction::{
-        Add, ArgDefinition, Command, Copy, Healthcheck, Heredoc, Instruction, InstructionKind, KeyValues, Run, RunCommand,
-        RunNetwork, RunSecurity, Stage, Transfer,
+        Add, ArgDefinition, Command, Copy, Healthcheck, Heredoc, Instruction, InstructionKind, KeyValues,
+        Run, RunCommand, RunNetwork, RunSecurity, Stage, Transfer,
     },
     node::{HeredocNode, Node, Word},
     span::{Location, Span, line_column},

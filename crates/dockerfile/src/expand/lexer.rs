@@ -11,6 +11,7 @@ use super::{Environment, Expanded, ExpandedWords, MAX_NESTING, MAX_WORD_BYTES};
 
 /// How a text is read.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent of each other")]
 pub(crate) struct Mode {
     /// The escape character.
     pub(crate) escape: char,
@@ -28,7 +29,14 @@ pub(crate) struct Mode {
 
 impl Default for Mode {
     fn default() -> Self {
-        Self { escape: '\\', quotes: true, keep_quotes: false, keep_escapes: false, keep_unset: false, max_bytes: MAX_WORD_BYTES }
+        Self {
+            escape: '\\',
+            quotes: true,
+            keep_quotes: false,
+            keep_escapes: false,
+            keep_unset: false,
+            max_bytes: MAX_WORD_BYTES,
+        }
     }
 }
 
@@ -321,7 +329,8 @@ impl<'a> Lexer<'a> {
     fn replacement(&mut self, name: &str) -> Result<String, LexError> {
         let all = self.rest.next_if_eq(&'/').is_some();
         let missing_slash = || LexError::word("syntax error: missing '/' in ${}");
-        let (pattern, _) = self.read(Some('/'), true).map_err(|error| self.at_end_or(error, missing_slash))?;
+        let (pattern, _) =
+            self.read(Some('/'), true).map_err(|error| self.at_end_or(error, missing_slash))?;
         let (text, _) = self.read(Some('}'), true).map_err(|error| self.at_end_or(error, missing_brace))?;
         let keep_unset = self.mode.keep_unset;
         let value = self.look_up(name);
@@ -355,7 +364,9 @@ impl<'a> Lexer<'a> {
                 name.push(c);
             }
             _ => {
-                while let Some(c) = self.rest.next_if(|c| c.is_alphabetic() || c.is_ascii_digit() || *c == '_') {
+                while let Some(c) =
+                    self.rest.next_if(|c| c.is_alphabetic() || c.is_ascii_digit() || *c == '_')
+                {
                     name.push(c);
                 }
             }
@@ -365,7 +376,11 @@ impl<'a> Lexer<'a> {
 
     fn look_up(&mut self, name: &str) -> Option<Cow<'a, str>> {
         let value = self.environment.get(name);
-        if value.is_some() { self.used.add(name) } else { self.unset.add(name) }
+        if value.is_some() {
+            self.used.add(name);
+        } else {
+            self.unset.add(name);
+        }
         value
     }
 }

@@ -90,8 +90,7 @@ impl IgnorePatterns {
             [b'!', pattern @ ..] => (true, pattern),
             pattern => (false, pattern),
         };
-        let pattern =
-            Pattern::parse(pattern, is_exception, line).map_err(|bad| error(&bad.to_string()))?;
+        let pattern = Pattern::parse(pattern, is_exception, line).map_err(|bad| error(&bad.to_string()))?;
         self.patterns.push(pattern);
         Ok(())
     }
@@ -123,9 +122,7 @@ impl IgnorePatterns {
     pub fn directory(&self, path: impl AsRef<[u8]>) -> DirectoryMatches {
         let path = without_slash(path.as_ref());
         let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(end, _)| end);
-        slashes
-            .chain([path.len()])
-            .fold(self.root(), |state, end| self.visit(&state, &path[..end]).1)
+        slashes.chain([path.len()]).fold(self.root(), |state, end| self.visit(&state, &path[..end]).1)
     }
 
     /// Where a walk begins: the state of the root.
@@ -143,9 +140,9 @@ impl IgnorePatterns {
         for (position, pattern) in self.patterns.iter().enumerate() {
             // A pattern that could change nothing is not asked, and does not count as matched below either: after
             // `d`, `!d/x` a second `d` brings `d/x` back in vain. BuildKit has it so.
-            let matches = parent.matched.get(position) == Some(&true)
+            let is_match = parent.matched.get(position) == Some(&true)
                 || (pattern.is_exception == verdict.ignored && pattern.matches(path));
-            if matches {
+            if is_match {
                 matched[position] = true;
                 verdict = Verdict { ignored: !pattern.is_exception, line: Some(pattern.line) };
             }

@@ -8,7 +8,8 @@ use nom::{IResult, Parser};
 
 use super::lines::{Line, Lines};
 use super::words::is_name;
-use crate::{Diagnostic, Directives};
+use crate::Directives;
+use crate::diagnostic::Failure;
 
 /// The directives there are.
 const KNOWN: [&str; 3] = ["check", "escape", "syntax"];
@@ -31,7 +32,11 @@ impl Zone {
     }
 
     /// The directive on a line, if it is one and the zone is not over.
-    pub(super) fn read<'a>(&mut self, line: &Line<'a>, text: &'a str) -> Result<Option<(&'static str, &'a str)>, Diagnostic> {
+    pub(super) fn read<'a>(
+        &mut self,
+        line: &Line<'a>,
+        text: &'a str,
+    ) -> Result<Option<(&'static str, &'a str)>, Failure> {
         let directive = if self.is_open { parse(text) } else { None };
         let Some((name, value)) = directive else {
             self.is_open = false;
@@ -40,7 +45,7 @@ impl Zone {
         if self.seen.contains(&name) {
             self.is_open = false;
             let message = format!("only one {name} parser directive can be used");
-            return Err(Diagnostic::error("duplicate-directive", message, Some(line.location())));
+            return Err(error("duplicate-directive", message, line));
         }
         self.seen.push(name);
         Ok(Some((name, value)))
@@ -73,15 +78,22 @@ fn is_blank(c: char) -> bool {
 }
 
 /// The escape character that a directive asks for.
-pub(super) fn escape(value: &str, line: &Line<'_>) -> Result<char, Diagnostic> {
+pub(super) fn escape(value: &str, line: &Line<'_>) -> Result<char, Failure> {
     match value {
         "\\" => Ok('\\'),
         "`" => Ok('`'),
         other => {
             let message = format!("invalid escape token '{other}' does not match ` or \\");
-            Err(Diagnostic::error("invalid-escape-directive", message, Some(line.location())))
+            Err(error("invalid-escape-directive", message, line))
         }
     }
+}
+
+/// An error of the directive on `line`. On the first line it has no location, as with BuildKit, whose count begins at 0.
+fn error(id: &'static str, message: String, line: &Line<'_>) -> Failure {
+    let location = line.location();
+    let error = Failure::new(id, message, (location.start_line > 1).then_some(location));
+    error.hint(format!("the directive is on line {}", location.start_line))
 }
 
 /// `syntax` and `check`. Other than `escape` they count below a `#!` line, and only in the first column.

@@ -71,7 +71,16 @@ mod tests {
 
     #[test]
     fn words_that_do_not() {
-        for line in ["RUN <<<x", "RUN \"<<A\"", "RUN \\<<A", "RUN a<<b", "RUN it's <<A", "RUN <<- A", "RUN <<", "RUN <<''"] {
+        for line in [
+            "RUN <<<x",
+            "RUN \"<<A\"",
+            "RUN \\<<A",
+            "RUN a<<b",
+            "RUN it's <<A",
+            "RUN <<- A",
+            "RUN <<",
+            "RUN <<''",
+        ] {
             assert_eq!(names(line), [""; 0], "{line}");
         }
     }

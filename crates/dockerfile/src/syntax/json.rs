@@ -82,7 +82,9 @@ fn unicode(input: &str) -> IResult<&str, char> {
     if (0xd800..0xdc00).contains(&first) {
         let (after, second) = opt(preceded(tag("\\u"), hex4)).parse(rest)?;
         let low = second.filter(|low| (0xdc00..0xe000).contains(low));
-        if let Some(c) = low.and_then(|low| char::from_u32(0x10000 + ((first - 0xd800) << 10) + (low - 0xdc00))) {
+        if let Some(c) =
+            low.and_then(|low| char::from_u32(0x10000 + ((first - 0xd800) << 10) + (low - 0xdc00)))
+        {
             return Ok((after, c));
         }
     }
@@ -108,7 +110,10 @@ mod tests {
     #[test]
     fn lists_of_strings() {
         assert_eq!(strings("[]"), Some(vec![]));
-        assert_eq!(strings(r#"[ "a" ,"b\n\u00e9\ud83d\ude00\ud83d" ] "#), Some(vec!["a".into(), "b\né😀\u{fffd}".into()]));
+        assert_eq!(
+            strings(r#"[ "a" ,"b\n\u00e9\ud83d\ude00\ud83d" ] "#),
+            Some(vec!["a".into(), "b\né😀\u{fffd}".into()])
+        );
         assert_eq!(strings(r#"["a",]"#), None);
         assert_eq!(strings(r#"["a"] b"#), None);
         assert_eq!(strings("['a']"), None);

@@ -1,6 +1,7 @@
 //! The physical lines of a file.
 
-use crate::{Diagnostic, Location, Span};
+use crate::diagnostic::Failure;
+use crate::{Location, Span};
 
 /// The largest Dockerfile, 16 MiB.
 pub(crate) const MAX_FILE_BYTES: usize = 16 << 20;
@@ -75,10 +76,10 @@ impl<'a> Iterator for Lines<'a> {
 }
 
 /// The text of a file, if it is text and not too large.
-pub(crate) fn decode(bytes: &[u8]) -> Result<&str, Diagnostic> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<&str, Failure> {
     if bytes.len() > MAX_FILE_BYTES {
         let message = format!("the Dockerfile is larger than {MAX_FILE_BYTES} bytes");
-        return Err(Diagnostic::error("file-too-large", message, None));
+        return Err(Failure::new("file-too-large", message, None));
     }
     let text = str::from_utf8(bytes).map_err(|error| {
         let message = "the Dockerfile is not valid UTF-8";
@@ -91,11 +92,11 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<&str, Diagnostic> {
 }
 
 /// An error at a byte in front of which all is text.
-fn bad_byte(id: &'static str, message: &str, bytes: &[u8], position: usize) -> Diagnostic {
+fn bad_byte(id: &'static str, message: &str, bytes: &[u8], position: usize) -> Failure {
     let before = &bytes[..position];
     let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
     let number = before.iter().filter(|byte| **byte == b'\n').count() as u32 + 1;
     let span = Span::new(start, position);
-    Diagnostic::error(id, message, Some(Location { span, start_line: number, end_line: number }))
+    Failure::new(id, message, Some(Location { span, start_line: number, end_line: number }))
         .label(Span::new(position, position))
 }

@@ -8,10 +8,11 @@ mod logical;
 mod tree;
 mod words;
 
+use crate::diagnostic::Failure;
 use crate::{Diagnostic, Directives, HeredocNode, Location, Node, Span};
 
-pub(crate) use lines::{MAX_FILE_BYTES, decode};
 use lines::{Line, Lines, MAX_LINE_BYTES};
+pub(crate) use lines::{MAX_FILE_BYTES, decode};
 use logical::LogicalLine;
 use tree::Builder;
 
@@ -52,7 +53,7 @@ impl<'a> Reader<'a> {
         while let Some(line) = self.lines.next() {
             let text = line.text().trim_start();
             if let Err(error) = self.directive(&line, text) {
-                self.syntax.errors.push(error);
+                self.syntax.errors.push(error.into());
             }
             if text.starts_with('#') {
                 self.comment(line.text());
@@ -67,17 +68,17 @@ impl<'a> Reader<'a> {
     fn finish(&mut self) {
         if self.syntax.nodes.is_empty() {
             if self.syntax.errors.is_empty() {
-                let error = Diagnostic::error("no-instructions", "file with no instructions", None);
-                self.syntax.errors.push(error);
+                let error = Failure::new("no-instructions", "file with no instructions", None);
+                self.syntax.errors.push(error.into());
             }
         } else if self.lines.too_long {
             let message = format!("dockerfile line greater than max allowed size of {MAX_LINE_BYTES}");
             let location = self.lines.last.map(|line| line.location());
-            self.syntax.errors.push(Diagnostic::error("line-too-long", message, location));
+            self.syntax.errors.push(Failure::new("line-too-long", message, location).into());
         }
     }
 
-    fn directive(&mut self, line: &Line<'a>, text: &'a str) -> Result<(), Diagnostic> {
+    fn directive(&mut self, line: &Line<'a>, text: &'a str) -> Result<(), Failure> {
         if let Some(("escape", value)) = self.zone.read(line, text)? {
             self.syntax.directives.escape = directive::escape(value, line)?;
         }
@@ -103,8 +104,8 @@ impl<'a> Reader<'a> {
         let mut node = match builder.node() {
             Ok(node) => node,
             Err(error) => {
-                let diagnostic = Diagnostic::error(error.id, error.message, Some(location));
-                self.syntax.errors.push(diagnostic.label(error.culprit));
+                let diagnostic = Failure::new(error.id, error.message, Some(location));
+                self.syntax.errors.push(diagnostic.label(error.culprit).into());
                 return;
             }
         };
@@ -116,7 +117,7 @@ impl<'a> Reader<'a> {
                 node.location = self.location_from(first);
                 self.syntax.nodes.push(node);
             }
-            Err(error) => self.syntax.errors.push(error),
+            Err(error) => self.syntax.errors.push(error.into()),
         }
     }
 
@@ -154,17 +155,17 @@ impl<'a> Reader<'a> {
         Location { span: Span::new(start, end), start_line: first.number, end_line: last.number }
     }
 
-    fn heredocs(&mut self, node: &Node, first: &Line<'a>) -> Result<Vec<HeredocNode>, Diagnostic> {
+    fn heredocs(&mut self, node: &Node, first: &Line<'a>) -> Result<Vec<HeredocNode>, Failure> {
         if !may_have_heredocs(node) || !node.text.contains("<<") {
             return Ok(Vec::new());
         }
         let starts = heredoc::starts(&node.text)
-            .map_err(|error| Diagnostic::error("word-too-complex", error.message, Some(node.location)))?;
+            .map_err(|error| Failure::new("word-too-complex", error.message, Some(node.location)))?;
         starts.into_iter().map(|start| self.heredoc(start, first)).collect()
     }
 
     /// Reads the body of a heredoc, up to its end line.
-    fn heredoc(&mut self, start: heredoc::HeredocStart, first: &Line<'a>) -> Result<HeredocNode, Diagnostic> {
+    fn heredoc(&mut self, start: heredoc::HeredocStart, first: &Line<'a>) -> Result<HeredocNode, Failure> {
         let body_start = self.lines.last.map_or(0, |line| line.start + line.raw.len());
         while let Some(line) = self.lines.next() {
             let text = line.text();
@@ -183,7 +184,7 @@ impl<'a> Reader<'a> {
         }
         let location = self.location_from(first);
         let hint = format!("the body must end with the line {}", crate::quote::quote(&start.name));
-        Err(Diagnostic::error("unterminated-heredoc", "unterminated heredoc", Some(location)).hint(hint))
+        Err(Failure::new("unterminated-heredoc", "unterminated heredoc", Some(location)).hint(hint))
     }
 }
 

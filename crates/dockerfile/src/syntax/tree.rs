@@ -87,7 +87,11 @@ impl Builder<'_> {
         parts.into_iter().map(|part| self.word(part)).collect::<Vec<_>>().into()
     }
 
-    fn json_or<'t>(&self, rest: &'t str, split: impl Fn(&'t str) -> Vec<&'t str>) -> Result<Arguments, SyntaxError> {
+    fn json_or<'t>(
+        &self,
+        rest: &'t str,
+        split: impl Fn(&'t str) -> Vec<&'t str>,
+    ) -> Result<Arguments, SyntaxError> {
         match json::parse(rest) {
             Json::Strings(strings) => {
                 let words = strings.into_iter().map(|(part, text)| self.line.word(part, text)).collect();

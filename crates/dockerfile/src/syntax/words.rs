@@ -159,7 +159,10 @@ mod tests {
 
     #[test]
     fn quotes_and_escapes_group() {
-        assert_eq!(quoted_words(r#"a=1 b="x y"  c='d e' f=g\ h"#, '\\'), ["a=1", "b=\"x y\"", "c='d e'", r"f=g\ h"]);
+        assert_eq!(
+            quoted_words(r#"a=1 b="x y"  c='d e' f=g\ h"#, '\\'),
+            ["a=1", "b=\"x y\"", "c='d e'", r"f=g\ h"]
+        );
         assert_eq!(quoted_words("a=\"b c", '\\'), ["a=\"b c"]);
         assert_eq!(quoted_words(r#"a="b\" c" d"#, '\\'), [r#"a="b\" c""#, "d"]);
         assert_eq!(quoted_words(r"a='b\' c", '\\'), [r"a='b\'", "c"]);

@@ -1,0 +1,83 @@
+//! `HEALTHCHECK`.
+
+use super::duration::parse_duration;
+use super::flags::{Flags, Known, Takes};
+use super::{Reading, Result};
+use crate::quote::quote;
+use crate::{Command, Healthcheck, InstructionKind};
+
+const FLAGS: Known = &[
+    ("interval", Takes::Text),
+    ("timeout", Takes::Text),
+    ("start-period", Takes::Text),
+    ("start-interval", Takes::Text),
+    ("retries", Takes::Text),
+];
+
+/// The shortest time that is not zero, in nanoseconds.
+const MIN_DURATION: i64 = 1_000_000;
+
+pub(super) fn healthcheck(reading: &Reading<'_>) -> Result<InstructionKind> {
+    reading.require_arguments()?;
+    let Some((kind, command)) = reading.node.arguments.split_first() else {
+        return Err(reading.at_least_one());
+    };
+    let kind_upper = kind.text.to_uppercase();
+    if kind_upper == "NONE" {
+        if let Some(word) = command.first() {
+            let message = "HEALTHCHECK NONE takes no arguments";
+            return Err(reading.error("too-many-arguments", message).label(word.span));
+        }
+        return Ok(InstructionKind::Healthcheck(Healthcheck::None));
+    }
+    let flags = reading.flags(FLAGS)?;
+    if kind_upper != "CMD" {
+        let message = format!("Unknown type {} in HEALTHCHECK (try CMD)", quote(&kind_upper));
+        return Err(reading.error("unknown-healthcheck", message).label(kind.span));
+    }
+    if command.is_empty() {
+        return Err(reading
+            .error("missing-command", "Missing command after HEALTHCHECK CMD")
+            .label(kind.span));
+    }
+    let mut words = command.iter().map(|word| word.text.clone());
+    let command = if reading.node.json {
+        Command::Exec(words.collect())
+    } else {
+        Command::Shell(words.next().unwrap_or_default())
+    };
+    Ok(InstructionKind::Healthcheck(Healthcheck::Command {
+        command,
+        interval: duration(reading, &flags, "interval")?,
+        timeout: duration(reading, &flags, "timeout")?,
+        start_period: duration(reading, &flags, "start-period")?,
+        start_interval: duration(reading, &flags, "start-interval")?,
+        retries: retries(reading, &flags)?,
+    }))
+}
+
+fn duration(reading: &Reading<'_>, flags: &Flags, name: &'static str) -> Result<i64> {
+    let Some(text) = flags.text(name) else { return Ok(0) };
+    let duration = parse_duration(&text)
+        .map_err(|error| reading.flag_error("invalid-duration", error.to_string(), name))?;
+    if duration != 0 && duration < MIN_DURATION {
+        let message = format!("Interval {} cannot be less than 1ms", quote(name));
+        return Err(reading.flag_error("duration-too-short", message, name));
+    }
+    Ok(duration)
+}
+
+fn retries(reading: &Reading<'_>, flags: &Flags) -> Result<i64> {
+    let Some(text) = flags.text("retries") else { return Ok(0) };
+    let error = |message: String| reading.flag_error("invalid-retries", message, "retries");
+    let number: i32 = text.parse().map_err(|_| {
+        let digits = text.strip_prefix(['+', '-']).unwrap_or(&text);
+        let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        let reason = if is_number { "value out of range" } else { "invalid syntax" };
+        error(format!("strconv.ParseInt: parsing {}: {reason}", quote(&text)))
+    })?;
+    if number < 0 {
+        return Err(error(format!("--retries cannot be negative ({number})")));
+    }
+    Ok(i64::from(number))
+}

@@ -1,0 +1,302 @@
+//! Meaning: from a node to an instruction.
+
+mod duration;
+mod flags;
+mod healthcheck;
+mod run;
+mod transfer;
+
+use std::fmt::Write;
+
+use flags::{Flags, Known, Takes};
+
+use crate::diagnostic::Failure;
+
+use crate::quote::quote;
+use crate::{ArgDefinition, Command, Instruction, InstructionKind, KeyValues, Node, Stage, suggest};
+
+type Result<T> = std::result::Result<T, Failure>;
+
+/// The keywords there are.
+pub(crate) const KEYWORDS: [&str; 18] = [
+    "add",
+    "arg",
+    "cmd",
+    "copy",
+    "entrypoint",
+    "env",
+    "expose",
+    "from",
+    "healthcheck",
+    "label",
+    "maintainer",
+    "onbuild",
+    "run",
+    "shell",
+    "stopsignal",
+    "user",
+    "volume",
+    "workdir",
+];
+
+/// What a node means.
+#[derive(Debug)]
+pub(crate) enum Meaning {
+    /// A `FROM`, the stage still without instructions.
+    Stage(Box<Stage>),
+    /// Anything else.
+    Instruction(Box<Instruction>),
+}
+
+/// Finds out what `node` means.
+pub(crate) fn read(node: &Node) -> Result<Meaning> {
+    let name = node.keyword.text.to_ascii_uppercase();
+    let reading = Reading { node, name: &name };
+    if name == "FROM" {
+        return reading.stage().map(|stage| Meaning::Stage(Box::new(stage)));
+    }
+    Ok(Meaning::Instruction(Box::new(Instruction {
+        kind: reading.kind()?,
+        location: node.location,
+        keyword: node.keyword.text.clone(),
+        text: node.text.trim().to_owned(),
+        comments: node.comments.clone(),
+    })))
+}
+
+/// A node, and its keyword in upper case.
+struct Reading<'a> {
+    node: &'a Node,
+    name: &'a str,
+}
+
+impl<'a> Reading<'a> {
+    fn kind(&self) -> Result<InstructionKind> {
+        match self.name {
+            "ADD" => transfer::add(self),
+            "ARG" => self.arg(),
+            "CMD" => self.flags(&[]).map(|_| InstructionKind::Cmd(self.command())),
+            "COPY" => transfer::copy(self),
+            "ENTRYPOINT" => self.flags(&[]).map(|_| InstructionKind::Entrypoint(self.command())),
+            "ENV" => self.pairs().map(InstructionKind::Env),
+            "EXPOSE" => self.list().map(InstructionKind::Expose),
+            "HEALTHCHECK" => healthcheck::healthcheck(self),
+            "LABEL" => self.pairs().map(InstructionKind::Label),
+            "MAINTAINER" => self.single().map(InstructionKind::Maintainer),
+            "ONBUILD" => self.onbuild(),
+            "RUN" => run::run(self),
+            "SHELL" => self.shell(),
+            "STOPSIGNAL" => self.only_argument().map(InstructionKind::Stopsignal),
+            "USER" => self.single().map(InstructionKind::User),
+            "VOLUME" => self.volume(),
+            "WORKDIR" => self.single().map(InstructionKind::Workdir),
+            _ => Err(self.unknown()),
+        }
+    }
+
+    /// An error about the instruction, with its keyword to blame.
+    fn error(&self, id: &'static str, message: impl Into<String>) -> Failure {
+        Failure::new(id, message, Some(self.node.location)).label(self.node.keyword.span)
+    }
+
+    /// An error about the flag `name`.
+    fn flag_error(&self, id: &'static str, message: String, name: &str) -> Failure {
+        let is_it =
+            |text: &str| text.strip_prefix("--").and_then(|text| text.split('=').next()) == Some(name);
+        let word = self.node.flags.iter().find(|word| is_it(&word.text));
+        self.error(id, message).label(word.map_or(self.node.keyword.span, |word| word.span))
+    }
+
+    fn unknown(&self) -> Failure {
+        let word = &self.node.keyword.text;
+        let mut message = format!("unknown instruction: {word}");
+        if let Some(nearest) = suggest(&word.to_lowercase(), KEYWORDS) {
+            let nearest =
+                if *word == word.to_uppercase() { nearest.to_uppercase() } else { nearest.to_owned() };
+            // Writing to a string cannot fail.
+            let _ = write!(message, " (did you mean {nearest}?)");
+        }
+        self.error("unknown-instruction", message)
+    }
+
+    fn flags(&self, known: Known) -> Result<Flags> {
+        Flags::parse(self.node, known)
+    }
+
+    fn words(&self) -> impl Iterator<Item = String> + use<'a> {
+        self.node.arguments.iter().map(|word| word.text.clone())
+    }
+
+    fn at_least_one(&self) -> Failure {
+        self.error("missing-argument", format!("{} requires at least one argument", self.name))
+    }
+
+    fn require_arguments(&self) -> Result<()> {
+        if self.node.arguments.is_empty() { Err(self.at_least_one()) } else { Ok(()) }
+    }
+
+    /// Destination and sources; at least one source is there.
+    fn require_destination(&self) -> Result<(&'a crate::Word, &'a [crate::Word])> {
+        match self.node.arguments.split_last() {
+            Some((destination, sources)) if !sources.is_empty() => Ok((destination, sources)),
+            _ => {
+                let message = format!(
+                    "{} requires at least two arguments, but only one was provided. \
+                     Destination could not be determined",
+                    self.name
+                );
+                Err(self.error("missing-destination", message))
+            }
+        }
+    }
+
+    fn only_argument(&self) -> Result<String> {
+        if let [word] = &self.node.arguments[..] {
+            return Ok(word.text.clone());
+        }
+        let message = format!("{} requires exactly one argument", self.name);
+        Err(self.error("argument-count", message))
+    }
+
+    fn single(&self) -> Result<String> {
+        let word = self.only_argument()?;
+        self.flags(&[]).map(|_| word)
+    }
+
+    fn list(&self) -> Result<Vec<String>> {
+        self.require_arguments()?;
+        self.flags(&[]).map(|_| self.words().collect())
+    }
+
+    fn command(&self) -> Command {
+        if self.node.json {
+            return Command::Exec(self.words().collect());
+        }
+        Command::Shell(self.words().next().unwrap_or_default())
+    }
+
+    fn shell(&self) -> Result<InstructionKind> {
+        self.flags(&[])?;
+        self.require_arguments()?;
+        if !self.node.json {
+            let message = "SHELL requires the arguments to be in JSON form";
+            return Err(self.error("shell-not-json", message).hint("write SHELL [\"/bin/sh\", \"-c\"]"));
+        }
+        Ok(InstructionKind::Shell(self.words().collect()))
+    }
+
+    fn volume(&self) -> Result<InstructionKind> {
+        let volumes: Vec<String> = self.list()?.iter().map(|volume| volume.trim().to_owned()).collect();
+        if let Some(position) = volumes.iter().position(String::is_empty) {
+            let message = "VOLUME specified can not be an empty string";
+            return Err(self.error("empty-volume", message).label(self.node.arguments[position].span));
+        }
+        Ok(InstructionKind::Volume(volumes))
+    }
+
+    fn blank_name(&self, word: &crate::Word) -> Failure {
+        self.error("blank-name", format!("{} names can not be blank", self.name)).label(word.span)
+    }
+
+    fn pairs(&self) -> Result<KeyValues> {
+        self.flags(&[])?;
+        self.require_arguments()?;
+        let mut pairs = Vec::with_capacity(self.node.arguments.len() / 3);
+        let mut legacy = false;
+        for triple in self.node.arguments.chunks_exact(3) {
+            let [key, value, sign] = triple else { continue };
+            if key.text.is_empty() {
+                return Err(self.blank_name(sign));
+            }
+            legacy |= sign.text.is_empty();
+            pairs.push((key.text.clone(), value.text.clone()));
+        }
+        Ok(KeyValues { pairs, legacy })
+    }
+
+    fn arg(&self) -> Result<InstructionKind> {
+        self.require_arguments()?;
+        let definition = |word: &crate::Word| {
+            let (name, default) = match word.text.split_once('=') {
+                Some((name, default)) => (name, Some(default.to_owned())),
+                None => (&word.text[..], None),
+            };
+            if name.is_empty() {
+                return Err(self.blank_name(word));
+            }
+            Ok(ArgDefinition { name: name.to_owned(), default })
+        };
+        let definitions: Result<Vec<_>> = self.node.arguments.iter().map(definition).collect();
+        definitions.map(InstructionKind::Arg)
+    }
+
+    fn onbuild(&self) -> Result<InstructionKind> {
+        let Some(trigger) = self.node.children.first() else {
+            return Err(self.at_least_one());
+        };
+        self.flags(&[])?;
+        let keyword = trigger.keyword.text.to_uppercase();
+        let message = match &keyword[..] {
+            "ONBUILD" => "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed".to_owned(),
+            "FROM" | "MAINTAINER" => format!("{keyword} isn't allowed as an ONBUILD trigger"),
+            _ => return Ok(InstructionKind::Onbuild(self.trigger_text())),
+        };
+        Err(self.error("forbidden-trigger", message).label(trigger.keyword.span))
+    }
+
+    /// The line without `ONBUILD`, and the heredocs below it.
+    fn trigger_text(&self) -> String {
+        let line = self.node.text.trim_start();
+        let line = line.get(self.node.keyword.text.len()..).unwrap_or_default();
+        let mut text = line.trim_start().to_owned();
+        for body in &self.node.heredocs {
+            text.extend(["\n", &body.content, &body.name]);
+        }
+        text
+    }
+
+    fn stage(&self) -> Result<Stage> {
+        let (as_keyword, name) = self.stage_name()?;
+        let flags = self.flags(&[("platform", Takes::Text)])?;
+        Ok(Stage {
+            base: self.words().next().unwrap_or_default(),
+            platform: flags.text("platform"),
+            name: name.as_ref().map(|name| name.to_lowercase()),
+            name_as_written: name,
+            location: self.node.location,
+            keyword: self.node.keyword.text.clone(),
+            as_keyword,
+            text: self.node.text.trim().to_owned(),
+            comments: self.node.comments.clone(),
+            instructions: Vec::new(),
+        })
+    }
+
+    /// `AS` and the name behind it, as written.
+    fn stage_name(&self) -> Result<(Option<String>, Option<String>)> {
+        match &self.node.arguments[..] {
+            [_] => Ok((None, None)),
+            [_, keyword, name] if keyword.text.eq_ignore_ascii_case("as") => {
+                if !is_stage_name(&name.text.to_lowercase()) {
+                    let message = format!(
+                        "invalid name for build stage: {}, name can't start with a number or contain symbols",
+                        quote(&name.text)
+                    );
+                    return Err(self.error("invalid-stage-name", message).label(name.span));
+                }
+                Ok((Some(keyword.text.clone()), Some(name.text.clone())))
+            }
+            words => {
+                let message = "FROM requires either one or three arguments";
+                let error = self.error("from-arguments", message);
+                let is_comment = words.get(1).is_some_and(|word| word.text.starts_with('#'));
+                Err(if is_comment { error.hint("a comment needs a line of its own") } else { error })
+            }
+        }
+    }
+}
+
+fn is_stage_name(name: &str) -> bool {
+    let is_rest = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '-' | '_' | '.');
+    name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(is_rest)
+}

@@ -1,0 +1,78 @@
+//! `RUN`.
+
+use super::flags::{Flags, Known, Takes};
+use super::transfer::chomp;
+use super::{Reading, Result};
+use crate::quote::quote;
+use crate::syntax::heredoc;
+use crate::{Command, HeredocNode, InstructionKind, Run, RunCommand, RunNetwork, RunSecurity};
+
+const FLAGS: Known =
+    &[("mount", Takes::List), ("network", Takes::Text), ("security", Takes::Text), ("device", Takes::List)];
+
+pub(super) fn run(reading: &Reading<'_>) -> Result<InstructionKind> {
+    let flags = reading.flags(FLAGS)?;
+    Ok(InstructionKind::Run(Run {
+        command: command(reading),
+        mounts: flags.list("mount"),
+        network: network(reading, &flags)?,
+        security: security(reading, &flags)?,
+        devices: flags.list("device"),
+    }))
+}
+
+fn network(reading: &Reading<'_>, flags: &Flags) -> Result<Option<RunNetwork>> {
+    match flags.given("network") {
+        None => Ok(None),
+        Some("default") => Ok(Some(RunNetwork::Default)),
+        Some("none") => Ok(Some(RunNetwork::None)),
+        Some("host") => Ok(Some(RunNetwork::Host)),
+        Some(other) => {
+            let message = format!("invalid network mode {}", quote(other));
+            Err(reading.flag_error("invalid-network", message, "network"))
+        }
+    }
+}
+
+fn security(reading: &Reading<'_>, flags: &Flags) -> Result<Option<RunSecurity>> {
+    match flags.given("security") {
+        None => Ok(None),
+        Some("sandbox") => Ok(Some(RunSecurity::Sandbox)),
+        Some("insecure") => Ok(Some(RunSecurity::Insecure)),
+        Some(other) => {
+            let message = format!("security {} is not valid", quote(other));
+            Err(reading.flag_error("invalid-security", message, "security"))
+        }
+    }
+}
+
+fn command(reading: &Reading<'_>) -> RunCommand {
+    let line = match reading.command() {
+        Command::Exec(words) => return RunCommand::Exec(words),
+        Command::Shell(line) => line,
+    };
+    let bodies = &reading.node.heredocs;
+    match bodies.first() {
+        None => RunCommand::Shell(line),
+        Some(body) if heredoc::start(&line).is_some() => script(body),
+        Some(_) => RunCommand::Shell(rebuilt(&line, bodies)),
+    }
+}
+
+/// The line is nothing but a heredoc: its body is what runs.
+fn script(body: &HeredocNode) -> RunCommand {
+    let content = if body.chomp { chomp(&body.content) } else { body.content.clone() };
+    if body.content.starts_with("#!") {
+        return RunCommand::Script { name: body.name.clone(), content };
+    }
+    RunCommand::Shell(content)
+}
+
+/// The line with its heredocs as the shell wants them.
+fn rebuilt(line: &str, bodies: &[HeredocNode]) -> String {
+    let mut text = line.to_owned();
+    for body in bodies {
+        text.extend(["\n", &body.content, &body.name]);
+    }
+    text
+}

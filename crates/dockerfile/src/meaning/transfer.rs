@@ -1,0 +1,91 @@
+//! `COPY` and `ADD`.
+
+use super::flags::{Flags, Known, Takes};
+use super::{Reading, Result};
+use crate::syntax::heredoc;
+use crate::{Add, Copy, Heredoc, HeredocNode, InstructionKind, Transfer, Word};
+
+const COPY_FLAGS: Known = &[
+    ("from", Takes::Text),
+    ("chown", Takes::Text),
+    ("chmod", Takes::Text),
+    ("link", Takes::Boolean),
+    ("parents", Takes::Boolean),
+    ("exclude", Takes::List),
+];
+
+const ADD_FLAGS: Known = &[
+    ("chown", Takes::Text),
+    ("chmod", Takes::Text),
+    ("link", Takes::Boolean),
+    ("exclude", Takes::List),
+    ("checksum", Takes::Text),
+    ("keep-git-dir", Takes::Boolean),
+    ("unpack", Takes::Boolean),
+];
+
+pub(super) fn copy(reading: &Reading<'_>) -> Result<InstructionKind> {
+    let (destination, sources) = reading.require_destination()?;
+    let flags = reading.flags(COPY_FLAGS)?;
+    Ok(InstructionKind::Copy(Copy {
+        transfer: transfer(reading, &flags, sources, destination)?,
+        from: flags.text("from"),
+        parents: flags.boolean("parents").unwrap_or_default(),
+    }))
+}
+
+pub(super) fn add(reading: &Reading<'_>) -> Result<InstructionKind> {
+    let (destination, sources) = reading.require_destination()?;
+    let flags = reading.flags(ADD_FLAGS)?;
+    Ok(InstructionKind::Add(Add {
+        transfer: transfer(reading, &flags, sources, destination)?,
+        checksum: flags.text("checksum"),
+        keep_git_dir: flags.boolean("keep-git-dir"),
+        unpack: flags.boolean("unpack"),
+    }))
+}
+
+fn transfer(reading: &Reading<'_>, flags: &Flags, words: &[Word], destination: &Word) -> Result<Transfer> {
+    if heredoc::start(&destination.text).is_some() {
+        let message = format!("{} cannot accept a heredoc as a destination", reading.name);
+        return Err(reading.error("heredoc-destination", message).label(destination.span));
+    }
+    let (heredocs, sources) = sources(words, &reading.node.heredocs);
+    Ok(Transfer {
+        sources,
+        heredocs,
+        destination: destination.text.clone(),
+        chown: flags.text("chown"),
+        chmod: flags.text("chmod"),
+        link: flags.boolean("link").unwrap_or_default(),
+        excludes: flags.list("exclude"),
+    })
+}
+
+/// Tells heredocs from paths. A word that looks like the start of a heredoc is one, even in the JSON form.
+fn sources(words: &[Word], bodies: &[HeredocNode]) -> (Vec<Heredoc>, Vec<String>) {
+    let mut heredocs = Vec::new();
+    let mut paths = Vec::new();
+    for word in words {
+        let Some(start) = heredoc::start(&word.text) else {
+            paths.push(word.text.clone());
+            continue;
+        };
+        // Of several bodies with one name the last counts.
+        let body = bodies.iter().rev().find(|body| body.name == start.name);
+        let content = body.map_or("", |body| &body.content);
+        heredocs.push(Heredoc {
+            content: if start.chomp { chomp(content) } else { content.to_owned() },
+            name: start.name,
+            expand: start.expand,
+            chomp: start.chomp,
+            file_descriptor: start.file_descriptor,
+        });
+    }
+    (heredocs, paths)
+}
+
+/// The body without the tabs at the beginning of its lines.
+pub(super) fn chomp(body: &str) -> String {
+    body.split_inclusive('\n').map(|line| line.trim_start_matches('\t')).collect()
+}
