@@ -20,6 +20,7 @@ const MAX_LAYERS: usize = 1024;
 
 /// A manifest or an index, told apart by content and media type together.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "few exist at a time, and callers match on the parts")]
 pub enum Document {
     /// The manifest of one image.
     Manifest(Manifest),
@@ -137,9 +138,7 @@ pub fn parse_manifest_or_index(bytes: &[u8], stated: Option<&MediaType>) -> Resu
     let kind = kind_of_shape(&shape, stated)?;
     let document = match kind {
         Kind::Manifest => {
-            let manifest: Manifest = serde_json::from_slice(bytes).map_err(DocumentError::Malformed)?;
-            check_manifest(&manifest)?;
-            Document::Manifest(manifest)
+            Document::Manifest(serde_json::from_slice(bytes).map_err(DocumentError::Malformed)?)
         }
         Kind::Index => Document::Index(serde_json::from_slice(bytes).map_err(DocumentError::Malformed)?),
     };
@@ -174,15 +173,17 @@ fn kind_of_shape(shape: &Shape, stated: Option<&MediaType>) -> Result<Kind, Docu
         (true, false, Some(Kind::Index)) | (false, true, Some(Kind::Manifest)) => {
             return Err(DocumentError::Ambiguous("its members are not those of its media type".to_owned()));
         }
-        (true, false, _) => Kind::Manifest,
         (false, true, _) => Kind::Index,
         (false, false, Some(kind)) => kind,
-        (false, false, None) => Kind::Manifest,
+        // Neither: reading it as a manifest says which member is missing.
+        (true, false, _) | (false, false, None) => Kind::Manifest,
     };
     Ok(kind)
 }
 
-fn check_manifest(manifest: &Manifest) -> Result<(), DocumentError> {
+/// Refuses manifests that are no images: artifacts, unknown or encrypted layers. [`resolve_image`] does so by itself;
+/// whoever only copies blobs takes artifacts as well.
+pub fn check_manifest(manifest: &Manifest) -> Result<(), DocumentError> {
     let config = &manifest.config.media_type;
     if *config != MediaType::ImageConfig && config.as_ref() != media_types::DOCKER_CONFIG {
         return Err(DocumentError::Unsupported(format!("an artifact with a config of type {config}")));
@@ -321,6 +322,7 @@ impl Search<'_, '_> {
         manifest: Manifest,
         manifest_bytes: Vec<u8>,
     ) -> Result<ResolvedImage, SourceError> {
+        check_manifest(&manifest).map_err(|error| error.of(self.what))?;
         let config_bytes = (self.fetch)(&manifest.config)?;
         let config = parse_config(&config_bytes).map_err(|error| error.of(self.what))?;
         check_image(&manifest, &config).map_err(|error| error.of(self.what))?;
@@ -391,7 +393,10 @@ mod tests {
     const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
     fn refused(text: &str, stated: Option<&MediaType>) -> String {
-        parse_manifest_or_index(text.as_bytes(), stated).unwrap_err().to_string()
+        match parse_manifest_or_index(text.as_bytes(), stated) {
+            Ok(Document::Manifest(manifest)) => check_manifest(&manifest).unwrap_err().to_string(),
+            other => other.unwrap_err().to_string(),
+        }
     }
 
     #[test]

@@ -42,8 +42,8 @@ pub use config::{ContainerConfig, Empty, HealthConfig, History, ImageConfig, Roo
 pub use descriptor::{Descriptor, MediaType, media_types};
 pub use digest::{ChainId, DiffId, Digest, DigestError, Hasher};
 pub use document::{
-    Document, DocumentError, FetchDocument, MAX_DOCUMENT, check_image, is_document, parse_config,
-    parse_manifest_or_index, resolve_image, resolve_in_index, select_platform,
+    Document, DocumentError, FetchDocument, MAX_DOCUMENT, check_image, check_manifest, is_document,
+    parse_config, parse_manifest_or_index, resolve_image, resolve_in_index, select_platform,
 };
 pub use manifest::{Index, Manifest};
 pub use oci_spec::runtime::{Mount, MountBuilder};

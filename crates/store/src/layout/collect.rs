@@ -1,0 +1,156 @@
+use std::collections::BTreeSet;
+
+use ocibuild_spec::{Descriptor, Digest, Document, MAX_DOCUMENT, is_document, parse_manifest_or_index};
+use ocibuild_sys::FileLock;
+
+use super::blobs::{blob_path, open_blob, open_expecting};
+use super::{ImageLayout, read_index};
+use crate::blob::read_small;
+use crate::{Error, ErrorKind};
+
+/// A garbage collection in progress.
+///
+/// While it exists nobody puts or looks up a blob (they wait), so read the references that live outside of
+/// `index.json` *after* starting it: a build that ends in between has then written its own.
+#[derive(Debug)]
+#[must_use = "nothing is removed before `sweep`"]
+pub struct Collection {
+    layout: ImageLayout,
+    pinned: BTreeSet<Digest>,
+    _lock: FileLock,
+}
+
+/// What a collection removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Freed {
+    /// Number of blobs.
+    pub blobs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// What the blobs of a layout take up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Number of blobs.
+    pub blobs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// What a collection would remove.
+    pub reclaimable: Freed,
+}
+
+impl ImageLayout {
+    /// Removes every blob that neither a tag, nor `keep`, nor a running build reaches: [`Collection`] in one call,
+    /// for callers whose references do not change meanwhile.
+    pub fn collect(&self, keep: &BTreeSet<Digest>) -> Result<Freed, Error> {
+        self.collection()?.sweep(keep)
+    }
+
+    /// Starts a garbage collection.
+    pub fn collection(&self) -> Result<Collection, Error> {
+        self.sweep_dead_scratch()?;
+        let lock = self.lock_blobs_exclusive()?;
+        Ok(Collection { pinned: self.pinned()?, layout: self.clone(), _lock: lock })
+    }
+
+    /// What the blobs take up, and how much of it a collection with these references would free.
+    pub fn usage(&self, keep: &BTreeSet<Digest>) -> Result<Usage, Error> {
+        self.collection()?.usage(keep)
+    }
+}
+
+impl Collection {
+    /// Removes what neither a tag, nor `keep`, nor a running build reaches. A digest in `keep` that is a manifest
+    /// or an index keeps what it lists.
+    pub fn sweep(self, keep: &BTreeSet<Digest>) -> Result<Freed, Error> {
+        let reached = self.reached(keep)?;
+        let mut freed = Freed::default();
+        for (digest, size) in self.blobs()? {
+            if !reached.contains(&digest) {
+                fs_err::remove_file(blob_path(self.layout.root(), &digest)).map_err(Error::fs)?;
+                freed.add(size);
+            }
+        }
+        Ok(freed)
+    }
+
+    fn usage(&self, keep: &BTreeSet<Digest>) -> Result<Usage, Error> {
+        let reached = self.reached(keep)?;
+        let (mut all, mut reclaimable) = (Freed::default(), Freed::default());
+        for (digest, size) in self.blobs()? {
+            all.add(size);
+            if !reached.contains(&digest) {
+                reclaimable.add(size);
+            }
+        }
+        Ok(Usage { blobs: all.blobs, bytes: all.bytes, reclaimable })
+    }
+
+    fn blobs(&self) -> Result<Vec<(Digest, u64)>, Error> {
+        let mut found = Vec::new();
+        for algorithm in ["sha256", "sha512"] {
+            let directory = self.layout.root().join("blobs").join(algorithm);
+            if !directory.is_dir() {
+                continue;
+            }
+            for entry in fs_err::read_dir(directory).map_err(Error::fs)? {
+                let entry = entry.map_err(Error::fs)?;
+                let name = entry.file_name();
+                // What is not called like a blob is not ours to remove.
+                if let Ok(digest) = format!("{algorithm}:{}", name.to_string_lossy()).parse() {
+                    found.push((digest, entry.metadata().map_err(Error::fs)?.len()));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn reached(&self, keep: &BTreeSet<Digest>) -> Result<BTreeSet<Digest>, Error> {
+        let mut reached: BTreeSet<Digest> = keep.union(&self.pinned).cloned().collect();
+        let mut pending = read_index(self.layout.root())?.manifests;
+        for digest in &reached {
+            pending.extend(self.children_of_unknown(digest));
+        }
+        let mut expanded = BTreeSet::new();
+        while let Some(descriptor) = pending.pop() {
+            if is_document(&descriptor.media_type) && expanded.insert(descriptor.digest.clone()) {
+                pending.extend(self.children(&descriptor)?);
+            }
+            reached.insert(descriptor.digest);
+        }
+        Ok(reached)
+    }
+
+    /// What a document lists. One that is damaged ends the collection: what it kept alive is not known any more.
+    fn children(&self, descriptor: &Descriptor) -> Result<Vec<Descriptor>, Error> {
+        const HINT: &str = "remove the tag of this image (`ocibuild rmi`), then collect again";
+        let file = match open_expecting(self.layout.root(), descriptor) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(|error| error.with_hint(HINT))?,
+        };
+        let bytes = read_small(file, descriptor).map_err(|error| error.with_hint(HINT))?;
+        let document: Document = parse_manifest_or_index(&bytes, Some(&descriptor.media_type))
+            .map_err(|error| Error::document(&descriptor.digest, error).with_hint(HINT))?;
+        Ok(document.children().cloned().collect())
+    }
+
+    /// What a blob lists if it happens to be a document; whoever only has a digest does not know.
+    fn children_of_unknown(&self, digest: &Digest) -> Vec<Descriptor> {
+        let Ok(Some((file, size))) = open_blob(self.layout.root(), digest) else { return Vec::new() };
+        if size > MAX_DOCUMENT {
+            return Vec::new();
+        }
+        let stated = Descriptor::new(ocibuild_spec::MediaType::EmptyJSON, digest.clone(), size);
+        let document =
+            read_small(file, &stated).ok().and_then(|bytes| parse_manifest_or_index(&bytes, None).ok());
+        document.map(|document| document.children().cloned().collect()).unwrap_or_default()
+    }
+}
+
+impl Freed {
+    fn add(&mut self, size: u64) {
+        self.blobs += 1;
+        self.bytes += size;
+    }
+}

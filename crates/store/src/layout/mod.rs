@@ -1,0 +1,253 @@
+mod blobs;
+mod collect;
+mod lock;
+mod scratch;
+mod source;
+mod tags;
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use serde::{Deserialize, Serialize};
+
+pub(crate) use blobs::{blob_path, open_blob, rename_blob, sync_directory};
+pub use collect::{Collection, Freed, Usage};
+pub use lock::{ExclusiveLock, Lease};
+pub use scratch::ScratchDir;
+use scratch::Session;
+pub(crate) use tags::{CONTAINERD_NAME, CREATED, REF_NAME, read_index, replace};
+
+use crate::{Error, ErrorKind};
+
+/// The state directory: an OCI image layout that other tools can read in place, with private folders beside it.
+///
+/// ```text
+/// root/                 mode 0700
+///   oci-layout          {"imageLayoutVersion":"1.0.0"}
+///   index.json          one entry per tag, replaced whole
+///   blobs/sha256/<hex>
+///   state.json          version of everything private
+///   cache/ mounts/ snapshots/
+///   locks/              files that only carry locks of the kernel
+///   tmp/<random>/       what running processes write; swept once its owner is dead
+/// ```
+///
+/// Clones are the same layout, and any number of processes may have it open. `index.json` never names an image of
+/// which a blob is missing. A process killed at any moment leaves at most a directory in `tmp/` and blobs that
+/// nothing refers to.
+#[derive(Debug, Clone)]
+pub struct ImageLayout {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    root: PathBuf,
+    session: Session,
+}
+
+/// Changing what stands in a private folder in a way that older versions misread raises this number.
+const FORMAT_VERSION: u32 = 1;
+const FORMAT_NAME: &str = "ocibuild-state";
+const PRIVATE_DIRECTORIES: [&str; 5] = ["cache", "locks", "mounts", "snapshots", "tmp"];
+pub(crate) const OCI_LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
+pub(crate) const EMPTY_INDEX: &str =
+    r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+
+#[derive(Serialize, Deserialize)]
+struct Format {
+    format: String,
+    version: u32,
+}
+
+impl ImageLayout {
+    /// Opens the state directory `root`, and makes it first when it is missing or empty. It has to belong to the
+    /// effective user; its mode becomes 0700. Any other directory with something in it is refused.
+    pub fn open_or_create(root: impl AsRef<Path>) -> Result<Self, Error> {
+        let root = root.as_ref();
+        if is_missing(root) {
+            create_root(root)?;
+        }
+        // Links are followed once, here; whoever changes them later does not move an open layout.
+        let root = fs_err::canonicalize(root).map_err(Error::fs)?;
+        check_owner(&root)?;
+        let directory = rustix::fs::open(
+            &root,
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(|error| Error::io(format!("open {}", root.display()), error.into()))?;
+        // Several processes may start on an empty directory at once.
+        rustix::fs::flock(&directory, FlockOperation::LockExclusive).map_err(|error| {
+            Error::io(format!("lock {}", root.display()), error.into())
+                .with_hint("the file system does not support `flock`; choose a directory on a local one")
+        })?;
+        if !check_format(&root)? {
+            check_empty(&root)?;
+            write_format(&root)?;
+        }
+        complete(&root)?;
+        Ok(Self { inner: Arc::new(Inner { session: Session::new(&root), root }) })
+    }
+
+    /// The directory, with all links resolved.
+    pub fn root(&self) -> &Path {
+        &self.inner.root
+    }
+
+    /// A private folder, which is there: `cache`, `mounts`, `snapshots` or `tmp`.
+    pub fn private_dir(&self, name: &str) -> PathBuf {
+        debug_assert!(PRIVATE_DIRECTORIES.contains(&name), "{name} is no private folder");
+        self.inner.root.join(name)
+    }
+
+    fn lock_file(&self, name: &str) -> PathBuf {
+        self.inner.root.join("locks").join(name)
+    }
+}
+
+fn create_root(root: &Path) -> Result<(), Error> {
+    use std::os::unix::fs::DirBuilderExt;
+
+    if let Some(parent) = root.parent() {
+        fs_err::create_dir_all(parent).map_err(Error::fs)?;
+    }
+    let mut builder = std::fs::DirBuilder::new();
+    match builder.mode(0o700).create(root) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(Error::io(format!("create {}", root.display()), error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_owner(root: &Path) -> Result<(), Error> {
+    let metadata = fs_err::metadata(root).map_err(Error::fs)?;
+    if !metadata.is_dir() {
+        let text = format!("{} is not a directory", root.display());
+        return Err(Error::new(ErrorKind::NotAStateDirectory, text));
+    }
+    let own = rustix::process::geteuid().as_raw();
+    if metadata.uid() != own {
+        let text = format!("{} belongs to user {}, not to {own}", root.display(), metadata.uid());
+        return Err(Error::new(ErrorKind::Permission, text)
+            .with_hint("choose another directory with `--root`, or `chown` this one"));
+    }
+    Ok(())
+}
+
+/// Whether `root` is a state directory that this version understands.
+fn check_format(root: &Path) -> Result<bool, Error> {
+    let path = root.join("state.json");
+    let bytes = match read_capped(&path, 4096) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        other => other?,
+    };
+    let format: Format = serde_json::from_slice(&bytes)
+        .map_err(|error| Error::corrupt(format!("{} is malformed", path.display())).caused_by(error))?;
+    if format.format != FORMAT_NAME {
+        return Err(foreign(root));
+    }
+    if format.version > FORMAT_VERSION {
+        let text = format!(
+            "{} has format {}, and this version understands formats up to {FORMAT_VERSION}",
+            root.display(),
+            format.version
+        );
+        return Err(Error::new(ErrorKind::NewerFormat, text)
+            .with_hint("use the newer version of ocibuild, or another directory"));
+    }
+    Ok(true)
+}
+
+fn foreign(root: &Path) -> Error {
+    let text = format!("{} is neither empty nor a state directory", root.display());
+    Error::new(ErrorKind::NotAStateDirectory, text)
+        .with_hint("choose an empty or a new directory with `--root`; nothing was changed in this one")
+}
+
+fn check_empty(root: &Path) -> Result<(), Error> {
+    for entry in fs_err::read_dir(root).map_err(Error::fs)? {
+        let name = entry.map_err(Error::fs)?.file_name();
+        // `lost+found` is what a fresh ext4 volume has; the other is ours, from a process killed while it began.
+        if name != "lost+found" && name != "state.json.new" {
+            return Err(foreign(root));
+        }
+    }
+    Ok(())
+}
+
+fn write_format(root: &Path) -> Result<(), Error> {
+    let format = Format { format: FORMAT_NAME.to_owned(), version: FORMAT_VERSION };
+    let bytes = ocibuild_spec::json::to_vec(&format).expect("two plain members are JSON");
+    replace(root, "state.json", &root.join("state.json.new"), &bytes)
+}
+
+/// Makes whatever a state directory has and this one lacks.
+fn complete(root: &Path) -> Result<(), Error> {
+    let mode = fs_err::metadata(root).map_err(Error::fs)?.permissions().mode();
+    if mode & 0o7777 != 0o700 {
+        fs_err::set_permissions(root, PermissionsExt::from_mode(0o700)).map_err(Error::fs)?;
+    }
+    for name in PRIVATE_DIRECTORIES {
+        make_directory(&root.join(name))?;
+    }
+    make_directory(&root.join("blobs"))?;
+    make_directory(&root.join("blobs/sha256"))?;
+    if is_missing(&root.join("index.json")) {
+        if fs_err::read_dir(root.join("blobs/sha256")).map_err(Error::fs)?.next().is_some() {
+            let text = format!("{} is missing though there are blobs", root.join("index.json").display());
+            return Err(Error::corrupt(text).with_hint(
+                "restore the file, or write `{\"schemaVersion\":2,\"manifests\":[]}` into it to begin without tags",
+            ));
+        }
+        replace(root, "index.json", &root.join("tmp/index.json.new"), EMPTY_INDEX.as_bytes())?;
+    }
+    if is_missing(&root.join("oci-layout")) {
+        replace(root, "oci-layout", &root.join("tmp/oci-layout.new"), OCI_LAYOUT.as_bytes())?;
+    }
+    Ok(())
+}
+
+fn is_missing(path: &Path) -> bool {
+    fs_err::symlink_metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+}
+
+pub(crate) fn make_directory(path: &Path) -> Result<(), Error> {
+    match fs_err::create_dir(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(Error::fs(error)),
+        _ => Ok(()),
+    }
+}
+
+/// A small regular file, not followed when it is a link.
+pub(crate) fn read_capped(path: &Path, most: u64) -> Result<Vec<u8>, Error> {
+    use std::io::Read as _;
+
+    let file = open_regular(path)?;
+    let size = file.metadata().map_err(|error| Error::io(format!("stat {}", path.display()), error))?.len();
+    let mut bytes = Vec::new();
+    (&file)
+        .take(most + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Error::io(format!("read {}", path.display()), error))?;
+    if size > most || bytes.len() as u64 > most {
+        return Err(Error::corrupt(format!("{} is larger than {most} bytes", path.display())));
+    }
+    Ok(bytes)
+}
+
+/// Opens a regular file for reading; links, pipes and devices are refused without waiting for them.
+pub(crate) fn open_regular(path: &Path) -> Result<std::fs::File, Error> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let refuse = || Error::corrupt(format!("{} is not a regular file", path.display()));
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Err(rustix::io::Errno::LOOP) => return Err(refuse()),
+        Err(error) => return Err(Error::io(format!("open {}", path.display()), error.into())),
+        Ok(descriptor) => std::fs::File::from(descriptor),
+    };
+    let metadata = file.metadata().map_err(|error| Error::io(format!("stat {}", path.display()), error))?;
+    if metadata.is_file() { Ok(file) } else { Err(refuse()) }
+}
