@@ -1,10 +1,15 @@
-use std::io::Read;
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read, Write as _};
+use std::path::{Path, PathBuf};
 
-use ocibuild_spec::{CancelToken, DiffId};
-use ocibuild_sys::RootDir;
+use ocibuild_spec::{CancelToken, DiffId, Entry, EntryKind, Metadata};
+use ocibuild_sys::{DirHandle, FileType, RootDir, Timestamp};
+use rustix::io::Errno;
 
-use crate::{Error, LayerIndex, Limits};
+use crate::index::{LayerReader, refused};
+use crate::tree::{Replaces, Step, Tree};
+use crate::{Error, ErrorKind, LayerIndex, Limits};
 
 /// How deletions are kept on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +28,7 @@ pub enum Owners {
     /// They do; an owner that does not exist here is an error.
     #[default]
     Set,
-    /// All belong to whoever unpacks; only the index knows.
+    /// All belong to whoever unpacks, and attributes that only root can set are left out; the index knows.
     Ignore,
 }
 
@@ -52,12 +57,26 @@ pub struct ApplyOptions {
     pub cancel: CancelToken,
 }
 
+impl ApplyOptions {
+    /// Owners set and devices made, without limits.
+    pub fn new(whiteouts: WhiteoutFormat) -> Self {
+        Self {
+            whiteouts,
+            owners: Owners::Set,
+            devices: Devices::Make,
+            limits: Limits::UNLIMITED,
+            cancel: CancelToken::new(),
+        }
+    }
+}
+
 /// What came out of [`apply`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
     /// Digest of the plain tar.
     pub diff_id: DiffId,
-    /// The entries.
+    /// The entries. [`LayerIndex::implied_directories`] are on disk as 0755 of root at the epoch: where a layer below
+    /// has such a directory, its metadata are to be copied, because an overlay would show these.
     pub index: LayerIndex,
     /// Hard links to files that this layer does not have: the name, and the target in the layers below.
     pub deferred_links: Vec<(PathBuf, PathBuf)>,
@@ -74,8 +93,377 @@ pub struct Skipped {
     pub attribute: Option<String>,
 }
 
-/// Unpacks one layer, by itself, into the empty directory `root`.
+/// Unpacks one layer, by itself, into the empty directory `root`, to become a lower directory of an overlay or the
+/// source of a merge. Reads to the end of the stream, whose digest is the diff id.
+///
+/// Nothing outside `root` is touched whatever the layer says, and `root` itself keeps its metadata. An entry replaces
+/// what an earlier one of the same path made, except that a directory over a directory only gets other metadata.
+/// Deletions are about the layers below alone, before or after entries of the same name. Modes, owners and times of
+/// directories are set last. Of attributes, `security.capability` and `user.*` are kept, those of overlayfs never.
+///
+/// After an error or a cancellation `root` holds a part of the layer, to be thrown away.
 pub fn apply(tar: &mut dyn Read, root: &RootDir, options: &ApplyOptions) -> Result<Applied, Error> {
-    let _ = (tar, root, options);
-    todo!()
+    let mut reader = LayerReader::new(tar, &options.limits, &options.cancel);
+    let mut tree = Tree::default();
+    let mut unpacker = Unpacker::new(root, options)?;
+    while let Some(found) = reader.next_entry()? {
+        unpacker.entry(&mut tree, &mut reader, &found.entry, found.offset)?;
+    }
+    let (diff_id, tar_size) = reader.finish()?;
+    let deferred_links = tree.deferred_links();
+    let index = tree.finish(tar_size);
+    unpacker.deletions(&index)?;
+    unpacker.directories(&index)?;
+    Ok(Applied { diff_id, index, deferred_links, skipped: unpacker.skipped })
+}
+
+const BUFFER: usize = 128 * 1024;
+
+/// Directories have this mode until everything in them is made.
+const PRIVATE: u32 = 0o700;
+
+struct Unpacker<'a> {
+    root: &'a RootDir,
+    options: &'a ApplyOptions,
+    /// The directory last worked in.
+    folder: Option<(PathBuf, DirHandle)>,
+    buffer: Vec<u8>,
+    /// Owner that new files have by themselves.
+    own: Option<(u32, u32)>,
+    skipped: Vec<Skipped>,
+}
+
+impl<'a> Unpacker<'a> {
+    fn new(root: &'a RootDir, options: &'a ApplyOptions) -> Result<Self, Error> {
+        let failed = |source| ErrorKind::Unpack { entry: PathBuf::from("/"), source };
+        let metadata = root.top().and_then(|top| top.metadata()).map_err(failed)?;
+        let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        // Below a set-gid directory new files have its group.
+        let own = (metadata.mode & 0o2000 == 0).then_some(own);
+        Ok(Self { root, options, folder: None, buffer: vec![0; BUFFER], own, skipped: Vec::new() })
+    }
+
+    fn entry(
+        &mut self,
+        tree: &mut Tree,
+        reader: &mut LayerReader<'_>,
+        entry: &Entry,
+        offset: u64,
+    ) -> Result<(), Error> {
+        let whiteout_device = EntryKind::CharacterDevice { major: 0, minor: 0 };
+        if self.options.whiteouts != WhiteoutFormat::Files && entry.kind == whiteout_device {
+            return Err(refused(entry, offset, "a character device 0:0 would be a deletion on disk"));
+        }
+        match tree.insert(entry).map_err(|reason| refused(entry, offset, reason))? {
+            Step::Later { implied } => self.make_implied(&implied),
+            Step::Make { implied, path, replaces } => {
+                self.make_implied(&implied)?;
+                self.make_room(&path, replaces)?;
+                let text = self.make(reader, entry, &path, replaces)?;
+                if let Some(text) = text {
+                    tree.keep_text(&path, text);
+                }
+                Ok(())
+            }
+            Step::Link { implied, path, replaces, target } => {
+                self.make_implied(&implied)?;
+                self.make_room(&path, replaces)?;
+                self.link(&path, &target)
+            }
+            Step::Defer { implied, path, replaces } => {
+                self.make_implied(&implied)?;
+                self.make_room(&path, replaces)
+            }
+        }
+    }
+
+    fn make_implied(&mut self, implied: &[PathBuf]) -> Result<(), Error> {
+        implied.iter().try_for_each(|path| self.at(path, |folder, name| folder.mkdir(name, PRIVATE)))
+    }
+
+    fn make_room(&mut self, path: &Path, replaces: Replaces) -> Result<(), Error> {
+        if replaces != Replaces::Tree {
+            return Ok(());
+        }
+        if self.folder.as_ref().is_some_and(|(folder, _)| folder.starts_with(path)) {
+            self.folder = None;
+        }
+        self.at(path, |folder, name| folder.remove_tree(name))
+    }
+
+    /// Makes what an entry describes. Gives the content back if the tree wants it.
+    fn make(
+        &mut self,
+        reader: &mut LayerReader<'_>,
+        entry: &Entry,
+        path: &Path,
+        replaces: Replaces,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let mode = entry.metadata.mode;
+        match &entry.kind {
+            EntryKind::Directory if replaces == Replaces::Itself => return Ok(None),
+            EntryKind::Directory => return self.at(path, |folder, name| folder.mkdir(name, PRIVATE)).map(|()| None),
+            EntryKind::File { size, .. } => return self.file(reader, &entry.metadata, path, *size),
+            EntryKind::Symlink { target } => self.at(path, |folder, name| folder.symlink(target, name))?,
+            EntryKind::Fifo => self.at(path, |folder, name| folder.mkfifo(name, mode))?,
+            EntryKind::CharacterDevice { major, minor } => {
+                if !self.device(path, FileType::CharDevice, mode, (*major, *minor))? {
+                    return Ok(None);
+                }
+            }
+            EntryKind::BlockDevice { major, minor } => {
+                if !self.device(path, FileType::BlockDevice, mode, (*major, *minor))? {
+                    return Ok(None);
+                }
+            }
+            EntryKind::Hardlink { .. } | EntryKind::Whiteout | EntryKind::OpaqueWhiteout => return Ok(None),
+        }
+        self.finish_node(entry, path)?;
+        Ok(None)
+    }
+
+    fn device(
+        &mut self,
+        path: &Path,
+        file_type: FileType,
+        mode: u32,
+        (major, minor): (u32, u32),
+    ) -> Result<bool, Error> {
+        if self.options.devices == Devices::Skip {
+            self.skipped.push(Skipped { path: path.to_owned(), attribute: None });
+            return Ok(false);
+        }
+        let device = ocibuild_sys::device(major, minor);
+        self.at(path, |folder, name| folder.mknod(name, file_type, mode, device)).map(|()| true)
+    }
+
+    fn file(
+        &mut self,
+        reader: &mut LayerReader<'_>,
+        metadata: &Metadata,
+        path: &Path,
+        size: u64,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let mut file = self.at(path, |folder, name| folder.create_private_file(name))?;
+        let text = if Tree::wants_text(path, size) { Some(reader.read_text(size)?) } else { None };
+        let failed = |source| ErrorKind::UnpackContent { entry: path.to_owned(), source };
+        if let Some(text) = &text {
+            file.write_all(text).map_err(failed)?;
+        } else {
+            loop {
+                let count = reader.read_content(&mut self.buffer)?;
+                if count == 0 {
+                    break;
+                }
+                file.write_all(&self.buffer[..count]).map_err(failed)?;
+            }
+        }
+        self.finish_file(&file, metadata, path)?;
+        Ok(text)
+    }
+
+    /// Owner first, because a change of owner drops capabilities and set-id bits; time last.
+    fn finish_file(&mut self, file: &File, metadata: &Metadata, path: &Path) -> Result<(), Error> {
+        use rustix::fs::{Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
+        if let Some((uid, gid)) = self.owner(metadata) {
+            rustix::fs::fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+                .map_err(|errno| not_owned(path, (uid, gid), errno.into()))?;
+        }
+        for (name, value) in kept_attributes(metadata) {
+            match rustix::fs::fsetxattr(file, name, value, XattrFlags::empty()) {
+                Ok(()) => {}
+                Err(errno) => self.skip_attribute(path, name, errno).map_err(|source| {
+                    ErrorKind::UnpackContent { entry: path.to_owned(), source: source.into() }
+                })?,
+            }
+        }
+        let mtime = bound_time(metadata);
+        let time = Timespec { tv_sec: mtime.seconds, tv_nsec: mtime.nanoseconds.into() };
+        rustix::fs::fchmod(file, Mode::from_raw_mode(metadata.mode))
+            .and_then(|()| {
+                let times = Timestamps { last_access: time, last_modification: time };
+                rustix::fs::futimens(file, &times)
+            })
+            .map_err(|errno| ErrorKind::UnpackContent { entry: path.to_owned(), source: errno.into() }.into())
+    }
+
+    /// Owner, attributes, mode and times of something that is not opened: all but files.
+    fn finish_node(&mut self, entry: &Entry, path: &Path) -> Result<(), Error> {
+        let metadata = &entry.metadata;
+        let directory = entry.kind == EntryKind::Directory;
+        if let Some((uid, gid)) = self.owner(metadata) {
+            self.at(path, |folder, name| folder.chown(name, uid, gid)).map_err(|error| match error.kind() {
+                ErrorKind::Unpack { source, .. } => {
+                    not_owned(path, (uid, gid), io::Error::from_raw_os_error(source.raw_os_error()))
+                }
+                _ => error,
+            })?;
+        }
+        for (attribute, value) in kept_attributes(metadata) {
+            let set = if directory {
+                self.at(path, |folder, name| folder.set_xattr(name, attribute, value))
+            } else {
+                // Only files and directories can have them.
+                self.skipped.push(Skipped { path: path.to_owned(), attribute: Some(attribute.to_owned()) });
+                continue;
+            };
+            if let Err(error) = set {
+                let ErrorKind::Unpack { source, .. } = error.kind() else { return Err(error) };
+                let errno = Errno::from_raw_os_error(source.raw_os_error());
+                if self.skip_attribute(path, attribute, errno).is_err() {
+                    return Err(error);
+                }
+            }
+        }
+        let mtime = bound_time(metadata);
+        self.at(path, |folder, name| {
+            if !matches!(entry.kind, EntryKind::Symlink { .. }) {
+                folder.chmod(name, metadata.mode)?;
+            }
+            folder.set_times(name, Some(mtime), Some(mtime))
+        })
+    }
+
+    /// The owner to set, unless it is there already.
+    fn owner(&self, metadata: &Metadata) -> Option<(u32, u32)> {
+        let owner = (metadata.uid, metadata.gid);
+        (self.options.owners == Owners::Set && self.own != Some(owner)).then_some(owner)
+    }
+
+    /// Notes an attribute that the file system does not keep, if the layer is the same to programs without it.
+    fn skip_attribute(&mut self, path: &Path, name: &str, errno: Errno) -> Result<(), Errno> {
+        let free = name.starts_with("user.") || self.options.owners == Owners::Ignore;
+        if !free || !matches!(errno, Errno::OPNOTSUPP | Errno::PERM | Errno::ACCESS) {
+            return Err(errno);
+        }
+        self.skipped.push(Skipped { path: path.to_owned(), attribute: Some(name.to_owned()) });
+        Ok(())
+    }
+
+    fn link(&mut self, path: &Path, target: &Path) -> Result<(), Error> {
+        let (target_folder, target_name) =
+            self.root.parent(target).map_err(|source| unpack(path, source))?;
+        self.at(path, |folder, name| target_folder.hardlink(&target_name, folder, name))
+    }
+
+    /// Deletions, once it is known what the layer itself has.
+    fn deletions(&mut self, index: &LayerIndex) -> Result<(), Error> {
+        for entry in &index.entries {
+            match entry.kind {
+                EntryKind::Whiteout => self.whiteout(&entry.path)?,
+                EntryKind::OpaqueWhiteout => self.opaque(&entry.path)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn whiteout(&mut self, path: &Path) -> Result<(), Error> {
+        let files = self.options.whiteouts == WhiteoutFormat::Files;
+        self.at(path, |folder, name| {
+            if files {
+                let mut marker = OsString::from(".wh.");
+                marker.push(name);
+                folder.create_private_file(&marker).map(|_| ())
+            } else {
+                folder.mknod(name, FileType::CharDevice, 0, 0)
+            }
+        })
+    }
+
+    fn opaque(&mut self, path: &Path) -> Result<(), Error> {
+        let attribute = match self.options.whiteouts {
+            WhiteoutFormat::Files => {
+                return self.at(&path.join(".wh..wh..opq"), |folder, name| {
+                    folder.create_private_file(name).map(|_| ())
+                });
+            }
+            WhiteoutFormat::OverlayTrusted => "trusted.overlay.opaque",
+            WhiteoutFormat::OverlayUser => "user.overlay.opaque",
+        };
+        if path.as_os_str().is_empty() {
+            // The root has no parent to reach it from; its descriptor's link in /proc does the same.
+            return self.opaque_root(attribute);
+        }
+        self.at(path, |folder, name| folder.set_xattr(name, attribute, b"y"))
+    }
+
+    fn opaque_root(&self, attribute: &str) -> Result<(), Error> {
+        use rustix::fs::{Mode, OFlags, XattrFlags};
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::openat(self.root, ".", flags, Mode::empty())
+            .and_then(|fd| rustix::fs::fsetxattr(fd, attribute, b"y", XattrFlags::empty()))
+            .map_err(|errno| ErrorKind::UnpackContent { entry: PathBuf::from("/"), source: errno.into() }.into())
+    }
+
+    /// Metadata of directories, children first: nothing is made in them any more, and they may deny us entry.
+    fn directories(&mut self, index: &LayerIndex) -> Result<(), Error> {
+        let implied = index.implied_directories.iter().map(|path| Entry {
+            path: path.clone(),
+            metadata: Metadata { mode: 0o755, ..Metadata::default() },
+            kind: EntryKind::Directory,
+        });
+        let own = index.entries.iter().filter(|entry| entry.kind == EntryKind::Directory).cloned();
+        let mut all: Vec<Entry> = own.chain(implied).collect();
+        all.sort_by(|left, right| right.path.cmp(&left.path));
+        all.iter().try_for_each(|entry| self.finish_node(entry, &entry.path))
+    }
+
+    /// Acts on a path of the tree by the descriptor of its directory.
+    fn at<T>(
+        &mut self,
+        path: &Path,
+        act: impl FnOnce(&DirHandle, &OsStr) -> Result<T, ocibuild_sys::Error>,
+    ) -> Result<T, Error> {
+        let parent = path.parent().unwrap_or(Path::new(""));
+        let name = path.file_name().unwrap_or_default();
+        self.enter(parent).and_then(|folder| act(folder, name)).map_err(|source| unpack(path, source))
+    }
+
+    /// The directory `path` of the tree, which has no links in it. Consecutive entries are mostly in one directory or
+    /// in a child of it.
+    fn enter(&mut self, path: &Path) -> Result<&DirHandle, ocibuild_sys::Error> {
+        let next = match self.folder.take() {
+            Some((current, handle)) if current == path => handle,
+            Some((current, handle)) if !path.as_os_str().is_empty() && path.parent() == Some(&*current) => {
+                handle.open_dir(path.file_name().unwrap_or_default())?
+            }
+            _ if path.as_os_str().is_empty() => self.root.top()?,
+            _ => self.root.dir(path)?,
+        };
+        Ok(&self.folder.insert((path.to_owned(), next)).1)
+    }
+}
+
+fn unpack(path: &Path, source: ocibuild_sys::Error) -> Error {
+    ErrorKind::Unpack { entry: path.to_owned(), source }.into()
+}
+
+fn not_owned(path: &Path, (uid, gid): (u32, u32), source: io::Error) -> Error {
+    ErrorKind::UnmappedOwner { entry: path.to_owned(), uid, gid, source }.into()
+}
+
+/// What of an entry's attributes goes to disk.
+fn kept_attributes(metadata: &Metadata) -> impl Iterator<Item = (&str, &[u8])> {
+    let kept = |name: &str| {
+        name == "security.capability" || name.starts_with("user.") && !name.starts_with("user.overlay.")
+    };
+    let has_no_nul = |name: &str| !name.as_bytes().contains(&0);
+    metadata
+        .xattrs
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_slice()))
+        .filter(move |(name, _)| kept(name) && has_no_nul(name))
+}
+
+/// Times that file systems cannot hold become the epoch, as in containerd.
+fn bound_time(metadata: &Metadata) -> Timestamp {
+    let time = metadata.mtime;
+    // The last second of which the nanoseconds since the epoch are a 64-bit number.
+    let possible = 0..=i64::MAX / 1_000_000_000;
+    if possible.contains(&time.seconds) {
+        Timestamp { seconds: time.seconds, nanoseconds: time.nanoseconds }
+    } else {
+        Timestamp::default()
+    }
 }

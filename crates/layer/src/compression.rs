@@ -1,4 +1,5 @@
 use std::fmt;
+use std::io;
 
 use ocibuild_spec::{MediaType, media_types};
 
@@ -59,5 +60,53 @@ impl fmt::Display for Compression {
             Self::Gzip { level } => write!(f, "gzip level {level}"),
             Self::Zstd { level } => write!(f, "zstd level {level}"),
         }
+    }
+}
+
+/// Bytes of tar in one block. Part of the format: see [`FORMAT_VERSION`].
+pub(crate) const BLOCK_SIZE: usize = 256 * 1024;
+
+/// Compresses blocks one by one, each into bytes that stand for themselves.
+pub(crate) enum BlockCompressor {
+    None,
+    Gzip(libdeflater::Compressor),
+    Zstd(zstd::bulk::Compressor<'static>),
+}
+
+impl BlockCompressor {
+    pub(crate) fn new(compression: Compression) -> io::Result<Self> {
+        Ok(match compression {
+            Compression::None => Self::None,
+            Compression::Gzip { level } => {
+                let level = libdeflater::CompressionLvl::new(level.min(9) as i32)
+                    .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+                Self::Gzip(libdeflater::Compressor::new(level))
+            }
+            Compression::Zstd { level } => {
+                let level = if level == 0 { 3 } else { level.clamp(1, 22) };
+                let mut compressor = zstd::bulk::Compressor::new(level)?;
+                compressor.set_parameter(zstd::zstd_safe::CParameter::ChecksumFlag(true))?;
+                Self::Zstd(compressor)
+            }
+        })
+    }
+
+    /// Replaces `out` by the compressed form of `block`.
+    pub(crate) fn compress(&mut self, block: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
+        out.clear();
+        match self {
+            Self::None => out.extend_from_slice(block),
+            Self::Gzip(compressor) => {
+                // The header that libdeflate writes has no time and no name, and the system is "unknown".
+                out.resize(compressor.gzip_compress_bound(block.len()), 0);
+                let length = compressor.gzip_compress(block, out).map_err(io::Error::other)?;
+                out.truncate(length);
+            }
+            Self::Zstd(compressor) => {
+                out.reserve(zstd::zstd_safe::compress_bound(block.len()));
+                compressor.compress_to_buffer(block, out)?;
+            }
+        }
+        Ok(())
     }
 }

@@ -1,9 +1,9 @@
 use std::fmt;
-use std::io::Read;
+use std::io::{self, BufReader, Cursor, Read};
 
 use ocibuild_spec::MediaType;
 
-use crate::Error;
+use crate::{Error, ErrorKind};
 
 /// How a stream of bytes is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -32,18 +32,39 @@ impl fmt::Display for Format {
     }
 }
 
+/// The largest window a Zstandard frame may ask for (RFC 8878 recommends 8 MiB, `zstd --long` uses 128).
+const ZSTD_WINDOW_LOG: u32 = 27;
+
+/// Memory that xz may use; its highest preset needs half of this.
+const XZ_MEMORY: u64 = 128 << 20;
+
+/// Bytes read at once from what is compressed.
+const BUFFER: usize = 128 * 1024;
+
+/// The longest magic number there is.
+const MAGIC: usize = 6;
+
 /// The format of a stream that begins with `first`; six bytes are enough.
 pub fn sniff(first: &[u8]) -> Format {
-    let _ = first;
-    todo!()
+    match first {
+        [0x1f, 0x8b, ..] => Format::Gzip,
+        // A skippable frame may come before the first one that has content.
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Format::Zstd,
+        [b'B', b'Z', b'h', ..] => Format::Bzip2,
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Format::Xz,
+        _ => Format::Plain,
+    }
 }
 
 /// The decompressed bytes of `reader`, in whatever format its first bytes say (6.60).
+///
+/// Several gzip members, Zstandard frames or bzip2 and xz streams one after the other are one stream; anything else
+/// after the end is an error of the last read, so that a digest of `reader` covers all of it.
 pub fn decompress<'r>(
     reader: Box<dyn Read + Send + 'r>,
 ) -> Result<(Format, Box<dyn Read + Send + 'r>), Error> {
-    let _ = reader;
-    todo!()
+    let (format, reader) = peek(reader)?;
+    Ok((format, decoder(reader, format)?))
 }
 
 /// The plain tar of a layer of this media type; bytes that look otherwise are refused.
@@ -51,6 +72,154 @@ pub fn decompress_layer<'r>(
     reader: Box<dyn Read + Send + 'r>,
     media_type: &MediaType,
 ) -> Result<Box<dyn Read + Send + 'r>, Error> {
-    let _ = (reader, media_type);
-    todo!()
+    let text = media_type.to_string();
+    let Some(stated) = layer_format(&text) else {
+        return Err(ErrorKind::UnknownMediaType { media_type: text }.into());
+    };
+    let (found, reader) = peek(reader)?;
+    if found != stated {
+        return Err(ErrorKind::MediaTypeMismatch { media_type: text, found }.into());
+    }
+    decoder(reader, stated)
+}
+
+fn layer_format(media_type: &str) -> Option<Format> {
+    let suffix = [
+        "application/vnd.oci.image.layer.v1.tar",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar",
+        "application/vnd.docker.image.rootfs.diff.tar",
+        "application/vnd.docker.image.rootfs.foreign.diff.tar",
+    ]
+    .iter()
+    .find_map(|plain| media_type.strip_prefix(plain))?;
+    match suffix {
+        "" => Some(Format::Plain),
+        "+gzip" | ".gzip" => Some(Format::Gzip),
+        "+zstd" | ".zstd" => Some(Format::Zstd),
+        _ => None,
+    }
+}
+
+type Peeked<'r> = BufReader<io::Chain<Cursor<Vec<u8>>, Box<dyn Read + Send + 'r>>>;
+
+fn peek<'r>(mut reader: Box<dyn Read + Send + 'r>) -> Result<(Format, Peeked<'r>), Error> {
+    let mut first = Vec::with_capacity(MAGIC);
+    reader
+        .by_ref()
+        .take(MAGIC as u64)
+        .read_to_end(&mut first)
+        .map_err(|source| ErrorKind::Decompress { format: Format::Plain, source })?;
+    let format = sniff(&first);
+    Ok((format, BufReader::with_capacity(BUFFER, Cursor::new(first).chain(reader))))
+}
+
+fn decoder<'r>(reader: Peeked<'r>, format: Format) -> Result<Box<dyn Read + Send + 'r>, Error> {
+    let failed = |source: io::Error| Error::from(ErrorKind::Decompress { format, source });
+    Ok(match format {
+        Format::Plain => Box::new(reader),
+        Format::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(reader)),
+        Format::Zstd => {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(reader).map_err(failed)?;
+            decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(failed)?;
+            Box::new(decoder)
+        }
+        Format::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(reader)),
+        Format::Xz => {
+            let concatenated = liblzma::stream::CONCATENATED;
+            let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, concatenated)
+                .map_err(|error| failed(error.into()))?;
+            Box::new(liblzma::bufread::XzDecoder::new_stream(reader, stream))
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn packed(format: Format, bytes: &[u8]) -> Vec<u8> {
+        match format {
+            Format::Plain => bytes.to_vec(),
+            Format::Gzip => {
+                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                encoder.write_all(bytes).unwrap();
+                encoder.finish().unwrap()
+            }
+            Format::Zstd => zstd::stream::encode_all(bytes, 1).unwrap(),
+            Format::Bzip2 => {
+                let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+                encoder.write_all(bytes).unwrap();
+                encoder.finish().unwrap()
+            }
+            Format::Xz => {
+                let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 1);
+                encoder.write_all(bytes).unwrap();
+                encoder.finish().unwrap()
+            }
+        }
+    }
+
+    fn unpacked(bytes: &[u8]) -> io::Result<(Format, Vec<u8>)> {
+        let (format, mut reader) = decompress(Box::new(Cursor::new(bytes.to_vec()))).map_err(io::Error::other)?;
+        let mut out = Vec::new();
+        reader.read_to_end(&mut out)?;
+        Ok((format, out))
+    }
+
+    const ALL: [Format; 5] = [Format::Plain, Format::Gzip, Format::Zstd, Format::Bzip2, Format::Xz];
+
+    #[test]
+    fn several_streams_are_one() {
+        for format in ALL {
+            let mut twice = packed(format, b"hello ");
+            twice.extend(packed(format, b"world"));
+            assert_eq!(unpacked(&twice).unwrap(), (format, b"hello world".to_vec()), "{format}");
+        }
+        assert_eq!(unpacked(b"").unwrap(), (Format::Plain, Vec::new()));
+    }
+
+    #[test]
+    fn damage_is_an_error() {
+        for format in &ALL[1..] {
+            let good = packed(*format, &b"hello world".repeat(100));
+            let cut = &good[..good.len() - 3];
+            assert!(unpacked(cut).is_err(), "{format} cut");
+            let junk = [&good[..], b"some bytes of junk"].concat();
+            assert!(unpacked(&junk).is_err(), "{format} with junk");
+        }
+        let mut bad_crc = packed(Format::Gzip, b"hello");
+        let length = bad_crc.len();
+        bad_crc[length - 8] ^= 1;
+        assert!(unpacked(&bad_crc).is_err());
+    }
+
+    #[test]
+    fn a_huge_window_is_refused() {
+        // Magic number, no flags, window descriptor of 2 GiB, one empty raw block.
+        let frame = [0x28, 0xb5, 0x2f, 0xfd, 0x00, (31 - 10) << 3, 0x01, 0x00, 0x00];
+        assert!(unpacked(&frame).is_err());
+        let modest = [0x28, 0xb5, 0x2f, 0xfd, 0x00, (27 - 10) << 3, 0x01, 0x00, 0x00];
+        assert_eq!(unpacked(&modest).unwrap().1, b"");
+    }
+
+    #[test]
+    fn layers_are_what_they_say() {
+        let read = |format, media_type: MediaType| {
+            let bytes = Cursor::new(packed(format, b"hello"));
+            decompress_layer(Box::new(bytes), &media_type).map(|_| ())
+        };
+        read(Format::Gzip, MediaType::ImageLayerGzip).unwrap();
+        read(Format::Zstd, "application/vnd.docker.image.rootfs.diff.tar.zstd".into()).unwrap();
+        read(Format::Plain, MediaType::ImageLayerNonDistributable).unwrap();
+        let error = read(Format::Zstd, MediaType::ImageLayerGzip).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::MediaTypeMismatch { found: Format::Zstd, .. }), "{error}");
+        let error = read(Format::Gzip, MediaType::ImageLayer).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::MediaTypeMismatch { .. }), "{error}");
+        for other in [MediaType::ImageConfig, "application/vnd.oci.image.layer.v1.tar+gzip+encrypted".into()] {
+            let error = read(Format::Gzip, other).unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::UnknownMediaType { .. }), "{error}");
+        }
+    }
 }

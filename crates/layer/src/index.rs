@@ -1,16 +1,21 @@
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::PathBuf;
 
-use ocibuild_spec::{CancelToken, DiffId, Entry};
+use ocibuild_spec::{CancelToken, DiffId, Digest, Entry, EntryKind, Hasher};
 
-use crate::{Error, Limits};
+use crate::reader::{Policy, TarEntry, TarReader};
+use crate::tree::{Step, Tree};
+use crate::{Error, ErrorKind, Limits};
 
 /// Everything about a layer but the content of its files (`DESIGN.md` 4.4): small, kept for ever, one per diff id.
+///
+/// Its record ([`LayerIndex::encode`]) is described in the documentation of this crate.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LayerIndex {
     /// The entries that remain once the layer's own repetitions are resolved, parents before children, ordered
     /// component by component; an opaque whiteout follows its directory. A file's content number is the offset of its
-    /// bytes in the plain tar.
+    /// bytes in the plain tar. Of the names of one file the first is the file and the others are hard links to it;
+    /// a hard link to a path that is not here is to a file of a layer below.
     pub entries: Vec<Entry>,
     /// Directories that have no entry but have entries below them, in the same order. A layer below may know their
     /// metadata; otherwise they are 0755 of root.
@@ -30,18 +35,89 @@ impl LayerIndex {
         limits: &Limits,
         cancel: &CancelToken,
     ) -> Result<(Self, DiffId), Error> {
-        let _ = (tar, limits, cancel);
-        todo!()
+        let mut reader = LayerReader::new(tar, limits, cancel);
+        let mut tree = Tree::default();
+        while let Some(TarEntry { entry, offset }) = reader.next_entry()? {
+            let step = tree.insert(&entry).map_err(|reason| refused(&entry, offset, reason))?;
+            if let (Step::Make { path, .. }, EntryKind::File { size, .. }) = (&step, &entry.kind)
+                && Tree::wants_text(path, *size)
+            {
+                let text = reader.read_text(*size)?;
+                tree.keep_text(path, text);
+            }
+        }
+        let (diff_id, tar_size) = reader.finish()?;
+        Ok((tree.finish(tar_size), diff_id))
+    }
+}
+
+pub(crate) fn refused(entry: &Entry, offset: u64, reason: &'static str) -> Error {
+    ErrorKind::RefusedEntry { offset, entry: entry.path.clone(), reason }.into()
+}
+
+/// Bytes asked of a plain tar at once; decoders like large buffers.
+const BUFFER: usize = 128 * 1024;
+
+/// A tar of a layer that is hashed while it is read, and can be cancelled.
+pub(crate) struct LayerReader<'r> {
+    tar: TarReader<io::BufReader<Hashing<'r>>>,
+    cancel: &'r CancelToken,
+}
+
+struct Hashing<'r> {
+    inner: &'r mut dyn Read,
+    hasher: Hasher,
+}
+
+impl Read for Hashing<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        Ok(count)
+    }
+}
+
+impl<'r> LayerReader<'r> {
+    pub(crate) fn new(tar: &'r mut dyn Read, limits: &Limits, cancel: &'r CancelToken) -> Self {
+        let hashing = Hashing { inner: tar, hasher: Hasher::new() };
+        let buffered = io::BufReader::with_capacity(BUFFER, hashing);
+        Self { tar: TarReader::new(buffered, Policy::Layer, *limits), cancel }
     }
 
-    /// The record, as [`LayerIndex::decode`] reads it. Equal indexes have equal records.
-    pub fn encode(&self) -> Vec<u8> {
-        todo!()
+    pub(crate) fn next_entry(&mut self) -> Result<Option<TarEntry>, Error> {
+        self.check_cancelled()?;
+        self.tar.next_entry()
     }
 
-    /// Reads a record.
-    pub fn decode(record: &[u8]) -> Result<Self, Error> {
-        let _ = record;
-        todo!()
+    /// Some of the content of the current entry.
+    pub(crate) fn read_content(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
+        self.check_cancelled()?;
+        self.tar.read_content(buffer)
+    }
+
+    /// All of the content of the current entry, known to be small.
+    pub(crate) fn read_text(&mut self, size: u64) -> Result<Vec<u8>, Error> {
+        let mut text = vec![0; size as usize];
+        let mut filled = 0;
+        while filled < text.len() {
+            filled += self.read_content(&mut text[filled..])?;
+        }
+        Ok(text)
+    }
+
+    pub(crate) fn as_reader(&mut self) -> &mut dyn Read {
+        &mut self.tar
+    }
+
+    /// Reads to the end of the stream: the digest and the size of all of it.
+    pub(crate) fn finish(mut self) -> Result<(DiffId, u64), Error> {
+        self.tar.drain()?;
+        let size = self.tar.position();
+        let digest: Digest = self.tar.into_inner().into_inner().hasher.finish();
+        Ok((DiffId(digest), size))
+    }
+
+    fn check_cancelled(&self) -> Result<(), Error> {
+        if self.cancel.is_cancelled() { Err(ErrorKind::Cancelled.into()) } else { Ok(()) }
     }
 }

@@ -2,13 +2,20 @@
 #![forbid(unsafe_code)]
 
 mod apply;
+mod blocks;
+mod codec;
 mod compression;
 mod decompress;
 mod error;
 mod extract;
+mod header;
 mod index;
 mod limits;
+mod name;
+mod pax;
+mod raw;
 mod reader;
+mod tree;
 mod write;
 
 pub use apply::{Applied, ApplyOptions, Devices, Owners, Skipped, WhiteoutFormat, apply};

@@ -1,0 +1,218 @@
+//! From blocks of tar to the bytes of a blob: in the calling thread, or on several with a bounded number of blocks under
+//! way. Which of the two, and how many threads, is not visible in the bytes.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use ocibuild_spec::{Digest, Hasher};
+
+use crate::compression::{BLOCK_SIZE, BlockCompressor};
+use crate::{Compression, Error, ErrorKind};
+
+/// Takes full blocks, and gives back empty ones.
+pub(crate) trait Blocks {
+    /// Takes `block`, of which only the last of all may be short, and leaves an empty one in its place.
+    fn take(&mut self, block: &mut Vec<u8>) -> Result<(), Error>;
+}
+
+/// Digest and size of a blob.
+#[derive(Debug)]
+pub(crate) struct Blob {
+    /// `None` if the blob is the plain tar, whose digest is known already.
+    pub(crate) digest: Option<Digest>,
+    pub(crate) size: u64,
+}
+
+struct BlobWriter<'s> {
+    sink: &'s mut dyn Write,
+    hasher: Option<Hasher>,
+    size: u64,
+}
+
+impl<'s> BlobWriter<'s> {
+    fn new(sink: &'s mut dyn Write, compression: Compression) -> Self {
+        let hasher = (compression != Compression::None).then(Hasher::new);
+        Self { sink, hasher, size: 0 }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(bytes);
+        }
+        self.size += bytes.len() as u64;
+        self.sink.write_all(bytes).map_err(|source| ErrorKind::WriteBlob { source }.into())
+    }
+
+    fn finish(self) -> Result<Blob, Error> {
+        self.sink.flush().map_err(|source| ErrorKind::WriteBlob { source })?;
+        Ok(Blob { digest: self.hasher.map(Hasher::finish), size: self.size })
+    }
+}
+
+/// Runs `produce` and writes what it makes to `sink`.
+pub(crate) fn run<T: Send>(
+    compression: Compression,
+    threads: usize,
+    sink: &mut dyn Write,
+    produce: impl FnOnce(&mut dyn Blocks) -> Result<T, Error> + Send,
+) -> Result<(T, Blob), Error> {
+    let blob = BlobWriter::new(sink, compression);
+    if threads <= 1 { run_here(compression, blob, produce) } else { run_on(threads, compression, blob, produce) }
+}
+
+struct Here<'s> {
+    blob: BlobWriter<'s>,
+    compressor: BlockCompressor,
+    packed: Vec<u8>,
+    offset: u64,
+}
+
+impl Blocks for Here<'_> {
+    fn take(&mut self, block: &mut Vec<u8>) -> Result<(), Error> {
+        if let BlockCompressor::None = self.compressor {
+            self.blob.write(block)?;
+        } else {
+            compress(&mut self.compressor, block, &mut self.packed, self.offset)?;
+            self.blob.write(&self.packed)?;
+        }
+        self.offset += block.len() as u64;
+        block.clear();
+        Ok(())
+    }
+}
+
+fn run_here<T>(
+    compression: Compression,
+    blob: BlobWriter<'_>,
+    produce: impl FnOnce(&mut dyn Blocks) -> Result<T, Error>,
+) -> Result<(T, Blob), Error> {
+    let mut here = Here { blob, compressor: compressor(compression)?, packed: Vec::new(), offset: 0 };
+    let made = produce(&mut here)?;
+    Ok((made, here.blob.finish()?))
+}
+
+fn compressor(compression: Compression) -> Result<BlockCompressor, Error> {
+    BlockCompressor::new(compression).map_err(|source| ErrorKind::Compress { offset: 0, source }.into())
+}
+
+fn compress(
+    compressor: &mut BlockCompressor,
+    block: &[u8],
+    packed: &mut Vec<u8>,
+    offset: u64,
+) -> Result<(), Error> {
+    compressor.compress(block, packed).map_err(|source| ErrorKind::Compress { offset, source }.into())
+}
+
+/// A pair of buffers on its way: to a compressor with a block, to the writer with that compressed, and back.
+struct Job {
+    number: u64,
+    block: Vec<u8>,
+    packed: Vec<u8>,
+}
+
+struct Elsewhere {
+    empty: Receiver<Job>,
+    full: Sender<Job>,
+    number: u64,
+}
+
+impl Blocks for Elsewhere {
+    fn take(&mut self, block: &mut Vec<u8>) -> Result<(), Error> {
+        // Nobody gives buffers back, or takes them, once something failed there; the error is theirs to report.
+        let mut job = self.empty.recv().map_err(|_| ErrorKind::Cancelled)?;
+        std::mem::swap(&mut job.block, block);
+        block.clear();
+        job.number = self.number;
+        self.number += 1;
+        self.full.send(job).map_err(|_| ErrorKind::Cancelled.into())
+    }
+}
+
+fn run_on<T: Send>(
+    threads: usize,
+    compression: Compression,
+    mut blob: BlobWriter<'_>,
+    produce: impl FnOnce(&mut dyn Blocks) -> Result<T, Error> + Send,
+) -> Result<(T, Blob), Error> {
+    // One block per compressor, one more for each to find when it is done, and some in the writer's hands.
+    let buffers = 2 * threads + 2;
+    let (give_back, empty) = sync_channel(buffers);
+    for _ in 0..buffers {
+        let job = Job { number: 0, block: Vec::with_capacity(BLOCK_SIZE), packed: Vec::new() };
+        give_back.send(job).expect("the channel holds all buffers and its other end is here");
+    }
+    let (full, jobs) = channel();
+    let jobs = Mutex::new(jobs);
+    let (done, results) = channel();
+    thread::scope(|scope| {
+        let jobs = &jobs;
+        for _ in 0..threads {
+            let done = done.clone();
+            scope.spawn(move || work(compression, jobs, &done));
+        }
+        drop(done);
+        let producer = scope.spawn(move || produce(&mut Elsewhere { empty, full, number: 0 }));
+        let written = write_in_order(&results, give_back, &mut blob);
+        // The workers must see that nobody listens, even while the producer waits for them.
+        drop(results);
+        let made = producer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        written?;
+        Ok((made?, blob.finish()?))
+    })
+}
+
+/// Tells the writer that a block will not come; it would wait for ever otherwise.
+struct TellPanic<'d>(&'d Sender<Result<Job, Error>>);
+
+impl Drop for TellPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let _ = self.0.send(Err(ErrorKind::Cancelled.into()));
+        }
+    }
+}
+
+/// Compresses jobs until there are no more, or nobody wants them.
+fn work(compression: Compression, jobs: &Mutex<Receiver<Job>>, done: &Sender<Result<Job, Error>>) {
+    let _guard = TellPanic(done);
+    let mut compressor = match compressor(compression) {
+        Ok(compressor) => compressor,
+        Err(error) => {
+            let _ = done.send(Err(error));
+            return;
+        }
+    };
+    loop {
+        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(mut job) = job else { return };
+        let offset = job.number * BLOCK_SIZE as u64;
+        let result = compress(&mut compressor, &job.block, &mut job.packed, offset).map(|()| job);
+        if done.send(result).is_err() {
+            return;
+        }
+    }
+}
+
+fn write_in_order(
+    results: &Receiver<Result<Job, Error>>,
+    give_back: SyncSender<Job>,
+    blob: &mut BlobWriter<'_>,
+) -> Result<(), Error> {
+    let mut waiting = BTreeMap::new();
+    let mut next = 0;
+    for result in results {
+        let job = result?;
+        waiting.insert(job.number, job);
+        while let Some(job) = waiting.remove(&next) {
+            blob.write(&job.packed)?;
+            next += 1;
+            // The producer may be done already.
+            let _ = give_back.send(job);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,352 @@
+//! What remains of a layer's entries once they were applied to an empty directory one after the other.
+//!
+//! Unpacking and indexing both ask this tree what an entry does, so that they cannot differ. Its names are free of
+//! links: a path through a link of the same layer is filed under where the link leads, as the kernel would resolve it
+//! with the layer's root as `/`.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsString;
+use std::ops::Bound;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
+
+use ocibuild_spec::{Entry, EntryKind, Metadata};
+
+use crate::LayerIndex;
+
+/// A path with NUL instead of slashes: bytes then order as components do, and what lies below a path is contiguous.
+type Key = Vec<u8>;
+
+/// Links that may be followed for one path, as in the kernel.
+const MAX_LINKS: u32 = 40;
+
+const PATH_MAX: usize = 4095;
+
+/// Longer files of accounts are not kept.
+const MAX_TEXT: u64 = 10 << 20;
+
+const MODE_OF_IMPLIED: u32 = 0o755;
+
+#[derive(Debug, Default)]
+pub(crate) struct Tree {
+    names: BTreeMap<Key, usize>,
+    inodes: Vec<Inode>,
+    whiteouts: BTreeSet<Key>,
+    opaque: BTreeSet<Key>,
+    /// Content of account files, with the inode it was of.
+    texts: BTreeMap<Key, (usize, Vec<u8>)>,
+}
+
+#[derive(Debug)]
+struct Inode {
+    metadata: Metadata,
+    /// A hard link only if its target is not in this layer.
+    kind: EntryKind,
+    implied: bool,
+}
+
+/// What an entry does to the directory.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Nothing before the end but `implied` parents: a deletion, or the root directory itself.
+    Later { implied: Vec<PathBuf> },
+    /// Makes `path`, after `implied` parents.
+    Make { implied: Vec<PathBuf>, path: PathBuf, replaces: Replaces },
+    /// Makes `path` another name of `target`.
+    Link { implied: Vec<PathBuf>, path: PathBuf, replaces: Replaces, target: PathBuf },
+    /// Leaves `path` free for a link to a file of another layer.
+    Defer { implied: Vec<PathBuf>, path: PathBuf, replaces: Replaces },
+}
+
+/// What was at a path before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Replaces {
+    Nothing,
+    /// A directory that stays and gets new metadata.
+    Itself,
+    /// Anything else, to be removed with all it contains.
+    Tree,
+}
+
+impl Tree {
+    /// Takes in the next entry of the layer.
+    pub(crate) fn insert(&mut self, entry: &Entry) -> Result<Step, &'static str> {
+        let key = key_of(&entry.path);
+        match &entry.kind {
+            EntryKind::OpaqueWhiteout => {
+                let (folder, implied) = self.folder(&key)?;
+                self.opaque.insert(folder);
+                return Ok(Step::Later { implied });
+            }
+            _ if key.is_empty() => return Ok(Step::Later { implied: Vec::new() }),
+            EntryKind::Whiteout => {
+                let (folder, name) = split(&key);
+                let (folder, implied) = self.folder(folder)?;
+                self.whiteouts.insert(join(folder, name));
+                return Ok(Step::Later { implied });
+            }
+            _ => {}
+        }
+        let (folder, name) = split(&key);
+        let (folder, implied) = self.folder(folder)?;
+        let key = join(folder, name);
+        if key.len() > PATH_MAX {
+            return Err("links lead to a path of more than 4095 bytes");
+        }
+        let path = path_of(&key);
+        if let EntryKind::Hardlink { target } = &entry.kind {
+            let (folder, name) = split_path(target);
+            let target = join(self.resolve(&key_of(folder))?, name);
+            return self.insert_link(&key, path, target, &entry.metadata, implied);
+        }
+        let replaces = self.make_room(&key, entry.kind == EntryKind::Directory);
+        let inode = Inode { metadata: entry.metadata.clone(), kind: entry.kind.clone(), implied: false };
+        match self.names.get(&key) {
+            Some(existing) => self.inodes[*existing] = inode,
+            None => self.add(key, inode),
+        }
+        Ok(Step::Make { implied, path, replaces })
+    }
+
+    fn insert_link(
+        &mut self,
+        key: &[u8],
+        path: PathBuf,
+        target: Key,
+        metadata: &Metadata,
+        implied: Vec<PathBuf>,
+    ) -> Result<Step, &'static str> {
+        if target == key {
+            return Err("it is a hard link to itself");
+        }
+        let replaces = self.make_room(key, false);
+        match self.names.get(&target).copied() {
+            Some(inode) if self.inodes[inode].kind == EntryKind::Directory => {
+                Err("it is a hard link to a directory")
+            }
+            // The target itself is missing from this layer.
+            Some(inode) if matches!(self.inodes[inode].kind, EntryKind::Hardlink { .. }) => {
+                self.names.insert(key.to_vec(), inode);
+                Ok(Step::Defer { implied, path, replaces })
+            }
+            Some(inode) => {
+                self.names.insert(key.to_vec(), inode);
+                Ok(Step::Link { implied, path, replaces, target: path_of(&target) })
+            }
+            None => {
+                let kind = EntryKind::Hardlink { target: path_of(&target) };
+                self.add(key.to_vec(), Inode { metadata: metadata.clone(), kind, implied: false });
+                Ok(Step::Defer { implied, path, replaces })
+            }
+        }
+    }
+
+    /// Whether the content of this file, at its path in the tree, is to be kept.
+    pub(crate) fn wants_text(path: &Path, size: u64) -> bool {
+        size <= MAX_TEXT && (path == Path::new("etc/passwd") || path == Path::new("etc/group"))
+    }
+
+    /// Keeps the content of the file last made at `path`.
+    pub(crate) fn keep_text(&mut self, path: &Path, text: Vec<u8>) {
+        let key = key_of(path);
+        if let Some(inode) = self.names.get(&key) {
+            self.texts.insert(key, (*inode, text));
+        }
+    }
+
+    /// Names that are links to files of other layers, and those.
+    pub(crate) fn deferred_links(&self) -> Vec<(PathBuf, PathBuf)> {
+        let link = |(key, inode): (&Key, &usize)| match &self.inodes[*inode].kind {
+            EntryKind::Hardlink { target } => Some((path_of(key), target.clone())),
+            _ => None,
+        };
+        self.names.iter().filter_map(link).collect()
+    }
+
+    /// The index of everything taken in.
+    pub(crate) fn finish(mut self, tar_size: u64) -> LayerIndex {
+        self.settle_whiteouts();
+        let passwd = self.text(b"etc\0passwd");
+        let group = self.text(b"etc\0group");
+        let mut implied_directories = Vec::new();
+        let mut entries: Vec<(Key, u8, Entry)> = Vec::with_capacity(self.names.len());
+        let mut first_names: HashMap<usize, PathBuf> = HashMap::new();
+        let mut links: HashMap<usize, u32> = HashMap::new();
+        for inode in self.names.values() {
+            *links.entry(*inode).or_default() += 1;
+        }
+        for (key, number) in std::mem::take(&mut self.names) {
+            let inode = &self.inodes[number];
+            let path = path_of(&key);
+            if inode.implied {
+                implied_directories.push(path);
+                continue;
+            }
+            let mut kind = inode.kind.clone();
+            if links.get(&number).is_some_and(|names| *names > 1) && !matches!(kind, EntryKind::Hardlink { .. }) {
+                if let Some(first) = first_names.get(&number) {
+                    kind = EntryKind::Hardlink { target: first.clone() };
+                } else {
+                    first_names.insert(number, path.clone());
+                }
+            }
+            entries.push((key, 0, Entry { path, metadata: inode.metadata.clone(), kind }));
+        }
+        let deletions = [(self.whiteouts, 1, EntryKind::Whiteout), (self.opaque, 2, EntryKind::OpaqueWhiteout)];
+        for (keys, rank, kind) in deletions {
+            entries.extend(keys.into_iter().map(|key| {
+                let entry = Entry { path: path_of(&key), metadata: Metadata::default(), kind: kind.clone() };
+                (key, rank, entry)
+            }));
+        }
+        entries.sort_by(|(left, first, _), (right, second, _)| (left, first).cmp(&(right, second)));
+        let entries = entries.into_iter().map(|(_, _, entry)| entry).collect();
+        LayerIndex { entries, implied_directories, passwd, group, tar_size }
+    }
+
+    /// A deletion of what the layer also has is about the layers below: a directory hides theirs, and anything else
+    /// does so anyhow.
+    fn settle_whiteouts(&mut self) {
+        let both: Vec<Key> = self.whiteouts.iter().filter(|key| self.names.contains_key(*key)).cloned().collect();
+        for key in both {
+            self.whiteouts.remove(&key);
+            if self.kind(&key) == Some(&EntryKind::Directory) {
+                self.opaque.insert(key);
+            }
+        }
+    }
+
+    fn text(&mut self, key: &[u8]) -> Option<Vec<u8>> {
+        let current = self.names.get(key)?;
+        self.texts.remove(key).filter(|(inode, _)| inode == current).map(|(_, text)| text)
+    }
+
+    fn kind(&self, key: &[u8]) -> Option<&EntryKind> {
+        self.names.get(key).map(|inode| &self.inodes[*inode].kind)
+    }
+
+    fn add(&mut self, key: Key, inode: Inode) {
+        self.names.insert(key, self.inodes.len());
+        self.inodes.push(inode);
+    }
+
+    /// Frees `key` for something new; a directory stays for a directory.
+    fn make_room(&mut self, key: &[u8], directory: bool) -> Replaces {
+        match self.kind(key) {
+            None => return Replaces::Nothing,
+            Some(EntryKind::Directory) if directory => return Replaces::Itself,
+            Some(_) => {}
+        }
+        self.names.remove(key);
+        self.opaque.remove(key);
+        let below: Vec<Key> = self.names.range(range_below(key)).map(|(key, _)| key.clone()).collect();
+        for name in below {
+            self.names.remove(&name);
+        }
+        for set in [&mut self.whiteouts, &mut self.opaque] {
+            let below: Vec<Key> = set.range(range_below(key)).cloned().collect();
+            for name in below {
+                set.remove(&name);
+            }
+        }
+        Replaces::Tree
+    }
+
+    /// Where the directory `key` really is, with what is missing of it added as implied.
+    fn folder(&mut self, key: &[u8]) -> Result<(Key, Vec<PathBuf>), &'static str> {
+        if key.is_empty() || self.kind(key) == Some(&EntryKind::Directory) {
+            return Ok((key.to_vec(), Vec::new()));
+        }
+        let real = self.resolve(key)?;
+        let mut implied = Vec::new();
+        let ends = real.iter().enumerate().filter(|(_, byte)| **byte == 0).map(|(place, _)| place);
+        for end in ends.chain([real.len()]) {
+            let parent = &real[..end];
+            if !parent.is_empty() && !self.names.contains_key(parent) {
+                let metadata = Metadata { mode: MODE_OF_IMPLIED, ..Metadata::default() };
+                self.add(parent.to_vec(), Inode { metadata, kind: EntryKind::Directory, implied: true });
+                implied.push(path_of(parent));
+            }
+        }
+        Ok((real, implied))
+    }
+
+    /// Follows the links of this layer on the way to a directory; what the layer does not have is taken as it stands.
+    fn resolve(&self, key: &[u8]) -> Result<Key, &'static str> {
+        if key.is_empty() || self.kind(key) == Some(&EntryKind::Directory) {
+            return Ok(key.to_vec());
+        }
+        let mut real = Key::new();
+        let mut rest: Vec<Vec<u8>> = key.rsplit(|byte| *byte == 0).map(<[u8]>::to_vec).collect();
+        let mut links = 0;
+        while let Some(part) = rest.pop() {
+            match &part[..] {
+                b"" | b"." => continue,
+                b".." => {
+                    real.truncate(split(&real).0.len());
+                    continue;
+                }
+                _ => {}
+            }
+            let next = join(real.clone(), &part);
+            match self.kind(&next) {
+                None | Some(EntryKind::Directory) => real = next,
+                Some(EntryKind::Symlink { target }) => {
+                    links += 1;
+                    if links > MAX_LINKS {
+                        return Err("there are too many links on the way to it");
+                    }
+                    let target = target.as_os_str().as_bytes();
+                    if target.starts_with(b"/") {
+                        real.clear();
+                    }
+                    rest.extend(target.rsplit(|byte| *byte == b'/').map(<[u8]>::to_vec));
+                }
+                Some(_) => return Err("a parent of it is not a directory"),
+            }
+            if real.len() > PATH_MAX {
+                return Err("links lead to a path of more than 4095 bytes");
+            }
+        }
+        Ok(real)
+    }
+}
+
+/// All keys between `key` and its siblings that follow.
+fn range_below(key: &[u8]) -> (Bound<Key>, Bound<Key>) {
+    let (mut from, mut to) = (key.to_vec(), key.to_vec());
+    from.push(0);
+    to.push(1);
+    (Bound::Excluded(from), Bound::Excluded(to))
+}
+
+fn key_of(path: &Path) -> Key {
+    let bytes = path.as_os_str().as_bytes();
+    bytes.iter().map(|byte| if *byte == b'/' { 0 } else { *byte }).collect()
+}
+
+fn path_of(key: &[u8]) -> PathBuf {
+    let bytes = key.iter().map(|byte| if *byte == 0 { b'/' } else { *byte }).collect();
+    PathBuf::from(OsString::from_vec(bytes))
+}
+
+/// Parent and last component.
+fn split(key: &[u8]) -> (&[u8], &[u8]) {
+    match key.iter().rposition(|byte| *byte == 0) {
+        Some(place) => (&key[..place], &key[place + 1..]),
+        None => (&[], key),
+    }
+}
+
+fn split_path(path: &Path) -> (&Path, &[u8]) {
+    let name = path.file_name().map(std::ffi::OsStr::as_bytes).unwrap_or_default();
+    (path.parent().unwrap_or(Path::new("")), name)
+}
+
+fn join(mut folder: Key, name: &[u8]) -> Key {
+    if !folder.is_empty() {
+        folder.push(0);
+    }
+    folder.extend(name);
+    folder
+}
