@@ -4,7 +4,9 @@
 mod blob;
 mod error;
 mod layout;
+mod output;
 
 pub use blob::{BlobSink, BlobStore, BlobWriter, PendingBlob, copy_image, reachable, read_document};
 pub use error::{Error, ErrorKind};
 pub use layout::{Collection, ExclusiveLock, Freed, ImageLayout, Lease, ScratchDir, Usage};
+pub use output::{ArchiveFormat, LayoutArchive, LayoutDirectory, OutputImage};
