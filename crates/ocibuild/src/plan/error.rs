@@ -1,6 +1,6 @@
 use std::{error::Error, fmt};
 
-use ocibuild_dockerfile::{Location, Span};
+use ocibuild_dockerfile::{ExpandError, Location, Span};
 
 /// Why there is no plan: one error or several that do not depend on each other.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub struct PlanError {
     pub label_span: Option<Span>,
     /// What could be done about it.
     pub hints: Vec<String>,
+    /// The text to blame, from which `label_span` is found.
+    pub(super) word: Option<String>,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
@@ -83,6 +85,7 @@ impl PlanError {
             location: None,
             label_span: None,
             hints: Vec::new(),
+            word: None,
             source: None,
         }
     }
@@ -99,6 +102,25 @@ impl PlanError {
         self
     }
 
+    /// The same with the text to blame, unless it has one.
+    #[must_use]
+    pub(super) fn word(mut self, word: &str) -> Self {
+        self.word.get_or_insert_with(|| word.to_owned());
+        self
+    }
+
+    /// Points at the text to blame if the instruction holds it once.
+    pub(super) fn label_in(&mut self, source: &str) {
+        let Some((word, location)) = self.word.as_deref().zip(self.location) else { return };
+        let text = source.get(location.span.range()).unwrap_or_default();
+        if let (Some(at), false) = (text.find(word), word.is_empty())
+            && text.rfind(word) == Some(at)
+        {
+            let start = location.span.start + at;
+            self.label_span = Some(Span::new(start, start + word.len()));
+        }
+    }
+
     #[must_use]
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
@@ -109,6 +131,11 @@ impl PlanError {
     pub(super) fn caused_by(mut self, source: Box<dyn Error + Send + Sync>) -> Self {
         self.source = Some(source);
         self
+    }
+
+    /// What the [`BaseResolver`](super::BaseResolver) returned.
+    pub fn into_cause(self) -> Option<Box<dyn Error + Send + Sync>> {
+        self.source
     }
 
     /// What the [`BaseResolver`](super::BaseResolver) returned, to be looked at by its type.
@@ -149,4 +176,15 @@ impl Error for PlanErrors {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.first().source()
     }
+}
+
+impl From<ExpandError> for PlanError {
+    fn from(error: ExpandError) -> Self {
+        Self::file(error.to_string()).word(&error.word)
+    }
+}
+
+/// The end of a message that names what was probably meant.
+pub(super) fn did_you_mean(suggestion: Option<&str>) -> String {
+    suggestion.map(|name| format!(" (did you mean {name}?)")).unwrap_or_default()
 }

@@ -1,26 +1,57 @@
 //! From a parsed Dockerfile to a plan: pure data, no input and no output but the configs of base images.
+//!
+//! [`plan`] expands every word, finds out which stages the target needs and what each of their steps reads, and
+//! follows what happens to the image's config. Nothing is carried out; what comes out can be printed
+//! ([`render_text`], [`to_json`]) and compared.
+//!
+//! # Limitations
+//! `RUN --device` and a `SOURCE_DATE_EPOCH` that names a stage are refused. Of the build checks none is made here.
 
+mod bases;
+mod chmod;
+mod config;
+mod env;
 mod error;
+mod expose;
+mod golang;
+mod graph;
 mod model;
+mod mounts;
 mod options;
+mod paths;
+mod planner;
+mod print;
+mod remote;
 mod resolver;
+mod run;
+mod settings;
+mod stage;
+#[cfg(test)]
+mod tests;
+mod transfer;
 
 use ocibuild_dockerfile::Dockerfile;
 
+pub use chmod::{Chmod, ChmodError, SymbolicMode};
 pub use error::{PlanError, PlanErrorKind, PlanErrors};
+pub use golang::quote;
 pub use model::{
-    CacheSharing, CopyStep, FileSource, ImageOrigin, MountKind, Plan, PlannedHistory, PlannedImage, PlannedStage,
-    PlannedStep, RunStep, StageBase, StepKind, StepMount, StepNetwork, WorkdirStep,
+    CacheSharing, CopyStep, FileSource, ImageOrigin, MountKind, Plan, PlannedHistory, PlannedImage,
+    PlannedStage, PlannedStep, RunStep, StageBase, StepKind, StepMount, StepNetwork, WorkdirStep,
 };
 pub use options::{NamedContext, PlanOptions};
+pub use print::{render_text, to_json};
+pub use remote::SourceKind;
 pub use resolver::{BaseRequest, BaseResolver, ResolveError};
 
 /// Plans the build of `dockerfile`.
+///
+/// Errors come in the order in which BuildKit finds them, so the first is the one it reports. `resolver` is asked for
+/// images once the file itself is known to hang together.
 pub fn plan(
     dockerfile: &Dockerfile,
     options: &PlanOptions,
     resolver: &mut dyn BaseResolver,
 ) -> Result<Plan, PlanErrors> {
-    let _ = (dockerfile, options, resolver);
-    Err(PlanErrors::from(PlanError::new(PlanErrorKind::Unsupported, "nothing is planned yet")))
+    planner::plan(dockerfile, options, resolver).map_err(|errors| planner::located(errors, dockerfile))
 }

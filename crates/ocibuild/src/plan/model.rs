@@ -11,9 +11,9 @@ pub struct Plan {
     pub platform: Platform,
     /// The stages that the target needs, each after those it needs itself.
     pub stages: Vec<PlannedStage>,
-    /// Index in `stages` of the stage that becomes the image; always the last.
+    /// Index in `stages` of the stage that becomes the image; the last, unless stages it does not need were planned too.
     pub target: usize,
-    /// Images that stages start from or copy from.
+    /// Images that stages start from or copy from, each once.
     pub images: Vec<PlannedImage>,
     /// Time that the build pretends to happen at (11.40), in seconds.
     pub source_date_epoch: Option<i64>,
@@ -116,7 +116,7 @@ pub enum StepKind {
 pub struct RunStep {
     /// The argument vector, shell included.
     pub args: Vec<String>,
-    /// The command as an error message shows it (5.102).
+    /// The command as an error message shows it between quotes (5.102): the arguments joined by blanks.
     pub command: String,
     /// The environment of the step, in order, without `HOME` (8.02).
     pub env: Vec<(String, String)>,
@@ -155,12 +155,15 @@ pub enum StepNetwork {
 pub struct StepMount {
     /// Which type.
     pub kind: MountKind,
-    /// Where it is mounted, absolute and clean.
+    /// Where it is mounted, absolute and clean; empty for a secret that is a variable only.
     pub target: String,
     /// Where its content comes from, for `bind` and `cache`.
     pub from: Option<FileSource>,
     /// Path below that source, absolute and clean.
     pub source: String,
+    /// Whether a cache that is new begins as an empty directory with the mode, user and group below (0755, 0, 0), not
+    /// with the content of `from`. The cache's identity includes `from` all the same.
+    pub starts_empty: bool,
     /// Whether it is read only.
     pub read_only: bool,
     /// Identity of a cache, secret or agent; with its prefix (3.20) for a cache.

@@ -1,0 +1,117 @@
+//! Ports of `EXPOSE`.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use super::error::PlanError;
+use super::golang::quote;
+
+/// A limit that no image comes near to, so that `0-65535` many times over does not fill the memory.
+const MAX_PORTS: usize = 1 << 20;
+
+/// The ports of expanded words, `number/protocol` each, ranges one by one (5.308).
+pub(super) fn ports(words: &[String]) -> Result<Vec<String>, PlanError> {
+    let mut ports = Vec::new();
+    for word in words {
+        let (first, last, protocol) = parse(word).map_err(|message| PlanError::file(message).word(word))?;
+        if ports.len() + usize::from(last - first) >= MAX_PORTS {
+            return Err(PlanError::file(format!("more than {MAX_PORTS} ports in one EXPOSE")));
+        }
+        ports.extend((first..=last).map(|port| format!("{port}/{protocol}")));
+    }
+    Ok(ports)
+}
+
+fn parse(word: &str) -> Result<(u16, u16, String), String> {
+    let parts: Vec<&str> = word.rsplitn(3, ':').collect();
+    let (container, host, address) = match parts.as_slice() {
+        [container] => (*container, "", ""),
+        [container, host] => (*container, *host, ""),
+        [container, host, address] => (*container, *host, *address),
+        _ => return Err(format!("invalid port: {}", quote(word))),
+    };
+    let (port, protocol) = container.split_once('/').unwrap_or((container, ""));
+    if port.is_empty() {
+        return Err(format!("invalid port: {}: no port specified", quote(word)));
+    }
+    let protocol = match protocol.to_lowercase().as_str() {
+        "" => "tcp".to_owned(),
+        known @ ("tcp" | "udp" | "sctp") => known.to_owned(),
+        _ => return Err(format!("invalid port: {}: invalid proto: {protocol}", quote(word))),
+    };
+    check_address(address)?;
+    let (first, last) = range(port).ok_or_else(|| format!("invalid containerPort: {port}"))?;
+    if !host.is_empty() {
+        let (host_first, host_last) = range(host).ok_or_else(|| format!("invalid hostPort: {host}"))?;
+        if last != first && last - first != host_last - host_first {
+            return Err(format!("invalid ranges specified for container and host Ports: {port} and {host}"));
+        }
+    }
+    Ok((first, last, protocol))
+}
+
+fn check_address(address: &str) -> Result<(), String> {
+    let bracketed = address.strip_prefix('[').map(|rest| rest.strip_suffix(']'));
+    let valid = match bracketed {
+        None => address.is_empty() || address.parse::<IpAddr>().is_ok(),
+        Some(Some(inner)) => inner.parse::<Ipv6Addr>().is_ok() || inner.parse::<IpAddr>().is_ok(),
+        Some(None) => false,
+    };
+    if valid { Ok(()) } else { Err(format!("invalid IP address: {address}")) }
+}
+
+fn range(text: &str) -> Option<(u16, u16)> {
+    let (start, end) = match text.split_once('-') {
+        Some((start, end)) if start != end => (start, end),
+        Some((start, _)) => (start, start),
+        None => (text, text),
+    };
+    let (first, last) = (start.parse().ok()?, end.parse().ok()?);
+    if first <= last { Some((first, last)) } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expose(word: &str) -> Result<Vec<String>, String> {
+        ports(&[word.to_owned()]).map_err(|error| error.message)
+    }
+
+    #[test]
+    fn ports_are_normalised() {
+        for (word, result) in [
+            ("80", vec!["80/tcp"]),
+            ("80/", vec!["80/tcp"]),
+            ("0080/UDP", vec!["80/udp"]),
+            ("+80", vec!["80/tcp"]),
+            ("8000-8002/sctp", vec!["8000/sctp", "8001/sctp", "8002/sctp"]),
+            ("127.0.0.1:8080:80", vec!["80/tcp"]),
+            ("[::1]:1:2/udp", vec!["2/udp"]),
+            ("::1:1:2", vec!["2/tcp"]),
+            ("1-9:80", vec!["80/tcp"]),
+            (":80", vec!["80/tcp"]),
+            ("0-0", vec!["0/tcp"]),
+        ] {
+            assert_eq!(expose(word).unwrap(), result, "{word}");
+        }
+    }
+
+    #[test]
+    fn nonsense_is_named() {
+        for (word, message) in [
+            ("http", "invalid containerPort: http"),
+            ("65536", "invalid containerPort: 65536"),
+            ("-1", "invalid containerPort: -1"),
+            ("9-8", "invalid containerPort: 9-8"),
+            ("x:80", "invalid hostPort: x"),
+            ("1-3:80-81", "invalid ranges specified for container and host Ports: 80-81 and 1-3"),
+            ("localhost:1:2", "invalid IP address: localhost"),
+            ("/tcp", "invalid port: \"/tcp\": no port specified"),
+            ("80/foo", "invalid port: \"80/foo\": invalid proto: foo"),
+        ] {
+            assert_eq!(expose(word).unwrap_err(), message);
+        }
+        let many = vec!["0-65535".to_owned(); 20];
+        assert!(ports(&many).unwrap_err().message.contains("more than"));
+    }
+}

@@ -1,0 +1,116 @@
+//! `RUN` (5.1).
+
+use ocibuild_dockerfile::{Run, RunCommand, RunNetwork, RunSecurity};
+
+use super::error::{PlanError, PlanErrorKind};
+use super::golang::quote;
+use super::mounts::MountFlag;
+use super::stage::{Origin, StagePlanner, Task};
+use super::{FileSource, MountKind, RunStep, StepKind, StepMount, StepNetwork};
+
+impl StagePlanner<'_> {
+    pub(super) fn run(&mut self, run: &Run, task: Task<'_>) -> Result<(), PlanError> {
+        if let Some(device) = run.devices.first() {
+            let message = format!("RUN --device={device} is not supported");
+            return Err(PlanError::new(PlanErrorKind::Unsupported, message).word(device));
+        }
+        let (args, script) = self.arguments(&run.command);
+        let mounts = self.mounts(&run.mounts, task.origins)?;
+        let network = self.network(run.network);
+        let insecure = run.security == Some(RunSecurity::Insecure);
+        self.check_late(&args, network, insecure);
+        let mut words = self.state.args.history_prefix(&self.state.environment);
+        words.extend(args.iter().cloned());
+        let created_by = format!("RUN {} # buildkit", words.join(" "));
+        let step = RunStep {
+            command: args.join(" "),
+            args,
+            env: self.step_environment(&mounts),
+            proxy_env: self.settings.proxy_env.clone(),
+            cwd: self.state.workdir().to_owned(),
+            user: self.state.config.config.user.clone(),
+            mounts,
+            script,
+            network,
+            insecure,
+            hostname: self.settings.hostname.clone(),
+        };
+        self.push_step(StepKind::Run(Box::new(step)), task, created_by);
+        Ok(())
+    }
+
+    fn arguments(&self, command: &RunCommand) -> (Vec<String>, Option<(String, String)>) {
+        match command {
+            RunCommand::Exec(args) => (args.clone(), None),
+            RunCommand::Shell(text) => (self.with_shell(text), None),
+            RunCommand::Script { name, content } => {
+                (self.with_shell(&format!("/dev/pipes/{name}")), Some((name.clone(), content.clone())))
+            }
+        }
+    }
+
+    fn network(&self, mode: Option<RunNetwork>) -> StepNetwork {
+        match mode {
+            None | Some(RunNetwork::Default) => self.settings.network,
+            Some(RunNetwork::None) => StepNetwork::None,
+            Some(RunNetwork::Host) => StepNetwork::Host,
+        }
+    }
+
+    /// What BuildKit refuses only once all stages are translated, and without a line (5.104, 5.105, 1.54).
+    fn check_late(&mut self, args: &[String], network: StepNetwork, insecure: bool) {
+        let mut refuse = |kind, message| self.late_errors.push(PlanError::new(kind, message));
+        if args.is_empty() {
+            refuse(PlanErrorKind::Dockerfile, "arguments are required");
+        }
+        if network == StepNetwork::Host && !self.settings.allow_network_host {
+            refuse(PlanErrorKind::Entitlement, "network.host is not allowed");
+        }
+        if insecure && !self.settings.options.allow_insecure {
+            refuse(PlanErrorKind::Entitlement, "security.insecure is not allowed");
+        }
+    }
+
+    /// Two passes as in BuildKit: all flags are read before the first is looked at more closely.
+    fn mounts(&self, flags: &[String], origins: &[Option<Origin>]) -> Result<Vec<StepMount>, PlanError> {
+        let mut expand = |value: &str| self.expand(value).map_err(PlanError::from);
+        let parsed: Vec<MountFlag> =
+            flags.iter().map(|flag| MountFlag::parse(flag, &mut expand)).collect::<Result<_, _>>()?;
+        let mut mounts: Vec<StepMount> = Vec::with_capacity(parsed.len());
+        for (position, flag) in parsed.into_iter().enumerate() {
+            let from = match origins.get(position).and_then(Option::as_ref) {
+                Some(Origin::Ready(source)) => Some(source.clone()),
+                Some(Origin::Later) => return Err(later_mount(&flag)),
+                None => None,
+            };
+            let agents = mounts.iter().filter(|mount| mount.kind == MountKind::Ssh).count();
+            let namespace = &self.settings.cache_namespace;
+            let mut mount = flag.resolve(from, self.state.workdir(), namespace, agents)?;
+            if mount.kind == MountKind::Bind && mount.from.is_none() {
+                mount.from = Some(FileSource::Context);
+            }
+            mounts.push(mount);
+        }
+        Ok(mounts)
+    }
+
+    /// 8.02, without what is added when the step runs: proxies, secrets and `HOME`.
+    fn step_environment(&self, mounts: &[StepMount]) -> Vec<(String, String)> {
+        let mut pairs = self.state.environment.pairs();
+        let agent = mounts.iter().find(|mount| mount.kind == MountKind::Ssh);
+        if let Some(agent) = agent.filter(|_| self.state.environment.get("SSH_AUTH_SOCK").is_none()) {
+            pairs.push(("SSH_AUTH_SOCK".to_owned(), agent.target.clone()));
+        }
+        pairs
+    }
+}
+
+fn later_mount(flag: &MountFlag) -> PlanError {
+    let from = flag.from.as_deref().unwrap_or_default();
+    PlanError::file(format!(
+        "cannot mount from stage {} to {}, stage needs to be defined before current command",
+        quote(from),
+        quote(flag.target())
+    ))
+    .word(from)
+}

@@ -1,0 +1,206 @@
+//! What every stage of a build has in common: arguments of the command line and the global `ARG`s.
+
+use std::collections::HashMap;
+
+use ocibuild_dockerfile::{Dockerfile, Instruction, InstructionKind, Stage, suggest};
+use ocibuild_spec::Platform;
+
+use super::env::Environment;
+use super::error::{PlanError, PlanErrorKind, did_you_mean};
+use super::{PlanOptions, StepNetwork};
+
+const EPOCH: &str = "SOURCE_DATE_EPOCH";
+const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
+const AUTOMATIC: [&str; 11] = [
+    "BUILDPLATFORM",
+    "BUILDOS",
+    "BUILDOSVERSION",
+    "BUILDARCH",
+    "BUILDVARIANT",
+    "TARGETPLATFORM",
+    "TARGETOS",
+    "TARGETOSVERSION",
+    "TARGETARCH",
+    "TARGETVARIANT",
+    "TARGETSTAGE",
+];
+
+/// What the stages of one plan share.
+#[derive(Debug)]
+pub(super) struct Settings<'a> {
+    pub(super) options: &'a PlanOptions,
+    /// The escape character of the file.
+    pub(super) escape: char,
+    pub(super) build_args: HashMap<String, String>,
+    /// Automatic and global arguments.
+    pub(super) globals: Environment,
+    /// 11.40
+    pub(super) epoch: Option<i64>,
+    /// 3.19
+    pub(super) proxy_env: Vec<(String, String)>,
+    pub(super) hostname: String,
+    /// Prefix of the identities of cache mounts (3.20).
+    pub(super) cache_namespace: String,
+    /// Network of steps that ask for none.
+    pub(super) network: StepNetwork,
+    pub(super) allow_network_host: bool,
+}
+
+impl<'a> Settings<'a> {
+    pub(super) fn new(file: &'a Dockerfile, options: &'a PlanOptions) -> Result<Self, PlanError> {
+        let mut build_args: HashMap<String, String> = options.build_args.iter().cloned().collect();
+        let mut globals = automatic(file, options, &build_args);
+        let escape = file.directives.escape;
+        for instruction in &file.global_args {
+            declare(instruction, escape, &build_args, &mut globals)
+                .map_err(|error| error.at(instruction.location))?;
+        }
+        let epoch = epoch(&file.stages, options, &mut build_args, &mut globals)?;
+        let argument = |name: &str| options.build_arg(name).filter(|value| !value.is_empty());
+        let hostname = argument("BUILDKIT_SANDBOX_HOSTNAME").or(options.hostname.as_deref());
+        Ok(Self {
+            options,
+            escape,
+            globals,
+            epoch,
+            proxy_env: proxies(options),
+            hostname: hostname.unwrap_or("buildkitsandbox").to_owned(),
+            cache_namespace: argument("BUILDKIT_CACHE_MOUNT_NS").unwrap_or_default().to_owned(),
+            network: options.network,
+            allow_network_host: options.allow_network_host || options.network == StepNetwork::Host,
+            build_args,
+        })
+    }
+
+    pub(super) fn target_platform(&self) -> &'a Platform {
+        self.options.target_platform()
+    }
+}
+
+/// The automatic arguments (3.15), each as `--build-arg` has it if that names it.
+fn automatic(file: &Dockerfile, options: &PlanOptions, build_args: &HashMap<String, String>) -> Environment {
+    let (build, target) = (&options.build_platform, options.target_platform());
+    let last = file.stages.last().and_then(|stage| stage.name.as_deref());
+    let stage = options.target.as_deref().filter(|name| !name.is_empty()).or(last).unwrap_or("default");
+    let (build_text, target_text) = (build.to_string(), target.to_string());
+    let values = [
+        build_text.as_str(),
+        &build.os,
+        &build.os_version,
+        &build.architecture,
+        &build.variant,
+        &target_text,
+        &target.os,
+        &target.os_version,
+        &target.architecture,
+        &target.variant,
+        stage,
+    ];
+    let mut globals = Environment::default();
+    for (name, value) in AUTOMATIC.iter().zip(values) {
+        globals.set(name, build_args.get(*name).map_or(value, String::as_str));
+    }
+    globals
+}
+
+/// A global `ARG` (3.01 - 3.03).
+fn declare(
+    instruction: &Instruction,
+    escape: char,
+    build_args: &HashMap<String, String>,
+    globals: &mut Environment,
+) -> Result<(), PlanError> {
+    let InstructionKind::Arg(definitions) = &instruction.kind else { return Ok(()) };
+    for definition in definitions {
+        let value = match (build_args.get(&definition.name), &definition.default) {
+            (Some(given), _) => Some(given.clone()),
+            (None, Some(default)) => Some(globals.expand(default, escape)?),
+            (None, None) => None,
+        };
+        if let Some(value) = value {
+            globals.set(&definition.name, &value);
+        }
+    }
+    Ok(())
+}
+
+/// The time of the build (11.40). Where it is given its text becomes the number, or vanishes when there is none.
+fn epoch(
+    stages: &[Stage],
+    options: &PlanOptions,
+    build_args: &mut HashMap<String, String>,
+    globals: &mut Environment,
+) -> Result<Option<i64>, PlanError> {
+    let global = globals.get(EPOCH).filter(|value| !value.is_empty());
+    let Some(text) = build_args.get(EPOCH).map(String::as_str).or(global) else { return Ok(None) };
+    let epoch = epoch_value(text, stages, options)?;
+    let known = globals.get(EPOCH).is_some();
+    if let Some(seconds) = epoch {
+        let seconds = seconds.to_string();
+        if known {
+            globals.set(EPOCH, &seconds);
+        }
+        if let Some(given) = build_args.get_mut(EPOCH) {
+            *given = seconds;
+        }
+    } else {
+        build_args.remove(EPOCH);
+        globals.remove(EPOCH);
+    }
+    Ok(epoch)
+}
+
+fn epoch_value(text: &str, stages: &[Stage], options: &PlanOptions) -> Result<Option<i64>, PlanError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    if let Some(seconds) = super::golang::parse_int(text) {
+        return Ok(Some(seconds));
+    }
+    if text == "context" {
+        return Ok(options.context_epoch);
+    }
+    // A directory has no time of its own, nor has an image.
+    if options.named_contexts.iter().any(|(name, _)| name == text) {
+        return Ok(None);
+    }
+    let invalid = format!("invalid {EPOCH}: {text}");
+    let is_stage = |stage: &Stage| stage.name.as_ref().is_some_and(|name| name.eq_ignore_ascii_case(text));
+    match stages.iter().find(|stage| is_stage(stage)) {
+        None => Err(PlanError::new(PlanErrorKind::Argument, invalid)),
+        Some(stage) => {
+            let message = format!("{invalid}: the time of a stage's download is not supported");
+            Err(PlanError::new(PlanErrorKind::Unsupported, message).at(stage.location))
+        }
+    }
+}
+
+/// Proxy variables in upper and lower case (3.19).
+fn proxies(options: &PlanOptions) -> Vec<(String, String)> {
+    let mut pairs = Vec::new();
+    for name in PROXIES {
+        let spelled = options.build_args.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name));
+        // The spelling that sorts last wins: lower case.
+        let Some((_, value)) = spelled.max_by(|a, b| a.0.cmp(&b.0)) else { continue };
+        if !value.is_empty() {
+            pairs.push((name.to_owned(), value.clone()));
+            pairs.push((name.to_ascii_lowercase(), value.clone()));
+        }
+    }
+    pairs
+}
+
+/// Whether a build-arg has an effect without any `ARG`.
+pub(super) fn is_predefined(name: &str) -> bool {
+    AUTOMATIC.contains(&name)
+        || name == EPOCH
+        || name.starts_with("BUILDKIT_")
+        || PROXIES.iter().any(|proxy| proxy.eq_ignore_ascii_case(name))
+}
+
+/// The message about a stage that `--target` names and the file does not have (4.12).
+pub(super) fn unknown_target<'n>(target: &str, names: impl IntoIterator<Item = &'n str>) -> PlanError {
+    let hint = did_you_mean(suggest(target, names));
+    let message = format!("target stage {} could not be found{hint}", super::golang::quote(target));
+    PlanError::new(PlanErrorKind::Argument, message)
+}

@@ -1,0 +1,157 @@
+//! `COPY` and `ADD` (5.2).
+
+use ocibuild_dockerfile::{Add, Copy, Transfer, expand};
+
+use super::chmod::Chmod;
+use super::error::PlanError;
+use super::golang::quote;
+use super::remote::{self, SourceKind};
+use super::stage::{Origin, StagePlanner, Task};
+use super::{CopyStep, FileSource, StepKind, paths};
+
+/// The words of an instruction after expansion.
+struct Words {
+    chown: Option<String>,
+    chmod: Option<String>,
+    checksum: Option<String>,
+    sources: Vec<String>,
+    destination: String,
+    heredocs: Vec<(String, String)>,
+}
+
+impl StagePlanner<'_> {
+    pub(super) fn copy(&mut self, copy: &Copy, task: Task<'_>) -> Result<(), PlanError> {
+        let words = self.transfer_words(&copy.transfer, None)?;
+        let from = match task.origins.first().and_then(Option::as_ref) {
+            None => FileSource::Context,
+            Some(Origin::Ready(source)) => source.clone(),
+            Some(Origin::Later) => return Err(self.later_copy(copy)),
+        };
+        check_chmod(words.chmod.as_deref())?;
+        for source in &words.sources {
+            let message = match SourceKind::of(source) {
+                SourceKind::Path => continue,
+                SourceKind::Git => "source can't be a git ref for COPY",
+                SourceKind::Http => "source can't be a URL for COPY",
+            };
+            return Err(PlanError::file(message).word(source).hint("ADD downloads"));
+        }
+        let created_by = created_by("COPY", copy.parents, &words);
+        let step = CopyStep {
+            add: false,
+            from,
+            parents: copy.parents,
+            keep_git_dir: None,
+            unpack: None,
+            ..self.copy_step(&copy.transfer, words)
+        };
+        self.push_step(StepKind::Copy(Box::new(step)), task, created_by);
+        Ok(())
+    }
+
+    pub(super) fn add(&mut self, add: &Add, task: Task<'_>) -> Result<(), PlanError> {
+        let words = self.transfer_words(&add.transfer, add.checksum.as_deref())?;
+        check_chmod(words.chmod.as_deref())?;
+        check_checksum(&words)?;
+        let created_by = created_by("ADD", false, &words);
+        let step = CopyStep {
+            add: true,
+            from: FileSource::Context,
+            parents: false,
+            keep_git_dir: add.keep_git_dir,
+            unpack: add.unpack,
+            ..self.copy_step(&add.transfer, words)
+        };
+        self.push_step(StepKind::Copy(Box::new(step)), task, created_by);
+        Ok(())
+    }
+
+    /// The order is the one in which BuildKit finds errors.
+    fn transfer_words(&self, transfer: &Transfer, checksum: Option<&str>) -> Result<Words, PlanError> {
+        let given = |value: Option<&str>| -> Result<Option<String>, PlanError> {
+            let value = value.map(|value| self.expand(value)).transpose()?;
+            Ok(value.filter(|value| !value.is_empty()))
+        };
+        let chown = given(transfer.chown.as_deref())?;
+        let chmod = given(transfer.chmod.as_deref())?;
+        let checksum = given(checksum)?;
+        let sources = self.expand_all(&transfer.sources)?;
+        let destination = self.expand(&transfer.destination)?;
+        let mut heredocs = Vec::with_capacity(transfer.heredocs.len());
+        for heredoc in &transfer.heredocs {
+            let content = if heredoc.expand {
+                expand::expand_heredoc(&heredoc.content, &self.state.environment)?.value
+            } else {
+                heredoc.content.clone()
+            };
+            heredocs.push((heredoc.name.clone(), content));
+        }
+        Ok(Words { chown, chmod, checksum, sources, destination, heredocs })
+    }
+
+    fn copy_step(&self, transfer: &Transfer, words: Words) -> CopyStep {
+        CopyStep {
+            add: false,
+            from: FileSource::Context,
+            destination: paths::destination(self.state.workdir(), &words.destination),
+            sources: words.sources,
+            heredocs: words.heredocs,
+            link: transfer.link && words.chmod.is_none(),
+            chown: words.chown,
+            chmod: words.chmod,
+            parents: false,
+            excludes: transfer.excludes.clone(),
+            checksum: words.checksum,
+            keep_git_dir: None,
+            unpack: None,
+        }
+    }
+
+    fn later_copy(&self, copy: &Copy) -> PlanError {
+        let from = copy.from.as_deref().unwrap_or_default();
+        PlanError::file(format!(
+            "cannot copy from stage {}, it needs to be defined before current stage {}",
+            quote(from),
+            quote(self.name)
+        ))
+        .word(from)
+    }
+}
+
+fn check_chmod(chmod: Option<&str>) -> Result<(), PlanError> {
+    let Some(text) = chmod else { return Ok(()) };
+    Chmod::parse(text).map(drop).map_err(|error| PlanError::file(error.to_string()).word(text))
+}
+
+/// 5.209
+fn check_checksum(words: &Words) -> Result<(), PlanError> {
+    let Some(checksum) = &words.checksum else { return Ok(()) };
+    let [source] = words.sources.as_slice() else {
+        return Err(PlanError::file("checksum can't be specified for multiple sources").word(checksum));
+    };
+    match SourceKind::of(source) {
+        SourceKind::Http => remote::check_digest(checksum),
+        SourceKind::Git => Ok(()),
+        SourceKind::Path => Err(PlanError::file("checksum requires HTTP(S) or Git sources").word(source)),
+    }
+}
+
+fn created_by(keyword: &str, parents: bool, words: &Words) -> String {
+    let mut text = keyword.to_owned();
+    if parents {
+        text.push_str(" --parents");
+    }
+    for (flag, value) in [(" --chown=", &words.chown), (" --chmod=", &words.chmod)] {
+        if let Some(value) = value {
+            text.extend([flag, value]);
+        }
+    }
+    for source in &words.sources {
+        text.extend([" ", source]);
+    }
+    for (name, _) in &words.heredocs {
+        text.extend([" <<", name]);
+    }
+    text.extend([" ", &words.destination, " # buildkit"]);
+    text
+}
