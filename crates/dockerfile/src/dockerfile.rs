@@ -1,6 +1,7 @@
 //! A whole Dockerfile.
 
 use crate::diagnostic::Failure;
+use crate::lint::{CheckOptionError, CheckOptions};
 use crate::meaning::{self, Meaning};
 use crate::syntax;
 use crate::{Diagnostic, Instruction, InstructionKind, Location, Node, ParseErrors, Stage};
@@ -35,7 +36,7 @@ pub struct Dockerfile {
     pub global_args: Vec<Instruction>,
     /// The stages; at least one.
     pub stages: Vec<Stage>,
-    /// Findings of the build checks that need the text alone.
+    /// Findings of the build checks that need the text alone, with the options of the file's `check` directive.
     pub warnings: Vec<Diagnostic>,
 }
 
@@ -61,6 +62,9 @@ impl Dockerfile {
             ]));
         }
         let syntax = syntax::read_file(source);
+        let options = check_options(&syntax.directives).map_err(|error| {
+            errors(vec![Failure::new("invalid-check-option", error.to_string(), None).into()])
+        })?;
         let mut assembly = Assembly { errors: syntax.errors, ..Assembly::default() };
         let is_broken = !assembly.errors.is_empty();
         syntax.nodes.iter().for_each(|node| assembly.add(node));
@@ -71,14 +75,23 @@ impl Dockerfile {
         if !assembly.errors.is_empty() {
             return Err(errors(assembly.errors));
         }
-        Ok(Self {
+        let mut file = Self {
             source: source.to_owned(),
             directives: syntax.directives,
             nodes: syntax.nodes,
             global_args: assembly.global_args,
             stages: assembly.stages,
             warnings: Vec::new(),
-        })
+        };
+        file.warnings = file.lint(&options);
+        Ok(file)
+    }
+}
+
+fn check_options(directives: &Directives) -> Result<CheckOptions, CheckOptionError> {
+    match &directives.check {
+        Some((value, _)) => CheckOptions::parse(value),
+        None => Ok(CheckOptions::default()),
     }
 }
 

@@ -8,6 +8,7 @@ pub mod expand;
 mod glob;
 mod ignore;
 mod instruction;
+mod lint;
 mod meaning;
 mod node;
 mod quote;
@@ -27,6 +28,7 @@ pub use crate::{
         Add, ArgDefinition, Command, Copy, Healthcheck, Heredoc, Instruction, InstructionKind, KeyValues,
         Run, RunCommand, RunNetwork, RunSecurity, Stage, Transfer,
     },
+    lint::{CheckOptionError, CheckOptions},
     node::{HeredocNode, Node, Word},
     span::{Location, Span, line_column},
     suggest::suggest,

@@ -1,6 +1,6 @@
 //! Comment lines at the top of the file that steer the parser.
 
-use nom::bytes::complete::{tag, take_while};
+use nom::bytes::complete::take_while;
 use nom::character::complete::{char, satisfy};
 use nom::combinator::recognize;
 use nom::sequence::pair;
@@ -54,6 +54,10 @@ impl Zone {
 
 /// The directive a line consists of.
 fn parse(text: &str) -> Option<(&'static str, &str)> {
+    text.strip_prefix('#').and_then(parse_behind_sign)
+}
+
+fn parse_behind_sign(text: &str) -> Option<(&'static str, &str)> {
     let (value, name) = directive(text).ok()?;
     let known = KNOWN.into_iter().find(|known| known.eq_ignore_ascii_case(name))?;
     let trimmed = value.trim_matches(is_blank);
@@ -69,7 +73,7 @@ fn parse(text: &str) -> Option<(&'static str, &str)> {
 fn directive(input: &str) -> IResult<&str, &str> {
     let blanks = || take_while(is_blank);
     let name = recognize(pair(satisfy(|c| c.is_ascii_alphabetic()), take_while(is_name)));
-    let (rest, (_, _, name, _, _)) = (tag("#"), blanks(), name, blanks(), char('=')).parse(input)?;
+    let (rest, (_, name, _, _)) = (blanks(), name, blanks(), char('=')).parse(input)?;
     Ok((rest, name))
 }
 
@@ -94,6 +98,12 @@ fn error(id: &'static str, message: String, line: &Line<'_>) -> Failure {
     let location = line.location();
     let error = Failure::new(id, message, (location.start_line > 1).then_some(location));
     error.hint(format!("the directive is on line {}", location.start_line))
+}
+
+/// The value of the directive `name`, if a comment without its sign is one.
+pub(crate) fn comment_directive<'a>(comment: &'a str, name: &str) -> Option<&'a str> {
+    let (found, value) = parse_behind_sign(comment)?;
+    (found == name).then_some(value)
 }
 
 /// `syntax` and `check`. Other than `escape` they count below a `#!` line, and only in the first column.

@@ -95,7 +95,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<&str, Failure> {
 fn bad_byte(id: &'static str, message: &str, bytes: &[u8], position: usize) -> Failure {
     let before = &bytes[..position];
     let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
-    let number = before.iter().filter(|byte| **byte == b'\n').count() as u32 + 1;
+    let number = before.split(|byte| *byte == b'\n').count() as u32;
     let span = Span::new(start, position);
     Failure::new(id, message, Some(Location { span, start_line: number, end_line: number }))
         .label(Span::new(position, position))

@@ -11,6 +11,7 @@ mod words;
 use crate::diagnostic::Failure;
 use crate::{Diagnostic, Directives, HeredocNode, Location, Node, Span};
 
+pub(crate) use directive::comment_directive;
 use lines::{Line, Lines, MAX_LINE_BYTES};
 pub(crate) use lines::{MAX_FILE_BYTES, decode};
 use logical::LogicalLine;
@@ -167,7 +168,7 @@ impl<'a> Reader<'a> {
     /// Reads the body of a heredoc, up to its end line.
     fn heredoc(&mut self, start: heredoc::HeredocStart, first: &Line<'a>) -> Result<HeredocNode, Failure> {
         let body_start = self.lines.last.map_or(0, |line| line.start + line.raw.len());
-        while let Some(line) = self.lines.next() {
+        for line in self.lines.by_ref() {
             let text = line.text();
             let text = if start.chomp { text.trim_start_matches('\t') } else { text };
             if text == start.name {

@@ -1,0 +1,47 @@
+//! Whole files: their syntax tree, or what is wrong with them.
+
+use std::fmt::Write;
+
+use ocibuild_dockerfile::{Diagnostic, Dockerfile, line_column, nodes_json};
+
+use crate::fixtures::{check, entries};
+
+/// `LINE:COLUMN severity[id] message`, `-` without a place; then hints.
+fn render(source: &str, diagnostics: &[Diagnostic]) -> String {
+    let mut text = String::new();
+    for diagnostic in diagnostics {
+        let place = match (diagnostic.location, diagnostic.label_span) {
+            (Some(location), label) => {
+                let span = label.unwrap_or(location.span);
+                let (line, column) = line_column(source, span.start);
+                let blamed = &source[span.range()];
+                format!("{}-{} {line}:{column} `{blamed}`", location.start_line, location.end_line)
+            }
+            (None, _) => "-".to_owned(),
+        };
+        let severity = diagnostic.severity;
+        writeln!(text, "{severity:?}[{}] {}\n  {place}", diagnostic.id, diagnostic.message).unwrap();
+        for hint in &diagnostic.hints {
+            writeln!(text, "  hint: {hint}").unwrap();
+        }
+    }
+    text
+}
+
+#[test]
+fn good_files() {
+    for case in entries("dockerfile/ok") {
+        let file = Dockerfile::parse(fs_err::read(case.join("Dockerfile")).unwrap())
+            .unwrap_or_else(|errors| panic!("{}: {errors}", case.display()));
+        check(&case.join("ast.json"), &(nodes_json(&file.nodes) + "\n"));
+        check(&case.join("warnings.txt"), &render(&file.source, &file.warnings));
+    }
+}
+
+#[test]
+fn bad_files() {
+    for case in entries("dockerfile/err") {
+        let errors = Dockerfile::parse(fs_err::read(case.join("Dockerfile")).unwrap()).unwrap_err();
+        check(&case.join("errors.txt"), &render(&errors.source, &errors.diagnostics));
+    }
+}
