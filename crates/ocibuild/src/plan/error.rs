@@ -19,8 +19,14 @@ pub struct PlanError {
     pub label_span: Option<Span>,
     /// What could be done about it.
     pub hints: Vec<String>,
+    details: Box<Details>,
+}
+
+/// What few errors have; aside, to keep results small.
+#[derive(Debug, Default)]
+struct Details {
     /// The text to blame, from which `label_span` is found.
-    pub(super) word: Option<String>,
+    word: Option<String>,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
@@ -85,8 +91,7 @@ impl PlanError {
             location: None,
             label_span: None,
             hints: Vec::new(),
-            word: None,
-            source: None,
+            details: Box::default(),
         }
     }
 
@@ -105,13 +110,13 @@ impl PlanError {
     /// The same with the text to blame, unless it has one.
     #[must_use]
     pub(super) fn word(mut self, word: &str) -> Self {
-        self.word.get_or_insert_with(|| word.to_owned());
+        self.details.word.get_or_insert_with(|| word.to_owned());
         self
     }
 
     /// Points at the text to blame if the instruction holds it once.
     pub(super) fn label_in(&mut self, source: &str) {
-        let Some((word, location)) = self.word.as_deref().zip(self.location) else { return };
+        let Some((word, location)) = self.details.word.as_deref().zip(self.location) else { return };
         let text = source.get(location.span.range()).unwrap_or_default();
         if let (Some(at), false) = (text.find(word), word.is_empty())
             && text.rfind(word) == Some(at)
@@ -129,18 +134,18 @@ impl PlanError {
 
     #[must_use]
     pub(super) fn caused_by(mut self, source: Box<dyn Error + Send + Sync>) -> Self {
-        self.source = Some(source);
+        self.details.source = Some(source);
         self
     }
 
     /// What the [`BaseResolver`](super::BaseResolver) returned.
     pub fn into_cause(self) -> Option<Box<dyn Error + Send + Sync>> {
-        self.source
+        self.details.source
     }
 
     /// What the [`BaseResolver`](super::BaseResolver) returned, to be looked at by its type.
     pub fn cause(&self) -> Option<&(dyn Error + Send + Sync + 'static)> {
-        self.source.as_deref()
+        self.details.source.as_deref()
     }
 }
 
@@ -156,7 +161,7 @@ impl fmt::Display for PlanError {
 
 impl Error for PlanError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source.as_deref().map(|source| source as &(dyn Error + 'static))
+        self.details.source.as_deref().map(|source| source as &(dyn Error + 'static))
     }
 }
 

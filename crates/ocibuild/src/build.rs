@@ -1,0 +1,357 @@
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use ocibuild_dockerfile::Dockerfile;
+use ocibuild_executor::{Executor, Rlimit};
+use ocibuild_layer::Compression;
+use ocibuild_snapshot::Snapshotter;
+use ocibuild_spec::{CancelToken, ImageSource, Platform, Reference, ResolvedImage, Timestamp};
+use ocibuild_store::ImageLayout;
+
+use crate::cache::{Cache, Wanted};
+use crate::context::{ContextSource, LocalContext};
+use crate::image::BuiltImage;
+use crate::output::Output;
+use crate::plan::{
+    BaseRequest, ImageOrigin, NamedContext, Plan, PlanOptions, ResolveError, StepNetwork, plan as make_plan,
+};
+use crate::schedule::Run;
+use crate::{Error, Event};
+
+/// What a build works with: where blobs are kept, where base images come from, how steps get their files and are
+/// carried out, and what is known of earlier builds.
+#[derive(Clone, Copy)]
+pub struct Backends<'a> {
+    /// The state directory.
+    pub store: &'a ImageLayout,
+    /// Source of the images that no named context replaces.
+    pub base_images: &'a dyn ImageSource,
+    /// Root file systems of steps.
+    pub snapshots: &'a dyn Snapshotter,
+    /// Carries out `RUN`.
+    pub executor: &'a dyn Executor,
+    /// Records of finished steps.
+    pub cache: &'a Cache,
+}
+
+impl std::fmt::Debug for Backends<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Backends").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+/// A build to be planned: a Dockerfile, a context, and what the caller wants of them.
+///
+/// Setters do not fail; [`plan`](Self::plan) does.
+#[derive(Debug)]
+pub struct Build {
+    pub(crate) dockerfile: Dockerfile,
+    pub(crate) context: LocalContext,
+    pub(crate) named: BTreeMap<String, ContextSource>,
+    pub(crate) options: PlanOptions,
+    pub(crate) settings: Settings,
+    pub(crate) outputs: Vec<Output>,
+    pub(crate) tags: Vec<Reference>,
+}
+
+/// How a plan is carried out; nothing here changes what it says.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) now: Timestamp,
+    pub(crate) no_cache: bool,
+    pub(crate) no_cache_stages: Vec<String>,
+    pub(crate) wanted: Wanted,
+    pub(crate) threads: usize,
+    pub(crate) added_hosts: Vec<(IpAddr, String)>,
+    pub(crate) resolv_conf: String,
+    pub(crate) rlimits: Vec<Rlimit>,
+    pub(crate) shm_size: u64,
+    pub(crate) secrets: BTreeMap<String, Secret>,
+    pub(crate) keep_incomplete: bool,
+}
+
+/// Where the value of a secret comes from; the value itself is read when a step mounts it, and kept nowhere.
+#[derive(Clone)]
+pub enum Secret {
+    /// A file.
+    File(PathBuf),
+    /// The value.
+    Value(Vec<u8>),
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::Value(_) => f.write_str("Value(…)"),
+        }
+    }
+}
+
+impl Build {
+    /// A build of the last stage for the host's platform.
+    pub fn new(dockerfile: Dockerfile, context: LocalContext) -> Self {
+        let settings = Settings {
+            now: Timestamp::default(),
+            no_cache: false,
+            no_cache_stages: Vec::new(),
+            wanted: Wanted::default(),
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            added_hosts: Vec::new(),
+            resolv_conf: String::new(),
+            rlimits: Vec::new(),
+            shm_size: 64 << 20,
+            secrets: BTreeMap::new(),
+            keep_incomplete: false,
+        };
+        Self {
+            dockerfile,
+            context,
+            named: BTreeMap::new(),
+            options: PlanOptions::new(Platform::host()),
+            settings,
+            outputs: Vec::new(),
+            tags: Vec::new(),
+        }
+    }
+
+    /// `--target`
+    #[must_use]
+    pub fn target(mut self, stage: impl Into<String>) -> Self {
+        self.options.target = Some(stage.into());
+        self
+    }
+
+    /// `--build-arg`
+    #[must_use]
+    pub fn build_arg(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.options.build_args.push((name.into(), value.into()));
+        self
+    }
+
+    /// `--platform`
+    #[must_use]
+    pub fn platform(mut self, platform: Platform) -> Self {
+        self.options.platform = Some(platform);
+        self
+    }
+
+    /// `--build-context`
+    #[must_use]
+    pub fn build_context(mut self, name: impl Into<String>, source: ContextSource) -> Self {
+        self.named.insert(name.into(), source);
+        self
+    }
+
+    /// `--label`
+    #[must_use]
+    pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.options.labels.push((key.into(), value.into()));
+        self
+    }
+
+    /// `--network`
+    #[must_use]
+    pub fn network(mut self, network: StepNetwork) -> Self {
+        self.options.network = network;
+        self
+    }
+
+    /// `--allow network.host` and `--allow security.insecure`
+    #[must_use]
+    pub fn allow(mut self, network_host: bool, insecure: bool) -> Self {
+        self.options.allow_network_host |= network_host;
+        self.options.allow_insecure |= insecure;
+        self
+    }
+
+    /// The time the build happens at. The library reads no clock: without this, and without an epoch, it is 1970.
+    #[must_use]
+    pub fn now(mut self, time: impl Into<Timestamp>) -> Self {
+        self.settings.now = time.into();
+        self
+    }
+
+    /// `SOURCE_DATE_EPOCH`: the time that history entries get (11.41), in seconds.
+    #[must_use]
+    pub fn source_date_epoch(self, seconds: i64) -> Self {
+        self.build_arg("SOURCE_DATE_EPOCH", seconds.to_string())
+    }
+
+    /// `--no-cache` (9.13)
+    #[must_use]
+    pub fn no_cache(mut self, no_cache: bool) -> Self {
+        self.settings.no_cache = no_cache;
+        self
+    }
+
+    /// `--no-cache-filter`: the same for one named stage.
+    #[must_use]
+    pub fn no_cache_stage(mut self, stage: impl Into<String>) -> Self {
+        self.settings.no_cache_stages.push(stage.into().to_lowercase());
+        self
+    }
+
+    /// Compression of the layers that are made; `force` converts layers that exist in another one (11.12).
+    #[must_use]
+    pub fn compression(mut self, compression: Compression, force: bool) -> Self {
+        self.settings.wanted.compression = compression;
+        self.settings.wanted.force = force;
+        self
+    }
+
+    /// `rewrite-timestamp=true`: with an epoch, no time in a new layer is later than it (11.42).
+    #[must_use]
+    pub fn rewrite_timestamps(mut self, rewrite: bool) -> Self {
+        self.settings.wanted.clamp = rewrite.then_some(0);
+        self
+    }
+
+    /// Threads that compress and unpack; all cores without.
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.settings.threads = threads.max(1);
+        self
+    }
+
+    /// `--add-host`
+    #[must_use]
+    pub fn add_host(mut self, name: impl Into<String>, address: IpAddr) -> Self {
+        self.settings.added_hosts.push((address, name.into()));
+        self
+    }
+
+    /// Content of the host's `/etc/resolv.conf`, from which that of a step is derived (8.06).
+    #[must_use]
+    pub fn resolv_conf(mut self, text: impl Into<String>) -> Self {
+        self.settings.resolv_conf = text.into();
+        self
+    }
+
+    /// `--ulimit`
+    #[must_use]
+    pub fn rlimit(mut self, limit: Rlimit) -> Self {
+        self.settings.rlimits.push(limit);
+        self
+    }
+
+    /// `--shm-size`, in bytes.
+    #[must_use]
+    pub fn shm_size(mut self, bytes: u64) -> Self {
+        self.settings.shm_size = bytes;
+        self
+    }
+
+    /// `--secret`
+    #[must_use]
+    pub fn secret(mut self, id: impl Into<String>, secret: Secret) -> Self {
+        self.settings.secrets.insert(id.into(), secret);
+        self
+    }
+
+    /// Where the image goes besides the state directory.
+    #[must_use]
+    pub fn output(mut self, output: Output) -> Self {
+        self.outputs.push(output);
+        self
+    }
+
+    /// A name the image gets: in the state directory when there are no outputs, in the outputs otherwise.
+    #[must_use]
+    pub fn tag(mut self, name: Reference) -> Self {
+        self.tags.push(name);
+        self
+    }
+
+    /// Leaves base layers that no step needed where they are; the image then has no name here.
+    #[must_use]
+    pub fn keep_incomplete(mut self, keep: bool) -> Self {
+        self.settings.keep_incomplete = keep;
+        self
+    }
+
+    /// Plans the build: resolves the names of base images and every word of the file. Nothing is built.
+    pub fn plan(mut self, backends: &Backends<'_>) -> Result<PlannedBuild, Error> {
+        self.plan_with(backends, &CancelToken::new())
+    }
+
+    /// As [`plan`](Self::plan), for callers that may want to stop it.
+    pub fn plan_cancellable(mut self, backends: &Backends<'_>, cancel: &CancelToken) -> Result<PlannedBuild, Error> {
+        self.plan_with(backends, cancel)
+    }
+
+    fn plan_with(&mut self, backends: &Backends<'_>, cancel: &CancelToken) -> Result<PlannedBuild, Error> {
+        let kind_of = |source: &ContextSource| match source {
+            ContextSource::Local(_) => NamedContext::Local,
+            ContextSource::Image { .. } | ContextSource::Renamed(_) => NamedContext::Image,
+            ContextSource::Scratch => NamedContext::Scratch,
+        };
+        self.options.named_contexts =
+            self.named.iter().map(|(name, source)| (name.clone(), kind_of(source))).collect();
+        let mut resolver = |request: &BaseRequest| -> Result<ResolvedImage, ResolveError> {
+            let (source, reference) = image_source(&self.named, backends, &request.origin, &request.reference);
+            source.resolve(reference, &request.platform, cancel).map_err(Into::into)
+        };
+        let plan = make_plan(&self.dockerfile, &self.options, &mut resolver)?;
+        if self.settings.wanted.clamp.is_some() {
+            self.settings.wanted.clamp = plan.source_date_epoch;
+        }
+        Ok(PlannedBuild {
+            plan,
+            context: self.context.clone(),
+            named: std::mem::take(&mut self.named),
+            settings: self.settings.clone(),
+            outputs: std::mem::take(&mut self.outputs),
+            tags: std::mem::take(&mut self.tags),
+            platform_given: self.options.platform.is_some(),
+        })
+    }
+}
+
+/// The source of an image of the plan, and the name to ask it for.
+pub(crate) fn image_source<'a>(
+    named: &'a BTreeMap<String, ContextSource>,
+    backends: &Backends<'a>,
+    origin: &ImageOrigin,
+    reference: &'a Reference,
+) -> (&'a dyn ImageSource, &'a Reference) {
+    let context = match origin {
+        ImageOrigin::Default => None,
+        ImageOrigin::NamedContext(name) => named.get(name),
+    };
+    match context {
+        Some(ContextSource::Image { source, reference }) => (source.as_ref(), reference),
+        Some(ContextSource::Renamed(reference)) => (backends.base_images, reference),
+        _ => (backends.base_images, reference),
+    }
+}
+
+/// A build whose plan is known.
+#[derive(Debug)]
+pub struct PlannedBuild {
+    /// What will be done; plain data.
+    pub plan: Plan,
+    pub(crate) context: LocalContext,
+    pub(crate) named: BTreeMap<String, ContextSource>,
+    pub(crate) settings: Settings,
+    pub(crate) outputs: Vec<Output>,
+    pub(crate) tags: Vec<Reference>,
+    pub(crate) platform_given: bool,
+}
+
+impl PlannedBuild {
+    /// Carries out the plan. Every event goes to `events`, from the calling thread.
+    ///
+    /// Cancelling, an error, and the end of this process leave what earlier builds made as it was; steps that were
+    /// finished stay cached.
+    pub fn run(
+        mut self,
+        backends: &Backends<'_>,
+        cancel: &CancelToken,
+        mut events: impl FnMut(Event<'_>),
+    ) -> Result<BuiltImage, Error> {
+        let outputs = std::mem::take(&mut self.outputs);
+        Run::new(&self, backends, cancel, &mut events)?.build(outputs)
+    }
+}

@@ -1,0 +1,199 @@
+//! Records of finished steps, below `cache/` of the state directory.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fs_err as fs;
+use ocibuild_layer::{Compression, FORMAT_VERSION, LayerIndex};
+use ocibuild_spec::{Descriptor, DiffId, Digest, Timestamp, json};
+use serde::{Deserialize, Serialize};
+
+use crate::keys::Input;
+use crate::{Error, ErrorKind};
+
+/// Version of every document here; others are not looked at.
+const VERSION: u32 = 1;
+
+/// Records of finished steps and indexes of layers, each written once under a name that its content follows from.
+///
+/// A record names a layer by its digests; the blob is the store's. A record that cannot be read, or whose parts are
+/// gone, counts as none: the step runs again.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    root: PathBuf,
+}
+
+/// What is known about a finished step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) v: u32,
+    pub(crate) key: Digest,
+    /// What the key was made of, to explain a miss.
+    pub(crate) inputs: Vec<Input>,
+    /// What the keys of later steps build on; the key itself unless the step ran although its key was known.
+    pub(crate) chain: Digest,
+    pub(crate) created: Timestamp,
+    /// The layer, in each form that was written.
+    pub(crate) forms: Vec<Form>,
+}
+
+/// A layer as it was written once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Form {
+    pub(crate) diff_id: DiffId,
+    pub(crate) descriptor: Descriptor,
+    pub(crate) compression: String,
+    pub(crate) format_version: u32,
+    /// Second beyond which no time of the layer lies.
+    pub(crate) clamp: Option<i64>,
+}
+
+/// The form a build wants its layers in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Wanted {
+    pub(crate) compression: Compression,
+    pub(crate) clamp: Option<i64>,
+    /// Layers that exist in another compression are written anew (11.12).
+    pub(crate) force: bool,
+}
+
+impl Form {
+    pub(crate) fn new(diff_id: DiffId, descriptor: Descriptor, wanted: Wanted) -> Self {
+        Self {
+            diff_id,
+            descriptor,
+            compression: wanted.compression.to_string(),
+            format_version: FORMAT_VERSION,
+            clamp: wanted.clamp,
+        }
+    }
+
+    /// Whether this form does for a build that wants `wanted`.
+    pub(crate) fn fits(&self, wanted: Wanted) -> bool {
+        let same_bytes =
+            self.compression == wanted.compression.to_string() && self.format_version == FORMAT_VERSION;
+        self.clamp == wanted.clamp && (same_bytes || !wanted.force)
+    }
+}
+
+impl Record {
+    pub(crate) fn new(key: Digest, inputs: Vec<Input>, created: Timestamp, form: Form) -> Self {
+        Self { v: VERSION, chain: key.clone(), key, inputs, created, forms: vec![form] }
+    }
+
+    /// The form to use, the wanted compression first.
+    pub(crate) fn form(&self, wanted: Wanted) -> Option<&Form> {
+        let exact = self.forms.iter().find(|form| form.fits(Wanted { force: true, ..wanted }));
+        exact.or_else(|| self.forms.iter().find(|form| form.fits(wanted)))
+    }
+}
+
+/// The key by content that a key by inputs stands for (9.12).
+#[derive(Debug, Serialize, Deserialize)]
+struct Alias {
+    v: u32,
+    key: Digest,
+}
+
+impl Cache {
+    /// The records below this directory, which is made when it is missing.
+    pub fn open(root: impl Into<PathBuf>) -> Result<Self, Error> {
+        let root = root.into();
+        for folder in ["records", "aliases", "layers", "images"] {
+            fs::create_dir_all(root.join(folder)).map_err(|error| cannot(&root, error))?;
+        }
+        Ok(Self { root })
+    }
+
+    pub(crate) fn record(&self, key: &Digest) -> Option<Record> {
+        let record: Record = self.read("records", key)?;
+        (record.v == VERSION && record.key == *key).then_some(record)
+    }
+
+    pub(crate) fn put_record(&self, record: &Record) -> Result<(), Error> {
+        self.write("records", &record.key, &to_json(record))
+    }
+
+    pub(crate) fn alias(&self, key: &Digest) -> Option<Digest> {
+        let alias: Alias = self.read("aliases", key)?;
+        (alias.v == VERSION).then_some(alias.key)
+    }
+
+    pub(crate) fn put_alias(&self, from: &Digest, to: &Digest) -> Result<(), Error> {
+        self.write("aliases", from, &to_json(&Alias { v: VERSION, key: to.clone() }))
+    }
+
+    pub(crate) fn index(&self, layer: &DiffId) -> Option<Arc<LayerIndex>> {
+        let bytes = fs::read(self.path("layers", &layer.0)).ok()?;
+        LayerIndex::decode(&bytes).ok().map(Arc::new)
+    }
+
+    pub(crate) fn has_index(&self, layer: &DiffId) -> bool {
+        self.path("layers", &layer.0).is_file()
+    }
+
+    pub(crate) fn put_index(&self, layer: &DiffId, index: &LayerIndex) -> Result<(), Error> {
+        self.write("layers", &layer.0, &index.encode())
+    }
+
+    /// All records, the unreadable ones left out.
+    pub(crate) fn records(&self) -> Result<Vec<Record>, Error> {
+        let folder = self.root.join("records");
+        let mut out = Vec::new();
+        for entry in fs::read_dir(&folder).map_err(|error| cannot(&folder, error))? {
+            let path = entry.map_err(|error| cannot(&folder, error))?.path();
+            let record = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
+            out.extend(record.filter(|record| record.v == VERSION));
+        }
+        Ok(out)
+    }
+
+    /// Removes every record, alias and index; the bytes that went.
+    pub(crate) fn clear(&self) -> Result<u64, Error> {
+        let mut freed = 0;
+        for folder in ["records", "aliases", "layers"] {
+            let folder = self.root.join(folder);
+            for entry in fs::read_dir(&folder).map_err(|error| cannot(&folder, error))? {
+                let entry = entry.map_err(|error| cannot(&folder, error))?;
+                freed += entry.metadata().map(|metadata| metadata.len()).unwrap_or_default();
+                fs::remove_file(entry.path()).map_err(|error| cannot(&folder, error))?;
+            }
+        }
+        Ok(freed)
+    }
+
+    /// Bytes of all documents.
+    pub(crate) fn size(&self) -> u64 {
+        let files = walkdir::WalkDir::new(&self.root).into_iter().filter_map(Result::ok);
+        files.filter_map(|entry| entry.metadata().ok()).filter(std::fs::Metadata::is_file).map(|file| file.len()).sum()
+    }
+
+    fn path(&self, folder: &str, key: &Digest) -> PathBuf {
+        self.root.join(folder).join(key.hex())
+    }
+
+    fn read<T: for<'de> Deserialize<'de>>(&self, folder: &str, key: &Digest) -> Option<T> {
+        serde_json::from_slice(&fs::read(self.path(folder, key)).ok()?).ok()
+    }
+
+    fn write(&self, folder: &str, key: &Digest, bytes: &[u8]) -> Result<(), Error> {
+        let path = self.path(folder, key);
+        let parent = path.parent().unwrap_or(&self.root);
+        let result = tempfile::NamedTempFile::new_in(parent).and_then(|mut file| {
+            io::Write::write_all(&mut file, bytes)?;
+            file.as_file().sync_data()?;
+            file.persist(&path).map_err(|error| error.error)?;
+            Ok(())
+        });
+        result.map_err(|error| cannot(&path, error))
+    }
+}
+
+fn to_json(value: &impl Serialize) -> Vec<u8> {
+    json::to_vec(value).expect("records are plain data")
+}
+
+fn cannot(path: &Path, error: io::Error) -> Error {
+    Error::new(ErrorKind::Host, format!("cannot write the cache at {}", path.display())).caused_by(error)
+}

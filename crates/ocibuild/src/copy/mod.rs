@@ -1,0 +1,270 @@
+//! `COPY`, `ADD` and `WORKDIR` carried out on merged views: nothing is unpacked, and what a layer consists of is known
+//! before its first byte is written.
+
+mod digest;
+mod extract;
+mod place;
+mod select;
+mod source;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use ocibuild_layer::{Limits, Policy, TarReader, decompress, is_tar};
+use ocibuild_snapshot::{Node, NodeKind, Tree, changes};
+use ocibuild_spec::{CancelToken, Changeset, Content, Digest, Entry, Timestamp};
+
+pub(crate) use digest::content_digest;
+pub(crate) use place::{NEW_LAYER, Placement};
+pub(crate) use select::{Choice, Selected, name_in_key, select};
+pub(crate) use source::{LocalSource, Source, SourceKind, SourceNode, TreeSource};
+
+use crate::accounts::Accounts;
+use crate::plan::{Chmod, CopyStep, WorkdirStep};
+use crate::{Error, ErrorKind};
+use extract::Archive;
+use place::Bytes;
+
+/// Looks up the sources of a step.
+pub(crate) fn select_all(source: &dyn Source, step: &CopyStep) -> Result<Vec<Vec<Selected>>, Error> {
+    let choice = Choice::new(&step.excludes, step.parents)?;
+    step.sources.iter().map(|word| select(source, word, &choice)).collect()
+}
+
+/// The digest of everything selected, source by source.
+pub(crate) fn digest_all(
+    source: &dyn Source,
+    selected: &[Vec<Selected>],
+    cancel: &CancelToken,
+) -> Result<Digest, Error> {
+    let mut framed = crate::keys::Framed::new("ocibuild selections v1");
+    for one in selected {
+        framed.field(content_digest(source, one, cancel)?.as_str().as_bytes());
+    }
+    Ok(framed.finish())
+}
+
+type SameContent<'a> = dyn FnMut(&Node, &mut dyn Read) -> Result<bool, Error> + 'a;
+
+/// What a copy is carried out on and with.
+pub(crate) struct CopyContext<'a> {
+    pub(crate) base: &'a Tree,
+    pub(crate) accounts: &'a Accounts,
+    /// The stage has no layer at all yet: users have no names (5.206).
+    pub(crate) base_is_empty: bool,
+    pub(crate) now: Timestamp,
+    /// A directory for spools, on the disk of the state directory.
+    pub(crate) scratch: &'a Path,
+    /// Whether a file of the base and a new one, alike in all metadata, have the same bytes.
+    pub(crate) same_content: &'a mut SameContent<'a>,
+}
+
+/// Carries out a `COPY` or `ADD` and gives what its layer consists of.
+pub(crate) fn copy(
+    step: &CopyStep,
+    source: Arc<dyn Source>,
+    selected: &[Vec<Selected>],
+    context: &mut CopyContext<'_>,
+) -> Result<Changeset, Error> {
+    let tree = if step.link { Tree::new() } else { context.base.clone() };
+    let mut placement = Placement::new(tree, context.now);
+    placement.chmod = step.chmod.as_deref().map(parse_chmod).transpose()?;
+    placement.owner = step.chown.as_deref().map(|text| owner(text, step.link, context)).transpose()?;
+    let mut archives = Vec::new();
+    for one in selected.iter().flatten() {
+        if let Some(archive) = archive_of(step, source.as_ref(), one, context.scratch, archives.len())? {
+            placement.extract(&archive.0, &step.destination)?;
+            archives.push(archive.1);
+        } else {
+            placement.copy(one, &step.destination)?;
+        }
+    }
+    for (name, content) in &step.heredocs {
+        placement.heredoc(name, content, &step.destination)?;
+    }
+    let contents = Contents { bytes: placement.bytes, source, archives };
+    let empty = Tree::new();
+    let base = if step.link { &empty } else { context.base };
+    changeset(base, &placement.tree, contents, context)
+}
+
+/// Carries out a `WORKDIR`; `epoch` is the time its directories get if there is one (11.41).
+pub(crate) fn workdir(
+    step: &WorkdirStep,
+    epoch: Option<Timestamp>,
+    context: &mut CopyContext<'_>,
+) -> Result<Changeset, Error> {
+    let mut placement = Placement::new(context.base.clone(), context.now);
+    if !step.user.is_empty() {
+        placement.owner = Some(owner(&step.user, false, context)?);
+    }
+    extract::workdir(&mut placement, &step.path, epoch.unwrap_or(context.now))?;
+    let contents = Contents { bytes: placement.bytes, source: Arc::new(NoSource), archives: Vec::new() };
+    changeset(context.base, &placement.tree, contents, context)
+}
+
+fn parse_chmod(text: &str) -> Result<Chmod, Error> {
+    Chmod::parse(text).map_err(|error| Error::new(ErrorKind::Dockerfile, error.to_string()))
+}
+
+/// Owner of a step, where names can be looked up; without a file system to look in, names fail (5.206).
+fn owner(text: &str, link: bool, context: &CopyContext<'_>) -> Result<(u32, u32), Error> {
+    let is_id = |part: &str| part.is_empty() || part == "root" || part.bytes().all(|byte| byte.is_ascii_digit());
+    if (link || context.base_is_empty) && !text.split(':').all(is_id) {
+        let why = if link { "--link does not see the image" } else { "the stage has no files yet" };
+        return Err(Error::new(ErrorKind::Dockerfile, format!("invalid user index: -1: {text:?} is a name, and {why}"))
+            .hint("give numeric ids"));
+    }
+    Ok(context.accounts.owner(text))
+}
+
+fn changeset(
+    base: &Tree,
+    after: &Tree,
+    contents: Contents,
+    context: &mut CopyContext<'_>,
+) -> Result<Changeset, Error> {
+    let mut failure = None;
+    let entries = changes(base, after, &mut |_, before, now| {
+        let NodeKind::File { size, origin } = &now.kind else { return false };
+        if origin.layer != NEW_LAYER {
+            return true;
+        }
+        let same = contents.open(origin.content, *size).map_err(|error| {
+            Error::new(ErrorKind::Host, "cannot read a copied file").caused_by(error)
+        });
+        match same.and_then(|mut reader| (context.same_content)(before, &mut reader)) {
+            Ok(same) => same,
+            Err(error) => {
+                failure.get_or_insert(error);
+                false
+            }
+        }
+    });
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    Ok(Changeset::new(entries, move |entry: &Entry, content| {
+        let size = match entry.kind {
+            ocibuild_spec::EntryKind::File { size, .. } => size,
+            _ => 0,
+        };
+        contents.open(content, size)
+    }))
+}
+
+/// Opens the files of a layer that a copy makes.
+struct Contents {
+    bytes: Vec<Bytes>,
+    source: Arc<dyn Source>,
+    archives: Vec<File>,
+}
+
+impl Contents {
+    fn open(&self, content: Content, size: u64) -> io::Result<Box<dyn Read + Send>> {
+        let place = usize::try_from(content.0).ok().and_then(|number| self.bytes.get(number));
+        match place {
+            Some(Bytes::Source(path)) => self.source.open(path).map_err(io::Error::other),
+            Some(Bytes::Inline(text)) => Ok(Box::new(io::Cursor::new(text.clone().into_bytes()))),
+            Some(Bytes::Archive { archive, offset }) => {
+                let file = self.archives[*archive].try_clone()?;
+                Ok(Box::new(FileRange { file, at: *offset, left: size }))
+            }
+            None => Err(io::Error::other("a file without content")),
+        }
+    }
+}
+
+/// A part of a file, read without moving the file's own position.
+#[derive(Debug)]
+pub(crate) struct FileRange {
+    pub(crate) file: File,
+    pub(crate) at: u64,
+    pub(crate) left: u64,
+}
+
+impl Read for FileRange {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let wanted = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let count = self.file.read_at(&mut buffer[..wanted], self.at)?;
+        self.at += count as u64;
+        self.left -= count as u64;
+        Ok(count)
+    }
+}
+
+/// The archive that `ADD` unpacks in place of the file that was selected, if it is one (6.60).
+fn archive_of(
+    step: &CopyStep,
+    source: &dyn Source,
+    selected: &Selected,
+    scratch: &Path,
+    number: usize,
+) -> Result<Option<(Archive, File)>, Error> {
+    let is_file = matches!(selected.node.kind, SourceKind::File { .. });
+    if !step.add || step.unpack == Some(false) || !is_file {
+        return Ok(None);
+    }
+    let Ok((_, mut plain)) = decompress(source.open(&selected.path)?) else { return Ok(None) };
+    if !is_tar(&mut plain) {
+        return Ok(None);
+    }
+    let broken = |error: &dyn std::fmt::Display| {
+        Error::new(ErrorKind::Dockerfile, format!("/{}: broken archive: {error}", selected.path.display()))
+            .hint("ADD --unpack=false copies the file as it is")
+    };
+    let (_, plain) = decompress(source.open(&selected.path)?).map_err(|error| broken(&error))?;
+    let mut spool = tempfile::tempfile_in(scratch).map_err(|error| no_spool(scratch, error))?;
+    let copy = spool.try_clone().map_err(|error| no_spool(scratch, error))?;
+    let tee = Tee { inner: plain, copy };
+    let mut reader = TarReader::new(tee, Policy::Archive, Limits::UNLIMITED);
+    let mut entries = Vec::new();
+    while let Some(found) = reader.next_entry().map_err(|error| broken(&error))? {
+        entries.push(found.entry);
+    }
+    reader.drain().map_err(|error| broken(&error))?;
+    spool.seek(SeekFrom::Start(0)).map_err(|error| no_spool(scratch, error))?;
+    Ok(Some((Archive { entries, number }, spool)))
+}
+
+fn no_spool(scratch: &Path, error: io::Error) -> Error {
+    Error::new(ErrorKind::Host, format!("cannot write below {}", scratch.display())).caused_by(error)
+}
+
+/// Copies what is read.
+struct Tee<R> {
+    inner: R,
+    copy: File,
+}
+
+impl<R: Read> Read for Tee<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.copy.write_all(&buffer[..count])?;
+        Ok(count)
+    }
+}
+
+/// The source of a step that has none.
+#[derive(Debug)]
+pub(crate) struct NoSource;
+
+impl Source for NoSource {
+    fn stat(&self, path: &Path) -> Result<Option<SourceNode>, Error> {
+        let metadata = ocibuild_spec::Metadata { mode: 0o755, xattrs: BTreeMap::new(), ..Default::default() };
+        let is_root = path.as_os_str().is_empty();
+        Ok(is_root.then_some(SourceNode { metadata, kind: SourceKind::Directory, links: None }))
+    }
+
+    fn names(&self, _: &Path) -> Result<Vec<std::ffi::OsString>, Error> {
+        Ok(Vec::new())
+    }
+
+    fn open(&self, path: &Path) -> Result<Box<dyn Read + Send>, Error> {
+        Err(Error::new(ErrorKind::Dockerfile, format!("\"/{}\": not found", path.display())))
+    }
+}

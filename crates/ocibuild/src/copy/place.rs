@@ -1,0 +1,270 @@
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use ocibuild_snapshot::{Node, NodeId, NodeKind, Origin, ResolveError, Tree};
+use ocibuild_spec::{Content, Metadata, Timestamp};
+
+use super::select::{Item, Selected};
+use super::source::{Source, SourceKind, SourceNode};
+use crate::plan::Chmod;
+use crate::{Error, ErrorKind};
+
+/// The layer number of files that this step brings.
+pub(crate) const NEW_LAYER: u32 = u32::MAX;
+
+/// Where the bytes of a placed file come from; its [`Content`] is an index in the list of these.
+#[derive(Debug, Clone)]
+pub(crate) enum Bytes {
+    /// A file of the step's source.
+    Source(PathBuf),
+    /// The text of a heredoc.
+    Inline(String),
+    /// A range of an unpacked archive.
+    Archive { archive: usize, offset: u64 },
+}
+
+/// Carries out copies on a [`Tree`] the way a kernel and BuildKit would on files (6.2, 6.3).
+#[derive(Debug)]
+pub(crate) struct Placement {
+    pub(crate) tree: Tree,
+    pub(crate) bytes: Vec<Bytes>,
+    /// Owner of everything placed; without, entries keep theirs and what is made is root's.
+    pub(crate) owner: Option<(u32, u32)>,
+    pub(crate) chmod: Option<Chmod>,
+    pub(crate) now: Timestamp,
+}
+
+fn refuse(message: String) -> Error {
+    Error::new(ErrorKind::Dockerfile, message)
+}
+
+impl From<ResolveError> for Error {
+    fn from(error: ResolveError) -> Self {
+        match error {
+            ResolveError::Loop(path) => refuse(format!("/{}: too many links", path.display())),
+            ResolveError::NotDirectory(path) => refuse(format!("/{}: not a directory", path.display())),
+        }
+    }
+}
+
+impl Placement {
+    pub(crate) fn new(tree: Tree, now: Timestamp) -> Self {
+        Self { tree, bytes: Vec::new(), owner: None, chmod: None, now }
+    }
+
+    /// Copies what one source selected to `destination`, which is absolute and ends in `/` when it must be a
+    /// directory.
+    pub(crate) fn copy(&mut self, selected: &Selected, destination: &str) -> Result<(), Error> {
+        if selected.keeps_parents {
+            let target = self.destination_directory(destination)?;
+            return self.items(&selected.path, &selected.items, &target, true);
+        }
+        if selected.node.is_directory() {
+            let target = self.destination_directory(destination)?;
+            self.items(&selected.path, &selected.items, &target, false)?;
+            let id = self.directory_at(&target)?;
+            self.tree.metadata_mut(id).mtime = selected.node.metadata.mtime;
+            return Ok(());
+        }
+        let target = self.file_target(destination, &selected.name)?;
+        self.leaf(&selected.path, &selected.node, &target).map(|_| ())
+    }
+
+    /// Puts a heredoc at `destination`, by the rules for files.
+    pub(crate) fn heredoc(&mut self, name: &str, content: &str, destination: &str) -> Result<(), Error> {
+        let target = self.file_target(destination, &OsString::from(name))?;
+        let metadata = Metadata { mode: 0o644, mtime: self.now, ..Metadata::default() };
+        let kind = self.file_kind(Bytes::Inline(content.to_owned()), content.len() as u64);
+        let metadata = self.adapted(&metadata, false);
+        self.replace(&target, Node { metadata, kind })?;
+        Ok(())
+    }
+
+    /// The directory that `destination` leads to, made with its parents when it is missing.
+    pub(crate) fn destination_directory(&mut self, destination: &str) -> Result<PathBuf, Error> {
+        let resolved = self.tree.resolve(Path::new(destination), true)?;
+        match resolved.node {
+            Some(id) if !self.tree.is_directory(id) => {
+                Err(refuse(format!("cannot copy to non-directory: /{}: not a directory", resolved.path.display())))
+            }
+            Some(_) => Ok(resolved.path),
+            None => {
+                self.make_directories(&resolved.path)?;
+                Ok(resolved.path)
+            }
+        }
+    }
+
+    /// The path at which a file called `name` arrives.
+    fn file_target(&mut self, destination: &str, name: &OsString) -> Result<PathBuf, Error> {
+        let must_be_directory = destination.ends_with('/');
+        let resolved = self.tree.resolve(Path::new(destination), true)?;
+        match resolved.node {
+            Some(id) if self.tree.is_directory(id) => Ok(resolved.path.join(name)),
+            Some(_) if must_be_directory => Err(refuse(format!("{destination}: not a directory"))),
+            Some(_) => Ok(resolved.path),
+            None if must_be_directory => {
+                self.make_directories(&resolved.path)?;
+                Ok(resolved.path.join(name))
+            }
+            None => {
+                self.make_directories(resolved.path.parent().unwrap_or(Path::new("")))?;
+                Ok(resolved.path)
+            }
+        }
+    }
+
+    /// Makes the missing directories of a path without links (6.22).
+    pub(crate) fn make_directories(&mut self, path: &Path) -> Result<(), Error> {
+        let mode = match &self.chmod {
+            Some(Chmod::Octal(mode)) => mode & 0o777,
+            _ => 0o755,
+        };
+        self.make_directories_with(path, mode, self.now)
+    }
+
+    pub(crate) fn make_directories_with(&mut self, path: &Path, mode: u32, mtime: Timestamp) -> Result<(), Error> {
+        let mut at = PathBuf::new();
+        let mut parent = self.tree.root();
+        for part in path {
+            at.push(part);
+            parent = match self.tree.child(parent, part) {
+                Some(id) if self.tree.is_directory(id) => id,
+                Some(_) => return Err(refuse(format!("/{}: not a directory", at.display()))),
+                None => {
+                    let above = &self.tree.node(parent).metadata;
+                    // Below a set-gid directory the kernel hands on the bit and the group.
+                    let inherits = above.mode & 0o2000 != 0;
+                    let (uid, gid) = self.owner.unwrap_or((0, if inherits { above.gid } else { 0 }));
+                    let mode = mode | (above.mode & 0o2000);
+                    let metadata = Metadata { mode, uid, gid, mtime, xattrs: BTreeMap::new() };
+                    let node = Node { metadata, kind: NodeKind::Directory(BTreeMap::new()) };
+                    self.tree.insert(&at, node, self.now)
+                }
+            };
+        }
+        Ok(())
+    }
+
+    /// Copies what is below a directory into the directory `target`.
+    fn items(&mut self, base: &Path, items: &[Item], target: &Path, with_parents: bool) -> Result<(), Error> {
+        let mut links = HashMap::new();
+        let mut directories = Vec::new();
+        for item in items {
+            let path = target.join(&item.path);
+            if item.node.is_directory() {
+                let keeps_owner = with_parents && item.is_intermediate;
+                let id = self.directory(&path, &item.node, keeps_owner)?;
+                directories.push((id, item.node.metadata.mtime));
+                continue;
+            }
+            let known = item.node.links.and_then(|links_key| links.get(&links_key).copied());
+            if let Some(id) = known {
+                self.refuse_directory(&path)?;
+                self.tree.link(&path, id, self.now);
+                continue;
+            }
+            let id = self.leaf(&base.join(&item.path), &item.node, &path)?;
+            if let Some(key) = item.node.links {
+                links.insert(key, id);
+            }
+        }
+        // Their times are set when nothing is put into them any more.
+        for (id, mtime) in directories {
+            self.tree.metadata_mut(id).mtime = mtime;
+        }
+        Ok(())
+    }
+
+    fn directory(&mut self, path: &Path, node: &SourceNode, keeps_owner: bool) -> Result<NodeId, Error> {
+        let mut metadata = self.adapted(&node.metadata, true);
+        match self.tree.lookup(path) {
+            Some(id) if self.tree.is_directory(id) => {
+                let existing = self.tree.metadata_mut(id);
+                if keeps_owner {
+                    (metadata.uid, metadata.gid) = (existing.uid, existing.gid);
+                }
+                *existing = metadata;
+                Ok(id)
+            }
+            Some(_) => Err(refuse(format!("cannot copy to non-directory: /{}", path.display()))),
+            None => {
+                let node = Node { metadata, kind: NodeKind::Directory(BTreeMap::new()) };
+                Ok(self.tree.insert(path, node, self.now))
+            }
+        }
+    }
+
+    /// Puts anything but a directory at `target`, in place of what is there.
+    fn leaf(&mut self, source: &Path, node: &SourceNode, target: &Path) -> Result<NodeId, Error> {
+        let kind = match &node.kind {
+            SourceKind::File { size } => self.file_kind(Bytes::Source(source.to_owned()), *size),
+            SourceKind::Symlink(target) => NodeKind::Symlink(target.clone()),
+            SourceKind::Fifo => NodeKind::Fifo,
+            SourceKind::CharacterDevice(major, minor) => NodeKind::CharacterDevice(*major, *minor),
+            SourceKind::BlockDevice(major, minor) => NodeKind::BlockDevice(*major, *minor),
+            SourceKind::Directory => NodeKind::Directory(BTreeMap::new()),
+        };
+        let mut metadata = self.adapted(&node.metadata, false);
+        if matches!(kind, NodeKind::Symlink(_)) {
+            metadata.mode = 0o777;
+        }
+        self.replace(target, Node { metadata, kind })
+    }
+
+    fn refuse_directory(&self, path: &Path) -> Result<(), Error> {
+        match self.tree.lookup(path) {
+            Some(id) if self.tree.is_directory(id) => {
+                Err(refuse(format!("cannot replace to directory /{} with file", path.display())))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn replace(&mut self, path: &Path, node: Node) -> Result<NodeId, Error> {
+        self.refuse_directory(path)?;
+        Ok(self.tree.insert(path, node, self.now))
+    }
+
+    pub(crate) fn file_kind(&mut self, bytes: Bytes, size: u64) -> NodeKind {
+        let content = Content(self.bytes.len() as u64);
+        self.bytes.push(bytes);
+        NodeKind::File { size, origin: Origin { layer: NEW_LAYER, path: PathBuf::new(), content } }
+    }
+
+    /// Opens a placed file; archives are no concern of whoever uses this.
+    pub(crate) fn open(
+        &self,
+        entry: &ocibuild_spec::Entry,
+        source: &dyn Source,
+    ) -> Result<Box<dyn std::io::Read + Send>, Error> {
+        let ocibuild_spec::EntryKind::File { content, .. } = &entry.kind else {
+            return Err(refuse(format!("/{}: not a regular file", entry.path.display())));
+        };
+        match usize::try_from(content.0).ok().and_then(|number| self.bytes.get(number)) {
+            Some(Bytes::Source(path)) => source.open(path),
+            Some(Bytes::Inline(text)) => Ok(Box::new(std::io::Cursor::new(text.clone().into_bytes()))),
+            _ => Err(refuse(format!("/{}: not a file of the source", entry.path.display()))),
+        }
+    }
+
+    /// Metadata as `--chown` and `--chmod` leave it.
+    fn adapted(&self, metadata: &Metadata, is_directory: bool) -> Metadata {
+        let mut metadata = metadata.clone();
+        if let Some((uid, gid)) = self.owner {
+            (metadata.uid, metadata.gid) = (uid, gid);
+        }
+        if let Some(chmod) = &self.chmod {
+            metadata.mode = chmod.apply(metadata.mode, is_directory);
+        }
+        metadata
+    }
+
+    pub(crate) fn directory_at(&self, path: &Path) -> Result<NodeId, Error> {
+        self.tree
+            .lookup(path)
+            .filter(|id| self.tree.is_directory(*id))
+            .ok_or_else(|| refuse(format!("/{}: not a directory", path.display())))
+    }
+}

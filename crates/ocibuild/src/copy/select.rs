@@ -1,0 +1,291 @@
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Component, Path, PathBuf};
+
+use ocibuild_dockerfile::{IgnorePatterns, glob_match};
+
+use super::source::{Lead, Source, SourceNode, resolve};
+use crate::{Error, ErrorKind};
+
+/// What one source of an instruction, or one match of its wildcard, brings.
+#[derive(Debug)]
+pub(crate) struct Selected {
+    /// The name the file gets in a directory: that of the source as written, of a link its own.
+    pub(crate) name: OsString,
+    /// Where it is, links followed.
+    pub(crate) path: PathBuf,
+    /// What is there.
+    pub(crate) node: SourceNode,
+    /// What is below a directory, parents first, in the order of the copy.
+    pub(crate) items: Vec<Item>,
+    /// The source is a root whose chosen part keeps its directories (`--parents`).
+    pub(crate) keeps_parents: bool,
+}
+
+/// Something below a selected directory.
+#[derive(Debug)]
+pub(crate) struct Item {
+    /// Path relative to the selected directory.
+    pub(crate) path: PathBuf,
+    /// What is there.
+    pub(crate) node: SourceNode,
+    /// A directory that is there only because of what is below it.
+    pub(crate) is_intermediate: bool,
+}
+
+/// What to leave out and what to keep.
+#[derive(Debug, Default)]
+pub(crate) struct Choice {
+    pub(crate) excludes: IgnorePatterns,
+    pub(crate) parents: bool,
+}
+
+impl Choice {
+    pub(crate) fn new(excludes: &[String], parents: bool) -> Result<Self, Error> {
+        let excludes = IgnorePatterns::new(excludes)
+            .map_err(|error| Error::new(ErrorKind::Dockerfile, format!("--exclude: {error}")).caused_by(error))?;
+        Ok(Self { excludes, parents })
+    }
+}
+
+/// All that one source word selects (6.1).
+pub(crate) fn select(source: &dyn Source, word: &str, choice: &Choice) -> Result<Vec<Selected>, Error> {
+    if choice.parents {
+        return select_with_parents(source, word, choice);
+    }
+    find(source, word)?.into_iter().map(|found| with_items(source, found, choice)).collect()
+}
+
+/// A file or directory that a source word leads to.
+struct Found {
+    name: OsString,
+    path: PathBuf,
+    node: SourceNode,
+}
+
+fn with_items(source: &dyn Source, found: Found, choice: &Choice) -> Result<Selected, Error> {
+    let Found { name, path, node } = found;
+    let mut walk = Walk { source, include: None, excludes: &choice.excludes, items: Vec::new(), pending: Vec::new() };
+    if node.is_directory() {
+        walk.directory(&path, Path::new(""))?;
+    }
+    let items = walk.items;
+    Ok(Selected { name, path, node, items, keeps_parents: false })
+}
+
+fn find(source: &dyn Source, word: &str) -> Result<Vec<Found>, Error> {
+    let path = clean(OsStr::new(word));
+    let Some((prefix, pattern)) = split_wildcards(&path) else {
+        return match resolve(source, &path, true)? {
+            Lead::Found(at, node) => Ok(vec![Found { name: last_name(&path), path: at, node }]),
+            Lead::Missing => Err(not_found(&path)),
+        };
+    };
+    let base = match resolve(source, &prefix, true)? {
+        Lead::Found(at, node) if node.is_directory() => at,
+        _ => {
+            let message = format!("lstat /{}: no such file or directory", prefix.display());
+            return Err(Error::new(ErrorKind::Dockerfile, message).hint(ENDS_HERE));
+        }
+    };
+    let mut matches = Vec::new();
+    match_below(source, &base, Path::new(""), &pattern, &mut matches)?;
+    matches
+        .into_iter()
+        .map(|found| match resolve(source, &base.join(&found), true)? {
+            Lead::Found(at, node) => Ok(Found { name: last_name(&found), path: at, node }),
+            Lead::Missing => Err(not_found(&prefix.join(&found))),
+        })
+        .collect()
+}
+
+const ENDS_HERE: &str = "paths are relative to the build context, which ends at its root: '..' leads nowhere above it";
+
+fn not_found(path: &Path) -> Error {
+    Error::new(ErrorKind::Dockerfile, format!("\"/{}\": not found", path.display())).hint(ENDS_HERE)
+}
+
+fn last_name(path: &Path) -> OsString {
+    path.file_name().unwrap_or_default().to_owned()
+}
+
+/// The path as text without `.`, `..` and doubled slashes, relative to the root (6.01).
+pub(crate) fn clean(path: &OsStr) -> PathBuf {
+    let mut out = PathBuf::new();
+    for part in Path::new(path).components() {
+        match part {
+            Component::Normal(name) => out.push(name),
+            Component::ParentDir => {
+                out.pop();
+            }
+            _ => {}
+        }
+    }
+    out
+}
+
+/// The parts before the first with a live wildcard, and the rest; `None` without any wildcard (6.05).
+fn split_wildcards(path: &Path) -> Option<(PathBuf, Vec<OsString>)> {
+    let parts: Vec<&OsStr> = path.iter().collect();
+    let first = parts.iter().position(|part| has_wildcard(part.as_bytes()))?;
+    let prefix = parts[..first].iter().collect();
+    Some((prefix, parts[first..].iter().map(|part| (*part).to_owned()).collect()))
+}
+
+pub(crate) fn has_wildcard(text: &[u8]) -> bool {
+    let mut escaped = false;
+    text.iter().any(|byte| {
+        let live = !escaped && matches!(byte, b'*' | b'?' | b'[');
+        escaped = !escaped && *byte == b'\\';
+        live
+    })
+}
+
+/// Collects what matches the parts of a pattern, in the order of a sorted walk that follows no link.
+fn match_below(
+    source: &dyn Source,
+    base: &Path,
+    relative: &Path,
+    pattern: &[OsString],
+    matches: &mut Vec<PathBuf>,
+) -> Result<(), Error> {
+    let Some((first, rest)) = pattern.split_first() else { return Ok(()) };
+    for name in source.names(&base.join(relative))? {
+        let is_match = glob_match(first.as_bytes(), name.as_bytes()).map_err(|_| {
+            let text = pattern.join(OsStr::new("/"));
+            let message = format!("syntax error in pattern {}", text.display());
+            Error::new(ErrorKind::Dockerfile, message).hint("a literal '[' is matched by '[[]'")
+        })?;
+        if !is_match {
+            continue;
+        }
+        let path = relative.join(&name);
+        if rest.is_empty() {
+            matches.push(path);
+        } else if source.stat(&base.join(&path))?.is_some_and(|node| node.is_directory()) {
+            match_below(source, base, &path, rest, matches)?;
+        }
+    }
+    Ok(())
+}
+
+/// Walks a directory and lists what is chosen, each directory just before the first thing chosen below it.
+struct Walk<'a> {
+    source: &'a dyn Source,
+    /// Without, everything is chosen that is not excluded.
+    include: Option<&'a IgnorePatterns>,
+    excludes: &'a IgnorePatterns,
+    items: Vec<Item>,
+    /// Directories that are listed once something below them is.
+    pending: Vec<Item>,
+}
+
+impl Walk<'_> {
+    fn directory(&mut self, path: &Path, relative: &Path) -> Result<(), Error> {
+        for name in self.source.names(path)? {
+            let (path, relative) = (path.join(&name), relative.join(&name));
+            if let Some(node) = self.source.stat(&path)? {
+                self.entry(&path, relative, node)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, path: &Path, relative: PathBuf, node: SourceNode) -> Result<(), Error> {
+        let bytes = relative.as_os_str().as_bytes();
+        let excluded = !self.excludes.is_empty() && self.excludes.matches(bytes);
+        let included = self.include.is_none_or(|include| include.matches(bytes));
+        let chosen = included && !excluded;
+        if !node.is_directory() {
+            if chosen {
+                self.items.append(&mut self.pending);
+                self.items.push(Item { path: relative, node, is_intermediate: false });
+            }
+            return Ok(());
+        }
+        if excluded && !self.excludes.may_have_exceptions_below(bytes) {
+            return Ok(());
+        }
+        let depth = self.pending.len();
+        let item = Item { path: relative.clone(), node, is_intermediate: !chosen };
+        if chosen {
+            self.items.append(&mut self.pending);
+            self.items.push(item);
+        } else {
+            self.pending.push(item);
+        }
+        self.directory(path, &relative)?;
+        // Unless something below took them along, directories that only led here are left out.
+        self.pending.truncate(depth.min(self.pending.len()));
+        Ok(())
+    }
+}
+
+/// `COPY --parents` (5.207, 5.212): the part behind the pivot is a pattern below the part before it.
+fn select_with_parents(source: &dyn Source, word: &str, choice: &Choice) -> Result<Vec<Selected>, Error> {
+    let (before, after) = match word.split_once("/./") {
+        Some((before, after)) => (if before.is_empty() { "/" } else { before }, after),
+        None => ("/", word.strip_prefix("./").unwrap_or(word)),
+    };
+    let pattern = clean(OsStr::new(after));
+    if pattern.as_os_str().is_empty() {
+        return Err(not_found(&clean(OsStr::new(before)).join(&pattern)));
+    }
+    let is_literal = !has_wildcard(before.as_bytes()) && !has_wildcard(after.as_bytes());
+    let text = String::from_utf8(pattern.as_os_str().as_bytes().to_vec())
+        .map_err(|_| Error::new(ErrorKind::Dockerfile, format!("source {word:?} is not valid UTF-8")))?;
+    let include = IgnorePatterns::new([&text])
+        .map_err(|error| Error::new(ErrorKind::Dockerfile, error.to_string()).caused_by(error))?;
+    let mut out = Vec::new();
+    for Found { path, node, .. } in find(source, before)? {
+        if is_literal {
+            require_without_links(source, &path, &pattern)?;
+        }
+        let mut walk =
+            Walk { source, include: Some(&include), excludes: &choice.excludes, items: Vec::new(), pending: Vec::new() };
+        if is_literal {
+            walk.literal(&path, &pattern)?;
+        } else if node.is_directory() {
+            walk.directory(&path, Path::new(""))?;
+        }
+        let items = walk.items;
+        out.push(Selected { name: OsString::new(), path, node, items, keeps_parents: true });
+    }
+    Ok(out)
+}
+
+impl Walk<'_> {
+    /// Lists one path and what is below it, without looking at its neighbours.
+    fn literal(&mut self, base: &Path, path: &Path) -> Result<(), Error> {
+        let mut relative = PathBuf::new();
+        for part in path.parent().unwrap_or(Path::new("")) {
+            relative.push(part);
+            if let Some(node) = self.source.stat(&base.join(&relative))? {
+                self.pending.push(Item { path: relative.clone(), node, is_intermediate: true });
+            }
+        }
+        if let Some(node) = self.source.stat(&base.join(path))? {
+            self.entry(&base.join(path), path.to_owned(), node)?;
+        }
+        self.pending.clear();
+        Ok(())
+    }
+}
+
+fn require_without_links(source: &dyn Source, base: &Path, path: &Path) -> Result<(), Error> {
+    let mut at = base.to_owned();
+    let count = path.iter().count();
+    for (number, part) in path.iter().enumerate() {
+        at.push(part);
+        match source.stat(&at)? {
+            Some(node) if number + 1 == count || node.is_directory() => {}
+            _ => return Err(not_found(&base.join(path))),
+        }
+    }
+    Ok(())
+}
+
+/// The name under which a source enters the key of its step (9.05): its last part as written.
+pub(crate) fn name_in_key(word: &str) -> Vec<u8> {
+    last_name(&clean(OsStr::new(word))).into_vec()
+}

@@ -1,0 +1,321 @@
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use ocibuild_dockerfile::IgnorePatterns;
+use ocibuild_snapshot::{NodeKind, Origin, Tree};
+use ocibuild_spec::{Metadata, Timestamp};
+use ocibuild_sys::{DirHandle, FileType, RootDir};
+
+use super::select::Selected;
+use crate::layers::LayerFiles;
+use crate::{Error, ErrorKind};
+
+/// Files that `COPY`, `ADD` and mounts read from. Paths are relative, clean and never followed: links are followed by
+/// [`resolve`], the same way for every source.
+pub(crate) trait Source: Send + Sync + std::fmt::Debug {
+    /// What is at `path`; `None` when there is nothing.
+    fn stat(&self, path: &Path) -> Result<Option<SourceNode>, Error>;
+
+    /// The names in a directory, sorted.
+    fn names(&self, path: &Path) -> Result<Vec<OsString>, Error>;
+
+    /// Opens a regular file.
+    fn open(&self, path: &Path) -> Result<Box<dyn Read + Send>, Error>;
+}
+
+/// A path of a source.
+#[derive(Debug, Clone)]
+pub(crate) struct SourceNode {
+    pub(crate) metadata: Metadata,
+    pub(crate) kind: SourceKind,
+    /// Equal for the names of one file that has several.
+    pub(crate) links: Option<(u64, u64)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum SourceKind {
+    Directory,
+    File { size: u64 },
+    Symlink(PathBuf),
+    Fifo,
+    CharacterDevice(u32, u32),
+    BlockDevice(u32, u32),
+}
+
+impl SourceNode {
+    pub(crate) fn is_directory(&self) -> bool {
+        self.kind == SourceKind::Directory
+    }
+}
+
+const MAX_LINKS: usize = 255;
+
+/// What a path leads to.
+pub(crate) enum Lead {
+    /// This path, which exists.
+    Found(PathBuf, SourceNode),
+    /// Nothing.
+    Missing,
+}
+
+/// Follows the links of `path` inside the source: absolute targets start at its root, `..` ends there.
+pub(crate) fn resolve(source: &dyn Source, path: &Path, follow_last: bool) -> Result<Lead, Error> {
+    let mut links = 0;
+    let mut todo: Vec<OsString> = parts(path).rev().collect();
+    let mut at = PathBuf::new();
+    while let Some(part) = todo.pop() {
+        if part == ".." {
+            at.pop();
+            continue;
+        }
+        at.push(&part);
+        match source.stat(&at)? {
+            None => return Ok(Lead::Missing),
+            Some(SourceNode { kind: SourceKind::Symlink(target), .. }) if follow_last || !todo.is_empty() => {
+                links += 1;
+                if links > MAX_LINKS {
+                    return Err(Error::new(
+                        ErrorKind::Dockerfile,
+                        format!("\"/{}\": too many links in the source path", path.display()),
+                    ));
+                }
+                if target.is_absolute() {
+                    at.clear();
+                } else {
+                    at.pop();
+                }
+                todo.extend(parts(&target).rev());
+            }
+            Some(node) if !todo.is_empty() && !node.is_directory() => return Ok(Lead::Missing),
+            Some(_) => {}
+        }
+    }
+    let node = source.stat(&at)?;
+    Ok(node.map_or(Lead::Missing, |node| Lead::Found(at, node)))
+}
+
+fn parts(path: &Path) -> impl DoubleEndedIterator<Item = OsString> {
+    path.components().filter_map(|part| match part {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some(OsString::from("..")),
+        _ => None,
+    })
+}
+
+/// A local directory seen through an ignore file, as BuildKit's client sends it (7.15): everything is root's, sockets
+/// are empty files, capabilities are lost.
+#[derive(Debug)]
+pub(crate) struct LocalSource {
+    root: RootDir,
+    path: PathBuf,
+    ignore: IgnorePatterns,
+}
+
+impl LocalSource {
+    pub(crate) fn new(root: RootDir, path: PathBuf, ignore: IgnorePatterns) -> Self {
+        Self { root, path, ignore }
+    }
+
+    fn io(&self, path: &Path, error: &ocibuild_sys::Error) -> Error {
+        let shown = self.path.join(path);
+        Error::new(ErrorKind::Host, format!("cannot read {}", shown.display())).caused_by(error.to_string())
+    }
+
+    fn parent(&self, path: &Path) -> Result<DirHandle, ocibuild_sys::Error> {
+        self.root.dir(path.parent().unwrap_or(Path::new("")))
+    }
+
+    /// Whether the ignore file lets the path through, were it no directory.
+    fn is_kept(&self, path: &Path) -> bool {
+        self.ignore.is_empty() || !self.ignore.matches(path.as_os_str().as_bytes())
+    }
+
+    /// Whether anything below an ignored directory is let through by an exception (7.09).
+    fn has_kept_below(&self, path: &Path) -> Result<bool, Error> {
+        if !self.ignore.may_have_exceptions_below(path.as_os_str().as_bytes()) {
+            return Ok(false);
+        }
+        let directory = self.root.dir(path).map_err(|error| self.io(path, &error))?;
+        for entry in directory.read_dir().map_err(|error| self.io(path, &error))? {
+            let entry = entry.map_err(|error| self.io(path, &error))?;
+            let child = path.join(&entry.name);
+            let is_directory = directory.stat(&entry.name).map_err(|error| self.io(&child, &error))?.is_dir();
+            if self.is_kept(&child) || (is_directory && self.has_kept_below(&child)?) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn is_visible(&self, path: &Path, is_directory: bool) -> Result<bool, Error> {
+        Ok(path.as_os_str().is_empty() || self.is_kept(path) || (is_directory && self.has_kept_below(path)?))
+    }
+
+    fn xattrs(directory: &DirHandle, name: &OsStr) -> BTreeMap<String, Vec<u8>> {
+        let names = directory.list_xattrs(name).unwrap_or_default();
+        let user = names.iter().filter_map(|name| name.to_str()).filter(|name| name.starts_with("user."));
+        user.filter_map(|attribute| {
+            let value = directory.get_xattr(name, attribute).ok()??;
+            Some((attribute.to_owned(), value))
+        })
+        .collect()
+    }
+}
+
+impl Source for LocalSource {
+    fn stat(&self, path: &Path) -> Result<Option<SourceNode>, Error> {
+        let (directory, name) = match path.file_name() {
+            Some(name) => (self.parent(path), name.to_owned()),
+            None => (self.root.top(), OsString::from(".")),
+        };
+        let directory = match directory {
+            Ok(directory) => directory,
+            Err(error) if is_missing(&error) => return Ok(None),
+            Err(error) => return Err(self.io(path, &error)),
+        };
+        let found = match directory.try_stat(&name) {
+            Ok(Some(found)) => found,
+            Ok(None) => return Ok(None),
+            Err(error) if is_missing(&error) => return Ok(None),
+            Err(error) => return Err(self.io(path, &error)),
+        };
+        if !self.is_visible(path, found.is_dir())? {
+            return Ok(None);
+        }
+        let kind = match found.file_type {
+            FileType::Directory => SourceKind::Directory,
+            FileType::Symlink => {
+                let target = directory.read_link(&name).map_err(|error| self.io(path, &error))?;
+                SourceKind::Symlink(target.into())
+            }
+            FileType::Regular => SourceKind::File { size: found.size },
+            FileType::Fifo => SourceKind::Fifo,
+            FileType::CharDevice => {
+                let (major, minor) = ocibuild_sys::device_numbers(found.rdev);
+                SourceKind::CharacterDevice(major, minor)
+            }
+            FileType::BlockDevice => {
+                let (major, minor) = ocibuild_sys::device_numbers(found.rdev);
+                SourceKind::BlockDevice(major, minor)
+            }
+            _ => SourceKind::File { size: 0 },
+        };
+        let is_regular = matches!(kind, SourceKind::File { .. });
+        let xattrs = if is_regular || found.is_dir() { Self::xattrs(&directory, &name) } else { BTreeMap::new() };
+        let metadata = Metadata {
+            mode: found.mode & 0o7777,
+            uid: 0,
+            gid: 0,
+            mtime: Timestamp { seconds: found.mtime.seconds, nanoseconds: found.mtime.nanoseconds },
+            xattrs,
+        };
+        let links = (is_regular && found.nlink > 1).then_some((found.dev, found.ino));
+        Ok(Some(SourceNode { metadata, kind, links }))
+    }
+
+    fn names(&self, path: &Path) -> Result<Vec<OsString>, Error> {
+        let directory = self.root.dir(path).map_err(|error| self.io(path, &error))?;
+        let mut names = Vec::new();
+        for entry in directory.read_dir().map_err(|error| self.io(path, &error))? {
+            let entry = entry.map_err(|error| self.io(path, &error))?;
+            let child = path.join(&entry.name);
+            let visible = if self.ignore.is_empty() || self.is_kept(&child) {
+                true
+            } else {
+                let is_directory = directory.stat(&entry.name).map_err(|error| self.io(&child, &error))?.is_dir();
+                is_directory && self.has_kept_below(&child)?
+            };
+            if visible {
+                names.push(entry.name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn open(&self, path: &Path) -> Result<Box<dyn Read + Send>, Error> {
+        let name = path.file_name().unwrap_or_default();
+        let directory = self.parent(path).map_err(|error| self.io(path, &error))?;
+        let found = directory.stat(name).map_err(|error| self.io(path, &error))?;
+        if found.file_type == FileType::Socket {
+            return Ok(Box::new(std::io::empty()));
+        }
+        Ok(Box::new(directory.open_read(name).map_err(|error| self.io(path, &error))?))
+    }
+}
+
+fn is_missing(error: &ocibuild_sys::Error) -> bool {
+    matches!(error.kind(), ocibuild_sys::ErrorKind::NotFound | ocibuild_sys::ErrorKind::NotADirectory)
+}
+
+/// The merged view of a stack of layers.
+#[derive(Debug, Clone)]
+pub(crate) struct TreeSource {
+    tree: Arc<Tree>,
+    files: Option<Arc<LayerFiles>>,
+}
+
+impl TreeSource {
+    /// A source that can be looked at, but whose files cannot be opened.
+    pub(crate) fn new(tree: Arc<Tree>) -> Self {
+        Self { tree, files: None }
+    }
+
+    /// The same with the content of its files.
+    pub(crate) fn with_files(mut self, files: LayerFiles) -> Self {
+        self.files = Some(Arc::new(files));
+        self
+    }
+
+    /// Where the content of what was selected is.
+    pub(crate) fn origins(&self, selected: &[Selected]) -> Vec<(Origin, u64)> {
+        let paths = selected.iter().flat_map(|one| {
+            let below = one.items.iter().map(|item| one.path.join(&item.path));
+            std::iter::once(one.path.clone()).chain(below)
+        });
+        let nodes = paths.filter_map(|path| self.tree.lookup(&path)).map(|id| &self.tree.node(id).kind);
+        nodes
+            .filter_map(|kind| match kind {
+                NodeKind::File { size, origin } => Some((origin.clone(), *size)),
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+impl Source for TreeSource {
+    fn stat(&self, path: &Path) -> Result<Option<SourceNode>, Error> {
+        let Some(id) = self.tree.lookup(path) else { return Ok(None) };
+        let node = self.tree.node(id);
+        let kind = match &node.kind {
+            NodeKind::Directory(_) => SourceKind::Directory,
+            NodeKind::File { size, .. } => SourceKind::File { size: *size },
+            NodeKind::Symlink(target) => SourceKind::Symlink(target.clone()),
+            NodeKind::Fifo => SourceKind::Fifo,
+            NodeKind::CharacterDevice(major, minor) => SourceKind::CharacterDevice(*major, *minor),
+            NodeKind::BlockDevice(major, minor) => SourceKind::BlockDevice(*major, *minor),
+        };
+        let links = matches!(kind, SourceKind::File { .. }).then_some((0, id.number()));
+        Ok(Some(SourceNode { metadata: node.metadata.clone(), kind, links }))
+    }
+
+    fn names(&self, path: &Path) -> Result<Vec<OsString>, Error> {
+        let id = self.tree.lookup(path);
+        Ok(id.map(|id| self.tree.children(id).map(|(name, _)| name.to_owned()).collect()).unwrap_or_default())
+    }
+
+    fn open(&self, path: &Path) -> Result<Box<dyn Read + Send>, Error> {
+        let node = self.tree.lookup(path).map(|id| self.tree.node(id));
+        match node.map(|node| &node.kind) {
+            Some(NodeKind::File { size, origin }) => match &self.files {
+                Some(files) => files.open(origin, *size),
+                None => Err(Error::new(ErrorKind::Host, format!("\"/{}\" has no content here", path.display()))),
+            },
+            _ => Err(Error::new(ErrorKind::Dockerfile, format!("\"/{}\": not a regular file", path.display()))),
+        }
+    }
+}

@@ -1,0 +1,102 @@
+use std::fmt;
+use std::time::Duration;
+
+use ocibuild_spec::{Descriptor, DiffId};
+
+/// What happens during a build, in the order in which it happens; one closure receives all of them.
+///
+/// Events of different stages may interleave; those of one step come in order. `step` is the step's number among all
+/// of the plan, from 0.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// The plan is known and is about to be carried out.
+    Started {
+        /// How many steps it has, cached ones included.
+        steps: usize,
+    },
+    /// A base image was resolved.
+    BaseResolved {
+        /// Its name.
+        name: &'a str,
+        /// Its manifest.
+        descriptor: &'a Descriptor,
+    },
+    /// A step is looked at.
+    StepStarted {
+        /// Number of the step.
+        step: usize,
+        /// `[stage i/n] TEXT`
+        title: &'a str,
+    },
+    /// The step's result was found; nothing ran.
+    StepCached {
+        /// Number of the step.
+        step: usize,
+        /// `[stage i/n] TEXT`
+        title: &'a str,
+        /// The layer.
+        diff_id: &'a DiffId,
+    },
+    /// Bytes that the step's command wrote.
+    Output {
+        /// Number of the step.
+        step: usize,
+        /// Whether they went to standard error.
+        stderr: bool,
+        /// The bytes, in pieces of any size.
+        bytes: &'a [u8],
+    },
+    /// The step is done.
+    StepDone {
+        /// Number of the step.
+        step: usize,
+        /// `[stage i/n] TEXT`
+        title: &'a str,
+        /// Its layer.
+        diff_id: &'a DiffId,
+        /// Size of the layer's blob.
+        size: u64,
+        /// How long it took.
+        duration: Duration,
+    },
+    /// The step failed; the build's error says why.
+    StepFailed {
+        /// Number of the step.
+        step: usize,
+        /// `[stage i/n] TEXT`
+        title: &'a str,
+    },
+    /// Something that is no error but should be known.
+    Warning {
+        /// The text.
+        message: &'a str,
+    },
+    /// The image exists.
+    ImageBuilt {
+        /// Its manifest.
+        descriptor: &'a Descriptor,
+    },
+    /// An output was written.
+    Exported {
+        /// Kind and place.
+        what: &'a str,
+    },
+}
+
+impl fmt::Display for Event<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Started { steps } => write!(f, "{steps} steps"),
+            Self::BaseResolved { name, descriptor } => write!(f, "base {name} is {}", descriptor.digest),
+            Self::StepStarted { title, .. } => write!(f, "{title}"),
+            Self::StepCached { title, .. } => write!(f, "CACHED {title}"),
+            Self::Output { bytes, .. } => write!(f, "{}", String::from_utf8_lossy(bytes).trim_end()),
+            Self::StepDone { title, duration, .. } => write!(f, "DONE {title} {:.1}s", duration.as_secs_f64()),
+            Self::StepFailed { title, .. } => write!(f, "FAILED {title}"),
+            Self::Warning { message } => write!(f, "warning: {message}"),
+            Self::ImageBuilt { descriptor } => write!(f, "image {}", descriptor.digest),
+            Self::Exported { what } => write!(f, "exported {what}"),
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! Layers of base images and of finished steps: their indexes, their content, their unpacked directories.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use ocibuild_layer::{ApplyOptions, Devices, LayerIndex, Limits, Owners, WhiteoutFormat, decompress_layer};
+use ocibuild_snapshot::{Hold, LayerNotes, NodeKind, Origin, Snapshotter, Tree, Whiteouts};
+use ocibuild_spec::{CancelToken, Changeset, Descriptor, DiffId, Entry, EntryKind, ImageSource, Reference};
+use ocibuild_store::{BlobSink, BlobStore, ImageLayout};
+use ocibuild_sys::RootDir;
+
+use crate::accounts::Accounts;
+use crate::cache::Cache;
+use crate::copy::FileRange;
+use crate::{Error, ErrorKind};
+
+/// One layer of a stack.
+#[derive(Debug, Clone)]
+pub(crate) struct Layer {
+    pub(crate) diff_id: DiffId,
+    pub(crate) descriptor: Descriptor,
+    /// Index of the image whose source has the blob, should the store not have it.
+    pub(crate) image: Option<usize>,
+    /// The layer's own tar has times cut at this second; the index has them as they were.
+    pub(crate) clamp: Option<i64>,
+}
+
+/// An image that layers come from.
+#[derive(Clone)]
+pub(crate) struct ImageHandle<'a> {
+    pub(crate) reference: Reference,
+    pub(crate) source: &'a dyn ImageSource,
+}
+
+/// Where layers are and how to get at them.
+pub(crate) struct Layers<'a> {
+    pub(crate) store: &'a ImageLayout,
+    pub(crate) snapshots: &'a dyn Snapshotter,
+    pub(crate) cache: &'a Cache,
+    pub(crate) images: Vec<ImageHandle<'a>>,
+    pub(crate) cancel: &'a CancelToken,
+    pub(crate) scratch: PathBuf,
+    pub(crate) threads: usize,
+}
+
+/// As much of `/etc/passwd` and `/etc/group` as is read (a limit on hostile images).
+const MAX_ACCOUNTS: u64 = 10 << 20;
+
+impl Layers<'_> {
+    /// The blob of a layer, from the store or from where its image comes from; verified while it is read.
+    pub(crate) fn open_blob(&self, layer: &Layer) -> Result<Box<dyn Read + Send>, Error> {
+        if self.is_stored(&layer.descriptor)? {
+            return Ok(BlobStore::open(self.store, &layer.descriptor)?);
+        }
+        match layer.image.and_then(|image| self.images.get(image)) {
+            Some(image) => Ok(image.source.open(&image.reference, &layer.descriptor, self.cancel)?),
+            None => Err(Error::new(
+                ErrorKind::Refused,
+                format!("the blob {} is missing from the state directory", layer.descriptor.digest),
+            )
+            .hint("build with --no-cache to make it again")),
+        }
+    }
+
+    pub(crate) fn is_stored(&self, descriptor: &Descriptor) -> Result<bool, Error> {
+        Ok(self.store.stat(&descriptor.digest)? == Some(descriptor.size))
+    }
+
+    /// The plain tar of a layer.
+    pub(crate) fn open_plain(&self, layer: &Layer) -> Result<Box<dyn Read + Send>, Error> {
+        let blob = self.open_blob(layer)?;
+        decompress_layer(blob, &layer.descriptor.media_type).map_err(|error| broken_layer(layer, error))
+    }
+
+    /// What a layer consists of; read from its tar the first time it is seen, kept from then on.
+    pub(crate) fn index(&self, layer: &Layer) -> Result<Arc<LayerIndex>, Error> {
+        if let Some(index) = self.cache.index(&layer.diff_id) {
+            return Ok(index);
+        }
+        let limits = Limits::for_blob(layer.descriptor.size);
+        let mut plain = self.open_plain(layer)?;
+        let (index, diff_id) = LayerIndex::read_tar(&mut plain, &limits, self.cancel)
+            .map_err(|error| broken_layer(layer, error))?;
+        check_diff_id(layer, &diff_id)?;
+        self.cache.put_index(&layer.diff_id, &index)?;
+        Ok(Arc::new(index))
+    }
+
+    /// The merged view of a stack; a file's origin is its layer's place in it.
+    pub(crate) fn tree(&self, stack: &[Layer]) -> Result<Tree, Error> {
+        let mut tree = Tree::new();
+        for (number, layer) in (0..).zip(stack) {
+            tree.apply_layer(number, &self.index(layer)?.entries);
+        }
+        Ok(tree)
+    }
+
+    /// Unpacks what is not unpacked yet, several layers at once.
+    pub(crate) fn unpack(&self, stack: &[Layer]) -> Result<(), Error> {
+        let mut missing: Vec<&Layer> = Vec::new();
+        for layer in stack {
+            let is_known = missing.iter().any(|known| known.diff_id == layer.diff_id);
+            if !is_known && !self.snapshots.contains(&layer.diff_id)? {
+                missing.push(layer);
+            }
+        }
+        let next = AtomicUsize::new(0);
+        let work = || -> Result<(), Error> {
+            while let Some(layer) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if let Err(error) = self.unpack_one(layer) {
+                    next.store(missing.len(), Ordering::Relaxed);
+                    return Err(error);
+                }
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..self.threads.min(missing.len())).map(|_| scope.spawn(work)).collect();
+            threads.into_iter().try_for_each(|thread| {
+                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
+        })
+    }
+
+    fn unpack_one(&self, layer: &Layer) -> Result<(), Error> {
+        let target = self.snapshots.prepare_layer(&layer.diff_id)?;
+        let root = target.root()?;
+        let options = ApplyOptions {
+            whiteouts: match self.snapshots.whiteouts() {
+                Whiteouts::OverlayTrusted => WhiteoutFormat::OverlayTrusted,
+                Whiteouts::OverlayUser => WhiteoutFormat::OverlayUser,
+                Whiteouts::Files => WhiteoutFormat::Files,
+            },
+            owners: Owners::Set,
+            devices: Devices::Make,
+            limits: Limits::for_blob(layer.descriptor.size),
+            cancel: self.cancel.clone(),
+        };
+        let mut plain = self.open_plain(layer)?;
+        let applied = ocibuild_layer::apply(&mut plain, &root, &options).map_err(|error| broken_layer(layer, error))?;
+        check_diff_id(layer, &applied.diff_id)?;
+        if !self.cache.has_index(&layer.diff_id) {
+            self.cache.put_index(&layer.diff_id, &applied.index)?;
+        }
+        if layer.clamp.is_some() {
+            restore_times(&root, self.index(layer)?.as_ref())?;
+        }
+        let notes = LayerNotes {
+            implied_directories: applied.index.implied_directories.clone(),
+            deferred_links: applied.deferred_links,
+        };
+        Ok(target.commit(&notes)?)
+    }
+
+    /// A way to open these files: unpacked layers are read in place, of others the files are picked out of the tar.
+    pub(crate) fn files(&self, stack: &[Layer], origins: &[(Origin, u64)]) -> Result<LayerFiles, Error> {
+        let unpacked: Vec<DiffId> = stack.iter().map(|layer| layer.diff_id.clone()).collect();
+        let hold = self.snapshots.hold(&unpacked)?;
+        let mut files = LayerFiles { directories: Vec::new(), spool: None, places: HashMap::new(), _hold: hold };
+        for layer in stack {
+            let is_unpacked = self.snapshots.contains(&layer.diff_id)?;
+            files.directories.push(is_unpacked.then(|| self.snapshots.layer_dir(&layer.diff_id)));
+        }
+        let mut wanted: Vec<(u32, u64, u64)> = origins
+            .iter()
+            .filter(|(origin, _)| files.directory(origin.layer).is_none())
+            .map(|(origin, size)| (origin.layer, origin.content.0, *size))
+            .collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        if wanted.is_empty() {
+            return Ok(files);
+        }
+        let mut spool = tempfile::tempfile_in(&self.scratch).map_err(|error| self.no_spool(error))?;
+        let mut written = 0;
+        for group in wanted.chunk_by(|a, b| a.0 == b.0) {
+            let layer = stack.get(group[0].0 as usize).ok_or_else(|| unknown_layer(group[0].0))?;
+            let mut plain = self.open_plain(layer)?;
+            let mut at = 0;
+            for (number, offset, size) in group {
+                let skipped = io::copy(&mut plain.by_ref().take(offset - at), &mut io::sink());
+                let copied = skipped.and_then(|_| io::copy(&mut plain.by_ref().take(*size), &mut spool));
+                if copied.map_err(|error| broken_layer(layer, error))? != *size {
+                    return Err(broken_layer(layer, io::Error::from(io::ErrorKind::UnexpectedEof)));
+                }
+                at = offset + size;
+                files.places.insert((*number, *offset), written);
+                written += size;
+            }
+        }
+        spool.flush().map_err(|error| self.no_spool(error))?;
+        files.spool = Some(spool);
+        Ok(files)
+    }
+
+    /// The users and groups of a stack.
+    pub(crate) fn accounts(&self, stack: &[Layer], tree: &Tree) -> Result<Accounts, Error> {
+        let text = |path: &str| -> Result<Option<String>, Error> {
+            let Some(bytes) = self.read_small(stack, tree, Path::new(path))? else { return Ok(None) };
+            Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+        };
+        Ok(Accounts { passwd: text("etc/passwd")?, group: text("etc/group")? })
+    }
+
+    fn read_small(&self, stack: &[Layer], tree: &Tree, path: &Path) -> Result<Option<Vec<u8>>, Error> {
+        let Ok(resolved) = tree.resolve(path, true) else { return Ok(None) };
+        let Some(NodeKind::File { size, origin }) = resolved.node.map(|id| &tree.node(id).kind) else {
+            return Ok(None);
+        };
+        if *size > MAX_ACCOUNTS {
+            let message = format!("/{} has {size} bytes, more than is read of such a file", path.display());
+            return Err(Error::new(ErrorKind::Refused, message));
+        }
+        let layer = stack.get(origin.layer as usize).ok_or_else(|| unknown_layer(origin.layer))?;
+        let index = self.index(layer)?;
+        let kept = match origin.path.to_str() {
+            Some("etc/passwd") => index.passwd.clone(),
+            Some("etc/group") => index.group.clone(),
+            _ => None,
+        };
+        if kept.is_some() {
+            return Ok(kept);
+        }
+        let files = self.files(stack, &[(origin.clone(), *size)])?;
+        let mut bytes = Vec::new();
+        files.open(origin, *size)?.read_to_end(&mut bytes).map_err(|error| broken_layer(layer, error))?;
+        Ok(Some(bytes))
+    }
+
+    /// Whether `node`, a file of the stack, has exactly these bytes.
+    pub(crate) fn has_content(
+        &self,
+        stack: &[Layer],
+        node: &ocibuild_snapshot::Node,
+        content: &mut dyn Read,
+    ) -> Result<bool, Error> {
+        let NodeKind::File { size, origin } = &node.kind else { return Ok(false) };
+        let files = self.files(stack, &[(origin.clone(), *size)])?;
+        let mut own = files.open(origin, *size)?.take(*size);
+        let digest = |reader: &mut dyn Read| {
+            let mut hasher = ocibuild_spec::Hasher::new();
+            io::copy(reader, &mut hasher).map(|_| hasher.finish())
+        };
+        let both = digest(&mut own).and_then(|own| digest(content).map(|other| own == other));
+        both.map_err(|error| Error::new(ErrorKind::Host, "cannot compare two files").caused_by(error))
+    }
+
+    /// A layer as what it was written from, with the times of its index.
+    pub(crate) fn changeset(&self, layer: &Layer) -> Result<Changeset, Error> {
+        let index = self.index(layer)?;
+        let mut spool = tempfile::tempfile_in(&self.scratch).map_err(|error| self.no_spool(error))?;
+        io::copy(&mut self.open_plain(layer)?, &mut spool).map_err(|error| broken_layer(layer, error))?;
+        Ok(Changeset::new(index.entries.clone(), move |entry: &Entry, content| {
+            let EntryKind::File { size, .. } = entry.kind else { return Ok(Box::new(io::empty())) };
+            Ok(Box::new(FileRange { file: spool.try_clone()?, at: content.0, left: size }))
+        }))
+    }
+
+    fn no_spool(&self, error: io::Error) -> Error {
+        Error::new(ErrorKind::Host, format!("cannot write below {}", self.scratch.display())).caused_by(error)
+    }
+}
+
+/// Files of a stack's layers, ready to be opened.
+#[derive(Debug)]
+pub(crate) struct LayerFiles {
+    directories: Vec<Option<PathBuf>>,
+    spool: Option<File>,
+    places: HashMap<(u32, u64), u64>,
+    /// The unpacked layers stay while they are read.
+    _hold: Hold,
+}
+
+impl LayerFiles {
+    fn directory(&self, layer: u32) -> Option<&Path> {
+        self.directories.get(layer as usize)?.as_deref()
+    }
+
+    pub(crate) fn open(&self, origin: &Origin, size: u64) -> Result<Box<dyn Read + Send>, Error> {
+        if let Some(directory) = self.directory(origin.layer) {
+            let root = RootDir::open(directory).map_err(|error| host(&error))?;
+            let (parent, name) = root.parent(&origin.path).map_err(|error| host(&error))?;
+            return Ok(Box::new(parent.open_read(&name).map_err(|error| host(&error))?));
+        }
+        let place = self.places.get(&(origin.layer, origin.content.0));
+        match (place, &self.spool) {
+            (Some(at), Some(spool)) => {
+                let file = spool.try_clone().map_err(|error| Error::new(ErrorKind::Host, error.to_string()))?;
+                Ok(Box::new(FileRange { file, at: *at, left: size }))
+            }
+            _ => Err(Error::new(ErrorKind::Host, format!("/{} was not fetched", origin.path.display()))),
+        }
+    }
+}
+
+/// Sets the times that the index knows, where the tar has them cut.
+fn restore_times(root: &RootDir, index: &LayerIndex) -> Result<(), Error> {
+    for entry in index.entries.iter().rev() {
+        use ocibuild_spec::EntryKind::{Hardlink, OpaqueWhiteout, Whiteout};
+        if matches!(entry.kind, Whiteout | OpaqueWhiteout | Hardlink { .. }) {
+            continue;
+        }
+        let (parent, name) = root.parent(&entry.path).map_err(|error| host(&error))?;
+        let mtime = entry.metadata.mtime;
+        let time = ocibuild_sys::Timestamp { seconds: mtime.seconds, nanoseconds: mtime.nanoseconds };
+        parent.set_times(&name, None, Some(time)).map_err(|error| host(&error))?;
+    }
+    Ok(())
+}
+
+fn check_diff_id(layer: &Layer, actual: &DiffId) -> Result<(), Error> {
+    if *actual == layer.diff_id {
+        return Ok(());
+    }
+    let message = format!(
+        "the layer {} unpacks to {actual}, but the image says {}",
+        layer.descriptor.digest, layer.diff_id
+    );
+    Err(Error::new(ErrorKind::Refused, message).hint("the image is damaged or forged: fetch or make it again"))
+}
+
+fn unknown_layer(number: u32) -> Error {
+    Error::new(ErrorKind::Refused, format!("a file of layer {number}, which the stack does not have"))
+}
+
+pub(crate) fn broken_layer(layer: &Layer, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::new(ErrorKind::Refused, format!("cannot read the layer {}", layer.descriptor.digest)).caused_by(error)
+}
+
+fn host(error: &ocibuild_sys::Error) -> Error {
+    Error::new(ErrorKind::Host, error.to_string())
+}

@@ -1,0 +1,56 @@
+use std::sync::{Arc, OnceLock};
+
+use ocibuild_snapshot::Tree;
+use ocibuild_spec::{Digest, History, Timestamp};
+
+use crate::Error;
+use crate::layers::{Layer, Layers};
+use crate::plan::PlannedHistory;
+
+/// A stage at some point of its build: what its layers are, and what keys of later steps build on.
+#[derive(Debug, Clone)]
+pub(crate) struct StageState {
+    pub(crate) stack: Vec<Layer>,
+    pub(crate) chain: Digest,
+    /// The history of the image at the bottom.
+    pub(crate) base_history: Vec<History>,
+    /// How many layers that image has.
+    pub(crate) base_layers: usize,
+    /// Entries added since, with the time of their layer; of a stage it starts from, too.
+    pub(crate) history: Vec<(PlannedHistory, Option<Timestamp>)>,
+    /// Layers and how to get them, by position above the base: what an image in another form is made from.
+    pub(crate) keys: Vec<Digest>,
+    tree: Arc<OnceLock<Arc<Tree>>>,
+}
+
+impl StageState {
+    pub(crate) fn new(stack: Vec<Layer>, chain: Digest, base_history: Vec<History>) -> Self {
+        let base_layers = stack.len();
+        Self { stack, chain, base_history, base_layers, history: Vec::new(), keys: Vec::new(), tree: Arc::default() }
+    }
+
+    /// The merged view of the layers, made when it is first asked for.
+    pub(crate) fn tree(&self, layers: &Layers<'_>) -> Result<Arc<Tree>, Error> {
+        if let Some(tree) = self.tree.get() {
+            return Ok(Arc::clone(tree));
+        }
+        let tree = Arc::new(layers.tree(&self.stack)?);
+        Ok(Arc::clone(self.tree.get_or_init(|| tree)))
+    }
+
+    /// Adds a layer; the view grows with it if there is one already.
+    pub(crate) fn push(&mut self, layer: Layer, chain: Digest, key: Digest, layers: &Layers<'_>) -> Result<(), Error> {
+        let next = OnceLock::new();
+        if let Some(tree) = self.tree.get() {
+            let mut tree = Tree::clone(tree);
+            let number = u32::try_from(self.stack.len()).unwrap_or(u32::MAX - 1);
+            tree.apply_layer(number, &layers.index(&layer)?.entries);
+            let _ = next.set(Arc::new(tree));
+        }
+        self.tree = Arc::new(next);
+        self.stack.push(layer);
+        self.chain = chain;
+        self.keys.push(key);
+        Ok(())
+    }
+}
