@@ -10,7 +10,11 @@ use crate::{Node, NodeId, NodeKind, Tree};
 ///
 /// `same_content` is asked about a file whose metadata, time and size are equal in both trees although it is another
 /// node in `new`: only then can the metadata not tell whether its bytes changed. Both nodes are files.
-pub fn changes(old: &Tree, new: &Tree, same_content: &mut dyn FnMut(&Path, &Node, &Node) -> bool) -> Vec<Entry> {
+pub fn changes(
+    old: &Tree,
+    new: &Tree,
+    same_content: &mut dyn FnMut(&Path, &Node, &Node) -> bool,
+) -> Vec<Entry> {
     let mut differ = Differ { old, new, same_content, entries: Vec::new(), first_names: HashMap::new() };
     differ.directory(&mut PathBuf::new(), old.root(), new.root());
     differ.entries
@@ -99,15 +103,17 @@ impl Differ<'_> {
             },
             NodeKind::Symlink(target) => EntryKind::Symlink { target: target.clone() },
             NodeKind::Fifo => EntryKind::Fifo,
-            NodeKind::CharacterDevice(major, minor) => EntryKind::CharacterDevice { major: *major, minor: *minor },
+            NodeKind::CharacterDevice(major, minor) => {
+                EntryKind::CharacterDevice { major: *major, minor: *minor }
+            }
             NodeKind::BlockDevice(major, minor) => EntryKind::BlockDevice { major: *major, minor: *minor },
         };
         self.entries.push(Entry { path: path.clone(), metadata: node.metadata.clone(), kind });
     }
 
     fn is_same(&mut self, path: &Path, before: &Node, after: &Node) -> bool {
-        let same_metadata =
-            same_owner_and_mode(&before.metadata, &after.metadata) && before.metadata.mtime == after.metadata.mtime;
+        let same_metadata = same_owner_and_mode(&before.metadata, &after.metadata)
+            && before.metadata.mtime == after.metadata.mtime;
         same_metadata
             && match (&before.kind, &after.kind) {
                 (NodeKind::File { size: a, .. }, NodeKind::File { size: b, .. }) => {

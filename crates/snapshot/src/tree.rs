@@ -283,7 +283,8 @@ impl Tree {
         let existing = self.lookup(&entry.path).filter(|id| self.is_directory(*id));
         let id = existing.unwrap_or_else(|| {
             let parent = self.make_parents(&entry.path);
-            let id = self.add(Node { metadata: Metadata::default(), kind: NodeKind::Directory(BTreeMap::new()) });
+            let id =
+                self.add(Node { metadata: Metadata::default(), kind: NodeKind::Directory(BTreeMap::new()) });
             self.set_named(parent, &entry.path, id);
             id
         });
@@ -432,10 +433,13 @@ mod tests {
                 entry("b", EntryKind::Whiteout),
             ],
         );
-        let names: Vec<_> = tree.children(tree.lookup(Path::new("a")).unwrap()).map(|(name, _)| name.to_owned()).collect();
+        let names: Vec<_> =
+            tree.children(tree.lookup(Path::new("a")).unwrap()).map(|(name, _)| name.to_owned()).collect();
         assert_eq!(names, ["n"]);
         assert!(tree.lookup(Path::new("b")).is_none());
-        let NodeKind::File { origin, .. } = &tree.node(tree.lookup(Path::new("c")).unwrap()).kind else { panic!() };
+        let NodeKind::File { origin, .. } = &tree.node(tree.lookup(Path::new("c")).unwrap()).kind else {
+            panic!()
+        };
         assert_eq!(origin.layer, 1);
     }
 

@@ -1,0 +1,374 @@
+//! The directory that both drivers keep layers in.
+//!
+//! ```text
+//! lock                   held shared while a working directory is made, alone while something is removed
+//! layers/<hex>/fs/       the unpacked layer
+//! layers/<hex>/unsynced  the id of the boot that made it, until it was flushed
+//! layers/<hex>/implied   `LayerNotes::implied_directories`, each ended by NUL; not there if there are none
+//! layers/<hex>/links     `LayerNotes::deferred_links`, name and target, each ended by NUL; likewise
+//! work/<name>/lock       locked while the owner lives
+//! work/<name>/uses       hexadecimal digits of the layers in use, one a line
+//! work/<name>/layer/     what becomes `layers/<hex>`
+//! ```
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ocibuild_spec::DiffId;
+use ocibuild_sys::{DirHandle, FileLock};
+
+use crate::{Error, ErrorKind, LayerNotes, Usage};
+
+const UNSYNCED: &str = "unsynced";
+const IMPLIED: &str = "implied";
+const LINKS: &str = "links";
+
+/// Clones are the same directory.
+#[derive(Debug, Clone)]
+pub(crate) struct Directory {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    layers: PathBuf,
+    work: PathBuf,
+    lock: PathBuf,
+    /// `None` where the kernel does not tell: everything is flushed at once then.
+    boot: Option<String>,
+}
+
+impl Directory {
+    /// Opens or makes it, and sweeps it.
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+        let path = std::path::absolute(path).map_err(Error::io("open", path))?;
+        let (layers, work, lock) = (path.join("layers"), path.join("work"), path.join("lock"));
+        for folder in [&path, &layers, &work] {
+            let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+            made.map_err(Error::io("make", folder))?;
+            // Programs with the set-user-ID bit in here must be out of other users' reach.
+            let private = std::fs::Permissions::from_mode(0o700);
+            fs_err::set_permissions(folder, private).map_err(Error::io("open", folder))?;
+        }
+        let boot = fs_err::read_to_string("/proc/sys/kernel/random/boot_id").ok();
+        let boot = boot.filter(|boot| !boot.trim().is_empty());
+        let directory = Self { inner: Arc::new(Inner { layers, work, lock, boot }) };
+        directory.sweep()?;
+        Ok(directory)
+    }
+
+    /// The directory that the layer's files are in.
+    pub(crate) fn fs(&self, layer: &DiffId) -> PathBuf {
+        self.layer(layer).join("fs")
+    }
+
+    fn layer(&self, layer: &DiffId) -> PathBuf {
+        self.inner.layers.join(layer.0.hex())
+    }
+
+    pub(crate) fn contains(&self, layer: &DiffId) -> Result<bool, Error> {
+        self.is_current(&self.layer(layer))
+    }
+
+    /// Whether a layer's directory is there and cannot have lost anything in a crash of the machine.
+    fn is_current(&self, path: &Path) -> Result<bool, Error> {
+        let marker = path.join(UNSYNCED);
+        match fs_err::read_to_string(&marker) {
+            Ok(boot) => Ok(Some(boot) == self.inner.boot),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                path.join("fs").try_exists().map_err(Error::io("look at", path))
+            }
+            // Not even text: the blocks of the file never reached the disk.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(false),
+            Err(error) => Err(Error::io("read", marker)(error)),
+        }
+    }
+
+    /// A new working directory, which keeps these layers from being removed.
+    pub(crate) fn work(&self, uses: &[DiffId]) -> Result<Work, Error> {
+        let inner = &self.inner;
+        let _shared = ocibuild_sys::lock_shared(&inner.lock).map_err(Error::system("lock", &inner.lock))?;
+        let path = tempfile::Builder::new()
+            .prefix("")
+            .permissions(std::fs::Permissions::from_mode(0o700))
+            .tempdir_in(&inner.work)
+            .map_err(Error::io("make a directory in", &inner.work))?
+            .keep();
+        let lock = path.join("lock");
+        let lock = ocibuild_sys::lock_exclusive(&lock).map_err(Error::system("lock", &lock))?;
+        let fs = path.join("layer/fs");
+        let work = Work { path, fs, _lock: lock };
+        let lines: String = uses.iter().map(|layer| format!("{}\n", layer.0.hex())).collect();
+        write(&work.path.join("uses"), lines.as_bytes())?;
+        for (folder, mode) in [(work.path.join("layer"), 0o700), (work.fs.clone(), 0o755)] {
+            fs_err::create_dir(&folder).map_err(Error::io("make", &folder))?;
+            let mode = std::fs::Permissions::from_mode(mode);
+            fs_err::set_permissions(&folder, mode).map_err(Error::io("make", &folder))?;
+        }
+        Ok(work)
+    }
+
+    /// As [`work`](Self::work), for layers that must be there.
+    pub(crate) fn work_on(&self, stack: &[DiffId]) -> Result<Work, Error> {
+        let work = self.work(stack)?;
+        for layer in stack {
+            if !self.contains(layer)? {
+                return Err(ErrorKind::MissingLayer { layer: layer.clone() }.into());
+            }
+        }
+        Ok(work)
+    }
+
+    /// Makes what is in the working directory the layer, unless there is one by now.
+    pub(crate) fn publish(&self, work: Work, layer: &DiffId, notes: &LayerNotes) -> Result<(), Error> {
+        let made = work.path.join("layer");
+        write_paths(&made.join(IMPLIED), notes.implied_directories.iter())?;
+        let links = notes.deferred_links.iter().flat_map(|(name, target)| [name, target]);
+        write_paths(&made.join(LINKS), links)?;
+        match &self.inner.boot {
+            Some(boot) => write(&made.join(UNSYNCED), boot.as_bytes())?,
+            None => self.flush()?,
+        }
+        let target = self.layer(layer);
+        if rename_unless_there(&made, &target)? || self.is_current(&target)? {
+            return Ok(());
+        }
+        // What is there is from another boot.
+        let _alone = self.lock_alone()?;
+        if target.try_exists().map_err(Error::io("look at", &target))? && !self.is_current(&target)? {
+            let stale = work.path.join("stale");
+            fs_err::rename(&target, &stale).map_err(Error::io("replace", &target))?;
+        }
+        rename_unless_there(&made, &target).map(|_| ())
+    }
+
+    /// The notes of an unpacked layer.
+    pub(crate) fn notes(&self, layer: &DiffId) -> Result<LayerNotes, Error> {
+        let path = self.layer(layer);
+        let mut links = read_paths(&path.join(LINKS))?.into_iter();
+        let mut deferred_links = Vec::new();
+        while let (Some(name), Some(target)) = (links.next(), links.next()) {
+            deferred_links.push((name, target));
+        }
+        Ok(LayerNotes { implied_directories: read_paths(&path.join(IMPLIED))?, deferred_links })
+    }
+
+    pub(crate) fn remove(&self, layer: &DiffId) -> Result<(), Error> {
+        let target = self.layer(layer);
+        // Before the lock is taken, which making one needs too. Its end removes what is moved there.
+        let work = self.work(&[])?;
+        let _alone = self.lock_alone()?;
+        if self.is_used(layer)? {
+            return Err(ErrorKind::InUse { layer: layer.clone() }.into());
+        }
+        match fs_err::rename(&target, work.path.join("removed")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", target)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn is_used(&self, layer: &DiffId) -> Result<bool, Error> {
+        for path in self.works()? {
+            let lock = path.join("lock");
+            let alive = match ocibuild_sys::try_lock_exclusive(&lock) {
+                Ok(taken) => taken.is_none(),
+                // Whoever had it is removing it.
+                Err(error) if error.kind() == ocibuild_sys::ErrorKind::NotFound => false,
+                Err(error) => return Err(Error::system("lock", lock)(error)),
+            };
+            let uses =
+                if alive { fs_err::read_to_string(path.join("uses")).unwrap_or_default() } else { continue };
+            if uses.lines().any(|line| line == layer.0.hex()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    pub(crate) fn list(&self) -> Result<Vec<DiffId>, Error> {
+        let mut found = BTreeSet::new();
+        for path in entries(&self.inner.layers)? {
+            if let Some(layer) = layer_of(&path)
+                && self.is_current(&path)?
+            {
+                found.insert(layer);
+            }
+        }
+        Ok(found.into_iter().collect())
+    }
+
+    pub(crate) fn usage(&self, layer: &DiffId) -> Result<Usage, Error> {
+        let fs = self.fs(layer);
+        if !self.contains(layer)? {
+            return Err(ErrorKind::MissingLayer { layer: layer.clone() }.into());
+        }
+        let mut usage = Usage::default();
+        let mut linked = BTreeSet::new();
+        crate::walk::walk(&fs, &mut |found| {
+            let metadata = found.metadata;
+            if metadata.is_dir() || metadata.nlink < 2 || linked.insert(metadata.ino) {
+                usage.inodes += 1;
+                usage.bytes += if metadata.is_dir() { 0 } else { metadata.size };
+            }
+            Ok(())
+        })?;
+        Ok(usage)
+    }
+
+    /// Flushes everything, and then says so of every layer that was there before.
+    pub(crate) fn sync(&self) -> Result<(), Error> {
+        // A layer that is removed and made again in between would be said to be on disk and not be.
+        let inner = &self.inner;
+        let _shared = ocibuild_sys::lock_shared(&inner.lock).map_err(Error::system("lock", &inner.lock))?;
+        let mut markers = Vec::new();
+        for path in entries(&inner.layers)? {
+            let marker = path.join(UNSYNCED);
+            if fs_err::read_to_string(&marker).ok().is_some_and(|boot| Some(boot) == inner.boot) {
+                markers.push(marker);
+            }
+        }
+        if markers.is_empty() {
+            return Ok(());
+        }
+        self.flush()?;
+        for marker in markers {
+            match fs_err::remove_file(&marker) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::io("remove", marker)(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&self) -> Result<(), Error> {
+        let path = &self.inner.layers;
+        let folder = fs_err::File::open(path).map_err(Error::io("open", path))?;
+        ocibuild_sys::sync_filesystem(folder.file()).map_err(Error::system("flush", path))
+    }
+
+    pub(crate) fn sweep(&self) -> Result<usize, Error> {
+        let mut dead = Vec::new();
+        {
+            let _alone = self.lock_alone()?;
+            for path in self.works()? {
+                let lock = path.join("lock");
+                match ocibuild_sys::try_lock_exclusive(&lock) {
+                    Ok(Some(lock)) => {
+                        // From here on it is locked by us, but uses nothing.
+                        let _ = fs_err::remove_file(path.join("uses"));
+                        dead.push((path, lock));
+                    }
+                    Ok(None) => {}
+                    Err(error) if error.kind() == ocibuild_sys::ErrorKind::NotFound => {}
+                    Err(error) => return Err(Error::system("lock", lock)(error)),
+                }
+            }
+        }
+        let count = dead.len();
+        for (path, _lock) in dead {
+            remove_tree(&path)?;
+        }
+        Ok(count)
+    }
+
+    fn works(&self) -> Result<Vec<PathBuf>, Error> {
+        entries(&self.inner.work)
+    }
+
+    fn lock_alone(&self) -> Result<FileLock, Error> {
+        let lock = &self.inner.lock;
+        ocibuild_sys::lock_exclusive(lock).map_err(Error::system("lock", lock))
+    }
+}
+
+/// A directory to work in. Dropping it removes it; if that fails, a later sweep does.
+#[derive(Debug)]
+pub(crate) struct Work {
+    path: PathBuf,
+    fs: PathBuf,
+    _lock: FileLock,
+}
+
+impl Work {
+    /// All of it.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What becomes the files of the layer.
+    pub(crate) fn fs(&self) -> &Path {
+        &self.fs
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        let _ = remove_tree(&self.path);
+    }
+}
+
+pub(crate) fn remove_tree(path: &Path) -> Result<(), Error> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+    let removed = DirHandle::open(parent).and_then(|parent| parent.remove_tree(name));
+    removed.map_err(Error::system("remove", path))
+}
+
+/// Whether it was renamed; if not, there is a directory of that name already.
+fn rename_unless_there(from: &Path, to: &Path) -> Result<bool, Error> {
+    match fs_err::rename(from, to) {
+        Ok(()) => Ok(true),
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty) =>
+        {
+            Ok(false)
+        }
+        Err(error) => Err(Error::io("make", to)(error)),
+    }
+}
+
+fn layer_of(path: &Path) -> Option<DiffId> {
+    let hex = path.file_name()?.to_str()?;
+    let algorithm = if hex.len() == 128 { "sha512" } else { "sha256" };
+    format!("{algorithm}:{hex}").parse().ok().map(DiffId)
+}
+
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let listed = fs_err::read_dir(folder).and_then(|entries| {
+        let mut paths = Vec::new();
+        for entry in entries {
+            paths.push(entry?.path());
+        }
+        Ok(paths)
+    });
+    listed.map_err(Error::io("list", folder))
+}
+
+fn write(path: &Path, content: &[u8]) -> Result<(), Error> {
+    fs_err::write(path, content).map_err(Error::io("write", path))
+}
+
+fn write_paths<'p>(path: &Path, list: impl Iterator<Item = &'p PathBuf>) -> Result<(), Error> {
+    let mut content = Vec::new();
+    for item in list {
+        content.extend_from_slice(item.as_os_str().as_bytes());
+        content.push(0);
+    }
+    if content.is_empty() { Ok(()) } else { write(path, &content) }
+}
+
+fn read_paths(path: &Path) -> Result<Vec<PathBuf>, Error> {
+    let mut content = match fs_err::read(path) {
+        Ok(content) => content,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::io("read", path)(error)),
+    };
+    content.pop();
+    Ok(content.split(|byte| *byte == 0).map(|path| OsString::from_vec(path.to_vec()).into()).collect())
+}
