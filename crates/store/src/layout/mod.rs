@@ -12,12 +12,12 @@ use std::sync::Arc;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use blobs::{blob_path, open_blob, rename_blob, sync_directory};
+pub(crate) use blobs::{blob_path, open_blob, open_expecting, rename_blob, sync_directory};
 pub use collect::{Collection, Freed, Usage};
 pub use lock::{ExclusiveLock, Lease};
 pub use scratch::ScratchDir;
 use scratch::Session;
-pub(crate) use tags::{CONTAINERD_NAME, CREATED, REF_NAME, read_index, replace};
+pub(crate) use tags::{CONTAINERD_NAME, CREATED, MAX_INDEX, REF_NAME, parse_index, read_index, replace};
 
 use crate::{Error, ErrorKind};
 

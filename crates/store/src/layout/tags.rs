@@ -4,6 +4,7 @@ use ocibuild_spec::{Descriptor, Index, Reference, json};
 
 use super::{ImageLayout, read_capped, sync_directory};
 use crate::blob::{BlobStore as _, reachable};
+use crate::source::full_name;
 use crate::{Error, ErrorKind};
 
 /// The annotation by which the image specification names an entry of `index.json`.
@@ -14,7 +15,7 @@ pub(crate) const CONTAINERD_NAME: &str = "io.containerd.image.name";
 pub(crate) const CREATED: &str = "org.opencontainers.image.created";
 
 /// An index of a hundred thousand tags has about forty megabytes.
-const MAX_INDEX: u64 = 128 << 20;
+pub(crate) const MAX_INDEX: u64 = 128 << 20;
 
 impl ImageLayout {
     /// Names an image, replacing what had the name. Its blobs, and those of all images of an index, have to be here;
@@ -35,7 +36,7 @@ impl ImageLayout {
         entry.annotations.insert(REF_NAME.to_owned(), name.clone());
         entry.annotations.insert(CONTAINERD_NAME.to_owned(), name.clone());
         self.update(|entries| {
-            entries.retain(|other| name_of(other).is_none_or(|other| other.to_string() != name));
+            entries.retain(|other| full_name(other).is_none_or(|other| other.to_string() != name));
             entries.push(entry);
             true
         })?;
@@ -46,7 +47,7 @@ impl ImageLayout {
     pub fn untag(&self, reference: &Reference) -> Result<bool, Error> {
         self.update(|entries| {
             let before = entries.len();
-            entries.retain(|entry| name_of(entry).is_none_or(|name| name != *reference));
+            entries.retain(|entry| full_name(entry).is_none_or(|name| name != *reference));
             entries.len() != before
         })
     }
@@ -72,7 +73,7 @@ impl ImageLayout {
         let mut named: Vec<_> = index
             .manifests
             .into_iter()
-            .filter_map(|entry| Some((name_of(&entry)?, without_name(entry))))
+            .filter_map(|entry| Some((full_name(&entry)?, without_name(entry))))
             .collect();
         named.sort_by(|(a, _), (b, _)| a.cmp(b));
         Ok(named)
@@ -89,15 +90,6 @@ impl ImageLayout {
         }
         Ok(changed)
     }
-}
-
-/// The name of an entry, if it has a full one.
-fn name_of(entry: &Descriptor) -> Option<Reference> {
-    let full = |key: &str| {
-        let text = entry.annotations.get(key)?;
-        text.parse::<Reference>().ok().filter(|name| name.to_string() == *text)
-    };
-    full(CONTAINERD_NAME).or_else(|| full(REF_NAME))
 }
 
 fn without_name(mut entry: Descriptor) -> Descriptor {

@@ -1,0 +1,162 @@
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use ocibuild_spec::{
+    CancelToken, Descriptor, DiffId, Digest, Hasher, MAX_DOCUMENT, Manifest, MediaType, Reference,
+    ResolvedImage, SourceError, SourceErrorKind, check_image, json, parse_config,
+};
+use serde::Deserialize;
+
+use super::members::{Members, Place};
+use super::select::Selection;
+use crate::{Error, ErrorKind};
+
+/// The images of a docker archive. It has no manifests of the registry's kind, so one is made: with the layers as
+/// they are stored.
+#[derive(Debug)]
+pub(super) struct DockerArchive {
+    images: Vec<Image>,
+    /// Blobs of the images resolved so far.
+    places: Mutex<BTreeMap<Digest, Place>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Image {
+    config: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    #[serde(default)]
+    layers: Option<Vec<String>>,
+}
+
+impl Image {
+    fn names(&self) -> impl Iterator<Item = Reference> + '_ {
+        self.repo_tags.iter().flatten().filter_map(|name| name.parse().ok())
+    }
+}
+
+impl DockerArchive {
+    pub(super) fn parse(bytes: &[u8], place: &Path) -> Result<Self, Error> {
+        let images: Vec<Image> = serde_json::from_slice(bytes).map_err(|error| {
+            Error::corrupt(format!("manifest.json of {} is malformed", place.display())).caused_by(error)
+        })?;
+        if images.is_empty() {
+            return Err(Error::new(ErrorKind::NotFound, format!("{} holds no image", place.display())));
+        }
+        Ok(Self { images, places: Mutex::default() })
+    }
+
+    pub(super) fn names(&self) -> Vec<Reference> {
+        self.images.iter().flat_map(Image::names).collect()
+    }
+
+    pub(super) fn place(&self, digest: &Digest) -> Option<Place> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner).get(digest).copied()
+    }
+
+    fn choose(&self, selection: &Selection, place: &Path) -> Result<&Image, SourceError> {
+        let fits = |image: &&Image| match (&selection.tag, &selection.reference) {
+            (Some(tag), _) => image.names().any(|name| name.tag() == Some(tag)),
+            (None, Some(reference)) => image.names().any(|name| name == *reference),
+            (None, None) => false,
+        };
+        if selection.tag.is_none()
+            && let [only] = self.images.as_slice()
+        {
+            return Ok(only);
+        }
+        self.images.iter().find(fits).ok_or_else(|| {
+            let names: Vec<String> = self.names().iter().take(20).map(Reference::familiar).collect();
+            let text = format!("{}: several images, and none is chosen", place.display());
+            SourceError::new(SourceErrorKind::NotFound, text)
+                .hint(format!("the images here: {}", names.join(", ")))
+        })
+    }
+
+    pub(super) fn resolve(
+        &self,
+        members: &Members,
+        selection: &Selection,
+        cancel: &CancelToken,
+    ) -> Result<ResolvedImage, SourceError> {
+        let archive = members.path().display();
+        if selection.digest.is_some() {
+            let text = format!("{archive} is a docker archive, which knows no digests of manifests");
+            return Err(SourceError::new(SourceErrorKind::Unsupported, text));
+        }
+        let image = self.choose(selection, members.path())?;
+        let config_place = find(members, &image.config)?;
+        let config_bytes = members.read_small(config_place, MAX_DOCUMENT)?;
+        let config = parse_config(&config_bytes).map_err(|error| error.of(&archive))?;
+        let names = image.layers.as_deref().unwrap_or_default();
+        let diff_ids = config.rootfs.layers();
+        if names.len() != diff_ids.len() {
+            let text = format!("{archive}: {} layers, but the config names {}", names.len(), diff_ids.len());
+            return Err(SourceError::new(SourceErrorKind::Corrupt, text));
+        }
+        let config_descriptor = Descriptor::of(MediaType::ImageConfig, &config_bytes);
+        let mut places = vec![(config_descriptor.digest.clone(), config_place)];
+        let mut layers = Vec::with_capacity(names.len());
+        for (name, diff_id) in names.iter().zip(diff_ids) {
+            let place = find(members, name)?;
+            let layer = describe(members, place, diff_id, cancel)?;
+            places.push((layer.digest.clone(), place));
+            layers.push(layer);
+        }
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: Some(MediaType::ImageManifest),
+            config: config_descriptor,
+            layers: Some(layers),
+            annotations: BTreeMap::new(),
+        };
+        check_image(&manifest, &config).map_err(|error| error.of(&archive))?;
+        let manifest_bytes = json::to_vec_pretty(&manifest).map_err(|error| {
+            Error::corrupt(format!("{archive}: no manifest can be made")).caused_by(error)
+        })?;
+        self.places.lock().unwrap_or_else(PoisonError::into_inner).extend(places);
+        let descriptor = Descriptor::of(MediaType::ImageManifest, &manifest_bytes);
+        Ok(ResolvedImage { descriptor, manifest, manifest_bytes, config, config_bytes })
+    }
+}
+
+fn find(members: &Members, name: &str) -> Result<Place, Error> {
+    members.find(name)?.ok_or_else(|| {
+        Error::corrupt(format!(
+            "{} has no member {name:?} that its manifest.json names",
+            members.path().display()
+        ))
+    })
+}
+
+/// The descriptor of a layer as it is stored. A plain tar has its diff id for a digest, which reading verifies; of a
+/// compressed one the digest has to be computed.
+fn describe(
+    members: &Members,
+    place: Place,
+    diff_id: &DiffId,
+    cancel: &CancelToken,
+) -> Result<Descriptor, SourceError> {
+    let unreadable = |error| Error::io(format!("read {}", members.path().display()), error);
+    let mut magic = Vec::new();
+    members.reader(place).take(6).read_to_end(&mut magic).map_err(unreadable)?;
+    let media_type = match magic.as_slice() {
+        [0x1f, 0x8b, ..] => MediaType::ImageLayerGzip,
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => MediaType::ImageLayerZstd,
+        _ => return Ok(Descriptor::new(MediaType::ImageLayer, diff_id.0.clone(), place.size)),
+    };
+    let (mut hasher, mut reader) = (Hasher::new(), members.reader(place));
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        if cancel.is_cancelled() {
+            return Err(SourceError::new(SourceErrorKind::Cancelled, "cancelled"));
+        }
+        match reader.read(&mut buffer).map_err(unreadable)? {
+            0 => return Ok(Descriptor::new(media_type, hasher.finish(), place.size)),
+            count => hasher.update(&buffer[..count]),
+        }
+    }
+}
