@@ -1,4 +1,4 @@
-//! Dockerfile parser with byte spans, word expansion and .dockerignore.
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
 mod ast;

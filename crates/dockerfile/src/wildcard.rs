@@ -104,6 +104,12 @@ pub(crate) fn push_literal(tokens: &mut Vec<Token>, byte: u8) {
 
 /// Whether `name` as a whole matches.
 pub(crate) fn matches(tokens: &[Token], name: &[u8], stride: Stride) -> bool {
+    // Most patterns of most files end here, without an allocation.
+    match tokens {
+        [Token::Literal(bytes)] => return name == bytes,
+        [Token::Literal(bytes), ..] if !name.starts_with(bytes) => return false,
+        _ => {}
+    }
     let mut places = vec![0];
     for token in tokens {
         places = advance(token, name, &places, stride);

@@ -67,7 +67,10 @@ fn parse_stars<'a>(rest: &'a [u8], tokens: &mut Vec<Token>) -> &'a [u8] {
         return rest;
     };
     let rest = rest.strip_prefix(b"/").unwrap_or(rest);
-    tokens.push(if rest.is_empty() { Token::Everything } else { Token::Components });
+    let token = if rest.is_empty() { Token::Everything } else { Token::Components };
+    if tokens.last() != Some(&token) {
+        tokens.push(token);
+    }
     rest
 }
 

@@ -53,8 +53,12 @@ impl<'a> Reader<'a> {
     fn read(mut self) -> Syntax {
         while let Some(line) = self.lines.next() {
             let text = line.text().trim_start();
-            if let Err(error) = self.directive(&line, text) {
+            let is_directive = self.directive(&line, text).unwrap_or_else(|error| {
                 self.syntax.errors.push(error.into());
+                true
+            });
+            if is_directive {
+                continue;
             }
             if text.starts_with('#') {
                 self.comment(line.text());
@@ -79,11 +83,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn directive(&mut self, line: &Line<'a>, text: &'a str) -> Result<(), Failure> {
-        if let Some(("escape", value)) = self.zone.read(line, text)? {
+    /// Carries out a directive, which belongs to no instruction's comments; `false` if the line is none.
+    fn directive(&mut self, line: &Line<'a>, text: &'a str) -> Result<bool, Failure> {
+        let directive = self.zone.read(line, text)?;
+        if let Some(("escape", value)) = directive {
             self.syntax.directives.escape = directive::escape(value, line)?;
         }
-        Ok(())
+        Ok(directive.is_some())
     }
 
     /// A comment in the first column loses its sign; one without text ends the block.

@@ -20,9 +20,10 @@ fn render(source: &str, diagnostics: &[Diagnostic]) -> String {
             (None, _) => "-".to_owned(),
         };
         let severity = diagnostic.severity;
-        writeln!(text, "{severity:?}[{}] {}\n  {place}", diagnostic.id, diagnostic.message).unwrap();
+        writeln!(text, "{severity:?}[{}] {}\n  {place}", diagnostic.id, diagnostic.message)
+            .expect("strings take anything");
         for hint in &diagnostic.hints {
-            writeln!(text, "  hint: {hint}").unwrap();
+            writeln!(text, "  hint: {hint}").expect("strings take anything");
         }
     }
     text

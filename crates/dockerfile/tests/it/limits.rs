@@ -3,7 +3,7 @@
 use ocibuild_dockerfile::{Dockerfile, parse_nodes, parse_trigger};
 
 fn first_error(bytes: impl AsRef<[u8]>) -> (&'static str, Option<u32>) {
-    let errors = Dockerfile::parse(bytes).unwrap_err();
+    let errors = Dockerfile::parse(bytes).expect_err("the file is bad");
     let first = &errors.diagnostics[0];
     (first.id, first.location.map(|location| location.start_line))
 }

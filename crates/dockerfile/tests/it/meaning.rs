@@ -5,7 +5,7 @@ use ocibuild_dockerfile::{
 };
 
 fn stage(body: &str) -> Stage {
-    let mut file = Dockerfile::parse(format!("FROM a\n{body}\n")).unwrap();
+    let mut file = Dockerfile::parse(format!("FROM a\n{body}\n")).expect("the file is good");
     file.stages.remove(0)
 }
 

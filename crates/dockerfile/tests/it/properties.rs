@@ -145,11 +145,15 @@ proptest! {
     /// Text and bodies of the nodes, written down again, have the same syntax.
     #[test]
     fn nodes_can_be_written_again(text in dockerfile_text()) {
-        prop_assume!(!text.contains("escape="));
         let Ok(nodes) = parse_nodes(&text) else { return Ok(()) };
-        // A text that ends in two escapes or is empty cannot stand alone on a line.
-        prop_assume!(nodes.iter().all(|node| !node.text.trim_end().ends_with('\\') && !node.keyword.text.is_empty()));
-        prop_assume!(nodes.iter().all(|node| !node.text.trim_start().starts_with('#')));
+        // A text with another escape character, or one that ends in it, cannot stand alone.
+        let stands_alone = |node: &Node| {
+            let text = node.text.trim();
+            !text.ends_with('\\') && !text.starts_with('#') && !node.keyword.text.is_empty()
+        };
+        if text.contains("escape=") || !nodes.iter().all(stands_alone) {
+            return Ok(());
+        }
         let mut again = String::from("\n");
         for node in &nodes {
             again += node.text.trim_end_matches('\r');
@@ -189,8 +193,10 @@ proptest! {
     #[test]
     fn ignore_patterns_match_as_by_backtracking(pattern in pattern(), path in "[ab]{1,3}(/[ab]{1,3}){0,3}") {
         // Leading stars before plain text are the one exception to the rule of the reference.
-        prop_assume!(!pattern.starts_with("**") || pattern.starts_with("**/"));
-        prop_assume!(!pattern.starts_with('/') && !pattern.ends_with('/') && !pattern.contains("//"));
+        let is_glued = pattern.starts_with("**") && !pattern.starts_with("**/");
+        if is_glued || pattern.starts_with('/') || pattern.ends_with('/') || pattern.contains("//") {
+            return Ok(());
+        }
         let patterns = IgnorePatterns::new([&pattern]).unwrap();
         let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
         let expected = ends.into_iter().any(|end| slow_match(pattern.as_bytes(), &path.as_bytes()[..end]));
