@@ -304,7 +304,6 @@ impl Build {
             settings: self.settings.clone(),
             outputs: std::mem::take(&mut self.outputs),
             tags: std::mem::take(&mut self.tags),
-            platform_given: self.options.platform.is_some(),
         })
     }
 }
@@ -337,7 +336,6 @@ pub struct PlannedBuild {
     pub(crate) settings: Settings,
     pub(crate) outputs: Vec<Output>,
     pub(crate) tags: Vec<Reference>,
-    pub(crate) platform_given: bool,
 }
 
 impl PlannedBuild {

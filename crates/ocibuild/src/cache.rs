@@ -100,7 +100,7 @@ impl Cache {
     /// The records below this directory, which is made when it is missing.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, Error> {
         let root = root.into();
-        for folder in ["records", "aliases", "layers", "images"] {
+        for folder in ["records", "aliases", "layers"] {
             fs::create_dir_all(root.join(folder)).map_err(|error| cannot(&root, error))?;
         }
         Ok(Self { root })
@@ -149,18 +149,37 @@ impl Cache {
         Ok(out)
     }
 
-    /// Removes every record, alias and index; the bytes that went.
-    pub(crate) fn clear(&self) -> Result<u64, Error> {
+    pub(crate) fn remove_record(&self, record: &Record) -> Result<(), Error> {
+        remove(&self.path("records", &record.key)).map(|_| ())
+    }
+
+    /// Removes the indexes of all layers but those to keep, and aliases of records that are gone; the bytes that went.
+    pub(crate) fn remove_indexes(&self, keep: impl Fn(&DiffId) -> bool) -> Result<u64, Error> {
         let mut freed = 0;
-        for folder in ["records", "aliases", "layers"] {
-            let folder = self.root.join(folder);
-            for entry in fs::read_dir(&folder).map_err(|error| cannot(&folder, error))? {
-                let entry = entry.map_err(|error| cannot(&folder, error))?;
-                freed += entry.metadata().map(|metadata| metadata.len()).unwrap_or_default();
-                fs::remove_file(entry.path()).map_err(|error| cannot(&folder, error))?;
+        for (path, digest) in self.documents("layers")? {
+            if !keep(&DiffId(digest)) {
+                freed += remove(&path)?;
+            }
+        }
+        for (path, digest) in self.documents("aliases")? {
+            if self.alias(&digest).is_none_or(|key| self.record(&key).is_none()) {
+                freed += remove(&path)?;
             }
         }
         Ok(freed)
+    }
+
+    fn documents(&self, folder: &str) -> Result<Vec<(PathBuf, Digest)>, Error> {
+        let folder = self.root.join(folder);
+        let mut out = Vec::new();
+        for entry in fs::read_dir(&folder).map_err(|error| cannot(&folder, error))? {
+            let path = entry.map_err(|error| cannot(&folder, error))?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if let Ok(digest) = format!("sha256:{name}").parse() {
+                out.push((path, digest));
+            }
+        }
+        Ok(out)
     }
 
     /// Bytes of all documents.
@@ -187,6 +206,15 @@ impl Cache {
             Ok(())
         });
         result.map_err(|error| cannot(&path, error))
+    }
+}
+
+/// Removes a document that may be gone already; its size.
+fn remove(path: &Path) -> Result<u64, Error> {
+    let size = fs::metadata(path).map(|metadata| metadata.len()).unwrap_or_default();
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(cannot(path, error)),
+        _ => Ok(size),
     }
 }
 

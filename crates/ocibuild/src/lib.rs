@@ -16,7 +16,7 @@ pub mod plan;
 mod run;
 mod schedule;
 mod stage;
-mod state;
+pub mod state;
 mod unpacked;
 
 pub use ocibuild_dockerfile as dockerfile;

@@ -50,6 +50,15 @@ pub enum Destination {
     Writer(Box<dyn Write + Send>),
 }
 
+impl fmt::Debug for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => f.debug_tuple("Path").field(path).finish(),
+            Self::Writer(_) => f.write_str("Writer"),
+        }
+    }
+}
+
 impl Output {
     /// An output of this kind.
     pub fn new(kind: OutputKind, destination: Destination) -> Self {

@@ -129,7 +129,7 @@ fn describe(
 }
 
 /// The mounts of a root file system, made at a directory of the host.
-fn mounts_at(mut mounts: Vec<Mount>, directory: &Path) -> Vec<Mount> {
+pub(crate) fn mounts_at(mut mounts: Vec<Mount>, directory: &Path) -> Vec<Mount> {
     for mount in &mut mounts {
         let inside = mount.destination().strip_prefix("/").unwrap_or(mount.destination()).to_owned();
         mount.set_destination(directory.join(inside));

@@ -152,6 +152,7 @@ pub enum StepNetwork {
 
 /// `RUN --mount`, resolved; what does not apply to a type is at its default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own in the flag")]
 pub struct StepMount {
     /// Which type.
     pub kind: MountKind,

@@ -213,16 +213,12 @@ impl<'a, 'f> Assembly<'a, 'f> {
 
     /// What a stage starts from; `None` when its parent has errors of its own.
     fn beginning(&self, node: &Node<'_>) -> Option<(StageBase, StageState)> {
-        match node.base {
-            Some(parent) => {
-                let state = self.states[parent].clone()?;
-                Some((StageBase::Stage(self.planned[parent]?), state))
-            }
-            None => {
-                let base = node.root.as_ref().map_or(StageBase::Scratch, Root::stage_base);
-                Some((base, state_of(self.images, node, self.settings)))
-            }
-        }
+        let Some(parent) = node.base else {
+            let base = node.root.as_ref().map_or(StageBase::Scratch, Root::stage_base);
+            return Some((base, state_of(self.images, node, self.settings)));
+        };
+        let state = self.states[parent].clone()?;
+        Some((StageBase::Stage(self.planned[parent]?), state))
     }
 
     fn origin(&self, source: usize) -> Origin {
@@ -310,7 +306,9 @@ fn unused_build_args(graph: &Graph<'_>, file: &Dockerfile, options: &PlanOptions
 
 /// The list as an error, each with the words it blames.
 pub(super) fn located(mut errors: Vec<PlanError>, file: &Dockerfile) -> PlanErrors {
-    errors.iter_mut().for_each(|error| error.label_in(&file.source));
+    for error in &mut errors {
+        error.label_in(&file.source);
+    }
     PlanErrors::new(errors).unwrap_or_else(|| {
         PlanErrors::from(PlanError::new(super::PlanErrorKind::Unsupported, "the file has no stages"))
     })

@@ -33,7 +33,7 @@ fn is_git(source: &str) -> bool {
     {
         let path = rest.split(['?', '#']).next().unwrap_or_default();
         return match scheme.to_ascii_lowercase().as_str() {
-            "http" | "https" => path.split_once('/').is_some_and(|(_, path)| path.ends_with(".git")),
+            "http" | "https" => is_repository(path),
             "ssh" | "git" => true,
             _ => false,
         };
@@ -46,6 +46,11 @@ fn is_git(source: &str) -> bool {
         .split_once('@')
         .and_then(|(user, rest)| Some((user, rest.split_once(':')?.0)))
         .is_some_and(|(user, host)| word(user, b"_") && word(host, b"."))
+}
+
+/// Whether `host/path` ends as the address of a repository does; capital letters do not count.
+fn is_repository(address: &str) -> bool {
+    address.split_once('/').is_some_and(|(_, path)| path.strip_suffix(".git").is_some())
 }
 
 /// Checks that a value of `--checksum` is a digest of a URL's content.

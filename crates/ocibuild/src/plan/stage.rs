@@ -36,7 +36,7 @@ impl StageState {
     /// The state of `scratch` and of files without a config (4.04, 4.34).
     pub(super) fn of_nothing(platform: &Platform) -> Self {
         let mut state = Self::of_replaced_stage(platform);
-        state.config.config.working_dir = "/".to_owned();
+        state.config.config.working_dir.push('/');
         state.config_env.set("PATH", DEFAULT_PATH);
         state
     }

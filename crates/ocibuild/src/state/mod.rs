@@ -1,0 +1,126 @@
+//! What is in a state directory, and what can be done with it apart from building.
+
+mod container;
+mod prune;
+
+use std::fmt;
+
+use ocibuild_snapshot::Snapshotter;
+use ocibuild_spec::{Descriptor, Document, ImageConfig, Manifest, Platform, Reference, Timestamp};
+use ocibuild_spec::{parse_manifest_or_index, select_platform};
+use ocibuild_store::{ImageLayout, read_document};
+
+pub use container::{ContainerOptions, Volume};
+pub use prune::{DiskUsage, Pruned};
+
+use crate::cache::Cache;
+use crate::{Error, ErrorKind};
+
+/// The images of a state directory.
+#[derive(Clone, Copy)]
+pub struct State<'a> {
+    layout: &'a ImageLayout,
+    cache: &'a Cache,
+    snapshots: &'a dyn Snapshotter,
+}
+
+/// A named image.
+#[derive(Debug, Clone)]
+pub struct ImageSummary {
+    /// Its name.
+    pub reference: Reference,
+    /// Its manifest, or the index of several platforms.
+    pub descriptor: Descriptor,
+    /// Its config, whose digest is the image ID.
+    pub config: Descriptor,
+    /// When it was made.
+    pub created: Option<Timestamp>,
+    /// Bytes of its layers as they are stored.
+    pub size: u64,
+}
+
+/// A named image with its documents.
+#[derive(Debug, Clone)]
+pub struct ImageDetails {
+    /// Descriptor of the manifest.
+    pub descriptor: Descriptor,
+    /// The manifest.
+    pub manifest: Manifest,
+    /// The config.
+    pub config: ImageConfig,
+}
+
+impl fmt::Debug for State<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State").field("layout", &self.layout).finish_non_exhaustive()
+    }
+}
+
+impl<'a> State<'a> {
+    /// The images of `layout`, with the cache and the snapshots beside it.
+    pub fn new(layout: &'a ImageLayout, cache: &'a Cache, snapshots: &'a dyn Snapshotter) -> Self {
+        Self { layout, cache, snapshots }
+    }
+
+    /// All named images, sorted by name.
+    pub fn images(&self) -> Result<Vec<ImageSummary>, Error> {
+        let named = self.layout.list()?;
+        named.into_iter().map(|(reference, descriptor)| self.summary(reference, descriptor)).collect()
+    }
+
+    fn summary(&self, reference: Reference, descriptor: Descriptor) -> Result<ImageSummary, Error> {
+        let details = self.details(&descriptor)?;
+        let size = details.manifest.layers().iter().map(|layer| layer.size).sum();
+        Ok(ImageSummary {
+            reference,
+            descriptor,
+            config: details.manifest.config,
+            created: details.config.created,
+            size,
+        })
+    }
+
+    /// The image with this name.
+    pub fn inspect(&self, reference: &Reference) -> Result<ImageDetails, Error> {
+        let descriptor = self.layout.resolve(reference)?.ok_or_else(|| no_such_image(reference))?;
+        self.details(&descriptor)
+    }
+
+    fn details(&self, descriptor: &Descriptor) -> Result<ImageDetails, Error> {
+        let bytes = read_document(self.layout, descriptor)?;
+        let document = parse_manifest_or_index(&bytes, Some(&descriptor.media_type))
+            .map_err(|error| broken(descriptor, &error))?;
+        match document {
+            Document::Manifest(manifest) => {
+                let bytes = read_document(self.layout, &manifest.config)?;
+                let config = serde_json::from_slice(&bytes).map_err(|error| broken(&manifest.config, &error))?;
+                Ok(ImageDetails { descriptor: descriptor.clone(), manifest, config })
+            }
+            Document::Index(index) => {
+                let chosen =
+                    select_platform(&index, &Platform::host()).map_err(|error| broken(descriptor, &error))?;
+                self.details(chosen)
+            }
+        }
+    }
+
+    /// Gives the image `source` another name as well.
+    pub fn tag(&self, source: &Reference, name: &Reference) -> Result<(), Error> {
+        let descriptor = self.layout.resolve(source)?.ok_or_else(|| no_such_image(source))?;
+        Ok(self.layout.tag(name, &descriptor)?)
+    }
+
+    /// Takes a name away. The blobs stay until [`prune`](Self::prune).
+    pub fn remove(&self, reference: &Reference) -> Result<(), Error> {
+        if self.layout.untag(reference)? { Ok(()) } else { Err(no_such_image(reference)) }
+    }
+}
+
+fn no_such_image(reference: &Reference) -> Error {
+    Error::new(ErrorKind::Usage, format!("there is no image {} here", reference.familiar()))
+        .hint("`ocibuild images` lists the names there are")
+}
+
+fn broken(descriptor: &Descriptor, error: &dyn std::error::Error) -> Error {
+    Error::new(ErrorKind::Refused, format!("{}: {error}", descriptor.digest))
+}

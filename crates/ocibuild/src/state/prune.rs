@@ -1,0 +1,129 @@
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use fs_err as fs;
+use ocibuild_snapshot::ErrorKind as SnapshotErrorKind;
+use ocibuild_spec::{DiffId, Digest};
+
+use super::State;
+use crate::Error;
+use crate::cache::Record;
+
+/// What [`State::prune`] gave back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Blobs removed.
+    pub blobs: u64,
+    /// Unpacked layers removed.
+    pub snapshots: u64,
+    /// Records of finished steps removed.
+    pub records: u64,
+    /// What killed builds had left.
+    pub leftovers: u64,
+    /// Bytes of all that, as far as they are known.
+    pub bytes: u64,
+}
+
+/// What the parts of a state directory take up, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DiskUsage {
+    /// Named images.
+    pub images: u64,
+    /// Blobs.
+    pub blobs: u64,
+    /// Blobs that no name reaches.
+    pub reclaimable: u64,
+    /// Unpacked layers.
+    pub snapshots: u64,
+    /// Records of finished steps and indexes of layers.
+    pub cache: u64,
+    /// Directories of cache mounts.
+    pub cache_mounts: u64,
+}
+
+impl State<'_> {
+    /// Gives back what no name and no running build needs: blobs, unpacked layers, records of steps whose layers are
+    /// in no named image, and what killed builds left. With `all`, also every record, unpacked layer and cache mount;
+    /// named images stay whole even then.
+    pub fn prune(&self, all: bool) -> Result<Pruned, Error> {
+        let leftovers = self.layout.sweep_dead_scratch()? + self.snapshots.sweep()?;
+        let mut pruned = Pruned { leftovers: leftovers as u64, ..Pruned::default() };
+        let collection = self.layout.collection()?;
+        let (blobs, diff_ids) = self.named()?;
+        let is_needed = |record: &Record| !all && record.forms.iter().any(|form| blobs.contains(&form.descriptor.digest));
+        for record in self.cache.records()? {
+            if !is_needed(&record) {
+                self.cache.remove_record(&record)?;
+                pruned.records += 1;
+            }
+        }
+        let freed = collection.sweep(&BTreeSet::new())?;
+        pruned.blobs = freed.blobs;
+        pruned.bytes = freed.bytes;
+        for layer in self.snapshots.list()? {
+            if !all && diff_ids.contains(&layer) {
+                continue;
+            }
+            let size = self.snapshots.usage(&layer)?.bytes;
+            match self.snapshots.remove(&layer) {
+                Ok(()) => {
+                    pruned.snapshots += 1;
+                    pruned.bytes += size;
+                }
+                Err(error) if matches!(error.kind(), SnapshotErrorKind::InUse { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        pruned.bytes += self.cache.remove_indexes(|layer| !all && diff_ids.contains(layer))?;
+        if all {
+            pruned.bytes += self.remove_cache_mounts()?;
+        }
+        Ok(pruned)
+    }
+
+    /// The blobs and layers of all named images.
+    fn named(&self) -> Result<(BTreeSet<Digest>, BTreeSet<DiffId>), Error> {
+        let (mut blobs, mut diff_ids) = (BTreeSet::new(), BTreeSet::new());
+        for (_, descriptor) in self.layout.list()? {
+            let details = self.details(&descriptor)?;
+            blobs.extend(details.manifest.layers().iter().map(|layer| layer.digest.clone()));
+            diff_ids.extend(details.config.rootfs.layers().iter().cloned());
+        }
+        Ok((blobs, diff_ids))
+    }
+
+    /// Directories of cache mounts go only while no build runs.
+    fn remove_cache_mounts(&self) -> Result<u64, Error> {
+        let Some(_alone) = self.layout.try_exclusive()? else { return Ok(0) };
+        let mounts = self.layout.private_dir("mounts");
+        let size = size_below(&mounts);
+        let directory = ocibuild_sys::DirHandle::open(&mounts)?;
+        for entry in directory.read_dir()? {
+            directory.remove_tree(&entry?.name)?;
+        }
+        Ok(size)
+    }
+
+    /// What everything takes up.
+    pub fn disk_usage(&self) -> Result<DiskUsage, Error> {
+        let blobs = self.layout.usage(&BTreeSet::new())?;
+        let mut snapshots = 0;
+        for layer in self.snapshots.list()? {
+            snapshots += self.snapshots.usage(&layer)?.bytes;
+        }
+        Ok(DiskUsage {
+            images: self.layout.list()?.len() as u64,
+            blobs: blobs.bytes,
+            reclaimable: blobs.reclaimable.bytes,
+            snapshots,
+            cache: self.cache.size(),
+            cache_mounts: size_below(&self.layout.private_dir("mounts")),
+        })
+    }
+}
+
+fn size_below(path: &Path) -> u64 {
+    let files = walkdir::WalkDir::new(path).into_iter().filter_map(Result::ok);
+    let metadata = files.filter_map(|entry| fs::symlink_metadata(entry.path()).ok());
+    metadata.filter(std::fs::Metadata::is_file).map(|file| file.len()).sum()
+}
