@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn malformed_records_are_refused() {
         for bad in
-            [&b"x"[..], b"10 path=a", b"9 path=a\n", b"11 path=a\n", b"+10 path=a\n", b"6 path\n", b" path=a\n",
+            [&b"x"[..], b"10 path=a", b"8 path=a\n", b"11 path=a\n", b"+10 path=a\n", b"6 path\n", b" path=a\n",
              b"4 =\n", b"999999999999 a=b\n", b"12 path=a\0b\n", b"00000000000010 path=a\n"]
         {
             assert!(parse(bad).is_err(), "{bad:?}");

@@ -1,0 +1,196 @@
+//! Deletions, implied directories, attributes and cancellation.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use ocibuild_layer::{Applied, ErrorKind, WhiteoutFormat, apply};
+use ocibuild_spec::{DiffId, Digest, EntryKind};
+use ocibuild_sys::RootDir;
+
+use crate::support::{file, folder, is_root, listing, options, pax, record, symlink, tar, whiteout};
+
+fn unpacked(tar: &[u8], whiteouts: WhiteoutFormat) -> (Applied, tempfile::TempDir) {
+    let host = tempfile::tempdir().unwrap();
+    let root = RootDir::open(host.path()).unwrap();
+    let mut bytes = tar;
+    let applied = apply(&mut bytes, &root, &options(whiteouts)).unwrap();
+    assert_eq!(applied.diff_id, DiffId(Digest::of(tar)));
+    assert_eq!(applied.index.tar_size, tar.len() as u64);
+    (applied, host)
+}
+
+fn shapes(root: &Path) -> Vec<String> {
+    let short = |line: &String| {
+        let mut parts = line.splitn(4, ' ');
+        let kind = parts.next().unwrap().to_owned();
+        format!("{kind} {}", parts.nth(2).unwrap())
+    };
+    listing(root).iter().map(short).collect()
+}
+
+#[test]
+fn deletions_are_independent_of_order() {
+    let parts = [
+        whiteout("d/.wh.gone"),
+        folder("d/", 0o755),
+        whiteout(".wh.again"),
+        folder("again/", 0o700),
+        file("again/new", b""),
+        whiteout(".wh.file"),
+        file("file", b"x"),
+        file("o/kept", b""),
+        whiteout("o/.wh..wh..opq"),
+    ];
+    let mut results = Vec::new();
+    for turn in 0..parts.len() {
+        let mut turned = parts.to_vec();
+        turned.rotate_left(turn);
+        let (applied, host) = unpacked(&tar(&turned), WhiteoutFormat::Files);
+        let mut index = applied.index;
+        for entry in &mut index.entries {
+            if let EntryKind::File { content, .. } = &mut entry.kind {
+                content.0 = 0;
+            }
+        }
+        let mut expected_shapes = shapes(host.path());
+        expected_shapes.sort();
+        results.push((index, expected_shapes));
+    }
+    assert!(results.iter().all(|result| *result == results[0]), "{results:?}");
+    let (index, shapes) = &results[0];
+    let deletions: Vec<_> =
+        index.entries.iter().filter(|entry| matches!(entry.kind, EntryKind::Whiteout)).map(|e| e.path.clone()).collect();
+    assert_eq!(deletions, [PathBuf::from("d/gone")]);
+    assert_eq!(
+        shapes.as_slice(),
+        ["dir again", "dir d", "dir o", "file again/.wh..wh..opq", "file again/new", "file d/.wh.gone", "file file x",
+         "file o/.wh..wh..opq", "file o/kept"]
+    );
+}
+
+#[test]
+fn overlayfs_finds_its_own_marks() {
+    let bytes = tar(&[whiteout("d/.wh.gone"), folder("o/", 0o755), whiteout("o/.wh..wh..opq"), whiteout(".wh..wh..opq")]);
+    let (_, host) = unpacked(&bytes, WhiteoutFormat::OverlayUser);
+    assert_eq!(shapes(host.path()), ["dir d", "char d/gone 0,0", "dir o"]);
+    let attribute = |path: &Path, name: &str| {
+        let mut value = [0; 8];
+        rustix::fs::lgetxattr(path, name, &mut value).map(|length| value[..length].to_vec())
+    };
+    assert_eq!(attribute(&host.path().join("o"), "user.overlay.opaque").unwrap(), b"y");
+    assert_eq!(attribute(host.path(), "user.overlay.opaque").unwrap(), b"y");
+    if !is_root() {
+        ocibuild_testkit::skip("trusted attributes need root");
+        return;
+    }
+    let (_, host) = unpacked(&bytes, WhiteoutFormat::OverlayTrusted);
+    assert_eq!(attribute(&host.path().join("o"), "trusted.overlay.opaque").unwrap(), b"y");
+}
+
+#[test]
+fn implied_directories_are_told_apart() {
+    let bytes = tar(&[file("a/b/f", b""), folder("c/", 0o711), whiteout("x/y/.wh.z"), folder("a/", 0o500)]);
+    let (applied, host) = unpacked(&bytes, WhiteoutFormat::Files);
+    assert_eq!(applied.index.implied_directories, ["a/b", "x", "x/y"].map(PathBuf::from));
+    let lines = listing(host.path());
+    assert!(lines.contains(&"dir 500 1700000000 a".to_owned()), "{lines:?}");
+    assert!(lines.contains(&"dir 755 0 a/b".to_owned()), "{lines:?}");
+    assert!(lines.contains(&"dir 755 0 x/y".to_owned()), "{lines:?}");
+}
+
+#[test]
+fn attributes_are_chosen() {
+    let attributes = pax(
+        b'x',
+        &[
+            record("SCHILY.xattr.user.kept", b"v\0\n"),
+            record("SCHILY.xattr.user.overlay.opaque", b"y"),
+            record("SCHILY.xattr.trusted.overlay.redirect", b"/"),
+            record("SCHILY.xattr.security.selinux", b"label"),
+        ],
+    );
+    let bytes = tar(&[attributes.clone(), file("f", b"x"), attributes.clone(), folder("d/", 0), attributes, symlink("s", "f")]);
+    let (applied, host) = unpacked(&bytes, WhiteoutFormat::OverlayUser);
+    for name in ["f", "d"] {
+        let path = host.path().join(name);
+        let mut list = vec![0; 1024];
+        let length = rustix::fs::llistxattr(&path, &mut list).unwrap();
+        let list = String::from_utf8_lossy(&list[..length]).into_owned();
+        let kept: Vec<&str> = list.split('\0').filter(|name| name.starts_with("user.") || name.contains("overlay")).collect();
+        assert_eq!(kept, ["user.kept"]);
+        let mut value = [0; 8];
+        assert_eq!(rustix::fs::lgetxattr(&path, "user.kept", &mut value), Ok(3));
+    }
+    assert_eq!(applied.skipped.len(), 1);
+    assert_eq!(applied.skipped[0].path, Path::new("s"));
+}
+
+#[test]
+fn capabilities_survive() {
+    if !is_root() {
+        ocibuild_testkit::skip("capabilities of files need root");
+        return;
+    }
+    let value = *b"\x01\0\0\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    let owned = [record("SCHILY.xattr.security.capability", &value), record("uid", b"5")];
+    let (_, host) = unpacked(&tar(&[pax(b'x', &owned), file("f", b"x")]), WhiteoutFormat::Files);
+    let mut found = [0; 64];
+    let length = rustix::fs::lgetxattr(host.path().join("f"), "security.capability", &mut found).unwrap();
+    assert_eq!(found[..length], value);
+}
+
+#[test]
+fn account_files_are_kept() {
+    let bytes = tar(&[
+        file("etc/passwd", b"old"),
+        file("etc/passwd", b"root:x:0:0::/:/bin/sh\n"),
+        file("etc/group", b"g"),
+        symlink("etc/group", "x"),
+    ]);
+    let (applied, host) = unpacked(&bytes, WhiteoutFormat::Files);
+    assert_eq!(applied.index.passwd.as_deref(), Some(&b"root:x:0:0::/:/bin/sh\n"[..]));
+    assert_eq!(applied.index.group, None);
+    assert_eq!(fs_err::read(host.path().join("etc/passwd")).unwrap(), b"root:x:0:0::/:/bin/sh\n");
+}
+
+#[test]
+fn what_follows_the_archive_counts() {
+    let bytes = [tar(&[file("f", b"x")]), vec![0; 10_000], b"more".to_vec()].concat();
+    let (applied, _host) = unpacked(&bytes, WhiteoutFormat::Files);
+    assert_eq!(applied.index.entries.len(), 1);
+}
+
+/// Cancels once some bytes were read.
+struct Cancelling<'b> {
+    bytes: &'b [u8],
+    token: ocibuild_spec::CancelToken,
+}
+
+impl Read for Cancelling<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.token.cancel();
+        let length = buffer.len().min(1000);
+        self.bytes.read(&mut buffer[..length])
+    }
+}
+
+#[test]
+fn cancelling_stops_within_a_file() {
+    let bytes = tar(&[file("f", &[1; 1 << 20])]);
+    let host = tempfile::tempdir().unwrap();
+    let options = options(WhiteoutFormat::Files);
+    let mut reader = Cancelling { bytes: &bytes, token: options.cancel.clone() };
+    let error = apply(&mut reader, &RootDir::open(host.path()).unwrap(), &options).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Cancelled), "{error}");
+    assert!(reader.bytes.len() > 900_000);
+}
+
+#[test]
+fn deep_trees_can_be_made() {
+    let path = "d/".repeat(2000);
+    let bytes = tar(&[pax(b'x', &[record("path", format!("{path}f").as_bytes())]), file("f", b"x")]);
+    let (applied, host) = unpacked(&bytes, WhiteoutFormat::Files);
+    assert_eq!(applied.index.implied_directories.len(), 2000);
+    let top = ocibuild_sys::DirHandle::open(host.path()).unwrap();
+    top.remove_tree("d").unwrap();
+}

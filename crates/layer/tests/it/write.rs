@@ -1,0 +1,219 @@
+//! What [`write`](ocibuild_layer::write) promises beside the golden digests.
+
+use std::io::{self, Cursor, Read, Write};
+
+use ocibuild_layer::{Compression, ErrorKind, LayerOptions, decompress_layer, write};
+use ocibuild_spec::{CancelToken, Changeset, Content, Digest, Entry, EntryKind, MediaType};
+
+use crate::support::{Files, metadata, path};
+
+const PLAIN: LayerOptions = LayerOptions { compression: Compression::None, clamp_mtime: None, threads: 1 };
+
+/// Several blocks of bytes that compress as text does.
+fn sample() -> Files {
+    let mut files = Files::default();
+    for number in 0..40_u32 {
+        let line = format!("{} line of file {number}\n", Digest::of(number.to_be_bytes()));
+        files.file(format!("f{number:02}"), metadata(0o644, 0, 0, 1), line.repeat(500).as_bytes());
+    }
+    files
+}
+
+#[test]
+fn bytes_do_not_depend_on_threads() {
+    let files = sample();
+    let (plain, tar) = files.tar();
+    for compression in [Compression::None, Compression::GZIP, Compression::ZSTD, Compression::Gzip { level: 0 }] {
+        let of = |threads| files.written(&LayerOptions { compression, clamp_mtime: None, threads });
+        let (one, blob) = of(1);
+        assert_eq!(one.diff_id, plain.diff_id);
+        assert_eq!(one.descriptor.digest, Digest::of(&blob));
+        assert_eq!(one.descriptor.size, blob.len() as u64);
+        assert_eq!(one.descriptor.media_type, compression.media_type(false));
+        for threads in [2, 3, 4, 9] {
+            assert!(of(threads) == (one.clone(), blob.clone()), "{compression} {threads}");
+        }
+        let mut unpacked = Vec::new();
+        let mut reader = decompress_layer(Box::new(Cursor::new(blob)), &one.descriptor.media_type).unwrap();
+        reader.read_to_end(&mut unpacked).unwrap();
+        assert!(unpacked == tar, "{compression}");
+    }
+}
+
+#[test]
+fn headers_of_gzip_say_nothing_of_the_place() {
+    let (_, blob) = sample().written(&LayerOptions::default());
+    assert_eq!(blob[..8], [0x1f, 0x8b, 8, 0, 0, 0, 0, 0]);
+    assert_eq!(blob[9], 255);
+}
+
+#[test]
+fn an_empty_changeset_is_two_blocks_of_zeros() {
+    let (written, tar) = Files::default().tar();
+    assert_eq!(tar, [0; 1024]);
+    assert!(written.index.entries.is_empty());
+    let docker = Compression::GZIP.media_type(true);
+    assert_eq!(docker, MediaType::Other("application/vnd.docker.image.rootfs.diff.tar.gzip".into()));
+}
+
+#[test]
+fn later_times_are_clamped() {
+    let mut files = Files::default();
+    for (name, seconds) in [("a", 50), ("b", 100), ("c", 150), ("d", 1 << 40), ("e", -7)] {
+        files.file(name, metadata(0o644, 0, 0, seconds), b"");
+    }
+    files.add("f", metadata(0o644, 0, 0, 0), EntryKind::Whiteout);
+    let (written, _) = files.written(&LayerOptions { clamp_mtime: Some(100), ..PLAIN });
+    let times: Vec<i64> = written.index.entries.iter().map(|entry| entry.metadata.mtime.seconds).collect();
+    assert_eq!(times, [50, 100, 100, 100, -7, 0]);
+}
+
+#[test]
+fn what_ustar_cannot_hold_goes_into_records() {
+    let mut files = Files::default();
+    files.file("big-id", metadata(0o644, 2_097_152, 2_097_151, 0), b"");
+    files.file("future", metadata(0o644, 0, 0, 1 << 33), b"");
+    files.file("past", metadata(0o644, 0, 0, -1), b"");
+    files.file(path(b"\xff\xfe"), metadata(0o644, 0, 0, 0), b"");
+    let (_, tar) = files.tar();
+    let block = |at: usize| &tar[at * 512..(at + 1) * 512];
+    let text = |at: usize| String::from_utf8_lossy(block(at)).trim_end_matches('\0').to_owned();
+    assert!(text(0).starts_with("PaxHeaders.0/big-id\0"));
+    assert_eq!(text(1), "15 uid=2097152\n");
+    assert_eq!(&block(2)[108..124], b"0000000\x007777777\0");
+    assert_eq!(text(4), "20 mtime=8589934592\n");
+    assert_eq!(&block(5)[136..148], b"00000000000\0");
+    assert_eq!(text(7), "12 mtime=-1\n");
+    assert!(text(9).starts_with("PaxHeaders.0\0") && block(9)[156] == b'x');
+    assert_eq!(block(10)[..11], *b"11 path=\xff\xfe\n");
+    assert_eq!(block(11)[0], 0);
+}
+
+#[test]
+fn a_size_above_eight_gibibytes_goes_into_a_record() {
+    let size = 1_u64 << 33;
+    let entry = Entry {
+        path: "big".into(),
+        metadata: metadata(0o644, 0, 0, 0),
+        kind: EntryKind::File { size, content: Content(0) },
+    };
+    let changeset = Changeset::new(vec![entry], |_, _| Ok(Box::new(io::empty())));
+    let mut tar = Vec::new();
+    let error = write(&changeset, &mut tar, &PLAIN, &CancelToken::new()).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::ContentShrank { actual: 0, .. }), "{error}");
+    // Nothing came out, so take the header from a reader that begins to deliver.
+    let entry = changeset.entries[0].clone();
+    let changeset = Changeset::new(vec![entry], |_, _| Ok(Box::new(io::repeat(7).take(1 << 20))));
+    write(&changeset, &mut tar, &PLAIN, &CancelToken::new()).unwrap_err();
+    assert_eq!(tar[512..532], *b"19 size=8589934592\n\0");
+    assert_eq!(tar[1024 + 124..1024 + 136], *b"00000000000\0");
+}
+
+fn one_file(size: u64, open: fn() -> io::Result<Box<dyn Read + Send>>) -> ErrorKindName {
+    let entry = Entry {
+        path: "some/file".into(),
+        metadata: metadata(0o644, 0, 0, 0),
+        kind: EntryKind::File { size, content: Content(0) },
+    };
+    let changeset = Changeset::new(vec![entry], move |_, _| open());
+    let mut names = Vec::new();
+    for threads in [1, 2] {
+        let options = LayerOptions { threads, ..LayerOptions::default() };
+        let error = write(&changeset, &mut io::sink(), &options, &CancelToken::new()).unwrap_err();
+        assert!(error.to_string().contains("some/file"), "{error}");
+        names.push(match error.kind() {
+            ErrorKind::ContentShrank { .. } => "shrank",
+            ErrorKind::ContentGrew { .. } => "grew",
+            ErrorKind::OpenContent { .. } => "open",
+            ErrorKind::ReadContent { .. } => "read",
+            _ => "other",
+        });
+    }
+    assert_eq!(names[0], names[1]);
+    names[0]
+}
+
+type ErrorKindName = &'static str;
+
+struct Broken;
+
+impl Read for Broken {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::Error::other("the disk is on fire"))
+    }
+}
+
+#[test]
+fn files_that_change_are_named() {
+    assert_eq!(one_file(1 << 20, || Ok(Box::new(io::repeat(1).take((1 << 20) - 1)))), "shrank");
+    assert_eq!(one_file(1 << 20, || Ok(Box::new(io::repeat(1).take((1 << 20) + 1)))), "grew");
+    assert_eq!(one_file(0, || Ok(Box::new(io::repeat(1)))), "grew");
+    assert_eq!(one_file(1 << 20, || Err(io::ErrorKind::NotFound.into())), "open");
+    assert_eq!(one_file(1 << 20, || Ok(Box::new(Broken))), "read");
+}
+
+/// Takes some bytes and no more.
+struct Full(usize);
+
+impl Write for Full {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let length = bytes.len().min(self.0);
+        self.0 -= length;
+        if length == 0 { Err(io::ErrorKind::StorageFull.into()) } else { Ok(length) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_full_disk_ends_all_threads() {
+    let entry = Entry {
+        path: "f".into(),
+        metadata: metadata(0o644, 0, 0, 0),
+        kind: EntryKind::File { size: 64 << 20, content: Content(0) },
+    };
+    let changeset = Changeset::new(vec![entry], |_, _| Ok(Box::new(io::repeat(1).take(64 << 20))));
+    for threads in 1..4 {
+        let options = LayerOptions { threads, ..LayerOptions::default() };
+        let error = write(&changeset, &mut Full(1000), &options, &CancelToken::new()).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::WriteBlob { .. }), "{error}");
+        let cancel = CancelToken::new();
+        cancel.cancel();
+        let error = write(&changeset, &mut io::sink(), &options, &cancel).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Cancelled), "{error}");
+    }
+}
+
+#[test]
+fn entries_that_no_reader_would_take_are_not_written() {
+    let file = EntryKind::File { size: 0, content: Content(0) };
+    let target = || "x".repeat(5000).into();
+    for (path, kind) in [
+        ("../x", file.clone()),
+        ("/x", file.clone()),
+        ("a//b", file.clone()),
+        ("", EntryKind::Directory),
+        (".wh.", file.clone()),
+        ("a", EntryKind::Hardlink { target: "../b".into() }),
+        ("a", EntryKind::Symlink { target: target() }),
+        ("a", EntryKind::CharacterDevice { major: 1 << 21, minor: 0 }),
+        (".wh.x", EntryKind::Whiteout),
+    ] {
+        let entry = Entry { path: path.into(), metadata: metadata(0, 0, 0, 0), kind };
+        let changeset = Changeset::new(vec![entry], |_, _| Ok(Box::new(io::empty())));
+        let error = write(&changeset, &mut io::sink(), &PLAIN, &CancelToken::new()).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::UnwritableEntry { .. }), "{path}: {error}");
+    }
+}
+
+#[test]
+fn a_file_with_the_name_of_a_whiteout_becomes_one() {
+    let mut files = Files::default();
+    files.file("d/.wh.x", metadata(0o644, 0, 0, 5), b"content");
+    let (written, _) = files.tar();
+    assert_eq!(written.index.entries.len(), 1);
+    assert_eq!(written.index.entries[0].kind, EntryKind::Whiteout);
+    assert_eq!(written.index.entries[0].path.to_str(), Some("d/x"));
+}
