@@ -6,6 +6,9 @@ use crate::meaning::{self, Meaning};
 use crate::syntax;
 use crate::{Diagnostic, Instruction, InstructionKind, Location, Node, ParseErrors, Stage};
 
+/// How many errors of a file are reported: nobody reads more.
+const MAX_ERRORS: usize = 1000;
+
 /// What the comment lines at the top of the file ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Directives {
@@ -73,6 +76,7 @@ impl Dockerfile {
             assembly.errors.push(error.into());
         }
         if !assembly.errors.is_empty() {
+            assembly.errors.truncate(MAX_ERRORS);
             return Err(errors(assembly.errors));
         }
         let mut file = Self {
@@ -136,10 +140,11 @@ impl Assembly {
 /// The syntax tree alone: nothing is asked that needs to know what an instruction means.
 pub fn parse_nodes(bytes: impl AsRef<[u8]>) -> Result<Vec<Node>, ParseErrors> {
     let source = decode_source(bytes.as_ref())?;
-    let syntax = syntax::read_file(source);
+    let mut syntax = syntax::read_file(source);
     if syntax.errors.is_empty() {
         return Ok(syntax.nodes);
     }
+    syntax.errors.truncate(MAX_ERRORS);
     Err(ParseErrors { source: source.to_owned(), diagnostics: syntax.errors })
 }
 

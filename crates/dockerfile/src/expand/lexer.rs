@@ -60,6 +60,29 @@ impl LexError {
     }
 }
 
+/// How much work one word may be: about a second's, however its pieces are put together.
+#[derive(Debug)]
+pub(super) struct Effort {
+    left: usize,
+}
+
+impl Default for Effort {
+    fn default() -> Self {
+        Self { left: 1 << 26 }
+    }
+}
+
+impl Effort {
+    /// Takes `steps`, comparisons or bytes, off what is left.
+    pub(super) fn spend(&mut self, steps: usize) -> Result<(), LexError> {
+        self.left = self
+            .left
+            .checked_sub(steps)
+            .ok_or_else(|| LexError::Limit("the word takes too long to expand".to_owned()))?;
+        Ok(())
+    }
+}
+
 /// Names in order of first appearance.
 #[derive(Debug, Default)]
 struct Names {
@@ -100,6 +123,7 @@ pub(super) struct Lexer<'a> {
     unset: Names,
     used: Names,
     depth: usize,
+    effort: Effort,
 }
 
 impl<'a> Lexer<'a> {
@@ -111,6 +135,7 @@ impl<'a> Lexer<'a> {
             unset: Names::default(),
             used: Names::default(),
             depth: 0,
+            effort: Effort::default(),
         }
     }
 
@@ -255,7 +280,7 @@ impl<'a> Lexer<'a> {
         if name.is_empty() {
             return Ok("$".to_owned());
         }
-        Ok(match self.look_up(&name) {
+        Ok(match self.look_up(&name)? {
             Some(value) => value.into_owned(),
             None if self.mode.keep_unset => format!("${name}"),
             None => String::new(),
@@ -284,7 +309,7 @@ impl<'a> Lexer<'a> {
         let name = self.name();
         match self.rest.next() {
             None => Err(missing_brace()),
-            Some('}') => Ok(match self.look_up(&name) {
+            Some('}') => Ok(match self.look_up(&name)? {
                 Some(value) => value.into_owned(),
                 None if self.mode.keep_unset => format!("${{{name}}}"),
                 None => String::new(),
@@ -309,7 +334,7 @@ impl<'a> Lexer<'a> {
         }
         let (word, _) = self.read(Some('}'), trims).map_err(|error| self.at_end_or(error, missing_brace))?;
         let keep_unset = self.mode.keep_unset;
-        let value = self.look_up(name);
+        let value = self.look_up(name)?;
         if value.is_none() && keep_unset {
             return Ok(format!("${{{name}{modifier}{word}}}"));
         }
@@ -320,7 +345,7 @@ impl<'a> Lexer<'a> {
             '+' => Ok(word),
             '?' if absent => Err(required(name, &word, value.is_some())),
             '-' | '?' => Ok(value.unwrap_or_default().into_owned()),
-            '#' | '%' => trim(&value.unwrap_or_default(), operator, &word),
+            '#' | '%' => trim(&value.unwrap_or_default(), operator, &word, &mut self.effort),
             _ => Err(unsupported(&modifier)),
         }
     }
@@ -333,13 +358,17 @@ impl<'a> Lexer<'a> {
             self.read(Some('/'), true).map_err(|error| self.at_end_or(error, missing_slash))?;
         let (text, _) = self.read(Some('}'), true).map_err(|error| self.at_end_or(error, missing_brace))?;
         let keep_unset = self.mode.keep_unset;
-        let value = self.look_up(name);
+        let value = self.look_up(name)?;
         if value.is_none() && keep_unset {
             return Ok(format!("${{{name}/{pattern}/{text}}}"));
         }
         let value = value.unwrap_or_default();
         let compiled = Pattern::parse(&pattern)?;
-        if all { compiled.replace_all(&value, &text) } else { compiled.replace_first(&value, &text) }
+        if all {
+            compiled.replace_all(&value, &text, &mut self.effort)
+        } else {
+            compiled.replace_first(&value, &text, &mut self.effort)
+        }
     }
 
     /// An error that comes from the end of the text is told from the view of the outermost construct.
@@ -374,22 +403,24 @@ impl<'a> Lexer<'a> {
         name
     }
 
-    fn look_up(&mut self, name: &str) -> Option<Cow<'a, str>> {
+    fn look_up(&mut self, name: &str) -> Result<Option<Cow<'a, str>>, LexError> {
         let value = self.environment.get(name);
-        if value.is_some() {
-            self.used.add(name);
-        } else {
-            self.unset.add(name);
-        }
-        value
+        let names = if value.is_some() { &mut self.used } else { &mut self.unset };
+        names.add(name);
+        self.effort.spend(value.as_deref().map_or(0, str::len))?;
+        Ok(value)
     }
 }
 
-fn trim(value: &str, operator: char, word: &str) -> Result<String, LexError> {
+fn trim(value: &str, operator: char, word: &str, effort: &mut Effort) -> Result<String, LexError> {
     let longest = word.starts_with(operator);
     let pattern = Pattern::parse(if longest { &word[1..] } else { word })?;
     let extent = if longest { pattern::Extent::Longest } else { pattern::Extent::Shortest };
-    if operator == '#' { pattern.trim_start(value, extent) } else { pattern.trim_end(value, extent) }
+    if operator == '#' {
+        pattern.trim_start(value, extent, effort)
+    } else {
+        pattern.trim_end(value, extent, effort)
+    }
 }
 
 fn missing_brace() -> LexError {

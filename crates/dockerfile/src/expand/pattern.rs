@@ -1,11 +1,8 @@
 //! Patterns of `${x#…}`, `${x%…}` and `${x/…/…}`.
 
 use super::MAX_WORD_BYTES;
-use super::lexer::LexError;
+use super::lexer::{Effort, LexError};
 use super::words::check_size;
-
-/// How many comparisons a substitution may take, about a tenth of a second.
-const MAX_STEPS: usize = 1 << 26;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Token {
@@ -56,22 +53,37 @@ impl Pattern {
         Ok(Self { tokens })
     }
 
-    pub(super) fn trim_start(&self, value: &str, extent: Extent) -> Result<String, LexError> {
+    pub(super) fn trim_start(
+        &self,
+        value: &str,
+        extent: Extent,
+        effort: &mut Effort,
+    ) -> Result<String, LexError> {
         let chars: Vec<char> = value.chars().collect();
-        let end = Matcher::new(&self.tokens).end(&chars, 0, extent)?.unwrap_or(0);
+        let end = Matcher::new(&self.tokens, effort).end(&chars, 0, extent)?.unwrap_or(0);
         Ok(chars[end..].iter().collect())
     }
 
-    pub(super) fn trim_end(&self, value: &str, extent: Extent) -> Result<String, LexError> {
+    pub(super) fn trim_end(
+        &self,
+        value: &str,
+        extent: Extent,
+        effort: &mut Effort,
+    ) -> Result<String, LexError> {
         let backwards: Vec<Token> = self.tokens.iter().rev().copied().collect();
         let chars: Vec<char> = value.chars().rev().collect();
-        let end = Matcher::new(&backwards).end(&chars, 0, extent)?.unwrap_or(0);
+        let end = Matcher::new(&backwards, effort).end(&chars, 0, extent)?.unwrap_or(0);
         Ok(chars[end..].iter().rev().collect())
     }
 
-    pub(super) fn replace_first(&self, value: &str, text: &str) -> Result<String, LexError> {
+    pub(super) fn replace_first(
+        &self,
+        value: &str,
+        text: &str,
+        effort: &mut Effort,
+    ) -> Result<String, LexError> {
         let chars: Vec<char> = value.chars().collect();
-        let Some((start, end)) = Matcher::new(&self.tokens).find(&chars, 0)? else {
+        let Some((start, end)) = Matcher::new(&self.tokens, effort).find(&chars, 0)? else {
             return Ok(value.to_owned());
         };
         let mut result: String = chars[..start].iter().collect();
@@ -80,9 +92,14 @@ impl Pattern {
         check_size(result.len(), MAX_WORD_BYTES).map(|()| result)
     }
 
-    pub(super) fn replace_all(&self, value: &str, template: &str) -> Result<String, LexError> {
+    pub(super) fn replace_all(
+        &self,
+        value: &str,
+        template: &str,
+        effort: &mut Effort,
+    ) -> Result<String, LexError> {
         let chars: Vec<char> = value.chars().collect();
-        let mut matcher = Matcher::new(&self.tokens);
+        let mut matcher = Matcher::new(&self.tokens, effort);
         let mut result = String::new();
         let (mut copied, mut from) = (0, 0);
         while from <= chars.len() {
@@ -146,12 +163,12 @@ fn reference(text: &str) -> Option<(&str, &str)> {
 struct Matcher<'a> {
     tokens: &'a [Token],
     active: Vec<bool>,
-    steps: usize,
+    effort: &'a mut Effort,
 }
 
 impl<'a> Matcher<'a> {
-    fn new(tokens: &'a [Token]) -> Self {
-        Self { tokens, active: vec![false; tokens.len() + 1], steps: 0 }
+    fn new(tokens: &'a [Token], effort: &'a mut Effort) -> Self {
+        Self { tokens, active: vec![false; tokens.len() + 1], effort }
     }
 
     /// The first place at or behind `from` where the pattern matches, and where the longest match there ends.
@@ -194,10 +211,7 @@ impl<'a> Matcher<'a> {
 
     /// Consumes one character; `false` if no way is left.
     fn step(&mut self, c: char) -> Result<bool, LexError> {
-        self.steps += self.tokens.len() + 1;
-        if self.steps > MAX_STEPS {
-            return Err(LexError::Limit("the pattern takes too long to match".to_owned()));
-        }
+        self.effort.spend(self.tokens.len() + 1)?;
         let mut alive = false;
         // From the back, so that a state is read before it is written.
         self.active[self.tokens.len()] = false;

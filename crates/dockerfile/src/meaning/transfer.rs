@@ -1,9 +1,15 @@
 //! `COPY` and `ADD`.
 
+use std::collections::HashMap;
+
 use super::flags::{Flags, Known, Takes};
 use super::{Reading, Result};
 use crate::syntax::heredoc;
-use crate::{Add, Copy, Heredoc, HeredocNode, InstructionKind, Transfer, Word};
+use crate::{Add, Copy, Heredoc, InstructionKind, Transfer, Word};
+
+/// All heredocs of an instruction together. A body counts for each of its names' uses, so that this can be more than
+/// the file itself.
+const MAX_HEREDOC_BYTES: usize = 64 << 20;
 
 const COPY_FLAGS: Known = &[
     ("from", Takes::Text),
@@ -50,7 +56,7 @@ fn transfer(reading: &Reading<'_>, flags: &Flags, words: &[Word], destination: &
         let message = format!("{} cannot accept a heredoc as a destination", reading.name);
         return Err(reading.error("heredoc-destination", message).label(destination.span));
     }
-    let (heredocs, sources) = sources(words, &reading.node.heredocs);
+    let (heredocs, sources) = sources(reading, words)?;
     Ok(Transfer {
         sources,
         heredocs,
@@ -63,17 +69,24 @@ fn transfer(reading: &Reading<'_>, flags: &Flags, words: &[Word], destination: &
 }
 
 /// Tells heredocs from paths. A word that looks like the start of a heredoc is one, even in the JSON form.
-fn sources(words: &[Word], bodies: &[HeredocNode]) -> (Vec<Heredoc>, Vec<String>) {
+fn sources(reading: &Reading<'_>, words: &[Word]) -> Result<(Vec<Heredoc>, Vec<String>)> {
+    // Of several bodies with one name the last counts.
+    let contents: HashMap<&str, &str> =
+        reading.node.heredocs.iter().map(|body| (&body.name[..], &body.content[..])).collect();
     let mut heredocs = Vec::new();
+    let mut total = 0;
     let mut paths = Vec::new();
     for word in words {
         let Some(start) = heredoc::start(&word.text) else {
             paths.push(word.text.clone());
             continue;
         };
-        // Of several bodies with one name the last counts.
-        let body = bodies.iter().rev().find(|body| body.name == start.name);
-        let content = body.map_or("", |body| &body.content);
+        let content = contents.get(&start.name[..]).copied().unwrap_or_default();
+        total += content.len();
+        if total > MAX_HEREDOC_BYTES {
+            let message = format!("the heredocs are larger than {MAX_HEREDOC_BYTES} bytes");
+            return Err(reading.error("heredocs-too-large", message));
+        }
         heredocs.push(Heredoc {
             content: if start.chomp { chomp(content) } else { content.to_owned() },
             name: start.name,
@@ -82,7 +95,7 @@ fn sources(words: &[Word], bodies: &[HeredocNode]) -> (Vec<Heredoc>, Vec<String>
             file_descriptor: start.file_descriptor,
         });
     }
-    (heredocs, paths)
+    Ok((heredocs, paths))
 }
 
 /// The body without the tabs at the beginning of its lines.

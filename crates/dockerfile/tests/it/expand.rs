@@ -56,7 +56,9 @@ fn growth_is_limited() {
     environment.insert("P".to_owned(), "*a".repeat(10_000) + "b");
     environment.insert("V".to_owned(), "a".repeat(100_000));
     let error = expand_word("${V#$P}", '\\', &environment).unwrap_err();
-    assert_eq!(error.message, "the pattern takes too long to match");
+    assert_eq!(error.message, "the word takes too long to expand");
+    let error = expand_word(&"${N:+$V}".repeat(10_000), '\\', &environment).unwrap_err();
+    assert_eq!(error.message, "the word takes too long to expand");
 }
 
 #[test]

@@ -58,6 +58,14 @@ fn deep_nesting() {
 }
 
 #[test]
+fn one_body_for_many_names() {
+    let many = 1000;
+    let body = "x\n".repeat(100_000);
+    let file = format!("FROM a\nCOPY{} /d/\n{}{body}E\n", " <<E".repeat(many), "E\n".repeat(many - 1));
+    assert_eq!(first_error(file), ("heredocs-too-large", Some(2)));
+}
+
+#[test]
 fn triggers() {
     assert!(parse_trigger("COPY <<E /x\nbody\nE").is_ok());
     let id = |text: &str| parse_trigger(text).unwrap_err().diagnostics[0].id;
