@@ -505,11 +505,27 @@ unsafe fn make_mount_point(root: RawFd, path: &CStr, kind: libc::mode_t) -> Outc
         if kind == libc::S_IFDIR {
             return make_directories(root, path, 0o755, None);
         }
+        make_file(root, path, 0)
+    }
+}
+
+/// Makes an empty file, where a link at `path` leads if there is one.
+unsafe fn make_file(root: RawFd, path: &CStr, followed: u32) -> Outcome {
+    // SAFETY: strings are NUL-terminated; descriptors are ours and closed once.
+    unsafe {
         let mut buffer = [0; PATH_BUFFER];
-        make_directories(root, parent_of(path, &mut buffer)?, 0o755, None)?;
+        make_directories_from(root, parent_of(path, &mut buffer)?, 0o755, None, followed)?;
         let (parent, name) = open_parent(root, path)?;
         let flags = libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_WRONLY;
         let fd = libc::openat(parent, name.as_ptr(), flags, 0o644 as libc::c_uint);
+        if fd < 0 && errno() == libc::EEXIST {
+            let result = match behind_link(path, parent, name, &mut buffer, followed) {
+                Ok(target) => make_file(root, target, followed + 1),
+                Err(at) => Err(at),
+            };
+            libc::close(parent);
+            return result;
+        }
         libc::close(parent);
         check_at(fd, at::TARGET)?;
         libc::close(fd);
@@ -517,8 +533,57 @@ unsafe fn make_mount_point(root: RawFd, path: &CStr, kind: libc::mode_t) -> Outc
     }
 }
 
+/// Links followed one after the other where something is made behind them: each costs some pages of stack.
+const MAX_LINKS: u32 = 16;
+
+/// Where the link `name` in `parent`, which is at `path`, leads.
+unsafe fn behind_link<'b>(
+    path: &CStr,
+    parent: RawFd,
+    name: &CStr,
+    buffer: &'b mut [u8; PATH_BUFFER],
+    followed: u32,
+) -> Result<&'b CStr, u32> {
+    // SAFETY: the buffer's size is given, with room for a NUL.
+    unsafe {
+        if followed >= MAX_LINKS {
+            set_errno(libc::ELOOP);
+            return Err(at::TARGET);
+        }
+        let mut target = [0_u8; PATH_BUFFER];
+        let length = libc::readlinkat(parent, name.as_ptr(), target.as_mut_ptr().cast(), PATH_BUFFER - 1);
+        if length <= 0 {
+            // Not a link: what is there is in the way.
+            set_errno(libc::EEXIST);
+            return Err(at::TARGET);
+        }
+        let target = &target[..length as usize];
+        let directory = path.to_bytes().len() - name.to_bytes().len();
+        let start = if target[0] == b'/' { 0 } else { directory };
+        if start + target.len() >= PATH_BUFFER {
+            set_errno(libc::ENAMETOOLONG);
+            return Err(at::TARGET);
+        }
+        buffer[..start].copy_from_slice(&path.to_bytes()[..start]);
+        buffer[start..start + target.len()].copy_from_slice(target);
+        buffer[start + target.len()] = 0;
+        CStr::from_bytes_until_nul(buffer).map_err(|_| at::TARGET)
+    }
+}
+
 /// Makes each missing component of `path`, from the first.
 unsafe fn make_directories(root: RawFd, path: &CStr, mode: u32, owner: Option<(u32, u32)>) -> Outcome {
+    // SAFETY: as for `make_directories_from`.
+    unsafe { make_directories_from(root, path, mode, owner, 0) }
+}
+
+unsafe fn make_directories_from(
+    root: RawFd,
+    path: &CStr,
+    mode: u32,
+    owner: Option<(u32, u32)>,
+    followed: u32,
+) -> Outcome {
     // SAFETY: `buffer` is NUL-terminated at every moment it is used as a string.
     unsafe {
         let existing = open_in_root(root, path, Links::Follow, libc::O_PATH | libc::O_DIRECTORY);
@@ -545,18 +610,33 @@ unsafe fn make_directories(root: RawFd, path: &CStr, mode: u32, owner: Option<(u
                 libc::close(fd);
                 continue;
             }
-            make_directory(root, prefix, mode, owner)?;
+            make_directory(root, prefix, mode, owner, followed)?;
         }
         Ok(())
     }
 }
 
-unsafe fn make_directory(root: RawFd, path: &CStr, mode: u32, owner: Option<(u32, u32)>) -> Outcome {
+unsafe fn make_directory(
+    root: RawFd,
+    path: &CStr,
+    mode: u32,
+    owner: Option<(u32, u32)>,
+    followed: u32,
+) -> Outcome {
     // SAFETY: strings are NUL-terminated; descriptors are ours and closed once.
     unsafe {
         let (parent, name) = open_parent(root, path)?;
         libc::umask(0);
         let mut result = libc::mkdirat(parent, name.as_ptr(), mode as libc::mode_t);
+        if result < 0 && errno() == libc::EEXIST {
+            let mut buffer = [0; PATH_BUFFER];
+            let result = match behind_link(path, parent, name, &mut buffer, followed) {
+                Ok(target) => make_directories_from(root, target, mode, owner, followed + 1),
+                Err(at) => Err(at),
+            };
+            libc::close(parent);
+            return result;
+        }
         if let (0, Some((uid, gid))) = (result, owner) {
             result = libc::fchownat(parent, name.as_ptr(), uid, gid, libc::AT_SYMLINK_NOFOLLOW);
         }

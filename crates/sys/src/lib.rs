@@ -66,5 +66,5 @@ pub use seccomp::{Condition, Filter, Profile, Rule, Verdict};
 pub use spawn::{Child, SandboxError, SandboxErrorKind, Status};
 pub use userns::{
     IdMap, IdRange, UserNamespace, UserNamespaceError, enter_user_namespace, id_map,
-    in_initial_user_namespace,
+    in_initial_user_namespace, namespace_blocker,
 };

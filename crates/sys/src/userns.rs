@@ -301,6 +301,20 @@ fn map(program: &Path, pid: i32, own: u32, ranges: &[(u32, u32)]) -> Result<(), 
     Err(format!("{}: {}", program.display(), message.trim()))
 }
 
+/// Why this process, as it is, may not make namespaces, in words that name what to change: for error messages,
+/// once making one has failed.
+pub fn namespace_blocker() -> Option<String> {
+    let status = read("/proc/self/status");
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let bits = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())?;
+    let admin = crate::capability("CAP_SYS_ADMIN").is_some_and(|number| bits & (1 << number) != 0);
+    match blocker() {
+        Some(blocker) if !admin => Some(format!("this process has no CAP_SYS_ADMIN, and {blocker}")),
+        None if !admin => Some("this process has no CAP_SYS_ADMIN and is in no user namespace".to_owned()),
+        blocker => blocker,
+    }
+}
+
 /// What in this system is known to deny user namespaces, in words that name it.
 pub(crate) fn blocker() -> Option<String> {
     let value = |path: &str| read(path).trim().to_owned();

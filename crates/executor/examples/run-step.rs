@@ -1,0 +1,82 @@
+//! Runs a command in a directory as BuildKit would run it there: `run-step [OPTION]… ROOTFS STATE COMMAND…`.
+//!
+//! Options: `--runtime NAME` (else namespaces of our own), `--network-none`, `--user UID:GID`, `--times N`. An
+//! ordinary user becomes root of a user namespace first, as a program should do at its start.
+#![expect(clippy::print_stderr, reason = "a program")]
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use ocibuild_executor::{
+    Executor, Host, NamespaceExecutor, Network, Rootfs, RuntimeExecutor, Step, Stream, bundle,
+};
+use ocibuild_spec::CancelToken;
+
+fn main() -> ExitCode {
+    if std::env::var_os("RUN_STEP_AS_ROOT").is_none() && !is_root() {
+        match ocibuild_sys::enter_user_namespace() {
+            Ok(namespace) => {
+                if let Some(reason) = namespace.without_ranges {
+                    eprintln!("one id only: {reason}");
+                }
+            }
+            Err(error) => {
+                eprintln!("{error}");
+                return ExitCode::from(5);
+            }
+        }
+    }
+    match run() {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("error: {error}");
+            let mut source = error.source();
+            while let Some(cause) = source {
+                eprintln!("caused by: {cause}");
+                source = cause.source();
+            }
+            ExitCode::from(70)
+        }
+    }
+}
+
+fn is_root() -> bool {
+    ocibuild_sys::DirHandle::open("/proc/self").and_then(|dir| dir.metadata()).is_ok_and(|own| own.uid == 0)
+}
+
+fn run() -> Result<u8, Box<dyn std::error::Error>> {
+    let mut step = Step::new(Rootfs::default(), "");
+    let mut executor: Box<dyn Executor> = Box::new(NamespaceExecutor::new());
+    let mut times = 1;
+    let mut words = std::env::args().skip(1);
+    let mut value = || words.next().ok_or("too few arguments");
+    let rootfs = loop {
+        match value()?.as_str() {
+            "--runtime" => executor = Box::new(RuntimeExecutor::new(value()?)?),
+            "--network-none" => step.network = Network::None,
+            "--times" => times = value()?.parse()?,
+            "--user" => {
+                let user = value()?;
+                let (uid, gid) = user.split_once(':').ok_or("--user takes UID:GID")?;
+                (step.user.uid, step.user.gid) = (uid.parse()?, gid.parse()?);
+            }
+            rootfs => break rootfs.to_owned(),
+        }
+    };
+    step.rootfs = Rootfs::at(rootfs);
+    step.state = value()?.into();
+    step.args = words.collect();
+    let bundle = bundle(&step, &Host::detect());
+    let mut print = |stream: Stream, text: &[u8]| {
+        // A reader that went away is no reason to stop.
+        let _ = match stream {
+            Stream::Stdout => std::io::stdout().write_all(text).and_then(|()| std::io::stdout().flush()),
+            Stream::Stderr => std::io::stderr().write_all(text),
+        };
+    };
+    let mut code = 0;
+    for _ in 0..times {
+        code = executor.run(&bundle, &mut print, &CancelToken::new())?.code();
+    }
+    Ok(code as u8)
+}

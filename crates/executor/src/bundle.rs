@@ -1,0 +1,205 @@
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{
+    Linux, LinuxBuilder, LinuxDeviceCgroupBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType,
+    LinuxResourcesBuilder, Mount, MountBuilder, PosixRlimit, PosixRlimitBuilder, Process, ProcessBuilder,
+    RootBuilder, Spec, SpecBuilder, UserBuilder,
+};
+use ocibuild_sys::Profile;
+
+use crate::permissions::{MASKED_PATHS, READONLY_PATHS, capabilities, seccomp};
+use crate::{Cgroups, Host, Network, Rootfs, Step, User};
+
+/// One RUN as an OCI runtime bundle, which either executor carries out in the same way: plain data.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Bundle {
+    /// The runtime's `config.json`.
+    pub spec: Spec,
+    /// What `/` is, and what is mounted there before.
+    pub rootfs: Rootfs,
+    /// Files that the mounts of the specification refer to, written before they are made.
+    pub files: Vec<StateFile>,
+    /// The private directory of the step.
+    pub state: PathBuf,
+}
+
+/// A file in the state directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What is in it.
+    pub content: String,
+}
+
+/// Newer ones are refused by crun before 1.9.
+const OCI_VERSION: &str = "1.0.2";
+
+/// Describes how `step` is carried out on `host`.
+pub fn bundle(step: &Step, host: &Host) -> Bundle {
+    let hosts = StateFile { path: step.state.join("hosts"), content: step.hosts.clone() };
+    let resolv_conf = StateFile { path: step.state.join("resolv.conf"), content: step.resolv_conf.clone() };
+    let mut mounts = system_mounts(step, host);
+    mounts.push(file_mount("/etc/resolv.conf", &resolv_conf.path));
+    mounts.push(file_mount("/etc/hosts", &hosts.path));
+    mounts.extend(ordered(&step.mounts));
+    let spec = SpecBuilder::default()
+        .version(OCI_VERSION)
+        .root(
+            RootBuilder::default()
+                .path(&*step.rootfs.dir)
+                .readonly(false)
+                .build()
+                .expect("all fields are set"),
+        )
+        .hostname(&*step.hostname)
+        .mounts(mounts)
+        .process(process(step, host))
+        .linux(linux(step))
+        .build()
+        .expect("all required fields are set");
+    Bundle { spec, rootfs: step.rootfs.clone(), files: vec![hosts, resolv_conf], state: step.state.clone() }
+}
+
+fn process(step: &Step, host: &Host) -> Process {
+    ProcessBuilder::default()
+        .terminal(false)
+        .args(step.args.clone())
+        .env(environment(step))
+        .cwd(&*step.cwd)
+        .capabilities(capabilities(step.insecure, step.user.uid, host.capabilities))
+        .rlimits(step.rlimits.iter().map(rlimit).collect::<Vec<_>>())
+        .no_new_privileges(false)
+        .user(user(&step.user, host))
+        .build()
+        .expect("all fields have values")
+}
+
+fn environment(step: &Step) -> Vec<String> {
+    let mut env = step.env.clone();
+    if !env.iter().any(|variable| variable.starts_with("HOME=")) {
+        env.push(format!("HOME={}", step.home));
+    }
+    env
+}
+
+fn user(user: &User, host: &Host) -> oci_spec::runtime::User {
+    let mut builder = UserBuilder::default().uid(user.uid).gid(user.gid).umask(0o22_u32);
+    // With a single id there is only the group the step has anyway, and the kernel denies setting any.
+    if host.ids.setgroups {
+        builder = builder.additional_gids(user.additional_gids.clone());
+    }
+    builder.build().expect("all required fields are set")
+}
+
+fn rlimit(limit: &crate::Rlimit) -> PosixRlimit {
+    PosixRlimitBuilder::default()
+        .typ(limit.resource)
+        .soft(limit.soft)
+        .hard(limit.hard)
+        .build()
+        .expect("all fields are set")
+}
+
+fn linux(step: &Step) -> Linux {
+    let mut linux = LinuxBuilder::default()
+        .namespaces(namespaces(step.network))
+        .masked_paths(MASKED_PATHS.map(str::to_owned))
+        .readonly_paths(READONLY_PATHS.map(str::to_owned))
+        .seccomp(seccomp(&Profile::container_default()))
+        .build()
+        .expect("all fields have values");
+    linux.set_resources(None);
+    if step.insecure {
+        let everything = LinuxDeviceCgroupBuilder::default().allow(true).access("rwm").build();
+        let devices = vec![everything.expect("all fields have values")];
+        let resources = LinuxResourcesBuilder::default().devices(devices).build();
+        linux.set_resources(resources.ok()).set_seccomp(None).set_masked_paths(None).set_readonly_paths(None);
+    }
+    linux
+}
+
+fn namespaces(network: Network) -> Vec<LinuxNamespace> {
+    use LinuxNamespaceType as Type;
+    let mut types = vec![Type::Pid, Type::Ipc, Type::Uts, Type::Mount, Type::Cgroup];
+    if network == Network::None {
+        types.push(Type::Network);
+    }
+    let namespace = |typ| LinuxNamespaceBuilder::default().typ(typ).build().expect("the type is set");
+    types.into_iter().map(namespace).collect()
+}
+
+fn mount(destination: &str, typ: &str, source: &str, options: &[&str]) -> Mount {
+    MountBuilder::default()
+        .destination(destination)
+        .typ(typ)
+        .source(source)
+        .options(options.iter().map(|option| (*option).to_owned()).collect::<Vec<_>>())
+        .build()
+        .expect("all required fields are set")
+}
+
+fn file_mount(destination: &str, source: &Path) -> Mount {
+    let mut mount = mount(destination, "bind", "", &["bind", "ro", "nosuid", "nodev", "noexec"]);
+    mount.set_source(Some(source.to_owned()));
+    mount
+}
+
+/// What every step has, whatever its image: parents first.
+fn system_mounts(step: &Step, host: &Host) -> Vec<Mount> {
+    let shm_size = format!("size={}", step.shm_size);
+    let mut pts = vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
+    if host.ids.has_group(5) {
+        // `tty`, by convention of everyone.
+        pts.push("gid=5");
+    }
+    let mut mounts = vec![
+        mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
+        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        mount("/dev/pts", "devpts", "devpts", &pts),
+        mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &shm_size]),
+        mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+    ];
+    let access = if step.insecure { "rw" } else { "ro" };
+    if host.privileged || step.network == Network::None {
+        mounts.push(mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", access]));
+        mounts.extend(cgroup_mount(host.cgroups, access));
+    } else {
+        // The kernel mounts sysfs only for who owns the network namespace. This brings the cgroups with it.
+        mounts.push(mount("/sys", "bind", "/sys", &["rbind", "nosuid", "noexec", "nodev", "ro"]));
+    }
+    mounts
+}
+
+/// With cgroup v2 the step sees its own cgroup as the root. The many hierarchies of v1 are shown as they are, and
+/// cannot be written to; crun mounts none of them anew when there is v2 beside them.
+fn cgroup_mount(cgroups: Cgroups, access: &str) -> Option<Mount> {
+    let target = "/sys/fs/cgroup";
+    match cgroups {
+        Cgroups::Unified => {
+            Some(mount(target, "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", access]))
+        }
+        Cgroups::Many => Some(mount(target, "bind", target, &["rbind", "nosuid", "noexec", "nodev", "ro"])),
+        Cgroups::Absent => None,
+    }
+}
+
+/// Parents first, in the order given otherwise; the last of those with one destination.
+fn ordered(mounts: &[Mount]) -> Vec<Mount> {
+    let last = |(index, mount): &(usize, &Mount)| {
+        !mounts[index + 1..].iter().any(|later| same_place(later.destination(), mount.destination()))
+    };
+    let mut ordered: Vec<Mount> =
+        mounts.iter().enumerate().filter(last).map(|(_, mount)| mount.clone()).collect();
+    ordered.sort_by_key(|mount| mount.destination().components().count());
+    ordered
+}
+
+/// `Path` compares by components: `/a/` and `/a` are equal.
+fn same_place(a: &Path, b: &Path) -> bool {
+    a == b
+}
+
+#[cfg(test)]
+#[path = "bundle/tests.rs"]
+mod tests;

@@ -1,0 +1,111 @@
+use std::path::Path;
+
+use oci_spec::runtime::PosixRlimitType;
+use ocibuild_sys::{IdMap, IdRange};
+
+use super::*;
+use crate::Rlimit;
+
+fn step() -> Step {
+    let mut step = Step::new(Rootfs::at("/r"), "/s");
+    step.args = vec!["true".to_owned()];
+    step
+}
+
+fn rootless() -> Host {
+    let one = vec![IdRange { inside: 0, outside: 1000, count: 1 }];
+    let ids = IdMap { users: one.clone(), groups: one, setgroups: false };
+    Host { privileged: false, ids, ..Host::root() }
+}
+
+fn list(bundle: &Bundle) -> Vec<String> {
+    let mounts = bundle.spec.mounts().as_deref().unwrap();
+    let line = |mount: &Mount| {
+        let options = mount.options().as_deref().unwrap_or_default().join(",");
+        let source = mount.source().as_deref().unwrap_or(Path::new("")).display().to_string();
+        let typ = mount.typ().as_deref().unwrap_or_default();
+        format!("{} {typ} {source} {options}", mount.destination().display())
+    };
+    mounts.iter().map(line).collect()
+}
+
+#[test]
+fn mounts_of_root() {
+    assert_eq!(
+        list(&bundle(&step(), &Host::root())),
+        [
+            "/proc proc proc nosuid,noexec,nodev",
+            "/dev tmpfs tmpfs nosuid,strictatime,mode=755,size=65536k",
+            "/dev/pts devpts devpts nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5",
+            "/dev/shm tmpfs shm nosuid,noexec,nodev,mode=1777,size=67108864",
+            "/dev/mqueue mqueue mqueue nosuid,noexec,nodev",
+            "/sys sysfs sysfs nosuid,noexec,nodev,ro",
+            "/sys/fs/cgroup cgroup cgroup nosuid,noexec,nodev,relatime,ro",
+            "/etc/resolv.conf bind /s/resolv.conf bind,ro,nosuid,nodev,noexec",
+            "/etc/hosts bind /s/hosts bind,ro,nosuid,nodev,noexec",
+        ]
+    );
+}
+
+#[test]
+fn without_privilege_sys_is_the_hosts_and_groups_are_few() {
+    let bundle = bundle(&step(), &rootless());
+    let mounts = list(&bundle);
+    assert!(mounts.contains(&"/sys bind /sys rbind,nosuid,noexec,nodev,ro".to_owned()), "{mounts:?}");
+    assert!(!mounts.iter().any(|mount| mount.contains("gid=5") || mount.starts_with("/sys/fs/cgroup")));
+    let user = bundle.spec.process().as_ref().unwrap().user();
+    assert_eq!(user.additional_gids(), &None);
+}
+
+#[test]
+fn an_own_network_makes_an_own_sys() {
+    let mut step = step();
+    step.network = Network::None;
+    let bundle = bundle(&step, &rootless());
+    assert!(list(&bundle).contains(&"/sys sysfs sysfs nosuid,noexec,nodev,ro".to_owned()));
+    let namespaces = bundle.spec.linux().as_ref().unwrap().namespaces().as_ref().unwrap();
+    assert!(namespaces.iter().any(|namespace| namespace.typ() == LinuxNamespaceType::Network));
+}
+
+#[test]
+fn own_mounts_come_parents_first_and_the_last_wins() {
+    let mut step = step();
+    let tmpfs = |destination: &str, source: &str| mount(destination, "tmpfs", source, &[]);
+    step.mounts = vec![tmpfs("/a/b/c", "1"), tmpfs("/a", "2"), tmpfs("/z", "3"), tmpfs("/a/", "4")];
+    let mounts = list(&bundle(&step, &Host::root()));
+    assert_eq!(mounts[mounts.len() - 3..], ["/z tmpfs 3 ", "/a/ tmpfs 4 ", "/a/b/c tmpfs 1 "]);
+}
+
+#[test]
+fn home_is_added_only_when_it_is_missing() {
+    let mut step = step();
+    step.env = vec!["HOMEX=1".to_owned(), "A=b".to_owned()];
+    let env =
+        |step: &Step| bundle(step, &Host::root()).spec.process().as_ref().unwrap().env().clone().unwrap();
+    assert_eq!(env(&step), ["HOMEX=1", "A=b", "HOME=/root"]);
+    step.env.insert(0, "HOME=".to_owned());
+    assert_eq!(env(&step), ["HOME=", "HOMEX=1", "A=b"]);
+}
+
+#[test]
+fn insecure_steps_are_not_held_back() {
+    let mut step = step();
+    step.insecure = true;
+    let bundle = bundle(&step, &Host::root());
+    let linux = bundle.spec.linux().as_ref().unwrap();
+    assert!(linux.seccomp().is_none() && linux.masked_paths().is_none() && linux.readonly_paths().is_none());
+    assert!(list(&bundle).contains(&"/sys sysfs sysfs nosuid,noexec,nodev,rw".to_owned()));
+}
+
+#[test]
+fn the_configuration_is_one_that_old_runtimes_read() {
+    let mut step = step();
+    step.rlimits = vec![Rlimit { resource: PosixRlimitType::RlimitNofile, soft: 1, hard: 2 }];
+    let json = serde_json::to_value(bundle(&step, &Host::root()).spec).unwrap();
+    assert_eq!(json["ociVersion"], "1.0.2");
+    assert_eq!(json["process"]["rlimits"][0]["type"], "RLIMIT_NOFILE");
+    assert_eq!(json["process"]["user"]["umask"], 0o22);
+    assert_eq!(json["process"]["oomScoreAdj"], serde_json::Value::Null);
+    assert_eq!(json["linux"]["seccomp"]["defaultErrnoRet"], 1);
+    assert_eq!(json["root"]["path"], "/r");
+}

@@ -1,0 +1,133 @@
+use std::path::PathBuf;
+
+use ocibuild_sys::{SandboxError, SandboxErrorKind};
+
+/// A step that could not be carried out to its end.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Error(#[from] Repr);
+
+/// What failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The caller cancelled; everything was killed.
+    Cancelled,
+    /// This host gives no namespaces: the text names what is missing.
+    NoSandbox,
+    /// User or group of the step do not exist in this user namespace.
+    Identity,
+    /// A mount, a limit or another preparation failed.
+    Setup,
+    /// The working directory cannot be used.
+    Directory,
+    /// The program of the step does not exist: as if it had ended with 127.
+    ProgramNotFound,
+    /// The program of the step cannot be executed: as if it had ended with 126.
+    ProgramRefused,
+    /// The runtime program is not there.
+    RuntimeMissing,
+    /// The runtime program failed.
+    Runtime,
+    /// A file of the step could not be written or read.
+    State,
+    /// The step cannot be expressed: no program, a NUL in a string.
+    InvalidStep,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Repr {
+    #[error("the step was cancelled")]
+    Cancelled,
+    #[error("no usable sandbox: {blocker}")]
+    NoSandbox { blocker: String, source: SandboxError },
+    #[error("{what} is not mapped in this user namespace; it takes a range in /etc/subuid and /etc/subgid")]
+    Unmapped { what: String },
+    #[error("{program}")]
+    Program { kind: ErrorKind, program: String },
+    #[error("prepare the step")]
+    Sandbox(#[source] SandboxError),
+    #[error("{}, said of it: {log}", command_failed(command, *status))]
+    Runtime { command: String, status: i32, log: String },
+    #[error("runtime {name} was not found in {}", join(searched))]
+    RuntimeMissing { name: String, searched: Vec<PathBuf> },
+    #[error("write the files of the step")]
+    State(#[source] std::io::Error),
+    #[error("write the configuration of the runtime")]
+    Config(#[source] serde_json::Error),
+    #[error("read the output of the step")]
+    Output(#[source] std::io::Error),
+    #[error("{what} of the step {problem}")]
+    Invalid { what: String, problem: &'static str },
+}
+
+fn command_failed(command: &str, status: i32) -> String {
+    format!("{command} ended with {status}")
+}
+
+fn join(paths: &[PathBuf]) -> String {
+    let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+    paths.join(", ")
+}
+
+impl Error {
+    /// The sort of failure.
+    pub fn kind(&self) -> ErrorKind {
+        match &self.0 {
+            Repr::Cancelled => ErrorKind::Cancelled,
+            Repr::NoSandbox { .. } => ErrorKind::NoSandbox,
+            Repr::Unmapped { .. } => ErrorKind::Identity,
+            Repr::Program { kind, .. } => *kind,
+            Repr::Sandbox(error) => match error.kind() {
+                SandboxErrorKind::Identity => ErrorKind::Identity,
+                SandboxErrorKind::Directory => ErrorKind::Directory,
+                _ => ErrorKind::Setup,
+            },
+            Repr::Runtime { .. } => ErrorKind::Runtime,
+            Repr::RuntimeMissing { .. } => ErrorKind::RuntimeMissing,
+            Repr::State(_) | Repr::Config(_) | Repr::Output(_) => ErrorKind::State,
+            Repr::Invalid { .. } => ErrorKind::InvalidStep,
+        }
+    }
+
+    /// What the command would have ended with, had a shell been asked to execute it: 127 or 126, if the
+    /// program is what failed.
+    pub fn exit_code(&self) -> Option<i32> {
+        match self.kind() {
+            ErrorKind::ProgramNotFound => Some(127),
+            ErrorKind::ProgramRefused => Some(126),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn invalid(what: impl Into<String>, problem: &'static str) -> Self {
+        Self(Repr::Invalid { what: what.into(), problem })
+    }
+
+    /// The program of the step, in the words that runc has for it.
+    pub(crate) fn program(kind: ErrorKind, program: &str, reason: &str) -> Self {
+        let program = if kind == ErrorKind::ProgramNotFound && !program.contains('/') {
+            format!("exec: {program:?}: executable file not found in $PATH")
+        } else if kind == ErrorKind::ProgramNotFound {
+            format!("exec: {program:?}: stat {program}: no such file or directory")
+        } else {
+            format!("exec: {program:?}: {reason}")
+        };
+        Self(Repr::Program { kind, program })
+    }
+
+    pub(crate) fn from_sandbox(error: SandboxError, program: &str) -> Self {
+        let reason = std::io::Error::from_raw_os_error(error.raw_os_error()).to_string().to_lowercase();
+        let reason = reason.split(" (os error").next().unwrap_or_default();
+        match error.kind() {
+            SandboxErrorKind::ProgramNotFound => Self::program(ErrorKind::ProgramNotFound, program, reason),
+            SandboxErrorKind::ProgramRefused => Self::program(ErrorKind::ProgramRefused, program, reason),
+            SandboxErrorKind::Namespaces => {
+                let blocker = ocibuild_sys::namespace_blocker()
+                    .unwrap_or_else(|| "the kernel refuses to make namespaces".to_owned());
+                Self(Repr::NoSandbox { blocker, source: error })
+            }
+            _ => Self(Repr::Sandbox(error)),
+        }
+    }
+}

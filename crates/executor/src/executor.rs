@@ -1,0 +1,73 @@
+use ocibuild_spec::CancelToken;
+
+use crate::{Bundle, Error};
+
+/// Where a piece of output was written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// Takes the output of a step piece by piece, as it comes: raw bytes, cut anywhere. While it works, the command
+/// waits: nothing is kept here.
+pub type Output<'o> = dyn FnMut(Stream, &[u8]) + 'o;
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// By itself, with this code. Runtimes also say 128 plus the number of a signal so.
+    Code(i32),
+    /// Killed by this signal.
+    Signal(i32),
+}
+
+impl ExitStatus {
+    /// The exit code as shells count: 128 and the number of the signal for what was killed.
+    pub fn code(self) -> i32 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal(signal) => 128 + signal,
+        }
+    }
+
+    /// Whether the command succeeded.
+    pub fn success(self) -> bool {
+        self == Self::Code(0)
+    }
+}
+
+/// Carries out bundles, one at a time or many at once.
+///
+/// # Vocabulary
+/// The *bundle* is one RUN, described; the *command* is its process 1; *leftovers* are processes the command
+/// started and did not wait for.
+///
+/// # Lifecycle
+/// [`run`](Executor::run) makes namespaces, mounts the root file system and all else in them, executes the
+/// command, passes its output on, and returns when the command has ended. By then its leftovers are killed and
+/// all mounts are gone. The same holds when it returns an error, when `cancel` is cancelled (within some tens
+/// of milliseconds: everything is killed with SIGKILL), and when this process is killed, however it is: the
+/// kernel then kills what was started. Nothing outside the bundle's state directory and the writable parts of
+/// its root file system is touched.
+///
+/// A command that ends with a code other than 0 is not an error. One that could not be executed is
+/// ([`ErrorKind::ProgramNotFound`](crate::ErrorKind::ProgramNotFound)).
+///
+/// # Concurrency
+/// An executor has no state: `run` may be called from any number of threads, each with a bundle of its own
+/// state directory. The calling thread must not end before `run` returns; it does not return before.
+///
+/// # Example
+/// See the [crate documentation](crate).
+pub trait Executor: Send + Sync {
+    /// Runs the command of `bundle` to its end.
+    fn run(
+        &self,
+        bundle: &Bundle,
+        output: &mut Output<'_>,
+        cancel: &CancelToken,
+    ) -> Result<ExitStatus, Error>;
+}

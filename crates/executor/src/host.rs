@@ -1,0 +1,61 @@
+use ocibuild_sys::{IdMap, IdRange};
+
+/// What a bundle needs to know of the place it is carried out in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// Whether root here is root: not inside a user namespace.
+    pub privileged: bool,
+    /// Ids there are.
+    pub ids: IdMap,
+    /// Capabilities there are, one bit each.
+    pub capabilities: u64,
+    /// What is at `/sys/fs/cgroup`.
+    pub cgroups: Cgroups,
+}
+
+/// The cgroups of a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cgroups {
+    /// The one hierarchy of cgroup v2.
+    Unified,
+    /// The many of v1, with or without one of v2 beside them.
+    Many,
+    /// None.
+    Absent,
+}
+
+/// `CGROUP2_SUPER_MAGIC`.
+const CGROUP2: u64 = 0x6367_7270;
+
+impl Host {
+    /// This process' own.
+    pub fn detect() -> Self {
+        Self {
+            privileged: ocibuild_sys::in_initial_user_namespace(),
+            ids: ocibuild_sys::id_map(),
+            capabilities: bounding_capabilities(),
+            cgroups: match rustix::fs::statfs("/sys/fs/cgroup") {
+                Ok(stat) if stat.f_type as u64 == CGROUP2 => Cgroups::Unified,
+                Ok(_) => Cgroups::Many,
+                Err(_) => Cgroups::Absent,
+            },
+        }
+    }
+
+    /// Root of a machine with nothing missing.
+    pub fn root() -> Self {
+        let all = vec![IdRange { inside: 0, outside: 0, count: u32::MAX }];
+        Self {
+            privileged: true,
+            ids: IdMap { users: all.clone(), groups: all, setgroups: true },
+            capabilities: u64::MAX,
+            cgroups: Cgroups::Unified,
+        }
+    }
+}
+
+fn bounding_capabilities() -> u64 {
+    let status = fs_err::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
+    line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
+}

@@ -1,0 +1,335 @@
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use oci_spec::runtime::{Linux, LinuxNamespaceType, Mount, PosixRlimitType, Process as SpecProcess, Spec};
+use ocibuild_spec::CancelToken;
+use ocibuild_sys::{
+    Confinement, Links, MountOptions, Namespaces, Operation, Process, Sandbox, Status, device,
+};
+
+use crate::error::Repr;
+use crate::executor::{Executor, ExitStatus, Output};
+use crate::permissions::{capability_bits, profile};
+use crate::supervise::supervise;
+use crate::{Bundle, Error, Host};
+
+/// Carries out bundles in namespaces that this process makes itself.
+///
+/// Needs root, or a user namespace that the program entered at its start
+/// (`ocibuild_sys::enter_user_namespace`). No cgroups are made and no resources of them limited.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NamespaceExecutor {
+    _private: (),
+}
+
+impl NamespaceExecutor {
+    /// An executor; whether it works here shows when it runs something.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl Executor for NamespaceExecutor {
+    fn run(
+        &self,
+        bundle: &Bundle,
+        output: &mut Output<'_>,
+        cancel: &CancelToken,
+    ) -> Result<ExitStatus, Error> {
+        let sandbox = sandbox(bundle, &Host::detect())?;
+        bundle.write_files()?;
+        let process = process_of(&bundle.spec)?;
+        let program = process.args().as_deref().unwrap_or_default().first().cloned().unwrap_or_default();
+        Ok(match supervise(&sandbox, &program, output, cancel)? {
+            Status::Exited(code) => ExitStatus::Code(code),
+            Status::Signaled(signal) => ExitStatus::Signal(signal),
+        })
+    }
+}
+
+/// Devices that every container has, with their numbers.
+const DEVICES: [(&str, u32, u32); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+
+const DEVICE_LINKS: [(&str, &str); 5] = [
+    ("/proc/self/fd", "/dev/fd"),
+    ("/proc/self/fd/0", "/dev/stdin"),
+    ("/proc/self/fd/1", "/dev/stdout"),
+    ("/proc/self/fd/2", "/dev/stderr"),
+    ("pts/ptmx", "/dev/ptmx"),
+];
+
+/// Translates a bundle into operations of the kernel.
+pub(crate) fn sandbox(bundle: &Bundle, host: &Host) -> Result<Sandbox, Error> {
+    let spec = &bundle.spec;
+    let process = process_of(spec)?;
+    check_identity(process, host)?;
+    let mut operations = rootfs_operations(bundle)?;
+    for mount in spec.mounts().as_deref().unwrap_or_default() {
+        operations.push(mount_operation(mount)?);
+        if mount.destination() == Path::new("/dev") && kind(mount) == "tmpfs" {
+            operations.extend(device_operations()?);
+        }
+    }
+    let linux = spec.linux().as_ref();
+    let paths = |list: Option<&Option<Vec<String>>>| list.cloned().flatten().unwrap_or_default();
+    for path in paths(linux.map(Linux::readonly_paths)) {
+        operations.push(Operation::ReadOnly(text(&path)?));
+    }
+    for path in paths(linux.map(Linux::masked_paths)) {
+        operations.push(Operation::Mask(text(&path)?));
+    }
+    let namespaces = namespaces(spec);
+    if let (true, Some(name)) = (namespaces.uts, spec.hostname()) {
+        operations.push(Operation::Hostname(text(name)?));
+    }
+    if namespaces.network {
+        operations.push(Operation::LoopbackUp);
+    }
+    operations.push(directory_operation(process)?);
+    operations.push(Operation::Pivot);
+    Ok(Sandbox { namespaces, operations, process: command(spec, process, host)?, keeper: true })
+}
+
+pub(crate) fn process_of(spec: &Spec) -> Result<&SpecProcess, Error> {
+    let process = spec.process().as_ref().ok_or_else(|| Error::invalid("the process", "is missing"))?;
+    if process.args().as_deref().unwrap_or_default().is_empty() {
+        return Err(Error::invalid("the command", "is empty"));
+    }
+    Ok(process)
+}
+
+/// What is mounted before there is a root to be inside of, and the root.
+pub(crate) fn rootfs_operations(bundle: &Bundle) -> Result<Vec<Operation>, Error> {
+    let mut operations = vec![Operation::MakePrivate];
+    for mount in &bundle.rootfs.mounts {
+        operations.push(host_mount(mount)?);
+    }
+    let dir = path(&bundle.rootfs.dir)?;
+    if !bundle.rootfs.mounts.iter().any(|mount| mount.destination() == &bundle.rootfs.dir) {
+        // A root must be a mount.
+        let options = MountOptions::parse(["rbind"]).unwrap_or_default();
+        operations.push(Operation::HostBind { source: dir.clone(), target: dir.clone(), options });
+    }
+    operations.push(Operation::EnterRoot(dir));
+    Ok(operations)
+}
+
+/// Makes what is missing of the working directory.
+pub(crate) fn directory_operation(process: &SpecProcess) -> Result<Operation, Error> {
+    let owner = (process.user().uid(), process.user().gid());
+    Ok(Operation::Directory { path: path(process.cwd())?, mode: 0o755, owner })
+}
+
+fn host_mount(mount: &Mount) -> Result<Operation, Error> {
+    let options = options(mount)?;
+    let target = path(mount.destination())?;
+    let source = mount.source().clone().unwrap_or_default();
+    if is_bind(mount, &options) {
+        return Ok(Operation::HostBind { source: path(&source)?, target, options });
+    }
+    let fstype = text(kind(mount))?;
+    let (options, from) = shortened(options)?;
+    Ok(Operation::HostMount { source: path(&source)?, target, fstype, options, from })
+}
+
+/// The kernel takes a page of data. Lists of layers longer than that are given relative to the directory that
+/// all of them are in.
+fn shortened(mut options: MountOptions) -> Result<(MountOptions, Option<CString>), Error> {
+    const PAGE: usize = 4096;
+    if options.data.as_bytes().len() < PAGE {
+        return Ok((options, None));
+    }
+    let data = options.data.to_string_lossy().into_owned();
+    let is_path =
+        |option: &str| ["lowerdir=", "upperdir=", "workdir="].iter().any(|name| option.starts_with(name));
+    let paths = data.split(',').filter(|option| is_path(option)).filter_map(|option| option.split_once('='));
+    let paths: Vec<&str> = paths.flat_map(|(_, list)| list.split(':')).collect();
+    let Some(parent) = common_parent(&paths) else { return Ok((options, None)) };
+    let prefix = format!("{parent}/");
+    let shorter = data.replace(&format!("={prefix}"), "=").replace(&format!(":{prefix}"), ":");
+    options.data = text(&shorter)?;
+    Ok((options, Some(text(&parent)?)))
+}
+
+fn common_parent(paths: &[&str]) -> Option<String> {
+    let mut common = Path::new(paths.first()?).parent()?;
+    while !paths.iter().all(|path| Path::new(path).starts_with(common)) {
+        common = common.parent()?;
+    }
+    let common = common.to_str()?;
+    (common.len() > 1).then(|| common.to_owned())
+}
+
+fn mount_operation(mount: &Mount) -> Result<Operation, Error> {
+    let target = path(mount.destination())?;
+    let links = links(mount.destination());
+    let options = options(mount)?;
+    let source = mount.source().clone().unwrap_or_default();
+    if is_bind(mount, &options) {
+        return Ok(Operation::Bind { source: path(&source)?, target, options, links });
+    }
+    // The specification has one word for all cgroups; bundles use it for those of v2.
+    let fstype = if kind(mount) == "cgroup" { "cgroup2" } else { kind(mount) };
+    Ok(Operation::Mount { source: path(&source)?, target, fstype: text(fstype)?, options, links })
+}
+
+fn device_operations() -> Result<Vec<Operation>, Error> {
+    let mut operations = Vec::new();
+    for (name, major, minor) in DEVICES {
+        let path = text(&format!("/dev/{name}"))?;
+        let rdev = device(major, minor);
+        operations.push(Operation::Device { host: path.clone(), path, rdev, mode: 0o666 });
+    }
+    for (target, path) in DEVICE_LINKS {
+        operations.push(Operation::Symlink { target: text(target)?, path: text(path)? });
+    }
+    Ok(operations)
+}
+
+/// An image whose `/proc` is a link to somewhere else gets no step at all; a link at `/etc/resolv.conf` is
+/// usual, and followed inside the root.
+fn links(destination: &Path) -> Links {
+    let system = ["/proc", "/sys", "/dev"].iter().any(|dir| destination.starts_with(dir));
+    if system { Links::Refuse } else { Links::Follow }
+}
+
+fn kind(mount: &Mount) -> &str {
+    mount.typ().as_deref().unwrap_or_default()
+}
+
+fn options(mount: &Mount) -> Result<MountOptions, Error> {
+    let options = mount.options().as_deref().unwrap_or_default();
+    MountOptions::parse(options).ok_or_else(|| Error::invalid("a mount", "contains NUL"))
+}
+
+fn is_bind(mount: &Mount, options: &MountOptions) -> bool {
+    options.is_bind() || kind(mount) == "bind"
+}
+
+fn namespaces(spec: &Spec) -> Namespaces {
+    let list = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
+    let has = |typ| list.iter().any(|namespace| namespace.typ() == typ);
+    Namespaces {
+        ipc: has(LinuxNamespaceType::Ipc),
+        uts: has(LinuxNamespaceType::Uts),
+        network: has(LinuxNamespaceType::Network),
+        cgroup: has(LinuxNamespaceType::Cgroup),
+    }
+}
+
+fn command(spec: &Spec, process: &SpecProcess, host: &Host) -> Result<Process, Error> {
+    let texts = |list: &Option<Vec<String>>| -> Result<Vec<CString>, Error> {
+        list.as_deref().unwrap_or_default().iter().map(|item| text(item)).collect()
+    };
+    let env = process.env().as_deref().unwrap_or_default();
+    let rlimits = process.rlimits().as_deref().unwrap_or_default();
+    Ok(Process {
+        args: texts(process.args())?,
+        env: texts(process.env())?,
+        search: search(env)?,
+        cwd: path(process.cwd())?,
+        umask: process.user().umask().unwrap_or(0o22),
+        rlimits: rlimits.iter().map(|limit| (resource(limit.typ()), limit.soft(), limit.hard())).collect(),
+        confinement: Some(confinement(spec, process, host)),
+    })
+}
+
+/// Directories of the last `PATH`; an empty one is the working directory.
+fn search(env: &[String]) -> Result<Vec<CString>, Error> {
+    let path = env.iter().rev().find_map(|variable| variable.strip_prefix("PATH=")).unwrap_or_default();
+    let directories = path.split(':').filter(|_| !path.is_empty());
+    directories.map(|directory| text(if directory.is_empty() { "." } else { directory })).collect()
+}
+
+fn confinement(spec: &Spec, process: &SpecProcess, host: &Host) -> Confinement {
+    let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    let bounding = process.capabilities().as_ref().and_then(|sets| sets.bounding().as_ref());
+    let additional = process.user().additional_gids().clone().unwrap_or_default();
+    Confinement {
+        uid: process.user().uid(),
+        gid: process.user().gid(),
+        groups: host.ids.setgroups.then_some(additional),
+        capabilities: bounding.map_or(0, capability_bits),
+        no_new_privileges: process.no_new_privileges().unwrap_or(false),
+        seccomp: seccomp.map(|seccomp| profile(seccomp).compile()),
+    }
+}
+
+fn check_identity(process: &SpecProcess, host: &Host) -> Result<(), Error> {
+    let unmapped = |what: String| Err(Repr::Unmapped { what }.into());
+    let user = process.user();
+    if !host.ids.has_user(user.uid()) {
+        return unmapped(format!("user {}", user.uid()));
+    }
+    let additional = user.additional_gids().as_deref().unwrap_or_default();
+    let mut groups = additional.iter().copied().chain([user.gid()]);
+    groups.find(|gid| !host.ids.has_group(*gid)).map_or(Ok(()), |gid| unmapped(format!("group {gid}")))
+}
+
+fn text(text: &str) -> Result<CString, Error> {
+    CString::new(text).map_err(|_| Error::invalid(format!("{text:?}"), "contains NUL"))
+}
+
+fn path(path: &Path) -> Result<CString, Error> {
+    CString::new(path.as_os_str().as_bytes())
+        .map_err(|_| Error::invalid(path.display().to_string(), "contains NUL"))
+}
+
+/// `RLIMIT_…` numbers, the same on every architecture that this is for.
+fn resource(resource: PosixRlimitType) -> u32 {
+    use PosixRlimitType as Type;
+    match resource {
+        Type::RlimitCpu => 0,
+        Type::RlimitFsize => 1,
+        Type::RlimitData => 2,
+        Type::RlimitStack => 3,
+        Type::RlimitCore => 4,
+        Type::RlimitRss => 5,
+        Type::RlimitNproc => 6,
+        Type::RlimitNofile => 7,
+        Type::RlimitMemlock => 8,
+        Type::RlimitAs => 9,
+        Type::RlimitLocks => 10,
+        Type::RlimitSigpending => 11,
+        Type::RlimitMsgqueue => 12,
+        Type::RlimitNice => 13,
+        Type::RlimitRtprio => 14,
+        Type::RlimitRttime => 15,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lists_of_layers_become_relative() {
+        let layers: Vec<String> = (0..200).map(|i| format!("/var/lib/ocibuild/snapshots/{i:040}")).collect();
+        let list = format!("lowerdir={},upperdir=/var/lib/ocibuild/u,index=off", layers.join(":"));
+        let options = MountOptions::parse([list]).unwrap();
+        let (shorter, from) = shortened(options).unwrap();
+        assert_eq!(from.unwrap().to_str(), Ok("/var/lib/ocibuild"));
+        let data = shorter.data.to_str().unwrap();
+        assert!(data.starts_with("lowerdir=snapshots/0000"), "{data}");
+        assert!(data.contains(":snapshots/0000") && data.ends_with("upperdir=u,index=off"), "{data}");
+    }
+
+    #[test]
+    fn programs_are_searched_in_the_last_path() {
+        let env = ["PATH=/a".to_owned(), "X=1".to_owned(), "PATH=/b::/c".to_owned()];
+        let found: Vec<String> =
+            search(&env).unwrap().into_iter().map(|directory| directory.into_string().unwrap()).collect();
+        assert_eq!(found, ["/b", ".", "/c"]);
+        assert!(search(&["PATH=".to_owned()]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn targets_of_the_system_may_not_be_links() {
+        assert_eq!(links(Path::new("/proc")), Links::Refuse);
+        assert_eq!(links(Path::new("/dev/shm")), Links::Refuse);
+        assert_eq!(links(Path::new("/etc/hosts")), Links::Follow);
+        assert_eq!(links(Path::new("/device")), Links::Follow);
+    }
+}

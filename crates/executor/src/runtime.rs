@@ -1,0 +1,299 @@
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use ocibuild_spec::CancelToken;
+use ocibuild_sys::{DirHandle, MountOptions, Namespaces, Operation, Process, Sandbox, Status};
+use serde::Deserialize;
+
+use crate::error::Repr;
+use crate::executor::{Executor, ExitStatus, Output};
+use crate::namespaces::{directory_operation, process_of, rootfs_operations};
+use crate::supervise::supervise;
+use crate::{Bundle, Error, ErrorKind};
+
+/// Carries out bundles with an OCI runtime: runc, crun or what has their command line.
+///
+/// The runtime runs in namespaces of its own for mounts and processes: the root file system is mounted for it
+/// alone, and its death, or that of this process, ends everything it started. All it keeps is in the state
+/// directory of the step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimeExecutor {
+    program: PathBuf,
+}
+
+/// Where programs that run as root are looked for: not where a user's `PATH` points.
+const DIRECTORIES: [&str; 6] =
+    ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+
+/// Tried in this order: crun starts a container in a sixth of the time that runc takes.
+const RUNTIMES: [&str; 3] = ["crun", "runc", "youki"];
+
+/// As much of the log as an error carries.
+const LOG_TAIL: usize = 4096;
+
+impl RuntimeExecutor {
+    /// A runtime by its name, looked for in the system's directories, or by its absolute path.
+    pub fn new(runtime: impl AsRef<Path>) -> Result<Self, Error> {
+        let runtime = runtime.as_ref();
+        let searched: Vec<PathBuf> = if runtime.is_absolute() {
+            vec![runtime.to_owned()]
+        } else {
+            DIRECTORIES.iter().map(|directory| Path::new(directory).join(runtime)).collect()
+        };
+        match searched.iter().find(|path| is_executable(path)) {
+            Some(program) => Ok(Self { program: program.clone() }),
+            None => Err(Repr::RuntimeMissing { name: runtime.display().to_string(), searched }.into()),
+        }
+    }
+
+    /// The best runtime that is installed.
+    pub fn discover() -> Result<Self, Error> {
+        let found = RUNTIMES.iter().find_map(|name| Self::new(name).ok());
+        found.ok_or_else(|| {
+            let searched = DIRECTORIES.iter().map(PathBuf::from).collect();
+            Repr::RuntimeMissing { name: RUNTIMES.join(", "), searched }.into()
+        })
+    }
+
+    /// The program.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    fn is_crun(&self) -> bool {
+        self.program.file_name().is_some_and(|name| name.as_bytes().starts_with(b"crun"))
+    }
+
+    /// The one place that knows the command line.
+    fn command_line(&self, state: &Path, action: &[&str]) -> Vec<String> {
+        let mut line = vec![self.program.display().to_string()];
+        if self.is_crun() {
+            // It makes none for a step that limits nothing, and cannot in hybrid hierarchies.
+            line.push("--cgroup-manager=disabled".to_owned());
+        }
+        let below = |name: &str| state.join(name).display().to_string();
+        line.extend(["--root".to_owned(), below("runtime"), "--log".to_owned(), below("log.json")]);
+        line.extend(["--log-format", "json"].map(str::to_owned));
+        line.extend(action.iter().map(|word| (*word).to_owned()));
+        line
+    }
+
+    fn sandbox(operations: Vec<Operation>, line: &[String]) -> Result<Sandbox, Error> {
+        let text = |text: &String| {
+            CString::new(text.as_bytes()).map_err(|_| Error::invalid(format!("{text:?}"), "contains NUL"))
+        };
+        let process = Process {
+            args: line.iter().map(text).collect::<Result<_, _>>()?,
+            env: vec![c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()],
+            search: Vec::new(),
+            cwd: c"/".to_owned(),
+            umask: 0o22,
+            rlimits: Vec::new(),
+            confinement: None,
+        };
+        // The runtime is trusted, and it is what the kernel kills when this process dies.
+        Ok(Sandbox { namespaces: Namespaces::default(), operations, process, keeper: false })
+    }
+
+    /// After the runtime was killed: what it keeps outside of its directory are cgroups.
+    fn clean_up(&self, bundle: &Bundle, id: &str) {
+        if self.is_crun() {
+            return;
+        }
+        let line = self.command_line(&bundle.state, &["delete", "--force", id]);
+        if let Ok(sandbox) = Self::sandbox(vec![Operation::MakePrivate, own_proc()], &line) {
+            // Nothing can be done about a failure, and it is not what went wrong first.
+            let _ = supervise(&sandbox, "", &mut |_, _| (), &CancelToken::new());
+        }
+    }
+}
+
+impl Executor for RuntimeExecutor {
+    fn run(
+        &self,
+        bundle: &Bundle,
+        output: &mut Output<'_>,
+        cancel: &CancelToken,
+    ) -> Result<ExitStatus, Error> {
+        let process = process_of(&bundle.spec)?;
+        forget(&bundle.state)?;
+        bundle.write_files()?;
+        bundle.write_config()?;
+        let mut operations = rootfs_operations(bundle)?;
+        operations.push(directory_operation(process)?);
+        operations.push(own_proc());
+        let id = container_id(&bundle.state)?;
+        let directory = bundle.state.display().to_string();
+        let line = self.command_line(&bundle.state, &["run", "--bundle", &directory, &id]);
+        let sandbox = Self::sandbox(operations, &line)?;
+        let program = self.program.display().to_string();
+        match supervise(&sandbox, &program, output, cancel) {
+            Ok(Status::Exited(0)) => Ok(ExitStatus::Code(0)),
+            Ok(Status::Exited(code)) => {
+                let step_program = process.args().as_deref().unwrap_or_default().first();
+                match failure(&bundle.state, &line, code, step_program.map_or("", String::as_str)) {
+                    None => Ok(ExitStatus::Code(code)),
+                    Some(error) => {
+                        self.clean_up(bundle, &id);
+                        Err(error)
+                    }
+                }
+            }
+            Ok(Status::Signaled(signal)) => {
+                self.clean_up(bundle, &id);
+                Err(runtime_error(&line, 128 + signal, "killed by a signal".to_owned()))
+            }
+            Err(error) => {
+                self.clean_up(bundle, &id);
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Bundle {
+    pub(crate) fn write_files(&self) -> Result<(), Error> {
+        for file in &self.files {
+            write(&file.path, file.content.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn write_config(&self) -> Result<(), Error> {
+        let config = serde_json::to_vec(&self.spec).map_err(Repr::Config)?;
+        write(&self.state.join("config.json"), &config)
+    }
+}
+
+/// What another run in this directory left, if it was killed.
+fn forget(state: &Path) -> Result<(), Error> {
+    let dir = DirHandle::open(state).map_err(|error| Repr::State(error.into()))?;
+    let forgotten = ["runtime", "log.json"].into_iter().try_for_each(|name| dir.remove_tree(name));
+    forgotten.map_err(|error| Repr::State(error.below(state).into()).into())
+}
+
+/// Readable by all whatever the umask: it is what the command sees.
+fn write(path: &Path, content: &[u8]) -> Result<(), Error> {
+    fs_err::write(path, content).map_err(Repr::State)?;
+    let readable = std::fs::Permissions::from_mode(0o644);
+    fs_err::set_permissions(path, readable).map_err(Repr::State)?;
+    Ok(())
+}
+
+/// The runtime has its own process namespace and must find itself in `/proc`.
+fn own_proc() -> Operation {
+    Operation::HostMount {
+        source: c"proc".to_owned(),
+        target: c"/proc".to_owned(),
+        fstype: c"proc".to_owned(),
+        options: MountOptions::parse(["nosuid", "noexec", "nodev"]).unwrap_or_default(),
+        from: None,
+    }
+}
+
+/// Unique among all containers alive, because their state directories are: cgroups are named by it.
+fn container_id(state: &Path) -> Result<String, Error> {
+    let metadata = fs_err::metadata(state).map_err(Repr::State)?;
+    Ok(format!("ocibuild-{:x}-{:x}", metadata.dev(), metadata.ino()))
+}
+
+fn is_executable(path: &Path) -> bool {
+    fs_err::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.mode() & 0o111 != 0)
+}
+
+/// One line of the log.
+#[derive(Deserialize)]
+struct LogLine {
+    level: String,
+    msg: String,
+}
+
+/// The runtime ends with the code of the command, or with one of its own after it said why in its log.
+fn failure(state: &Path, line: &[String], code: i32, program: &str) -> Option<Error> {
+    let log = read_tail(&state.join("log.json"));
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<LogLine>(line).ok());
+    let failed = |line: &LogLine| matches!(line.level.as_str(), "error" | "fatal" | "panic");
+    let messages: Vec<String> = lines.filter(failed).map(|line| line.msg).collect();
+    if messages.is_empty() {
+        return None;
+    }
+    let log = messages.join("; ");
+    Some(match classify(&log, program) {
+        Some((kind, reason)) => Error::program(kind, program, reason),
+        None => runtime_error(line, code, log),
+    })
+}
+
+/// Whether what failed was the program of the step; runc and crun say so in words only.
+fn classify(log: &str, program: &str) -> Option<(ErrorKind, &'static str)> {
+    let lower = log.to_lowercase();
+    // `exec: "x": …`, and ``executable file `x` …``.
+    let about_program = lower.contains("exec") && log.contains(program);
+    if !about_program {
+        return None;
+    }
+    if lower.contains("not found in $path") || lower.contains("no such file or directory") {
+        Some((ErrorKind::ProgramNotFound, ""))
+    } else if lower.contains("permission denied") {
+        Some((ErrorKind::ProgramRefused, "permission denied"))
+    } else if lower.contains("exec format error") {
+        Some((ErrorKind::ProgramRefused, "exec format error"))
+    } else if lower.contains("is a directory") {
+        Some((ErrorKind::ProgramRefused, "is a directory"))
+    } else {
+        None
+    }
+}
+
+fn runtime_error(line: &[String], status: i32, log: String) -> Error {
+    Repr::Runtime { command: line.join(" "), status, log }.into()
+}
+
+/// The end of the log: a runtime in trouble can write a great deal.
+fn read_tail(path: &Path) -> String {
+    use std::io::{Read, Seek, SeekFrom};
+    let Ok(mut file) = fs_err::File::open(path) else { return String::new() };
+    let length = file.metadata().map_or(0, |metadata| metadata.len());
+    let mut text = Vec::new();
+    let start = length.saturating_sub(LOG_TAIL as u64);
+    if file.seek(SeekFrom::Start(start)).is_ok() {
+        let _ = file.take(LOG_TAIL as u64).read_to_end(&mut text);
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_made_for_the_runtime() {
+        let crun = RuntimeExecutor { program: PathBuf::from("/usr/bin/crun") };
+        assert_eq!(
+            crun.command_line(Path::new("/s"), &["run", "x"]).join(" "),
+            "/usr/bin/crun --cgroup-manager=disabled --root /s/runtime --log /s/log.json --log-format json run x"
+        );
+        let runc = RuntimeExecutor { program: PathBuf::from("/usr/sbin/runc") };
+        assert!(!runc.command_line(Path::new("/s"), &[]).join(" ").contains("cgroup"));
+    }
+
+    #[test]
+    fn missing_programs_are_told_from_other_failures() {
+        let runc = "runc run failed: unable to start container process: exec: \"nope\": executable file not found in $PATH: unknown";
+        assert_eq!(classify(runc, "nope").unwrap().0, ErrorKind::ProgramNotFound);
+        let crun = "executable file `nope` not found in $PATH: No such file or directory";
+        assert_eq!(classify(crun, "nope").unwrap().0, ErrorKind::ProgramNotFound);
+        let runc = "runc run failed: unable to start container process: exec: \"/x\": permission denied";
+        assert_eq!(classify(runc, "/x").unwrap().0, ErrorKind::ProgramRefused);
+        assert_eq!(classify("mount proc: No such file or directory", "/x"), None);
+    }
+
+    #[test]
+    fn a_runtime_that_is_not_there_is_named() {
+        let error = RuntimeExecutor::new("no-such-runtime").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::RuntimeMissing);
+        assert!(error.to_string().contains("/usr/bin/no-such-runtime"), "{error}");
+    }
+}

@@ -1,0 +1,113 @@
+use std::path::PathBuf;
+
+use oci_spec::runtime::PosixRlimitType;
+use ocibuild_spec::Mount;
+
+/// One RUN, with everything about it decided.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// Program and arguments; a program without a slash is looked for in the `PATH` of `env`.
+    pub args: Vec<String>,
+    /// Environment in order, `NAME=VALUE`.
+    pub env: Vec<String>,
+    /// Value of `HOME` where `env` has none (see [`home_of`](crate::home_of)).
+    pub home: String,
+    /// Working directory. Missing components are made, mode 0755, owned by the user of the step.
+    pub cwd: PathBuf,
+    /// Whom the command runs as.
+    pub user: User,
+    /// Host name.
+    pub hostname: String,
+    /// Network.
+    pub network: Network,
+    /// All capabilities, no filter of system calls, nothing masked.
+    pub insecure: bool,
+    /// Mounts of the step itself: binds of paths of this host, tmpfs. Applied parents first; of several on one
+    /// target the last wins. Mount points that are missing are made, and left to whoever keeps the rootfs.
+    pub mounts: Vec<Mount>,
+    /// Resource limits; those not named are inherited.
+    pub rlimits: Vec<Rlimit>,
+    /// Bytes of `/dev/shm`.
+    pub shm_size: u64,
+    /// Content of `/etc/hosts` (see [`hosts`](crate::hosts)).
+    pub hosts: String,
+    /// Content of `/etc/resolv.conf` (see [`resolv_conf`](crate::resolv_conf)).
+    pub resolv_conf: String,
+    /// The root file system.
+    pub rootfs: Rootfs,
+    /// An existing private directory for the files of this step alone, to be removed by the caller afterwards.
+    pub state: PathBuf,
+}
+
+impl Step {
+    /// A step with nothing to execute yet and BuildKit's defaults for everything else.
+    pub fn new(rootfs: Rootfs, state: impl Into<PathBuf>) -> Self {
+        let hostname = "buildkitsandbox".to_owned();
+        Self {
+            args: Vec::new(),
+            env: vec!["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()],
+            home: "/root".to_owned(),
+            cwd: PathBuf::from("/"),
+            user: User::default(),
+            hosts: crate::hosts(&hostname, &[]),
+            hostname,
+            network: Network::Host,
+            insecure: false,
+            mounts: Vec::new(),
+            rlimits: Vec::new(),
+            shm_size: 64 << 20,
+            resolv_conf: String::new(),
+            rootfs,
+            state: state.into(),
+        }
+    }
+}
+
+/// The root file system of a step: a directory, and what is mounted there first.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Rootfs {
+    /// Mounts with absolute destinations on this host, usually one overlay or bind on `dir`. They are made in a
+    /// mount namespace of the step and die with it.
+    pub mounts: Vec<Mount>,
+    /// The directory that becomes `/`.
+    pub dir: PathBuf,
+}
+
+impl Rootfs {
+    /// A directory that is the root file system as it is.
+    pub fn at(dir: impl Into<PathBuf>) -> Self {
+        Self { mounts: Vec::new(), dir: dir.into() }
+    }
+}
+
+/// A user by numbers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct User {
+    /// User.
+    pub uid: u32,
+    /// Primary group.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub additional_gids: Vec<u32>,
+}
+
+/// The network of a step.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Network {
+    /// That of this process.
+    #[default]
+    Host,
+    /// Only a loopback interface.
+    None,
+}
+
+/// A resource limit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rlimit {
+    /// Resource.
+    pub resource: PosixRlimitType,
+    /// What applies.
+    pub soft: u64,
+    /// How far the command may raise it.
+    pub hard: u64,
+}

@@ -1,0 +1,140 @@
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use fs_err as fs;
+use ocibuild_executor::{ErrorKind, Host, Stream, bundle};
+
+use crate::world::{World, chain, executors, run_step};
+
+#[test]
+fn privileged_what_is_left_behind_does_not_hang() {
+    let Some(mut world) = World::privileged() else { return };
+    for (name, executor) in executors() {
+        let start = Instant::now();
+        let (result, text) =
+            world.shell("sleep 1000 & sleep 1000 >/dev/null & echo done").run_with(&*executor);
+        assert!(result.is_ok(), "{name}: {}", chain(&result.unwrap_err()));
+        assert_eq!(text, "done\n");
+        assert!(start.elapsed() < Duration::from_secs(5), "{name}");
+    }
+}
+
+#[test]
+fn privileged_cancelling_kills() {
+    let Some(mut world) = World::privileged() else { return };
+    for (name, executor) in executors() {
+        world.cancel = ocibuild_spec::CancelToken::new();
+        world.shell("trap '' TERM INT; sleep 1000 & echo started; while true; do sleep 1; done");
+        let bundle = bundle(&world.step, &Host::detect());
+        let mut heard = false;
+        let cancel = world.cancel.clone();
+        let start = Instant::now();
+        let mut output = |_: Stream, _: &[u8]| {
+            heard = true;
+            cancel.cancel();
+        };
+        let error = executor.run(&bundle, &mut output, &world.cancel).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Cancelled, "{name}: {}", chain(&error));
+        assert!(heard, "{name}");
+        assert!(start.elapsed() < Duration::from_secs(5), "{name}");
+        assert_eq!(
+            executor.run(&bundle, &mut |_, _| (), &world.cancel).unwrap_err().kind(),
+            ErrorKind::Cancelled
+        );
+    }
+}
+
+#[test]
+fn privileged_floods_pass_through() {
+    let Some(mut world) = World::privileged() else { return };
+    world.shell("head -c 50000000 /dev/zero; echo end >&2; exit 4");
+    let bundle = bundle(&world.step, &Host::detect());
+    let (mut bytes, mut largest, mut rest) = (0, 0, Vec::new());
+    let mut output = |stream: Stream, piece: &[u8]| match stream {
+        Stream::Stdout => {
+            bytes += piece.len();
+            largest = largest.max(piece.len());
+        }
+        Stream::Stderr => rest.extend_from_slice(piece),
+    };
+    let status = ocibuild_executor::NamespaceExecutor::new();
+    let status = ocibuild_executor::Executor::run(&status, &bundle, &mut output, &world.cancel).unwrap();
+    assert_eq!((status.code(), bytes, rest.as_slice()), (4, 50_000_000, &b"end\n"[..]));
+    assert!(largest <= 64 * 1024);
+}
+
+/// Whether any process has `needle` in its command line.
+fn running(needle: &str) -> bool {
+    let processes = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let line = |entry: fs::DirEntry| fs::read(entry.path().join("cmdline")).ok();
+    processes.filter_map(line).any(|line| String::from_utf8_lossy(&line).contains(needle))
+}
+
+#[test]
+fn privileged_the_step_dies_with_its_builder_and_leaves_no_mount() {
+    let Some(world) = World::privileged() else { return };
+    let Some(program) = run_step() else { return };
+    for (index, arguments) in
+        [vec![], vec!["--runtime", "runc"], vec!["--runtime", "crun"]].iter().enumerate()
+    {
+        if arguments.len() > 1 && ocibuild_executor::RuntimeExecutor::new(arguments[1]).is_err() {
+            ocibuild_testkit::skip(arguments[1]);
+            continue;
+        }
+        // Told apart from all other sleepers by its number.
+        let needle = format!("4{}{index}", std::process::id());
+        let script = format!("sleep {needle} & echo started; sleep {needle}");
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let mut builder = Command::new(&program)
+            .args(arguments)
+            .args([world.rootfs(), world.step.state.clone()])
+            .args(["/bin/sh", "-c", &script])
+            .env("RUN_STEP_AS_ROOT", "1")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(builder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "started\n", "{arguments:?}");
+        let sleeper = format!("sleep\0{needle}");
+        assert!(running(&sleeper), "{arguments:?}");
+        builder.kill().unwrap();
+        builder.wait().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while running(&sleeper) {
+            assert!(Instant::now() < deadline, "{arguments:?}: the step outlived its builder");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let after = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let place = world.dir.path().display().to_string();
+        assert!(!after.contains(&place) && !mounts.contains(&place), "{arguments:?}");
+    }
+}
+
+#[test]
+fn privileged_many_steps_run_at_once() {
+    let Some(world) = World::privileged() else { return };
+    let step = &world.step;
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8)
+            .map(|index| {
+                scope.spawn(move || {
+                    let state = tempfile::tempdir().unwrap();
+                    let mut step = step.clone();
+                    step.state = state.path().to_owned();
+                    step.args =
+                        ["/bin/sh", "-c", &format!("echo {index}; exit {index}")].map(str::to_owned).to_vec();
+                    let executor = ocibuild_executor::NamespaceExecutor::new();
+                    let bundle = bundle(&step, &Host::detect());
+                    let cancel = ocibuild_spec::CancelToken::new();
+                    ocibuild_executor::Executor::run(&executor, &bundle, &mut |_, _| (), &cancel)
+                        .unwrap()
+                        .code()
+                })
+            })
+            .collect();
+        let codes: Vec<i32> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+        assert_eq!(codes, (0..8).collect::<Vec<_>>());
+    });
+}
