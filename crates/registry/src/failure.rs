@@ -1,0 +1,113 @@
+//! From what HTTP says to what a user of images is told.
+
+use ocibuild_spec::{Reference, SourceError, SourceErrorKind};
+use serde::Deserialize;
+
+use crate::http::{HttpError, HttpErrorKind, HttpResponse};
+
+/// Most bytes read of the body of a refusal, and most characters shown of it.
+const MAX_BODY: u64 = 64 << 10;
+const MAX_SHOWN: usize = 300;
+
+/// Error bodies of the distribution specification ("Error codes").
+#[derive(Deserialize)]
+struct Errors {
+    errors: Vec<ErrorEntry>,
+}
+
+#[derive(Deserialize)]
+struct ErrorEntry {
+    #[serde(default)]
+    code: String,
+    #[serde(default)]
+    message: Option<String>,
+}
+
+/// A request that had no answer.
+pub(crate) fn of_http(reference: &Reference, error: &HttpError) -> SourceError {
+    let kind = match error.kind() {
+        HttpErrorKind::Cancelled => SourceErrorKind::Cancelled,
+        HttpErrorKind::Refused => SourceErrorKind::Denied,
+        HttpErrorKind::Configuration => SourceErrorKind::Io,
+        _ => SourceErrorKind::Network,
+    };
+    let text = format!("{}: {error}", reference.familiar());
+    match error.hint() {
+        Some(hint) => SourceError::new(kind, text).hint(hint),
+        None => SourceError::new(kind, text),
+    }
+}
+
+/// An answer that is a refusal, with the registry's own words.
+pub(crate) fn of_status(reference: &Reference, response: HttpResponse) -> SourceError {
+    let (status, url) = (response.status, response.url.clone());
+    let limit = response.header("ratelimit-limit").map(|limit| clean(limit.as_bytes()));
+    let words = words_of(&response.read_some(MAX_BODY));
+    let words = if words.is_empty() { String::new() } else { format!(": {words}") };
+    let name = reference.familiar();
+    let (kind, hint) = match status {
+        404 => (SourceErrorKind::NotFound, Some("check the image's name and tag".to_owned())),
+        401 | 403 => (
+            SourceErrorKind::Denied,
+            Some(
+                "check the image's name; a private image needs a login, which this client does not send yet"
+                    .into(),
+            ),
+        ),
+        429 => {
+            let limit = limit.map(|limit| format!(" (its limit is {limit})")).unwrap_or_default();
+            let text =
+                format!("{} allows no more requests for now{limit}; wait, or use a mirror", url.host());
+            (SourceErrorKind::Network, Some(text))
+        }
+        _ => (SourceErrorKind::Network, None),
+    };
+    let error = SourceError::new(kind, format!("{name}: {url} answered {status}{words}"));
+    match hint {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}
+
+fn words_of(body: &[u8]) -> String {
+    match serde_json::from_slice::<Errors>(body) {
+        Ok(Errors { errors }) => {
+            let shown: Vec<String> = errors
+                .iter()
+                .take(3)
+                .map(|error| match &error.message {
+                    Some(message) if !message.is_empty() => format!("{} ({message})", error.code),
+                    _ => error.code.clone(),
+                })
+                .collect();
+            clean(shown.join("; ").as_bytes())
+        }
+        // Pages for browsers say nothing here.
+        Err(_) if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'<') => String::new(),
+        Err(_) => clean(body),
+    }
+}
+
+/// One short line that cannot do anything to a terminal.
+fn clean(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut shown: String = line.chars().filter(|c| !c.is_control()).take(MAX_SHOWN).collect();
+    if line.chars().count() > MAX_SHOWN {
+        shown.push('…');
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_the_registry_are_short_and_plain() {
+        let body = br#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest \u001b[31munknown"},{"code":"X"}]}"#;
+        assert_eq!(words_of(body), "MANIFEST_UNKNOWN (manifest [31munknown); X");
+        assert_eq!(words_of(b"<html>x</html>"), "");
+        assert!(words_of(&[b'x'; 5000]).chars().count() <= MAX_SHOWN + 1);
+    }
+}

@@ -1,0 +1,425 @@
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use ocibuild_spec::CancelToken;
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{Connector as _, DefaultConnector};
+use ureq::{Agent, Proxy, ProxyProtocol};
+
+use super::address::{ConfinedResolver, KnownReach, Reach};
+use super::error::{HttpError, HttpErrorKind};
+use super::proxy::Proxies;
+use super::transport::{Interruptible, with_token};
+use super::url::{Scheme, Url};
+
+const MAX_REDIRECTS: usize = 5;
+/// A body slower than this over the whole of the window counts as stalled.
+const SLOWEST: u64 = 1024;
+
+/// Sends requests; clones share connections.
+#[derive(Debug, Clone)]
+pub struct HttpClient {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    options: HttpClientBuilder,
+    roots: Arc<Vec<Certificate<'static>>>,
+    known: KnownReach,
+    /// A connection is only used again where it could have been made: one agent for each kind of trust and proxy.
+    agents: Mutex<BTreeMap<(Trust, Option<String>), Agent>>,
+}
+
+/// Who named the host of a request, and so where it may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Trust {
+    /// The user: it may be anywhere.
+    Named,
+    /// The user, who also said that its certificate does not matter.
+    NamedInsecure,
+    /// Another server, which is as near as this: the host may be no nearer.
+    Foreign(Reach),
+}
+
+/// One request without body.
+#[derive(Debug, Clone)]
+pub struct HttpRequest {
+    /// Where to.
+    pub url: Url,
+    /// Whether only the headers of the answer are wanted.
+    pub head: bool,
+    /// Headers; `authorization` goes to the origin of `url` alone.
+    pub headers: Vec<(&'static str, String)>,
+    /// Who named the host.
+    pub trust: Trust,
+}
+
+impl HttpRequest {
+    /// A `GET` of a URL that the user named.
+    pub fn get(url: Url) -> Self {
+        Self { url, head: false, headers: Vec::new(), trust: Trust::Named }
+    }
+
+    /// The same with one more header.
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+}
+
+/// What a client is made with; nothing is read from the environment.
+#[derive(Debug, Clone)]
+pub struct HttpClientBuilder {
+    ca_bundles: Vec<Vec<u8>>,
+    proxies: Proxies,
+    user_agent: String,
+    connect_timeout: Duration,
+    stall_timeout: Duration,
+}
+
+impl HttpClientBuilder {
+    /// Certificate authorities to trust, in PEM; may be called several times. Without any, no `https` server is
+    /// trusted; the system's are found by [`system_ca_bundle`].
+    #[must_use]
+    pub fn ca_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.ca_bundles.push(pem.into());
+        self
+    }
+
+    /// Trusts what this system trusts, if its bundle is found and readable.
+    #[must_use]
+    pub fn system_roots(self) -> Self {
+        match system_ca_bundle().and_then(|path| fs_err::read(path).ok()) {
+            Some(pem) => self.ca_pem(pem),
+            None => self,
+        }
+    }
+
+    /// Proxies to go through.
+    #[must_use]
+    pub fn proxies(mut self, proxies: Proxies) -> Self {
+        self.proxies = proxies;
+        self
+    }
+
+    /// What the `User-Agent` header says.
+    #[must_use]
+    pub fn user_agent(mut self, text: impl Into<String>) -> Self {
+        self.user_agent = text.into();
+        self
+    }
+
+    /// Longest wait for a connection; 10 seconds unless told otherwise.
+    #[must_use]
+    pub fn connect_timeout(mut self, time: Duration) -> Self {
+        self.connect_timeout = time;
+        self
+    }
+
+    /// Longest silence, before the answer and within it; 30 seconds unless told otherwise.
+    #[must_use]
+    pub fn stall_timeout(mut self, time: Duration) -> Self {
+        self.stall_timeout = time;
+        self
+    }
+
+    /// The client.
+    pub fn build(self) -> Result<HttpClient, HttpError> {
+        let mut roots = Vec::new();
+        let malformed = |text| HttpError::new(HttpErrorKind::Configuration, "certificate authorities", text);
+        for bundle in &self.ca_bundles {
+            let before = roots.len();
+            for item in ureq::tls::parse_pem(bundle) {
+                if let PemItem::Certificate(certificate) =
+                    item.map_err(|error| malformed(error.to_string()))?
+                {
+                    roots.push(certificate);
+                }
+            }
+            if roots.len() == before {
+                return Err(malformed("the file holds no certificate in PEM form".to_owned()));
+            }
+        }
+        for proxy in
+            [&self.proxies.http, &self.proxies.https].into_iter().flatten().filter(|text| !text.is_empty())
+        {
+            parse_proxy(proxy)?;
+        }
+        let shared = Shared {
+            options: self,
+            roots: Arc::new(roots),
+            known: KnownReach::default(),
+            agents: Mutex::default(),
+        };
+        Ok(HttpClient { shared: Arc::new(shared) })
+    }
+}
+
+fn parse_proxy(text: &str) -> Result<Proxy, HttpError> {
+    let unusable = |why: &str| HttpError::new(HttpErrorKind::Configuration, "proxy", why);
+    let proxy = Proxy::new(text).map_err(|_| unusable("the URL is malformed"))?;
+    if !matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https) {
+        return Err(unusable("SOCKS is not spoken; use an HTTP proxy"));
+    }
+    Ok(proxy)
+}
+
+/// Where distributions keep their certificate authorities, in PEM; the first file that exists.
+pub fn system_ca_bundle() -> Option<PathBuf> {
+    const PLACES: [&str; 6] = [
+        "/etc/ssl/certs/ca-certificates.crt",
+        "/etc/pki/tls/certs/ca-bundle.crt",
+        "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+        "/etc/ssl/ca-bundle.pem",
+        "/etc/ssl/cert.pem",
+        "/var/lib/ca-certificates/ca-bundle.pem",
+    ];
+    PLACES.iter().map(PathBuf::from).find(|path| path.is_file())
+}
+
+impl HttpClient {
+    /// How to make a client.
+    pub fn builder() -> HttpClientBuilder {
+        HttpClientBuilder {
+            ca_bundles: Vec::new(),
+            proxies: Proxies::default(),
+            user_agent: concat!("ocibuild/", env!("CARGO_PKG_VERSION")).to_owned(),
+            connect_timeout: Duration::from_secs(10),
+            stall_timeout: Duration::from_secs(30),
+        }
+    }
+
+    pub(crate) fn connect_timeout(&self) -> Duration {
+        self.shared.options.connect_timeout
+    }
+
+    /// Sends one request and gives the answer as it comes, redirects included.
+    pub fn send(&self, request: &HttpRequest, cancel: &CancelToken) -> Result<HttpResponse, HttpError> {
+        if cancel.is_cancelled() {
+            return Err(HttpError::new(HttpErrorKind::Cancelled, &request.url, "cancelled"));
+        }
+        let agent = self.agent(request)?;
+        let method = if request.head { "HEAD" } else { "GET" };
+        let mut builder = ureq::http::Request::builder()
+            .method(method)
+            .uri(request.url.to_request())
+            .header("accept-encoding", "identity");
+        for (name, value) in &request.headers {
+            builder = builder.header(*name, value);
+        }
+        let malformed = |error: ureq::http::Error| {
+            HttpError::new(HttpErrorKind::Protocol, &request.url, error.to_string())
+        };
+        let built = builder.body(()).map_err(malformed)?;
+        let answer =
+            with_token(cancel, || agent.run(built)).map_err(|error| HttpError::of(&request.url, &error))?;
+        let (parts, body) = answer.into_parts();
+        Ok(HttpResponse {
+            status: parts.status.as_u16(),
+            url: request.url.clone(),
+            headers: parts.headers,
+            body: body.into_with_config().limit(u64::MAX).reader(),
+            cancel: cancel.clone(),
+            window: Window::new(self.shared.options.stall_timeout),
+        })
+    }
+
+    /// Sends a request and follows redirects: five at most, never from `https` to `http`, never to a nearer address,
+    /// and with `authorization` for the first origin alone.
+    pub fn follow(&self, request: &HttpRequest, cancel: &CancelToken) -> Result<HttpResponse, HttpError> {
+        let mut request = request.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let response = self.send(&request, cancel)?;
+            let location = match response.status {
+                301 | 302 | 303 | 307 | 308 => response.header("location"),
+                _ => return Ok(response),
+            };
+            let refuse = |why: String| HttpError::new(HttpErrorKind::Refused, &request.url, why);
+            let location = location.ok_or_else(|| refuse("a redirect without a target".to_owned()))?;
+            let next = request.url.join(location).map_err(|error| refuse(format!("a redirect: {error}")))?;
+            if request.url.scheme() == Scheme::Https && next.scheme() == Scheme::Http {
+                return Err(refuse(format!("a redirect from https to {next}")));
+            }
+            if !next.is_same_origin(&request.url) {
+                request.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("authorization"));
+                request.trust = Trust::Foreign(self.reach(&request));
+            }
+            request.url = next;
+        }
+        Err(HttpError::new(
+            HttpErrorKind::Refused,
+            &request.url,
+            format!("more than {MAX_REDIRECTS} redirects"),
+        ))
+    }
+
+    /// How near the server of a request is, once it was asked.
+    pub(crate) fn reach(&self, request: &HttpRequest) -> Reach {
+        match request.trust {
+            Trust::Named | Trust::NamedInsecure => self.shared.known.of(request.url.host()),
+            Trust::Foreign(reach) => reach,
+        }
+    }
+
+    fn agent(&self, request: &HttpRequest) -> Result<Agent, HttpError> {
+        let proxy = self.shared.options.proxies.of(&request.url).map(str::to_owned);
+        let key = (request.trust, proxy);
+        let mut agents = self.shared.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(agent) = agents.get(&key) {
+            return Ok(agent.clone());
+        }
+        let agent = self.new_agent(key.0, key.1.as_deref())?;
+        agents.insert(key, agent.clone());
+        Ok(agent)
+    }
+
+    fn new_agent(&self, trust: Trust, proxy: Option<&str>) -> Result<Agent, HttpError> {
+        let options = &self.shared.options;
+        let proxy = proxy.map(parse_proxy).transpose()?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = TlsConfig::builder()
+            .root_certs(RootCerts::Specific(Arc::clone(&self.shared.roots)))
+            .unversioned_rustls_crypto_provider(provider)
+            .disable_verification(trust == Trust::NamedInsecure)
+            .build();
+        let resolver = ConfinedResolver {
+            nearest: match trust {
+                Trust::Named | Trust::NamedInsecure => None,
+                Trust::Foreign(reach) => Some(reach),
+            },
+            known: self.shared.known.clone(),
+            proxy: proxy.as_ref().map(|proxy| proxy.host().to_owned()),
+            inner: DefaultResolver::default(),
+        };
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .proxy(proxy)
+            .tls_config(tls)
+            .user_agent(options.user_agent.as_str())
+            .timeout_resolve(Some(options.connect_timeout))
+            .timeout_connect(Some(options.connect_timeout))
+            .timeout_send_request(Some(options.stall_timeout))
+            // Headers that trickle in byte by byte end here.
+            .timeout_recv_response(Some(options.stall_timeout * 2))
+            .timeout_per_read(Some(options.stall_timeout))
+            .timeout_per_write(Some(options.stall_timeout))
+            .build();
+        Ok(Agent::with_parts(config, DefaultConnector::new().chain(Interruptible), resolver))
+    }
+}
+
+/// An answer: status and headers, and the body still to be read.
+pub struct HttpResponse {
+    /// The status.
+    pub status: u16,
+    /// Where it came from, after redirects.
+    pub url: Url,
+    headers: ureq::http::HeaderMap,
+    body: ureq::BodyReader<'static>,
+    cancel: CancelToken,
+    window: Window,
+}
+
+impl HttpResponse {
+    /// A header that is plain text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// Every header of this name.
+    pub fn headers<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.headers.get_all(name).iter().filter_map(|value| value.to_str().ok())
+    }
+
+    /// What `Content-Length` says.
+    pub fn content_length(&self) -> Option<u64> {
+        self.header("content-length")?.trim().parse().ok()
+    }
+
+    /// The type of the body without its parameters, in lower case.
+    pub fn content_type(&self) -> Option<String> {
+        let text = self.header("content-type")?.split(';').next().unwrap_or_default();
+        Some(text.trim().to_ascii_lowercase()).filter(|text| !text.is_empty())
+    }
+
+    /// The body if it has no more than `most` bytes.
+    pub fn read_capped(mut self, most: u64) -> Result<Vec<u8>, HttpError> {
+        let mut bytes = Vec::new();
+        let url = self.url.clone();
+        (&mut self)
+            .take(most.saturating_add(1))
+            .read_to_end(&mut bytes)
+            .map_err(|error| HttpError::of_body(&url, &error))?;
+        if bytes.len() as u64 > most {
+            let text = format!("the answer is larger than {most} bytes");
+            return Err(HttpError::new(HttpErrorKind::Protocol, &url, text));
+        }
+        Ok(bytes)
+    }
+
+    /// The first bytes of the body, whatever happens after them.
+    pub(crate) fn read_some(mut self, most: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let _ = (&mut self).take(most).read_to_end(&mut bytes);
+        bytes
+    }
+}
+
+impl Read for HttpResponse {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let start = Instant::now();
+        let (body, cancel) = (&mut self.body, &self.cancel);
+        let count = with_token(cancel, || body.read(buffer))?;
+        self.window.note(start.elapsed(), count as u64)?;
+        Ok(count)
+    }
+}
+
+impl fmt::Debug for HttpResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpResponse")
+            .field("status", &self.status)
+            .field("url", &self.url)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Notices a server that sends a byte now and then. Time that the reader spends elsewhere does not count.
+#[derive(Debug)]
+struct Window {
+    length: Duration,
+    waited: Duration,
+    bytes: u64,
+}
+
+impl Window {
+    fn new(length: Duration) -> Self {
+        Self { length, waited: Duration::ZERO, bytes: 0 }
+    }
+
+    fn note(&mut self, waited: Duration, bytes: u64) -> io::Result<()> {
+        self.waited += waited;
+        self.bytes += bytes;
+        if self.waited < self.length {
+            return Ok(());
+        }
+        let is_slow = bytes > 0 && self.bytes < SLOWEST * self.length.as_secs().max(1);
+        (self.waited, self.bytes) = (Duration::ZERO, 0);
+        if is_slow {
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the server sends less than a kilobyte per second",
+            ));
+        }
+        Ok(())
+    }
+}

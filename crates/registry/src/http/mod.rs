@@ -1,0 +1,16 @@
+//! The one confined HTTP agent: no redirects by itself, no environment, addresses checked after name resolution,
+//! bodies that end in an error when they stall, and every wait ended by a cancel token.
+
+mod address;
+mod client;
+mod error;
+mod proxy;
+mod transport;
+mod url;
+
+pub use address::Reach;
+pub(crate) use address::is_loopback;
+pub use client::{HttpClient, HttpClientBuilder, HttpRequest, HttpResponse, Trust, system_ca_bundle};
+pub use error::{HttpError, HttpErrorKind};
+pub use proxy::Proxies;
+pub use url::{Scheme, Url, UrlError};

@@ -1,0 +1,87 @@
+use super::address::is_loopback;
+use super::url::{Scheme, Url};
+
+/// Proxies as the usual variables of the environment spell them; the program reads those and passes them on.
+///
+/// Loopback hosts are never asked through a proxy. Entries of `no_proxy` are `*`, a host, a domain with everything
+/// below it (with or without a leading dot), each optionally with a port.
+#[derive(Clone, Default)]
+pub struct Proxies {
+    /// For `http` URLs: `HTTP_PROXY`.
+    pub http: Option<String>,
+    /// For `https` URLs: `HTTPS_PROXY`.
+    pub https: Option<String>,
+    /// Comma-separated hosts to ask directly: `NO_PROXY`.
+    pub no_proxy: Option<String>,
+}
+
+impl Proxies {
+    pub(super) fn of(&self, url: &Url) -> Option<&str> {
+        let proxy = match url.scheme() {
+            Scheme::Http => self.http.as_deref(),
+            Scheme::Https => self.https.as_deref(),
+        };
+        let proxy = proxy.filter(|proxy| !proxy.is_empty())?;
+        let is_direct =
+            is_loopback(url.host()) || self.no_proxy.as_deref().is_some_and(|list| lists(list, url));
+        (!is_direct).then_some(proxy)
+    }
+}
+
+/// Proxy URLs hold passwords.
+impl std::fmt::Debug for Proxies {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let shown = |proxy: &Option<String>| proxy.as_ref().map(|_| "set");
+        f.debug_struct("Proxies")
+            .field("http", &shown(&self.http))
+            .field("https", &shown(&self.https))
+            .field("no_proxy", &self.no_proxy)
+            .finish()
+    }
+}
+
+fn lists(list: &str, url: &Url) -> bool {
+    list.split(',').map(str::trim).filter(|entry| !entry.is_empty()).any(|entry| {
+        let entry = entry.to_ascii_lowercase();
+        let (name, port) = match entry.rsplit_once(':') {
+            Some((name, port)) if !name.ends_with(':') && port.bytes().all(|b| b.is_ascii_digit()) => {
+                (name, port.parse().ok())
+            }
+            _ => (entry.as_str(), None),
+        };
+        let domain = name.trim_start_matches('*').trim_start_matches('.');
+        let host = url.host();
+        let is_host = entry == "*"
+            || !domain.is_empty()
+                && (host == domain || host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.')));
+        is_host && port.is_none_or(|port: u16| port == url.port())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listed_and_local_hosts_are_asked_directly() {
+        let proxies = Proxies {
+            http: None,
+            https: Some("http://user:secret@proxy:3128".to_owned()),
+            no_proxy: Some("corp.example, .inner.example,only:5000".to_owned()),
+        };
+        for (url, proxied) in [
+            ("https://ghcr.io/", true),
+            ("http://ghcr.io/", false),
+            ("https://corp.example/", false),
+            ("https://a.corp.example/", false),
+            ("https://notcorp.example/", true),
+            ("https://x.inner.example/", false),
+            ("https://only:5000/", false),
+            ("https://only/", true),
+            ("https://localhost:5000/", false),
+        ] {
+            assert_eq!(proxies.of(&url.parse().unwrap()).is_some(), proxied, "{url}");
+        }
+        assert!(!format!("{proxies:?}").contains("secret"));
+    }
+}

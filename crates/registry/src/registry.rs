@@ -1,0 +1,360 @@
+use std::io::Read;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ocibuild_spec::{
+    CancelToken, Descriptor, Digest, Document, ImageSource, MAX_DOCUMENT, MediaType, Platform, Reference,
+    ResolvedImage, SourceError, SourceErrorKind, VerifyingReader, is_document, media_types,
+    parse_manifest_or_index, resolve_image,
+};
+
+use crate::auth::Tokens;
+use crate::blob::BlobReader;
+use crate::endpoint::{Endpoint, Endpoints};
+use crate::failure;
+use crate::http::{HttpClient, HttpClientBuilder, HttpError, HttpRequest, HttpResponse, Proxies, Url};
+use crate::retry::Retry;
+
+/// Registries, as a source of images. One value serves any number of them; clones share connections and tokens.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    client: HttpClient,
+    endpoints: Endpoints,
+    tokens: Tokens,
+    retry: Retry,
+}
+
+/// What a [`Registry`] is made with; nothing is read from the environment.
+#[derive(Debug, Clone)]
+pub struct RegistryBuilder {
+    client: HttpClientBuilder,
+    insecure: Vec<String>,
+    retry: Retry,
+}
+
+impl RegistryBuilder {
+    /// Certificate authorities to trust, in PEM; may be called several times.
+    #[must_use]
+    pub fn ca_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.client = self.client.ca_pem(pem);
+        self
+    }
+
+    /// Trusts what this system trusts, if its bundle is found and readable.
+    #[must_use]
+    pub fn system_roots(mut self) -> Self {
+        self.client = self.client.system_roots();
+        self
+    }
+
+    /// A registry (`host[:port]`, as in references) whose certificate does not matter, and which is spoken to in the
+    /// clear when it does not know TLS. Its token service, where that is another server, is trusted no more for it.
+    #[must_use]
+    pub fn insecure(mut self, registry: impl Into<String>) -> Self {
+        self.insecure.push(registry.into());
+        self
+    }
+
+    /// Proxies to go through.
+    #[must_use]
+    pub fn proxies(mut self, proxies: Proxies) -> Self {
+        self.client = self.client.proxies(proxies);
+        self
+    }
+
+    /// What the `User-Agent` header says.
+    #[must_use]
+    pub fn user_agent(mut self, text: impl Into<String>) -> Self {
+        self.client = self.client.user_agent(text);
+        self
+    }
+
+    /// Longest wait for a connection.
+    #[must_use]
+    pub fn connect_timeout(mut self, time: Duration) -> Self {
+        self.client = self.client.connect_timeout(time);
+        self
+    }
+
+    /// Longest silence of a registry.
+    #[must_use]
+    pub fn stall_timeout(mut self, time: Duration) -> Self {
+        self.client = self.client.stall_timeout(time);
+        self
+    }
+
+    /// How often a request is tried, how long to wait before the second try (twice as long before each further
+    /// one), and the longest wait, also when a registry asks for more. Five, one second and a minute unless told
+    /// otherwise.
+    #[must_use]
+    pub fn retries(mut self, attempts: u32, pause: Duration, longest: Duration) -> Self {
+        self.retry = Retry { attempts: attempts.max(1), pause, longest };
+        self
+    }
+
+    /// The source.
+    pub fn build(self) -> Result<Registry, HttpError> {
+        let shared = Shared {
+            client: self.client.build()?,
+            endpoints: Endpoints::new(self.insecure),
+            tokens: Tokens::default(),
+            retry: self.retry,
+        };
+        Ok(Registry { shared: Arc::new(shared) })
+    }
+}
+
+impl Registry {
+    /// Public images, with what this system trusts. Where the system has no bundle of certificate authorities, no
+    /// registry but those on this machine can be asked.
+    pub fn anonymous() -> Self {
+        let with_roots = Self::builder().system_roots().build();
+        with_roots
+            .or_else(|_unreadable| Self::builder().build())
+            .expect("without certificates and proxies nothing can be malformed")
+    }
+
+    /// How to make a source.
+    pub fn builder() -> RegistryBuilder {
+        RegistryBuilder { client: HttpClient::builder(), insecure: Vec::new(), retry: Retry::default() }
+    }
+
+    pub(crate) fn retry(&self) -> Retry {
+        self.shared.retry
+    }
+
+    fn endpoint(&self, reference: &Reference) -> Result<Endpoint, SourceError> {
+        let patience = self.shared.client.connect_timeout();
+        self.shared.endpoints.of(reference.registry(), patience).map_err(|error| {
+            SourceError::new(SourceErrorKind::Unsupported, format!("{}: {error}", reference.familiar()))
+        })
+    }
+
+    /// Asks for `path` below `/v2/<repository>/` until there is an answer that is no passing failure: 200 or 206, or
+    /// 416 where a range was asked for.
+    fn get(
+        &self,
+        reference: &Reference,
+        path: &str,
+        headers: &[(&'static str, String)],
+        cancel: &CancelToken,
+    ) -> Result<HttpResponse, SourceError> {
+        let endpoint = self.endpoint(reference)?;
+        let url = endpoint
+            .base
+            .join(&format!("/v2/{}/{path}", reference.repository()))
+            .map_err(|error| SourceError::new(SourceErrorKind::Unsupported, error.to_string()))?;
+        let mut asked_for_token = false;
+        let mut attempt = 0;
+        loop {
+            let request = self.request(reference, &endpoint, &url, headers);
+            let retry_after = match self.shared.client.follow(&request, cancel) {
+                Ok(response) if matches!(response.status, 200 | 206 | 416) => return Ok(response),
+                // Only the registry itself is given a token, so only its own refusal counts (THREATS 49).
+                Ok(response)
+                    if response.status == 401 && !asked_for_token && response.url.is_same_origin(&url) =>
+                {
+                    self.shared.tokens.fetch(&self.shared.client, &endpoint, reference, &response, cancel)?;
+                    asked_for_token = true;
+                    continue;
+                }
+                Ok(response) if Retry::helps(response.status) && attempt + 1 < self.shared.retry.attempts => {
+                    response.header("retry-after").map(str::to_owned)
+                }
+                Ok(response) => return Err(failure::of_status(reference, response)),
+                Err(error) if error.is_transient() && attempt + 1 < self.shared.retry.attempts => None,
+                Err(error) => return Err(failure::of_http(reference, &error)),
+            };
+            attempt += 1;
+            self.shared.retry.wait(attempt, retry_after.as_deref(), reference, cancel)?;
+        }
+    }
+
+    fn request(
+        &self,
+        reference: &Reference,
+        endpoint: &Endpoint,
+        url: &Url,
+        headers: &[(&'static str, String)],
+    ) -> HttpRequest {
+        let mut request = HttpRequest { trust: endpoint.trust, ..HttpRequest::get(url.clone()) };
+        request.headers.extend_from_slice(headers);
+        request.headers.extend(self.shared.tokens.header(reference).map(|value| ("authorization", value)));
+        request
+    }
+
+    /// A blob from byte `from` on; the answer may be the whole of it.
+    pub(crate) fn get_blob(
+        &self,
+        reference: &Reference,
+        descriptor: &Descriptor,
+        from: u64,
+        cancel: &CancelToken,
+    ) -> Result<HttpResponse, SourceError> {
+        let headers = if from > 0 { vec![("range", format!("bytes={from}-"))] } else { Vec::new() };
+        let response = self.get(reference, &format!("blobs/{}", descriptor.digest), &headers, cancel)?;
+        match response.header("content-encoding") {
+            None | Some("identity") => Ok(response),
+            Some(encoding) => {
+                let text = format!("{}: {} sent {encoding:?} bytes", reference.familiar(), response.url);
+                Err(SourceError::new(SourceErrorKind::Corrupt, text))
+            }
+        }
+    }
+
+    /// A manifest or index by tag or digest, and what the registry calls it.
+    fn get_manifest(
+        &self,
+        reference: &Reference,
+        name: &str,
+        cancel: &CancelToken,
+    ) -> Result<(Vec<u8>, Option<MediaType>), SourceError> {
+        let response =
+            self.get(reference, &format!("manifests/{name}"), &[("accept", accepted())], cancel)?;
+        let url = response.url.clone();
+        let stated = match response.content_type().as_deref() {
+            // Types that say nothing: what the document calls itself has to do.
+            None | Some("application/json" | "application/octet-stream" | "text/plain") => None,
+            Some(media_type) => Some(MediaType::from(media_type)),
+        };
+        let told = response.header("docker-content-digest").and_then(|text| text.parse::<Digest>().ok());
+        let bytes = response.read_capped(MAX_DOCUMENT).map_err(|error| {
+            let error = failure::of_http(reference, &error);
+            error.hint("no manifest is that large; is this address a registry?")
+        })?;
+        match told {
+            Some(told) if verified(bytes.as_slice(), &told, bytes.len() as u64).is_none() => {
+                let text = format!("{}: {url} announced {told} and sent other bytes", reference.familiar());
+                Err(SourceError::new(SourceErrorKind::Corrupt, text))
+            }
+            _ => Ok((bytes, stated)),
+        }
+    }
+
+    /// What the reference names, verified if it has a digest.
+    fn root(
+        &self,
+        reference: &Reference,
+        cancel: &CancelToken,
+    ) -> Result<(Descriptor, Vec<u8>), SourceError> {
+        let name = match (reference.digest(), reference.tag()) {
+            (Some(digest), _) => digest.to_string(),
+            (None, tag) => tag.unwrap_or("latest").to_owned(),
+        };
+        let (bytes, stated) = self.get_manifest(reference, &name, cancel)?;
+        let digest = match reference.digest() {
+            Some(digest) => digest.clone(),
+            None => Digest::of(&bytes),
+        };
+        check_digest(reference, &bytes, &digest)?;
+        let document = parse_manifest_or_index(&bytes, stated.as_ref())
+            .map_err(|error| error.of(reference.familiar()))?;
+        let (own, usual) = match &document {
+            Document::Manifest(manifest) => (manifest.media_type.clone(), MediaType::ImageManifest),
+            Document::Index(index) => (index.media_type.clone(), MediaType::ImageIndex),
+        };
+        let media_type = own.or(stated).unwrap_or(usual);
+        Ok((Descriptor::new(media_type, digest, bytes.len() as u64), bytes))
+    }
+
+    /// A document that another one lists.
+    fn document(
+        &self,
+        reference: &Reference,
+        descriptor: &Descriptor,
+        cancel: &CancelToken,
+    ) -> Result<Vec<u8>, SourceError> {
+        if descriptor.size > MAX_DOCUMENT {
+            let text = format!("{}: {} is too large for a document", reference.familiar(), descriptor.digest);
+            return Err(SourceError::new(SourceErrorKind::Corrupt, text));
+        }
+        if is_document(&descriptor.media_type) {
+            let (bytes, _) = self.get_manifest(reference, descriptor.digest.as_str(), cancel)?;
+            if bytes.len() as u64 != descriptor.size {
+                let text = format!(
+                    "{}: {} has {} bytes, not {}",
+                    reference.familiar(),
+                    descriptor.digest,
+                    bytes.len(),
+                    descriptor.size
+                );
+                return Err(SourceError::new(SourceErrorKind::Corrupt, text));
+            }
+            check_digest(reference, &bytes, &descriptor.digest)?;
+            return Ok(bytes);
+        }
+        let mut bytes = Vec::new();
+        let read = self.open(reference, descriptor, cancel)?.read_to_end(&mut bytes);
+        read.map(|_| bytes).map_err(|error| of_read(reference, error))
+    }
+}
+
+/// The bytes if they have this digest.
+fn verified(bytes: &[u8], digest: &Digest, size: u64) -> Option<()> {
+    let stated = Descriptor::new(MediaType::EmptyJSON, digest.clone(), size);
+    std::io::copy(&mut VerifyingReader::new(bytes, &stated), &mut std::io::sink()).ok().map(drop)
+}
+
+fn check_digest(reference: &Reference, bytes: &[u8], digest: &Digest) -> Result<(), SourceError> {
+    verified(bytes, digest, bytes.len() as u64).ok_or_else(|| {
+        let text = format!("{}: the registry sent other bytes than those of {digest}", reference.familiar());
+        SourceError::new(SourceErrorKind::Corrupt, text)
+    })
+}
+
+/// The error inside a failed read of a blob.
+fn of_read(reference: &Reference, error: std::io::Error) -> SourceError {
+    let kind = match error.kind() {
+        std::io::ErrorKind::InvalidData => SourceErrorKind::Corrupt,
+        _ => SourceErrorKind::Network,
+    };
+    let text = format!("{}: {error}", reference.familiar());
+    match error.downcast::<SourceError>() {
+        Ok(inner) => inner,
+        Err(_) => SourceError::new(kind, text),
+    }
+}
+
+fn accepted() -> String {
+    [
+        MediaType::ImageIndex.as_ref(),
+        MediaType::ImageManifest.as_ref(),
+        media_types::DOCKER_INDEX,
+        media_types::DOCKER_MANIFEST,
+    ]
+    .join(", ")
+}
+
+impl ImageSource for Registry {
+    fn resolve(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        cancel: &CancelToken,
+    ) -> Result<ResolvedImage, SourceError> {
+        let (root, bytes) = self.root(reference, cancel)?;
+        let mut bytes = Some(bytes);
+        resolve_image(&reference.familiar(), &root, platform, &mut |descriptor| {
+            // The root is asked for first and once, and is here already.
+            match bytes.take() {
+                Some(bytes) => Ok(bytes),
+                None => self.document(reference, descriptor, cancel),
+            }
+        })
+    }
+
+    fn open(
+        &self,
+        reference: &Reference,
+        descriptor: &Descriptor,
+        cancel: &CancelToken,
+    ) -> Result<Box<dyn Read + Send>, SourceError> {
+        let reader = BlobReader::open(self, reference, descriptor, cancel)?;
+        Ok(Box::new(VerifyingReader::new(reader, descriptor)))
+    }
+}
