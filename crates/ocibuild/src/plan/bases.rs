@@ -119,9 +119,8 @@ impl<'r> Bases<'r> {
         }
         let request = BaseRequest { name: name.to_owned(), reference: reference.clone(), platform, origin };
         let image = self.resolver.resolve(&request).map_err(|source| {
-            PlanError::new(PlanErrorKind::BaseImage, format!("cannot load image {name}"))
-                .word(name)
-                .caused_by(source)
+            let message = format!("cannot load image {name}");
+            PlanError::new(PlanErrorKind::BaseImage, message).word(name).caused_by(source)
         })?;
         let BaseRequest { name, reference, platform, origin } = request;
         self.images.push(PlannedImage { name, reference, platform, origin, image });

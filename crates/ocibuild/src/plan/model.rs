@@ -36,6 +36,8 @@ pub struct PlannedStage {
     pub text: String,
     /// What changes its files, in order.
     pub steps: Vec<PlannedStep>,
+    /// The `n` of progress (8.23): an image's `FROM`, every step, and each `WORKDIR /`, which makes none.
+    pub progress_total: usize,
     /// The image's config at the end of the stage, with the history of its base only: times are known when the steps
     /// are done.
     pub config: ImageConfig,

@@ -251,12 +251,27 @@ impl<'a, 'f> Assembly<'a, 'f> {
             base,
             location: node.location.filter(|_| node.replaced_by.is_none()),
             text: node.text.to_owned(),
+            progress_total: progress_total(node),
             steps,
             config: state.image_config(),
             history,
         });
         self.states[index] = Some(state);
     }
+}
+
+fn progress_total(node: &Node<'_>) -> usize {
+    let has_from = node.base.is_none() && node.base_name != "scratch";
+    let counts = |kind: &InstructionKind| {
+        matches!(
+            kind,
+            InstructionKind::Run(_)
+                | InstructionKind::Copy(_)
+                | InstructionKind::Add(_)
+                | InstructionKind::Workdir(_)
+        )
+    };
+    usize::from(has_from) + node.commands.iter().filter(|command| counts(&command.instruction.kind)).count()
 }
 
 /// Labels of the command line and the platform asked for (5.306, 4.17).

@@ -74,17 +74,42 @@ fn write_stage(out: &mut String, stage: &PlannedStage, file: &str) -> fmt::Resul
 /// Everything about a step that is not at its default.
 fn write_details(out: &mut String, step: &PlannedStep) -> fmt::Result {
     for (name, value) in step_json(&step.kind).as_object().into_iter().flatten() {
-        let is_default = match value {
-            Value::Null | Value::Bool(false) => true,
-            Value::String(text) => text.is_empty(),
-            Value::Array(list) => list.is_empty(),
-            _ => false,
+        let values = match (name.as_str(), value) {
+            ("network", Value::String(mode)) if mode == "default" => continue,
+            ("mounts" | "env" | "proxy_env", Value::Array(list)) => list.as_slice(),
+            _ => std::slice::from_ref(value),
         };
-        if !is_default {
-            writeln!(out, "    {name} {}", printable(&value.to_string()))?;
+        for value in values.iter().map(without_defaults).filter(|value| !is_default(value)) {
+            writeln!(out, "    {name} {}", printable(&detail(&value)))?;
         }
     }
     Ok(())
+}
+
+/// A variable as `NAME=value`, anything else as JSON.
+fn detail(value: &Value) -> String {
+    match value.as_array().map(Vec::as_slice) {
+        Some([Value::String(name), Value::String(value)]) => format!("{name}={value}"),
+        _ => value.to_string(),
+    }
+}
+
+fn without_defaults(value: &Value) -> Value {
+    let Value::Object(members) = value else { return value.clone() };
+    members
+        .iter()
+        .filter(|(_, value)| !is_default(value))
+        .map(|(name, value)| (name, value.clone()))
+        .collect()
+}
+
+fn is_default(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        _ => false,
+    }
 }
 
 /// The plan as JSON.
