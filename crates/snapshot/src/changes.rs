@@ -94,13 +94,14 @@ impl Differ<'_> {
                 }
                 return;
             }
-            NodeKind::File { size, origin } => match self.first_names.get(&id) {
-                Some(first) => EntryKind::Hardlink { target: first.clone() },
-                None => {
+            NodeKind::File { size, origin } => {
+                if let Some(first) = self.first_names.get(&id) {
+                    EntryKind::Hardlink { target: first.clone() }
+                } else {
                     self.first_names.insert(id, path.clone());
                     EntryKind::File { size: *size, content: origin.content }
                 }
-            },
+            }
             NodeKind::Symlink(target) => EntryKind::Symlink { target: target.clone() },
             NodeKind::Fifo => EntryKind::Fifo,
             NodeKind::CharacterDevice(major, minor) => {

@@ -41,6 +41,8 @@ struct Inner {
     lock: PathBuf,
     /// `None` where the kernel does not tell: everything is flushed at once then.
     boot: Option<String>,
+    /// Whether files may be given to others here.
+    owners: bool,
 }
 
 impl Directory {
@@ -49,17 +51,19 @@ impl Directory {
         let path = std::path::absolute(path).map_err(Error::io("open", path))?;
         let (layers, work, lock) = (path.join("layers"), path.join("work"), path.join("lock"));
         for folder in [&path, &layers, &work] {
-            let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-            made.map_err(Error::io("make", folder))?;
-            // Programs with the set-user-ID bit in here must be out of other users' reach.
-            let private = std::fs::Permissions::from_mode(0o700);
-            fs_err::set_permissions(folder, private).map_err(Error::io("open", folder))?;
+            make_private(folder)?;
         }
         let boot = fs_err::read_to_string("/proc/sys/kernel/random/boot_id").ok();
         let boot = boot.filter(|boot| !boot.trim().is_empty());
-        let directory = Self { inner: Arc::new(Inner { layers, work, lock, boot }) };
+        let owners = can_give_away(&work)?;
+        let directory = Self { inner: Arc::new(Inner { layers, work, lock, boot, owners }) };
         directory.sweep()?;
         Ok(directory)
+    }
+
+    /// Whether files have the owners they should have. Without privilege, or with a single id, all are ours.
+    pub(crate) fn keeps_owners(&self) -> bool {
+        self.inner.owners
     }
 
     /// The directory that the layer's files are in.
@@ -103,8 +107,8 @@ impl Directory {
         let lock = ocibuild_sys::lock_exclusive(&lock).map_err(Error::system("lock", &lock))?;
         let fs = path.join("layer/fs");
         let work = Work { path, fs, _lock: lock };
-        let lines: String = uses.iter().map(|layer| format!("{}\n", layer.0.hex())).collect();
-        write(&work.path.join("uses"), lines.as_bytes())?;
+        let lines: Vec<&str> = uses.iter().map(|layer| layer.0.hex()).collect();
+        write(&work.path.join("uses"), lines.join("\n").as_bytes())?;
         for (folder, mode) in [(work.path.join("layer"), 0o700), (work.fs.clone(), 0o755)] {
             fs_err::create_dir(&folder).map_err(Error::io("make", &folder))?;
             let mode = std::fs::Permissions::from_mode(mode);
@@ -125,7 +129,7 @@ impl Directory {
     }
 
     /// Makes what is in the working directory the layer, unless there is one by now.
-    pub(crate) fn publish(&self, work: Work, layer: &DiffId, notes: &LayerNotes) -> Result<(), Error> {
+    pub(crate) fn publish(&self, work: &Work, layer: &DiffId, notes: &LayerNotes) -> Result<(), Error> {
         let made = work.path.join("layer");
         write_paths(&made.join(IMPLIED), notes.implied_directories.iter())?;
         let links = notes.deferred_links.iter().flat_map(|(name, target)| [name, target]);
@@ -312,6 +316,21 @@ impl Drop for Work {
     fn drop(&mut self) {
         let _ = remove_tree(&self.path);
     }
+}
+
+/// Makes what is missing of a directory that is for us alone: programs with the set-user-ID bit in there must be out of
+/// other users' reach.
+pub(crate) fn make_private(path: &Path) -> Result<(), Error> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(Error::io("make", path))?;
+    let private = std::fs::Permissions::from_mode(0o700);
+    fs_err::set_permissions(path, private).map_err(Error::io("make", path))
+}
+
+/// Found out by trying: capabilities, user namespaces and the file system all have a say.
+fn can_give_away(folder: &Path) -> Result<bool, Error> {
+    let file = tempfile::tempfile_in(folder).map_err(Error::io("make a file in", folder))?;
+    Ok(std::os::unix::fs::fchown(&file, Some(1), Some(1)).is_ok())
 }
 
 pub(crate) fn remove_tree(path: &Path) -> Result<(), Error> {

@@ -55,6 +55,12 @@ pub enum ErrorKind {
         /// Why.
         source: OverlayError,
     },
+    /// The path of the snapshot directory cannot stand among the options of an overlay.
+    #[error("no overlay in {}: its path has a comma, a colon or a backslash", path.display())]
+    UnsuitablePath {
+        /// The snapshot directory.
+        path: PathBuf,
+    },
     /// More layers than the kernel stacks.
     #[error("{count} layers are more than the {limit} that an overlay stacks")]
     TooManyLayers {

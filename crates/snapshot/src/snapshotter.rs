@@ -133,10 +133,9 @@ pub trait ActiveSnapshot: Send + Debug {
     /// How the root file system comes to be at a directory: the mounts, in order, of which the destination `/`
     /// stands for that directory.
     ///
-    /// It is either a bind mount of a directory that already is the root file system, or an overlay. **Relative paths
-    /// in the options of an overlay start at the directory that is its source**: it must be mounted with that as the
-    /// current directory (`Operation::HostMount { from, .. }` of `ocibuild-sys`). So a stack of any height fits into
-    /// the page that the kernel takes, and no path needs quoting.
+    /// It is either a bind mount of a directory that already is the root file system, or an overlay. All paths in the
+    /// options of an overlay are absolute, short, and below one directory of this snapshot: whoever mounts more layers
+    /// than fit into the page that the kernel takes goes there first and leaves that directory out.
     fn rootfs_mounts(&self) -> Vec<Mount>;
 
     /// Makes what is missing of the path to a mount point, the parents 0755 and root's, and remembers what it made

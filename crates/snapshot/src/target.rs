@@ -43,13 +43,16 @@ impl LayerTarget {
 
     /// Makes what was unpacked the layer, unless somebody else was faster.
     pub fn commit(self, notes: &LayerNotes) -> Result<(), Error> {
-        self.directory.publish(self.work, &self.layer, notes)
+        self.directory.publish(&self.work, &self.layer, notes)
     }
 }
 
 impl fmt::Debug for LayerTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LayerTarget").field("layer", &self.layer).field("path", &self.path()).finish()
+        f.debug_struct("LayerTarget")
+            .field("layer", &self.layer)
+            .field("path", &self.path())
+            .finish_non_exhaustive()
     }
 }
 

@@ -229,6 +229,13 @@ impl Tree {
         }
     }
 
+    /// Removes everything below a directory.
+    pub(crate) fn clear(&mut self, id: NodeId) {
+        if let NodeKind::Directory(names) = &mut self.nodes[id.0 as usize].kind {
+            names.clear();
+        }
+    }
+
     /// The metadata of a node, to be changed.
     pub fn metadata_mut(&mut self, id: NodeId) -> &mut Metadata {
         &mut self.nodes[id.0 as usize].metadata
@@ -295,15 +302,13 @@ impl Tree {
     fn make_parents(&mut self, path: &Path) -> NodeId {
         let mut id = ROOT;
         for part in path.parent().into_iter().flat_map(names) {
-            id = match self.child(id, part).filter(|id| self.is_directory(*id)) {
-                Some(child) => child,
-                None => {
-                    let metadata = Metadata { mode: 0o755, ..Metadata::default() };
-                    let child = self.add(Node { metadata, kind: NodeKind::Directory(BTreeMap::new()) });
-                    self.set_child(id, part.to_owned(), child);
-                    child
-                }
-            };
+            let existing = self.child(id, part).filter(|id| self.is_directory(*id));
+            id = existing.unwrap_or_else(|| {
+                let metadata = Metadata { mode: 0o755, ..Metadata::default() };
+                let child = self.add(Node { metadata, kind: NodeKind::Directory(BTreeMap::new()) });
+                self.set_child(id, part.to_owned(), child);
+                child
+            });
         }
         id
     }
@@ -341,10 +346,8 @@ impl Tree {
     }
 
     fn empty(&mut self, path: &Path) {
-        if let Some(id) = self.lookup(path)
-            && let NodeKind::Directory(names) = &mut self.nodes[id.0 as usize].kind
-        {
-            names.clear();
+        if let Some(id) = self.lookup(path) {
+            self.clear(id);
         }
     }
 }

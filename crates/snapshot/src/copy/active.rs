@@ -1,0 +1,73 @@
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ocibuild_spec::{CancelToken, Changeset, DiffId, Entry, Mount};
+use ocibuild_sys::DirHandle;
+
+use super::scan::Record;
+use crate::directory::Directory;
+use crate::mount_points::{MountPoints, Top};
+use crate::step::{Step, rootfs_mount};
+use crate::{ActiveSnapshot, Error, LayerNotes, MountPointKind, Tree};
+
+/// A step's copy, in `rootfs` of its working directory.
+#[derive(Debug)]
+pub(super) struct ActiveCopy {
+    step: Step,
+    rootfs: PathBuf,
+    record: Record,
+    mount_points: MountPoints,
+}
+
+impl ActiveCopy {
+    pub(super) fn prepare(
+        directory: &Directory,
+        stack: &[DiffId],
+        base: Arc<Tree>,
+        cancel: &CancelToken,
+    ) -> Result<Self, Error> {
+        let step = Step::new(directory, stack, base)?;
+        let path = step.work.path();
+        let handle = DirHandle::open(path).map_err(Error::system("open", path))?;
+        handle.mkdir("rootfs", 0o755).map_err(Error::system("make a directory in", path))?;
+        let rootfs = path.join("rootfs");
+        super::fill::fill(&rootfs, &step, cancel)?;
+        let record = Record::of(&rootfs, cancel)?;
+        Ok(Self { step, rootfs, record, mount_points: MountPoints::default() })
+    }
+
+    fn top(&self) -> Top<'_> {
+        Top { host: &self.rootfs, base: &self.step.base, writer: self.step.writer() }
+    }
+}
+
+impl ActiveSnapshot for ActiveCopy {
+    fn rootfs_mounts(&self) -> Vec<Mount> {
+        vec![rootfs_mount("bind", self.rootfs.clone(), vec!["bind".to_owned()])]
+    }
+
+    fn create_mount_point(&mut self, target: &Path, kind: MountPointKind) -> Result<(), Error> {
+        let mut mount_points = std::mem::take(&mut self.mount_points);
+        let result = mount_points.create(&self.top(), target, kind);
+        self.mount_points = mount_points;
+        result
+    }
+
+    fn create_directory(&mut self, path: &Path, uid: u32, gid: u32) -> Result<(), Error> {
+        self.top().create_directory(path, (uid, gid))
+    }
+
+    fn remove_mount_points(&mut self) -> Result<(), Error> {
+        self.mount_points.remove(&self.rootfs)
+    }
+
+    fn diff(&self, cancel: &CancelToken) -> Result<(Tree, Changeset), Error> {
+        let new = super::scan::scan(&self.step, &self.rootfs, &self.record, cancel)?;
+        self.step.changeset(&self.rootfs, &new)
+    }
+
+    fn commit(self: Box<Self>, layer: &DiffId, entries: &[Entry]) -> Result<(), Error> {
+        super::commit::gather(&self.rootfs, self.step.work.fs(), entries, self.step.writer())?;
+        self.step.directory.publish(&self.step.work, layer, &LayerNotes::default())
+    }
+}

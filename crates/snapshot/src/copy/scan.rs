@@ -1,0 +1,127 @@
+//! What a step changed in its copy.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use ocibuild_spec::{CancelToken, Timestamp};
+use ocibuild_sys::{FileType, Metadata};
+
+use crate::place::node_of;
+use crate::step::{Step, check};
+use crate::walk::{Found, walk};
+use crate::{Error, Node, NodeId, Tree};
+
+/// What was on disk before the step, by path. A path of the merged view that is not here could not be made.
+#[derive(Debug)]
+pub(super) struct Record {
+    paths: HashMap<PathBuf, Metadata>,
+}
+
+impl Record {
+    pub(super) fn of(rootfs: &Path, cancel: &CancelToken) -> Result<Self, Error> {
+        let mut paths = HashMap::new();
+        walk(rootfs, &mut |found| {
+            paths.insert(found.path.to_owned(), found.metadata);
+            check(cancel)
+        })?;
+        Ok(Self { paths })
+    }
+}
+
+/// An inode with several names that was changed.
+struct Inode {
+    id: NodeId,
+    /// Whether a name that it had before the step stands for it already.
+    is_old: bool,
+}
+
+/// The merged view as the step left it: what was not touched is what it was.
+pub(super) fn scan(step: &Step, rootfs: &Path, record: &Record, cancel: &CancelToken) -> Result<Tree, Error> {
+    let mut scan = Scan {
+        step,
+        rootfs,
+        record,
+        new: Tree::clone(&step.base),
+        seen: HashSet::new(),
+        inodes: HashMap::new(),
+        directories: Vec::new(),
+    };
+    walk(rootfs, &mut |found| {
+        check(cancel)?;
+        scan.seen.insert(found.path.to_owned());
+        scan.visit(found)
+    })?;
+    Ok(scan.finish())
+}
+
+struct Scan<'a> {
+    step: &'a Step,
+    rootfs: &'a Path,
+    record: &'a Record,
+    new: Tree,
+    seen: HashSet<PathBuf>,
+    inodes: HashMap<u64, Inode>,
+    directories: Vec<(NodeId, ocibuild_spec::Metadata)>,
+}
+
+impl Scan<'_> {
+    fn visit(&mut self, found: &Found<'_>) -> Result<(), Error> {
+        let before = self.record.paths.get(found.path);
+        // The kernel changes the time of an inode with everything else of it, its names included.
+        if before.is_some_and(|before| *before == found.metadata) {
+            if found.metadata.is_dir()
+                && let Some(id) = self.step.base.lookup(found.path)
+            {
+                self.directories.push((id, self.step.base.node(id).metadata.clone()));
+            }
+            return Ok(());
+        }
+        if found.metadata.file_type == FileType::Socket {
+            return Ok(());
+        }
+        let stays = before.is_some_and(|before| before.same_inode(&found.metadata));
+        let linked = found.metadata.nlink > 1 && !found.metadata.is_dir();
+        if linked
+            && let Some(inode) = self.inodes.get_mut(&found.metadata.ino)
+            && !(stays && inode.is_old)
+        {
+            inode.is_old |= stays;
+            let id = inode.id;
+            self.new.link(found.path, id, Timestamp::default());
+            return Ok(());
+        }
+        let Some(mut node) = node_of(found, self.step.layer(), self.rootfs)? else { return Ok(()) };
+        self.step.keep_owner(found.path, &mut node);
+        if found.metadata.is_dir() {
+            self.directory(found, node);
+            return Ok(());
+        }
+        let id = self.new.insert(found.path, node, Timestamp::default());
+        if linked {
+            // An overlay copies each old name up by itself, so a second one gets a node of its own as well.
+            self.inodes.entry(found.metadata.ino).or_insert(Inode { id, is_old: stays });
+        }
+        Ok(())
+    }
+
+    fn directory(&mut self, found: &Found<'_>, node: Node) {
+        let metadata = node.metadata.clone();
+        let existing = self.new.lookup(found.path).filter(|id| self.new.is_directory(*id));
+        let id = existing.unwrap_or_else(|| self.new.insert(found.path, node, Timestamp::default()));
+        self.directories.push((id, metadata));
+    }
+
+    fn finish(mut self) -> Tree {
+        let mut gone: Vec<&PathBuf> =
+            self.record.paths.keys().filter(|path| !self.seen.contains(*path)).collect();
+        // A directory before what was in it, for then that is gone as well.
+        gone.sort_unstable();
+        for path in gone {
+            self.new.remove(path, Timestamp::default());
+        }
+        for (id, metadata) in self.directories {
+            *self.new.metadata_mut(id) = metadata;
+        }
+        self.new
+    }
+}

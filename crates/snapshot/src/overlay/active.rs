@@ -1,0 +1,146 @@
+use std::path::Path;
+use std::sync::Arc;
+
+use ocibuild_spec::{CancelToken, Changeset, DiffId, Entry, Mount};
+use ocibuild_sys::{DirHandle, OverlayAttributes, RootDir};
+
+use crate::directory::Directory;
+use crate::mount_points::{MountPoints, Top};
+use crate::step::{Step, check, rootfs_mount};
+use crate::{ActiveSnapshot, Error, ErrorKind, LayerNotes, MountPointKind, Tree};
+
+/// `OVL_MAX_STACK`.
+const MAX_LAYERS: usize = 500;
+
+/// A step's overlay: in its working directory are `work`, which is the kernel's, and `0`, `1` and so on, which are
+/// links to the layers, the highest first; what the step changes comes into `layer/fs`.
+#[derive(Debug)]
+pub(super) struct ActiveOverlay {
+    step: Step,
+    attributes: OverlayAttributes,
+    lower: usize,
+    mount_points: MountPoints,
+}
+
+impl ActiveOverlay {
+    pub(super) fn prepare(
+        directory: &Directory,
+        attributes: OverlayAttributes,
+        stack: &[DiffId],
+        base: Arc<Tree>,
+        cancel: &CancelToken,
+    ) -> Result<Self, Error> {
+        if stack.len() > MAX_LAYERS {
+            return Err(ErrorKind::TooManyLayers { count: stack.len(), limit: MAX_LAYERS }.into());
+        }
+        let step = Step::new(directory, stack, base)?;
+        let path = step.work.path();
+        let handle = DirHandle::open(path).map_err(Error::system("open", path))?;
+        handle.mkdir("work", 0o700).map_err(Error::system("make a directory in", path))?;
+        for (number, layer) in stack.iter().rev().enumerate() {
+            let linked = handle.symlink(directory.fs(layer), number.to_string());
+            linked.map_err(Error::system("make a link in", path))?;
+        }
+        if stack.is_empty() {
+            // An overlay wants something below.
+            handle.mkdir("0", 0o755).map_err(Error::system("make a directory in", path))?;
+        }
+        let active =
+            Self { step, attributes, lower: stack.len().max(1), mount_points: MountPoints::default() };
+        for layer in stack {
+            check(cancel)?;
+            active.correct(&directory.notes(layer)?)?;
+        }
+        Ok(active)
+    }
+
+    /// The kernel knows nothing of what a layer leaves to the layers below it, and the layer's directory is that of
+    /// every image which has the layer. So what the merged view has at such a path is put on top.
+    fn correct(&self, notes: &LayerNotes) -> Result<(), Error> {
+        let top = self.top();
+        let base = &self.step.base;
+        for path in &notes.implied_directories {
+            if base.lookup(path).is_some_and(|id| base.is_directory(id)) {
+                top.directories(path, (0, 0), &mut |_| ())?;
+            }
+        }
+        for (path, _) in &notes.deferred_links {
+            let (Some(id), Some(name)) = (base.lookup(path), path.file_name()) else { continue };
+            let above = path.parent().unwrap_or(Path::new(""));
+            let parent = top.directories(above, (0, 0), &mut |_| ())?;
+            let host = top.host.join(path);
+            if parent.try_stat(name).map_err(Error::system("look at", &host))?.is_none() {
+                crate::place::keeping_time(&parent, &top.host.join(above), || {
+                    top.writer.leaf(&parent, name, base.node(id), &host)
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn top(&self) -> Top<'_> {
+        Top { host: self.step.work.fs(), base: &self.step.base, writer: self.step.writer() }
+    }
+}
+
+impl ActiveSnapshot for ActiveOverlay {
+    fn rootfs_mounts(&self) -> Vec<Mount> {
+        let path = self.step.work.path().display();
+        let lower: Vec<String> = (0..self.lower).map(|number| format!("{path}/{number}")).collect();
+        let mut options = vec![
+            format!("lowerdir={}", lower.join(":")),
+            format!("upperdir={path}/layer/fs"),
+            format!("workdir={path}/work"),
+            "index=off".to_owned(),
+        ];
+        match self.attributes {
+            // A layer must not be able to point the kernel at other directories than its own.
+            OverlayAttributes::Trusted => {
+                options.extend(["redirect_dir=nofollow".to_owned(), "metacopy=off".to_owned()]);
+            }
+            // Those two are so here, and cannot be given.
+            OverlayAttributes::User => options.push("userxattr".to_owned()),
+        }
+        if has_volatile() {
+            options.push("volatile".to_owned());
+        }
+        vec![rootfs_mount("overlay", "overlay".into(), options)]
+    }
+
+    fn create_mount_point(&mut self, target: &Path, kind: MountPointKind) -> Result<(), Error> {
+        let mut mount_points = std::mem::take(&mut self.mount_points);
+        let result = mount_points.create(&self.top(), target, kind);
+        self.mount_points = mount_points;
+        result
+    }
+
+    fn create_directory(&mut self, path: &Path, uid: u32, gid: u32) -> Result<(), Error> {
+        self.top().create_directory(path, (uid, gid))
+    }
+
+    fn remove_mount_points(&mut self) -> Result<(), Error> {
+        self.mount_points.remove(self.step.work.fs())
+    }
+
+    fn diff(&self, cancel: &CancelToken) -> Result<(Tree, Changeset), Error> {
+        let upper = self.step.work.fs();
+        let new = super::scan::scan(&self.step, upper, self.attributes, cancel)?;
+        self.step.changeset(upper, &new)
+    }
+
+    fn commit(self: Box<Self>, layer: &DiffId, entries: &[Entry]) -> Result<(), Error> {
+        let upper = self.step.work.fs();
+        let root = RootDir::open(upper).map_err(Error::system("open", upper))?;
+        super::commit::reduce(&root, upper, entries, self.attributes)?;
+        self.step.directory.publish(&self.step.work, layer, &LayerNotes::default())
+    }
+}
+
+/// Whether the kernel knows overlays that flush nothing (Linux 5.10): whatever a step flushes is flushed with
+/// everything else, once, or built again.
+fn has_volatile() -> bool {
+    let release = rustix::system::uname();
+    let mut numbers = release.release().to_str().unwrap_or_default().split(['.', '-']);
+    let mut next = || numbers.next().and_then(|number| number.parse::<u32>().ok()).unwrap_or(0);
+    (next(), next()) >= (5, 10)
+}

@@ -1,0 +1,117 @@
+//! The driver that lets the kernel stack the layers.
+
+mod active;
+mod commit;
+mod scan;
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ocibuild_spec::{CancelToken, DiffId};
+use ocibuild_sys::{OverlayAttributes, overlay_works};
+
+use crate::directory::Directory;
+use crate::{
+    ActiveSnapshot, CopySnapshots, Error, ErrorKind, Hold, LayerTarget, Snapshotter, Tree, Usage, Whiteouts,
+};
+use active::ActiveOverlay;
+
+/// Stacks unpacked layers with overlayfs: nothing is copied until a step writes to it.
+///
+/// # Limitations
+///
+/// As in every overlay without `index=on` (and so in BuildKit's), a step that changes one of several hard links of a
+/// lower layer changes that name alone.
+#[derive(Debug)]
+pub struct Overlay {
+    directory: Directory,
+    attributes: OverlayAttributes,
+}
+
+impl Overlay {
+    /// Opens or makes the snapshots in `dir`, after mounting an overlay there in a throwaway process.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self, Error> {
+        let dir = dir.as_ref();
+        let path = std::path::absolute(dir).map_err(Error::io("open", dir))?;
+        if path.as_os_str().as_bytes().iter().any(|byte| matches!(byte, b',' | b':' | b'\\')) {
+            return Err(ErrorKind::UnsuitablePath { path }.into());
+        }
+        crate::directory::make_private(&path)?;
+        let attributes =
+            overlay_works(&path).map_err(|source| ErrorKind::NoOverlay { path: path.clone(), source })?;
+        let name = match attributes {
+            OverlayAttributes::Trusted => "overlay",
+            OverlayAttributes::User => "overlay-user",
+        };
+        Ok(Self { directory: Directory::open(&path.join(name))?, attributes })
+    }
+}
+
+impl Snapshotter for Overlay {
+    fn whiteouts(&self) -> Whiteouts {
+        match self.attributes {
+            OverlayAttributes::Trusted => Whiteouts::OverlayTrusted,
+            OverlayAttributes::User => Whiteouts::OverlayUser,
+        }
+    }
+
+    fn contains(&self, layer: &DiffId) -> Result<bool, Error> {
+        self.directory.contains(layer)
+    }
+
+    fn prepare_layer(&self, layer: &DiffId) -> Result<LayerTarget, Error> {
+        LayerTarget::new(self.directory.clone(), layer.clone())
+    }
+
+    fn layer_dir(&self, layer: &DiffId) -> PathBuf {
+        self.directory.fs(layer)
+    }
+
+    fn prepare(
+        &self,
+        stack: &[DiffId],
+        base: Arc<Tree>,
+        cancel: &CancelToken,
+    ) -> Result<Box<dyn ActiveSnapshot>, Error> {
+        Ok(Box::new(ActiveOverlay::prepare(&self.directory, self.attributes, stack, base, cancel)?))
+    }
+
+    fn hold(&self, layers: &[DiffId]) -> Result<Hold, Error> {
+        Hold::new(&self.directory, layers)
+    }
+
+    fn remove(&self, layer: &DiffId) -> Result<(), Error> {
+        self.directory.remove(layer)
+    }
+
+    fn list(&self) -> Result<Vec<DiffId>, Error> {
+        self.directory.list()
+    }
+
+    fn usage(&self, layer: &DiffId) -> Result<Usage, Error> {
+        self.directory.usage(layer)
+    }
+
+    fn sync(&self) -> Result<(), Error> {
+        self.directory.sync()
+    }
+
+    fn sweep(&self) -> Result<usize, Error> {
+        self.directory.sweep()
+    }
+}
+
+/// [`Overlay`] where it works, else [`CopySnapshots`].
+pub fn auto(dir: impl AsRef<Path>) -> Result<Box<dyn Snapshotter>, Error> {
+    let dir = dir.as_ref();
+    match Overlay::open(dir) {
+        Ok(overlay) => Ok(Box::new(overlay)),
+        Err(error) => match error.kind() {
+            ErrorKind::NoOverlay { .. } | ErrorKind::UnsuitablePath { .. } => {
+                Ok(Box::new(CopySnapshots::open(dir)?))
+            }
+            _ => Err(error),
+        },
+    }
+}
