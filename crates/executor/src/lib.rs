@@ -21,7 +21,7 @@
 //! # Limitations
 //!
 //! Arguments, environment and paths of a step are UTF-8, because the bundle is JSON. Limits on memory and CPU
-//! are not applied. A runtime that makes cgroups may leave empty ones behind when this process is killed.
+//! are not applied. crun adds a link `/dev/core` that BuildKit's steps do not have. A runtime that makes cgroups may leave empty ones behind when this process is killed.
 #![forbid(unsafe_code)]
 
 mod bundle;

@@ -124,6 +124,9 @@ impl Executor for RuntimeExecutor {
         let mut operations = rootfs_operations(bundle)?;
         operations.push(directory_operation(process)?);
         operations.push(own_proc());
+        if self.is_crun() && fs_err::metadata(HYBRID_CONTROLLERS).is_ok() {
+            operations.push(without_hybrid_controllers());
+        }
         let id = container_id(&bundle.state)?;
         let directory = bundle.state.display().to_string();
         let line = self.command_line(&bundle.state, &["run", "--bundle", &directory, &id]);
@@ -193,6 +196,19 @@ fn own_proc() -> Operation {
     }
 }
 
+/// Controllers of the v2 hierarchy beside those of v1.
+const HYBRID_CONTROLLERS: &str = "/sys/fs/cgroup/unified/cgroup.controllers";
+
+/// crun 1.8 refuses hosts where both versions have controllers, even when told to make no cgroups. It gets to see
+/// none, and only it: this is in its own mount namespace.
+fn without_hybrid_controllers() -> Operation {
+    Operation::HostBind {
+        source: c"/dev/null".to_owned(),
+        target: CString::new(HYBRID_CONTROLLERS).unwrap_or_default(),
+        options: MountOptions::parse(["bind"]).unwrap_or_default(),
+    }
+}
+
 /// Unique among all containers alive, because their state directories are: cgroups are named by it.
 fn container_id(state: &Path) -> Result<String, Error> {
     let metadata = fs_err::metadata(state).map_err(Repr::State)?;
@@ -229,8 +245,9 @@ fn failure(state: &Path, line: &[String], code: i32, program: &str) -> Option<Er
 /// Whether what failed was the program of the step; runc and crun say so in words only.
 fn classify(log: &str, program: &str) -> Option<(ErrorKind, &'static str)> {
     let lower = log.to_lowercase();
-    // `exec: "x": …`, and ``executable file `x` …``.
-    let about_program = lower.contains("exec") && log.contains(program);
+    // `exec: "x": …`, ``executable file `x` …``, and `open executable: …`.
+    let about_program =
+        (lower.contains("exec") && log.contains(program)) || lower.contains("open executable");
     if !about_program {
         return None;
     }
@@ -287,6 +304,10 @@ mod tests {
         assert_eq!(classify(crun, "nope").unwrap().0, ErrorKind::ProgramNotFound);
         let runc = "runc run failed: unable to start container process: exec: \"/x\": permission denied";
         assert_eq!(classify(runc, "/x").unwrap().0, ErrorKind::ProgramRefused);
+        assert_eq!(
+            classify("open executable: Permission denied", "/x").unwrap().0,
+            ErrorKind::ProgramRefused
+        );
         assert_eq!(classify("mount proc: No such file or directory", "/x"), None);
     }
 

@@ -252,7 +252,13 @@ unsafe fn operate(operation: &Operation, root: &mut RawFd) -> Outcome {
             Operation::ReadOnly(path) => read_only(*root, path),
             Operation::Hostname(name) => check(libc::sethostname(name.as_ptr(), name.as_bytes().len())),
             Operation::LoopbackUp => loopback_up(),
-            Operation::Pivot => pivot(*root),
+            Operation::Pivot => {
+                pivot(*root)?;
+                // It would be a way to name the root as a working directory.
+                libc::close(*root);
+                *root = -1;
+                Ok(())
+            }
         }
     }
 }
@@ -544,9 +550,16 @@ unsafe fn behind_link<'b>(
     buffer: &'b mut [u8; PATH_BUFFER],
     followed: u32,
 ) -> Result<&'b CStr, u32> {
-    // SAFETY: the buffer's size is given, with room for a NUL.
+    // SAFETY: the buffer's size is given, with room for a NUL; `statfs` is plain data, filled by the kernel.
     unsafe {
         if followed >= MAX_LINKS {
+            set_errno(libc::ELOOP);
+            return Err(at::TARGET);
+        }
+        let mut filesystem: libc::statfs = std::mem::zeroed();
+        check_at(libc::fstatfs(parent, &raw mut filesystem), at::TARGET)?;
+        if filesystem.f_type == libc::PROC_SUPER_MAGIC {
+            // What its links say is not where they lead.
             set_errno(libc::ELOOP);
             return Err(at::TARGET);
         }
@@ -609,6 +622,10 @@ unsafe fn make_directories_from(
             if fd >= 0 {
                 libc::close(fd);
                 continue;
+            }
+            if errno() != libc::ENOENT {
+                // A magic link of /proc, say, which leads out of the root: nothing may be made there.
+                return Err(at::TARGET);
             }
             make_directory(root, prefix, mode, owner, followed)?;
         }

@@ -71,6 +71,16 @@ fn running(needle: &str) -> bool {
     processes.filter_map(line).any(|line| String::from_utf8_lossy(&line).contains(needle))
 }
 
+/// A process that does not outlive a failed test.
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn privileged_the_step_dies_with_its_builder_and_leaves_no_mount() {
     let Some(world) = World::privileged() else { return };
@@ -86,7 +96,7 @@ fn privileged_the_step_dies_with_its_builder_and_leaves_no_mount() {
         let needle = format!("4{}{index}", std::process::id());
         let script = format!("sleep {needle} & echo started; sleep {needle}");
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        let mut builder = Command::new(&program)
+        let builder = Command::new(&program)
             .args(arguments)
             .args([world.rootfs(), world.step.state.clone()])
             .args(["/bin/sh", "-c", &script])
@@ -94,18 +104,22 @@ fn privileged_the_step_dies_with_its_builder_and_leaves_no_mount() {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
+        let mut builder = Killed(builder);
         let mut line = String::new();
-        BufReader::new(builder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        BufReader::new(builder.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "started\n", "{arguments:?}");
         let sleeper = format!("sleep\0{needle}");
-        assert!(running(&sleeper), "{arguments:?}");
-        builder.kill().unwrap();
-        builder.wait().unwrap();
-        let deadline = Instant::now() + Duration::from_secs(5);
-        while running(&sleeper) {
-            assert!(Instant::now() < deadline, "{arguments:?}: the step outlived its builder");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let wait_until = |wanted: bool, what: &str| {
+            let deadline = Instant::now() + Duration::from_secs(5);
+            while running(&sleeper) != wanted {
+                assert!(Instant::now() < deadline, "{arguments:?}: {what}");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        };
+        wait_until(true, "the step does not run");
+        builder.0.kill().unwrap();
+        builder.0.wait().unwrap();
+        wait_until(false, "the step outlived its builder");
         let after = fs::read_to_string("/proc/self/mountinfo").unwrap();
         let place = world.dir.path().display().to_string();
         assert!(!after.contains(&place) && !mounts.contains(&place), "{arguments:?}");

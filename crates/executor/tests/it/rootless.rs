@@ -91,7 +91,7 @@ fn text(output: &Output) -> (String, String) {
 }
 
 const SCRIPT: &str = "id -u; id -g; echo $$; hostname; grep CapEff /proc/self/status; echo x > /w/f; \
-    awk '$2 == \"/sys\" {print $3, substr($4, 1, 2)}' /proc/mounts | head -1; ls /dev | wc -l; \
+    awk '$2 == \"/sys\" {print $3, substr($4, 1, 2)}' /proc/mounts | head -1; ls /dev | grep -v core | wc -l; \
     echo > /dev/null && head -c 1 /dev/zero | wc -c; touch /sys/x 2>/dev/null || echo ro; \
     touch /sys/kernel/mm/x /proc/sys/x 2>/dev/null || echo ro";
 
