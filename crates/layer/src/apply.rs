@@ -202,7 +202,9 @@ impl<'a> Unpacker<'a> {
         let mode = entry.metadata.mode;
         match &entry.kind {
             EntryKind::Directory if replaces == Replaces::Itself => return Ok(None),
-            EntryKind::Directory => return self.at(path, |folder, name| folder.mkdir(name, PRIVATE)).map(|()| None),
+            EntryKind::Directory => {
+                return self.at(path, |folder, name| folder.mkdir(name, PRIVATE)).map(|()| None);
+            }
             EntryKind::File { size, .. } => return self.file(reader, &entry.metadata, path, *size),
             EntryKind::Symlink { target } => self.at(path, |folder, name| folder.symlink(target, name))?,
             EntryKind::Fifo => self.at(path, |folder, name| folder.mkfifo(name, mode))?,
@@ -292,11 +294,13 @@ impl<'a> Unpacker<'a> {
         let metadata = &entry.metadata;
         let directory = entry.kind == EntryKind::Directory;
         if let Some((uid, gid)) = self.owner(metadata) {
-            self.at(path, |folder, name| folder.chown(name, uid, gid)).map_err(|error| match error.kind() {
-                ErrorKind::Unpack { source, .. } => {
-                    not_owned(path, (uid, gid), io::Error::from_raw_os_error(source.raw_os_error()))
+            self.at(path, |folder, name| folder.chown(name, uid, gid)).map_err(|error| {
+                match error.kind() {
+                    ErrorKind::Unpack { source, .. } => {
+                        not_owned(path, (uid, gid), io::Error::from_raw_os_error(source.raw_os_error()))
+                    }
+                    _ => error,
                 }
-                _ => error,
             })?;
         }
         for (attribute, value) in kept_attributes(metadata) {
@@ -341,8 +345,7 @@ impl<'a> Unpacker<'a> {
     }
 
     fn link(&mut self, path: &Path, target: &Path) -> Result<(), Error> {
-        let (target_folder, target_name) =
-            self.root.parent(target).map_err(|source| unpack(path, source))?;
+        let (target_folder, target_name) = self.root.parent(target).map_err(|source| unpack(path, source))?;
         self.at(path, |folder, name| target_folder.hardlink(&target_name, folder, name))
     }
 
@@ -393,7 +396,9 @@ impl<'a> Unpacker<'a> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         rustix::fs::openat(self.root, ".", flags, Mode::empty())
             .and_then(|fd| rustix::fs::fsetxattr(fd, attribute, b"y", XattrFlags::empty()))
-            .map_err(|errno| ErrorKind::UnpackContent { entry: PathBuf::from("/"), source: errno.into() }.into())
+            .map_err(|errno| {
+                ErrorKind::UnpackContent { entry: PathBuf::from("/"), source: errno.into() }.into()
+            })
     }
 
     /// Metadata of directories, children first: nothing is made in them any more, and they may deny us entry.

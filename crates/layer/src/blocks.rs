@@ -60,7 +60,11 @@ pub(crate) fn run<T: Send>(
     produce: impl FnOnce(&mut dyn Blocks) -> Result<T, Error> + Send,
 ) -> Result<(T, Blob), Error> {
     let blob = BlobWriter::new(sink, compression);
-    if threads <= 1 { run_here(compression, blob, produce) } else { run_on(threads, compression, blob, produce) }
+    if threads <= 1 {
+        run_here(compression, blob, produce)
+    } else {
+        run_on(threads, compression, blob, produce)
+    }
 }
 
 struct Here<'s> {
@@ -197,6 +201,10 @@ fn work(compression: Compression, jobs: &Mutex<Receiver<Job>>, done: &Sender<Res
     }
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "whatever the outcome, the producer must see that this end is closed"
+)]
 fn write_in_order(
     results: &Receiver<Result<Job, Error>>,
     give_back: SyncSender<Job>,

@@ -239,7 +239,8 @@ impl<'r> Reader<'r> {
         let mtime = Timestamp { seconds, nanoseconds: self.small()? };
         let mut xattrs = BTreeMap::new();
         for _ in 0..self.number()? {
-            let name = std::str::from_utf8(self.text()?).map_err(|_| "the name of an attribute is no text")?;
+            let name =
+                std::str::from_utf8(self.text()?).map_err(|_| "the name of an attribute is no text")?;
             xattrs.insert(name.to_owned(), self.text()?.to_vec());
         }
         Ok(Metadata { mode, uid, gid, mtime, xattrs })

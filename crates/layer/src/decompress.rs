@@ -162,7 +162,8 @@ mod tests {
     }
 
     fn unpacked(bytes: &[u8]) -> io::Result<(Format, Vec<u8>)> {
-        let (format, mut reader) = decompress(Box::new(Cursor::new(bytes.to_vec()))).map_err(io::Error::other)?;
+        let (format, mut reader) =
+            decompress(Box::new(Cursor::new(bytes.to_vec()))).map_err(io::Error::other)?;
         let mut out = Vec::new();
         reader.read_to_end(&mut out)?;
         Ok((format, out))
@@ -217,7 +218,8 @@ mod tests {
         assert!(matches!(error.kind(), ErrorKind::MediaTypeMismatch { found: Format::Zstd, .. }), "{error}");
         let error = read(Format::Gzip, MediaType::ImageLayer).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::MediaTypeMismatch { .. }), "{error}");
-        for other in [MediaType::ImageConfig, "application/vnd.oci.image.layer.v1.tar+gzip+encrypted".into()] {
+        for other in [MediaType::ImageConfig, "application/vnd.oci.image.layer.v1.tar+gzip+encrypted".into()]
+        {
             let error = read(Format::Gzip, other).unwrap_err();
             assert!(matches!(error.kind(), ErrorKind::UnknownMediaType { .. }), "{error}");
         }

@@ -1,4 +1,71 @@
 //! Changeset to tar to compressed blob in one pass, and back, confined.
+//!
+//! A layer is a tar of what changed (image-spec `layer.md`), mostly compressed. [`write`] makes one from a
+//! [`Changeset`](ocibuild_spec::Changeset): the tar is made of the bytes that BuildKit's would have, hashed for the diff
+//! id, compressed in independent blocks on several threads, hashed for the blob's digest and written, all at once.
+//! The other way, [`decompress_layer`] gives the plain tar of a blob, and from that [`apply`] unpacks the layer by
+//! itself into a directory, [`LayerIndex::read_tar`] lists it without unpacking, and [`extract_files`] pulls files out.
+//! [`TarReader`] under all three reads archives for ADD as well.
+//!
+//! ```
+//! use std::io::Cursor;
+//!
+//! use ocibuild_layer::{LayerIndex, LayerOptions, Limits, decompress_layer, write};
+//! use ocibuild_spec::{CancelToken, Changeset, Content, Entry, EntryKind, Metadata};
+//!
+//! let motd = Entry {
+//!     path: "motd".into(),
+//!     metadata: Metadata { mode: 0o644, ..Metadata::default() },
+//!     kind: EntryKind::File { size: 6, content: Content(0) },
+//! };
+//! let changeset = Changeset::new(vec![motd], |_, _| Ok(Box::new(&b"hello\n"[..])));
+//! let cancel = CancelToken::new();
+//! let mut blob = Vec::new();
+//! let written = write(&changeset, &mut blob, &LayerOptions::default(), &cancel)?;
+//! assert_eq!(written.descriptor.size, blob.len() as u64);
+//!
+//! let mut tar = decompress_layer(Box::new(Cursor::new(blob)), &written.descriptor.media_type)?;
+//! let (index, diff_id) = LayerIndex::read_tar(&mut *tar, &Limits::UNLIMITED, &cancel)?;
+//! assert_eq!((index, diff_id), (written.index, written.diff_id));
+//! # Ok::<(), ocibuild_layer::Error>(())
+//! ```
+//!
+//! # Names in a layer
+//!
+//! Names are bytes below the root; a leading slash and `.` mean nothing, `..` is refused. A path through a symbolic link
+//! of the same layer is filed, and unpacked, where the link leads with the layer's root as `/`. A name that begins with
+//! `.wh.` deletes the rest of it from the layers below, and `.wh..wh..opq` all that they have in its directory,
+//! wherever in the tar it stands; if the layer itself has a directory of the deleted name, that directory is opaque.
+//! Book-keeping of AUFS (`.wh..wh.plnk` and the like at the top) is passed over, the entry of the root directory too.
+//!
+//! # The record of an index
+//!
+//! [`LayerIndex::encode`] writes, after the 20 bytes `ocibuild layer index`, a NUL and the version (1 byte, now 1):
+//!
+//! | what | how |
+//! |---|---|
+//! | size of the plain tar | number |
+//! | content of `etc/passwd`, then of `etc/group` | number 0, or number 1 and a text |
+//! | implied directories | number of them, and for each a path |
+//! | entries | number of them, and each as below |
+//! | checksum | SHA-256 of everything before, 32 bytes |
+//!
+//! A *number* is in little-endian groups of seven bits, the highest bit set in all bytes but the last. A *text* is its
+//! length, a number, and its bytes. A *path* is the number of bytes it shares with the path before it in the same list,
+//! and a text with the others. An *entry* is a byte for its kind (0 directory, 1 file, 2 symbolic link, 3 hard link,
+//! 4 pipe, 5 character device, 6 block device, 7 whiteout, 8 opaque whiteout); its path; what belongs to the kind (size
+//! and offset of a file, target of a link as a text, major and minor number of a device); and, but for whiteouts,
+//! numbers for mode, user, group, seconds of the time (doubled, or for negative ones doubled, negated and less one),
+//! nanoseconds, and extended attributes, and for each of those two texts. Another version is no record here: whoever
+//! meets one reads the tar again.
+//!
+//! # Limitations
+//!
+//! Sparse files in archives, be they of GNU tar or PAX, are refused, where Go reads them. What is written has no sparse
+//! files either. The blob that [`write`] makes differs from BuildKit's, the tar within does not. `etc/passwd` is not in
+//! the index when it is only another name of a file that comes before it. A hard link has the metadata of its file,
+//! whatever its own entry says. A layer that implies a directory where the layers below have a link is unpacked with a
+//! directory there; [`LayerIndex::implied_directories`] lets the caller notice.
 #![forbid(unsafe_code)]
 
 mod apply;

@@ -65,7 +65,10 @@ fn plain_path(raw: &[u8]) -> Result<PathBuf, &'static str> {
         match part {
             b"" | b"." => continue,
             b".." => return Err("its name climbs by `..`"),
-            _ if part.len() > NAME_MAX => return Err("a part of its name has more than 255 bytes"),
+            // A name of 255 bytes can be deleted too.
+            _ if part.strip_prefix(WHITEOUT).unwrap_or(part).len() > NAME_MAX => {
+                return Err("a part of its name has more than 255 bytes");
+            }
             _ => {}
         }
         if !path.is_empty() {
@@ -106,9 +109,13 @@ mod tests {
         ] {
             assert_eq!(layer_name(raw.as_bytes()), expected, "{raw}");
         }
+        let longest = "x".repeat(255);
+        assert_eq!(layer_name(format!(".wh.{longest}").as_bytes()), whiteout(&longest));
         let long = "x".repeat(256);
         let deep = "x/".repeat(2048) + "xx";
-        for bad in ["", "..", "a/../b", ".wh.", "a/.wh..", ".wh...", "a/.wh..wh.x", ".wh.a/b", "a\0b", &long, &deep] {
+        for bad in
+            ["", "..", "a/../b", ".wh.", "a/.wh..", ".wh...", "a/.wh..wh.x", ".wh.a/b", "a\0b", &long, &deep]
+        {
             assert!(layer_name(bad.as_bytes()).is_err(), "{bad}");
         }
     }

@@ -39,7 +39,8 @@ fn digits(number: usize) -> usize {
 pub(crate) fn parse(mut body: &[u8]) -> Result<Records, &'static str> {
     let mut records = Records::new();
     while !body.is_empty() {
-        let space = body.iter().take(10).position(|byte| *byte == b' ').ok_or("a PAX record has no length")?;
+        let space =
+            body.iter().take(10).position(|byte| *byte == b' ').ok_or("a PAX record has no length")?;
         let length: usize = std::str::from_utf8(&body[..space])
             .ok()
             .filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))
@@ -103,18 +104,29 @@ mod tests {
 
     #[test]
     fn values_may_hold_anything() {
-        let records =
-            Records::from([(b"SCHILY.xattr.user.a".to_vec(), b"x\n14 path=evil".to_vec()), (b"size".to_vec(), b"3".to_vec())]);
+        let records = Records::from([
+            (b"SCHILY.xattr.user.a".to_vec(), b"x\n14 path=evil".to_vec()),
+            (b"size".to_vec(), b"3".to_vec()),
+        ]);
         assert_eq!(parse(&encode(&records)).unwrap(), records);
         assert_eq!(parse(b"10 path=a\n10 path=b\n").unwrap()[&b"path"[..]], b"b");
     }
 
     #[test]
     fn malformed_records_are_refused() {
-        for bad in
-            [&b"x"[..], b"10 path=a", b"8 path=a\n", b"11 path=a\n", b"+10 path=a\n", b"6 path\n", b" path=a\n",
-             b"4 =\n", b"999999999999 a=b\n", b"12 path=a\0b\n", b"00000000000010 path=a\n"]
-        {
+        for bad in [
+            &b"x"[..],
+            b"10 path=a",
+            b"8 path=a\n",
+            b"11 path=a\n",
+            b"+10 path=a\n",
+            b"6 path\n",
+            b" path=a\n",
+            b"4 =\n",
+            b"999999999999 a=b\n",
+            b"12 path=a\0b\n",
+            b"00000000000010 path=a\n",
+        ] {
             assert!(parse(bad).is_err(), "{bad:?}");
         }
     }

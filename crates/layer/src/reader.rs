@@ -129,7 +129,11 @@ impl<R: Read> TarReader<R> {
         loop {
             let Some(block) = self.header_block()? else {
                 let nothing = pending.count == 0;
-                return if nothing { Ok(None) } else { Err(self.malformed("it ends where an entry should follow")) };
+                return if nothing {
+                    Ok(None)
+                } else {
+                    Err(self.malformed("it ends where an entry should follow"))
+                };
             };
             let header = raw::parse(&block).map_err(|reason| self.malformed(reason))?;
             let special = matches!(header.typeflag, b'x' | b'g' | b'L' | b'K');
@@ -214,7 +218,12 @@ impl<R: Read> TarReader<R> {
     }
 
     /// The entry that headers describe, with the reader at its content; `None` for one that is passed over.
-    fn entry(&mut self, mut header: RawHeader, pending: Pending, offset: u64) -> Result<Option<Entry>, Error> {
+    fn entry(
+        &mut self,
+        mut header: RawHeader,
+        pending: Pending,
+        offset: u64,
+    ) -> Result<Option<Entry>, Error> {
         let metadata = self.merge(&mut header, pending)?;
         let path = bytes_to_path(std::mem::take(&mut header.name));
         self.current.clone_from(&path);
@@ -222,8 +231,7 @@ impl<R: Read> TarReader<R> {
         if header.typeflag == 0 {
             header.typeflag = if folder_name { b'5' } else { b'0' };
         }
-        let refuse =
-            |reason| Error::from(ErrorKind::RefusedEntry { offset, entry: path.clone(), reason });
+        let refuse = |reason| Error::from(ErrorKind::RefusedEntry { offset, entry: path.clone(), reason });
         let kind = match header.typeflag {
             b'0' if folder_name && self.policy == Policy::Layer => {
                 return Err(refuse("it is a file with the name of a directory"));
@@ -234,9 +242,8 @@ impl<R: Read> TarReader<R> {
             b'2' => EntryKind::Symlink { target: bytes_to_path(header.link.clone()) },
             b'6' => EntryKind::Fifo,
             b'3' | b'4' => {
-                let part = |value: i64| {
-                    u32::try_from(value).map_err(|_| refuse("a device number is out of range"))
-                };
+                let part =
+                    |value: i64| u32::try_from(value).map_err(|_| refuse("a device number is out of range"));
                 let (major, minor) = (part(header.device.0)?, part(header.device.1)?);
                 match header.typeflag {
                     b'3' => EntryKind::CharacterDevice { major, minor },
@@ -314,7 +321,8 @@ impl<R: Read> TarReader<R> {
         if self.content + self.padding == 0 {
             return Ok(());
         }
-        let mut buffer = vec![0; usize::try_from(self.content.max(BLOCK as u64)).map_or(BUFFER, |size| size.min(BUFFER))];
+        let mut buffer =
+            vec![0; usize::try_from(self.content.max(BLOCK as u64)).map_or(BUFFER, |size| size.min(BUFFER))];
         while self.content > 0 {
             if self.read_content(&mut buffer)? == 0 {
                 return Err(self.truncated());
@@ -448,7 +456,9 @@ pub fn is_tar(reader: &mut dyn Read) -> bool {
         Ok(entry) => entry.is_some(),
         Err(error) => matches!(
             error.kind(),
-            ErrorKind::UnsupportedEntry { .. } | ErrorKind::RefusedEntry { .. } | ErrorKind::LimitExceeded { .. }
+            ErrorKind::UnsupportedEntry { .. }
+                | ErrorKind::RefusedEntry { .. }
+                | ErrorKind::LimitExceeded { .. }
         ),
     }
 }

@@ -97,7 +97,7 @@ impl Tree {
         if let EntryKind::Hardlink { target } = &entry.kind {
             let (folder, name) = split_path(target);
             let target = join(self.resolve(&key_of(folder))?, name);
-            return self.insert_link(&key, path, target, &entry.metadata, implied);
+            return self.insert_link(&key, path, &target, &entry.metadata, implied);
         }
         let replaces = self.make_room(&key, entry.kind == EntryKind::Directory);
         let inode = Inode { metadata: entry.metadata.clone(), kind: entry.kind.clone(), implied: false };
@@ -112,7 +112,7 @@ impl Tree {
         &mut self,
         key: &[u8],
         path: PathBuf,
-        target: Key,
+        target: &[u8],
         metadata: &Metadata,
         implied: Vec<PathBuf>,
     ) -> Result<Step, &'static str> {
@@ -120,7 +120,7 @@ impl Tree {
             return Err("it is a hard link to itself");
         }
         let replaces = self.make_room(key, false);
-        match self.names.get(&target).copied() {
+        match self.names.get(target).copied() {
             Some(inode) if self.inodes[inode].kind == EntryKind::Directory => {
                 Err("it is a hard link to a directory")
             }
@@ -131,10 +131,10 @@ impl Tree {
             }
             Some(inode) => {
                 self.names.insert(key.to_vec(), inode);
-                Ok(Step::Link { implied, path, replaces, target: path_of(&target) })
+                Ok(Step::Link { implied, path, replaces, target: path_of(target) })
             }
             None => {
-                let kind = EntryKind::Hardlink { target: path_of(&target) };
+                let kind = EntryKind::Hardlink { target: path_of(target) };
                 self.add(key.to_vec(), Inode { metadata: metadata.clone(), kind, implied: false });
                 Ok(Step::Defer { implied, path, replaces })
             }
@@ -183,7 +183,9 @@ impl Tree {
                 continue;
             }
             let mut kind = inode.kind.clone();
-            if links.get(&number).is_some_and(|names| *names > 1) && !matches!(kind, EntryKind::Hardlink { .. }) {
+            if links.get(&number).is_some_and(|names| *names > 1)
+                && !matches!(kind, EntryKind::Hardlink { .. })
+            {
                 if let Some(first) = first_names.get(&number) {
                     kind = EntryKind::Hardlink { target: first.clone() };
                 } else {
@@ -192,7 +194,8 @@ impl Tree {
             }
             entries.push((key, 0, Entry { path, metadata: inode.metadata.clone(), kind }));
         }
-        let deletions = [(self.whiteouts, 1, EntryKind::Whiteout), (self.opaque, 2, EntryKind::OpaqueWhiteout)];
+        let deletions =
+            [(self.whiteouts, 1, EntryKind::Whiteout), (self.opaque, 2, EntryKind::OpaqueWhiteout)];
         for (keys, rank, kind) in deletions {
             entries.extend(keys.into_iter().map(|key| {
                 let entry = Entry { path: path_of(&key), metadata: Metadata::default(), kind: kind.clone() };
@@ -207,7 +210,8 @@ impl Tree {
     /// A deletion of what the layer also has is about the layers below: a directory hides theirs, and anything else
     /// does so anyhow.
     fn settle_whiteouts(&mut self) {
-        let both: Vec<Key> = self.whiteouts.iter().filter(|key| self.names.contains_key(*key)).cloned().collect();
+        let both: Vec<Key> =
+            self.whiteouts.iter().filter(|key| self.names.contains_key(*key)).cloned().collect();
         for key in both {
             self.whiteouts.remove(&key);
             if self.kind(&key) == Some(&EntryKind::Directory) {

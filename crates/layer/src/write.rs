@@ -1,5 +1,5 @@
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ocibuild_spec::{
     CancelToken, Changeset, Content, Descriptor, DiffId, Entry, EntryKind, Hasher, Metadata, Timestamp,
@@ -136,20 +136,29 @@ impl<'w> TarWriter<'w> {
 
     /// Takes the entry into the index as whoever reads the tar will understand it. Returns where its content is to be
     /// kept.
-    fn index(&mut self, entry: &Entry, mtime: i64) -> Result<Option<std::path::PathBuf>, Error> {
-        let unwritable = |reason| Error::from(ErrorKind::UnwritableEntry { path: entry.path.clone(), reason });
+    fn index(&mut self, entry: &Entry, mtime: i64) -> Result<Option<PathBuf>, Error> {
+        let unwritable =
+            |reason| Error::from(ErrorKind::UnwritableEntry { path: entry.path.clone(), reason });
         let read = layer_entry(self.as_read(entry, mtime)).map_err(unwritable)?;
-        let Some(read) = read else { return Ok(None) };
+        let Some(read) = read else {
+            return match entry.kind {
+                EntryKind::Whiteout => Err(unwritable("it would be taken for book-keeping of AUFS")),
+                _ => Ok(None),
+            };
+        };
         let step = self.tree.insert(&read).map_err(unwritable)?;
         Ok(match (step, &read.kind) {
-            (Step::Make { path, .. }, EntryKind::File { size, .. }) if Tree::wants_text(&path, *size) => Some(path),
+            (Step::Make { path, .. }, EntryKind::File { size, .. }) if Tree::wants_text(&path, *size) => {
+                Some(path)
+            }
             _ => None,
         })
     }
 
     fn as_read(&self, entry: &Entry, mtime: i64) -> Entry {
         let metadata = &entry.metadata;
-        let capability = metadata.xattrs.get_key_value(header::CAPABILITY).filter(|(_, value)| !value.is_empty());
+        let capability =
+            metadata.xattrs.get_key_value(header::CAPABILITY).filter(|(_, value)| !value.is_empty());
         let kind = match &entry.kind {
             EntryKind::File { size, .. } => EntryKind::File { size: *size, content: Content(self.position) },
             other => other.clone(),
@@ -187,9 +196,8 @@ impl<'w> TarWriter<'w> {
         mut text: Option<&mut Vec<u8>>,
     ) -> Result<(), Error> {
         let path = &entry.path;
-        let mut content = changeset
-            .open(entry)
-            .map_err(|source| ErrorKind::OpenContent { path: path.clone(), source })?;
+        let mut content =
+            changeset.open(entry).map_err(|source| ErrorKind::OpenContent { path: path.clone(), source })?;
         let mut left = size;
         while left > 0 {
             let room = BLOCK_SIZE - self.block.len();

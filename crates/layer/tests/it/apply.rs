@@ -58,19 +58,37 @@ fn deletions_are_independent_of_order() {
     }
     assert!(results.iter().all(|result| *result == results[0]), "{results:?}");
     let (index, shapes) = &results[0];
-    let deletions: Vec<_> =
-        index.entries.iter().filter(|entry| matches!(entry.kind, EntryKind::Whiteout)).map(|e| e.path.clone()).collect();
+    let deletions: Vec<_> = index
+        .entries
+        .iter()
+        .filter(|entry| matches!(entry.kind, EntryKind::Whiteout))
+        .map(|e| e.path.clone())
+        .collect();
     assert_eq!(deletions, [PathBuf::from("d/gone")]);
     assert_eq!(
         shapes.as_slice(),
-        ["dir again", "dir d", "dir o", "file again/.wh..wh..opq", "file again/new", "file d/.wh.gone", "file file x",
-         "file o/.wh..wh..opq", "file o/kept"]
+        [
+            "dir again",
+            "dir d",
+            "dir o",
+            "file again/.wh..wh..opq",
+            "file again/new",
+            "file d/.wh.gone",
+            "file file x",
+            "file o/.wh..wh..opq",
+            "file o/kept"
+        ]
     );
 }
 
 #[test]
 fn overlayfs_finds_its_own_marks() {
-    let bytes = tar(&[whiteout("d/.wh.gone"), folder("o/", 0o755), whiteout("o/.wh..wh..opq"), whiteout(".wh..wh..opq")]);
+    let bytes = tar(&[
+        whiteout("d/.wh.gone"),
+        folder("o/", 0o755),
+        whiteout("o/.wh..wh..opq"),
+        whiteout(".wh..wh..opq"),
+    ]);
     let (_, host) = unpacked(&bytes, WhiteoutFormat::OverlayUser);
     assert_eq!(shapes(host.path()), ["dir d", "char d/gone 0,0", "dir o"]);
     let attribute = |path: &Path, name: &str| {
@@ -109,14 +127,22 @@ fn attributes_are_chosen() {
             record("SCHILY.xattr.security.selinux", b"label"),
         ],
     );
-    let bytes = tar(&[attributes.clone(), file("f", b"x"), attributes.clone(), folder("d/", 0), attributes, symlink("s", "f")]);
+    let bytes = tar(&[
+        attributes.clone(),
+        file("f", b"x"),
+        attributes.clone(),
+        folder("d/", 0),
+        attributes,
+        symlink("s", "f"),
+    ]);
     let (applied, host) = unpacked(&bytes, WhiteoutFormat::OverlayUser);
     for name in ["f", "d"] {
         let path = host.path().join(name);
         let mut list = vec![0; 1024];
         let length = rustix::fs::llistxattr(&path, &mut list).unwrap();
         let list = String::from_utf8_lossy(&list[..length]).into_owned();
-        let kept: Vec<&str> = list.split('\0').filter(|name| name.starts_with("user.") || name.contains("overlay")).collect();
+        let kept: Vec<&str> =
+            list.split('\0').filter(|name| name.starts_with("user.") || name.contains("overlay")).collect();
         assert_eq!(kept, ["user.kept"]);
         let mut value = [0; 8];
         assert_eq!(rustix::fs::lgetxattr(&path, "user.kept", &mut value), Ok(3));
@@ -176,7 +202,7 @@ impl Read for Cancelling<'_> {
 
 #[test]
 fn cancelling_stops_within_a_file() {
-    let bytes = tar(&[file("f", &[1; 1 << 20])]);
+    let bytes = tar(&[file("f", &vec![1; 1 << 20])]);
     let host = tempfile::tempdir().unwrap();
     let options = options(WhiteoutFormat::Files);
     let mut reader = Cancelling { bytes: &bytes, token: options.cancel.clone() };

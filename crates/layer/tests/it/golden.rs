@@ -42,7 +42,7 @@ fn sixty_directories_deep() {
     let plain = || metadata(0o755, 0, 0, 1_700_000_000);
     files.add(&path, plain(), EntryKind::Directory);
     for level in 1..=60 {
-        path += &format!("/level{level}");
+        path = format!("{path}/level{level}");
         files.add(&path, plain(), EntryKind::Directory);
     }
     files.file(path + "/f", metadata(0o644, 0, 0, 1_700_000_000), b"bottom\n");

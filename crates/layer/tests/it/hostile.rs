@@ -2,9 +2,7 @@
 
 use std::path::Path;
 
-use ocibuild_layer::{
-    Applied, Error, ErrorKind, Limits, Policy, TarReader, WhiteoutFormat, apply, is_tar,
-};
+use ocibuild_layer::{Applied, Error, ErrorKind, Limits, Policy, TarReader, WhiteoutFormat, apply, is_tar};
 use ocibuild_spec::EntryKind;
 use ocibuild_sys::RootDir;
 
@@ -26,7 +24,8 @@ fn applied_as(tar: &[u8], whiteouts: WhiteoutFormat) -> Result<(Applied, Vec<Str
     let root = RootDir::open(host.path().join("root")).unwrap();
     let mut tar = tar;
     let result = apply(&mut tar, &root, &options(whiteouts));
-    let mut names: Vec<_> = fs_err::read_dir(host.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let mut names: Vec<_> =
+        fs_err::read_dir(host.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
     assert_eq!(names, ["outside", "root"]);
     assert_eq!(listing(&host.path().join("outside")), before);
@@ -168,7 +167,7 @@ fn ends_are_those_of_go() {
     let one = file("ok", b"hi");
     assert_eq!(both(&one), ["ok 2"]);
     assert_eq!(both(&[&one[..], &[0; 512]].concat()), ["ok 2"]);
-    assert_eq!(both(&[&tar(&[one.clone()])[..], &b"garbage".repeat(100)].concat()), ["ok 2"]);
+    assert_eq!(both(&[&tar(std::slice::from_ref(&one))[..], &b"garbage".repeat(100)].concat()), ["ok 2"]);
     assert_eq!(both(&one[..514]), ["ok 2"]);
     assert!(both(&[]).is_empty());
     for bad in [
@@ -219,10 +218,12 @@ fn archives_keep_names_as_they_are() {
 
 #[test]
 fn links_lead_nowhere_but_inside() {
-    let absolute = [folder("usr/", 0o755), folder("usr/lib/", 0o755), symlink("lib", "/usr/lib"), file("lib/x", b"hi")];
+    let absolute =
+        [folder("usr/", 0o755), folder("usr/lib/", 0o755), symlink("lib", "/usr/lib"), file("lib/x", b"hi")];
     let (applied_layer, lines) = applied(&tar(&absolute)).unwrap();
     assert!(lines.contains(&"file 644 1700000000 usr/lib/x hi".to_owned()), "{lines:?}");
-    let paths: Vec<_> = applied_layer.index.entries.iter().map(|entry| entry.path.to_str().unwrap()).collect();
+    let paths: Vec<_> =
+        applied_layer.index.entries.iter().map(|entry| entry.path.to_str().unwrap()).collect();
     assert_eq!(paths, ["lib", "usr", "usr/lib", "usr/lib/x"]);
     assert_eq!(applied_layer.index.passwd, None);
 
@@ -260,22 +261,26 @@ fn a_directory_over_a_link_is_a_directory() {
 fn entries_replace_earlier_ones() {
     let (_, lines) = applied(&tar(&[file("a", b"hi"), folder("a/", 0o755), file("a/b", b"hi")])).unwrap();
     assert_eq!(lines, ["dir 755 1700000000 a", "file 644 1700000000 a/b hi"]);
-    let (applied_layer, lines) = applied(&tar(&[folder("a/", 0o755), file("a/b", b"hi"), file("a", b"x")])).unwrap();
+    let (applied_layer, lines) =
+        applied(&tar(&[folder("a/", 0o755), file("a/b", b"hi"), file("a", b"x")])).unwrap();
     assert_eq!(lines, ["file 644 1700000000 a x"]);
     assert_eq!(applied_layer.index.entries.len(), 1);
     let (_, lines) = applied(&tar(&[file("a", b"hi"), file("b", b"xx"), hardlink("b", "a")])).unwrap();
     assert_eq!(lines, ["file 644 1700000000 a hi", "file 644 1700000000 b hi"]);
     // The first name is replaced, and the other keeps the content.
-    let (applied_layer, lines) = applied(&tar(&[file("a", b"hi"), hardlink("b", "/a"), file("a", b"new")])).unwrap();
+    let (applied_layer, lines) =
+        applied(&tar(&[file("a", b"hi"), hardlink("b", "/a"), file("a", b"new")])).unwrap();
     assert_eq!(lines, ["file 644 1700000000 a new", "file 644 1700000000 b hi"]);
     assert!(applied_layer.index.entries.iter().all(|entry| matches!(entry.kind, EntryKind::File { .. })));
 }
 
 #[test]
 fn hard_links_are_to_files_of_the_image() {
-    let (applied_layer, lines) = applied(&tar(&[hardlink("passwd", "/etc/passwd"), hardlink("b", "passwd")])).unwrap();
+    let (applied_layer, lines) =
+        applied(&tar(&[hardlink("passwd", "/etc/passwd"), hardlink("b", "passwd")])).unwrap();
     assert!(lines.is_empty());
-    let deferred = [("b", "etc/passwd"), ("passwd", "etc/passwd")].map(|(link, target)| (link.into(), target.into()));
+    let deferred =
+        [("b", "etc/passwd"), ("passwd", "etc/passwd")].map(|(link, target)| (link.into(), target.into()));
     assert_eq!(applied_layer.deferred_links, deferred);
     assert!(applied(&tar(&[folder("d/", 0o755), hardlink("l", "d")])).is_err());
     let (_, lines) = applied(&tar(&[symlink("s", "/etc/shadow"), hardlink("l", "s")])).unwrap();
@@ -315,11 +320,14 @@ fn devices_are_devices() {
 #[test]
 fn whiteouts_through_links_stay_inside() {
     let (applied_layer, lines) = applied(&tar(&[symlink("x", "/"), whiteout("x/.wh.etc")])).unwrap();
-    assert_eq!(lines, ["file 600 0 .wh.etc", "link 777 1700000000 x /"].map(|line| line.replace(" 0 ", &{
-        // A marker has the time at which it was made.
-        let time = lines[0].split(' ').nth(2).unwrap();
-        format!(" {time} ")
-    })));
+    assert_eq!(
+        lines,
+        ["file 600 0 .wh.etc", "link 777 1700000000 x /"].map(|line| line.replace(" 0 ", &{
+            // A marker has the time at which it was made.
+            let time = lines[0].split(' ').nth(2).unwrap();
+            format!(" {time} ")
+        }))
+    );
     assert_eq!(applied_layer.index.entries[0].kind, EntryKind::Whiteout);
     assert_eq!(applied_layer.index.entries[0].path, Path::new("etc"));
 }
@@ -334,7 +342,7 @@ fn bombs_stop_at_the_limit() {
         let error = apply(&mut &bytes[..], &root, &options).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::LimitExceeded { .. }), "{error}");
     };
-    let zeros = tar(&[file("zeros", &[0; 1 << 20])]);
+    let zeros = tar(&[file("zeros", &vec![0; 1 << 20])]);
     limited(Limits { file_size: 1000, ..Limits::UNLIMITED }, zeros.clone());
     limited(Limits { tar_size: 1 << 19, ..Limits::UNLIMITED }, zeros);
     let many: Vec<Vec<u8>> = (0..11).map(|number| file(&format!("f{number}"), b"")).collect();

@@ -1,4 +1,5 @@
 //! Tests of the crate from outside.
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
 
 mod apply;
 mod golden;
@@ -15,6 +16,9 @@ fn no_file_is_forgotten() {
     for entry in fs_err::read_dir(folder).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         let module = name.trim_end_matches(".rs");
-        assert!(module == "main" || main.contains(&format!("mod {module};")), "{name} is not part of the tests");
+        assert!(
+            module == "main" || main.contains(&format!("mod {module};")),
+            "{name} is not part of the tests"
+        );
     }
 }

@@ -37,12 +37,8 @@ fn some_metadata() -> impl Strategy<Value = Metadata> {
         4 => Just(BTreeMap::new()),
         1 => Just(BTreeMap::from([("security.capability".to_owned(), CAPABILITY.to_vec())])),
     ];
-    (0_u32..0o10000, ids(), ids(), 0_i64..1 << 34, xattrs).prop_map(|(mode, uid, gid, seconds, xattrs)| Metadata {
-        mode,
-        uid,
-        gid,
-        mtime: Timestamp::from_seconds(seconds),
-        xattrs,
+    (0_u32..0o10000, ids(), ids(), 0_i64..1 << 34, xattrs).prop_map(|(mode, uid, gid, seconds, xattrs)| {
+        Metadata { mode, uid, gid, mtime: Timestamp::from_seconds(seconds), xattrs }
     })
 }
 
@@ -155,10 +151,13 @@ fn check_on_disk(files: &Files, root: &std::path::Path) -> Result<(), TestCaseEr
                 prop_assert!(path.with_file_name(name).exists());
                 continue;
             }
-            EntryKind::File { content, .. } => prop_assert_eq!(&fs_err::read(&path).unwrap(), content_of(content)),
+            EntryKind::File { content, .. } => {
+                prop_assert_eq!(&fs_err::read(&path).unwrap(), content_of(content));
+            }
             EntryKind::Symlink { target } => prop_assert_eq!(&fs_err::read_link(&path).unwrap(), target),
             EntryKind::Hardlink { target } => {
-                let (one, other) = (fs_err::metadata(&path).unwrap(), fs_err::metadata(root.join(target)).unwrap());
+                let (one, other) =
+                    (fs_err::metadata(&path).unwrap(), fs_err::metadata(root.join(target)).unwrap());
                 prop_assert_eq!(one.ino(), other.ino());
             }
             _ => {}

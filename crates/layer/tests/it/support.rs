@@ -7,7 +7,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use ocibuild_layer::{ApplyOptions, Compression, Devices, LayerOptions, Owners, WhiteoutFormat, WrittenLayer, write};
+use ocibuild_layer::{
+    ApplyOptions, Compression, Devices, LayerOptions, Owners, WhiteoutFormat, WrittenLayer, write,
+};
 use ocibuild_spec::{CancelToken, Changeset, Content, Entry, EntryKind, Metadata, Timestamp};
 
 /// Entries with their contents, which [`Content`] numbers.
@@ -27,7 +29,8 @@ impl Files {
     }
 
     pub(crate) fn file(&mut self, path: impl AsRef<Path>, metadata: Metadata, content: &[u8]) {
-        let kind = EntryKind::File { size: content.len() as u64, content: Content(self.contents.len() as u64) };
+        let kind =
+            EntryKind::File { size: content.len() as u64, content: Content(self.contents.len() as u64) };
         self.contents.push(content.to_vec());
         self.add(path, metadata, kind);
     }
@@ -82,7 +85,8 @@ impl Files {
             gid.parse().unwrap(),
             time.parse().unwrap(),
         );
-        let device = || rest.split_once(',').map(|(major, minor)| (major.parse().unwrap(), minor.parse().unwrap()));
+        let device =
+            || rest.split_once(',').map(|(major, minor)| (major.parse().unwrap(), minor.parse().unwrap()));
         let kind = match kind {
             "0" => return self.file(path, metadata, rest.as_bytes()),
             "1" => EntryKind::Hardlink { target: rest.into() },
@@ -121,8 +125,10 @@ pub(crate) fn listing(root: &Path) -> Vec<String> {
 }
 
 fn list(root: &Path, below: &Path, lines: &mut Vec<String>) {
-    let mut names: Vec<PathBuf> =
-        fs_err::read_dir(root.join(below)).unwrap().map(|entry| below.join(entry.unwrap().file_name())).collect();
+    let mut names: Vec<PathBuf> = fs_err::read_dir(root.join(below))
+        .unwrap()
+        .map(|entry| below.join(entry.unwrap().file_name()))
+        .collect();
     names.sort();
     for path in names {
         let full = root.join(&path);
@@ -130,12 +136,15 @@ fn list(root: &Path, below: &Path, lines: &mut Vec<String>) {
         let (kind, rest) = match metadata.file_type() {
             kind if kind.is_dir() => ("dir", String::new()),
             kind if kind.is_symlink() => ("link", fs_err::read_link(&full).unwrap().display().to_string()),
-            kind if kind.is_file() => ("file", String::from_utf8_lossy(&fs_err::read(&full).unwrap()).into_owned()),
+            kind if kind.is_file() => {
+                ("file", String::from_utf8_lossy(&fs_err::read(&full).unwrap()).into_owned())
+            }
             kind if kind.is_fifo() => ("fifo", String::new()),
             kind if kind.is_char_device() => ("char", device(metadata.rdev())),
             _ => ("block", device(metadata.rdev())),
         };
-        let line = format!("{kind} {:o} {} {} {rest}", metadata.mode() & 0o7777, metadata.mtime(), path.display());
+        let line =
+            format!("{kind} {:o} {} {} {rest}", metadata.mode() & 0o7777, metadata.mtime(), path.display());
         lines.push(line.trim_end().to_owned());
         if kind == "dir" {
             list(root, &path, lines);
@@ -220,7 +229,7 @@ pub(crate) fn whiteout(path: &str) -> Vec<u8> {
 /// One PAX record.
 pub(crate) fn record(key: &str, value: &[u8]) -> Vec<u8> {
     let rest = key.len() + value.len() + 3;
-    let length = (rest + 1..).find(|length| length.to_string().len() + rest == *length).unwrap();
+    let length = (rest + 1..rest + 20).find(|length| length.to_string().len() + rest == *length).unwrap();
     [format!("{length} {key}=").as_bytes(), value, b"\n"].concat()
 }
 

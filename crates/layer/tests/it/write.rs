@@ -23,7 +23,9 @@ fn sample() -> Files {
 fn bytes_do_not_depend_on_threads() {
     let files = sample();
     let (plain, tar) = files.tar();
-    for compression in [Compression::None, Compression::GZIP, Compression::ZSTD, Compression::Gzip { level: 0 }] {
+    for compression in
+        [Compression::None, Compression::GZIP, Compression::ZSTD, Compression::Gzip { level: 0 }]
+    {
         let of = |threads| files.written(&LayerOptions { compression, clamp_mtime: None, threads });
         let (one, blob) = of(1);
         assert_eq!(one.diff_id, plain.diff_id);
