@@ -1,0 +1,56 @@
+//! Pulls from a registry in this process that fails on purpose, and from a real one.
+
+mod faults;
+mod pull;
+mod real;
+mod trust;
+
+use std::io::Read as _;
+use std::time::Duration;
+
+use ocibuild_registry::Registry;
+use ocibuild_spec::{
+    CancelToken, Descriptor, ImageSource as _, Platform, Reference, ResolvedImage, SourceError,
+};
+
+/// A client that does not wait long.
+fn client() -> Registry {
+    Registry::builder()
+        .retries(3, Duration::from_millis(5), Duration::from_millis(50))
+        .stall_timeout(Duration::from_millis(700))
+        .build()
+        .unwrap()
+}
+
+fn amd64() -> Platform {
+    "linux/amd64".parse().unwrap()
+}
+
+fn resolve(registry: &Registry, reference: &str) -> Result<ResolvedImage, SourceError> {
+    registry.resolve(&name(reference), &amd64(), &CancelToken::new())
+}
+
+fn name(reference: &str) -> Reference {
+    reference.parse().unwrap()
+}
+
+/// The bytes of a blob, or the text of what went wrong.
+fn pull(registry: &Registry, reference: &str, descriptor: &Descriptor) -> Result<Vec<u8>, String> {
+    let mut reader = registry
+        .open(&name(reference), descriptor, &CancelToken::new())
+        .map_err(|error| error.to_string())?;
+    let mut bytes = Vec::new();
+    reader.read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    Ok(bytes)
+}
+
+#[test]
+fn no_file_is_forgotten() {
+    let main = include_str!("main.rs");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let module = name.trim_end_matches(".rs");
+        assert!(module == "main" || main.contains(&format!("mod {module};")), "{name}");
+    }
+}

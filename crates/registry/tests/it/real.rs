@@ -1,0 +1,71 @@
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use ocibuild_testkit::{TestImage, skip, write_layout};
+
+use super::{client, pull, resolve};
+
+/// Debian's `docker-registry`, ended on drop.
+struct RealRegistry {
+    process: Child,
+    port: u16,
+}
+
+impl Drop for RealRegistry {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn start(directory: &std::path::Path) -> Option<RealRegistry> {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let config = directory.join("registry.yml");
+    let text = format!(
+        "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}/data}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n",
+        directory.display()
+    );
+    std::fs::File::create(&config).unwrap().write_all(text.as_bytes()).unwrap();
+    let process = Command::new("docker-registry")
+        .arg("serve")
+        .arg(&config)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .ok()?;
+    let registry = RealRegistry { process, port };
+    let start = Instant::now();
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(start.elapsed() < Duration::from_secs(20), "docker-registry does not listen");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Some(registry)
+}
+
+#[test]
+fn the_reference_registry_is_understood() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(server) = start(directory.path()) else { return skip("docker-registry is not installed") };
+    let image = TestImage::new("linux/amd64").layer(&[("etc/motd", "hello\n")]).gzip().build();
+    let layout = directory.path().join("layout");
+    std::fs::create_dir(&layout).unwrap();
+    write_layout(&layout, &[("1", &image)]);
+    let reference = format!("127.0.0.1:{}/team/app:1", server.port);
+    let pushed = Command::new("skopeo")
+        .args(["--insecure-policy", "copy", "--preserve-digests", "--dest-tls-verify=false"])
+        .arg(format!("oci:{}:1", layout.display()))
+        .arg(format!("docker://{reference}"))
+        .output();
+    let Ok(pushed) = pushed else { return skip("skopeo is not installed") };
+    assert!(pushed.status.success(), "{}", String::from_utf8_lossy(&pushed.stderr));
+    let registry = client();
+    let found = resolve(&registry, &reference).unwrap();
+    assert_eq!(found.descriptor.digest, image.descriptor.digest);
+    let (layer, bytes) = &image.layers[0];
+    assert_eq!(pull(&registry, &reference, layer).unwrap(), *bytes);
+    let missing = resolve(&registry, &reference.replace(":1", ":2")).unwrap_err();
+    assert!(missing.to_string().contains("MANIFEST_UNKNOWN"), "{missing}");
+}
