@@ -1,0 +1,121 @@
+use std::collections::BTreeSet;
+
+use ocibuild_spec::MediaType;
+use ocibuild_store::{BlobSink as _, BlobStore as _, ErrorKind, Freed};
+use ocibuild_testkit::{TestImage, index_of};
+
+use super::{name, open, put};
+
+#[test]
+fn what_nothing_reaches_goes_and_the_rest_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let layout = open(&directory.path().join("state"));
+    let images = ["linux/amd64", "linux/arm64"].map(|p| TestImage::new(p).layer(&[("a", p)]).build());
+    images.iter().for_each(|image| drop(put(&layout, image)));
+    let (index, bytes) = index_of(&[&images[0], &images[1]]);
+    layout.put_from(&index, &mut bytes.as_slice()).unwrap();
+    layout.tag(&name("both"), &index).unwrap();
+    let recorded = put(&layout, &TestImage::new("linux/amd64").layer(&[("b", "1")]).build());
+    let layer = layout.put(MediaType::ImageLayer, b"a layer of a record").unwrap();
+    let lost = layout.put(MediaType::ImageLayer, b"lost").unwrap();
+    let keep = BTreeSet::from([recorded.digest.clone(), layer.digest.clone()]);
+    let usage = layout.usage(&keep).unwrap();
+    assert_eq!((usage.blobs, usage.reclaimable), (12, Freed { blobs: 1, bytes: 4 }));
+    assert_eq!(layout.collect(&keep).unwrap(), Freed { blobs: 1, bytes: 4 });
+    assert_eq!(layout.stat(&lost.digest).unwrap(), None);
+    assert_eq!(layout.collect(&keep).unwrap(), Freed::default());
+    layout.tag(&name("both"), &index).unwrap();
+    assert_eq!(layout.collect(&BTreeSet::new()).unwrap().blobs, 4);
+    layout.untag(&name("both")).unwrap();
+    assert_eq!(layout.collect(&BTreeSet::new()).unwrap().blobs, 7);
+    assert_eq!(layout.usage(&BTreeSet::new()).unwrap().blobs, 0);
+}
+
+#[test]
+fn running_builds_keep_what_they_put_and_looked_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("state");
+    let (building, pruning) = (open(&root), open(&root));
+    let found = building.put(MediaType::ImageLayer, b"from an earlier build").unwrap();
+    let unused = building.put(MediaType::ImageLayer, b"not looked at").unwrap();
+    let lease = building.lease().unwrap();
+    let second = building.clone().lease().unwrap();
+    let new = building.put(MediaType::ImageLayer, b"new").unwrap();
+    assert!(building.has(&found).unwrap());
+    assert!(pruning.try_exclusive().unwrap().is_none());
+    drop(second);
+    assert_eq!(pruning.collect(&BTreeSet::new()).unwrap().blobs, 1);
+    assert!(building.has(&found).unwrap() && building.has(&new).unwrap());
+    assert!(!building.has(&unused).unwrap());
+    drop(lease);
+    assert!(pruning.try_exclusive().unwrap().is_some());
+    assert_eq!(pruning.collect(&BTreeSet::new()).unwrap().blobs, 2);
+    assert_eq!(fs_err::read_dir(pruning.private_dir("tmp")).unwrap().count(), 0);
+}
+
+#[test]
+fn scratch_goes_with_its_owner() {
+    let directory = tempfile::tempdir().unwrap();
+    let layout = open(&directory.path().join("state"));
+    let scratch = layout.scratch().unwrap();
+    fs_err::create_dir_all(scratch.path().join("deep/er")).unwrap();
+    std::os::unix::fs::symlink("/", scratch.path().join("deep/link")).unwrap();
+    assert_eq!(layout.sweep_dead_scratch().unwrap(), 0);
+    let dead = layout.private_dir("tmp").join("run-dead");
+    fs_err::create_dir(&dead).unwrap();
+    fs_err::write(dead.join(".owner"), "").unwrap();
+    fs_err::write(dead.join(".pins"), "garbage\n").unwrap();
+    assert_eq!(layout.sweep_dead_scratch().unwrap(), 1);
+    let path = scratch.path().to_owned();
+    drop(scratch);
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_damaged_manifest_stops_the_collection() {
+    let directory = tempfile::tempdir().unwrap();
+    let layout = open(&directory.path().join("state"));
+    let image = TestImage::new("linux/amd64").layer(&[("a", "1")]).build();
+    layout.tag(&name("app"), &put(&layout, &image)).unwrap();
+    let path = layout.root().join("blobs/sha256").join(image.descriptor.digest.hex());
+    let mut bytes = fs_err::read(&path).unwrap();
+    bytes[0] ^= 1;
+    fs_err::write(&path, bytes).unwrap();
+    let error = layout.collect(&BTreeSet::new()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.hint().unwrap().contains("rmi"));
+    assert!(layout.has(&image.layers[0].0).unwrap());
+    layout.untag(&name("app")).unwrap();
+    assert_eq!(layout.collect(&BTreeSet::new()).unwrap().blobs, 3);
+    assert!(layout.open(&image.layers[0].0).is_err());
+}
+
+#[test]
+fn tagging_and_collecting_at_once_never_meet() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("state");
+    open(&root);
+    std::thread::scope(|scope| {
+        let builders: Vec<_> = (0..3)
+            .map(|builder| {
+                let root = &root;
+                scope.spawn(move || {
+                    for number in 0..25 {
+                        let layout = open(root);
+                        let lease = layout.lease().unwrap();
+                        // Half of the content is shared, so that builders meet each other's blobs.
+                        let content = format!("{}", number / 2);
+                        let image = TestImage::new("linux/amd64").layer(&[("a", &content)]).build();
+                        let tag = name(&format!("app{builder}:{number}"));
+                        layout.tag(&tag, &put(&layout, &image)).unwrap();
+                        layout.untag(&tag).unwrap();
+                        drop(lease);
+                    }
+                })
+            })
+            .collect();
+        while builders.iter().any(|builder| !builder.is_finished()) {
+            open(&root).collect(&BTreeSet::new()).unwrap();
+        }
+    });
+}
