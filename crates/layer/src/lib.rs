@@ -1,6 +1,6 @@
 //! Changeset to tar to compressed blob in one pass, and back, confined.
 //!
-//! A layer is a tar of what changed (image-spec `layer.md`), mostly compressed. [`write`] makes one from a
+//! A layer is a tar of what changed (image-spec `layer.md`), mostly compressed. [`write()`] makes one from a
 //! [`Changeset`](ocibuild_spec::Changeset): the tar is made of the bytes that BuildKit's would have, hashed for the diff
 //! id, compressed in independent blocks on several threads, hashed for the blob's digest and written, all at once.
 //! The other way, [`decompress_layer`] gives the plain tar of a blob, and from that [`apply`] unpacks the layer by
@@ -62,7 +62,7 @@
 //! # Limitations
 //!
 //! Sparse files in archives, be they of GNU tar or PAX, are refused, where Go reads them. What is written has no sparse
-//! files either. The blob that [`write`] makes differs from BuildKit's, the tar within does not. `etc/passwd` is not in
+//! files either. The blob that [`write()`] makes differs from BuildKit's, the tar within does not. `etc/passwd` is not in
 //! the index when it is only another name of a file that comes before it. A hard link has the metadata of its file,
 //! whatever its own entry says. A layer that implies a directory where the layers below have a link is unpacked with a
 //! directory there; [`LayerIndex::implied_directories`] lets the caller notice.

@@ -29,7 +29,7 @@ impl Default for LayerOptions {
     }
 }
 
-/// What came out of [`write`].
+/// What came out of [`write()`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WrittenLayer {
     /// Digest of the plain tar.

@@ -131,7 +131,7 @@ fn attributes_are_chosen() {
         attributes.clone(),
         file("f", b"x"),
         attributes.clone(),
-        folder("d/", 0),
+        folder("d/", 0o500),
         attributes,
         symlink("s", "f"),
     ]);

@@ -133,8 +133,8 @@ proptest! {
         prop_assert_eq!((&applied.index, &applied.diff_id), (&index, &diff_id));
         prop_assert!(applied.deferred_links.is_empty());
         if is_root() {
-            prop_assert_eq!(listing(host.path()).len(), files.entries.len());
             check_on_disk(&files, host.path())?;
+            prop_assert_eq!(listing(host.path()).len(), files.entries.len());
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::Cursor;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use ocibuild_layer::{
@@ -140,25 +140,22 @@ fn list(root: &Path, below: &Path, lines: &mut Vec<String>) {
                 ("file", String::from_utf8_lossy(&fs_err::read(&full).unwrap()).into_owned())
             }
             kind if kind.is_fifo() => ("fifo", String::new()),
-            kind if kind.is_char_device() => ("char", device(metadata.rdev())),
-            _ => ("block", device(metadata.rdev())),
+            kind if kind.is_char_device() => ("char", numbers(metadata.rdev())),
+            _ => ("block", numbers(metadata.rdev())),
         };
         let line =
             format!("{kind} {:o} {} {} {rest}", metadata.mode() & 0o7777, metadata.mtime(), path.display());
         lines.push(line.trim_end().to_owned());
         if kind == "dir" {
+            // Only root may look into what denies it.
+            fs_err::set_permissions(&full, std::fs::Permissions::from_mode(0o700)).unwrap();
             list(root, &path, lines);
         }
     }
 }
 
-fn device(number: u64) -> String {
-    let (major, minor) = ocibuild_sys_numbers(number);
-    format!("{major},{minor}")
-}
-
-fn ocibuild_sys_numbers(number: u64) -> (u32, u32) {
-    (rustix::fs::major(number), rustix::fs::minor(number))
+fn numbers(device: u64) -> String {
+    format!("{},{}", rustix::fs::major(device), rustix::fs::minor(device))
 }
 
 /// A header as other programs write it, with whatever is wrong in it.
