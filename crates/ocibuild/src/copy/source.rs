@@ -129,6 +129,12 @@ impl LocalSource {
         self.root.dir(path.parent().unwrap_or(Path::new("")))
     }
 
+    fn stat_root(&self) -> Result<SourceNode, Error> {
+        let found = self.root.top().and_then(|top| top.metadata());
+        let found = found.map_err(|error| self.io(Path::new(""), &error))?;
+        Ok(SourceNode { metadata: metadata_of(&found, BTreeMap::new()), kind: SourceKind::Directory, links: None })
+    }
+
     /// Whether the ignore file lets the path through, were it no directory.
     fn is_kept(&self, path: &Path) -> bool {
         self.ignore.is_empty() || !self.ignore.matches(path.as_os_str().as_bytes())
@@ -168,16 +174,13 @@ impl LocalSource {
 
 impl Source for LocalSource {
     fn stat(&self, path: &Path) -> Result<Option<SourceNode>, Error> {
-        let (directory, name) = match path.file_name() {
-            Some(name) => (self.parent(path), name.to_owned()),
-            None => (self.root.top(), OsString::from(".")),
-        };
-        let directory = match directory {
+        let Some(name) = path.file_name() else { return self.stat_root().map(Some) };
+        let directory = match self.parent(path) {
             Ok(directory) => directory,
             Err(error) if is_missing(&error) => return Ok(None),
             Err(error) => return Err(self.io(path, &error)),
         };
-        let found = match directory.try_stat(&name) {
+        let found = match directory.try_stat(name) {
             Ok(Some(found)) => found,
             Ok(None) => return Ok(None),
             Err(error) if is_missing(&error) => return Ok(None),
@@ -189,7 +192,7 @@ impl Source for LocalSource {
         let kind = match found.file_type {
             FileType::Directory => SourceKind::Directory,
             FileType::Symlink => {
-                let target = directory.read_link(&name).map_err(|error| self.io(path, &error))?;
+                let target = directory.read_link(name).map_err(|error| self.io(path, &error))?;
                 SourceKind::Symlink(target.into())
             }
             FileType::Regular => SourceKind::File { size: found.size },
@@ -205,14 +208,8 @@ impl Source for LocalSource {
             _ => SourceKind::File { size: 0 },
         };
         let is_regular = matches!(kind, SourceKind::File { .. });
-        let xattrs = if is_regular || found.is_dir() { Self::xattrs(&directory, &name) } else { BTreeMap::new() };
-        let metadata = Metadata {
-            mode: found.mode & 0o7777,
-            uid: 0,
-            gid: 0,
-            mtime: Timestamp { seconds: found.mtime.seconds, nanoseconds: found.mtime.nanoseconds },
-            xattrs,
-        };
+        let xattrs = if is_regular || found.is_dir() { Self::xattrs(&directory, name) } else { BTreeMap::new() };
+        let metadata = metadata_of(&found, xattrs);
         let links = (is_regular && found.nlink > 1).then_some((found.dev, found.ino));
         Ok(Some(SourceNode { metadata, kind, links }))
     }
@@ -246,6 +243,12 @@ impl Source for LocalSource {
         }
         Ok(Box::new(directory.open_read(name).map_err(|error| self.io(path, &error))?))
     }
+}
+
+/// What a context says about a file: everything is root's.
+fn metadata_of(found: &ocibuild_sys::Metadata, xattrs: BTreeMap<String, Vec<u8>>) -> Metadata {
+    let mtime = Timestamp { seconds: found.mtime.seconds, nanoseconds: found.mtime.nanoseconds };
+    Metadata { mode: found.mode & 0o7777, uid: 0, gid: 0, mtime, xattrs }
 }
 
 fn is_missing(error: &ocibuild_sys::Error) -> bool {

@@ -554,9 +554,10 @@ fn plans_are_json_with_a_version() {
 
 #[test]
 fn many_stages_in_a_row_are_no_trouble() {
-    let mut file = String::from("FROM alpine AS s0\n");
-    for stage in 1..3000 {
-        file.push_str(&format!("FROM s{} AS s{stage}\nCOPY --from=s{} /x /\n", stage - 1, stage - 1));
-    }
+    let stages = (1..3000).map(|stage| {
+        let parent = stage - 1;
+        format!("FROM s{parent} AS s{stage}\nCOPY --from=s{parent} /x /\n")
+    });
+    let file: String = std::iter::once("FROM alpine AS s0\n".to_owned()).chain(stages).collect();
     assert_eq!(planned(&file, "").stages.len(), 3000);
 }
