@@ -1,0 +1,3 @@
+//! Tests of what holds the workspace together.
+
+mod crate_graph;
