@@ -1,4 +1,36 @@
 //! Client of the OCI distribution specification.
+//!
+//! # Model
+//! A [`Registry`] is an [`ImageSource`](ocibuild_spec::ImageSource) for any number of registries: a reference is
+//! resolved to one image, every byte verified against the digest that was asked for, and its blobs are read as
+//! streams that go on by themselves where a connection broke. Below it stands [`HttpClient`], the one agent that
+//! speaks to the network: it follows redirects by hand, never to a nearer address or a weaker scheme than the server
+//! that sent them, reads no environment, and ends every wait when its token is cancelled.
+//!
+//! ```no_run
+//! use ocibuild_registry::Registry;
+//! use ocibuild_spec::{CancelToken, ImageSource as _, Platform};
+//!
+//! let registry = Registry::builder().system_roots().insecure("registry.test:5000").build()?;
+//! let reference = "alpine:3.20".parse()?;
+//! let image = registry.resolve(&reference, &Platform::host(), &CancelToken::new())?;
+//! println!("{} has {} layers", image.descriptor.digest, image.manifest.layers().len());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Who is trusted with what
+//! * TLS is the rule. Only registries on this machine (exactly `localhost` or a loopback address) and those the user
+//!   named insecure are spoken to in the clear, and only when they answer a TLS greeting with something else. A
+//!   certificate that fails is never a reason.
+//! * A redirect, or a token service, is asked at no nearer address than the registry that named it, looked at after
+//!   name resolution; link-local and unspecified addresses never. A token goes to the registry's own origin alone.
+//! * What the registry says of digests, sizes, types and ranges is compared with what comes.
+//!
+//! # Limitations
+//! * Pulls are anonymous; there are no credentials, mirrors and pushes yet.
+//! * Behind a proxy the proxy resolves names, so there only hosts written as addresses are checked.
+//! * Connecting and resolving a name are not ended by a cancel token but by their time limit.
+//! * HTTP/1.1, without SOCKS proxies and without address ranges in `no_proxy`.
 #![forbid(unsafe_code)]
 
 mod auth;

@@ -1,4 +1,5 @@
 //! Pulls from a registry in this process that fails on purpose, and from a real one.
+#![expect(clippy::unwrap_used, reason = "tests end by panicking")]
 
 mod faults;
 mod pull;
@@ -48,7 +49,7 @@ fn pull(registry: &Registry, reference: &str, descriptor: &Descriptor) -> Result
 fn no_file_is_forgotten() {
     let main = include_str!("main.rs");
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it");
-    for entry in std::fs::read_dir(folder).unwrap() {
+    for entry in fs_err::read_dir(folder).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         let module = name.trim_end_matches(".rs");
         assert!(module == "main" || main.contains(&format!("mod {module};")), "{name}");

@@ -1,8 +1,9 @@
-use std::io::Write as _;
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use ocibuild_registry::Registry;
 use ocibuild_testkit::{TestImage, skip, write_layout};
 
 use super::{client, pull, resolve};
@@ -20,14 +21,14 @@ impl Drop for RealRegistry {
     }
 }
 
-fn start(directory: &std::path::Path) -> Option<RealRegistry> {
+fn start(directory: &Path, tls: &str) -> Option<RealRegistry> {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let config = directory.join("registry.yml");
     let text = format!(
-        "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}/data}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n",
+        "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}/data}}}}\nhttp: {{addr: '127.0.0.1:{port}'{tls}}}\n",
         directory.display()
     );
-    std::fs::File::create(&config).unwrap().write_all(text.as_bytes()).unwrap();
+    fs_err::write(&config, text).unwrap();
     let process = Command::new("docker-registry")
         .arg("serve")
         .arg(&config)
@@ -48,10 +49,10 @@ fn start(directory: &std::path::Path) -> Option<RealRegistry> {
 #[test]
 fn the_reference_registry_is_understood() {
     let directory = tempfile::tempdir().unwrap();
-    let Some(server) = start(directory.path()) else { return skip("docker-registry is not installed") };
+    let Some(server) = start(directory.path(), "") else { return skip("docker-registry is not installed") };
     let image = TestImage::new("linux/amd64").layer(&[("etc/motd", "hello\n")]).gzip().build();
     let layout = directory.path().join("layout");
-    std::fs::create_dir(&layout).unwrap();
+    fs_err::create_dir(&layout).unwrap();
     write_layout(&layout, &[("1", &image)]);
     let reference = format!("127.0.0.1:{}/team/app:1", server.port);
     let pushed = Command::new("skopeo")
@@ -68,4 +69,50 @@ fn the_reference_registry_is_understood() {
     assert_eq!(pull(&registry, &reference, layer).unwrap(), *bytes);
     let missing = resolve(&registry, &reference.replace(":1", ":2")).unwrap_err();
     assert!(missing.to_string().contains("MANIFEST_UNKNOWN"), "{missing}");
+}
+
+/// A certificate for 127.0.0.1 that is its own authority.
+fn certificate(directory: &Path) -> Option<String> {
+    let made = Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "2",
+        ])
+        .args(["-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+        .arg("-keyout")
+        .arg(directory.join("key.pem"))
+        .arg("-out")
+        .arg(directory.join("cert.pem"))
+        .output()
+        .ok()?;
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let at = directory.display();
+    Some(format!(", tls: {{certificate: {at}/cert.pem, key: {at}/key.pem}}"))
+}
+
+#[test]
+fn certificates_decide_and_nothing_falls_back_to_plain_text() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(tls) = certificate(directory.path()) else { return skip("openssl is not installed") };
+    let Some(server) = start(directory.path(), &tls) else { return skip("docker-registry is not installed") };
+    let reference = format!("127.0.0.1:{}/team/app:1", server.port);
+    let untrusted = resolve(&client(), &reference).unwrap_err();
+    assert!(untrusted.to_string().contains("https://"), "{untrusted}");
+    assert!(untrusted.hint_text().unwrap().contains("--cacert"), "{untrusted}");
+    let pem = fs_err::read(directory.path().join("cert.pem")).unwrap();
+    for builder in
+        [Registry::builder().ca_pem(pem), Registry::builder().insecure(format!("127.0.0.1:{}", server.port))]
+    {
+        let answer = resolve(&builder.build().unwrap(), &reference).unwrap_err();
+        assert!(answer.to_string().contains("404: MANIFEST_UNKNOWN"), "{answer}");
+    }
+    assert!(Registry::builder().ca_pem("no certificate").build().is_err());
 }

@@ -141,6 +141,6 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Busy);
         assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
         drop(held);
-        wait_for(&path, Mode::Exclusive, Duration::ZERO).unwrap();
+        drop(wait_for(&path, Mode::Exclusive, Duration::ZERO).unwrap());
     }
 }

@@ -69,7 +69,9 @@ fn an_image_of_several_platforms_is_copied_into_a_plain_layout() {
     let directory = tempfile::tempdir().unwrap();
     let layout = open(&directory.path().join("state"));
     let images = ["linux/amd64", "linux/arm64"].map(|p| TestImage::new(p).layer(&[("a", p)]).build());
-    images.iter().for_each(|image| drop(put(&layout, image)));
+    for image in &images {
+        put(&layout, image);
+    }
     let (index, bytes) = index_of(&[&images[0], &images[1]]);
     layout.put_from(&index, &mut bytes.as_slice()).unwrap();
     let output = directory.path().join("out");

@@ -1,4 +1,5 @@
 //! The state directory, outputs and sources, with damage, death and other tools.
+#![expect(clippy::unwrap_used, reason = "tests end by panicking")]
 
 mod archive;
 mod blobs;
