@@ -1,4 +1,6 @@
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -71,6 +73,16 @@ fn running(needle: &str) -> bool {
     processes.filter_map(line).any(|line| String::from_utf8_lossy(&line).contains(needle))
 }
 
+/// What runc has no chance to remove when it is killed: empty, and named after the directory of the step.
+fn remove_cgroups(state: &Path) {
+    let own = fs::metadata(state).unwrap();
+    let name = format!("ocibuild-{:x}-{:x}", own.dev(), own.ino());
+    for hierarchy in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+        let _ = fs::remove_dir(hierarchy.path().join(&name));
+    }
+    let _ = fs::remove_dir(Path::new("/sys/fs/cgroup").join(&name));
+}
+
 /// A process that does not outlive a failed test.
 struct Killed(std::process::Child);
 
@@ -120,6 +132,7 @@ fn privileged_the_step_dies_with_its_builder_and_leaves_no_mount() {
         builder.0.kill().unwrap();
         builder.0.wait().unwrap();
         wait_until(false, "the step outlived its builder");
+        remove_cgroups(&world.step.state);
         let after = fs::read_to_string("/proc/self/mountinfo").unwrap();
         let place = world.dir.path().display().to_string();
         assert!(!after.contains(&place) && !mounts.contains(&place), "{arguments:?}");
