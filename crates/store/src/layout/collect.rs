@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::os::unix::fs::FileExt as _;
 
 use ocibuild_spec::{Descriptor, Digest, Document, MAX_DOCUMENT, is_document, parse_manifest_or_index};
 use ocibuild_sys::FileLock;
@@ -138,7 +139,9 @@ impl Collection {
     /// What a blob lists if it happens to be a document; whoever only has a digest does not know.
     fn children_of_unknown(&self, digest: &Digest) -> Vec<Descriptor> {
         let Ok(Some((file, size))) = open_blob(self.layout.root(), digest) else { return Vec::new() };
-        if size > MAX_DOCUMENT {
+        let mut first = [0];
+        // Layers are many, and none begins like JSON.
+        if size > MAX_DOCUMENT || file.read_at(&mut first, 0).is_err() || !b"{ \t\r\n".contains(&first[0]) {
             return Vec::new();
         }
         let stated = Descriptor::new(ocibuild_spec::MediaType::EmptyJSON, digest.clone(), size);
