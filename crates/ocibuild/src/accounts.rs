@@ -33,7 +33,12 @@ impl Accounts {
         self.passwd.iter().flat_map(|text| text.lines()).filter_map(|line| {
             let mut fields = line.trim().split(':');
             let (name, _, uid, gid) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
-            Some(User { name, uid: uid.parse().ok()?, gid: gid.parse().ok()?, home: fields.nth(1).unwrap_or("") })
+            Some(User {
+                name,
+                uid: uid.parse().ok()?,
+                gid: gid.parse().ok()?,
+                home: fields.nth(1).unwrap_or(""),
+            })
         })
     }
 
@@ -108,7 +113,8 @@ impl Accounts {
         }
         let found = self.user_named(user).ok_or_else(|| {
             let message = format!("unable to find user {user}: no matching entries in passwd file");
-            Error::new(ErrorKind::Dockerfile, message).hint("add the user in an earlier RUN, or give a numeric id")
+            Error::new(ErrorKind::Dockerfile, message)
+                .hint("add the user in an earlier RUN, or give a numeric id")
         })?;
         Ok((found.uid, found.gid, Some(found.name)))
     }
@@ -137,7 +143,9 @@ mod tests {
 
     fn accounts() -> Accounts {
         Accounts {
-            passwd: Some("root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\nbroken\n".into()),
+            passwd: Some(
+                "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\nbroken\n".into(),
+            ),
             group: Some("root:x:0:\nstaff:x:50:app,other\napps:x:1001:\nwheel:x:10:root\n".into()),
         }
     }
@@ -166,7 +174,8 @@ mod tests {
 
     #[test]
     fn identities_come_from_the_files() {
-        let identity = |text: &str| accounts().identity(text).map(|id| (id.uid, id.gid, id.additional_gids)).ok();
+        let identity =
+            |text: &str| accounts().identity(text).map(|id| (id.uid, id.gid, id.additional_gids)).ok();
         assert_eq!(identity(""), Some((0, 0, vec![0, 10])));
         assert_eq!(identity("app"), Some((1000, 1001, vec![1001, 50])));
         assert_eq!(identity("1000"), Some((1000, 1001, vec![1001, 50])));

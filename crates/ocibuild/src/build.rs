@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use ocibuild_dockerfile::Dockerfile;
+use ocibuild_dockerfile::{CheckOptions, Dockerfile};
 use ocibuild_executor::{Executor, Rlimit};
 use ocibuild_layer::Compression;
 use ocibuild_snapshot::Snapshotter;
@@ -17,7 +17,7 @@ use crate::plan::{
     BaseRequest, ImageOrigin, NamedContext, Plan, PlanOptions, ResolveError, StepNetwork, plan as make_plan,
 };
 use crate::schedule::Run;
-use crate::{Error, Event};
+use crate::{Error, ErrorKind, Event};
 
 /// What a build works with: where blobs are kept, where base images come from, how steps get their files and are
 /// carried out, and what is known of earlier builds.
@@ -277,7 +277,11 @@ impl Build {
     }
 
     /// As [`plan`](Self::plan), for callers that may want to stop it.
-    pub fn plan_cancellable(mut self, backends: &Backends<'_>, cancel: &CancelToken) -> Result<PlannedBuild, Error> {
+    pub fn plan_cancellable(
+        mut self,
+        backends: &Backends<'_>,
+        cancel: &CancelToken,
+    ) -> Result<PlannedBuild, Error> {
         self.plan_with(backends, cancel)
     }
 
@@ -290,10 +294,12 @@ impl Build {
         self.options.named_contexts =
             self.named.iter().map(|(name, source)| (name.clone(), kind_of(source))).collect();
         let mut resolver = |request: &BaseRequest| -> Result<ResolvedImage, ResolveError> {
-            let (source, reference) = image_source(&self.named, backends, &request.origin, &request.reference);
+            let (source, reference) =
+                image_source(&self.named, backends, &request.origin, &request.reference);
             source.resolve(reference, &request.platform, cancel).map_err(Into::into)
         };
         let plan = make_plan(&self.dockerfile, &self.options, &mut resolver)?;
+        self.refuse_findings()?;
         if self.settings.wanted.clamp.is_some() {
             self.settings.wanted.clamp = plan.source_date_epoch;
         }
@@ -305,6 +311,29 @@ impl Build {
             outputs: std::mem::take(&mut self.outputs),
             tags: std::mem::take(&mut self.tags),
         })
+    }
+}
+
+impl Build {
+    /// Fails when the file asks that findings of its checks are errors (10.05).
+    fn refuse_findings(&self) -> Result<(), Error> {
+        let argument =
+            self.options.build_args.iter().rev().find(|(name, _)| name == "BUILDKIT_DOCKERFILE_CHECK");
+        let directive = self.dockerfile.directives.check.as_ref().map(|(value, _)| value);
+        let Some(value) = argument.map(|(_, value)| value).or(directive) else { return Ok(()) };
+        let options = CheckOptions::parse(value)
+            .map_err(|error| Error::new(ErrorKind::Dockerfile, error.to_string()))?;
+        if !options.error {
+            return Ok(());
+        }
+        let mut rules: Vec<&str> = self.dockerfile.lint(&options).iter().map(|finding| finding.id).collect();
+        rules.sort_unstable();
+        rules.dedup();
+        if rules.is_empty() {
+            return Ok(());
+        }
+        let message = format!("lint violation found for rules: {}", rules.join(", "));
+        Err(Error::new(ErrorKind::Dockerfile, message).hint("`check=error=true` makes findings errors"))
     }
 }
 

@@ -185,7 +185,11 @@ impl Cache {
     /// Bytes of all documents.
     pub(crate) fn size(&self) -> u64 {
         let files = walkdir::WalkDir::new(&self.root).into_iter().filter_map(Result::ok);
-        files.filter_map(|entry| entry.metadata().ok()).filter(std::fs::Metadata::is_file).map(|file| file.len()).sum()
+        files
+            .filter_map(|entry| entry.metadata().ok())
+            .filter(std::fs::Metadata::is_file)
+            .map(|file| file.len())
+            .sum()
     }
 
     fn path(&self, folder: &str, key: &Digest) -> PathBuf {

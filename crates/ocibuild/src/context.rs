@@ -52,12 +52,16 @@ impl LocalContext {
                 .hint("CONTEXT is a directory")
         })?;
         if !metadata.is_dir() {
-            return Err(Error::new(ErrorKind::Usage, format!("the build context {} is no directory", path.display())));
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!("the build context {} is no directory", path.display()),
+            ));
         }
-        let root = RootDir::open(path)
-            .map_err(|error| Error::new(ErrorKind::Host, error.to_string()))?;
+        let root = RootDir::open(path).map_err(|error| Error::new(ErrorKind::Host, error.to_string()))?;
         let ignore = match read_regular(ignore_file)? {
-            Some(bytes) => IgnoreFile::parse(&bytes).map_err(|error| ignore_error(ignore_file, error))?.patterns,
+            Some(bytes) => {
+                IgnoreFile::parse(&bytes).map_err(|error| ignore_error(ignore_file, error))?.patterns
+            }
             None => IgnorePatterns::default(),
         };
         let source = Arc::new(LocalSource::new(root, path.to_owned(), ignore.clone()));
@@ -99,7 +103,9 @@ fn read_regular(path: &Path) -> Result<Option<Vec<u8>>, Error> {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => {
-            return Err(Error::new(ErrorKind::Host, format!("cannot read {}", path.display())).caused_by(error));
+            return Err(
+                Error::new(ErrorKind::Host, format!("cannot read {}", path.display())).caused_by(error)
+            );
         }
     };
     if !metadata.is_file() {
@@ -110,9 +116,9 @@ fn read_regular(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     if metadata.len() > MAX_FILE {
         return Err(Error::new(ErrorKind::Usage, format!("{} is larger than 16 MiB", path.display())));
     }
-    fs::read(path)
-        .map(Some)
-        .map_err(|error| Error::new(ErrorKind::Host, format!("cannot read {}", path.display())).caused_by(error))
+    fs::read(path).map(Some).map_err(|error| {
+        Error::new(ErrorKind::Host, format!("cannot read {}", path.display())).caused_by(error)
+    })
 }
 
 fn ignore_error(path: &Path, error: ocibuild_dockerfile::IgnoreError) -> Error {

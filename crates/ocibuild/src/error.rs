@@ -212,7 +212,9 @@ impl From<ocibuild_store::Error> for Error {
     fn from(error: ocibuild_store::Error) -> Self {
         use ocibuild_store::ErrorKind as Kind;
         let kind = match error.kind() {
-            Kind::Corrupt | Kind::Unsupported | Kind::NotAStateDirectory | Kind::NewerFormat => ErrorKind::Refused,
+            Kind::Corrupt | Kind::Unsupported | Kind::NotAStateDirectory | Kind::NewerFormat => {
+                ErrorKind::Refused
+            }
             Kind::InvalidInput | Kind::NotFound => ErrorKind::Usage,
             _ => ErrorKind::Host,
         };

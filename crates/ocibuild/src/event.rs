@@ -92,7 +92,9 @@ impl fmt::Display for Event<'_> {
             Self::StepStarted { title, .. } => write!(f, "{title}"),
             Self::StepCached { title, .. } => write!(f, "CACHED {title}"),
             Self::Output { bytes, .. } => write!(f, "{}", String::from_utf8_lossy(bytes).trim_end()),
-            Self::StepDone { title, duration, .. } => write!(f, "DONE {title} {:.1}s", duration.as_secs_f64()),
+            Self::StepDone { title, duration, .. } => {
+                write!(f, "DONE {title} {:.1}s", duration.as_secs_f64())
+            }
             Self::StepFailed { title, .. } => write!(f, "FAILED {title}"),
             Self::Warning { message } => write!(f, "warning: {message}"),
             Self::ImageBuilt { descriptor } => write!(f, "image {}", descriptor.digest),

@@ -39,7 +39,8 @@ pub(crate) fn assemble(state: &StageState, config: &ImageConfig, epoch: Option<T
     config.history = history(state, epoch);
     config.created = config.history.iter().rev().find_map(|entry| entry.created);
     let diff_ids: Vec<DiffId> = state.stack.iter().map(|layer| layer.diff_id.clone()).collect();
-    config.rootfs = RootFs { kind: "layers".to_owned(), diff_ids: (!diff_ids.is_empty()).then_some(diff_ids) };
+    config.rootfs =
+        RootFs { kind: "layers".to_owned(), diff_ids: (!diff_ids.is_empty()).then_some(diff_ids) };
     let config_bytes = json::to_vec(&config).expect("a config is plain data");
     let layers: Vec<Descriptor> = state.stack.iter().map(|layer| plain(&layer.descriptor)).collect();
     let manifest = Manifest {
@@ -95,11 +96,17 @@ fn history(state: &StageState, epoch: Option<Timestamp>) -> Vec<History> {
         time = created.or(time);
         out.push(finished(entry, epoch.or(time)));
     }
-    // Layers of a base whose history is shorter than its layers get entries, so that both agree in number (11.06).
+    // Layers that the history does not tell of get entries, so that both agree in number (11.06).
     let told = out.iter().filter(|entry| !entry.empty_layer).count();
-    let untold = state.stack.len().saturating_sub(told);
-    let filler = History { comment: "buildkit.exporter.image.v0".to_owned(), created: epoch, ..History::default() };
-    out.extend(std::iter::repeat_n(filler, untold));
+    for layer in told..state.stack.len() {
+        let made = layer.checked_sub(state.base_layers).and_then(|number| state.made.get(number));
+        out.push(History {
+            created: epoch.or(made.map(|(_, created)| *created)),
+            created_by: made.map(|(title, _)| title.clone()).unwrap_or_default(),
+            comment: "buildkit.exporter.image.v0".to_owned(),
+            ..History::default()
+        });
+    }
     out
 }
 

@@ -120,9 +120,9 @@ impl Layers<'_> {
         };
         std::thread::scope(|scope| {
             let threads: Vec<_> = (0..self.threads.min(missing.len())).map(|_| scope.spawn(work)).collect();
-            threads.into_iter().try_for_each(|thread| {
-                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            })
+            threads
+                .into_iter()
+                .try_for_each(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         })
     }
 
@@ -141,7 +141,8 @@ impl Layers<'_> {
             cancel: self.cancel.clone(),
         };
         let mut plain = self.open_plain(layer)?;
-        let applied = ocibuild_layer::apply(&mut plain, &root, &options).map_err(|error| broken_layer(layer, error))?;
+        let applied =
+            ocibuild_layer::apply(&mut plain, &root, &options).map_err(|error| broken_layer(layer, error))?;
         check_diff_id(layer, &applied.diff_id)?;
         if !self.cache.has_index(&layer.diff_id) {
             self.cache.put_index(&layer.diff_id, &applied.index)?;
@@ -160,7 +161,8 @@ impl Layers<'_> {
     pub(crate) fn files(&self, stack: &[Layer], origins: &[(Origin, u64)]) -> Result<LayerFiles, Error> {
         let unpacked: Vec<DiffId> = stack.iter().map(|layer| layer.diff_id.clone()).collect();
         let hold = self.snapshots.hold(&unpacked)?;
-        let mut files = LayerFiles { directories: Vec::new(), spool: None, places: HashMap::new(), _hold: hold };
+        let mut files =
+            LayerFiles { directories: Vec::new(), spool: None, places: HashMap::new(), _hold: hold };
         for layer in stack {
             let is_unpacked = self.snapshots.contains(&layer.diff_id)?;
             files.directories.push(is_unpacked.then(|| self.snapshots.layer_dir(&layer.diff_id)));
@@ -289,7 +291,8 @@ impl LayerFiles {
         let place = self.places.get(&(origin.layer, origin.content.0));
         match (place, &self.spool) {
             (Some(at), Some(spool)) => {
-                let file = spool.try_clone().map_err(|error| Error::new(ErrorKind::Host, error.to_string()))?;
+                let file =
+                    spool.try_clone().map_err(|error| Error::new(ErrorKind::Host, error.to_string()))?;
                 Ok(Box::new(FileRange { file, at: *at, left: size }))
             }
             _ => Err(Error::new(ErrorKind::Host, format!("/{} was not fetched", origin.path.display()))),
@@ -320,7 +323,8 @@ fn check_diff_id(layer: &Layer, actual: &DiffId) -> Result<(), Error> {
         "the layer {} unpacks to {actual}, but the image says {}",
         layer.descriptor.digest, layer.diff_id
     );
-    Err(Error::new(ErrorKind::Refused, message).hint("the image is damaged or forged: fetch or make it again"))
+    Err(Error::new(ErrorKind::Refused, message)
+        .hint("the image is damaged or forged: fetch or make it again"))
 }
 
 fn unknown_layer(number: u32) -> Error {
@@ -328,7 +332,8 @@ fn unknown_layer(number: u32) -> Error {
 }
 
 pub(crate) fn broken_layer(layer: &Layer, error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::new(ErrorKind::Refused, format!("cannot read the layer {}", layer.descriptor.digest)).caused_by(error)
+    Error::new(ErrorKind::Refused, format!("cannot read the layer {}", layer.descriptor.digest))
+        .caused_by(error)
 }
 
 fn host(error: &ocibuild_sys::Error) -> Error {

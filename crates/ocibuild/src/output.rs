@@ -96,7 +96,12 @@ impl fmt::Display for Output {
 }
 
 /// Writes one output.
-pub(crate) fn export(run: &Run<'_>, image: &BuiltImage, state: &StageState, output: Output) -> Result<(), Error> {
+pub(crate) fn export(
+    run: &Run<'_>,
+    image: &BuiltImage,
+    state: &StageState,
+    output: Output,
+) -> Result<(), Error> {
     let names = if output.names.is_empty() { run.build.tags.clone() } else { output.names };
     match (output.kind, output.destination) {
         (OutputKind::Local, Destination::Path(path)) => local(run, state, &path),
@@ -109,7 +114,8 @@ pub(crate) fn export(run: &Run<'_>, image: &BuiltImage, state: &StageState, outp
             Err(Error::new(ErrorKind::Usage, "this output needs a directory as its destination"))
         }
         (kind, Destination::Path(path)) => {
-            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let parent =
+                path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
             let file = tempfile::NamedTempFile::new_in(parent).map_err(|error| unwritable(&path, error))?;
             let mut writer = io::BufWriter::with_capacity(1 << 18, file);
             stream(run, image, state, kind, &names, &mut writer).map_err(|error| at_path(error, &path))?;

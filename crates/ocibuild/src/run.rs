@@ -15,7 +15,7 @@ use crate::accounts::Identity;
 use crate::build::Secret;
 use crate::copy::{Choice, Placement, Source, TreeSource, select};
 use crate::keys::Framed;
-use crate::plan::{FileSource, MountKind, RunStep, StepMount, StepNetwork};
+use crate::plan::{FileSource, MountKind, RunStep, StepMount, StepNetwork, quote};
 use crate::schedule::Run;
 use crate::stage::StageState;
 use crate::unpacked::write_tree;
@@ -44,7 +44,13 @@ pub(crate) fn run(
     for folder in ["rootfs", "state", "mounts"] {
         fs::create_dir_all(directory.join(folder)).map_err(|error| unusable(&directory, error))?;
     }
-    let mut mounts = Mounts { run, directory: directory.join("mounts"), made: Vec::new(), env: Vec::new(), locks: Vec::new() };
+    let mut mounts = Mounts {
+        run,
+        directory: directory.join("mounts"),
+        made: Vec::new(),
+        env: Vec::new(),
+        locks: Vec::new(),
+    };
     mounts.make(step, fresh)?;
     for (target, point) in &mounts.made {
         if !is_hidden(Path::new(target.destination())) {
@@ -52,7 +58,8 @@ pub(crate) fn run(
         }
     }
     prepare_directories(active.as_mut(), step, &identity)?;
-    let described = describe(run, step, &identity, accounts.home(identity.uid), &mounts, active.as_ref(), &directory);
+    let described =
+        describe(run, step, &identity, accounts.home(identity.uid), &mounts, active.as_ref(), &directory);
     let status = execute(run, &described, step, id);
     active.remove_mount_points()?;
     status?;
@@ -101,14 +108,17 @@ fn describe(
 ) -> Step {
     let settings = &run.build.settings;
     let rootfs = directory.join("rootfs");
-    let mut described =
-        Step::new(Rootfs { mounts: mounts_at(active.rootfs_mounts(), &rootfs), dir: rootfs.clone() }, directory.join("state"));
+    let mut described = Step::new(
+        Rootfs { mounts: mounts_at(active.rootfs_mounts(), &rootfs), dir: rootfs.clone() },
+        directory.join("state"),
+    );
     described.args.clone_from(&step.args);
     let secrets = mounts.env.iter().map(|(name, value)| format!("{name}={value}"));
     let hidden: Vec<&str> = mounts.env.iter().chain(&step.proxy_env).map(|(name, _)| name.as_str()).collect();
     let own = step.env.iter().filter(|(name, _)| !hidden.contains(&name.as_str()));
     let proxies = step.proxy_env.iter().map(|(name, value)| format!("{name}={value}"));
-    described.env = own.map(|(name, value)| format!("{name}={value}")).chain(proxies).chain(secrets).collect();
+    described.env =
+        own.map(|(name, value)| format!("{name}={value}")).chain(proxies).chain(secrets).collect();
     described.home = home;
     described.cwd = PathBuf::from(&step.cwd);
     described.user =
@@ -150,7 +160,8 @@ fn execute(run: &Run<'_>, described: &Step, step: &RunStep, id: usize) -> Result
     let tail: Vec<u8> = tail.into();
     let tail = String::from_utf8_lossy(&tail).into_owned();
     let failed = |code: i32| {
-        let message = format!("process \"{}\" did not complete successfully: exit code: {code}", step.command);
+        let message =
+            format!("process {} did not complete successfully: exit code: {code}", quote(&step.command));
         Error::new(ErrorKind::StepFailed(code), message).with_output(tail.clone())
     };
     match result {
@@ -194,7 +205,7 @@ impl Mounts<'_, '_> {
                 MountKind::Cache => self.cache(mount, fresh)?,
                 MountKind::Tmpfs => self.tmpfs(mount),
                 MountKind::Secret => self.secret(mount)?,
-                MountKind::Ssh => self.ssh(mount)?,
+                MountKind::Ssh => Self::ssh(mount)?,
             }
         }
         Ok(())
@@ -287,11 +298,11 @@ impl Mounts<'_, '_> {
     fn fill_cache(&self, mount: &StepMount, place: &Path, owner: (u32, u32, u32)) -> Result<(), Error> {
         let new = self.directory.join("new-cache");
         fs::create_dir_all(&new).map_err(|error| unusable(&new, error))?;
-        let has_content = mount.from.is_some() && !mount.source.is_empty();
+        let has_content = mount.from.is_some() && !mount.starts_empty;
         if let Some(from) = mount.from.as_ref().filter(|_| has_content) {
             self.copy_of(from, &mount.source, &new)?;
         }
-        if !has_content || mount.source == "/" {
+        if !has_content {
             let (mode, uid, gid) = owner;
             let parent = ocibuild_sys::DirHandle::open(&self.directory)?;
             parent.chown("new-cache", uid, gid)?;
@@ -338,19 +349,19 @@ impl Mounts<'_, '_> {
         }
         if mount.as_file {
             let message = format!("secret {}: secrets as files are not supported yet", mount.id);
-            return Err(Error::new(ErrorKind::Dockerfile, message).hint("mount it as a variable: --mount=type=secret,env=NAME"));
+            return Err(Error::new(ErrorKind::Dockerfile, message)
+                .hint("mount it as a variable: --mount=type=secret,env=NAME"));
         }
         Ok(())
     }
 
-    fn ssh(&mut self, mount: &StepMount) -> Result<(), Error> {
+    fn ssh(mount: &StepMount) -> Result<(), Error> {
         if mount.required {
             return Err(Error::new(
                 ErrorKind::Usage,
                 format!("no SSH key \"{}\" forwarded from the client", mount.id),
             ));
         }
-        self.env.push(("SSH_AUTH_SOCK".to_owned(), mount.target.clone()));
         Ok(())
     }
 }
@@ -375,7 +386,10 @@ fn read_secret(path: &Path) -> Result<Vec<u8>, Error> {
     let mut value = Vec::new();
     file.take(MAX_SECRET + 1).read_to_end(&mut value).map_err(|error| unusable(path, error))?;
     if value.len() as u64 > MAX_SECRET {
-        return Err(Error::new(ErrorKind::Usage, format!("the secret {} has more than 500 KiB", path.display())));
+        return Err(Error::new(
+            ErrorKind::Usage,
+            format!("the secret {} has more than 500 KiB", path.display()),
+        ));
     }
     Ok(value)
 }

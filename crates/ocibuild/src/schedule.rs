@@ -13,8 +13,8 @@ use ocibuild_store::{BlobSink, BlobStore, Lease, ScratchDir};
 use crate::build::{Backends, PlannedBuild, image_source};
 use crate::cache::{Form, Record, Wanted};
 use crate::copy::{
-    Choice, CopyContext, NoSource, Selected, Source, TreeSource, copy, digest_all, name_in_key, select, select_all,
-    workdir,
+    Choice, CopyContext, NoSource, Selected, Source, TreeSource, copy, digest_all, name_in_key, select,
+    select_all, workdir,
 };
 use crate::image::{BuiltImage, assemble};
 use crate::keys::{Framed, Input, Inputs};
@@ -60,7 +60,6 @@ enum Reach {
 struct StepResult {
     layer: Layer,
     chain: Digest,
-    key: Digest,
     created: Timestamp,
     ran: bool,
 }
@@ -189,7 +188,8 @@ impl<'a> Run<'a> {
                 }
             }
             ran |= result.ran;
-            state.push(result.layer, result.chain, result.key, &self.layers)?;
+            state.made.push((self.title(stage, number), result.created));
+            state.push(result.layer, result.chain, &self.layers)?;
         }
         state.history.extend(pending.map(|entry| (entry.clone(), None)));
         self.announce(stage, found.drain(..));
@@ -201,7 +201,11 @@ impl<'a> Run<'a> {
     fn announce(&self, stage: &PlannedStage, found: impl Iterator<Item = (usize, ocibuild_spec::DiffId)>) {
         for (number, diff_id) in found {
             let title = self.title(stage, number);
-            self.emit(Event::StepCached { step: self.number(stage, number), title: &title, diff_id: &diff_id });
+            self.emit(Event::StepCached {
+                step: self.number(stage, number),
+                title: &title,
+                diff_id: &diff_id,
+            });
         }
     }
 
@@ -209,7 +213,9 @@ impl<'a> Run<'a> {
     fn base(&self, stage: &PlannedStage, reach: Reach) -> Result<Option<(StageState, bool)>, Error> {
         let history = stage.config.history.clone();
         match &stage.base {
-            StageBase::Scratch => Ok(Some((StageState::new(Vec::new(), base_key("scratch", ""), history), false))),
+            StageBase::Scratch => {
+                Ok(Some((StageState::new(Vec::new(), base_key("scratch", ""), history), false)))
+            }
             StageBase::Stage(index) => {
                 let below = self.stage(*index, reach)?;
                 Ok(below.map(|below| (below.state.clone(), below.ran)))
@@ -248,7 +254,7 @@ impl<'a> Run<'a> {
         let mut state = StageState::new(Vec::new(), base_key("local context", ""), history);
         let Some(result) = self.copy_step(&state, &step, reach, false)? else { return Ok(None) };
         let ran = result.ran;
-        state.push(result.layer, result.chain, result.key, &self.layers)?;
+        state.push(result.layer, result.chain, &self.layers)?;
         state.base_layers = 1;
         Ok(Some((state, ran)))
     }
@@ -427,7 +433,8 @@ impl<'a> Run<'a> {
         refuse_remote(step)?;
         let operation = copy_inputs(state, step);
         let quick = self.quick_key(&operation, &step.from)?;
-        if !fresh && let Some(key) = quick.as_ref().and_then(|key| self.backends.cache.alias(key))
+        if !fresh
+            && let Some(key) = quick.as_ref().and_then(|key| self.backends.cache.alias(key))
             && let Some(found) = self.lookup(&key)?
         {
             return Ok(Some(found));
@@ -449,9 +456,8 @@ impl<'a> Run<'a> {
         if reach == Reach::Cached {
             return Ok(None);
         }
-        let written = self.with_copy_context(state, &mut |context| {
-            copy(step, Arc::clone(&source), &selected, context)
-        })?;
+        let written = self
+            .with_copy_context(state, &mut |context| copy(step, Arc::clone(&source), &selected, context))?;
         self.record(key, inputs.0, written, fresh).map(Some)
     }
 
@@ -585,7 +591,6 @@ impl<'a> Run<'a> {
         Ok(StepResult {
             layer: layer_of(&record.forms[0]),
             chain: record.chain,
-            key: record.key,
             created: record.created,
             ran: true,
         })
@@ -607,7 +612,7 @@ impl<'a> Run<'a> {
                 self.convert(&record, &layer_of(other))?
             }
         };
-        Ok(Some(StepResult { layer, chain: record.chain, key: record.key, created: record.created, ran: false }))
+        Ok(Some(StepResult { layer, chain: record.chain, created: record.created, ran: false }))
     }
 
     /// Writes a recorded layer once more in the form that this build wants: the index knows its true times.
@@ -632,7 +637,7 @@ impl<'a> Run<'a> {
     /// `[stage i/n] TEXT` (8.23): the number counts the image that the stage starts from.
     fn title(&self, stage: &PlannedStage, step: usize) -> String {
         let offset = usize::from(matches!(stage.base, StageBase::Image(_)));
-        let count = stage.steps.len() + offset;
+        let count = stage.progress_total;
         let width = count.to_string().len();
         let position = step + 1 + offset;
         let text = stage.steps.get(step).map_or("", |step| step.text.as_str());
@@ -699,7 +704,15 @@ impl<'a> RunKey<'a> {
         let mount = |mount: &crate::plan::StepMount| {
             let id = if mount.kind == MountKind::Cache { "" } else { mount.id.as_str() };
             serde_json::json!([
-                mount.kind, mount.target, id, mount.read_only, mount.mode, mount.uid, mount.gid, mount.size, mount.env,
+                mount.kind,
+                mount.target,
+                id,
+                mount.read_only,
+                mount.mode,
+                mount.uid,
+                mount.gid,
+                mount.size,
+                mount.env,
             ])
         };
         Self {
@@ -719,7 +732,8 @@ impl<'a> RunKey<'a> {
 /// What is not carried out yet is refused where it stands.
 fn refuse_remote(step: &CopyStep) -> Result<(), Error> {
     let is_remote = |source: &&String| {
-        let is_url = ["http://", "https://", "git://", "ssh://"].iter().any(|scheme| source.starts_with(scheme));
+        let is_url =
+            ["http://", "https://", "git://", "ssh://"].iter().any(|scheme| source.starts_with(scheme));
         is_url || source.starts_with("git@")
     };
     if let Some(source) = step.sources.iter().filter(|_| step.add).find(is_remote) {

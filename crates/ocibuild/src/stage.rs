@@ -18,15 +18,23 @@ pub(crate) struct StageState {
     pub(crate) base_layers: usize,
     /// Entries added since, with the time of their layer; of a stage it starts from, too.
     pub(crate) history: Vec<(PlannedHistory, Option<Timestamp>)>,
-    /// Layers and how to get them, by position above the base: what an image in another form is made from.
-    pub(crate) keys: Vec<Digest>,
+    /// What progress called the step of each layer above the base, and when the layer was made.
+    pub(crate) made: Vec<(String, Timestamp)>,
     tree: Arc<OnceLock<Arc<Tree>>>,
 }
 
 impl StageState {
     pub(crate) fn new(stack: Vec<Layer>, chain: Digest, base_history: Vec<History>) -> Self {
         let base_layers = stack.len();
-        Self { stack, chain, base_history, base_layers, history: Vec::new(), keys: Vec::new(), tree: Arc::default() }
+        Self {
+            stack,
+            chain,
+            base_history,
+            base_layers,
+            history: Vec::new(),
+            made: Vec::new(),
+            tree: Arc::default(),
+        }
     }
 
     /// The merged view of the layers, made when it is first asked for.
@@ -39,7 +47,7 @@ impl StageState {
     }
 
     /// Adds a layer; the view grows with it if there is one already.
-    pub(crate) fn push(&mut self, layer: Layer, chain: Digest, key: Digest, layers: &Layers<'_>) -> Result<(), Error> {
+    pub(crate) fn push(&mut self, layer: Layer, chain: Digest, layers: &Layers<'_>) -> Result<(), Error> {
         let next = OnceLock::new();
         if let Some(tree) = self.tree.get() {
             let mut tree = Tree::clone(tree);
@@ -50,7 +58,6 @@ impl StageState {
         self.tree = Arc::new(next);
         self.stack.push(layer);
         self.chain = chain;
-        self.keys.push(key);
         Ok(())
     }
 }

@@ -133,7 +133,11 @@ fn broken(path: &Path, what: &str) -> Error {
 }
 
 /// Metadata of the directory `WORKDIR` makes.
-pub(crate) fn workdir(placement: &mut Placement, path: &Path, mtime: ocibuild_spec::Timestamp) -> Result<(), Error> {
+pub(crate) fn workdir(
+    placement: &mut Placement,
+    path: &Path,
+    mtime: ocibuild_spec::Timestamp,
+) -> Result<(), Error> {
     let resolved = placement.tree.resolve(path, true)?;
     match resolved.node {
         Some(id) if placement.tree.is_directory(id) => Ok(()),
@@ -146,4 +150,3 @@ fn broken_workdir(path: &OsStr) -> Error {
     Error::new(ErrorKind::Dockerfile, format!("/{}: not a directory", path.display()))
         .hint("WORKDIR makes a directory, but the image has something else at that path")
 }
-

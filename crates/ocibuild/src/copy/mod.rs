@@ -113,11 +113,15 @@ fn parse_chmod(text: &str) -> Result<Chmod, Error> {
 
 /// Owner of a step, where names can be looked up; without a file system to look in, names fail (5.206).
 fn owner(text: &str, link: bool, context: &CopyContext<'_>) -> Result<(u32, u32), Error> {
-    let is_id = |part: &str| part.is_empty() || part == "root" || part.bytes().all(|byte| byte.is_ascii_digit());
+    let is_id =
+        |part: &str| part.is_empty() || part == "root" || part.bytes().all(|byte| byte.is_ascii_digit());
     if (link || context.base_is_empty) && !text.split(':').all(is_id) {
         let why = if link { "--link does not see the image" } else { "the stage has no files yet" };
-        return Err(Error::new(ErrorKind::Dockerfile, format!("invalid user index: -1: {text:?} is a name, and {why}"))
-            .hint("give numeric ids"));
+        return Err(Error::new(
+            ErrorKind::Dockerfile,
+            format!("invalid user index: -1: {text:?} is a name, and {why}"),
+        )
+        .hint("give numeric ids"));
     }
     Ok(context.accounts.owner(text))
 }
@@ -134,9 +138,9 @@ fn changeset(
         if origin.layer != NEW_LAYER {
             return true;
         }
-        let same = contents.open(origin.content, *size).map_err(|error| {
-            Error::new(ErrorKind::Host, "cannot read a copied file").caused_by(error)
-        });
+        let same = contents
+            .open(origin.content, *size)
+            .map_err(|error| Error::new(ErrorKind::Host, "cannot read a copied file").caused_by(error));
         match same.and_then(|mut reader| (context.same_content)(before, &mut reader)) {
             Ok(same) => same,
             Err(error) => {

@@ -85,9 +85,10 @@ impl Placement {
     pub(crate) fn destination_directory(&mut self, destination: &str) -> Result<PathBuf, Error> {
         let resolved = self.tree.resolve(Path::new(destination), true)?;
         match resolved.node {
-            Some(id) if !self.tree.is_directory(id) => {
-                Err(refuse(format!("cannot copy to non-directory: /{}: not a directory", resolved.path.display())))
-            }
+            Some(id) if !self.tree.is_directory(id) => Err(refuse(format!(
+                "cannot copy to non-directory: /{}: not a directory",
+                resolved.path.display()
+            ))),
             Some(_) => Ok(resolved.path),
             None => {
                 self.make_directories(&resolved.path)?;
@@ -117,14 +118,16 @@ impl Placement {
 
     /// Makes the missing directories of a path without links (6.22).
     pub(crate) fn make_directories(&mut self, path: &Path) -> Result<(), Error> {
-        let mode = match &self.chmod {
-            Some(Chmod::Octal(mode)) => mode & 0o777,
-            _ => 0o755,
-        };
+        let mode = self.chmod.as_ref().map_or(0o755, Chmod::created_directory);
         self.make_directories_with(path, mode, self.now)
     }
 
-    pub(crate) fn make_directories_with(&mut self, path: &Path, mode: u32, mtime: Timestamp) -> Result<(), Error> {
+    pub(crate) fn make_directories_with(
+        &mut self,
+        path: &Path,
+        mode: u32,
+        mtime: Timestamp,
+    ) -> Result<(), Error> {
         let mut at = PathBuf::new();
         let mut parent = self.tree.root();
         for part in path {
@@ -154,9 +157,12 @@ impl Placement {
         for item in items {
             let path = target.join(&item.path);
             if item.node.is_directory() {
-                let keeps_owner = with_parents && item.is_intermediate;
-                let id = self.directory(&path, &item.node, keeps_owner)?;
-                directories.push((id, item.node.metadata.mtime));
+                if with_parents && item.is_intermediate {
+                    self.passed_directory(&path, &item.node)?;
+                } else {
+                    let id = self.directory(&path, &item.node)?;
+                    directories.push((id, item.node.metadata.mtime));
+                }
                 continue;
             }
             let known = item.node.links.and_then(|links_key| links.get(&links_key).copied());
@@ -177,15 +183,11 @@ impl Placement {
         Ok(())
     }
 
-    fn directory(&mut self, path: &Path, node: &SourceNode, keeps_owner: bool) -> Result<NodeId, Error> {
-        let mut metadata = self.adapted(&node.metadata, true);
+    fn directory(&mut self, path: &Path, node: &SourceNode) -> Result<NodeId, Error> {
+        let metadata = self.adapted(&node.metadata, true);
         match self.tree.lookup(path) {
             Some(id) if self.tree.is_directory(id) => {
-                let existing = self.tree.metadata_mut(id);
-                if keeps_owner {
-                    (metadata.uid, metadata.gid) = (existing.uid, existing.gid);
-                }
-                *existing = metadata;
+                *self.tree.metadata_mut(id) = metadata;
                 Ok(id)
             }
             Some(_) => Err(refuse(format!("cannot copy to non-directory: /{}", path.display()))),
@@ -194,6 +196,20 @@ impl Placement {
                 Ok(self.tree.insert(path, node, self.now))
             }
         }
+    }
+
+    /// A directory that only leads to what `--parents` copies: one that exists takes the source's mode and keeps the
+    /// rest, a new one has the source's mode and owner and the time of its making (5.207).
+    fn passed_directory(&mut self, path: &Path, node: &SourceNode) -> Result<NodeId, Error> {
+        let existing = self.tree.lookup(path).filter(|id| self.tree.is_directory(*id));
+        let Some(id) = existing else {
+            let id = self.directory(path, node)?;
+            self.tree.metadata_mut(id).mtime = self.now;
+            return Ok(id);
+        };
+        let mode = self.adapted(&node.metadata, true).mode;
+        self.tree.metadata_mut(id).mode = mode;
+        Ok(id)
     }
 
     /// Puts anything but a directory at `target`, in place of what is there.

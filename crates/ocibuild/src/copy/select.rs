@@ -42,8 +42,9 @@ pub(crate) struct Choice {
 
 impl Choice {
     pub(crate) fn new(excludes: &[String], parents: bool) -> Result<Self, Error> {
-        let excludes = IgnorePatterns::new(excludes)
-            .map_err(|error| Error::new(ErrorKind::Dockerfile, format!("--exclude: {error}")).caused_by(error))?;
+        let excludes = IgnorePatterns::new(excludes).map_err(|error| {
+            Error::new(ErrorKind::Dockerfile, format!("--exclude: {error}")).caused_by(error)
+        })?;
         Ok(Self { excludes, parents })
     }
 }
@@ -65,7 +66,8 @@ struct Found {
 
 fn with_items(source: &dyn Source, found: Found, choice: &Choice) -> Result<Selected, Error> {
     let Found { name, path, node } = found;
-    let mut walk = Walk { source, include: None, excludes: &choice.excludes, items: Vec::new(), pending: Vec::new() };
+    let mut walk =
+        Walk { source, include: None, excludes: &choice.excludes, items: Vec::new(), pending: Vec::new() };
     if node.is_directory() {
         walk.directory(&path, Path::new(""))?;
     }
@@ -99,7 +101,8 @@ fn find(source: &dyn Source, word: &str) -> Result<Vec<Found>, Error> {
         .collect()
 }
 
-const ENDS_HERE: &str = "paths are relative to the build context, which ends at its root: '..' leads nowhere above it";
+const ENDS_HERE: &str =
+    "paths are relative to the build context, which ends at its root: '..' leads nowhere above it";
 
 fn not_found(path: &Path) -> Error {
     Error::new(ErrorKind::Dockerfile, format!("\"/{}\": not found", path.display())).hint(ENDS_HERE)
@@ -241,8 +244,13 @@ fn select_with_parents(source: &dyn Source, word: &str, choice: &Choice) -> Resu
         if is_literal {
             require_without_links(source, &path, &pattern)?;
         }
-        let mut walk =
-            Walk { source, include: Some(&include), excludes: &choice.excludes, items: Vec::new(), pending: Vec::new() };
+        let mut walk = Walk {
+            source,
+            include: Some(&include),
+            excludes: &choice.excludes,
+            items: Vec::new(),
+            pending: Vec::new(),
+        };
         if is_literal {
             walk.literal(&path, &pattern)?;
         } else if node.is_directory() {

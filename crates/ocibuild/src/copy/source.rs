@@ -132,7 +132,11 @@ impl LocalSource {
     fn stat_root(&self) -> Result<SourceNode, Error> {
         let found = self.root.top().and_then(|top| top.metadata());
         let found = found.map_err(|error| self.io(Path::new(""), &error))?;
-        Ok(SourceNode { metadata: metadata_of(&found, BTreeMap::new()), kind: SourceKind::Directory, links: None })
+        Ok(SourceNode {
+            metadata: metadata_of(&found, BTreeMap::new()),
+            kind: SourceKind::Directory,
+            links: None,
+        })
     }
 
     /// Whether the ignore file lets the path through, were it no directory.
@@ -158,7 +162,9 @@ impl LocalSource {
     }
 
     fn is_visible(&self, path: &Path, is_directory: bool) -> Result<bool, Error> {
-        Ok(path.as_os_str().is_empty() || self.is_kept(path) || (is_directory && self.has_kept_below(path)?))
+        Ok(path.as_os_str().is_empty()
+            || self.is_kept(path)
+            || (is_directory && self.has_kept_below(path)?))
     }
 
     fn xattrs(directory: &DirHandle, name: &OsStr) -> BTreeMap<String, Vec<u8>> {
@@ -208,7 +214,8 @@ impl Source for LocalSource {
             _ => SourceKind::File { size: 0 },
         };
         let is_regular = matches!(kind, SourceKind::File { .. });
-        let xattrs = if is_regular || found.is_dir() { Self::xattrs(&directory, name) } else { BTreeMap::new() };
+        let xattrs =
+            if is_regular || found.is_dir() { Self::xattrs(&directory, name) } else { BTreeMap::new() };
         let metadata = metadata_of(&found, xattrs);
         let links = (is_regular && found.nlink > 1).then_some((found.dev, found.ino));
         Ok(Some(SourceNode { metadata, kind, links }))
@@ -223,7 +230,8 @@ impl Source for LocalSource {
             let visible = if self.ignore.is_empty() || self.is_kept(&child) {
                 true
             } else {
-                let is_directory = directory.stat(&entry.name).map_err(|error| self.io(&child, &error))?.is_dir();
+                let is_directory =
+                    directory.stat(&entry.name).map_err(|error| self.io(&child, &error))?.is_dir();
                 is_directory && self.has_kept_below(&child)?
             };
             if visible {
@@ -316,9 +324,13 @@ impl Source for TreeSource {
         match node.map(|node| &node.kind) {
             Some(NodeKind::File { size, origin }) => match &self.files {
                 Some(files) => files.open(origin, *size),
-                None => Err(Error::new(ErrorKind::Host, format!("\"/{}\" has no content here", path.display()))),
+                None => {
+                    Err(Error::new(ErrorKind::Host, format!("\"/{}\" has no content here", path.display())))
+                }
             },
-            _ => Err(Error::new(ErrorKind::Dockerfile, format!("\"/{}\": not a regular file", path.display()))),
+            _ => {
+                Err(Error::new(ErrorKind::Dockerfile, format!("\"/{}\": not a regular file", path.display())))
+            }
         }
     }
 }

@@ -112,10 +112,11 @@ impl State<'_> {
         }
         step.resolv_conf = ocibuild_executor::resolv_conf(&options.resolv_conf, true);
         for volume in &options.volumes {
-            let is_directory = fs::metadata(&volume.source).map(|metadata| metadata.is_dir()).map_err(|error| {
-                Error::new(ErrorKind::Usage, format!("cannot use the volume {}", volume.source.display()))
-                    .caused_by(error)
-            })?;
+            let is_directory =
+                fs::metadata(&volume.source).map(|metadata| metadata.is_dir()).map_err(|error| {
+                    Error::new(ErrorKind::Usage, format!("cannot use the volume {}", volume.source.display()))
+                        .caused_by(error)
+                })?;
             let kind = if is_directory { MountPointKind::Directory } else { MountPointKind::File };
             active.create_mount_point(&volume.target, kind)?;
             step.mounts.push(volume_mount(volume));
@@ -144,11 +145,8 @@ fn command(
     config: &ocibuild_spec::ContainerConfig,
 ) -> Result<Vec<String>, Error> {
     let entrypoint = options.entrypoint.as_ref().unwrap_or(&config.entrypoint);
-    let arguments = if !options.args.is_empty() || options.entrypoint.is_some() {
-        &options.args
-    } else {
-        &config.cmd
-    };
+    let arguments =
+        if !options.args.is_empty() || options.entrypoint.is_some() { &options.args } else { &config.cmd };
     let words = entrypoint.iter().filter(|word| !word.is_empty()).chain(arguments);
     let command: Vec<String> = words.cloned().collect();
     if command.is_empty() {

@@ -93,7 +93,8 @@ impl<'a> State<'a> {
         match document {
             Document::Manifest(manifest) => {
                 let bytes = read_document(self.layout, &manifest.config)?;
-                let config = serde_json::from_slice(&bytes).map_err(|error| broken(&manifest.config, &error))?;
+                let config =
+                    serde_json::from_slice(&bytes).map_err(|error| broken(&manifest.config, &error))?;
                 Ok(ImageDetails { descriptor: descriptor.clone(), manifest, config })
             }
             Document::Index(index) => {

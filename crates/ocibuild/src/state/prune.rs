@@ -50,7 +50,8 @@ impl State<'_> {
         let mut pruned = Pruned { leftovers: leftovers as u64, ..Pruned::default() };
         let collection = self.layout.collection()?;
         let (blobs, diff_ids) = self.named()?;
-        let is_needed = |record: &Record| !all && record.forms.iter().any(|form| blobs.contains(&form.descriptor.digest));
+        let is_needed =
+            |record: &Record| !all && record.forms.iter().any(|form| blobs.contains(&form.descriptor.digest));
         for record in self.cache.records()? {
             if !is_needed(&record) {
                 self.cache.remove_record(&record)?;
