@@ -30,14 +30,15 @@ impl ActiveOverlay {
         base: Arc<Tree>,
         cancel: &CancelToken,
     ) -> Result<Self, Error> {
-        if stack.len() > MAX_LAYERS {
-            return Err(ErrorKind::TooManyLayers { count: stack.len(), limit: MAX_LAYERS }.into());
+        let visible = highest_first(stack);
+        if visible.len() > MAX_LAYERS {
+            return Err(ErrorKind::TooManyLayers { count: visible.len(), limit: MAX_LAYERS }.into());
         }
         let step = Step::new(directory, stack, base)?;
         let path = step.work.path();
         let handle = DirHandle::open(path).map_err(Error::system("open", path))?;
         handle.mkdir("work", 0o700).map_err(Error::system("make a directory in", path))?;
-        for (number, layer) in stack.iter().rev().enumerate() {
+        for (number, layer) in visible.iter().enumerate() {
             let linked = handle.symlink(directory.fs(layer), number.to_string());
             linked.map_err(Error::system("make a link in", path))?;
         }
@@ -46,7 +47,7 @@ impl ActiveOverlay {
             handle.mkdir("0", 0o755).map_err(Error::system("make a directory in", path))?;
         }
         let active =
-            Self { step, attributes, lower: stack.len().max(1), mount_points: MountPoints::default() };
+            Self { step, attributes, lower: visible.len().max(1), mount_points: MountPoints::default() };
         for layer in stack {
             check(cancel)?;
             active.correct(&directory.notes(layer)?)?;
@@ -81,6 +82,13 @@ impl ActiveOverlay {
     fn top(&self) -> Top<'_> {
         Top { host: self.step.work.fs(), base: &self.step.base, writer: self.step.writer() }
     }
+}
+
+/// The layers of a stack from the top, each once: the kernel refuses the same directory twice, and what a layer does
+/// further down it does again at its highest place.
+fn highest_first(stack: &[DiffId]) -> Vec<&DiffId> {
+    let mut seen = std::collections::BTreeSet::new();
+    stack.iter().rev().filter(|layer| seen.insert(*layer)).collect()
 }
 
 impl ActiveSnapshot for ActiveOverlay {
