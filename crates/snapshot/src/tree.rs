@@ -262,7 +262,8 @@ impl Tree {
         let kind = match &entry.kind {
             EntryKind::Whiteout | EntryKind::OpaqueWhiteout => return,
             EntryKind::Hardlink { target } => {
-                if let Some(id) = self.lookup(target) {
+                // A directory with two names could come to be inside itself.
+                if let Some(id) = self.lookup(target).filter(|id| !self.is_directory(*id)) {
                     let parent = self.make_parents(&entry.path);
                     self.set_named(parent, &entry.path, id);
                 }

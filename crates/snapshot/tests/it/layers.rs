@@ -1,0 +1,149 @@
+//! Layers come, stay and go.
+
+use std::sync::Arc;
+
+use ocibuild_snapshot::{ErrorKind, LayerNotes, Snapshotter, Tree};
+use ocibuild_spec::CancelToken;
+
+use crate::fixture::{copies, diff_id, layer, stack};
+
+#[test]
+fn a_layer_is_there_once_it_is_committed() {
+    let state = tempfile::tempdir().unwrap();
+    let snapshots = copies(state.path());
+    let id = diff_id("a");
+    let target = snapshots.prepare_layer(&id).unwrap();
+    fs_err::write(target.path().join("f"), "text").unwrap();
+    assert!(!snapshots.contains(&id).unwrap());
+    drop(target);
+    assert!(!snapshots.contains(&id).unwrap());
+    let target = snapshots.prepare_layer(&id).unwrap();
+    fs_err::write(target.path().join("f"), "text").unwrap();
+    target.commit(&LayerNotes::default()).unwrap();
+    assert!(snapshots.contains(&id).unwrap());
+    assert_eq!(snapshots.list().unwrap(), [id.clone()]);
+    assert_eq!(fs_err::read(snapshots.layer_dir(&id).join("f")).unwrap(), b"text");
+    let usage = snapshots.usage(&id).unwrap();
+    assert_eq!((usage.bytes, usage.inodes), (4, 1));
+    snapshots.remove(&id).unwrap();
+    snapshots.remove(&id).unwrap();
+    assert!(!snapshots.contains(&id).unwrap());
+    assert!(matches!(snapshots.usage(&id).unwrap_err().kind(), ErrorKind::MissingLayer { .. }));
+    assert_eq!(fs_err::read_dir(state.path().join("copy/work")).unwrap().count(), 0);
+}
+
+#[test]
+fn many_at_once_make_one_layer() {
+    let state = tempfile::tempdir().unwrap();
+    let id = diff_id("a");
+    std::thread::scope(|scope| {
+        for number in 0..8 {
+            let (state, id) = (state.path(), &id);
+            scope.spawn(move || {
+                let snapshots = copies(state);
+                let target = snapshots.prepare_layer(id).unwrap();
+                fs_err::write(target.path().join("f"), number.to_string()).unwrap();
+                target.commit(&LayerNotes::default()).unwrap();
+                assert!(snapshots.contains(id).unwrap());
+            });
+        }
+    });
+    let snapshots = copies(state.path());
+    assert_eq!(snapshots.list().unwrap(), [id]);
+    assert_eq!(snapshots.sweep().unwrap(), 0);
+}
+
+#[test]
+fn what_is_in_use_stays() {
+    let state = tempfile::tempdir().unwrap();
+    let snapshots = copies(state.path());
+    let stack = stack(&snapshots, &[layer("f a text")]);
+    let id = &stack.layers[0];
+    let refused = |snapshots: &dyn Snapshotter| {
+        matches!(
+            snapshots.remove(id).map_err(|error| matches!(error.kind(), ErrorKind::InUse { .. })),
+            Err(true)
+        )
+    };
+    let active = stack.prepare(&snapshots);
+    assert!(refused(&snapshots) && refused(&copies(state.path())));
+    drop(active);
+    let hold = snapshots.hold(&[diff_id("other"), id.clone()]).unwrap();
+    assert!(refused(&snapshots));
+    drop(hold);
+    snapshots.remove(id).unwrap();
+    let error = snapshots.prepare(&stack.layers, Arc::new(Tree::new()), &CancelToken::new()).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::MissingLayer { layer } if layer == id));
+}
+
+#[test]
+fn a_layer_of_another_boot_is_made_again_unless_it_was_flushed() {
+    let state = tempfile::tempdir().unwrap();
+    let snapshots = copies(state.path());
+    let stack = stack(&snapshots, &[layer("f a text"), layer("f b text")]);
+    let [a, b] = [&stack.layers[0], &stack.layers[1]];
+    snapshots.sync().unwrap();
+    assert!(snapshots.contains(a).unwrap());
+    let marker = snapshots.layer_dir(b).with_file_name("unsynced");
+    // A crash leaves anything in a file that was not flushed.
+    for left in [&b"3d7fb1ab-0000-0000-0000-000000000000\n"[..], b"", b"\0\0\0", b"\xff\xfe"] {
+        fs_err::write(&marker, left).unwrap();
+        assert!(!snapshots.contains(b).unwrap());
+        snapshots.sync().unwrap();
+        assert!(!snapshots.contains(b).unwrap());
+        assert_eq!(snapshots.list().unwrap(), [a.clone()]);
+        let target = snapshots.prepare_layer(b).unwrap();
+        fs_err::write(target.path().join("new"), "").unwrap();
+        target.commit(&LayerNotes::default()).unwrap();
+        assert!(snapshots.contains(b).unwrap());
+        assert!(snapshots.layer_dir(b).join("new").exists());
+    }
+    snapshots.sync().unwrap();
+    assert!(!marker.exists());
+}
+
+#[test]
+fn what_the_dead_leave_is_swept() {
+    let state = tempfile::tempdir().unwrap();
+    let snapshots = copies(state.path());
+    let alive = snapshots.prepare_layer(&diff_id("a")).unwrap();
+    // As after kill -9: with and without the files that come first.
+    let work = state.path().join("copy/work");
+    fs_err::create_dir_all(work.join("dead/layer/fs/x")).unwrap();
+    fs_err::write(work.join("dead/lock"), "").unwrap();
+    fs_err::create_dir(work.join("unborn")).unwrap();
+    assert_eq!(snapshots.sweep().unwrap(), 2);
+    assert!(alive.path().exists());
+    drop(alive);
+    assert_eq!(fs_err::read_dir(work).unwrap().count(), 0);
+}
+
+#[test]
+fn cancelling_leaves_nothing() {
+    let state = tempfile::tempdir().unwrap();
+    let snapshots = copies(state.path());
+    let stack = stack(&snapshots, &[layer("f a text")]);
+    let cancel = CancelToken::new();
+    cancel.cancel();
+    let error = snapshots.prepare(&stack.layers, Arc::new(stack.tree.clone()), &cancel).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Cancelled));
+    assert_eq!(fs_err::read_dir(state.path().join("copy/work")).unwrap().count(), 0);
+}
+
+#[test]
+fn the_directory_is_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let state = tempfile::tempdir().unwrap();
+    let dir = state.path().join("snapshots");
+    copies(&dir);
+    assert_eq!(fs_err::metadata(&dir).unwrap().permissions().mode() & 0o7777, 0o700);
+}
+
+#[test]
+fn an_overlay_needs_a_path_without_separators() {
+    let state = tempfile::tempdir().unwrap();
+    let error = ocibuild_snapshot::Overlay::open(state.path().join("a,b")).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::UnsuitablePath { .. }));
+    let snapshots = ocibuild_snapshot::auto(state.path().join("a:b")).unwrap();
+    assert_eq!(snapshots.whiteouts(), ocibuild_snapshot::Whiteouts::Files);
+}
