@@ -1,4 +1,5 @@
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ocibuild_spec::{CancelToken, Changeset, DiffId, Entry, Mount};
@@ -7,7 +8,7 @@ use ocibuild_sys::{DirHandle, OverlayAttributes, RootDir};
 use crate::directory::Directory;
 use crate::mount_points::{MountPoints, Top};
 use crate::step::{Step, check, rootfs_mount};
-use crate::{ActiveSnapshot, Error, ErrorKind, LayerNotes, MountPointKind, Tree};
+use crate::{ActiveSnapshot, Error, ErrorKind, LayerNotes, MountPointKind, Node, NodeKind, Tree};
 
 /// `OVL_MAX_STACK`.
 const MAX_LAYERS: usize = 500;
@@ -19,6 +20,8 @@ pub(super) struct ActiveOverlay {
     step: Step,
     attributes: OverlayAttributes,
     lower: usize,
+    /// What was put on top to begin with.
+    corrected: BTreeSet<PathBuf>,
     mount_points: MountPoints,
 }
 
@@ -46,36 +49,56 @@ impl ActiveOverlay {
             // An overlay wants something below.
             handle.mkdir("0", 0o755).map_err(Error::system("make a directory in", path))?;
         }
-        let active =
-            Self { step, attributes, lower: visible.len().max(1), mount_points: MountPoints::default() };
+        let mut active = Self {
+            step,
+            attributes,
+            lower: stack.len().max(1),
+            corrected: BTreeSet::new(),
+            mount_points: MountPoints::default(),
+        };
         for layer in stack {
             check(cancel)?;
-            active.correct(&directory.notes(layer)?)?;
+            active.correct(directory.notes(layer)?)?;
         }
         Ok(active)
     }
 
     /// The kernel knows nothing of what a layer leaves to the layers below it, and the layer's directory is that of
     /// every image which has the layer. So what the merged view has at such a path is put on top.
-    fn correct(&self, notes: &LayerNotes) -> Result<(), Error> {
+    fn correct(&mut self, notes: LayerNotes) -> Result<(), Error> {
+        let base = Arc::clone(&self.step.base);
+        for path in notes.implied_directories {
+            if base.lookup(&path).is_some_and(|id| base.is_directory(id)) {
+                self.top().directories(&path, (0, 0), &mut |_| ())?;
+                self.corrected.extend(path.ancestors().map(Path::to_owned));
+            }
+        }
+        for (path, _) in notes.deferred_links {
+            if let Some(id) = base.lookup(&path) {
+                self.correct_link(&path, base.node(id))?;
+            }
+        }
+        self.corrected.remove(Path::new(""));
+        Ok(())
+    }
+
+    fn correct_link(&mut self, path: &Path, node: &Node) -> Result<(), Error> {
+        let above = path.parent().unwrap_or(Path::new(""));
+        let Some(name) = path.file_name() else { return Ok(()) };
+        match &node.kind {
+            // A higher layer has something else there.
+            NodeKind::Directory(_) => return Ok(()),
+            NodeKind::File { origin, .. } if origin.path == path => return Ok(()),
+            _ => {}
+        }
         let top = self.top();
-        let base = &self.step.base;
-        for path in &notes.implied_directories {
-            if base.lookup(path).is_some_and(|id| base.is_directory(id)) {
-                top.directories(path, (0, 0), &mut |_| ())?;
-            }
+        let parent = top.directories(above, (0, 0), &mut |_| ())?;
+        let host = top.host.join(path);
+        if parent.try_stat(name).map_err(Error::system("look at", &host))?.is_none() {
+            let make = || top.writer.leaf(&parent, name, node, &host);
+            crate::place::keeping_time(&parent, &top.host.join(above), make)?;
         }
-        for (path, _) in &notes.deferred_links {
-            let (Some(id), Some(name)) = (base.lookup(path), path.file_name()) else { continue };
-            let above = path.parent().unwrap_or(Path::new(""));
-            let parent = top.directories(above, (0, 0), &mut |_| ())?;
-            let host = top.host.join(path);
-            if parent.try_stat(name).map_err(Error::system("look at", &host))?.is_none() {
-                crate::place::keeping_time(&parent, &top.host.join(above), || {
-                    top.writer.leaf(&parent, name, base.node(id), &host)
-                })?;
-            }
-        }
+        self.corrected.extend(path.ancestors().map(Path::to_owned));
         Ok(())
     }
 
@@ -132,7 +155,7 @@ impl ActiveSnapshot for ActiveOverlay {
 
     fn diff(&self, cancel: &CancelToken) -> Result<(Tree, Changeset), Error> {
         let upper = self.step.work.fs();
-        let new = super::scan::scan(&self.step, upper, self.attributes, cancel)?;
+        let new = super::scan::scan(&self.step, upper, self.attributes, &self.corrected, cancel)?;
         self.step.changeset(upper, &new)
     }
 

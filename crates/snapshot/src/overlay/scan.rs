@@ -1,7 +1,7 @@
 //! What a step left in the upper directory of its overlay.
 
-use std::collections::HashMap;
-use std::path::Path;
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
 
 use ocibuild_spec::{CancelToken, Timestamp};
 use ocibuild_sys::{ErrorKind as SystemError, FileType, Metadata, OverlayAttributes};
@@ -12,12 +12,17 @@ use crate::walk::{Found, walk};
 use crate::{Error, Node, Tree};
 
 /// The merged view below with everything in `upper` laid over it.
+///
+/// Of what was put there before the step, `corrected`, nothing may be below, and so nothing would be left to say that
+/// the step deleted it.
 pub(super) fn scan(
     step: &Step,
     upper: &Path,
     attributes: OverlayAttributes,
+    corrected: &BTreeSet<PathBuf>,
     cancel: &CancelToken,
 ) -> Result<Tree, Error> {
+    let mut missing = corrected.clone();
     let mut new = Tree::clone(&step.base);
     let mut inodes = HashMap::new();
     let mut directories = Vec::new();
@@ -25,6 +30,7 @@ pub(super) fn scan(
     let now = Timestamp::default();
     walk(upper, &mut |found| {
         check(cancel)?;
+        missing.remove(found.path);
         if is_whiteout(&found.metadata) {
             new.remove(found.path, now);
             return Ok(());
@@ -46,6 +52,9 @@ pub(super) fn scan(
         }
         Ok(())
     })?;
+    for path in missing {
+        new.remove(&path, now);
+    }
     for (id, metadata) in directories {
         *new.metadata_mut(id) = metadata;
     }

@@ -119,7 +119,11 @@ pub(crate) fn unpack(layer: &TestLayer, directory: &Path, whiteouts: Whiteouts) 
                 Whiteouts::OverlayTrusted => parent.set_xattr(&name, "trusted.overlay.opaque", b"y").unwrap(),
                 Whiteouts::OverlayUser => parent.set_xattr(&name, "user.overlay.opaque", b"y").unwrap(),
             },
-            _ => {}
+            EntryKind::CharacterDevice { major, minor } => {
+                let rdev = ocibuild_sys::device(*major, *minor);
+                parent.mknod(&name, FileType::CharDevice, mode, rdev).unwrap();
+            }
+            EntryKind::BlockDevice { .. } => panic!("no test has one"),
         }
     }
     for entry in layer.entries.iter().rev() {
@@ -128,6 +132,15 @@ pub(crate) fn unpack(layer: &TestLayer, directory: &Path, whiteouts: Whiteouts) 
             let (parent, name) = root.parent(&entry.path).unwrap();
             let Timestamp { seconds, nanoseconds } = entry.metadata.mtime;
             let time = ocibuild_sys::Timestamp { seconds, nanoseconds };
+            if is_root() {
+                parent.chown(&name, entry.metadata.uid, entry.metadata.gid).unwrap();
+            }
+            if !matches!(entry.kind, EntryKind::Symlink { .. }) {
+                parent.chmod(&name, entry.metadata.mode).unwrap();
+            }
+            for (attribute, value) in &entry.metadata.xattrs {
+                parent.set_xattr(&name, attribute, value).unwrap();
+            }
             parent.set_times(name, None, Some(time)).unwrap();
         }
     }
@@ -293,12 +306,13 @@ pub(crate) fn disk(top: &Path) -> Vec<String> {
             let opaque = directory.get_xattr(&name, "trusted.overlay.opaque").unwrap();
             let time = if is_whiteout { (0, 0) } else { (found.mtime.seconds, found.mtime.nanoseconds) };
             let mode = if is_whiteout { 0 } else { found.mode };
-            let links = if found.is_dir() { 1 } else { found.nlink };
+            let links = if found.is_dir() || is_whiteout { 1 } else { found.nlink };
+            let capability = directory.get_xattr(&name, "security.capability").unwrap();
             lines.push(format!(
-                "{} {:?} {mode:o} {:?} {time:?} {links} {content} {opaque:?}",
+                "{} {:?} {mode:o} {:?} {time:?} {links} {content} {opaque:?} {capability:?}",
                 path.display(),
                 found.file_type,
-                (found.rdev, if is_whiteout { 0 } else { found.uid }),
+                (found.rdev, if is_whiteout { (0, 0) } else { (found.uid, found.gid) }),
             ));
             if found.is_dir() {
                 todo.push(path);
