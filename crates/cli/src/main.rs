@@ -1,2 +1,98 @@
-//! The program.
-fn main() {}
+//! The program `ocibuild`: arguments, terminal, exit codes. Everything else is in the library.
+#![forbid(unsafe_code)]
+
+mod args;
+mod backends;
+mod diagnostics;
+mod failure;
+mod input;
+mod privilege;
+mod progress;
+mod signals;
+mod state_dir;
+mod table;
+mod terminal;
+mod text;
+mod values;
+mod verbs;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use ocibuild::ErrorKind;
+
+use crate::args::{Cli, Verb};
+use crate::failure::{BUG, Failure, Outcome, exit_code};
+use crate::terminal::{Paint, Screen, to_stderr};
+
+fn main() -> ExitCode {
+    report_bugs();
+    let run = || match Cli::try_parse() {
+        Ok(cli) => conclude(dispatch(cli)),
+        Err(error) => misused(&error),
+    };
+    std::panic::catch_unwind(run).unwrap_or(ExitCode::from(BUG))
+}
+
+/// Says of a panic what it is, once, on whichever thread it happens.
+fn report_bugs() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(|place| format!(" at {place}")).unwrap_or_default();
+        let reason = panic.payload_as_str().unwrap_or("no reason given");
+        to_stderr(&format!(
+            "error: this is a bug of ocibuild {}{place}: {}\nhint: please report it with the command line and the \
+             Dockerfile\n",
+            env!("CARGO_PKG_VERSION"),
+            text::printable(reason),
+        ));
+    }));
+}
+
+/// Help and version are what was asked for; anything else is wrong usage.
+fn misused(error: &clap::Error) -> ExitCode {
+    // A reader that has gone away has seen enough.
+    let _ = error.print();
+    u8::try_from(error.exit_code()).map_or(ExitCode::from(2), ExitCode::from)
+}
+
+fn dispatch(cli: Cli) -> Outcome {
+    let root = cli.root.as_deref();
+    match cli.verb {
+        Verb::Build(args) => verbs::build(root, &args),
+        Verb::Plan(args) => verbs::plan(root, &args),
+        Verb::Images(args) => verbs::images(root, &args),
+        Verb::Inspect(args) => verbs::inspect(root, &args),
+        Verb::History(args) => verbs::history(root, &args),
+        Verb::Tag(args) => verbs::tag(root, &args),
+        Verb::Rmi(args) => verbs::rmi(root, &args),
+        Verb::Run(args) => verbs::run(root, &args),
+        Verb::Du(args) => verbs::du(root, &args),
+        Verb::Prune(args) => verbs::prune(root, &args),
+        Verb::Ast { file } => verbs::ast(&file),
+        Verb::Expand => verbs::expand(),
+        Verb::Ignore { file } => verbs::ignore(&file),
+    }
+}
+
+fn conclude(outcome: Outcome) -> ExitCode {
+    match outcome {
+        Ok(code) => code,
+        Err(failure) => ExitCode::from(tell(&failure)),
+    }
+}
+
+/// Shows an error, and gives its exit code.
+fn tell(failure: &Failure) -> u8 {
+    let kind = failure.error.kind();
+    let code = exit_code(kind, failure.signal);
+    if failure.is_reader_gone() {
+        return 128 + 13;
+    }
+    let text = match kind {
+        _ if failure.as_json => progress::error_object(failure, code),
+        ErrorKind::Cancelled => "error: cancelled\n".to_owned(),
+        _ => diagnostics::render(failure, Paint(Screen::of_stderr().colors)),
+    };
+    to_stderr(&text);
+    code
+}

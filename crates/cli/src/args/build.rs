@@ -1,0 +1,264 @@
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+const BUILD_HELP: &str = "\
+Examples:
+  ocibuild build -t app:1.0 .
+  ocibuild build -f docker/Dockerfile --target test --build-arg VERSION=1.0 .
+  ocibuild build --secret id=token,env=TOKEN -o type=oci,dest=app.tar .
+  ocibuild build --build-context alpine=oci-layout://base:3.20 -o out .
+  SOURCE_DATE_EPOCH=0 ocibuild build -o type=oci,dest=app.tar,rewrite-timestamp=true .
+
+Base images are taken from the names in the state directory, and from their registry when there is no such name
+or with --pull. Without --tag and --output the result stays in the cache.";
+
+/// What a plan depends on; `build` and `plan` both have it.
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    /// Build context: a directory
+    #[arg(value_name = "CONTEXT")]
+    pub(crate) context: PathBuf,
+
+    /// Dockerfile [default: CONTEXT/Dockerfile]; `-` reads standard input
+    #[arg(short, long, value_name = "FILE", help_heading = "Input")]
+    pub(crate) file: Option<PathBuf>,
+
+    /// Stage to build [default: the last]
+    #[arg(long, value_name = "STAGE", help_heading = "Input")]
+    pub(crate) target: Option<String>,
+
+    /// Value of an ARG; without `=VALUE` taken from the environment
+    #[arg(long, value_name = "NAME[=VALUE]", help_heading = "Input")]
+    pub(crate) build_arg: Vec<String>,
+
+    /// Another source of files or images: a directory, an archive of an image, oci-layout://DIR[:TAG][@DIGEST],
+    /// docker-image://REFERENCE
+    #[arg(long, value_name = "NAME=SOURCE", help_heading = "Input")]
+    pub(crate) build_context: Vec<String>,
+
+    /// Platform to build for, like linux/arm64 [default: this host's]
+    #[arg(long, value_name = "PLATFORM", value_delimiter = ',', help_heading = "Input")]
+    pub(crate) platform: Vec<String>,
+
+    /// Ask registries for base images even when the state directory has the name
+    #[arg(long, help_heading = "Registry")]
+    pub(crate) pull: bool,
+
+    /// Registry whose certificate does not matter, or which does not speak TLS
+    #[arg(long, value_name = "HOST", help_heading = "Registry")]
+    pub(crate) insecure_registry: Vec<String>,
+
+    /// Certificate authorities to trust besides the system's, as PEM
+    #[arg(long, value_name = "FILE", help_heading = "Registry")]
+    pub(crate) cacert: Vec<PathBuf>,
+
+    /// Label of the image
+    #[arg(long, value_name = "KEY=VALUE", help_heading = "Image")]
+    pub(crate) label: Vec<String>,
+
+    /// Network of steps that choose none: default (the host's), host or none
+    #[arg(long, value_name = "MODE", help_heading = "Steps")]
+    pub(crate) network: Option<String>,
+
+    /// Privilege that steps may ask for: network.host or security.insecure
+    #[arg(long, value_name = "NAME", value_delimiter = ',', help_heading = "Steps")]
+    pub(crate) allow: Vec<String>,
+}
+
+/// `ocibuild plan`
+#[derive(Debug, Args)]
+pub(crate) struct PlanVerb {
+    #[command(flatten)]
+    pub(crate) plan: PlanArgs,
+
+    /// How to print the plan
+    #[arg(long, value_name = "FORMAT", default_value = "text", help_heading = "Output")]
+    pub(crate) format: ReportFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReportFormat {
+    Text,
+    Json,
+}
+
+/// `ocibuild build`
+#[derive(Debug, Args)]
+#[command(after_help = BUILD_HELP)]
+pub(crate) struct BuildArgs {
+    #[command(flatten)]
+    pub(crate) plan: PlanArgs,
+
+    /// Name of the image
+    #[arg(short, long, value_name = "NAME[:TAG]", help_heading = "Image")]
+    pub(crate) tag: Vec<String>,
+
+    /// Where the result goes: DIR (its files), `-` (a tar of them), or type=oci|docker|tar|local,dest=PATH
+    ///
+    /// Attributes: dest, name, tar=false (a layout directory), compression=gzip|zstd|uncompressed,
+    /// compression-level, force-compression, rewrite-timestamp, oci-mediatypes. `dest=-` is standard output.
+    #[arg(short, long, value_name = "OUTPUT", help_heading = "Image")]
+    pub(crate) output: Vec<String>,
+
+    /// Write the digest of the image's manifest to a file
+    #[arg(long, value_name = "FILE", help_heading = "Image")]
+    pub(crate) iidfile: Option<PathBuf>,
+
+    /// Write digests and names of the image to a file, as JSON
+    #[arg(long, value_name = "FILE", help_heading = "Image")]
+    pub(crate) metadata_file: Option<PathBuf>,
+
+    /// Line of /etc/hosts for steps
+    #[arg(long, value_name = "HOST:IP", help_heading = "Steps")]
+    pub(crate) add_host: Vec<String>,
+
+    /// Resource limit of steps
+    #[arg(long, value_name = "NAME=SOFT[:HARD]", help_heading = "Steps")]
+    pub(crate) ulimit: Vec<String>,
+
+    /// Size of /dev/shm in steps [default: 64m]
+    #[arg(long, value_name = "BYTES", help_heading = "Steps")]
+    pub(crate) shm_size: Option<String>,
+
+    /// Secret for RUN --mount=type=secret: id=ID[,src=FILE|,env=NAME]
+    #[arg(long, value_name = "SECRET", help_heading = "Steps")]
+    pub(crate) secret: Vec<String>,
+
+    /// Carry steps out with this OCI runtime (crun, runc, or an absolute path) in place of own namespaces
+    #[arg(long, value_name = "RUNTIME", help_heading = "Steps")]
+    pub(crate) runtime: Option<PathBuf>,
+
+    /// Confinement of steps: auto or namespaces
+    #[arg(long, value_name = "KIND", help_heading = "Steps")]
+    pub(crate) sandbox: Option<String>,
+
+    /// How steps get their root file system
+    #[arg(long, value_name = "KIND", default_value = "auto", help_heading = "Steps")]
+    pub(crate) snapshotter: SnapshotterArg,
+
+    /// Run every step, whatever the cache has
+    #[arg(long, help_heading = "Cache")]
+    pub(crate) no_cache: bool,
+
+    /// Stages whose steps run whatever the cache has
+    #[arg(long, value_name = "STAGE", value_delimiter = ',', help_heading = "Cache")]
+    pub(crate) no_cache_filter: Vec<String>,
+
+    /// How progress is shown on standard error: auto, tty, plain, ci, json or quiet
+    #[arg(long, value_name = "KIND", default_value = "auto", help_heading = "Display")]
+    pub(crate) progress: String,
+
+    /// Show nothing, and print the digest of the manifest on standard output
+    #[arg(short, long, help_heading = "Display")]
+    pub(crate) quiet: bool,
+
+    /// Threads that compress and unpack [default: all cores]
+    #[arg(long, value_name = "N", hide = true)]
+    pub(crate) threads: Option<usize>,
+
+    #[command(flatten)]
+    pub(crate) later: LaterArgs,
+}
+
+/// The kinds of progress, as needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProgressArg {
+    Auto,
+    Tty,
+    Plain,
+    Ci,
+    Json,
+    Quiet,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SnapshotterArg {
+    /// overlay where the kernel has it here, else copy
+    Auto,
+    /// The kernel stacks the layers
+    Overlay,
+    /// The layers are copied together: needs no privilege, takes time
+    Copy,
+}
+
+/// Flags that are known and cannot be honoured yet. They are refused by name: one that was ignored would give an image
+/// that is not what was asked for.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Later")]
+pub(crate) struct LaterArgs {
+    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true")]
+    push: Option<String>,
+    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true")]
+    load: Option<String>,
+    #[arg(long, hide = true)]
+    ssh: Vec<String>,
+    #[arg(long, hide = true)]
+    annotation: Vec<String>,
+    #[arg(long, hide = true)]
+    cache_from: Vec<String>,
+    #[arg(long, hide = true)]
+    cache_to: Vec<String>,
+    #[arg(long, hide = true)]
+    cache_mount_from: Vec<String>,
+    #[arg(long, hide = true)]
+    cache_mount_to: Vec<String>,
+    #[arg(long, hide = true)]
+    cgroup_parent: Option<String>,
+    #[arg(long, short, hide = true)]
+    memory: Option<String>,
+    #[arg(long, hide = true)]
+    attest: Vec<String>,
+    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    provenance: Option<String>,
+    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    sbom: Option<String>,
+    #[arg(long, hide = true)]
+    on_error: Option<String>,
+    #[arg(long, hide = true)]
+    check: bool,
+    #[arg(long, hide = true)]
+    call: Option<String>,
+    #[arg(long, hide = true)]
+    format: Option<String>,
+    #[arg(long, hide = true)]
+    explain: bool,
+    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    require_cache: Option<String>,
+    #[arg(long, hide = true)]
+    builder: Option<String>,
+    #[arg(long, short = 'D', hide = true)]
+    debug: bool,
+}
+
+impl LaterArgs {
+    /// The flags that were given, as users know them. What asks for nothing (`--provenance=false`) is not among them.
+    pub(crate) fn given(&self) -> Vec<&'static str> {
+        let wanted =
+            |value: &Option<String>| value.as_deref().is_some_and(|value| value != "false" && value != "0");
+        let flags = [
+            ("--push", wanted(&self.push)),
+            ("--load", wanted(&self.load)),
+            ("--ssh", !self.ssh.is_empty()),
+            ("--annotation", !self.annotation.is_empty()),
+            ("--cache-from", !self.cache_from.is_empty()),
+            ("--cache-to", !self.cache_to.is_empty()),
+            ("--cache-mount-from", !self.cache_mount_from.is_empty()),
+            ("--cache-mount-to", !self.cache_mount_to.is_empty()),
+            ("--cgroup-parent", self.cgroup_parent.is_some()),
+            ("--memory", self.memory.is_some()),
+            ("--attest", !self.attest.is_empty()),
+            ("--provenance", wanted(&self.provenance)),
+            ("--sbom", wanted(&self.sbom)),
+            ("--on-error", self.on_error.is_some()),
+            ("--check", self.check),
+            ("--call", self.call.as_deref().is_some_and(|call| call != "build")),
+            ("--format", self.format.is_some()),
+            ("--explain", self.explain),
+            ("--require-cache", wanted(&self.require_cache)),
+            ("--builder", self.builder.is_some()),
+            ("--debug", self.debug),
+        ];
+        flags.into_iter().filter(|(_, given)| *given).map(|(name, _)| name).collect()
+    }
+}

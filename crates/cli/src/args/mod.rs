@@ -1,0 +1,85 @@
+//! Arguments as they are typed. What a verb needs is made of them by the verb.
+
+mod build;
+mod image;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+pub(crate) use build::{BuildArgs, PlanArgs, PlanVerb, ProgressArg, ReportFormat, SnapshotterArg};
+pub(crate) use image::{
+    DuArgs, HistoryArgs, ImagesArgs, InspectArgs, PruneArgs, RmiArgs, RunArgs, TableFormat, TagArgs,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  ocibuild build -t app:1.0 .                                 build, and keep the image here
+  ocibuild build -o type=oci,dest=app.tar .                   build into an archive
+  ocibuild build --build-context alpine=oci-layout://base .   build without a network
+  ocibuild run --rm app:1.0                                   try the image
+
+Exit codes:
+  0 built   1 a step failed   2 wrong usage or Dockerfile   3 refused, invalid input
+  4 registry or network   5 this host cannot   70 a bug of ocibuild   128+n signal n
+
+Environment:
+  OCIBUILD_ROOT       state directory when --root is not given
+  SOURCE_DATE_EPOCH   time of the image, as a build argument that is not given otherwise
+  SSL_CERT_FILE       certificate authorities to trust in place of the system's
+  NO_COLOR            no colours";
+
+/// Builds OCI images from Dockerfiles: no daemon, no root.
+#[derive(Debug, Parser)]
+#[command(name = "ocibuild", version, about, after_help = EXAMPLES, disable_help_subcommand = true, max_term_width = 110)]
+pub(crate) struct Cli {
+    /// State directory: an OCI image layout with a cache beside it
+    ///
+    /// Without it, OCIBUILD_ROOT; without that, /var/lib/ocibuild for root and $XDG_DATA_HOME/ocibuild
+    /// (~/.local/share/ocibuild) for other users.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Build an image from a Dockerfile
+    Build(Box<BuildArgs>),
+    /// Show what a build would do, with every word resolved, and do nothing
+    Plan(Box<PlanVerb>),
+    /// List the images
+    Images(ImagesArgs),
+    /// Show all about images as JSON
+    Inspect(InspectArgs),
+    /// Show how an image was made
+    History(HistoryArgs),
+    /// Give an image another name
+    Tag(TagArgs),
+    /// Take names of images away; `prune` then frees the space
+    Rmi(RmiArgs),
+    /// Run an image; what it changes is gone afterwards
+    Run(Box<RunArgs>),
+    /// Show what takes up space
+    Du(DuArgs),
+    /// Free what no image and no running build needs
+    Prune(PruneArgs),
+    /// Print the syntax tree of a Dockerfile as JSON
+    Ast {
+        /// The Dockerfile
+        file: PathBuf,
+    },
+    /// Expand words read from standard input, a line of four fields each
+    #[command(
+        after_help = "A line is: mode (word, words or heredoc), escape character, environment as a JSON list of \
+                            NAME=value, and the text as a JSON string, with tabs between. The answer is a line of JSON."
+    )]
+    Expand,
+    /// Tell which paths, read from standard input, an ignore file keeps in the context
+    Ignore {
+        /// The ignore file
+        file: PathBuf,
+    },
+}

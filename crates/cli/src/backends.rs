@@ -1,0 +1,188 @@
+//! What a verb works with: the state directory, its snapshots, something that runs steps, and base images.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use ocibuild::executor::{Executor, NamespaceExecutor, RuntimeExecutor};
+use ocibuild::registry::{Proxies, Registry};
+use ocibuild::snapshot::{CopySnapshots, Overlay, Snapshotter, auto};
+use ocibuild::spec::{
+    CancelToken, Descriptor, ImageSource, Platform, Reference, ResolvedImage, SourceError, SourceErrorKind,
+};
+use ocibuild::store::{ArchiveSource, BlobSink, ImageLayout, LayoutSource};
+use ocibuild::{Backends, Cache, Error};
+
+use crate::args::SnapshotterArg;
+use crate::failure::{host, usage};
+use crate::values::ImageSpec;
+
+/// An open state directory.
+pub(crate) struct Workshop {
+    pub(crate) layout: ImageLayout,
+    pub(crate) cache: Cache,
+    pub(crate) snapshots: Box<dyn Snapshotter>,
+}
+
+impl Workshop {
+    pub(crate) fn open(root: &Path, snapshotter: SnapshotterArg) -> Result<Self, Error> {
+        let layout = ImageLayout::open_or_create(root)?;
+        let cache = Cache::open(layout.private_dir("cache"))?;
+        let directory = layout.private_dir("snapshots");
+        let snapshots: Box<dyn Snapshotter> = match snapshotter {
+            SnapshotterArg::Auto => auto(&directory)?,
+            SnapshotterArg::Overlay => Box::new(Overlay::open(&directory)?),
+            SnapshotterArg::Copy => Box::new(CopySnapshots::open(&directory)?),
+        };
+        Ok(Self { layout, cache, snapshots })
+    }
+
+    /// For verbs that look at images only: nothing is tried out that would take privilege.
+    pub(crate) fn open_plainly(root: &Path) -> Result<Self, Error> {
+        Self::open(root, SnapshotterArg::Copy)
+    }
+
+    pub(crate) fn state(&self) -> ocibuild::state::State<'_> {
+        ocibuild::state::State::new(&self.layout, &self.cache, self.snapshots.as_ref())
+    }
+
+    pub(crate) fn backends<'a>(&'a self, images: &'a BaseImages, executor: &'a dyn Executor) -> Backends<'a> {
+        Backends {
+            store: &self.layout,
+            base_images: images,
+            snapshots: self.snapshots.as_ref(),
+            executor,
+            cache: &self.cache,
+        }
+    }
+}
+
+/// What carries steps out: own namespaces, or the runtime that was named.
+pub(crate) fn executor(runtime: Option<&Path>) -> Result<Box<dyn Executor>, Error> {
+    let Some(runtime) = runtime else { return Ok(Box::new(NamespaceExecutor::new())) };
+    let is_name = runtime.components().count() == 1;
+    if !is_name && !runtime.is_absolute() {
+        return Err(usage(format!("--runtime {}: neither a name nor an absolute path", runtime.display())));
+    }
+    Ok(Box::new(RuntimeExecutor::new(runtime)?))
+}
+
+/// Content of the host's `/etc/resolv.conf`; a host without one has no names to ask for.
+pub(crate) fn resolv_conf() -> String {
+    fs_err::read_to_string("/etc/resolv.conf").unwrap_or_default()
+}
+
+/// The names of the state directory, then the registries.
+#[derive(Debug)]
+pub(crate) struct BaseImages {
+    layout: ImageLayout,
+    registry: Registry,
+    /// Names here do not count.
+    pull: bool,
+}
+
+impl BaseImages {
+    pub(crate) fn new(
+        layout: &ImageLayout,
+        pull: bool,
+        insecure: &[String],
+        certificates: &[PathBuf],
+    ) -> Result<Self, Error> {
+        Ok(Self { layout: layout.clone(), registry: registry(insecure, certificates)?, pull })
+    }
+}
+
+impl ImageSource for BaseImages {
+    fn resolve(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        cancel: &CancelToken,
+    ) -> Result<ResolvedImage, SourceError> {
+        if !self.pull && self.layout.resolve(reference)?.is_some() {
+            match ImageSource::resolve(&self.layout, reference, platform, cancel) {
+                // The registry may have more platforms than were kept here.
+                Err(error) if error.kind() == SourceErrorKind::NoPlatform => {}
+                other => return other,
+            }
+        }
+        self.registry.resolve(reference, platform, cancel)
+    }
+
+    fn open(
+        &self,
+        reference: &Reference,
+        descriptor: &Descriptor,
+        cancel: &CancelToken,
+    ) -> Result<Box<dyn Read + Send>, SourceError> {
+        if self.layout.stat(&descriptor.digest)?.is_some() {
+            return ImageSource::open(&self.layout, reference, descriptor, cancel);
+        }
+        self.registry.open(reference, descriptor, cancel)
+    }
+}
+
+fn registry(insecure: &[String], certificates: &[PathBuf]) -> Result<Registry, Error> {
+    let env = |upper: &str, lower: &str| {
+        let value = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        value(upper).or_else(|| value(lower))
+    };
+    let proxies = Proxies {
+        // Upper case is what a web server may be made to set for the programs it starts.
+        http: env("http_proxy", "HTTP_PROXY"),
+        https: env("HTTPS_PROXY", "https_proxy"),
+        no_proxy: env("NO_PROXY", "no_proxy"),
+    };
+    let agent = concat!("ocibuild/", env!("CARGO_PKG_VERSION"));
+    let mut builder = Registry::builder().user_agent(agent).proxies(proxies);
+    builder = match std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()) {
+        Some(path) => builder.ca_pem(certificate(Path::new(&path))?),
+        None => builder.system_roots(),
+    };
+    for path in certificates {
+        builder = builder.ca_pem(certificate(path)?);
+    }
+    for name in insecure {
+        builder = builder.insecure(name);
+    }
+    builder.build().map_err(|error| usage("the registry client cannot be set up").caused_by(error))
+}
+
+fn certificate(path: &Path) -> Result<Vec<u8>, Error> {
+    fs_err::read(path)
+        .map_err(|error| host(format!("cannot read the certificates in {}", path.display()), error))
+}
+
+/// An image given as a named context, which is opened when a build first asks for it: one that nobody needs may be
+/// missing (4.35).
+#[derive(Debug)]
+pub(crate) struct NamedImage(pub(crate) ImageSpec);
+
+impl NamedImage {
+    fn source(&self) -> Result<Box<dyn ImageSource>, SourceError> {
+        let ImageSpec { path, tag, digest, is_archive } = &self.0;
+        if *is_archive {
+            return Ok(Box::new(ArchiveSource::open(path)?));
+        }
+        Ok(Box::new(LayoutSource::open(path, tag.as_deref(), digest.as_ref())?))
+    }
+}
+
+impl ImageSource for NamedImage {
+    fn resolve(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        cancel: &CancelToken,
+    ) -> Result<ResolvedImage, SourceError> {
+        self.source()?.resolve(reference, platform, cancel)
+    }
+
+    fn open(
+        &self,
+        reference: &Reference,
+        descriptor: &Descriptor,
+        cancel: &CancelToken,
+    ) -> Result<Box<dyn Read + Send>, SourceError> {
+        self.source()?.open(reference, descriptor, cancel)
+    }
+}

@@ -1,0 +1,107 @@
+//! What ends the program without success.
+
+use std::process::ExitCode;
+
+use ocibuild::{Error, ErrorKind};
+
+/// The text that spans of an error point into.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SourceText {
+    /// The Dockerfile's path as it was given.
+    pub(crate) name: String,
+    pub(crate) text: String,
+}
+
+/// An error with what is needed to show it.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) error: Error,
+    /// The Dockerfile, for errors that have a place in one.
+    pub(crate) source: Option<SourceText>,
+    /// The end of the failed step's output is on the screen already.
+    pub(crate) output_shown: bool,
+    /// As an object of the event stream rather than as text.
+    pub(crate) as_json: bool,
+    /// What is known about this process and may be the reason.
+    pub(crate) notes: Vec<String>,
+    /// The signal that cancelled.
+    pub(crate) signal: Option<u8>,
+}
+
+impl Failure {
+    /// Whether all that is wrong is that whoever read standard output has gone away.
+    pub(crate) fn is_reader_gone(&self) -> bool {
+        let mut next = std::error::Error::source(&self.error);
+        while let Some(error) = next {
+            if error.downcast_ref::<ReaderGone>().is_some() {
+                return true;
+            }
+            let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+            if inner.is_some_and(|inner| inner.downcast_ref::<ReaderGone>().is_some()) {
+                return true;
+            }
+            next = error.source();
+        }
+        false
+    }
+
+    /// The same with the Dockerfile it is about.
+    pub(crate) fn with_source(mut self, source: SourceText) -> Self {
+        self.source = Some(source);
+        self
+    }
+}
+
+impl<E: Into<Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self {
+            error: error.into(),
+            source: None,
+            output_shown: false,
+            as_json: false,
+            notes: Vec::new(),
+            signal: None,
+        }
+    }
+}
+
+/// How the program ends.
+pub(crate) type Outcome = Result<ExitCode, Failure>;
+
+/// An error about the way the program was called.
+pub(crate) fn usage(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Usage, message)
+}
+
+/// An error about a file of the host.
+pub(crate) fn host(message: impl Into<String>, error: std::io::Error) -> Error {
+    Error::new(ErrorKind::Host, message).caused_by(error)
+}
+
+/// Exit code of this program's own faults.
+pub(crate) const BUG: u8 = 70;
+
+/// The exit code of an error; `signal` is the one that cancelled, if one did.
+pub(crate) fn exit_code(kind: ErrorKind, signal: Option<u8>) -> u8 {
+    match kind {
+        ErrorKind::StepFailed(_) => 1,
+        ErrorKind::Usage | ErrorKind::Dockerfile => 2,
+        ErrorKind::Refused => 3,
+        ErrorKind::Network => 4,
+        ErrorKind::Host => 5,
+        ErrorKind::Cancelled => 128 + signal.unwrap_or(2),
+        _ => BUG,
+    }
+}
+
+/// What a write to standard output fails with when nobody reads it any more.
+#[derive(Debug)]
+pub(crate) struct ReaderGone;
+
+impl std::fmt::Display for ReaderGone {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("nobody reads standard output any more")
+    }
+}
+
+impl std::error::Error for ReaderGone {}

@@ -1,0 +1,154 @@
+//! One object for each event and line; `docs/formats/events.md` is the contract.
+
+use std::collections::BTreeMap;
+
+use ocibuild::{ErrorKind, Event};
+use serde_json::{Value, json};
+
+use super::Progress;
+use crate::diagnostics::{causes, place};
+use crate::failure::Failure;
+use crate::terminal::to_stderr;
+
+#[derive(Default)]
+pub(super) struct Json {
+    /// The beginning of a character whose other bytes have not come yet, by step and stream.
+    partial: BTreeMap<(usize, bool), Vec<u8>>,
+}
+
+impl Json {
+    pub(super) fn new() -> Self {
+        Self::default()
+    }
+
+    fn object(&mut self, event: &Event<'_>) -> Option<Value> {
+        Some(match event {
+            Event::Started { steps } => json!({ "v": 1, "event": "started", "steps": steps }),
+            Event::BaseResolved { name, descriptor } => {
+                json!({ "v": 1, "event": "base-resolved", "name": name, "digest": descriptor.digest.to_string() })
+            }
+            Event::StepStarted { step, title } => {
+                json!({ "v": 1, "event": "step-started", "step": step, "title": title })
+            }
+            Event::StepCached { step, title, diff_id } => json!({
+                "v": 1, "event": "step-cached", "step": step, "title": title, "diff_id": diff_id.0.to_string(),
+            }),
+            Event::Output { step, stderr, bytes } => {
+                let text = self.decode((*step, *stderr), bytes);
+                if text.is_empty() {
+                    return None;
+                }
+                let stream = if *stderr { "stderr" } else { "stdout" };
+                json!({ "v": 1, "event": "output", "step": step, "stream": stream, "text": text })
+            }
+            Event::StepDone { step, title, diff_id, size, duration } => json!({
+                "v": 1, "event": "step-done", "step": step, "title": title, "diff_id": diff_id.0.to_string(),
+                "size": size, "seconds": duration.as_secs_f64(),
+            }),
+            Event::StepFailed { step, title } => {
+                json!({ "v": 1, "event": "step-failed", "step": step, "title": title })
+            }
+            Event::Warning { message } => json!({ "v": 1, "event": "warning", "message": message }),
+            Event::ImageBuilt { descriptor } => json!({
+                "v": 1, "event": "image-built", "digest": descriptor.digest.to_string(),
+                "media_type": descriptor.media_type.to_string(), "size": descriptor.size,
+            }),
+            Event::Exported { what } => json!({ "v": 1, "event": "exported", "what": what }),
+            _ => return None,
+        })
+    }
+
+    /// Text of bytes that may be cut within a character.
+    fn decode(&mut self, key: (usize, bool), bytes: &[u8]) -> String {
+        let mut all = self.partial.remove(&key).unwrap_or_default();
+        all.extend_from_slice(bytes);
+        let unfinished = match std::str::from_utf8(&all) {
+            Ok(_) => 0,
+            // `error_len` is `None` for an end that more bytes may complete.
+            Err(error) if error.error_len().is_none() => all.len() - error.valid_up_to(),
+            Err(_) => all.utf8_chunks().last().map_or(0, |last| may_continue(last.invalid())),
+        };
+        let rest = all.split_off(all.len() - unfinished);
+        if !rest.is_empty() {
+            self.partial.insert(key, rest);
+        }
+        String::from_utf8_lossy(&all).into_owned()
+    }
+}
+
+/// Bytes at the end of a piece that begin a character.
+fn may_continue(invalid: &[u8]) -> usize {
+    match std::str::from_utf8(invalid) {
+        Err(error) if error.error_len().is_none() => invalid.len() - error.valid_up_to(),
+        _ => 0,
+    }
+}
+
+impl Progress for Json {
+    fn event(&mut self, event: &Event<'_>) {
+        if let Some(object) = self.object(event) {
+            to_stderr(&format!("{object}\n"));
+        }
+    }
+
+    fn is_json(&self) -> bool {
+        true
+    }
+}
+
+/// The line that a build without success ends with.
+pub(crate) fn error_object(failure: &Failure, exit_code: u8) -> String {
+    let error = &failure.error;
+    let kind = match error.kind() {
+        ErrorKind::StepFailed(_) => "step-failed",
+        ErrorKind::Usage => "usage",
+        ErrorKind::Dockerfile => "dockerfile",
+        ErrorKind::Refused => "refused",
+        ErrorKind::Network => "network",
+        ErrorKind::Host => "host",
+        ErrorKind::Cancelled => "cancelled",
+        _ => "bug",
+    };
+    let step_exit_code = match error.kind() {
+        ErrorKind::StepFailed(code) => Some(code),
+        _ => None,
+    };
+    let nowhere = crate::failure::SourceText { name: "Dockerfile".to_owned(), text: String::new() };
+    let source = failure.source.as_ref().unwrap_or(&nowhere);
+    let reports: Vec<Value> = error
+        .reports()
+        .iter()
+        .map(|report| {
+            let lines = report.location.map(|location| [location.start_line, location.end_line]);
+            json!({
+                "message": report.message, "place": place(source, report), "lines": lines, "hints": report.hints,
+            })
+        })
+        .collect();
+    let object = json!({
+        "v": 1, "event": "error", "kind": kind, "exit_code": exit_code, "step_exit_code": step_exit_code,
+        "reports": reports, "causes": causes(failure), "notes": failure.notes,
+    });
+    format!("{object}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn characters_are_not_cut() {
+        let mut json = Json::new();
+        let mut decode = |bytes: &[u8]| json.decode((0, false), bytes);
+        assert_eq!(decode(b"a\xe2\x82"), "a");
+        assert_eq!(decode(b"\xac\n"), "\u{20ac}\n");
+        assert_eq!(decode(b"\xff\xe2"), "\u{fffd}");
+        assert_eq!(decode(b"x"), "\u{fffd}x");
+    }
+
+    #[test]
+    fn objects_are_one_line() {
+        let object = Json::new().object(&Event::StepStarted { step: 1, title: "a\nb" }).unwrap();
+        assert_eq!(object.to_string(), r#"{"event":"step-started","step":1,"title":"a\nb","v":1}"#);
+    }
+}

@@ -1,0 +1,153 @@
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use ocibuild::Event;
+
+use super::Progress;
+use super::lines::Lines;
+use crate::terminal::{Screen, to_stderr};
+use crate::text::{calm, printable};
+
+/// Lines that stay, as BuildKit writes them (12.05).
+pub(super) struct Plain {
+    script: Script,
+}
+
+impl Plain {
+    pub(super) fn new(screen: Screen) -> Self {
+        Self { script: Script::new(screen) }
+    }
+}
+
+impl Progress for Plain {
+    fn event(&mut self, event: &Event<'_>) {
+        to_stderr(&self.script.text(event));
+    }
+
+    fn shows_output(&self) -> bool {
+        true
+    }
+}
+
+/// Events as text.
+pub(super) struct Script {
+    is_terminal: bool,
+    next: usize,
+    steps: BTreeMap<usize, Step>,
+}
+
+struct Step {
+    number: usize,
+    started: Instant,
+    lines: Lines,
+}
+
+impl Script {
+    pub(super) fn new(screen: Screen) -> Self {
+        Self { is_terminal: screen.is_terminal, next: 0, steps: BTreeMap::new() }
+    }
+
+    fn number(&mut self) -> usize {
+        self.next += 1;
+        self.next
+    }
+
+    /// The lines of an event; nothing while a line of output is not complete.
+    pub(super) fn text(&mut self, event: &Event<'_>) -> String {
+        let mut out = String::new();
+        match event {
+            Event::BaseResolved { name, descriptor } => {
+                let (number, name) = (self.number(), printable(name));
+                out = format!("#{number} FROM {name}\n#{number} {}\n#{number} DONE\n\n", descriptor.digest);
+            }
+            Event::StepStarted { step, title } => {
+                self.begin(*step, title, &mut out);
+            }
+            Event::StepCached { step, title, .. } => {
+                let number = self.begin(*step, title, &mut out);
+                self.steps.remove(step);
+                out.push_str(&format!("#{number} CACHED\n\n"));
+            }
+            Event::Output { step, stderr, bytes } => self.output(*step, *stderr, bytes, &mut out),
+            Event::StepDone { step, title, duration, .. } => {
+                let number = self.end(*step, title, &mut out);
+                out.push_str(&format!("#{number} DONE {:.1}s\n\n", duration.as_secs_f64()));
+            }
+            Event::StepFailed { step, title } => {
+                let number = self.end(*step, title, &mut out);
+                out.push_str(&format!("#{number} ERROR: the step failed\n\n"));
+            }
+            Event::Warning { message } => out = format!("warning: {}\n", printable(message)),
+            Event::ImageBuilt { descriptor } => {
+                let number = self.number();
+                out = format!("#{number} image\n#{number} {}\n#{number} DONE\n\n", descriptor.digest);
+            }
+            Event::Exported { what } => {
+                let (number, what) = (self.number(), printable(what));
+                out = format!("#{number} exporting to {what}\n#{number} DONE\n\n");
+            }
+            _ => {}
+        }
+        out
+    }
+
+    /// Opens a step, unless it is open, with its title.
+    fn begin(&mut self, step: usize, title: &str, out: &mut String) -> usize {
+        if let Some(known) = self.steps.get(&step) {
+            return known.number;
+        }
+        let number = self.number();
+        self.steps.insert(step, Step { number, started: Instant::now(), lines: Lines::default() });
+        out.push_str(&format!("#{number} {}\n", printable(title)));
+        number
+    }
+
+    fn end(&mut self, step: usize, title: &str, out: &mut String) -> usize {
+        let number = self.begin(step, title, out);
+        if let Some(mut known) = self.steps.remove(&step) {
+            let is_terminal = self.is_terminal;
+            known.lines.finish(&mut |line| output_line(out, number, known.started, line, is_terminal));
+        }
+        number
+    }
+
+    fn output(&mut self, step: usize, stderr: bool, bytes: &[u8], out: &mut String) {
+        let Some(Step { number, started, lines }) = self.steps.get_mut(&step) else { return };
+        let is_terminal = self.is_terminal;
+        lines.push(stderr, bytes, &mut |line| output_line(out, *number, *started, line, is_terminal));
+    }
+}
+
+/// Only a terminal needs protection: in a file or a pipe, what the command wrote is kept.
+fn output_line(out: &mut String, number: usize, started: Instant, line: &str, is_terminal: bool) {
+    let time = started.elapsed().as_secs_f64();
+    let line = if is_terminal { calm(line) } else { line.to_owned() };
+    out.push_str(&format!("#{number} {time:.3} {line}\n"));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ocibuild::spec::{DiffId, Digest};
+
+    use super::*;
+
+    #[test]
+    fn steps_are_numbered_as_they_come() {
+        let screen = Screen { is_terminal: false, colors: false, moves: false };
+        let mut script = Script::new(screen);
+        let diff_id = DiffId(Digest::of(b""));
+        let mut text = script.text(&Event::StepStarted { step: 4, title: "[1/2] RUN a\nb" });
+        text += &script.text(&Event::StepCached { step: 4, title: "[1/2] RUN a\nb", diff_id: &diff_id });
+        text += &script.text(&Event::StepStarted { step: 5, title: "[2/2] RUN b" });
+        text += &script.text(&Event::Output { step: 5, stderr: true, bytes: b"out\npart" });
+        let duration = Duration::from_millis(1250);
+        text += &script.text(&Event::StepDone { step: 5, title: "", diff_id: &diff_id, size: 0, duration });
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[..4], ["#1 [1/2] RUN a\\nb", "#1 CACHED", "", "#2 [2/2] RUN b"]);
+        assert!(lines[4].starts_with("#2 0.0") && lines[4].ends_with(" out"), "{text}");
+        assert!(lines[5].ends_with(" part"), "{text}");
+        assert_eq!(lines[6], "#2 DONE 1.2s");
+    }
+}

@@ -1,0 +1,88 @@
+//! The two streams this program writes to.
+
+use std::io::{self, IsTerminal, Write};
+
+use ocibuild::Error;
+
+use crate::failure::host;
+
+/// Writes to standard error. Nobody is left to hear of an error here.
+pub(crate) fn to_stderr(text: &str) {
+    let mut stderr = io::stderr().lock();
+    let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
+}
+
+/// Writes to standard output. A reader that has gone away has what it wanted.
+pub(crate) fn to_stdout(bytes: &[u8]) -> Result<(), Error> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(host("cannot write standard output", error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What is known of standard error.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Screen {
+    /// A terminal reads it: nothing of others goes there unchanged.
+    pub(crate) is_terminal: bool,
+    /// It takes colours.
+    pub(crate) colors: bool,
+    /// It takes cursor movements, and has room.
+    pub(crate) moves: bool,
+}
+
+/// Below this a live display is of no use.
+const MIN_COLUMNS: u16 = 20;
+
+impl Screen {
+    pub(crate) fn of_stderr() -> Self {
+        let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let is_terminal = io::stderr().is_terminal();
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb" || term.is_empty());
+        let room = size().is_some_and(|(columns, rows)| columns >= MIN_COLUMNS && rows >= 3);
+        Self {
+            is_terminal,
+            colors: is_terminal && !dumb && !set("NO_COLOR"),
+            moves: is_terminal && !dumb && room,
+        }
+    }
+}
+
+/// Columns and rows of the terminal on standard error.
+pub(crate) fn size() -> Option<(u16, u16)> {
+    let size = rustix::termios::tcgetwinsize(io::stderr()).ok()?;
+    Some((size.ws_col, size.ws_row))
+}
+
+/// Puts colours around words, if the screen has them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Paint(pub(crate) bool);
+
+impl Paint {
+    fn wrap(self, code: &str, text: &str) -> String {
+        if self.0 { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+
+    pub(crate) fn error(self, text: &str) -> String {
+        self.wrap("1;31", text)
+    }
+
+    pub(crate) fn warning(self, text: &str) -> String {
+        self.wrap("1;33", text)
+    }
+
+    pub(crate) fn strong(self, text: &str) -> String {
+        self.wrap("1", text)
+    }
+
+    pub(crate) fn faint(self, text: &str) -> String {
+        self.wrap("2", text)
+    }
+
+    pub(crate) fn frame(self, text: &str) -> String {
+        self.wrap("34", text)
+    }
+}

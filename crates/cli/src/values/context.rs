@@ -1,0 +1,127 @@
+use std::path::PathBuf;
+
+use ocibuild::Error;
+use ocibuild::spec::{Digest, Reference};
+
+use super::simple::reference;
+use crate::failure::usage;
+
+/// What `--build-context` names, before anything of it is opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NamedSource {
+    /// Nothing.
+    Scratch,
+    /// Another image of the source of base images.
+    Renamed(Reference),
+    /// A directory of files.
+    Directory(PathBuf),
+    /// An image in a layout or an archive.
+    Image(ImageSpec),
+}
+
+/// An image of a layout directory, or of an archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ImageSpec {
+    pub(crate) path: PathBuf,
+    pub(crate) tag: Option<String>,
+    pub(crate) digest: Option<Digest>,
+    /// It is a file.
+    pub(crate) is_archive: bool,
+}
+
+/// `NAME=SOURCE` (4.32)
+pub(crate) fn named_source(text: &str) -> Result<(String, NamedSource), Error> {
+    let (name, source) = text
+        .split_once('=')
+        .filter(|(name, source)| !name.is_empty() && !source.is_empty())
+        .ok_or_else(|| usage(format!("--build-context {text}: not of the form NAME=SOURCE")))?;
+    let image_name = name.split_once("::").map_or(name, |(image, _)| image);
+    if let Err(error) = image_name.to_lowercase().parse::<Reference>() {
+        return Err(usage(format!("invalid context name {name}")).caused_by(error));
+    }
+    Ok((name.to_owned(), source_of(text, source)?))
+}
+
+fn source_of(text: &str, source: &str) -> Result<NamedSource, Error> {
+    if let Some(image) = source.strip_prefix("docker-image://") {
+        return match image {
+            "scratch" => Ok(NamedSource::Scratch),
+            _ => Ok(NamedSource::Renamed(reference(image)?)),
+        };
+    }
+    if let Some(layout) = source.strip_prefix("oci-layout://") {
+        return layout_of(text, layout).map(NamedSource::Image);
+    }
+    if is_remote(source) {
+        return Err(usage(format!(
+            "--build-context {text}: this version takes no URLs and no git repositories"
+        ))
+        .hint("fetch it to a directory, and name that"));
+    }
+    let metadata = fs_err::metadata(source)
+        .map_err(|error| usage(format!("--build-context {text}: cannot use the path")).caused_by(error))?;
+    let path = PathBuf::from(source);
+    Ok(if metadata.is_dir() {
+        NamedSource::Directory(path)
+    } else {
+        NamedSource::Image(ImageSpec { path, tag: None, digest: None, is_archive: true })
+    })
+}
+
+/// `DIR[:TAG][@DIGEST]`
+fn layout_of(text: &str, layout: &str) -> Result<ImageSpec, Error> {
+    let (rest, digest) = match layout.rsplit_once('@') {
+        Some((rest, digest)) if digest.contains(':') => {
+            let digest = digest.parse().map_err(|error| {
+                usage(format!("--build-context {text}: malformed digest")).caused_by(Box::<
+                    dyn std::error::Error + Send + Sync,
+                >::from(
+                    error
+                ))
+            })?;
+            (rest, Some(digest))
+        }
+        _ => (layout, None),
+    };
+    let (path, tag) = match rest.rsplit_once(':') {
+        Some((path, tag)) if !tag.contains('/') && !path.is_empty() => (path, Some(tag.to_owned())),
+        _ => (rest, None),
+    };
+    Ok(ImageSpec { path: PathBuf::from(path), tag, digest, is_archive: false })
+}
+
+/// A URL or a git repository, as docker tells them from paths.
+pub(crate) fn is_remote(text: &str) -> bool {
+    let schemes = ["http://", "https://", "git://", "ssh://", "git@", "github.com/", "target:", "input:"];
+    schemes.iter().any(|scheme| text.starts_with(scheme))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layouts_have_tags_and_digests() {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        let of = |text: &str| match named_source(text).unwrap().1 {
+            NamedSource::Image(image) => image,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(of("x=oci-layout:///a/b").path, PathBuf::from("/a/b"));
+        assert_eq!(of("x=oci-layout://a:1.0").tag.as_deref(), Some("1.0"));
+        let both = of(&format!("x=oci-layout://a:1.0@{digest}"));
+        assert_eq!((both.tag.as_deref(), both.digest.unwrap().to_string()), (Some("1.0"), digest));
+        assert!(named_source("x=oci-layout://a@sha256:1").is_err());
+    }
+
+    #[test]
+    fn other_sources() {
+        assert_eq!(named_source("x=docker-image://scratch").unwrap().1, NamedSource::Scratch);
+        assert!(matches!(named_source("x=docker-image://a:1").unwrap().1, NamedSource::Renamed(_)));
+        assert!(matches!(named_source("x=/").unwrap().1, NamedSource::Directory(_)));
+        for bad in ["x", "=a", "x=", "x=https://a/b.git", "x=/nowhere/at/all", "x=docker-image://A", "a//b=/"]
+        {
+            assert!(named_source(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,240 @@
+use std::path::PathBuf;
+
+use ocibuild::layer::Compression;
+use ocibuild::spec::Reference;
+use ocibuild::{Error, OutputKind};
+
+use super::csv::pairs;
+use super::simple::reference;
+use crate::failure::usage;
+
+/// All of `--output`.
+#[derive(Debug, Default)]
+pub(crate) struct BuildOutputs {
+    pub(crate) outputs: Vec<OutputSpec>,
+    /// `None` leaves the library's choice.
+    pub(crate) compression: Option<Compression>,
+    pub(crate) force_compression: bool,
+    pub(crate) rewrite_timestamps: bool,
+    /// `type=cacheonly`: no name, no file.
+    pub(crate) cache_only: bool,
+}
+
+/// One place that the result goes to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct OutputSpec {
+    pub(crate) kind: OutputKind,
+    pub(crate) target: Target,
+    pub(crate) names: Vec<Reference>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    Stdout,
+    Path(PathBuf),
+}
+
+/// One `--output`, field by field.
+#[derive(Debug, Default)]
+struct Fields {
+    kind: String,
+    dest: Option<String>,
+    names: Vec<Reference>,
+    as_tar: Option<bool>,
+    layers: Layers,
+}
+
+/// How an output wants the layers, which are the same ones for all outputs of a build.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+struct Layers {
+    compression: Option<String>,
+    level: Option<i32>,
+    force: bool,
+    rewrite_timestamps: bool,
+}
+
+/// What all `--output` together ask for.
+pub(crate) fn outputs(texts: &[String]) -> Result<BuildOutputs, Error> {
+    let mut out = BuildOutputs::default();
+    let mut layers: Option<Layers> = None;
+    for text in texts {
+        let fields = fields(text)?;
+        if !matches!(fields.kind.as_str(), "local" | "tar" | "cacheonly" | "none") {
+            if layers.as_ref().is_some_and(|other| *other != fields.layers) {
+                return Err(usage(format!("--output {text}: all outputs of a build have the same layers"))
+                    .hint("give every --output the same compression and rewrite-timestamp, or build twice"));
+            }
+            layers = Some(fields.layers.clone());
+        }
+        match output(text, fields)? {
+            Some(output) => out.outputs.push(output),
+            None => out.cache_only = true,
+        }
+    }
+    if out.cache_only && !out.outputs.is_empty() {
+        return Err(usage("--output type=cacheonly goes with no other output"));
+    }
+    let to_stdout = out.outputs.iter().filter(|output| output.target == Target::Stdout).count();
+    if to_stdout > 1 {
+        return Err(usage("--output: standard output takes one output"));
+    }
+    let layers = layers.unwrap_or_default();
+    out.compression = compression(&layers)?;
+    out.force_compression = layers.force;
+    out.rewrite_timestamps = layers.rewrite_timestamps;
+    Ok(out)
+}
+
+fn fields(text: &str) -> Result<Fields, Error> {
+    let mut out = Fields::default();
+    if !text.contains('=') && !text.contains(',') {
+        // 11.60
+        out.kind = if text == "-" { "tar" } else { "local" }.to_owned();
+        out.dest = Some(text.to_owned());
+        return Ok(out);
+    }
+    let wrong = |what: String| usage(format!("--output {text}: {what}"));
+    for (key, value) in pairs("--output", text)? {
+        let flag = || boolean(&value).ok_or_else(|| wrong(format!("{key} is true or false")));
+        match key.as_str() {
+            "type" => out.kind.clone_from(&value),
+            "dest" => out.dest = Some(value),
+            "name" => {
+                out.names = value.split(',').map(|name| reference(name.trim())).collect::<Result<_, _>>()?
+            }
+            "tar" => out.as_tar = Some(flag()?),
+            "compression" => out.layers.compression = Some(value),
+            "compression-level" => {
+                let level = value.parse().map_err(|_| wrong("compression-level is a number".to_owned()))?;
+                out.layers.level = Some(level);
+            }
+            "force-compression" => out.layers.force = flag()?,
+            "rewrite-timestamp" => out.layers.rewrite_timestamps = flag()?,
+            "oci-mediatypes" if flag()? => {}
+            "oci-mediatypes" => return Err(wrong("images have the media types of OCI".to_owned())),
+            "platform-split" if !flag()? => {}
+            "mode" if value == "copy" => {}
+            other => return Err(wrong(format!("{other}={value} is not known to this version"))),
+        }
+    }
+    Ok(out)
+}
+
+/// As Go's `strconv.ParseBool`, which is what docker reads these with.
+fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+fn output(text: &str, fields: Fields) -> Result<Option<OutputSpec>, Error> {
+    let wrong = |what: &str| usage(format!("--output {text}: {what}"));
+    let is_layout = fields.as_tar == Some(false);
+    let kind = match fields.kind.as_str() {
+        "oci" if is_layout => OutputKind::OciLayout,
+        "oci" => OutputKind::OciArchive,
+        "docker" if is_layout => return Err(wrong("an archive for docker is a tar")),
+        "docker" => OutputKind::DockerArchive,
+        "tar" => OutputKind::Tar,
+        "local" => OutputKind::Local,
+        "cacheonly" | "none" => return Ok(None),
+        "image" | "registry" => {
+            return Err(wrong("this version does not push")
+                .hint("-t NAME keeps the image here; -o type=oci,dest=FILE writes an archive to push"));
+        }
+        "" => return Err(wrong("type is missing")),
+        _ => return Err(wrong("unknown type").hint("the types are oci, docker, tar and local")),
+    };
+    let is_directory = matches!(kind, OutputKind::Local | OutputKind::OciLayout);
+    let target = match fields.dest.as_deref() {
+        Some("") => return Err(wrong("dest is empty")),
+        Some("-") if is_directory => return Err(wrong("a directory does not go to standard output")),
+        Some("-") => Target::Stdout,
+        Some(dest) => Target::Path(PathBuf::from(dest)),
+        None if is_directory => return Err(wrong("dest is missing")),
+        None if kind == OutputKind::DockerArchive => {
+            return Err(wrong("dest is missing: there is no daemon to load the image into")
+                .hint("dest=- writes to standard output: … | docker load"));
+        }
+        None => Target::Stdout,
+    };
+    Ok(Some(OutputSpec { kind, target, names: fields.names }))
+}
+
+fn compression(layers: &Layers) -> Result<Option<Compression>, Error> {
+    let level = layers.level;
+    let out_of_range = |range: &str| usage(format!("--output: compression-level is {range}"));
+    match layers.compression.as_deref() {
+        None | Some("gzip") => match level {
+            None | Some(-1) => Ok(layers.compression.is_some().then_some(Compression::GZIP)),
+            Some(level @ 0..=9) => Ok(Some(Compression::Gzip { level: level.unsigned_abs() })),
+            Some(_) => Err(out_of_range("0 to 9 for gzip")),
+        },
+        Some("zstd") => match level {
+            None => Ok(Some(Compression::ZSTD)),
+            Some(level @ 1..=22) => Ok(Some(Compression::Zstd { level })),
+            Some(_) => Err(out_of_range("1 to 22 for zstd")),
+        },
+        Some("uncompressed") => Ok(Some(Compression::None)),
+        Some(other) => {
+            Err(usage(format!("--output: compression={other} is not one of gzip, zstd, uncompressed")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(texts: &[&str]) -> Result<BuildOutputs, Error> {
+        outputs(&texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>())
+    }
+
+    fn one(text: &str) -> OutputSpec {
+        all(&[text]).unwrap().outputs.remove(0)
+    }
+
+    #[test]
+    fn short_forms() {
+        assert_eq!((one("out").kind, one("out").target), (OutputKind::Local, Target::Path("out".into())));
+        assert_eq!((one("-").kind, one("-").target), (OutputKind::Tar, Target::Stdout));
+    }
+
+    #[test]
+    fn long_forms() {
+        assert_eq!(one("type=oci,dest=a.tar").kind, OutputKind::OciArchive);
+        assert_eq!(one("type=oci,tar=false,dest=a").kind, OutputKind::OciLayout);
+        assert_eq!(one("type=oci").target, Target::Stdout);
+        assert_eq!(one(r#"type=docker,dest=a,"name=x,y:1""#).names.len(), 2);
+        let zstd =
+            all(&["type=oci,dest=a,compression=zstd,compression-level=5,rewrite-timestamp=1"]).unwrap();
+        assert_eq!(zstd.compression, Some(Compression::Zstd { level: 5 }));
+        assert!(zstd.rewrite_timestamps);
+        assert!(all(&["type=cacheonly"]).unwrap().cache_only);
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_refused() {
+        for bad in [
+            "type=image",
+            "type=registry,name=a",
+            "type=docker",
+            "type=local",
+            "type=local,dest=-",
+            "dest=a",
+            "type=oci,dest=",
+            "type=oci,dest=a,x=y",
+            "type=oci,dest=a,compression=estargz",
+            "type=oci,dest=a,compression=gzip,compression-level=10",
+            "type=oci,dest=a,rewrite-timestamp=maybe",
+            "type=oci,dest=a,oci-mediatypes=false",
+            "type=what,dest=a",
+        ] {
+            assert!(all(&[bad]).is_err(), "{bad}");
+        }
+        assert!(all(&["type=oci,dest=a", "type=docker,dest=b,compression=zstd"]).is_err());
+        assert!(all(&["-", "type=oci"]).is_err());
+    }
+}

@@ -1,0 +1,278 @@
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use ocibuild::executor::{PosixRlimitType, Rlimit};
+use ocibuild::plan::StepNetwork;
+use ocibuild::spec::{Platform, Reference};
+use ocibuild::state::Volume;
+use ocibuild::{Error, ErrorKind};
+
+use super::Lookup;
+use crate::args::ProgressArg;
+use crate::failure::usage;
+
+/// A name of an image.
+pub(crate) fn reference(text: &str) -> Result<Reference, Error> {
+    text.parse().map_err(|error: ocibuild::spec::ReferenceError| usage(error.to_string()))
+}
+
+/// `NAME=VALUE`, or `NAME` with the value from the environment; `None` when it is not set there either (3.23).
+pub(crate) fn build_arg(text: &str, env: Lookup<'_>) -> Result<Option<(String, String)>, Error> {
+    let (name, value) = match text.split_once('=') {
+        Some((name, value)) => (name, Some(value.to_owned())),
+        None => (text, env(text)),
+    };
+    if name.is_empty() {
+        return Err(usage(format!("--build-arg {text:?} has no name")));
+    }
+    Ok(value.map(|value| (name.to_owned(), value)))
+}
+
+/// The same for `run --env`, as one text.
+pub(crate) fn variable(text: &str, env: Lookup<'_>) -> Result<Option<String>, Error> {
+    match text.split_once('=') {
+        Some(("", _)) | None if text.is_empty() || text.starts_with('=') => {
+            Err(usage(format!("--env {text:?} has no name")))
+        }
+        Some(_) => Ok(Some(text.to_owned())),
+        None => Ok(env(text).map(|value| format!("{text}={value}"))),
+    }
+}
+
+/// `KEY=VALUE`; a key alone has an empty value.
+pub(crate) fn key_value(flag: &str, text: &str) -> Result<(String, String), Error> {
+    let (key, value) = text.split_once('=').unwrap_or((text, ""));
+    if key.is_empty() {
+        return Err(usage(format!("{flag} {text:?} has no key")));
+    }
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+/// The one platform; `None` when none was given.
+pub(crate) fn platform(texts: &[String]) -> Result<Option<Platform>, Error> {
+    let mut texts: Vec<&String> = texts.iter().filter(|text| !text.is_empty()).collect();
+    texts.dedup();
+    match texts[..] {
+        [] => Ok(None),
+        [text] => {
+            let parsed = text.parse();
+            parsed.map(Some).map_err(|error| usage(format!("--platform {text}: {error}")))
+        }
+        _ => Err(usage("--platform: this version builds for one platform at a time")
+            .hint("build once for each platform")),
+    }
+}
+
+pub(crate) fn network(text: Option<&str>) -> Result<StepNetwork, Error> {
+    match text.unwrap_or_default() {
+        "" | "default" => Ok(StepNetwork::Default),
+        "host" => Ok(StepNetwork::Host),
+        "none" => Ok(StepNetwork::None),
+        other => Err(usage(format!("--network {other}: not one of default, host, none"))),
+    }
+}
+
+/// Whether the network of the host and insecure steps are allowed.
+pub(crate) fn allow(texts: &[String]) -> Result<(bool, bool), Error> {
+    let (mut network_host, mut insecure) = (false, false);
+    for text in texts {
+        match text.as_str() {
+            "network.host" => network_host = true,
+            "security.insecure" => insecure = true,
+            other => {
+                let message = format!("--allow {other}: not one of network.host, security.insecure");
+                return Err(usage(message));
+            }
+        }
+    }
+    Ok((network_host, insecure))
+}
+
+pub(crate) fn progress(text: &str, quiet: bool) -> Result<ProgressArg, Error> {
+    if quiet {
+        return Ok(ProgressArg::Quiet);
+    }
+    Ok(match text {
+        "auto" => ProgressArg::Auto,
+        "tty" => ProgressArg::Tty,
+        "plain" => ProgressArg::Plain,
+        "ci" => ProgressArg::Ci,
+        "json" => ProgressArg::Json,
+        "quiet" | "none" => ProgressArg::Quiet,
+        "rawjson" => {
+            let error = usage("--progress rawjson is BuildKit's own format and not made here");
+            return Err(error.hint("--progress json has one object a line"));
+        }
+        other => {
+            let error = usage(format!("--progress {other}: not one of auto, tty, plain, ci, json, quiet"));
+            return Err(error);
+        }
+    })
+}
+
+/// `HOST:IP` or `HOST=IP`; an IPv6 address may be in brackets.
+pub(crate) fn host_entry(text: &str) -> Result<(String, IpAddr), Error> {
+    let malformed = || usage(format!("--add-host {text}: not of the form HOST:IP"));
+    let (name, address) = text.split_once('=').or_else(|| text.split_once(':')).ok_or_else(malformed)?;
+    let is_word =
+        !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '#');
+    if !is_word {
+        return Err(malformed());
+    }
+    if address == "host-gateway" {
+        return Err(usage(format!(
+            "--add-host {text}: there is no gateway, steps share the network of the host"
+        ))
+        .hint(format!("--add-host {name}:127.0.0.1 reaches the host")));
+    }
+    let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
+    let address = bare.parse().map_err(|error| {
+        malformed().caused_by(Box::new(error) as Box<dyn std::error::Error + Send + Sync>)
+    })?;
+    Ok((name.to_owned(), address))
+}
+
+/// Bytes, with an optional unit of powers of 1024: `64m`, `1GiB`, `1.5g`.
+pub(crate) fn size(flag: &str, text: &str) -> Result<u64, Error> {
+    let malformed = || usage(format!("{flag} {text}: not a size like 64m"));
+    let lower = text.trim().to_ascii_lowercase();
+    let digits = lower.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(lower.len());
+    let (number, unit) = lower.split_at(digits);
+    let shift = match unit.trim().trim_end_matches('b').trim_end_matches('i') {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        _ => return Err(malformed()),
+    };
+    let factor = 1_u64 << shift;
+    if let Ok(whole) = number.parse::<u64>() {
+        return whole.checked_mul(factor).ok_or_else(malformed);
+    }
+    let number: f64 = number.parse().map_err(|_| malformed())?;
+    let bytes = number * factor as f64;
+    if bytes < u64::MAX as f64 { Ok(bytes as u64) } else { Err(malformed()) }
+}
+
+/// `NAME=SOFT[:HARD]`; -1 is without limit.
+pub(crate) fn ulimit(text: &str) -> Result<Rlimit, Error> {
+    let malformed = || usage(format!("--ulimit {text}: not of the form NAME=SOFT[:HARD]"));
+    let (name, limits) = text.split_once('=').ok_or_else(malformed)?;
+    let resource = resource(name).ok_or_else(|| usage(format!("--ulimit {text}: unknown limit {name:?}")))?;
+    let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
+    let number = |text: &str| match text {
+        "-1" => Ok(u64::MAX),
+        _ => text.parse::<u64>().map_err(|_| malformed()),
+    };
+    let (soft, hard) = (number(soft)?, number(hard)?);
+    if soft > hard {
+        return Err(usage(format!("--ulimit {text}: the soft limit is above the hard one")));
+    }
+    Ok(Rlimit { resource, soft, hard })
+}
+
+fn resource(name: &str) -> Option<PosixRlimitType> {
+    Some(match name {
+        "core" => PosixRlimitType::RlimitCore,
+        "cpu" => PosixRlimitType::RlimitCpu,
+        "data" => PosixRlimitType::RlimitData,
+        "fsize" => PosixRlimitType::RlimitFsize,
+        "locks" => PosixRlimitType::RlimitLocks,
+        "memlock" => PosixRlimitType::RlimitMemlock,
+        "msgqueue" => PosixRlimitType::RlimitMsgqueue,
+        "nice" => PosixRlimitType::RlimitNice,
+        "nofile" => PosixRlimitType::RlimitNofile,
+        "nproc" => PosixRlimitType::RlimitNproc,
+        "rss" => PosixRlimitType::RlimitRss,
+        "rtprio" => PosixRlimitType::RlimitRtprio,
+        "rttime" => PosixRlimitType::RlimitRttime,
+        "sigpending" => PosixRlimitType::RlimitSigpending,
+        "stack" => PosixRlimitType::RlimitStack,
+        _ => return None,
+    })
+}
+
+/// `SRC:DST[:ro|rw]`
+pub(crate) fn volume(text: &str) -> Result<Volume, Error> {
+    let malformed = || usage(format!("--volume {text}: not of the form SRC:DST[:ro]"));
+    let mut parts = text.split(':');
+    let (Some(source), Some(target), mode, None) = (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(malformed());
+    };
+    let read_only = match mode {
+        None | Some("rw") => false,
+        Some("ro") => true,
+        Some(_) => return Err(malformed()),
+    };
+    if source.is_empty() || !target.starts_with('/') {
+        return Err(malformed().hint("DST is an absolute path"));
+    }
+    let is_path = source.starts_with(['/', '.']) || source.contains('/');
+    if !is_path {
+        return Err(usage(format!("--volume {text}: there are no named volumes, SRC is a path"))
+            .hint(format!("./{source} names a directory here")));
+    }
+    let source = fs_err::canonicalize(source).map_err(|error| {
+        Error::new(ErrorKind::Usage, format!("--volume {text}: cannot use the path")).caused_by(error)
+    })?;
+    Ok(Volume { source, target: PathBuf::from(target), read_only })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn build_args_come_from_the_environment() {
+        let env = |name: &str| (name == "SET").then(|| "value".to_owned());
+        let of = |text: &str| build_arg(text, &env).unwrap();
+        assert_eq!(of("A=b=c"), Some(("A".to_owned(), "b=c".to_owned())));
+        assert_eq!(of("A="), Some(("A".to_owned(), String::new())));
+        assert_eq!(of("SET"), Some(("SET".to_owned(), "value".to_owned())));
+        assert_eq!(of("UNSET"), None);
+        assert!(build_arg("=x", &env).is_err());
+        assert_eq!(variable("SET", &env).unwrap().as_deref(), Some("SET=value"));
+        assert!(variable("=x", &env).is_err());
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        let table = [("64m", 64 << 20), ("1GiB", 1 << 30), ("512", 512), ("1.5k", 1536), ("2b", 2), ("0", 0)];
+        for (text, bytes) in table {
+            assert_eq!(size("--shm-size", text).unwrap(), bytes, "{text}");
+        }
+        for bad in ["", "m", "1x", "-1", "99999999999t", "1..2m"] {
+            assert!(size("--shm-size", bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn hosts_have_addresses() {
+        assert_eq!(host_entry("a:1.2.3.4").unwrap().1.to_string(), "1.2.3.4");
+        assert_eq!(host_entry("a=::1").unwrap().1.to_string(), "::1");
+        assert_eq!(host_entry("a:[::1]").unwrap().1.to_string(), "::1");
+        for bad in ["a", ":1.2.3.4", "a:b", "a b:1.2.3.4", "a:host-gateway"] {
+            assert!(host_entry(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn limits_are_soft_and_hard() {
+        let limit = ulimit("nofile=10:20").unwrap();
+        assert_eq!((limit.soft, limit.hard), (10, 20));
+        assert_eq!(ulimit("core=-1").unwrap().hard, u64::MAX);
+        for bad in ["nofile", "x=1", "nofile=2:1", "nofile=a"] {
+            assert!(ulimit(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn volumes_are_paths() {
+        assert!(volume("/tmp:/data:ro").unwrap().read_only);
+        for bad in ["/tmp", "/tmp:data", "name:/data", "/tmp:/a:x", "/tmp:/a:ro:b", ":/a"] {
+            assert!(volume(bad).is_err(), "{bad}");
+        }
+    }
+}

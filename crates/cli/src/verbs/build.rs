@@ -1,0 +1,214 @@
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use ocibuild::executor::Rlimit;
+use ocibuild::plan::Plan;
+use ocibuild::spec::Reference;
+use ocibuild::{Build, BuiltImage, Error, ErrorKind, Secret};
+
+use super::images::nameable;
+use super::results::{forget, outputs, write_iidfile, write_metadata};
+use crate::args::{BuildArgs, ProgressArg};
+use crate::backends::{BaseImages, Workshop, executor, resolv_conf};
+use crate::failure::{Failure, Outcome, SourceText, usage};
+use crate::input::{PlanInput, process_env};
+use crate::privilege::{self, Privilege};
+use crate::progress::{Progress, progress, warn};
+use crate::signals::Signals;
+use crate::state_dir::state_dir;
+use crate::table::now;
+use crate::terminal::{Screen, to_stdout};
+use crate::values::{self, BuildOutputs, Lookup};
+
+/// What was asked for, checked before anything is touched.
+struct Request {
+    input: PlanInput,
+    tags: Vec<Reference>,
+    outputs: BuildOutputs,
+    hosts: Vec<(String, std::net::IpAddr)>,
+    limits: Vec<Rlimit>,
+    shm_size: Option<u64>,
+    secrets: Vec<(String, Secret)>,
+    progress: ProgressArg,
+    iidfile: Option<PathBuf>,
+    metadata_file: Option<PathBuf>,
+}
+
+impl Request {
+    fn new(args: &BuildArgs, env: Lookup<'_>) -> Result<Self, Error> {
+        refuse_later(args)?;
+        let progress = values::progress(&args.progress, args.quiet)?;
+        Ok(Self {
+            tags: args.tag.iter().map(|name| nameable(name)).collect::<Result<_, _>>()?,
+            outputs: values::outputs(&args.output)?,
+            hosts: args.add_host.iter().map(|text| values::host_entry(text)).collect::<Result<_, _>>()?,
+            limits: args.ulimit.iter().map(|text| values::ulimit(text)).collect::<Result<_, _>>()?,
+            shm_size: args.shm_size.as_deref().map(|text| values::size("--shm-size", text)).transpose()?,
+            secrets: args.secret.iter().map(|text| values::secret(text, env)).collect::<Result<_, _>>()?,
+            progress,
+            iidfile: args.iidfile.clone(),
+            metadata_file: args.metadata_file.clone(),
+            input: PlanInput::new(&args.plan, env)?,
+        })
+    }
+
+    /// Names in the order given, those of the outputs included.
+    fn names(&self) -> Vec<Reference> {
+        let of_outputs = self.outputs.outputs.iter().flat_map(|output| &output.names);
+        let mut names: Vec<Reference> = Vec::new();
+        for name in self.tags.iter().chain(of_outputs) {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+        names
+    }
+}
+
+fn refuse_later(args: &BuildArgs) -> Result<(), Error> {
+    if let Some(flag) = args.later.given().first() {
+        return Err(usage(format!("{flag} is known, but this version cannot do it")));
+    }
+    match args.sandbox.as_deref() {
+        None | Some("auto") => Ok(()),
+        Some("namespaces") if args.runtime.is_none() => Ok(()),
+        Some("namespaces") => Err(usage("--sandbox namespaces and --runtime exclude each other")),
+        Some(other) => Err(usage(format!("--sandbox {other}: this version has auto and namespaces"))),
+    }
+}
+
+/// Builds.
+pub(crate) fn build(root: Option<&Path>, args: &BuildArgs) -> Outcome {
+    let screen = Screen::of_stderr();
+    let as_json = args.progress == "json" && !args.quiet;
+    built(root, args, screen).map_err(|mut failure| {
+        failure.as_json = as_json;
+        failure
+    })
+}
+
+fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
+    let request = Request::new(args, &process_env)?;
+    let executor = executor(args.runtime.as_deref())?;
+    let root = state_dir(root)?;
+    let privilege = privilege::enter();
+    let names = request.names();
+    let (kind, iidfile, metadata_file) =
+        (request.progress, request.iidfile.clone(), request.metadata_file.clone());
+    for file in [&iidfile, &metadata_file] {
+        forget(file.as_deref())?;
+    }
+    let has_result =
+        !request.tags.is_empty() || !request.outputs.outputs.is_empty() || request.outputs.cache_only;
+    let (build, source) = configured(request, args)?;
+    let shop = Workshop::open(&root, args.snapshotter)?;
+    let images =
+        BaseImages::new(&shop.layout, args.plan.pull, &args.plan.insecure_registry, &args.plan.cacert)?;
+    let backends = shop.backends(&images, executor.as_ref());
+    let signals = Signals::install()?;
+
+    let mut display = progress(kind, screen);
+    let failed = |error: Error, display: &mut dyn Progress| {
+        display.finish();
+        explained(error, &source, display.shows_output(), &privilege, &signals)
+    };
+    let planned = match build.plan_cancellable(&backends, &signals.cancel) {
+        Ok(planned) => planned,
+        Err(error) => return Err(failed(error, display.as_mut())),
+    };
+    let unused = unused_build_args(&planned.plan);
+    let image = match planned.run(&backends, &signals.cancel, |event| display.event(&event)) {
+        Ok(image) => image,
+        Err(error) => return Err(failed(error, display.as_mut())),
+    };
+    display.finish();
+    if let Some(path) = &iidfile {
+        write_iidfile(path, &image)?;
+    }
+    if let Some(path) = &metadata_file {
+        write_metadata(path, &image, &names)?;
+    }
+    if kind == ProgressArg::Quiet {
+        to_stdout(format!("{}\n", image.descriptor.digest).as_bytes())?;
+    } else {
+        warnings(&unused, has_result, &image, display.is_json(), screen);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// An error with what this process knows about it.
+fn explained(
+    error: Error,
+    source: &SourceText,
+    output_shown: bool,
+    privilege: &Privilege,
+    signals: &Signals,
+) -> Failure {
+    let mut failure = Failure::from(error).with_source(source.clone());
+    failure.output_shown = output_shown;
+    failure.signal = signals.received();
+    if failure.error.kind() == ErrorKind::Host {
+        failure.notes.clone_from(&privilege.notes);
+    }
+    failure
+}
+
+/// The build with all that the flags say.
+fn configured(request: Request, args: &BuildArgs) -> Result<(Build, SourceText), Failure> {
+    let outputs = outputs(request.outputs.outputs)?;
+    let (mut build, source) = request.input.open()?;
+    build = build
+        .now(now())
+        .no_cache(args.no_cache)
+        .resolv_conf(resolv_conf())
+        .rewrite_timestamps(request.outputs.rewrite_timestamps)
+        .keep_incomplete(request.outputs.cache_only || (request.tags.is_empty() && outputs.is_empty()));
+    if request.outputs.compression.is_some() || request.outputs.force_compression {
+        let compression = request.outputs.compression.unwrap_or_default();
+        build = build.compression(compression, request.outputs.force_compression);
+    }
+    if let Some(threads) = args.threads {
+        build = build.threads(threads);
+    }
+    if let Some(bytes) = request.shm_size {
+        build = build.shm_size(bytes);
+    }
+    for stage in args.no_cache_filter.iter().filter(|stage| !stage.is_empty()) {
+        build = build.no_cache_stage(stage);
+    }
+    for name in request.tags {
+        build = build.tag(name);
+    }
+    for (name, address) in request.hosts {
+        build = build.add_host(name, address);
+    }
+    for limit in request.limits {
+        build = build.rlimit(limit);
+    }
+    for (id, secret) in request.secrets {
+        build = build.secret(id, secret);
+    }
+    for output in outputs {
+        build = build.output(output);
+    }
+    Ok((build, source))
+}
+
+/// Names that no `ARG` took, without those that mean something by themselves.
+fn unused_build_args(plan: &Plan) -> Vec<String> {
+    let speaks_for_itself = |name: &str| name == "SOURCE_DATE_EPOCH" || name.starts_with("BUILDKIT_");
+    plan.unused_build_args.iter().filter(|name| !speaks_for_itself(name)).cloned().collect()
+}
+
+fn warnings(unused: &[String], has_result: bool, image: &BuiltImage, json: bool, screen: Screen) {
+    if !unused.is_empty() {
+        let names = unused.join(", ");
+        warn(&format!("no ARG takes these build arguments: {names}"), json, screen);
+    }
+    if !has_result {
+        // 12.04
+        let digest = &image.descriptor.digest;
+        let message = format!("the result {digest} stays in the cache: name it with -t, or write it with -o");
+        warn(&message, json, screen);
+    }
+}

@@ -1,0 +1,20 @@
+//! One file for each verb, or for those that belong together.
+
+mod build;
+mod history;
+mod images;
+mod inspect;
+mod plan;
+mod protocols;
+mod results;
+mod run;
+mod space;
+
+pub(crate) use build::build;
+pub(crate) use history::history;
+pub(crate) use images::{images, rmi, tag};
+pub(crate) use inspect::inspect;
+pub(crate) use plan::plan;
+pub(crate) use protocols::{ast, expand, ignore};
+pub(crate) use run::run;
+pub(crate) use space::{du, prune};

@@ -1,0 +1,36 @@
+use std::path::Path;
+use std::process::ExitCode;
+
+use ocibuild::plan::{render_text, to_json};
+
+use crate::args::{PlanVerb, ReportFormat};
+use crate::backends::{BaseImages, Workshop, executor};
+use crate::failure::{Failure, Outcome};
+use crate::input::{PlanInput, process_env};
+use crate::signals::Signals;
+use crate::state_dir::state_dir;
+use crate::terminal::to_stdout;
+
+/// Prints what a build would do.
+pub(crate) fn plan(root: Option<&Path>, args: &PlanVerb) -> Outcome {
+    let input = PlanInput::new(&args.plan, &process_env)?;
+    let root = state_dir(root)?;
+    let (build, source) = input.open()?;
+    let shop = Workshop::open_plainly(&root)?;
+    let images =
+        BaseImages::new(&shop.layout, args.plan.pull, &args.plan.insecure_registry, &args.plan.cacert)?;
+    let executor = executor(None)?;
+    let signals = Signals::install()?;
+    let planned = build.plan_cancellable(&shop.backends(&images, executor.as_ref()), &signals.cancel);
+    let planned = planned.map_err(|error| {
+        let mut failure = Failure::from(error).with_source(source.clone());
+        failure.signal = signals.received();
+        failure
+    })?;
+    let text = match args.format {
+        ReportFormat::Text => render_text(&planned.plan, &source.name),
+        ReportFormat::Json => format!("{:#}\n", to_json(&planned.plan)),
+    };
+    to_stdout(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}

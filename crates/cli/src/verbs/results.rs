@@ -1,0 +1,116 @@
+//! What a build leaves besides its outputs: the files of `--iidfile` and `--metadata-file`.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+
+use ocibuild::spec::Reference;
+use ocibuild::{BuiltImage, Destination, Error, ErrorKind, Output};
+use serde_json::json;
+
+use crate::failure::{ReaderGone, host, usage};
+use crate::values::{OutputSpec, Target};
+
+/// Outputs for the library; what cannot succeed is refused before an hour of building.
+pub(super) fn outputs(specs: Vec<OutputSpec>) -> Result<Vec<Output>, Error> {
+    specs.into_iter().map(output).collect()
+}
+
+fn output(spec: OutputSpec) -> Result<Output, Error> {
+    let destination = match spec.target {
+        Target::Stdout if io::stdout().is_terminal() => {
+            return Err(usage("--output: a tar is not written to a terminal")
+                .hint("name a file with dest=FILE, or redirect standard output"));
+        }
+        Target::Stdout => Destination::Writer(Box::new(Stdout)),
+        Target::Path(path) => {
+            let is_directory =
+                matches!(spec.kind, ocibuild::OutputKind::Local | ocibuild::OutputKind::OciLayout);
+            if !is_directory {
+                check_file(&path)?;
+            }
+            Destination::Path(path)
+        }
+    };
+    Ok(Output::new(spec.kind, destination).names(spec.names))
+}
+
+fn check_file(path: &Path) -> Result<(), Error> {
+    if path.is_dir() {
+        return Err(usage(format!("--output: {} is a directory", path.display()))
+            .hint("name a file; type=local and tar=false write directories"));
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !parent.is_dir() {
+        return Err(Error::new(ErrorKind::Host, format!("cannot write {}", path.display()))
+            .hint(format!("there is no directory {}", parent.display())));
+    }
+    Ok(())
+}
+
+/// Standard output as one stream of bytes.
+#[derive(Debug)]
+struct Stdout;
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        io::stdout().lock().write(bytes).map_err(gone)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stdout().lock().flush().map_err(gone)
+    }
+}
+
+fn gone(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => io::Error::new(io::ErrorKind::BrokenPipe, ReaderGone),
+        _ => error,
+    }
+}
+
+/// Takes away the file of an earlier build, so that nobody takes it for this one's when this one fails.
+pub(super) fn forget(path: Option<&Path>) -> Result<(), Error> {
+    let Some(path) = path else { return Ok(()) };
+    match fs_err::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(host(format!("cannot replace {}", path.display()), error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The digest alone, without line end, as docker writes it.
+pub(super) fn write_iidfile(path: &Path, image: &BuiltImage) -> Result<(), Error> {
+    replace(path, image.descriptor.digest.to_string().as_bytes())
+}
+
+/// The keys of 11.62.
+pub(super) fn write_metadata(path: &Path, image: &BuiltImage, names: &[Reference]) -> Result<(), Error> {
+    let mut object = json!({
+        "containerimage.config.digest": image.manifest.config.digest.to_string(),
+        "containerimage.descriptor": image.descriptor,
+        "containerimage.digest": image.descriptor.digest.to_string(),
+    });
+    if !names.is_empty() {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        object["image.name"] = names.join(",").into();
+    }
+    replace(path, format!("{object:#}\n").as_bytes())
+}
+
+/// Whole or not at all: a temporary file beside it takes its name.
+fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let cannot = |error| host(format!("cannot write {}", path.display()), error);
+    if fs_err::symlink_metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        // A pipe, a device, a link: the reader is there already.
+        return fs_err::write(path, bytes).map_err(cannot);
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let temporary = Path::new(&name);
+    let written = fs_err::write(temporary, bytes).and_then(|()| fs_err::rename(temporary, path));
+    written.map_err(|error| {
+        let _ = fs_err::remove_file(temporary);
+        cannot(error)
+    })
+}
