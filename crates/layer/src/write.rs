@@ -91,7 +91,15 @@ struct TarWriter<'w> {
     block: Vec<u8>,
     position: u64,
     hasher: Hasher,
-    tree: Tree,
+    contents: Contents,
+}
+
+/// Where the content of the entries is in the tar, and the text of account files: with the entries, the index.
+#[derive(Default)]
+struct Contents {
+    /// One per entry, 0 for what has none.
+    offsets: Vec<u64>,
+    texts: Vec<(PathBuf, Vec<u8>)>,
 }
 
 impl<'w> TarWriter<'w> {
@@ -103,78 +111,36 @@ impl<'w> TarWriter<'w> {
             block: Vec::with_capacity(BLOCK_SIZE),
             position: 0,
             hasher: Hasher::new(),
-            tree: Tree::default(),
+            contents: Contents::default(),
         }
     }
 
     fn write(mut self, changeset: &Changeset) -> Result<Made, Error> {
         let mut headers = Vec::new();
+        let mut is_plain = true;
+        let mut order = Order::default();
         for entry in &changeset.entries {
-            let mtime = self.mtime(entry.metadata.mtime);
             headers.clear();
-            header::append(&mut headers, entry, mtime)?;
+            header::append(&mut headers, entry, mtime(self.options, entry))?;
             self.put(&headers)?;
-            let text_path = self.index(entry, mtime)?;
+            is_plain &= reads_as_itself(entry)? && order.takes(entry, &changeset.entries);
+            self.contents.offsets.push(self.position);
             if let EntryKind::File { size, .. } = entry.kind {
-                let mut text = text_path.as_ref().map(|_| Vec::new());
+                let mut text = Tree::wants_text(&entry.path, size).then(Vec::new);
                 self.put_content(changeset, entry, size, text.as_mut())?;
-                if let (Some(path), Some(text)) = (text_path, text) {
-                    self.tree.keep_text(&path, text);
-                }
+                self.contents.texts.extend(text.map(|text| (entry.path.clone(), text)));
             }
         }
         self.put(&[0; 2 * BLOCK])?;
         self.flush()?;
-        let index = self.tree.finish(self.position);
+        let read = changeset.entries.iter().zip(&self.contents.offsets);
+        let mut read = read.map(|(entry, offset)| as_read(self.options, entry, *offset));
+        let index = if is_plain {
+            plain_index(read.collect(), self.contents.texts, self.position)
+        } else {
+            indexed(&mut read, self.contents.texts, self.position)?
+        };
         Ok(Made { diff_id: DiffId(self.hasher.finish()), index })
-    }
-
-    /// Whole seconds, no later than the caller allows.
-    fn mtime(&self, time: Timestamp) -> i64 {
-        self.options.clamp_mtime.map_or(time.seconds, |latest| time.seconds.min(latest))
-    }
-
-    /// Takes the entry into the index as whoever reads the tar will understand it. Returns where its content is to be
-    /// kept.
-    fn index(&mut self, entry: &Entry, mtime: i64) -> Result<Option<PathBuf>, Error> {
-        let unwritable =
-            |reason| Error::from(ErrorKind::UnwritableEntry { path: entry.path.clone(), reason });
-        let read = layer_entry(self.as_read(entry, mtime)).map_err(unwritable)?;
-        let Some(read) = read else {
-            return match entry.kind {
-                EntryKind::Whiteout => Err(unwritable("it would be taken for book-keeping of AUFS")),
-                _ => Ok(None),
-            };
-        };
-        let step = self.tree.insert(&read).map_err(unwritable)?;
-        Ok(match (step, &read.kind) {
-            (Step::Make { path, .. }, EntryKind::File { size, .. }) if Tree::wants_text(&path, *size) => {
-                Some(path)
-            }
-            _ => None,
-        })
-    }
-
-    fn as_read(&self, entry: &Entry, mtime: i64) -> Entry {
-        let metadata = &entry.metadata;
-        let capability =
-            metadata.xattrs.get_key_value(header::CAPABILITY).filter(|(_, value)| !value.is_empty());
-        let kind = match &entry.kind {
-            EntryKind::File { size, .. } => EntryKind::File { size: *size, content: Content(self.position) },
-            other => other.clone(),
-        };
-        let path = match entry.kind {
-            EntryKind::Whiteout | EntryKind::OpaqueWhiteout => header::name_of(entry),
-            _ => entry.path.clone(),
-        };
-        let metadata = Metadata {
-            mode: metadata.mode & 0o7777,
-            uid: metadata.uid,
-            gid: metadata.gid,
-            mtime: Timestamp::from_seconds(mtime),
-            xattrs: capability.map(|(name, value)| (name.clone(), value.clone())).into_iter().collect(),
-        };
-        Entry { path, metadata, kind }
     }
 
     fn put(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
@@ -238,6 +204,129 @@ impl<'w> TarWriter<'w> {
         }
         Ok(())
     }
+}
+
+/// Whole seconds, no later than the caller allows.
+fn mtime(options: &LayerOptions, entry: &Entry) -> i64 {
+    let seconds = entry.metadata.mtime.seconds;
+    options.clamp_mtime.map_or(seconds, |latest| seconds.min(latest))
+}
+
+/// The entry as a reader of the tar finds it there.
+fn as_read(options: &LayerOptions, entry: &Entry, offset: u64) -> Entry {
+    let metadata = &entry.metadata;
+    let capability =
+        metadata.xattrs.get_key_value(header::CAPABILITY).filter(|(_, value)| !value.is_empty());
+    let kind = match &entry.kind {
+        EntryKind::File { size, .. } => EntryKind::File { size: *size, content: Content(offset) },
+        other => other.clone(),
+    };
+    let metadata = match entry.kind {
+        EntryKind::Whiteout | EntryKind::OpaqueWhiteout => Metadata::default(),
+        _ => Metadata {
+            mode: metadata.mode & 0o7777,
+            uid: metadata.uid,
+            gid: metadata.gid,
+            mtime: Timestamp::from_seconds(mtime(options, entry)),
+            xattrs: capability.map(|(name, value)| (name.clone(), value.clone())).into_iter().collect(),
+        },
+    };
+    Entry { path: entry.path.clone(), metadata, kind }
+}
+
+/// Whether a reader takes the entry for what it is; what no reader would take is refused.
+fn reads_as_itself(entry: &Entry) -> Result<bool, Error> {
+    let stored = stored(entry);
+    let read = layer_entry(stored).map_err(|reason| unwritable(entry, reason))?;
+    match read {
+        None if entry.kind == EntryKind::Whiteout => {
+            Err(unwritable(entry, "it would be taken for book-keeping of AUFS"))
+        }
+        None => Ok(false),
+        Some(read) => Ok(read.path == entry.path && read.kind == entry.kind),
+    }
+}
+
+/// The entry under the name it has in the tar.
+fn stored(entry: &Entry) -> Entry {
+    let path = match entry.kind {
+        EntryKind::Whiteout | EntryKind::OpaqueWhiteout => header::name_of(entry),
+        _ => entry.path.clone(),
+    };
+    Entry { path, metadata: Metadata::default(), kind: entry.kind.clone() }
+}
+
+fn unwritable(entry: &Entry, reason: &'static str) -> Error {
+    ErrorKind::UnwritableEntry { path: entry.path.clone(), reason }.into()
+}
+
+/// Watches that entries come as changesets list them: each path once, in order, below a directory that is listed, links
+/// to a file that is listed. Then they are the index as they are.
+#[derive(Default)]
+struct Order {
+    seen: usize,
+    open: Vec<PathBuf>,
+}
+
+impl Order {
+    fn takes(&mut self, entry: &Entry, entries: &[Entry]) -> bool {
+        let before = &entries[..self.seen];
+        self.seen += 1;
+        while self.open.last().is_some_and(|directory| !entry.path.starts_with(directory)) {
+            self.open.pop();
+        }
+        let parent = entry.path.parent().unwrap_or(Path::new(""));
+        let is_below = parent == self.open.last().map_or(Path::new(""), PathBuf::as_path);
+        let is_next = before.last().is_none_or(|last| last.path < entry.path);
+        let is_simple = match &entry.kind {
+            EntryKind::OpaqueWhiteout => false,
+            EntryKind::Hardlink { target } => {
+                let found = before.binary_search_by(|other| other.path.cmp(target));
+                found.is_ok_and(|at| matches!(before[at].kind, EntryKind::File { .. }))
+            }
+            EntryKind::Directory => {
+                self.open.push(entry.path.clone());
+                true
+            }
+            _ => true,
+        };
+        is_below && is_next && is_simple
+    }
+}
+
+fn plain_index(entries: Vec<Entry>, texts: Vec<(PathBuf, Vec<u8>)>, tar_size: u64) -> LayerIndex {
+    let mut index = LayerIndex { entries, tar_size, ..LayerIndex::default() };
+    for (path, text) in texts {
+        match path.to_str() {
+            Some("etc/passwd") => index.passwd = Some(text),
+            _ => index.group = Some(text),
+        }
+    }
+    index
+}
+
+/// The index by way of the tree that readers use, for entries that are in any order and repeat each other.
+fn indexed(
+    entries: &mut dyn Iterator<Item = Entry>,
+    texts: Vec<(PathBuf, Vec<u8>)>,
+    tar_size: u64,
+) -> Result<LayerIndex, Error> {
+    let mut tree = Tree::default();
+    let mut texts = texts.into_iter().peekable();
+    for entry in entries {
+        let metadata = entry.metadata.clone();
+        let read = layer_entry(stored(&entry)).map_err(|reason| unwritable(&entry, reason))?;
+        let text = texts.next_if(|(path, _)| *path == entry.path);
+        let Some(read) = read else { continue };
+        let read = Entry { metadata, ..read };
+        let step = tree.insert(&read).map_err(|reason| unwritable(&entry, reason))?;
+        if let (Step::Make { path, .. }, EntryKind::File { size, .. }, Some((_, text))) = (step, &read.kind, text)
+            && Tree::wants_text(&path, *size)
+        {
+            tree.keep_text(&path, text);
+        }
+    }
+    Ok(tree.finish(tar_size))
 }
 
 fn check_end(content: &mut dyn Read, path: &Path, size: u64) -> Result<(), Error> {
