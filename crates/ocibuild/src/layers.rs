@@ -25,8 +25,6 @@ pub(crate) struct Layer {
     pub(crate) descriptor: Descriptor,
     /// Index of the image whose source has the blob, should the store not have it.
     pub(crate) image: Option<usize>,
-    /// The layer's own tar has times cut at this second; the index has them as they were.
-    pub(crate) clamp: Option<i64>,
 }
 
 /// An image that layers come from.
@@ -147,7 +145,7 @@ impl Layers<'_> {
         if !self.cache.has_index(&layer.diff_id) {
             self.cache.put_index(&layer.diff_id, &applied.index)?;
         }
-        if layer.clamp.is_some() {
+        if layer.image.is_none() {
             restore_times(&root, self.index(layer)?.as_ref())?;
         }
         let notes = LayerNotes {
@@ -300,7 +298,7 @@ impl LayerFiles {
     }
 }
 
-/// Sets the times that the index knows, where the tar has them cut.
+/// Sets the times that the index of a layer made here knows: the tar has whole seconds, or has them cut.
 fn restore_times(root: &RootDir, index: &LayerIndex) -> Result<(), Error> {
     for entry in index.entries.iter().rev() {
         use ocibuild_spec::EntryKind::{Hardlink, OpaqueWhiteout, Whiteout};

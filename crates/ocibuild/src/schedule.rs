@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ocibuild_layer::{LayerOptions, WrittenLayer};
+use ocibuild_layer::{LayerIndex, LayerOptions, WrittenLayer};
 use ocibuild_snapshot::Tree;
 use ocibuild_spec::{CancelToken, ChainId, Changeset, Digest, Timestamp};
 use ocibuild_store::{BlobSink, BlobStore, Lease, ScratchDir};
@@ -275,7 +275,6 @@ impl<'a> Run<'a> {
             diff_id: diff_id.clone(),
             descriptor: descriptor.clone(),
             image: Some(index),
-            clamp: None,
         };
         Ok(diff_ids.iter().zip(layers).map(layer).collect())
     }
@@ -456,8 +455,7 @@ impl<'a> Run<'a> {
         if reach == Reach::Cached {
             return Ok(None);
         }
-        let written = self
-            .with_copy_context(state, &mut |context| copy(step, Arc::clone(&source), &selected, context))?;
+        let written = self.with_copy_context(state, |context| copy(step, source, selected, context))?;
         self.record(key, inputs.0, written, fresh).map(Some)
     }
 
@@ -511,9 +509,8 @@ impl<'a> Run<'a> {
         if reach == Reach::Cached {
             return Ok(None);
         }
-        let written = self.with_copy_context(state, &mut |context| {
-            workdir(step, epoch.map(Timestamp::from_seconds), context)
-        })?;
+        let epoch = epoch.map(Timestamp::from_seconds);
+        let written = self.with_copy_context(state, |context| workdir(step, epoch, context))?;
         self.record(key, inputs.0, written, false).map(Some)
     }
 
@@ -521,7 +518,7 @@ impl<'a> Run<'a> {
     fn with_copy_context(
         &self,
         state: &StageState,
-        make: &mut dyn FnMut(&mut CopyContext<'_>) -> Result<Changeset, Error>,
+        make: impl FnOnce(&mut CopyContext<'_>) -> Result<Changeset, Error>,
     ) -> Result<WrittenLayer, Error> {
         let tree = state.tree(&self.layers)?;
         let accounts = self.layers.accounts(&state.stack, &tree)?;
@@ -554,16 +551,7 @@ impl<'a> Run<'a> {
         let mut blob = self.backends.store.writer()?;
         let mut written = ocibuild_layer::write(changeset, &mut blob, &options, self.cancel)?;
         blob.finish_expecting(&written.descriptor)?;
-        if wanted.clamp.is_some() {
-            // The index keeps the times that steps see.
-            let times: HashMap<_, _> =
-                changeset.entries.iter().map(|entry| (entry.path.as_path(), entry.metadata.mtime)).collect();
-            for entry in &mut written.index.entries {
-                if let Some(mtime) = times.get(entry.path.as_path()) {
-                    entry.metadata.mtime = *mtime;
-                }
-            }
-        }
+        keep_times(&mut written.index, changeset);
         self.backends.cache.put_index(&written.diff_id, &written.index)?;
         Ok(written)
     }
@@ -649,13 +637,19 @@ impl<'a> Run<'a> {
     }
 }
 
-fn layer_of(form: &Form) -> Layer {
-    Layer {
-        diff_id: form.diff_id.clone(),
-        descriptor: form.descriptor.clone(),
-        image: None,
-        clamp: form.clamp,
+/// The index keeps the times as steps see them, with their nanoseconds, where the tar has whole seconds.
+fn keep_times(index: &mut LayerIndex, changeset: &Changeset) {
+    let mut exact = changeset.entries.iter().peekable();
+    for entry in &mut index.entries {
+        while exact.next_if(|other| other.path < entry.path).is_some() {}
+        if let Some(same) = exact.next_if(|other| other.path == entry.path) {
+            entry.metadata.mtime = same.metadata.mtime;
+        }
     }
+}
+
+fn layer_of(form: &Form) -> Layer {
+    Layer { diff_id: form.diff_id.clone(), descriptor: form.descriptor.clone(), image: None }
 }
 
 fn base_key(kind: &str, value: &str) -> Digest {

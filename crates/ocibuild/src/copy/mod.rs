@@ -67,7 +67,7 @@ pub(crate) struct CopyContext<'a> {
 pub(crate) fn copy(
     step: &CopyStep,
     source: Arc<dyn Source>,
-    selected: &[Vec<Selected>],
+    selected: Vec<Vec<Selected>>,
     context: &mut CopyContext<'_>,
 ) -> Result<Changeset, Error> {
     let tree = if step.link { Tree::new() } else { context.base.clone() };
@@ -75,12 +75,13 @@ pub(crate) fn copy(
     placement.chmod = step.chmod.as_deref().map(parse_chmod).transpose()?;
     placement.owner = step.chown.as_deref().map(|text| owner(text, step.link, context)).transpose()?;
     let mut archives = Vec::new();
-    for one in selected.iter().flatten() {
-        if let Some(archive) = archive_of(step, source.as_ref(), one, context.scratch, archives.len())? {
+    // Each selection is given back once it is placed: of many files there are many.
+    for one in selected.into_iter().flatten() {
+        if let Some(archive) = archive_of(step, source.as_ref(), &one, context.scratch, archives.len())? {
             placement.extract(&archive.0, &step.destination)?;
             archives.push(archive.1);
         } else {
-            placement.copy(one, &step.destination)?;
+            placement.copy(&one, &step.destination)?;
         }
     }
     for (name, content) in &step.heredocs {

@@ -73,7 +73,6 @@ impl State<'_> {
                 diff_id: diff_id.clone(),
                 descriptor: descriptor.clone(),
                 image: None,
-                clamp: None,
             })
             .collect();
         layers.unpack(&stack)?;
