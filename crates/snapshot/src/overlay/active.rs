@@ -52,7 +52,7 @@ impl ActiveOverlay {
         let mut active = Self {
             step,
             attributes,
-            lower: stack.len().max(1),
+            lower: visible.len().max(1),
             corrected: BTreeSet::new(),
             mount_points: MountPoints::default(),
         };
