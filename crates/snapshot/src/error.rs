@@ -85,6 +85,16 @@ pub enum ErrorKind {
         /// What is there.
         found: &'static str,
     },
+    /// A directory cannot be given to its owner here.
+    #[error("{} cannot belong to {uid}:{gid}: this process has no other user than its own", path.display())]
+    Owner {
+        /// The path in the root file system.
+        path: PathBuf,
+        /// The user.
+        uid: u32,
+        /// The group.
+        gid: u32,
+    },
     /// A step left a file whose name means a deletion in a layer (image-spec `layer.md`, "Whiteouts").
     #[error("{} cannot be in a layer: names that begin with .wh. stand for deletions", path.display())]
     ReservedName {

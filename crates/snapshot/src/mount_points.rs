@@ -140,6 +140,10 @@ impl Top<'_> {
                             self.writer.metadata(&at, name, &self.base.node(id).metadata, false, &host)
                         })?;
                     } else {
+                        if !self.writer.owners && owner != (0, 0) {
+                            let (uid, gid) = owner;
+                            return Err(ErrorKind::Owner { path: so_far, uid, gid }.into());
+                        }
                         at.mkdir(name, 0o755).map_err(Error::system("make", &host))?;
                         self.writer.owner(&at, name, owner.0, owner.1, &host)?;
                         on_made(&so_far);

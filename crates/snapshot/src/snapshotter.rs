@@ -42,10 +42,7 @@ use crate::{Error, Hold, LayerTarget, Tree};
 ///     target.commit(&LayerNotes::default())?;
 /// }
 /// let kind = EntryKind::File { size: 5, content: Content(0) };
-/// # use std::os::unix::fs::MetadataExt as _;
-/// # let motd = fs_err::metadata(snapshots.layer_dir(&layer).join("motd"))?;
-/// # let (uid, gid) = (motd.uid(), motd.gid());
-/// let metadata = Metadata { mode: 0o644, uid, gid, ..Metadata::default() };
+/// let metadata = Metadata { mode: 0o644, ..Metadata::default() };
 /// let mut base = Tree::new();
 /// base.apply_layer(0, &[Entry { path: "motd".into(), metadata, kind }]);
 ///

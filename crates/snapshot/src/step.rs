@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ocibuild_spec::{Changeset, DiffId, EntryKind, Metadata};
+use ocibuild_spec::{Changeset, DiffId, EntryKind};
 use ocibuild_sys::RootDir;
 
 use crate::directory::{Directory, Work};
@@ -43,18 +43,16 @@ impl Step {
     }
 
     /// Where files cannot be given away, those on disk say nothing of whom they belong to: what the layers below have
-    /// at this path keeps its owner.
+    /// at this path keeps its owner, and everything else is root's, as who runs the step is to itself.
     pub(crate) fn keep_owner(&self, path: &Path, node: &mut Node) {
         if self.directory.keeps_owners() {
             return;
         }
         let below = self.base.lookup(path).map(|id| self.base.node(id));
-        if let Some(below) = below
-            && std::mem::discriminant(&below.kind) == std::mem::discriminant(&node.kind)
-        {
-            let Metadata { uid, gid, .. } = below.metadata;
-            (node.metadata.uid, node.metadata.gid) = (uid, gid);
-        }
+        let same_kind =
+            |below: &&Node| std::mem::discriminant(&below.kind) == std::mem::discriminant(&node.kind);
+        let owner = below.filter(same_kind).map_or((0, 0), |below| (below.metadata.uid, below.metadata.gid));
+        (node.metadata.uid, node.metadata.gid) = owner;
     }
 
     /// The changeset from the merged view below to `new`, whose changed files are in `top`.

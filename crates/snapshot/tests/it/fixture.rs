@@ -1,6 +1,7 @@
 //! Layers from a few lines of text, and steps from a few lines of shell.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -18,8 +19,9 @@ pub(crate) fn diff_id(name: &str) -> DiffId {
     DiffId(Digest::of(name))
 }
 
+/// Whether this is root, and of the host.
 pub(crate) fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
+    rustix::process::geteuid().is_root() && ocibuild_sys::in_initial_user_namespace()
 }
 
 /// The overlay driver, or `None` if this host has no overlay for us.
@@ -52,8 +54,7 @@ pub(crate) fn layer(text: &str) -> TestLayer {
         let mut words = line.split(' ');
         let (kind, path) = (words.next().unwrap(), words.next().unwrap());
         let argument = words.next().unwrap_or_default();
-        let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-        let mut metadata = Metadata { mode: 0o644, uid, gid, mtime: THEN, ..Metadata::default() };
+        let mut metadata = Metadata { mode: 0o644, mtime: THEN, ..Metadata::default() };
         let kind = match kind {
             "d" => {
                 metadata.mode =
@@ -114,7 +115,7 @@ pub(crate) fn unpack(layer: &TestLayer, directory: &Path, whiteouts: Whiteouts) 
             EntryKind::Whiteout => parent.mknod(&name, FileType::CharDevice, 0, 0).unwrap(),
             EntryKind::OpaqueWhiteout => match whiteouts {
                 Whiteouts::Files => {
-                    fs_err::write(directory.join(&entry.path).join(".wh..wh..opq"), "").unwrap()
+                    fs_err::write(directory.join(&entry.path).join(".wh..wh..opq"), "").unwrap();
                 }
                 Whiteouts::OverlayTrusted => parent.set_xattr(&name, "trusted.overlay.opaque", b"y").unwrap(),
                 Whiteouts::OverlayUser => parent.set_xattr(&name, "user.overlay.opaque", b"y").unwrap(),
@@ -277,8 +278,8 @@ pub(crate) fn listing(changeset: &ocibuild_spec::Changeset) -> Vec<String> {
             EntryKind::CharacterDevice { major, minor } => format!("c {path} {major}:{minor}"),
             other => panic!("{other:?}"),
         };
-        if (uid, gid) != (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()) {
-            line += &format!(" {uid}:{gid}");
+        if (uid, gid) != (0, 0) {
+            let _ = write!(line, " {uid}:{gid}");
         }
         line
     };
@@ -298,7 +299,7 @@ pub(crate) fn disk(top: &Path) -> Vec<String> {
             let found = directory.stat(&name).unwrap();
             let content = match found.file_type {
                 FileType::Regular => format!("{:?}", fs_err::read(top.join(&path)).unwrap()),
-                FileType::Symlink => format!("{:?}", directory.read_link(&name).unwrap()),
+                FileType::Symlink => directory.read_link(&name).unwrap().into_string().unwrap(),
                 _ => String::new(),
             };
             let is_marker = name.as_encoded_bytes().starts_with(b".wh.");
@@ -306,10 +307,10 @@ pub(crate) fn disk(top: &Path) -> Vec<String> {
             let opaque = directory.get_xattr(&name, "trusted.overlay.opaque").unwrap();
             let time = if is_whiteout { (0, 0) } else { (found.mtime.seconds, found.mtime.nanoseconds) };
             let mode = if is_whiteout { 0 } else { found.mode };
-            let links = if found.is_dir() || is_whiteout { 1 } else { found.nlink };
+            let names = if found.is_dir() || is_whiteout { 1 } else { found.nlink };
             let capability = directory.get_xattr(&name, "security.capability").unwrap();
             lines.push(format!(
-                "{} {:?} {mode:o} {:?} {time:?} {links} {content} {opaque:?} {capability:?}",
+                "{} {:?} {mode:o} {:?} {time:?} {names} {content} {opaque:?} {capability:?}",
                 path.display(),
                 found.file_type,
                 (found.rdev, if is_whiteout { (0, 0) } else { (found.uid, found.gid) }),

@@ -21,7 +21,7 @@ fn a_layer_is_there_once_it_is_committed() {
     fs_err::write(target.path().join("f"), "text").unwrap();
     target.commit(&LayerNotes::default()).unwrap();
     assert!(snapshots.contains(&id).unwrap());
-    assert_eq!(snapshots.list().unwrap(), [id.clone()]);
+    assert_eq!(snapshots.list().unwrap(), std::slice::from_ref(&id));
     assert_eq!(fs_err::read(snapshots.layer_dir(&id).join("f")).unwrap(), b"text");
     let usage = snapshots.usage(&id).unwrap();
     assert_eq!((usage.bytes, usage.inodes), (4, 1));
@@ -91,7 +91,7 @@ fn a_layer_of_another_boot_is_made_again_unless_it_was_flushed() {
         assert!(!snapshots.contains(b).unwrap());
         snapshots.sync().unwrap();
         assert!(!snapshots.contains(b).unwrap());
-        assert_eq!(snapshots.list().unwrap(), [a.clone()]);
+        assert_eq!(snapshots.list().unwrap(), std::slice::from_ref(a));
         let target = snapshots.prepare_layer(b).unwrap();
         fs_err::write(target.path().join("new"), "").unwrap();
         target.commit(&LayerNotes::default()).unwrap();

@@ -120,13 +120,13 @@ fn privileged_working_directories_stay() {
 
 fn working_directories(snapshots: &dyn Snapshotter) {
     let mut snapshot = stack(snapshots, &[layer(BASE)]).prepare(snapshots);
-    let (uid, gid) = if crate::fixture::is_root() {
-        (7, 8)
-    } else {
-        (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
-    };
+    let (uid, gid) = if crate::fixture::is_root() { (7, 8) } else { (0, 0) };
     snapshot.create_directory("/link/work/here".as_ref(), uid, gid).unwrap();
     snapshot.create_directory("/link/empty".as_ref(), uid, gid).unwrap();
+    if !crate::fixture::is_root() {
+        let error = snapshot.create_directory("/other".as_ref(), 7, 8).unwrap_err();
+        assert!(error.to_string().starts_with("other cannot belong to 7:8"), "{error}");
+    }
     snapshot.remove_mount_points().unwrap();
     let (_, changeset) = snapshot.diff(&CancelToken::new()).unwrap();
     let owner = if crate::fixture::is_root() { " 7:8" } else { "" };
