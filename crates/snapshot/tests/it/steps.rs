@@ -156,6 +156,28 @@ fn privileged_stacks_of_many_layers() {
     assert_eq!(found, ["f sum 644 \"0149\""]);
 }
 
+/// Two steps that do the same make the same layer, and the kernel refuses a directory that is stacked twice.
+#[test]
+fn a_layer_that_is_twice_in_a_stack() {
+    let state = tempfile::tempdir().unwrap();
+    twice(&copies(state.path()));
+}
+
+#[test]
+fn privileged_a_layer_that_is_twice_in_a_stack() {
+    let state = tempfile::tempdir().unwrap();
+    if let Some(snapshots) = overlay(state.path()) {
+        twice(&snapshots);
+    }
+}
+
+fn twice(snapshots: &dyn ocibuild_snapshot::Snapshotter) {
+    let (same, between) = (layer("f a one\nw b\n"), layer("f a two\nf b two\nf c two\n"));
+    let mut stack = stack(snapshots, &[layer("f b zero"), same.clone(), between, same]);
+    let found = stack.step(snapshots, "cat a c > out; test ! -e b");
+    assert_eq!(found, ["f out 644 \"onetwo\""]);
+}
+
 #[test]
 fn whiteouts_of_layers_are_honoured() {
     let state = tempfile::tempdir().unwrap();
