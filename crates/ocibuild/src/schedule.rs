@@ -135,9 +135,7 @@ impl<'a> Run<'a> {
                 self.backends.store.put_from(&layer.descriptor, &mut blob)?;
             }
         }
-        let mut blobs = image.manifest.layers().to_vec();
-        blobs.extend([image.manifest.config.clone(), image.descriptor.clone()]);
-        Ok(self.backends.store.flush(&blobs)?)
+        Ok(())
     }
 
     pub(crate) fn emit(&self, event: Event<'_>) {

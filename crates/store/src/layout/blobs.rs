@@ -15,7 +15,7 @@ const BUFFER: usize = 128 << 10;
 impl BlobSink for ImageLayout {
     fn stat(&self, digest: &Digest) -> Result<Option<u64>, Error> {
         let _present = self.pin(digest)?;
-        Ok(open_blob(self.root(), digest)?.map(|(_, size)| size))
+        stat_blob(self.root(), digest)
     }
 
     fn put_from(&self, descriptor: &Descriptor, reader: &mut dyn Read) -> Result<(), Error> {
@@ -91,7 +91,7 @@ impl PendingBlob for PendingFile {
 
 /// Gives the file the name of its digest, unless a blob of the same size has it already.
 pub(crate) fn rename_blob(root: &Path, file: NamedTempFile, digest: &Digest, size: u64) -> Result<(), Error> {
-    if open_blob(root, digest).is_ok_and(|found| found.is_some_and(|(_, present)| present == size)) {
+    if stat_blob(root, digest).is_ok_and(|found| found == Some(size)) {
         return Ok(());
     }
     let path = blob_path(root, digest);
@@ -105,6 +105,17 @@ pub(crate) fn rename_blob(root: &Path, file: NamedTempFile, digest: &Digest, siz
 
 pub(crate) fn blob_path(root: &Path, digest: &Digest) -> PathBuf {
     root.join("blobs").join(digest.algorithm()).join(digest.hex())
+}
+
+/// The size of a blob, which is not opened; `None` when there is none. Only regular files are blobs.
+pub(crate) fn stat_blob(root: &Path, digest: &Digest) -> Result<Option<u64>, Error> {
+    let path = blob_path(root, digest);
+    match fs_err::symlink_metadata(&path) {
+        Ok(metadata) if metadata.is_file() => Ok(Some(metadata.len())),
+        Ok(_) => Err(Error::corrupt(format!("{} is no regular file", path.display()))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::fs(error)),
+    }
 }
 
 /// A blob and its size; `None` when there is none. Only regular files are blobs.

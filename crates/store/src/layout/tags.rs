@@ -3,7 +3,7 @@ use std::path::Path;
 use ocibuild_spec::{Descriptor, Index, Reference, json};
 
 use super::{ImageLayout, read_capped, sync_directory};
-use crate::blob::{BlobStore as _, reachable};
+use crate::blob::{BlobSink as _, BlobStore as _, reachable};
 use crate::source::full_name;
 use crate::{Error, ErrorKind};
 
@@ -30,7 +30,12 @@ impl ImageLayout {
             _ => error,
         };
         let blobs = reachable(self, descriptor).map_err(incomplete)?;
-        self.flush(&blobs).map_err(incomplete)?;
+        if self.is_named(descriptor)? {
+            // They were flushed when the image got its first name.
+            self.require(&blobs).map_err(incomplete)?;
+        } else {
+            self.flush(&blobs).map_err(incomplete)?;
+        }
         let name = reference.to_string();
         let mut entry = descriptor.clone();
         entry.annotations.insert(REF_NAME.to_owned(), name.clone());
@@ -40,6 +45,21 @@ impl ImageLayout {
             entries.push(entry);
             true
         })?;
+        Ok(())
+    }
+
+    fn is_named(&self, descriptor: &Descriptor) -> Result<bool, Error> {
+        let index = read_index(self.root())?;
+        Ok(index.manifests.iter().any(|entry| entry.digest == descriptor.digest && entry.size == descriptor.size))
+    }
+
+    /// Fails when one of the blobs is not here in its full size; none is opened.
+    fn require(&self, blobs: &[Descriptor]) -> Result<(), Error> {
+        for blob in blobs {
+            if self.stat(&blob.digest)? != Some(blob.size) {
+                return Err(Error::missing(&blob.digest, self.root()));
+            }
+        }
         Ok(())
     }
 
