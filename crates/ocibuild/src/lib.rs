@@ -1,4 +1,52 @@
-//! Builds OCI images from Dockerfiles.
+//! Builds OCI images from Dockerfiles: no daemon, no root where the kernel allows it, the same image everywhere.
+//!
+//! A [`Build`] is a parsed Dockerfile, a [`LocalContext`] and what the caller wants. Planning it resolves every word and
+//! every base image into a [`plan::Plan`], which is plain data; running the plan finds or makes one layer per step and
+//! puts them together. What it works with is given as [`Backends`]: a state directory ([`store::ImageLayout`]), a source
+//! of base images, a driver for root file systems ([`snapshot::Snapshotter`]), an [`executor::Executor`] for `RUN`, and
+//! the [`Cache`].
+//!
+//! ```no_run
+//! use ocibuild::dockerfile::Dockerfile;
+//! use ocibuild::executor::NamespaceExecutor;
+//! use ocibuild::registry::Registry;
+//! use ocibuild::store::ImageLayout;
+//! use ocibuild::{Backends, Build, Cache, CancelToken, Event, LocalContext};
+//!
+//! let context = LocalContext::open(".")?; // applies .dockerignore
+//! let dockerfile = Dockerfile::parse(context.read("Dockerfile")?)?; // all problems of the file at once
+//! let layout = ImageLayout::open_or_create("/var/lib/app/images")?;
+//! let snapshots = ocibuild::snapshot::auto(layout.private_dir("snapshots"))?;
+//! let backends = Backends {
+//!     store: &layout,
+//!     base_images: &Registry::anonymous(), // or a layout: an offline build
+//!     snapshots: snapshots.as_ref(),
+//!     executor: &NamespaceExecutor::new(),
+//!     cache: &Cache::open(layout.private_dir("cache"))?,
+//! };
+//! let plan = Build::new(dockerfile, context)
+//!     .target("release")
+//!     .build_arg("VERSION", "1.4.0")
+//!     .now(std::time::SystemTime::now()) // the library reads no clock
+//!     .tag("app:1.4.0".parse()?)
+//!     .plan(&backends)?; // plain data: print it, compare it, test it
+//! let image = plan.run(&backends, &CancelToken::new(), |event: Event<'_>| println!("{event}"))?;
+//! println!("{}", image.descriptor.digest);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What the library does not do
+//! It prints nothing, reads no clock and no environment, installs no signal handler, and never executes the host program
+//! again. Many builds may run in one process, each in its own thread; each call takes a [`CancelToken`] and gives
+//! [`Event`]s.
+//!
+//! # Ordinary users
+//! Without root, files of other owners need a user namespace. A program enters one at the start of `main`, while it has a
+//! single thread ([`sys::enter_user_namespace`]); the library works in whatever namespace it is called in.
+//!
+//! # Limitations
+//! Linux only. Stages are carried out one after the other. `ADD` from URLs and git, secrets as files, forwarded SSH
+//! agents, several platforms at once, and pushing are not there yet; each is refused with its place in the Dockerfile.
 #![forbid(unsafe_code)]
 
 mod accounts;

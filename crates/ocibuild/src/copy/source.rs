@@ -9,6 +9,7 @@ use ocibuild_dockerfile::IgnorePatterns;
 use ocibuild_snapshot::{NodeKind, Origin, Tree};
 use ocibuild_spec::{Metadata, Timestamp};
 use ocibuild_sys::{DirHandle, FileType, RootDir};
+use walkdir::WalkDir;
 
 use super::select::Selected;
 use crate::layers::LayerFiles;
@@ -222,20 +223,17 @@ impl Source for LocalSource {
     }
 
     fn names(&self, path: &Path) -> Result<Vec<OsString>, Error> {
-        let directory = self.root.dir(path).map_err(|error| self.io(path, &error))?;
+        // What is listed here is opened below the context's descriptor, should the path have changed meanwhile.
+        let listing = WalkDir::new(self.path.join(path)).min_depth(1).max_depth(1);
         let mut names = Vec::new();
-        for entry in directory.read_dir().map_err(|error| self.io(path, &error))? {
-            let entry = entry.map_err(|error| self.io(path, &error))?;
-            let child = path.join(&entry.name);
-            let visible = if self.ignore.is_empty() || self.is_kept(&child) {
-                true
-            } else {
-                let is_directory =
-                    directory.stat(&entry.name).map_err(|error| self.io(&child, &error))?.is_dir();
-                is_directory && self.has_kept_below(&child)?
-            };
-            if visible {
-                names.push(entry.name);
+        for entry in listing {
+            let entry = entry.map_err(|error| {
+                let shown = self.path.join(path);
+                Error::new(ErrorKind::Host, format!("cannot read {}", shown.display())).caused_by(error)
+            })?;
+            let child = path.join(entry.file_name());
+            if self.ignore.is_empty() || self.is_visible(&child, entry.file_type().is_dir())? {
+                names.push(entry.file_name().to_owned());
             }
         }
         names.sort();
