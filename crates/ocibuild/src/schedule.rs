@@ -71,6 +71,7 @@ impl<'a> Run<'a> {
         cancel: &'a CancelToken,
         events: &'a mut dyn FnMut(Event<'_>),
     ) -> Result<Self, Error> {
+        backends.store.sweep_dead_scratch()?;
         let lease = backends.store.lease()?;
         let scratch = backends.store.scratch()?;
         let images = build.plan.images.iter().map(|image| {
