@@ -215,8 +215,7 @@ fn mtime(options: &LayerOptions, entry: &Entry) -> i64 {
 /// The entry as a reader of the tar finds it there.
 fn as_read(options: &LayerOptions, entry: &Entry, offset: u64) -> Entry {
     let metadata = &entry.metadata;
-    let capability =
-        metadata.xattrs.get_key_value(header::CAPABILITY).filter(|(_, value)| !value.is_empty());
+    let capability = metadata.xattrs.get_key_value(header::CAPABILITY).filter(|(_, value)| !value.is_empty());
     let kind = match &entry.kind {
         EntryKind::File { size, .. } => EntryKind::File { size: *size, content: Content(offset) },
         other => other.clone(),
@@ -320,7 +319,8 @@ fn indexed(
         let Some(read) = read else { continue };
         let read = Entry { metadata, ..read };
         let step = tree.insert(&read).map_err(|reason| unwritable(&entry, reason))?;
-        if let (Step::Make { path, .. }, EntryKind::File { size, .. }, Some((_, text))) = (step, &read.kind, text)
+        if let (Step::Make { path, .. }, EntryKind::File { size, .. }, Some((_, text))) =
+            (step, &read.kind, text)
             && Tree::wants_text(&path, *size)
         {
             tree.keep_text(&path, text);

@@ -70,8 +70,7 @@ impl Accounts {
         };
         let gid = match group {
             None => own_gid,
-            Some("") => 0,
-            Some("root") => 0,
+            Some("" | "root") => 0,
             Some(group) => number(group).or_else(|| self.group_named(group)).unwrap_or(own_gid),
         };
         (uid, gid)

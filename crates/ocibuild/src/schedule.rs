@@ -47,6 +47,12 @@ struct Finished {
     ran: bool,
 }
 
+/// A merged view and the layers it is of.
+type View = (Arc<Tree>, Vec<Layer>);
+
+/// A source and what a step selects from it.
+type Selection = (Arc<dyn Source>, Vec<Vec<Selected>>);
+
 /// How far a stage may be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reach {
@@ -167,15 +173,15 @@ impl<'a> Run<'a> {
         let Some((mut state, mut ran)) = self.base(stage, reach)? else { return Ok(None) };
         let mut pending = stage.history.iter().peekable();
         let mut found = Vec::new();
-        for (number, step) in stage.steps.iter().enumerate() {
+        for (number, planned) in stage.steps.iter().enumerate() {
             self.check_cancelled()?;
             while let Some(entry) = pending.next_if(|entry| entry.step != Some(number)) {
                 state.history.push((entry.clone(), None));
             }
-            let result = match self.step(stage, &state, step, number, reach) {
+            let result = match self.step(stage, &state, planned, number, reach) {
                 Ok(Some(result)) => result,
                 Ok(None) => return Ok(None),
-                Err(error) => return Err(error.at(step.location)),
+                Err(error) => return Err(error.at(planned.location)),
             };
             if let Some(entry) = pending.next() {
                 state.history.push((entry.clone(), Some(result.created)));
@@ -281,7 +287,7 @@ impl<'a> Run<'a> {
     /// Only what an image's files are counts: its config works through the environment of steps (9.09).
     fn image_key(&self, index: usize) -> Digest {
         let chain = ChainId::of(self.build.plan.images[index].image.config.rootfs.layers());
-        base_key("image", &chain.map(|chain| chain.to_string()).unwrap_or_default())
+        base_key("image", &chain.map(|id| id.to_string()).unwrap_or_default())
     }
 
     fn step(
@@ -387,7 +393,7 @@ impl<'a> Run<'a> {
     }
 
     /// The merged view and the layers of a stage or image that files are taken from.
-    pub(crate) fn tree_of(&self, from: &FileSource) -> Result<Option<(Arc<Tree>, Vec<Layer>)>, Error> {
+    pub(crate) fn tree_of(&self, from: &FileSource) -> Result<Option<View>, Error> {
         match from {
             FileSource::Stage(index) => {
                 let finished = self.stage(*index, Reach::Full)?.ok_or_else(Error::cancelled)?;
@@ -473,21 +479,17 @@ impl<'a> Run<'a> {
         Ok(Some(inputs.key("copy by source")))
     }
 
-    fn selection(&self, step: &CopyStep) -> Result<(Arc<dyn Source>, Vec<Vec<Selected>>), Error> {
-        match self.tree_of(&step.from)? {
-            Some((tree, stack)) => {
-                let view = TreeSource::new(tree);
-                let selected = select_all(&view, step)?;
-                let origins: Vec<_> = selected.iter().flat_map(|one| view.origins(one)).collect();
-                let files = self.layers.files(&stack, &origins)?;
-                Ok((Arc::new(view.with_files(files)), selected))
-            }
-            None => {
-                let source = self.local_source(&step.from)?;
-                let selected = select_all(source.as_ref(), step)?;
-                Ok((source, selected))
-            }
-        }
+    fn selection(&self, step: &CopyStep) -> Result<Selection, Error> {
+        let Some((tree, stack)) = self.tree_of(&step.from)? else {
+            let source = self.local_source(&step.from)?;
+            let selected = select_all(source.as_ref(), step)?;
+            return Ok((source, selected));
+        };
+        let view = TreeSource::new(tree);
+        let selected = select_all(&view, step)?;
+        let origins: Vec<_> = selected.iter().flat_map(|one| view.origins(one)).collect();
+        let files = self.layers.files(&stack, &origins)?;
+        Ok((Arc::new(view.with_files(files)), selected))
     }
 
     fn workdir_step(

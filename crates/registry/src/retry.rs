@@ -16,7 +16,7 @@ pub(crate) struct Retry {
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { attempts: 5, pause: Duration::from_secs(1), longest: Duration::from_secs(60) }
+        Self { attempts: 5, pause: Duration::from_secs(1), longest: Duration::from_mins(1) }
     }
 }
 

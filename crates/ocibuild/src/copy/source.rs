@@ -212,7 +212,7 @@ impl Source for LocalSource {
                 let (major, minor) = ocibuild_sys::device_numbers(found.rdev);
                 SourceKind::BlockDevice(major, minor)
             }
-            _ => SourceKind::File { size: 0 },
+            FileType::Socket => SourceKind::File { size: 0 },
         };
         let is_regular = matches!(kind, SourceKind::File { .. });
         let xattrs =

@@ -9,7 +9,7 @@ use super::ImageLayout;
 use crate::{Error, ErrorKind};
 
 /// How long to wait for a lock that others hold for moments only.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Held by a build from its first blob to its last reference; several may exist at once.
 ///

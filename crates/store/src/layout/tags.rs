@@ -50,7 +50,10 @@ impl ImageLayout {
 
     fn is_named(&self, descriptor: &Descriptor) -> Result<bool, Error> {
         let index = read_index(self.root())?;
-        Ok(index.manifests.iter().any(|entry| entry.digest == descriptor.digest && entry.size == descriptor.size))
+        Ok(index
+            .manifests
+            .iter()
+            .any(|entry| entry.digest == descriptor.digest && entry.size == descriptor.size))
     }
 
     /// Fails when one of the blobs is not here in its full size; none is opened.

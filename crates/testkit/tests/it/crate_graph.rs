@@ -16,7 +16,10 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("ocibuild", &["dockerfile", "registry", "store", "layer", "snapshot", "executor", "spec", "sys"]),
     ("cli", &["ocibuild"]),
     ("testkit", &["spec", "sys", "dockerfile", "store", "layer", "snapshot", "executor", "registry"]),
-    ("benches", &["ocibuild", "dockerfile", "store", "layer", "snapshot", "executor", "spec", "sys", "testkit"]),
+    (
+        "benches",
+        &["ocibuild", "dockerfile", "store", "layer", "snapshot", "executor", "spec", "sys", "testkit"],
+    ),
 ];
 
 /// External crates of the rooms that are to stay small.
@@ -38,11 +41,12 @@ fn dependencies() -> BTreeMap<String, BTreeSet<(String, bool)>> {
         .output()
         .expect("cargo runs its own tests");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let packages = metadata["packages"].as_array().unwrap();
-    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo writes JSON");
+    let packages = metadata["packages"].as_array().expect("a list of packages");
+    let text = |value: &Value| value.as_str().expect("names are texts").to_owned();
     let of = |package: &Value| {
-        let normal = package["dependencies"].as_array().unwrap().iter().filter(|one| one["kind"].is_null());
+        let all = package["dependencies"].as_array().expect("a list of dependencies");
+        let normal = all.iter().filter(|one| one["kind"].is_null());
         normal.map(|one| (text(&one["name"]), !one["path"].is_null())).collect()
     };
     packages.iter().map(|package| (room(&text(&package["name"])).to_owned(), of(package))).collect()
@@ -52,7 +56,8 @@ fn dependencies() -> BTreeMap<String, BTreeSet<(String, bool)>> {
 fn every_arrow_is_in_the_picture() {
     let allowed: BTreeMap<&str, &[&str]> = ARROWS.into_iter().collect();
     for (package, needs) in dependencies() {
-        let arrows = allowed.get(package.as_str()).unwrap_or_else(|| panic!("the picture has no room {package}"));
+        let arrows =
+            allowed.get(package.as_str()).unwrap_or_else(|| panic!("the picture has no room {package}"));
         for (name, _) in needs.iter().filter(|(_, is_ours)| *is_ours) {
             assert!(arrows.contains(&room(name)), "{package} must not use {name}");
         }
