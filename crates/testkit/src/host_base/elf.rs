@@ -103,12 +103,13 @@ impl<'b> Elf<'b> {
 
     fn segment(&self, at: usize) -> Option<Segment> {
         let (offset, address, size, width) = if self.wide { (8, 16, 32, 8) } else { (4, 8, 16, 4) };
-        let start = usize::try_from(self.number(at + offset, width)?).ok()?;
-        let length = usize::try_from(self.number(at + size, width)?).ok()?;
+        let field = |offset: usize| self.number(at.checked_add(offset)?, width);
+        let start = usize::try_from(field(offset)?).ok()?;
+        let length = usize::try_from(field(size)?).ok()?;
         Some(Segment {
             kind: self.number(at, 4)?,
             file: start..start.checked_add(length)?,
-            address: self.number(at + address, width)?,
+            address: field(address)?,
         })
     }
 

@@ -19,7 +19,8 @@ pub(super) struct Libraries {
 
 impl Libraries {
     pub(super) fn of_this_host() -> Self {
-        let cached = fs::read("/etc/ld.so.cache").ok().and_then(|cache| parse_cache(&cache)).unwrap_or_default();
+        let cached =
+            fs::read("/etc/ld.so.cache").ok().and_then(|cache| parse_cache(&cache)).unwrap_or_default();
         let arch = std::env::consts::ARCH;
         let multiarch = ["/lib", "/usr/lib"].map(|path| PathBuf::from(format!("{path}/{arch}-linux-gnu")));
         let directories = DIRECTORIES.iter().map(PathBuf::from).chain(multiarch).collect();
