@@ -1,175 +1,320 @@
-//! The main job, end to end: builds `fixtures/simpleapp` on a base image made of this host's own shell and tools, runs
-//! the image, and builds it again from the cache.
+//! The main job from end to end: `cargo run --release --example quickstart`.
 //!
-//! It needs neither network nor container tools nor root. The image is left as an OCI layout in `target/quickstart`
-//! under the tag `latest`. Run by cargo, the paths are those of the workspace; run by itself, of the current directory.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to whoever runs it")]
+//! Puts together a base image from the shell and tools of this host, builds `fixtures/simpleapp` on it, runs the image,
+//! and builds once more to show that nothing had to be done again. Takes neither network nor container tools; as an
+//! ordinary user it works in a user namespace.
+//!
+//! The image stays in the OCI layout `target/quickstart` under the tag `latest`, and in `target/quickstart.tar`, which
+//! `docker load` and `podman load` take. Both paths, and that of the fixture, start at the workspace when cargo runs
+//! this program, else at the current directory.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program")]
 
+use std::collections::BTreeMap;
 use std::error::Error;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
+use fs_err as fs;
 use ocibuild::dockerfile::Dockerfile;
 use ocibuild::executor::{NamespaceExecutor, Stream};
-use ocibuild::registry::Registry;
+use ocibuild::snapshot::{Snapshotter, auto};
+use ocibuild::spec::{DiffId, Reference};
 use ocibuild::state::{ContainerOptions, State};
-use ocibuild::store::{ImageLayout, LayoutDirectory, LayoutSource, OutputImage, copy_image};
-use ocibuild::{Backends, Build, BuiltImage, Cache, CancelToken, ContextSource, Event, LocalContext};
+use ocibuild::store::{ImageLayout, LayoutSource};
+use ocibuild::sys::{enter_user_namespace, namespaces_work};
+use ocibuild::{
+    Backends, Build, BuiltImage, Cache, CancelToken, ContextSource, Destination, ErrorKind, Event, LocalContext,
+    Output, OutputKind,
+};
 use ocibuild_testkit::HostBase;
 
-const NAME: &str = "simpleapp:latest";
-
-/// What a run of the example leaves below `target/`, made anew each time.
-const LEFTOVERS: [&str; 4] = ["quickstart", "quickstart-state", "quickstart-base", "quickstart-context"];
+type Failure = Box<dyn Error>;
 
 fn main() -> ExitCode {
-    // Files of an image belong to root: an ordinary user becomes root of a user namespace, before any thread starts.
-    if !rustix::process::geteuid().is_root() {
-        match ocibuild::sys::enter_user_namespace() {
-            Ok(namespace) if namespace.ranges => println!("ordinary user: in a user namespace with a range of ids"),
-            Ok(_) => println!("ordinary user: in a user namespace with a single id"),
-            Err(error) => {
-                eprintln!("error: no usable sandbox: {error}");
-                return ExitCode::from(5);
-            }
-        }
-    }
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
+    // First of all, because a process with more than one thread cannot change its user namespace any more.
+    let sandbox = enter_sandbox();
+    match sandbox.and_then(|()| quickstart(&root())) {
+        Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error}");
-            let mut cause = error.source();
-            while let Some(below) = cause {
-                eprintln!("cause: {below}");
-                cause = below.source();
-            }
-            ExitCode::FAILURE
+            eprint!("{}", describe(error.as_ref()));
+            ExitCode::from(exit_code(error.as_ref()))
         }
     }
 }
 
-fn run() -> Result<(), Box<dyn Error>> {
-    let root = match std::env::var_os("CARGO_MANIFEST_DIR") {
-        Some(package) => fs_err::canonicalize(Path::new(&package).join("../.."))?,
-        None => PathBuf::from("."),
-    };
-    let target = root.join("target");
-    fs_err::create_dir_all(&target)?;
-    let folder = ocibuild::sys::DirHandle::open(&target)?;
-    for name in LEFTOVERS {
-        folder.remove_tree(name)?;
+/// Makes sure that steps can run: as root right away, as anybody else in a user namespace.
+fn enter_sandbox() -> Result<(), Failure> {
+    let Err(reason) = namespaces_work() else { return Ok(()) };
+    let entered = enter_user_namespace().map_err(|error| no_sandbox(error.to_string()))?;
+    if let Some(missing) = entered.without_ranges {
+        eprintln!("note: this user has one id in containers, root: {missing}");
     }
-
-    println!("\n== a base image of this host's own shell and tools");
-    let base = target.join("quickstart-base");
-    HostBase::find()?.write_layout(&base)?;
-    let context = target.join("quickstart-context");
-    copy_fixture(&root.join("fixtures/simpleapp"), &context)?;
-
-    println!("\n== the first build");
-    let first = build(&target, &context)?;
-    println!("\n== the image {}", first.image.descriptor.digest);
-    for (number, (diff_id, descriptor)) in first.image.layers().enumerate() {
-        println!("layer {number}: {:>10} bytes  {}  (unpacked {diff_id})", descriptor.size, descriptor.digest);
-    }
-    export(&target, &first.image)?;
-
-    println!("\n== the image's own output");
-    show_container(&target)?;
-
-    println!("\n== the second build");
-    let second = build(&target, &context)?;
-    println!("{} steps, {} of them cached", second.steps, second.cached);
-    if second.cached != second.steps || second.image.descriptor.digest != first.image.descriptor.digest {
-        return Err("the second build should have taken everything from the cache".into());
-    }
-    Ok(())
+    namespaces_work().map_err(|_| no_sandbox(reason.to_string()))
 }
 
-/// A build that is done, and how much of it was found in the cache.
-struct Done {
-    image: BuiltImage,
+fn no_sandbox(reason: String) -> Failure {
+    ocibuild::Error::new(ErrorKind::Host, "no usable sandbox on this host: steps could not run")
+        .caused_by(reason)
+        .hint("run it as root, allow user namespaces to ordinary users, or, in a container, start that as privileged")
+        .into()
+}
+
+/// Where `fixtures/` and `target/` are.
+fn root() -> PathBuf {
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let workspace = package.as_deref().and_then(|package| package.ancestors().nth(2)).map(Path::to_owned);
+    workspace.filter(|root| root.join("fixtures/simpleapp").is_dir()).unwrap_or_else(|| PathBuf::from("."))
+}
+
+fn quickstart(root: &Path) -> Result<ExitCode, Failure> {
+    let fixture = root.join("fixtures/simpleapp");
+    if !fixture.is_dir() {
+        let message = format!("there is no {}", fixture.display());
+        let hint = "start this in a checkout of ocibuild";
+        return Err(ocibuild::Error::new(ErrorKind::Usage, message).hint(hint).into());
+    }
+    let target = root.join("target");
+    let (layout, archive) = (target.join("quickstart"), target.join("quickstart.tar"));
+    let work = Work::new(target.join("quickstart-work"))?;
+    HostBase::find()?.write_layout(work.base())?;
+    copy_directory(&fixture, &work.context())?;
+    pack(&work.context().join("quotes"), &work.context().join("quotes.tar.gz"))?;
+
+    let store = ImageLayout::open_or_create(work.state())?;
+    let cache = Cache::open(store.private_dir("cache"))?;
+    let snapshots = auto(store.private_dir("snapshots"))?;
+    let engine = Engine { work: &work, store: &store, cache: &cache, snapshots: snapshots.as_ref() };
+
+    println!("Building {}", fixture.display());
+    let (first, progress) = engine.build(Vec::new())?;
+    println!("\nLayers of the image {}", first.descriptor.digest);
+    for (number, (diff_id, descriptor)) in first.layers().enumerate() {
+        let from = progress.titles.get(diff_id).map_or("base image", String::as_str);
+        println!("  {} {:>9} bytes  {} {from}", number + 1, descriptor.size, descriptor.digest);
+    }
+
+    println!("\nRunning the image");
+    let status = engine.run()?;
+    if status != 0 {
+        println!("the image ended with {status}");
+        return Ok(ExitCode::from(status as u8));
+    }
+
+    println!("\nBuilding again");
+    clear_layout(&layout)?;
+    let outputs = [(OutputKind::OciLayout, layout), (OutputKind::DockerArchive, archive)]
+        .map(|(kind, path)| Output::new(kind, Destination::Path(path)));
+    let (second, progress) = engine.build(outputs.into())?;
+    println!("\n{} of {} steps were cached", progress.cached, progress.steps);
+    if progress.ran > 0 || second.descriptor != first.descriptor {
+        println!("that should have been all of them, and the same image");
+        return Ok(ExitCode::from(70));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What the quickstart needs while it works.
+struct Work(PathBuf);
+
+impl Work {
+    fn new(path: PathBuf) -> io::Result<Self> {
+        // A run that was killed leaves it behind; and the first build is to find nothing of earlier ones.
+        if path.exists() {
+            fs::remove_dir_all(&path)?;
+        }
+        fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+
+    fn base(&self) -> PathBuf {
+        self.0.join("base")
+    }
+
+    fn context(&self) -> PathBuf {
+        self.0.join("context")
+    }
+
+    fn state(&self) -> PathBuf {
+        self.0.join("state")
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        // With ranges of ids, files in there belong to users that `cargo clean` could not remove anything of.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The library with all its parts chosen.
+struct Engine<'a> {
+    work: &'a Work,
+    store: &'a ImageLayout,
+    cache: &'a Cache,
+    snapshots: &'a dyn Snapshotter,
+}
+
+impl Engine<'_> {
+    fn build(&self, outputs: Vec<Output>) -> Result<(BuiltImage, Progress), Failure> {
+        let backends = Backends {
+            store: self.store,
+            base_images: self.store,
+            snapshots: self.snapshots,
+            executor: &NamespaceExecutor::new(),
+            cache: self.cache,
+        };
+        let base = ContextSource::Image {
+            source: Box::new(LayoutSource::open(self.work.base(), Some("latest"), None)?),
+            reference: "base".parse()?,
+        };
+        let context = LocalContext::open(self.work.context())?;
+        let dockerfile = Dockerfile::parse(context.read("Dockerfile")?).map_err(ocibuild::Error::from)?;
+        let mut build = Build::new(dockerfile, context)
+            .build_context("base", base)
+            .resolv_conf(fs::read_to_string("/etc/resolv.conf").unwrap_or_default())
+            .now(SystemTime::now())
+            .tag(name()?);
+        for output in outputs {
+            build = build.output(output);
+        }
+        let mut progress = Progress::default();
+        let built = build.plan(&backends)?.run(&backends, &CancelToken::new(), |event| progress.show(&event))?;
+        Ok((built, progress))
+    }
+
+    /// Runs the image as its config says; the exit code of its command.
+    fn run(&self) -> Result<i32, Failure> {
+        let mut failed = None;
+        let mut pass_on = |stream: Stream, bytes: &[u8]| {
+            let written = match stream {
+                Stream::Stdout => io::stdout().write_all(bytes),
+                Stream::Stderr => io::stderr().write_all(bytes),
+            };
+            failed = written.err().or(failed.take());
+        };
+        let state = State::new(self.store, self.cache, self.snapshots);
+        let executor = NamespaceExecutor::new();
+        let options = ContainerOptions::default();
+        let status = state.run(&name()?, &options, &executor, &mut pass_on, &CancelToken::new())?;
+        failed.map_or(Ok(status.code()), |error| Err(error.into()))
+    }
+}
+
+fn name() -> Result<Reference, Failure> {
+    Ok("quickstart:latest".parse()?)
+}
+
+/// What the events of a build said.
+#[derive(Default)]
+struct Progress {
     steps: usize,
     cached: usize,
+    ran: usize,
+    /// Which step made a layer.
+    titles: BTreeMap<DiffId, String>,
+    /// The beginning of a line of output.
+    line: Vec<u8>,
 }
 
-fn build(target: &Path, context: &Path) -> Result<Done, Box<dyn Error>> {
-    let layout = ImageLayout::open_or_create(target.join("quickstart-state"))?;
-    let snapshots = ocibuild::snapshot::auto(layout.private_dir("snapshots"))?;
-    let backends = Backends {
-        store: &layout,
-        base_images: &Registry::anonymous(),
-        snapshots: snapshots.as_ref(),
-        executor: &NamespaceExecutor::new(),
-        cache: &Cache::open(layout.private_dir("cache"))?,
-    };
-    let source = LayoutSource::open(target.join("quickstart-base"), None, None)?;
-    let base = ContextSource::Image { source: Box::new(source), reference: "base".parse()? };
-    let dockerfile = Dockerfile::parse(fs_err::read(context.join("Dockerfile"))?)?;
-    let plan = Build::new(dockerfile, LocalContext::open(context)?)
-        .build_context("base", base)
-        .now(SystemTime::now())
-        .resolv_conf(fs_err::read_to_string("/etc/resolv.conf").unwrap_or_default())
-        .tag(NAME.parse()?)
-        .plan(&backends)?;
-    let (mut steps, mut cached) = (0, 0);
-    let image = plan.run(&backends, &CancelToken::new(), |event| {
-        show(&event);
+impl Progress {
+    fn show(&mut self, event: &Event<'_>) {
         match event {
-            Event::Started { steps: count } => steps = count,
-            Event::StepCached { .. } => cached += 1,
+            Event::Started { steps } => self.steps = *steps,
+            Event::StepCached { title, diff_id, .. } => {
+                self.cached += 1;
+                self.titles.insert((*diff_id).clone(), (*title).to_owned());
+            }
+            Event::StepDone { title, diff_id, .. } => {
+                self.ran += 1;
+                self.titles.insert((*diff_id).clone(), (*title).to_owned());
+            }
             _ => {}
         }
-    })?;
-    Ok(Done { image, steps, cached })
+        if let Event::Output { bytes, .. } = event {
+            self.line.extend_from_slice(bytes);
+            while let Some(end) = self.line.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.line.drain(..=end).collect();
+                println!("    | {}", String::from_utf8_lossy(&line).trim_end());
+            }
+            return;
+        }
+        if !self.line.is_empty() {
+            println!("    | {}", String::from_utf8_lossy(&std::mem::take(&mut self.line)));
+        }
+        println!("  {event}");
+    }
 }
 
-/// Leaves the image for other tools.
-fn export(target: &Path, image: &BuiltImage) -> Result<(), Box<dyn Error>> {
-    let state = ImageLayout::open_or_create(target.join("quickstart-state"))?;
-    let layout = LayoutDirectory::open_or_create(target.join("quickstart"))?;
-    copy_image(&state, &image.descriptor, &layout)?;
-    let names = vec![NAME.parse()?];
-    layout.finish(&[OutputImage { descriptor: image.descriptor.clone(), names, created: image.config.created }])?;
-    println!("OCI layout: {}, tag latest", target.join("quickstart").display());
+fn copy_directory(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_directory(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
     Ok(())
 }
 
-fn show(event: &Event<'_>) {
-    match event {
-        Event::Output { bytes, .. } => {
-            for line in String::from_utf8_lossy(bytes).lines() {
-                println!("  | {line}");
+/// Packs a directory into a compressed tar, the same bytes for the same files.
+fn pack(directory: &Path, archive: &Path) -> io::Result<()> {
+    let gzip = flate2::write::GzEncoder::new(fs::File::create(archive)?, flate2::Compression::default());
+    let mut tar = tar::Builder::new(gzip);
+    tar.mode(tar::HeaderMode::Deterministic);
+    let mut names = fs::read_dir(directory)?
+        .map(|entry| entry.map(|entry| entry.file_name()))
+        .collect::<Result<Vec<_>, _>>()?;
+    names.sort();
+    for name in names {
+        let path = directory.join(&name);
+        if path.is_dir() {
+            tar.append_dir_all(&name, path)?;
+        } else {
+            tar.append_path_with_name(path, &name)?;
+        }
+    }
+    tar.into_inner()?.finish()?.sync_all()
+}
+
+/// Removes the layout of an earlier run; anything else in its place is left for the output to complain about.
+fn clear_layout(layout: &Path) -> io::Result<()> {
+    if layout.join("oci-layout").is_file() { fs::remove_dir_all(layout) } else { Ok(()) }
+}
+
+fn describe(error: &(dyn Error + 'static)) -> String {
+    let mut text = String::new();
+    match error.downcast_ref::<ocibuild::Error>() {
+        Some(error) => {
+            for report in error.reports() {
+                text += &match report.location {
+                    Some(location) => format!("error: Dockerfile:{}: {}\n", location.start_line, report.message),
+                    None => format!("error: {}\n", report.message),
+                };
+                text.extend(report.hints.iter().map(|hint| format!("hint: {hint}\n")));
             }
         }
-        Event::Started { .. } => {}
-        other => println!("{other}"),
+        None => text += &format!("error: {error}\n"),
     }
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!("caused by: {error}\n");
+        cause = error.source();
+    }
+    text
 }
 
-fn show_container(target: &Path) -> Result<(), Box<dyn Error>> {
-    let layout = ImageLayout::open_or_create(target.join("quickstart-state"))?;
-    let cache = Cache::open(layout.private_dir("cache"))?;
-    let snapshots = ocibuild::snapshot::auto(layout.private_dir("snapshots"))?;
-    let state = State::new(&layout, &cache, snapshots.as_ref());
-    let mut print = |_: Stream, bytes: &[u8]| print!("{}", String::from_utf8_lossy(bytes));
-    let options = ContainerOptions::default();
-    let status = state.run(&NAME.parse()?, &options, &NamespaceExecutor::new(), &mut print, &CancelToken::new())?;
-    if status.success() { Ok(()) } else { Err(format!("the image ended with {}", status.code()).into()) }
-}
-
-/// Copies the fixture and makes the archive that its Dockerfile adds.
-fn copy_fixture(fixture: &Path, context: &Path) -> Result<(), Box<dyn Error>> {
-    fs_err::create_dir_all(context)?;
-    for entry in fs_err::read_dir(fixture)? {
-        let entry = entry?;
-        if entry.file_type()?.is_file() {
-            fs_err::copy(entry.path(), context.join(entry.file_name()))?;
-        }
+/// The same codes as those of the program `ocibuild`.
+fn exit_code(error: &(dyn Error + 'static)) -> u8 {
+    match error.downcast_ref::<ocibuild::Error>().map(ocibuild::Error::kind) {
+        Some(ErrorKind::StepFailed(_)) => 1,
+        Some(ErrorKind::Usage | ErrorKind::Dockerfile) => 2,
+        Some(ErrorKind::Refused) => 3,
+        Some(ErrorKind::Network) => 4,
+        _ => 5,
     }
-    let mut archive = tar::Builder::new(fs_err::File::create(context.join("words.tar"))?);
-    archive.append_dir_all("words", fixture.join("words"))?;
-    archive.into_inner()?;
-    Ok(())
 }
