@@ -166,6 +166,8 @@ fn execute(run: &Run<'_>, described: &Step, step: &RunStep, id: usize) -> Result
     };
     match result {
         Ok(status) if status.success() => Ok(()),
+        // How a cancelled command ends is up to the executor and says nothing about the step.
+        Ok(_) if run.cancel.is_cancelled() => Err(Error::cancelled()),
         Ok(status) => Err(match status.code() {
             137 => failed(137).hint("the process was killed (SIGKILL): is there enough memory?"),
             code => failed(code),
