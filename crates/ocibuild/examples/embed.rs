@@ -1,0 +1,125 @@
+//! Building from code: `cargo run --example embed`.
+//!
+//! Shows what a program that embeds the library decides for itself: what happens with events, who carries out the steps
+//! (here nobody: an [`Executor`] of this program writes down what it was asked to run), and when a build is cancelled.
+#![expect(clippy::print_stdout, reason = "a program")]
+
+use std::error::Error;
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::{Duration, SystemTime};
+
+use ocibuild::dockerfile::Dockerfile;
+use ocibuild::executor::{Bundle, ExitStatus, Output, Stream};
+use ocibuild::executor::{Error as ExecutorError, Executor};
+use ocibuild::snapshot::{Snapshotter, auto};
+use ocibuild::store::{ImageLayout, LayoutSource};
+use ocibuild::{Backends, Build, BuiltImage, Cache, CancelToken, ContextSource, ErrorKind, Event, LocalContext};
+use ocibuild_testkit::HostBase;
+
+const DOCKERFILE: &str = "FROM base
+WORKDIR /srv
+RUN first
+RUN second
+";
+
+/// Instead of running commands, keeps what they were and takes its time.
+#[derive(Default)]
+struct Recorder {
+    commands: Mutex<Vec<String>>,
+}
+
+impl Executor for Recorder {
+    fn run(
+        &self,
+        bundle: &Bundle,
+        output: &mut Output<'_>,
+        cancel: &CancelToken,
+    ) -> Result<ExitStatus, ExecutorError> {
+        let arguments = bundle.spec.process().as_ref().and_then(|process| process.args().clone());
+        let command = arguments.unwrap_or_default().join(" ");
+        output(Stream::Stdout, format!("would run {command}\n").as_bytes());
+        if cancel.wait_timeout(Duration::from_millis(100)) {
+            return Ok(ExitStatus::Signal(9)); // killed, as a real command would be
+        }
+        self.commands.lock().expect("no thread panics while it holds this").push(command);
+        Ok(ExitStatus::Code(0))
+    }
+}
+
+impl Recorder {
+    fn commands(&self) -> Vec<String> {
+        self.commands.lock().expect("no thread panics while it holds this").clone()
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    // Layers have files of other users, so an ordinary user becomes root of a user namespace, before the first thread.
+    let _ = ocibuild::sys::namespaces_work().is_err().then(ocibuild::sys::enter_user_namespace);
+    let directory = tempfile::tempdir()?;
+    HostBase::find()?.write_layout(directory.path().join("base"))?;
+    let embedder = Embedder::open(directory.path())?;
+
+    println!("A build that is cancelled while its second RUN runs:");
+    let (recorder, cancel) = (Recorder::default(), CancelToken::new());
+    let result = embedder.build(&recorder, &cancel, |event| {
+        println!("  {event}");
+        if matches!(event, Event::Output { bytes, .. } if bytes.ends_with(b"second\n")) {
+            cancel.cancel(); // from this closure or from any other thread
+        }
+    });
+    match result {
+        Err(error) if error.kind() == ErrorKind::Cancelled => println!("cancelled, as it was asked to"),
+        Err(error) => return Err(error.into()),
+        Ok(_) => return Err("the build was to be cancelled".into()),
+    }
+    assert_eq!(recorder.commands(), ["/bin/sh -c first"]);
+
+    println!("\nThe same build again, which goes on from there:");
+    let recorder = Recorder::default();
+    let image = embedder.build(&recorder, &CancelToken::new(), |event| println!("  {event}"))?;
+    assert_eq!(recorder.commands(), ["/bin/sh -c second"]);
+    println!("{} layers, working directory {}", image.layers().count(), image.config.config.working_dir);
+    Ok(())
+}
+
+/// What an embedding program keeps between builds.
+struct Embedder<'a> {
+    directory: &'a Path,
+    store: ImageLayout,
+    cache: Cache,
+    snapshots: Box<dyn Snapshotter>,
+}
+
+impl<'a> Embedder<'a> {
+    fn open(directory: &'a Path) -> Result<Self, ocibuild::Error> {
+        let store = ImageLayout::open_or_create(directory.join("state"))?;
+        let cache = Cache::open(store.private_dir("cache"))?;
+        let snapshots = auto(store.private_dir("snapshots"))?;
+        Ok(Self { directory, store, cache, snapshots })
+    }
+
+    fn build(
+        &self,
+        executor: &dyn Executor,
+        cancel: &CancelToken,
+        events: impl FnMut(Event<'_>),
+    ) -> Result<BuiltImage, ocibuild::Error> {
+        let backends = Backends {
+            store: &self.store,
+            base_images: &self.store,
+            snapshots: self.snapshots.as_ref(),
+            executor,
+            cache: &self.cache,
+        };
+        let base = ContextSource::Image {
+            source: Box::new(LayoutSource::open(self.directory.join("base"), None, None)?),
+            reference: "base".parse().expect("a well-formed name"),
+        };
+        Build::new(Dockerfile::parse(DOCKERFILE)?, LocalContext::empty())
+            .build_context("base", base)
+            .now(SystemTime::now())
+            .plan_cancellable(&backends, cancel)?
+            .run(&backends, cancel, events)
+    }
+}

@@ -1,0 +1,3 @@
+//! The library as a whole: real builds of the fixtures.
+
+mod quickstart;
