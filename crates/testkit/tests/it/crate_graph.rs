@@ -26,7 +26,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
 const LEAVES: [(&str, &[&str]); 3] = [
     ("spec", &["oci-spec", "serde", "serde_json", "sha2", "thiserror"]),
     ("dockerfile", &["nom", "serde", "serde_json", "thiserror"]),
-    ("sys", &["libc", "rustix", "seccompiler", "thiserror"]),
+    ("sys", &["libc", "rustix", "thiserror"]),
 ];
 
 fn room(package: &str) -> &str {
