@@ -1,0 +1,248 @@
+//! The three kinds of steps: their keys, their sources, their layers.
+
+use std::sync::Arc;
+
+use ocibuild_layer::WrittenLayer;
+use ocibuild_snapshot::Tree;
+use ocibuild_spec::{Changeset, Digest, Timestamp};
+
+use super::inputs::{RunKey, copy_inputs};
+use super::results::StepResult;
+use super::{Reach, Run};
+use crate::copy::{
+    Choice, CopyContext, NoSource, Selected, Source, TreeSource, copy, digest_all, select, select_all,
+    workdir,
+};
+use crate::keys::{Framed, Inputs};
+use crate::layers::Layer;
+use crate::plan::{CopyStep, FileSource, MountKind, RunStep, WorkdirStep};
+use crate::stage::StageState;
+use crate::{Error, ErrorKind};
+
+/// A merged view and the layers it is of.
+type View = (Arc<Tree>, Vec<Layer>);
+
+/// A source and what a step selects from it.
+type Selection = (Arc<dyn Source>, Vec<Vec<Selected>>);
+
+impl Run<'_> {
+    pub(super) fn run_step(
+        &self,
+        state: &StageState,
+        step: &RunStep,
+        reach: Reach,
+        fresh: bool,
+        id: usize,
+    ) -> Result<Option<StepResult>, Error> {
+        let mut inputs = Inputs::default();
+        inputs.add("parent", state.chain.as_str());
+        inputs.add_json("command", &RunKey::of(step));
+        inputs.add("platform", self.build.plan.platform.to_string());
+        inputs.add_json("limits", &self.limits_key());
+        for mount in &step.mounts {
+            if let Some(from) = mount.from.as_ref().filter(|_| mount.kind == MountKind::Bind) {
+                let Some(value) = self.mount_key(from, &mount.source, reach)? else { return Ok(None) };
+                inputs.add("mounted files", value);
+            }
+        }
+        let key = inputs.key("run");
+        if !fresh && let Some(found) = self.lookup(&key)? {
+            return Ok(Some(found));
+        }
+        if reach == Reach::Cached {
+            return Ok(None);
+        }
+        let written = crate::run::run(self, state, step, id, fresh)?;
+        self.record(key, inputs.0, written, fresh).map(Some)
+    }
+
+    /// What the key of a `RUN` has of files that it mounts (9.04).
+    fn mount_key(&self, from: &FileSource, path: &str, reach: Reach) -> Result<Option<String>, Error> {
+        match from {
+            FileSource::Stage(index) => {
+                Ok(self.stage(*index, reach)?.map(|stage| format!("{} {path}", stage.state.chain)))
+            }
+            FileSource::Image(index) => Ok(Some(format!("{} {path}", self.image_key(*index)))),
+            FileSource::Context | FileSource::LocalContext(_) | FileSource::Empty => {
+                let source = self.local_source(from)?;
+                let selected = vec![select(source.as_ref(), path, &Choice::default())?];
+                Ok(Some(digest_all(source.as_ref(), &selected, self.cancel)?.to_string()))
+            }
+        }
+    }
+
+    pub(crate) fn local_source(&self, from: &FileSource) -> Result<Arc<dyn Source>, Error> {
+        match from {
+            FileSource::Context => Ok(self.build.context.source()),
+            FileSource::LocalContext(name) => match self.build.named.get(name) {
+                Some(crate::ContextSource::Local(context)) => Ok(context.source()),
+                _ => Err(Error::new(ErrorKind::Usage, format!("the named context {name} is no directory"))),
+            },
+            _ => Ok(Arc::new(NoSource)),
+        }
+    }
+
+    /// The merged view and the layers of a stage or image that files are taken from.
+    pub(crate) fn tree_of(&self, from: &FileSource) -> Result<Option<View>, Error> {
+        match from {
+            FileSource::Stage(index) => {
+                let finished = self.stage(*index, Reach::Full)?.ok_or_else(Error::cancelled)?;
+                Ok(Some((finished.state.tree(&self.layers)?, finished.state.stack.clone())))
+            }
+            FileSource::Image(index) => {
+                let stack = self.image_stack(*index)?;
+                Ok(Some((Arc::new(self.layers.tree(&stack)?), stack)))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    pub(super) fn copy_step(
+        &self,
+        state: &StageState,
+        step: &CopyStep,
+        reach: Reach,
+        fresh: bool,
+    ) -> Result<Option<StepResult>, Error> {
+        let found = self.copy_result(state, step, reach, fresh)?;
+        Ok(found.map(|mut result| {
+            if step.link {
+                // The copy does not depend on what is below; what follows does.
+                let mut framed = Framed::new("ocibuild linked copy v1");
+                framed.field(state.chain.as_str().as_bytes());
+                framed.field(result.chain.as_str().as_bytes());
+                result.chain = framed.finish();
+            }
+            result
+        }))
+    }
+
+    fn copy_result(
+        &self,
+        state: &StageState,
+        step: &CopyStep,
+        reach: Reach,
+        fresh: bool,
+    ) -> Result<Option<StepResult>, Error> {
+        refuse_remote(step)?;
+        let operation = copy_inputs(state, step);
+        let quick = self.quick_key(&operation, &step.from)?;
+        if !fresh
+            && let Some(key) = quick.as_ref().and_then(|key| self.backends.cache.alias(key))
+            && let Some(found) = self.lookup(&key)?
+        {
+            return Ok(Some(found));
+        }
+        let is_local = quick.is_none() && !matches!(step.from, FileSource::Stage(_) | FileSource::Image(_));
+        if reach == Reach::Cached && !is_local {
+            return Ok(None);
+        }
+        let (source, selected) = self.selection(step)?;
+        let mut inputs = operation;
+        inputs.add("files", digest_all(source.as_ref(), &selected, self.cancel)?.to_string());
+        let key = inputs.key("copy");
+        if let Some(quick) = &quick {
+            self.backends.cache.put_alias(quick, &key)?;
+        }
+        if !fresh && let Some(found) = self.lookup(&key)? {
+            return Ok(Some(found));
+        }
+        if reach == Reach::Cached {
+            return Ok(None);
+        }
+        let written = self.with_copy_context(state, |context| copy(step, source, selected, context))?;
+        self.record(key, inputs.0, written, fresh).map(Some)
+    }
+
+    /// The key of a copy by what its source is made from, if that is known without looking at files.
+    fn quick_key(&self, operation: &Inputs, from: &FileSource) -> Result<Option<Digest>, Error> {
+        let source = match from {
+            FileSource::Stage(index) => match self.stage(*index, Reach::Cached)? {
+                Some(finished) if !finished.ran => finished.state.chain.to_string(),
+                _ => return Ok(None),
+            },
+            FileSource::Image(index) => self.image_key(*index).to_string(),
+            _ => return Ok(None),
+        };
+        let mut inputs = operation.clone();
+        inputs.add("source", source);
+        Ok(Some(inputs.key("copy by source")))
+    }
+
+    fn selection(&self, step: &CopyStep) -> Result<Selection, Error> {
+        let Some((tree, stack)) = self.tree_of(&step.from)? else {
+            let source = self.local_source(&step.from)?;
+            let selected = select_all(source.as_ref(), step)?;
+            return Ok((source, selected));
+        };
+        let view = TreeSource::new(tree);
+        let selected = select_all(&view, step)?;
+        let origins: Vec<_> = selected.iter().flat_map(|one| view.origins(one)).collect();
+        let files = self.layers.files(&stack, &origins)?;
+        Ok((Arc::new(view.with_files(files)), selected))
+    }
+
+    pub(super) fn workdir_step(
+        &self,
+        state: &StageState,
+        step: &WorkdirStep,
+        reach: Reach,
+    ) -> Result<Option<StepResult>, Error> {
+        let epoch = self.build.plan.source_date_epoch;
+        let mut inputs = Inputs::default();
+        inputs.add("parent", state.chain.as_str());
+        inputs.add_json("directory", step);
+        inputs.add("epoch", epoch.map(|seconds| seconds.to_string()).unwrap_or_default());
+        let key = inputs.key("workdir");
+        if let Some(found) = self.lookup(&key)? {
+            return Ok(Some(found));
+        }
+        if reach == Reach::Cached {
+            return Ok(None);
+        }
+        let epoch = epoch.map(Timestamp::from_seconds);
+        let written = self.with_copy_context(state, |context| workdir(step, epoch, context))?;
+        self.record(key, inputs.0, written, false).map(Some)
+    }
+
+    /// Runs a copy on the view of a stage and writes the layer it makes.
+    fn with_copy_context(
+        &self,
+        state: &StageState,
+        make: impl FnOnce(&mut CopyContext<'_>) -> Result<Changeset, Error>,
+    ) -> Result<WrittenLayer, Error> {
+        let tree = state.tree(&self.layers)?;
+        let accounts = self.layers.accounts(&state.stack, &tree)?;
+        let mut same_content = |node: &ocibuild_snapshot::Node, content: &mut dyn std::io::Read| {
+            self.layers.has_content(&state.stack, node, content)
+        };
+        let mut context = CopyContext {
+            base: &tree,
+            accounts: &accounts,
+            base_is_empty: state.stack.is_empty(),
+            now: self.now(),
+            scratch: self.scratch.path(),
+            same_content: &mut same_content,
+        };
+        let changeset = make(&mut context)?;
+        self.write(&changeset)
+    }
+}
+
+/// What is not carried out yet is refused where it stands.
+fn refuse_remote(step: &CopyStep) -> Result<(), Error> {
+    let is_remote = |source: &&String| {
+        let is_url =
+            ["http://", "https://", "git://", "ssh://"].iter().any(|scheme| source.starts_with(scheme));
+        is_url || source.starts_with("git@")
+    };
+    if let Some(source) = step.sources.iter().filter(|_| step.add).find(is_remote) {
+        return Err(Error::new(ErrorKind::Dockerfile, format!("ADD from {source} is not supported yet"))
+            .hint("fetch it before the build and COPY it from the context"));
+    }
+    if step.checksum.is_some() {
+        let message = "checksum requires HTTP(S) or Git sources";
+        return Err(Error::new(ErrorKind::Dockerfile, message));
+    }
+    Ok(())
+}
