@@ -245,3 +245,19 @@ pub(crate) fn tar(parts: &[Vec<u8>]) -> Vec<u8> {
 pub(crate) fn path(bytes: &[u8]) -> PathBuf {
     PathBuf::from(OsStr::from_bytes(bytes))
 }
+
+/// Runs one test of this binary as a user without any privilege, from a copy that such a user can reach.
+pub(crate) fn again_as_nobody(test: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::process::CommandExt as _;
+    let place = tempfile::tempdir().unwrap();
+    fs_err::set_permissions(place.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let copy = place.path().join("tests");
+    fs_err::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    fs_err::set_permissions(&copy, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = std::process::Command::new(&copy);
+    command.args([test, "--exact"]).uid(65534).gid(65534).current_dir("/");
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
