@@ -4,6 +4,7 @@ mod excerpt;
 
 use ocibuild::dockerfile::line_column;
 use ocibuild::{ErrorKind, Report};
+use std::fmt::Write as _;
 
 use crate::failure::{Failure, SourceText};
 use crate::terminal::Paint;
@@ -48,11 +49,11 @@ fn line(out: &mut String, label: &str, text: &str) {
 
 /// What is wrong, and where.
 fn headline(out: &mut String, report: &Report, failure: &Failure, paint: Paint) {
-    out.push_str(&format!("{} {}\n", paint.error("error:"), paint.strong(&printable(&report.message))));
+    let _ = writeln!(out, "{} {}", paint.error("error:"), paint.strong(&printable(&report.message)));
     let Some(location) = report.location else { return };
     let nowhere = SourceText { name: "Dockerfile".to_owned(), text: String::new() };
     let source = failure.source.as_ref().unwrap_or(&nowhere);
-    out.push_str(&format!("  {} {}\n", paint.frame("-->"), place(source, report).unwrap_or_default()));
+    let _ = writeln!(out, "  {} {}", paint.frame("-->"), place(source, report).unwrap_or_default());
     out.push_str(&excerpt::excerpt(&source.text, location, report.label, paint));
 }
 
@@ -85,7 +86,7 @@ fn below(out: &mut String, failure: &Failure, paint: Paint) {
     let lines: Vec<&str> = tail.lines().collect();
     for text in &lines[lines.len().saturating_sub(TAIL_LINES)..] {
         let shown = text.trim_end_matches('\r').rsplit('\r').next().unwrap_or_default();
-        out.push_str(&format!("  {}\n", calm(shown)));
+        let _ = writeln!(out, "  {}", calm(shown));
     }
 }
 

@@ -12,9 +12,13 @@ pub(crate) struct SourceText {
     pub(crate) text: String,
 }
 
-/// An error with what is needed to show it.
+/// An error with what is needed to show it; boxed, since it is large and rare.
 #[derive(Debug)]
-pub(crate) struct Failure {
+pub(crate) struct Failure(Box<Details>);
+
+/// The parts of a [`Failure`].
+#[derive(Debug)]
+pub(crate) struct Details {
     pub(crate) error: Error,
     /// The Dockerfile, for errors that have a place in one.
     pub(crate) source: Option<SourceText>,
@@ -52,16 +56,30 @@ impl Failure {
     }
 }
 
+impl std::ops::Deref for Failure {
+    type Target = Details;
+
+    fn deref(&self) -> &Details {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Failure {
+    fn deref_mut(&mut self) -> &mut Details {
+        &mut self.0
+    }
+}
+
 impl<E: Into<Error>> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self {
+        Self(Box::new(Details {
             error: error.into(),
             source: None,
             output_shown: false,
             as_json: false,
             notes: Vec::new(),
             signal: None,
-        }
+        }))
     }
 }
 

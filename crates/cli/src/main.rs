@@ -38,7 +38,8 @@ fn main() -> ExitCode {
 fn report_bugs() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(|place| format!(" at {place}")).unwrap_or_default();
-        let reason = panic.payload_as_str().unwrap_or("no reason given");
+        let text = panic.payload().downcast_ref::<String>().map(String::as_str);
+        let reason = text.or_else(|| panic.payload().downcast_ref().copied()).unwrap_or("no reason given");
         to_stderr(&format!(
             "error: this is a bug of ocibuild {}{place}: {}\nhint: please report it with the command line and the \
              Dockerfile\n",

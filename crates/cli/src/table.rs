@@ -1,6 +1,7 @@
 //! Tables, sizes and ages as docker prints them.
 
 use ocibuild::spec::Timestamp;
+use std::fmt::Write as _;
 
 /// Columns as wide as their widest cell, three blanks between them.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
@@ -14,7 +15,7 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
     for row in rows {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(&widths) {
-            line.push_str(&format!("{cell:width$}   "));
+            let _ = write!(line, "{cell:width$}   ");
         }
         out.push_str(line.trim_end());
         out.push('\n');
@@ -23,6 +24,7 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
 }
 
 /// Bytes in powers of 1000 with three digits: `1.23MB`.
+#[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
 pub(crate) fn human_size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
     let mut size = bytes as f64;
@@ -42,10 +44,7 @@ pub(crate) fn human_size(bytes: u64) -> String {
 
 /// Without zeros that say nothing.
 fn trimmed(text: String) -> String {
-    match text.contains('.') {
-        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
-        false => text,
-    }
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
 /// How long ago a time was, in docker's words.

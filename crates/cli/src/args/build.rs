@@ -15,6 +15,7 @@ or with --pull. Without --tag and --output the result stays in the cache.";
 
 /// What a plan depends on; `build` and `plan` both have it.
 #[derive(Debug, Args)]
+#[expect(clippy::doc_markdown, reason = "the text of --help is no Markdown")]
 pub(crate) struct PlanArgs {
     /// Build context: a directory
     #[arg(value_name = "CONTEXT")]

@@ -31,6 +31,7 @@ Environment:
 
 /// Builds OCI images from Dockerfiles: no daemon, no root.
 #[derive(Debug, Parser)]
+#[expect(clippy::doc_markdown, reason = "the text of --help is no Markdown")]
 #[command(name = "ocibuild", version, about, after_help = EXAMPLES, disable_help_subcommand = true, max_term_width = 110)]
 pub(crate) struct Cli {
     /// State directory: an OCI image layout with a cache beside it

@@ -1,4 +1,5 @@
 use ocibuild::dockerfile::{Location, Span};
+use std::fmt::Write as _;
 
 use crate::terminal::Paint;
 use crate::text::push_printable;
@@ -28,7 +29,7 @@ pub(super) fn excerpt(text: &str, location: Location, label: Option<Span>, paint
     let mut before = None;
     for position in chosen(lines.len(), blamed.unwrap_or(0)) {
         if before.is_some_and(|before| before + 1 != position) {
-            out.push_str(&format!("{:width$} {bar} ⋮\n", ""));
+            let _ = writeln!(out, "{:width$} {bar} ⋮", "");
         }
         before = Some(position);
         let line = &lines[position];
@@ -42,7 +43,7 @@ pub(super) fn excerpt(text: &str, location: Location, label: Option<Span>, paint
         out.push('\n');
         if shown.carets > 0 {
             let carets = paint.error(&"^".repeat(shown.carets));
-            out.push_str(&format!("{:width$} {bar} {:indent$}{carets}\n", "", "", indent = shown.indent));
+            let _ = writeln!(out, "{:width$} {bar} {:indent$}{carets}", "", "", indent = shown.indent);
         }
     }
     out
@@ -159,7 +160,7 @@ mod tests {
 
     #[test]
     fn long_instructions_are_shortened() {
-        let text: String = (0..20).map(|line| format!("line{line}\n")).collect();
+        let text: String = (0..20).map(|line| format!("line{line}\n")).collect::<Vec<_>>().concat();
         let at = text.find("line10").unwrap();
         let shown = excerpt(&text, location(&text, 1, 20), Some(Span::new(at, at + 6)), Paint(false));
         let numbers: Vec<&str> =

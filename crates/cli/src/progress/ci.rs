@@ -37,13 +37,10 @@ impl Ci {
         if step == current {
             return if is_done { text + &self.next_steps() } else { text };
         }
-        let block = match self.waiting.iter_mut().find(|block| block.step == step) {
-            Some(block) => block,
-            None => {
-                self.waiting.push_back(Block { step, text: String::new(), is_done: false });
-                self.waiting.back_mut().expect("one was just put there")
-            }
-        };
+        if !self.waiting.iter().any(|block| block.step == step) {
+            self.waiting.push_back(Block { step, text: String::new(), is_done: false });
+        }
+        let Some(block) = self.waiting.iter_mut().find(|block| block.step == step) else { return text };
         if block.text.len() < MAX_BLOCK || is_done {
             block.text.push_str(&text);
         }

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::time::Instant;
 
 use ocibuild::Event;
@@ -66,16 +67,16 @@ impl Script {
             Event::StepCached { step, title, .. } => {
                 let number = self.begin(*step, title, &mut out);
                 self.steps.remove(step);
-                out.push_str(&format!("#{number} CACHED\n\n"));
+                let _ = writeln!(out, "#{number} CACHED\n");
             }
             Event::Output { step, stderr, bytes } => self.output(*step, *stderr, bytes, &mut out),
             Event::StepDone { step, title, duration, .. } => {
                 let number = self.end(*step, title, &mut out);
-                out.push_str(&format!("#{number} DONE {:.1}s\n\n", duration.as_secs_f64()));
+                let _ = writeln!(out, "#{number} DONE {:.1}s\n", duration.as_secs_f64());
             }
             Event::StepFailed { step, title } => {
                 let number = self.end(*step, title, &mut out);
-                out.push_str(&format!("#{number} ERROR: the step failed\n\n"));
+                let _ = writeln!(out, "#{number} ERROR: the step failed\n");
             }
             Event::Warning { message } => out = format!("warning: {}\n", printable(message)),
             Event::ImageBuilt { descriptor } => {
@@ -98,7 +99,7 @@ impl Script {
         }
         let number = self.number();
         self.steps.insert(step, Step { number, started: Instant::now(), lines: Lines::default() });
-        out.push_str(&format!("#{number} {}\n", printable(title)));
+        let _ = writeln!(out, "#{number} {}", printable(title));
         number
     }
 
@@ -122,7 +123,7 @@ impl Script {
 fn output_line(out: &mut String, number: usize, started: Instant, line: &str, is_terminal: bool) {
     let time = started.elapsed().as_secs_f64();
     let line = if is_terminal { calm(line) } else { line.to_owned() };
-    out.push_str(&format!("#{number} {time:.3} {line}\n"));
+    let _ = writeln!(out, "#{number} {time:.3} {line}");
 }
 
 #[cfg(test)]

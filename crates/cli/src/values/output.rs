@@ -89,7 +89,7 @@ fn fields(text: &str) -> Result<Fields, Error> {
     let mut out = Fields::default();
     if !text.contains('=') && !text.contains(',') {
         // 11.60
-        out.kind = if text == "-" { "tar" } else { "local" }.to_owned();
+        out.kind.push_str(if text == "-" { "tar" } else { "local" });
         out.dest = Some(text.to_owned());
         return Ok(out);
     }
@@ -100,7 +100,7 @@ fn fields(text: &str) -> Result<Fields, Error> {
             "type" => out.kind.clone_from(&value),
             "dest" => out.dest = Some(value),
             "name" => {
-                out.names = value.split(',').map(|name| reference(name.trim())).collect::<Result<_, _>>()?
+                out.names = value.split(',').map(|name| reference(name.trim())).collect::<Result<_, _>>()?;
             }
             "tar" => out.as_tar = Some(flag()?),
             "compression" => out.layers.compression = Some(value),

@@ -133,6 +133,7 @@ pub(crate) fn host_entry(text: &str) -> Result<(String, IpAddr), Error> {
 }
 
 /// Bytes, with an optional unit of powers of 1024: `64m`, `1GiB`, `1.5g`.
+#[expect(clippy::cast_precision_loss, reason = "a fraction of a unit is no exact number of bytes anyway")]
 pub(crate) fn size(flag: &str, text: &str) -> Result<u64, Error> {
     let malformed = || usage(format!("{flag} {text}: not a size like 64m"));
     let lower = text.trim().to_ascii_lowercase();

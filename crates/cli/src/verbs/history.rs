@@ -30,7 +30,7 @@ pub(crate) fn history(root: Option<&Path>, args: &HistoryArgs) -> Outcome {
     let image = shop.state().inspect(&name)?;
     let rows = rows(&image);
     let text = match args.format {
-        TableFormat::Json => rows.iter().map(|row| format!("{}\n", object(row))).collect(),
+        TableFormat::Json => rows.iter().map(|row| format!("{}\n", object(row))).collect::<Vec<_>>().concat(),
         TableFormat::Table => {
             let header = ["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"].map(str::to_owned).to_vec();
             let now = now();

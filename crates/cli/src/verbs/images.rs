@@ -23,7 +23,7 @@ pub(crate) fn images(root: Option<&Path>, args: &ImagesArgs) -> Outcome {
     let text = if args.quiet {
         images.iter().map(|image| id(image) + "\n").collect()
     } else if args.format == TableFormat::Json {
-        images.iter().map(|image| format!("{}\n", object(image))).collect()
+        images.iter().map(|image| format!("{}\n", object(image))).collect::<Vec<_>>().concat()
     } else {
         let header = ["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"].map(str::to_owned).to_vec();
         let row = |image: &ImageSummary| {
