@@ -35,7 +35,10 @@ struct Bench<'a> {
 
 impl<'a> Bench<'a> {
     fn new(directory: &'a Path) -> Self {
-        HostBase::find().expect("a host with a shell").write_layout(directory.join("base")).expect("a base image");
+        HostBase::find()
+            .expect("a host with a shell")
+            .write_layout(directory.join("base"))
+            .expect("a base image");
         fs::create_dir(directory.join("context")).expect("a new directory");
         for number in 0..FILES {
             let path = directory.join(format!("context/file-{number}.txt"));
@@ -56,7 +59,8 @@ impl<'a> Bench<'a> {
             cache: &self.cache,
         };
         let source = LayoutSource::open(self.directory.join("base"), None, None).expect("a base image");
-        let base = ContextSource::Image { source: Box::new(source), reference: "base".parse().expect("a name") };
+        let base =
+            ContextSource::Image { source: Box::new(source), reference: "base".parse().expect("a name") };
         let context = LocalContext::open(self.directory.join("context")).expect("a context");
         let plan = Build::new(Dockerfile::parse(dockerfile).expect("a Dockerfile"), context)
             .build_context("base", base)

@@ -18,14 +18,20 @@ const SIZE: usize = 1024;
 fn small_files(criterion: &mut Criterion) {
     let changeset = files(COUNT, SIZE);
     let mut group = criterion.benchmark_group("10,000 files of 1 KiB");
-    group.sample_size(10).sampling_mode(SamplingMode::Flat).throughput(Throughput::Bytes((COUNT * SIZE) as u64));
-    for (name, compression, threads) in
-        [("tar+hash", Compression::None, 1), ("gzip", Compression::GZIP, 1), ("gzip on two threads", Compression::GZIP, 2)]
-    {
+    group
+        .sample_size(10)
+        .sampling_mode(SamplingMode::Flat)
+        .throughput(Throughput::Bytes((COUNT * SIZE) as u64));
+    for (name, compression, threads) in [
+        ("tar+hash", Compression::None, 1),
+        ("gzip", Compression::GZIP, 1),
+        ("gzip on two threads", Compression::GZIP, 2),
+    ] {
         let options = LayerOptions { compression, threads, ..LayerOptions::default() };
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
-                write(&changeset, &mut io::sink(), &options, &CancelToken::new()).expect("all content is in memory")
+                write(&changeset, &mut io::sink(), &options, &CancelToken::new())
+                    .expect("all content is in memory")
             });
         });
     }

@@ -6,8 +6,30 @@ use std::sync::Arc;
 use ocibuild::spec::{Changeset, Content, Entry, EntryKind, Metadata};
 
 const WORDS: [&str; 24] = [
-    "layer", "the", "of", "digest", "0x7f45", "blob", "return", "    ", "image", "=", "if", "manifest", "{", "}",
-    "descriptor", "\n", "for", "(void)", "platform", "1024", "self", "linux", "config", ";",
+    "layer",
+    "the",
+    "of",
+    "digest",
+    "0x7f45",
+    "blob",
+    "return",
+    "    ",
+    "image",
+    "=",
+    "if",
+    "manifest",
+    "{",
+    "}",
+    "descriptor",
+    "\n",
+    "for",
+    "(void)",
+    "platform",
+    "1024",
+    "self",
+    "linux",
+    "config",
+    ";",
 ];
 
 /// Text that compresses about as well as the files of a distribution do (to a third), different for each seed.

@@ -25,8 +25,8 @@ use ocibuild::state::{ContainerOptions, State};
 use ocibuild::store::{ImageLayout, LayoutSource};
 use ocibuild::sys::{enter_user_namespace, namespaces_work};
 use ocibuild::{
-    Backends, Build, BuiltImage, Cache, CancelToken, ContextSource, Destination, ErrorKind, Event, LocalContext,
-    Output, OutputKind,
+    Backends, Build, BuiltImage, Cache, CancelToken, ContextSource, Destination, ErrorKind, Event,
+    LocalContext, Output, OutputKind,
 };
 use ocibuild_testkit::HostBase;
 
@@ -180,7 +180,8 @@ impl Engine<'_> {
             build = build.output(output);
         }
         let mut progress = Progress::default();
-        let built = build.plan(&backends)?.run(&backends, &CancelToken::new(), |event| progress.show(&event))?;
+        let built =
+            build.plan(&backends)?.run(&backends, &CancelToken::new(), |event| progress.show(&event))?;
         Ok((built, progress))
     }
 
@@ -292,7 +293,9 @@ fn describe(error: &(dyn Error + 'static)) -> String {
         Some(error) => {
             for report in error.reports() {
                 text += &match report.location {
-                    Some(location) => format!("error: Dockerfile:{}: {}\n", location.start_line, report.message),
+                    Some(location) => {
+                        format!("error: Dockerfile:{}: {}\n", location.start_line, report.message)
+                    }
                     None => format!("error: {}\n", report.message),
                 };
                 text.extend(report.hints.iter().map(|hint| format!("hint: {hint}\n")));

@@ -93,6 +93,7 @@ impl Record {
 #[derive(Debug, Serialize, Deserialize)]
 struct Alias {
     v: u32,
+    from: Digest,
     key: Digest,
 }
 
@@ -117,11 +118,11 @@ impl Cache {
 
     pub(crate) fn alias(&self, key: &Digest) -> Option<Digest> {
         let alias: Alias = self.read("aliases", key)?;
-        (alias.v == VERSION).then_some(alias.key)
+        (alias.v == VERSION && alias.from == *key).then_some(alias.key)
     }
 
     pub(crate) fn put_alias(&self, from: &Digest, to: &Digest) -> Result<(), Error> {
-        self.write("aliases", from, &to_json(&Alias { v: VERSION, key: to.clone() }))
+        self.write("aliases", from, &to_json(&Alias { v: VERSION, from: from.clone(), key: to.clone() }))
     }
 
     pub(crate) fn index(&self, layer: &DiffId) -> Option<Arc<LayerIndex>> {

@@ -22,12 +22,83 @@ const PROGRAM_DIRECTORIES: [&str; 6] =
 
 /// What is taken when it is there, the shell apart.
 const TOOLS: &[&str] = &[
-    "awk", "base64", "basename", "cat", "chgrp", "chmod", "chown", "cksum", "cmp", "comm", "cp", "cut", "date",
-    "dd", "df", "dirname", "du", "echo", "env", "expr", "false", "find", "fold", "getent", "grep", "groups", "gunzip",
-    "gzip", "head", "hostname", "id", "install", "link", "ln", "ls", "md5sum", "mkdir", "mkfifo", "mknod", "mktemp",
-    "mv", "nproc", "od", "paste", "printenv", "printf", "ps", "pwd", "readlink", "realpath", "rm", "rmdir", "sed",
-    "seq", "sha256sum", "sleep", "sort", "split", "stat", "sync", "tac", "tail", "tar", "tee", "test", "touch", "tr",
-    "true", "truncate", "tty", "uname", "uniq", "unlink", "wc", "whoami", "xargs", "yes",
+    "awk",
+    "base64",
+    "basename",
+    "cat",
+    "chgrp",
+    "chmod",
+    "chown",
+    "cksum",
+    "cmp",
+    "comm",
+    "cp",
+    "cut",
+    "date",
+    "dd",
+    "df",
+    "dirname",
+    "du",
+    "echo",
+    "env",
+    "expr",
+    "false",
+    "find",
+    "fold",
+    "getent",
+    "grep",
+    "groups",
+    "gunzip",
+    "gzip",
+    "head",
+    "hostname",
+    "id",
+    "install",
+    "link",
+    "ln",
+    "ls",
+    "md5sum",
+    "mkdir",
+    "mkfifo",
+    "mknod",
+    "mktemp",
+    "mv",
+    "nproc",
+    "od",
+    "paste",
+    "printenv",
+    "printf",
+    "ps",
+    "pwd",
+    "readlink",
+    "realpath",
+    "rm",
+    "rmdir",
+    "sed",
+    "seq",
+    "sha256sum",
+    "sleep",
+    "sort",
+    "split",
+    "stat",
+    "sync",
+    "tac",
+    "tail",
+    "tar",
+    "tee",
+    "test",
+    "touch",
+    "tr",
+    "true",
+    "truncate",
+    "tty",
+    "uname",
+    "uniq",
+    "unlink",
+    "wc",
+    "whoami",
+    "xargs",
+    "yes",
 ];
 
 /// Directories of the image and their modes.
@@ -142,7 +213,12 @@ impl HostBase {
     }
 
     /// Adds a program, and what it takes to run it. All of that or nothing.
-    fn add_program(&mut self, name: &str, program: (PathBuf, Vec<u8>), libraries: &Libraries) -> io::Result<()> {
+    fn add_program(
+        &mut self,
+        name: &str,
+        program: (PathBuf, Vec<u8>),
+        libraries: &Libraries,
+    ) -> io::Result<()> {
         let (path, content) = program;
         let mut needed = BTreeMap::new();
         if let Some(interpreter) = script_interpreter(&content) {
@@ -269,7 +345,10 @@ fn config(layer: DiffId) -> ImageConfig {
             cmd: vec!["/bin/sh".to_owned()],
             ..ContainerConfig::default()
         },
-        history: vec![History { created_by: "shell and tools of this host".to_owned(), ..History::default() }],
+        history: vec![History {
+            created_by: "shell and tools of this host".to_owned(),
+            ..History::default()
+        }],
         rootfs: RootFs { kind: "layers".to_owned(), diff_ids: Some(vec![layer]) },
         ..ImageConfig::default()
     }

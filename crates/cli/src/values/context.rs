@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use ocibuild::Error;
-use ocibuild::spec::{Digest, Reference};
+use ocibuild::spec::{Digest, DigestError, Reference};
 
 use super::simple::reference;
 use crate::failure::usage;
@@ -72,13 +72,10 @@ fn source_of(text: &str, source: &str) -> Result<NamedSource, Error> {
 fn layout_of(text: &str, layout: &str) -> Result<ImageSpec, Error> {
     let (rest, digest) = match layout.rsplit_once('@') {
         Some((rest, digest)) if digest.contains(':') => {
-            let digest = digest.parse().map_err(|error| {
-                usage(format!("--build-context {text}: malformed digest")).caused_by(Box::<
-                    dyn std::error::Error + Send + Sync,
-                >::from(
-                    error
-                ))
-            })?;
+            let malformed = |error: DigestError| {
+                usage(format!("--build-context {text}: malformed digest")).caused_by(error)
+            };
+            let digest = digest.parse().map_err(malformed)?;
             (rest, Some(digest))
         }
         _ => (layout, None),

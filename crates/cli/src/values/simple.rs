@@ -126,9 +126,7 @@ pub(crate) fn host_entry(text: &str) -> Result<(String, IpAddr), Error> {
         .hint(format!("--add-host {name}:127.0.0.1 reaches the host")));
     }
     let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
-    let address = bare.parse().map_err(|error| {
-        malformed().caused_by(Box::new(error) as Box<dyn std::error::Error + Send + Sync>)
-    })?;
+    let address = bare.parse().map_err(|error: std::net::AddrParseError| malformed().caused_by(error))?;
     Ok((name.to_owned(), address))
 }
 

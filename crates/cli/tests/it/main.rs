@@ -1,5 +1,8 @@
-//! The program, driven as a user drives it.
+//! Drives the program: what it prints, what it ends with, what it leaves.
 
-mod bad_input;
-mod counted;
-mod support;
+mod build;
+mod formats;
+mod images;
+mod output;
+mod program;
+mod usage;

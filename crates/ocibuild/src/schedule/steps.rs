@@ -138,11 +138,12 @@ impl Run<'_> {
             return Ok(None);
         }
         let (source, selected) = self.selection(step)?;
-        let mut inputs = operation;
+        let mut inputs = operation.clone();
         inputs.add("files", digest_all(source.as_ref(), &selected, self.cancel)?.to_string());
         let key = inputs.key("copy");
-        if let Some(quick) = &quick {
-            self.backends.cache.put_alias(quick, &key)?;
+        // A source stage that ran is known now: the next build need not look at its files.
+        if let Some(quick) = quick.or_else(|| self.ran_key(&operation, &step.from)) {
+            self.backends.cache.put_alias(&quick, &key)?;
         }
         if !fresh && let Some(found) = self.lookup(&key)? {
             return Ok(Some(found));
@@ -156,17 +157,21 @@ impl Run<'_> {
 
     /// The key of a copy by what its source is made from, if that is known without looking at files.
     fn quick_key(&self, operation: &Inputs, from: &FileSource) -> Result<Option<Digest>, Error> {
-        let source = match from {
-            FileSource::Stage(index) => match self.stage(*index, Reach::Cached)? {
-                Some(finished) if !finished.ran => finished.state.chain.to_string(),
-                _ => return Ok(None),
-            },
-            FileSource::Image(index) => self.image_key(*index).to_string(),
-            _ => return Ok(None),
-        };
-        let mut inputs = operation.clone();
-        inputs.add("source", source);
-        Ok(Some(inputs.key("copy by source")))
+        match from {
+            FileSource::Stage(index) => {
+                let finished = self.stage(*index, Reach::Cached)?.filter(|finished| !finished.ran);
+                Ok(finished.map(|finished| key_by_source(operation, &finished.state.chain)))
+            }
+            FileSource::Image(index) => Ok(Some(key_by_source(operation, &self.image_key(*index)))),
+            _ => Ok(None),
+        }
+    }
+
+    /// The same for a stage that ran in this build. What is kept under this key may be of an earlier run.
+    fn ran_key(&self, operation: &Inputs, from: &FileSource) -> Option<Digest> {
+        let FileSource::Stage(index) = from else { return None };
+        let stages = self.stages.borrow();
+        stages.get(index).map(|finished| key_by_source(operation, &finished.state.chain))
     }
 
     fn selection(&self, step: &CopyStep) -> Result<Selection, Error> {
@@ -227,6 +232,12 @@ impl Run<'_> {
         let changeset = make(&mut context)?;
         self.write(&changeset)
     }
+}
+
+fn key_by_source(operation: &Inputs, source: &Digest) -> Digest {
+    let mut inputs = operation.clone();
+    inputs.add("source", source.as_str());
+    inputs.key("copy by source")
 }
 
 /// What is not carried out yet is refused where it stands.

@@ -5,14 +5,14 @@ use std::sync::Mutex;
 
 use fs_err as fs;
 use ocibuild::dockerfile::Dockerfile;
-use ocibuild::executor::{Bundle, ExitStatus, Executor, NamespaceExecutor, Output, Stream};
+use ocibuild::executor::{Bundle, Executor, ExitStatus, NamespaceExecutor, Output, Stream};
 use ocibuild::snapshot::{CopySnapshots, Snapshotter, auto};
 use ocibuild::spec::Reference;
 use ocibuild::state::{ContainerOptions, State};
 use ocibuild::store::{ImageLayout, LayoutSource};
 use ocibuild::{
-    Backends, Build, BuiltImage, Cache, CancelToken, ContextSource, Destination, ErrorKind, Event, LocalContext,
-    OutputKind,
+    Backends, Build, BuiltImage, Cache, CancelToken, ContextSource, Destination, ErrorKind, Event,
+    LocalContext, OutputKind,
 };
 use ocibuild_testkit::HostBase;
 
@@ -128,8 +128,9 @@ impl Kitchen {
         let mut output = |_: Stream, bytes: &[u8]| text += &String::from_utf8_lossy(bytes);
         let state = State::new(&self.store, &self.cache, self.snapshots.as_ref());
         let options = ContainerOptions::default();
-        let status =
-            state.run(&name(), &options, &NamespaceExecutor::new(), &mut output, &CancelToken::new()).unwrap();
+        let status = state
+            .run(&name(), &options, &NamespaceExecutor::new(), &mut output, &CancelToken::new())
+            .unwrap();
         assert!(status.success(), "{status:?}: {text}");
         text
     }
@@ -208,7 +209,8 @@ fn privileged_a_second_build_runs_nothing() {
     assert_eq!((seen.order.first(), seen.order.last()), (Some(&"started"), Some(&"image")));
 
     // An argument that a step sees makes the steps from there on run again, and only those.
-    let (third, seen) = kitchen.build(kitchen.prepare().build_arg("VERSION", "2.0"), &NamespaceExecutor::new());
+    let (third, seen) =
+        kitchen.build(kitchen.prepare().build_arg("VERSION", "2.0"), &NamespaceExecutor::new());
     assert!(seen.output.contains("prepared version 2.0"), "{}", seen.output);
     assert!(seen.cached.iter().any(|title| title.ends_with("COPY today.sh .")), "{:?}", seen.cached);
     assert!(third.descriptor != first.descriptor);
@@ -221,7 +223,8 @@ fn privileged_both_ways_to_keep_snapshots_give_one_image() {
         return;
     }
     let base = HostBase::find().unwrap();
-    let copies = |directory: PathBuf| Box::new(CopySnapshots::open(directory).unwrap()) as Box<dyn Snapshotter>;
+    let copies =
+        |directory: PathBuf| Box::new(CopySnapshots::open(directory).unwrap()) as Box<dyn Snapshotter>;
     let digests = [Kitchen::new(&base), Kitchen::with_snapshots(&base, copies)].map(|kitchen| {
         let build = kitchen.prepare().source_date_epoch(1_700_000_000).rewrite_timestamps(true);
         kitchen.build(build, &NamespaceExecutor::new()).0.descriptor.digest

@@ -1,0 +1,119 @@
+//! What is wrong with a command line or a Dockerfile, and how it is told.
+
+use crate::program::Place;
+
+#[test]
+fn the_dockerfile_has_to_be_a_file_with_something_in_it() {
+    let place = Place::new();
+    place.build(&[]).fails(2, &["error: there is no Dockerfile at", "hint:"]);
+    place.write("dir/x", "");
+    place.build(&["-f", "dir"]).fails(2, &["is a directory"]);
+    place.write("Dockerfile", "");
+    place.build(&[]).fails(2, &["error: the Dockerfile cannot be empty"]);
+    place.write("Dockerfile", "# nothing\n");
+    place.build(&[]).fails(2, &["error: file with no instructions"]);
+    place.write("Dockerfile", "ARG a\n");
+    place.build(&[]).fails(2, &["error: dockerfile contains no stages to build"]);
+    place.write("Dockerfile", "RUN x\n");
+    place.build(&[]).fails(2, &["no build stage in current context", "--> Dockerfile:1:1"]);
+    place.write("Dockerfile", "FROM scratch\0\n");
+    place.build(&[]).fails(2, &["error:"]);
+}
+
+#[test]
+fn a_lower_case_name_is_found_and_files_are_relative_to_where_one_is() {
+    let place = Place::new();
+    place.write("context/dockerfile", "FROM scratch\nWROKDIR /\n");
+    place.run(&["build", "context"]).fails(2, &["--> context/dockerfile:2:1"]);
+    place.write("other/file", "FROM scratch\nEXPOES 1\n");
+    place.run(&["build", "-f", "other/file", "context"]).fails(2, &["--> other/file:2:1", "EXPOSE"]);
+}
+
+#[test]
+fn everything_that_is_wrong_with_a_file_is_told_at_once() {
+    let place = Place::with("FROM scratch\nWROKDIR /x\nCOPY a\nLABEL\n");
+    let ended = place.build(&[]);
+    ended.fails(
+        2,
+        &["did you mean WORKDIR?", "Dockerfile:2:1", "2 | WROKDIR /x", "Dockerfile:3:1", "Dockerfile:4:1"],
+    );
+    assert_eq!(ended.stderr.matches("error:").count(), 3, "{}", ended.stderr);
+}
+
+#[test]
+fn control_characters_do_not_reach_the_terminal() {
+    let ended = Place::with("FROM scratch\nRUNN \u{1b}]0;x\u{7}\u{202e}\n").build(&[]);
+    ended.fails(2, &["\\x1b]0;x\\x07\\u{202e}"]);
+    assert!(!ended.stderr.contains(['\u{1b}', '\u{202e}']));
+}
+
+#[test]
+fn plans_that_make_no_sense() {
+    let place = Place::with("FROM scratch AS a\nCOPY --from=b x /\nFROM scratch AS b\nCOPY --from=a x /\n");
+    place.build(&["--target", "c"]).fails(2, &["error:", "target stage \"c\""]);
+    place.build(&[]).fails(2, &["error:", "circular", "Dockerfile:"]);
+    place.write("Dockerfile", "FROM Upper\n");
+    place.build(&[]).fails(2, &["error:", "must be lowercase", "Dockerfile:1"]);
+    place.write("Dockerfile", "FROM scratch\nCOPY missing /\n");
+    place.build(&[]).fails(2, &["error:", "missing", "--> Dockerfile:2"]);
+    place.write("Dockerfile", "FROM base\n");
+    place.build(&["--build-context", "base=oci-layout://nowhere"]).fails(2, &["nowhere", "Dockerfile:1"]);
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_by_name() {
+    let place = Place::with("FROM scratch\n");
+    let table: [(&[&str], &str); 22] = [
+        (&["--push"], "--push"),
+        (&["--load"], "--load"),
+        (&["--ssh", "default"], "--ssh"),
+        (&["--cache-from", "a"], "--cache-from"),
+        (&["--cache-to", "type=inline"], "--cache-to"),
+        (&["--annotation", "a=b"], "--annotation"),
+        (&["--sbom=true"], "--sbom"),
+        (&["--provenance", "--no-cache"], "--provenance"),
+        (&["--check"], "--check"),
+        (&["--call=outline"], "--call"),
+        (&["--explain"], "--explain"),
+        (&["--on-error", "shell"], "--on-error"),
+        (&["--sandbox", "chroot"], "--sandbox chroot"),
+        (&["--platform", "linux/amd64,linux/arm64"], "--platform"),
+        (&["--progress", "rawjson"], "rawjson"),
+        (&["--progress", "x"], "--progress x"),
+        (&["--output", "type=registry,name=a"], "--output type=registry"),
+        (&["--output", "type=docker"], "dest is missing"),
+        (&["--add-host", "a:host-gateway"], "host-gateway"),
+        (&["--build-context", "a=https://x/y.git"], "--build-context"),
+        (&["-t", "Upper"], "Upper"),
+        (&["--runtime", "./crun"], "--runtime"),
+    ];
+    for (args, word) in table {
+        place.build(args).fails(2, &["error:", word]);
+    }
+    for context in ["-", "https://github.com/a/b.git", "git@github.com:a/b", "Dockerfile", "nowhere"] {
+        place.run(&["build", context]).fails(2, &["error: CONTEXT"]);
+    }
+    place.run(&["build"]).fails(2, &["CONTEXT"]);
+    place.run(&["frobnicate"]).fails(2, &["frobnicate"]);
+    assert!(!place.path("state").exists(), "nothing was touched");
+}
+
+#[test]
+fn destinations_are_looked_at_first() {
+    let place = Place::with("FROM scratch\nCOPY Dockerfile /\n");
+    place
+        .build(&["-o", "type=oci,dest=no/such/dir.tar"])
+        .fails(5, &["cannot write no/such/dir.tar", "hint:"]);
+    place.write("dir/x", "");
+    place.build(&["-o", "type=oci,dest=dir"]).fails(2, &["dir is a directory"]);
+    place.build(&["--iidfile", "dir"]).fails(5, &["cannot replace dir"]);
+    place.build(&["--runtime", "no-such-runtime"]).fails(5, &["no-such-runtime"]);
+}
+
+#[test]
+fn a_directory_of_something_else_is_no_state_directory() {
+    let place = Place::with("FROM scratch\n");
+    place.write("state/file", "mine");
+    place.build(&[]).fails(3, &["neither empty nor a state directory", "hint:"]);
+    assert_eq!(place.read("state/file"), "mine");
+}
