@@ -127,7 +127,8 @@ impl Cache {
 
     pub(crate) fn index(&self, layer: &DiffId) -> Option<Arc<LayerIndex>> {
         let bytes = fs::read(self.path("layers", &layer.0)).ok()?;
-        LayerIndex::decode(&bytes).ok().map(Arc::new)
+        let index = bytes.strip_prefix(owner_of_index(layer).as_bytes())?;
+        LayerIndex::decode(index).ok().map(Arc::new)
     }
 
     pub(crate) fn has_index(&self, layer: &DiffId) -> bool {
@@ -135,7 +136,9 @@ impl Cache {
     }
 
     pub(crate) fn put_index(&self, layer: &DiffId, index: &LayerIndex) -> Result<(), Error> {
-        self.write("layers", &layer.0, &index.encode())
+        let mut bytes = owner_of_index(layer).into_bytes();
+        bytes.extend(index.encode());
+        self.write("layers", &layer.0, &bytes)
     }
 
     /// All records, the unreadable ones left out.
@@ -212,6 +215,11 @@ impl Cache {
         });
         result.map_err(|error| cannot(&path, error))
     }
+}
+
+/// The first line of an index, which says what layer it is of: the record itself does not.
+fn owner_of_index(layer: &DiffId) -> String {
+    format!("{layer}\n")
 }
 
 /// Removes a document that may be gone already; its size.
