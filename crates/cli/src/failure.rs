@@ -1,6 +1,7 @@
 //! What ends the program without success.
 
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ocibuild::{Error, ErrorKind};
 
@@ -35,18 +36,7 @@ pub(crate) struct Details {
 impl Failure {
     /// Whether all that is wrong is that whoever read standard output has gone away.
     pub(crate) fn is_reader_gone(&self) -> bool {
-        let mut next = std::error::Error::source(&self.error);
-        while let Some(error) = next {
-            if error.downcast_ref::<ReaderGone>().is_some() {
-                return true;
-            }
-            let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-            if inner.is_some_and(|inner| inner.downcast_ref::<ReaderGone>().is_some()) {
-                return true;
-            }
-            next = error.source();
-        }
-        false
+        self.error.kind() == ErrorKind::Host && READER_GONE.load(Ordering::SeqCst)
     }
 
     /// The same with the Dockerfile it is about.
@@ -112,14 +102,6 @@ pub(crate) fn exit_code(kind: ErrorKind, signal: Option<u8>) -> u8 {
     }
 }
 
-/// What a write to standard output fails with when nobody reads it any more.
-#[derive(Debug)]
-pub(crate) struct ReaderGone;
-
-impl std::fmt::Display for ReaderGone {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("nobody reads standard output any more")
-    }
-}
-
-impl std::error::Error for ReaderGone {}
+/// A write to standard output found that nobody reads it any more. The error that follows from it comes back as text
+/// from the library, and does not tell.
+pub(crate) static READER_GONE: AtomicBool = AtomicBool::new(false);

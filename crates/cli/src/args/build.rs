@@ -188,9 +188,9 @@ pub(crate) enum SnapshotterArg {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Later")]
 pub(crate) struct LaterArgs {
-    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     push: Option<String>,
-    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     load: Option<String>,
     #[arg(long, hide = true)]
     ssh: Vec<String>,

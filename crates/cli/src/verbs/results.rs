@@ -2,12 +2,13 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use ocibuild::spec::Reference;
 use ocibuild::{BuiltImage, Destination, Error, ErrorKind, Output};
 use serde_json::json;
 
-use crate::failure::{ReaderGone, host, usage};
+use crate::failure::{READER_GONE, host, usage};
 use crate::values::{OutputSpec, Target};
 
 /// Outputs for the library; what cannot succeed is refused before an hour of building.
@@ -62,10 +63,10 @@ impl Write for Stdout {
 }
 
 fn gone(error: io::Error) -> io::Error {
-    match error.kind() {
-        io::ErrorKind::BrokenPipe => io::Error::new(io::ErrorKind::BrokenPipe, ReaderGone),
-        _ => error,
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        READER_GONE.store(true, Ordering::SeqCst);
     }
+    error
 }
 
 /// Takes away the file of an earlier build, so that nobody takes it for this one's when this one fails.
