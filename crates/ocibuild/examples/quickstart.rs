@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     match sandbox.and_then(|()| quickstart(&root())) {
         Ok(code) => code,
         Err(error) => {
-            eprint!("{}", describe(error.as_ref()));
+            show_failure(error.as_ref());
             ExitCode::from(exit_code(error.as_ref()))
         }
     }
@@ -287,28 +287,22 @@ fn clear_layout(layout: &Path) -> io::Result<()> {
     if layout.join("oci-layout").is_file() { fs::remove_dir_all(layout) } else { Ok(()) }
 }
 
-fn describe(error: &(dyn Error + 'static)) -> String {
-    let mut text = String::new();
-    match error.downcast_ref::<ocibuild::Error>() {
-        Some(error) => {
-            for report in error.reports() {
-                text += &match report.location {
-                    Some(location) => {
-                        format!("error: Dockerfile:{}: {}\n", location.start_line, report.message)
-                    }
-                    None => format!("error: {}\n", report.message),
-                };
-                text.extend(report.hints.iter().map(|hint| format!("hint: {hint}\n")));
-            }
-        }
-        None => text += &format!("error: {error}\n"),
+/// Says what went wrong, where, and what to do.
+fn show_failure(error: &(dyn Error + 'static)) {
+    let reports = error.downcast_ref::<ocibuild::Error>().map(ocibuild::Error::reports);
+    for report in reports.unwrap_or_default() {
+        let line = report.location.map(|location| format!("Dockerfile:{}: ", location.start_line));
+        eprintln!("error: {}{}", line.unwrap_or_default(), report.message);
+        report.hints.iter().for_each(|hint| eprintln!("hint: {hint}"));
+    }
+    if reports.is_none() {
+        eprintln!("error: {error}");
     }
     let mut cause = error.source();
     while let Some(error) = cause {
-        text += &format!("caused by: {error}\n");
+        eprintln!("caused by: {error}");
         cause = error.source();
     }
-    text
 }
 
 /// The same codes as those of the program `ocibuild`.
