@@ -69,6 +69,7 @@ pub(crate) struct PlanArgs {
 
 /// `ocibuild plan`
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 pub(crate) struct PlanVerb {
     #[command(flatten)]
     pub(crate) plan: PlanArgs,
@@ -86,7 +87,7 @@ pub(crate) enum ReportFormat {
 
 /// `ocibuild build`
 #[derive(Debug, Args)]
-#[command(after_help = BUILD_HELP)]
+#[command(args_override_self = true, after_help = BUILD_HELP)]
 pub(crate) struct BuildArgs {
     #[command(flatten)]
     pub(crate) plan: PlanArgs,

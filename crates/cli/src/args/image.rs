@@ -12,6 +12,7 @@ pub(crate) enum TableFormat {
 
 /// `ocibuild images`
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 pub(crate) struct ImagesArgs {
     /// Print image IDs only
     #[arg(short, long)]
@@ -28,6 +29,7 @@ pub(crate) struct ImagesArgs {
 
 /// `ocibuild inspect`
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 pub(crate) struct InspectArgs {
     /// Names of images
     #[arg(value_name = "IMAGE", required = true)]
@@ -36,6 +38,7 @@ pub(crate) struct InspectArgs {
 
 /// `ocibuild history`
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 pub(crate) struct HistoryArgs {
     /// Name of the image
     #[arg(value_name = "IMAGE")]
@@ -52,6 +55,7 @@ pub(crate) struct HistoryArgs {
 
 /// `ocibuild tag`
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 pub(crate) struct TagArgs {
     /// Name of the image
     #[arg(value_name = "SRC")]
@@ -64,6 +68,7 @@ pub(crate) struct TagArgs {
 
 /// `ocibuild rmi`
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 pub(crate) struct RmiArgs {
     /// Names of images
     #[arg(value_name = "IMAGE", required = true)]
@@ -72,6 +77,7 @@ pub(crate) struct RmiArgs {
 
 /// `ocibuild du`
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 pub(crate) struct DuArgs {
     /// table or json
     #[arg(long, value_name = "FORMAT", default_value = "table")]
@@ -80,6 +86,7 @@ pub(crate) struct DuArgs {
 
 /// `ocibuild prune`
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 pub(crate) struct PruneArgs {
     /// Also drop every cached step, unpacked layer and cache mount; images stay
     #[arg(short, long)]
@@ -93,6 +100,7 @@ pub(crate) struct PruneArgs {
 /// `ocibuild run`
 #[derive(Debug, Args)]
 #[command(
+    args_override_self = true,
     after_help = "Example:\n  ocibuild run --rm -e MODE=test -v ./data:/data:ro app:1.0 sh -c 'ls /data'\n\n\
                         Ends with the status of the command."
 )]

@@ -79,7 +79,8 @@ fn an_output_that_cannot_be_written_leaves_nothing_and_spoils_nothing() {
 #[test]
 fn a_damaged_base_is_refused_by_its_digest() {
     let place = Place::with(&[("Dockerfile", "FROM scratch\nCOPY f /\n"), ("f", "text")]);
-    let made = place.run(&["build", "--output", "type=oci,tar=false,dest=base", "-t", "base:latest", "context"]);
+    let made =
+        place.run(&["build", "--output", "type=oci,tar=false,dest=base", "-t", "base:latest", "context"]);
     assert!(made.status.success(), "{}", stderr(&made));
     let blobs = place.path().join("base/blobs/sha256");
     let layer = fs::read_dir(&blobs)

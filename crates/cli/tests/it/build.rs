@@ -9,7 +9,7 @@ use crate::program::{Ended, Place, namespaces};
 const SMALL: &str = "FROM scratch\nARG who=nobody\nLABEL who=$who\nCOPY Dockerfile /d/\n";
 
 fn metadata(place: &Place) -> serde_json::Value {
-    serde_json::from_str(&place.read("meta.json")).unwrap()
+    serde_json::from_str(&place.read("meta.json")).expect("the file is JSON")
 }
 
 #[test]

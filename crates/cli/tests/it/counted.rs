@@ -16,7 +16,8 @@ fn with_base() -> Place {
     for number in 0..300 {
         fs::write(place.path().join(format!("context/file{number}")), vec![b'x'; 10_000]).unwrap();
     }
-    let made = place.run(&["build", "--output", "type=oci,tar=false,dest=base", "-t", "base:latest", "context"]);
+    let made =
+        place.run(&["build", "--output", "type=oci,tar=false,dest=base", "-t", "base:latest", "context"]);
     assert!(made.status.success(), "{}", stderr(&made));
     fs::remove_dir_all(place.path().join("context")).unwrap();
     fs::remove_dir_all(place.path().join("state")).unwrap();
@@ -28,7 +29,8 @@ fn with_base() -> Place {
 
 fn traced(place: &Place) -> Vec<String> {
     let calls = "trace=open,openat,openat2,creat,mkdir,mkdirat,link,linkat,symlink,symlinkat,mknod,mknodat";
-    let arguments = ["--root", "state", "build", "--build-context", "base=oci-layout://base", "-t", "app", "context"];
+    let arguments =
+        ["--root", "state", "build", "--build-context", "base=oci-layout://base", "-t", "app", "context"];
     let output = place
         .command("strace")
         .args(["-f", "-o", "trace", "-s", "4096", "-e", calls, env!("CARGO_BIN_EXE_ocibuild")])
@@ -68,6 +70,7 @@ fn an_unchanged_build_opens_no_layer() {
         .collect();
     assert_eq!(layers.len(), 2);
     let trace = traced(&place);
-    let opened: Vec<_> = trace.iter().filter(|line| layers.iter().any(|layer| line.contains(layer))).collect();
+    let opened: Vec<_> =
+        trace.iter().filter(|line| layers.iter().any(|layer| line.contains(layer))).collect();
     assert!(opened.is_empty(), "{opened:?}");
 }

@@ -1,8 +1,12 @@
 //! Drives the program: what it prints, what it ends with, what it leaves.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod bad_input;
 mod build;
+mod counted;
 mod formats;
 mod images;
 mod output;
 mod program;
+mod support;
 mod usage;

@@ -18,7 +18,7 @@ pub(crate) struct Ended {
 
 impl Place {
     pub(crate) fn new() -> Self {
-        Self { directory: tempfile::tempdir().unwrap() }
+        Self { directory: tempfile::tempdir().expect("a temporary directory can be made") }
     }
 
     /// A place with a Dockerfile in it.
@@ -34,12 +34,13 @@ impl Place {
 
     pub(crate) fn write(&self, name: &str, text: &str) {
         let path = self.path(name);
-        fs_err::create_dir_all(path.parent().unwrap()).unwrap();
-        fs_err::write(path, text).unwrap();
+        fs_err::create_dir_all(path.parent().expect("a path below the directory"))
+            .expect("the directory can be written");
+        fs_err::write(path, text).expect("the directory can be written");
     }
 
     pub(crate) fn read(&self, name: &str) -> String {
-        fs_err::read_to_string(self.path(name)).unwrap()
+        fs_err::read_to_string(self.path(name)).expect("the file is there")
     }
 
     /// The program, about to be run here with an environment that says nothing.
@@ -52,13 +53,15 @@ impl Place {
     }
 
     pub(crate) fn run(&self, args: &[&str]) -> Ended {
-        ended(self.command(args).output().unwrap())
+        ended(self.command(args).output().expect("the program can be started"))
     }
 
     pub(crate) fn run_with_input(&self, args: &[&str], input: &[u8]) -> Ended {
-        let mut child = self.command(args).stdin(Stdio::piped()).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(input).unwrap();
-        ended(child.wait_with_output().unwrap())
+        let mut child = self.command(args).stdin(Stdio::piped()).spawn().expect("the program can be started");
+        let mut stdin = child.stdin.take().expect("a pipe was asked for");
+        stdin.write_all(input).expect("the program reads");
+        drop(stdin);
+        ended(child.wait_with_output().expect("the program ends"))
     }
 
     /// `build` with what keeps it off the network and away from privilege.
@@ -71,7 +74,7 @@ impl Place {
 }
 
 fn ended(output: Output) -> Ended {
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("what is printed is Unicode");
     Ended { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 

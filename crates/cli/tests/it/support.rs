@@ -27,7 +27,11 @@ impl Place {
 
     /// Runs the program on the state directory of this place.
     pub(crate) fn run(&self, arguments: &[&str]) -> Output {
-        self.command(env!("CARGO_BIN_EXE_ocibuild")).args(["--root", "state"]).args(arguments).output().unwrap()
+        self.command(env!("CARGO_BIN_EXE_ocibuild"))
+            .args(["--root", "state"])
+            .args(arguments)
+            .output()
+            .unwrap()
     }
 
     pub(crate) fn command(&self, program: &str) -> Command {

@@ -117,3 +117,14 @@ fn a_directory_of_something_else_is_no_state_directory() {
     place.build(&[]).fails(3, &["neither empty nor a state directory", "hint:"]);
     assert_eq!(place.read("state/file"), "mine");
 }
+
+#[test]
+fn of_flags_given_twice_the_last_counts() {
+    let place = Place::with("FROM scratch AS a\nLABEL x=a\nFROM scratch AS b\nLABEL x=b\n");
+    let args = ["--target", "b", "--target", "a", "--no-cache", "--no-cache", "-t", "app", "-t", "app:2"];
+    place.build(&args).succeeds();
+    let ended = place.run(&["inspect", "app:2"]);
+    let image: serde_json::Value = serde_json::from_str(ended.succeeds()).unwrap();
+    assert_eq!(image[0]["Config"]["Labels"]["x"], "a");
+    assert_eq!(image[0]["RepoTags"], serde_json::json!(["app:2", "app:latest"]));
+}
