@@ -54,7 +54,7 @@ mod tests {
         let token = CancelToken::new();
         assert!(!token.wait_timeout(Duration::from_millis(1)));
         let other = token.clone();
-        let thread = std::thread::spawn(move || other.wait_timeout(Duration::from_secs(60)));
+        let thread = std::thread::spawn(move || other.wait_timeout(Duration::from_mins(1)));
         token.cancel();
         assert!(thread.join().unwrap());
         assert!(token.is_cancelled());
