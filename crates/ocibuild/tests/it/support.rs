@@ -11,7 +11,6 @@ use ocibuild::snapshot::{Snapshotter, auto};
 use ocibuild::spec::{
     Descriptor, Digest, Hasher, ImageSource, MediaType, Platform, Reference, ResolvedImage,
 };
-use ocibuild::state::State;
 use ocibuild::store::{ImageLayout, LayoutSource};
 use ocibuild::{
     Backends, Build, BuiltImage, Cache, CancelToken, ContextSource, Destination, Error, Event, LocalContext,
@@ -138,10 +137,6 @@ impl World {
             executor: self.executor.as_ref(),
             cache: &self.cache,
         }
-    }
-
-    pub(crate) fn state(&self) -> State<'_> {
-        State::new(&self.store, &self.cache, self.snapshots.as_ref())
     }
 
     /// Plans and builds, with each event for `watch` too.
@@ -319,37 +314,12 @@ pub(crate) fn validate(source: &dyn ImageSource, text: &str) -> (ResolvedImage, 
 
 fn plain_digest(layer: &Descriptor, bytes: &[u8]) -> Digest {
     let mut hasher = Hasher::new();
-    match layer.media_type {
-        MediaType::ImageLayer => hasher.update(bytes),
-        _ => {
-            let mut plain = Vec::new();
-            flate2::read::MultiGzDecoder::new(bytes).read_to_end(&mut plain).unwrap();
-            hasher.write_all(&plain).unwrap();
-        }
+    if layer.media_type == MediaType::ImageLayer {
+        hasher.update(bytes);
+    } else {
+        let mut plain = Vec::new();
+        flate2::read::MultiGzDecoder::new(bytes).read_to_end(&mut plain).unwrap();
+        hasher.write_all(&plain).unwrap();
     }
     hasher.finish()
-}
-
-/// Paths of the files in a tar, in its order.
-pub(crate) fn tar_paths(bytes: &[u8]) -> Vec<String> {
-    let mut archive = tar::Archive::new(bytes);
-    archive
-        .entries()
-        .unwrap()
-        .map(|entry| String::from_utf8(entry.unwrap().path_bytes().into()).unwrap())
-        .collect()
-}
-
-/// The content of one file of a tar.
-pub(crate) fn tar_file(bytes: &[u8], path: &str) -> Option<Vec<u8>> {
-    let mut archive = tar::Archive::new(bytes);
-    for entry in archive.entries().unwrap() {
-        let mut entry = entry.unwrap();
-        if *entry.path_bytes() == *path.as_bytes() {
-            let mut content = Vec::new();
-            entry.read_to_end(&mut content).unwrap();
-            return Some(content);
-        }
-    }
-    None
 }
