@@ -39,6 +39,13 @@ impl Failure {
         self.error.kind() == ErrorKind::Host && READER_GONE.load(Ordering::SeqCst)
     }
 
+    /// Adds what is known about this process, if that could be the reason.
+    pub(crate) fn note(&mut self, notes: &[String]) {
+        if self.error.kind() == ErrorKind::Host {
+            self.notes.extend_from_slice(notes);
+        }
+    }
+
     /// The same with the Dockerfile it is about.
     pub(crate) fn with_source(mut self, source: SourceText) -> Self {
         self.source = Some(source);

@@ -15,7 +15,6 @@ or with --pull. Without --tag and --output the result stays in the cache.";
 
 /// What a plan depends on; `build` and `plan` both have it.
 #[derive(Debug, Args)]
-#[expect(clippy::doc_markdown, reason = "the text of --help is no Markdown")]
 pub(crate) struct PlanArgs {
     /// Build context: a directory
     #[arg(value_name = "CONTEXT")]
@@ -33,9 +32,13 @@ pub(crate) struct PlanArgs {
     #[arg(long, value_name = "NAME[=VALUE]", help_heading = "Input")]
     pub(crate) build_arg: Vec<String>,
 
-    /// Another source of files or images: a directory, an archive of an image, oci-layout://DIR[:TAG][@DIGEST],
-    /// docker-image://REFERENCE
-    #[arg(long, value_name = "NAME=SOURCE", help_heading = "Input")]
+    #[arg(
+        long,
+        value_name = "NAME=SOURCE",
+        help_heading = "Input",
+        help = "Another source of files or images: a directory, an archive of an image, \
+                oci-layout://DIR[:TAG][@DIGEST], docker-image://REFERENCE"
+    )]
     pub(crate) build_context: Vec<String>,
 
     /// Platform to build for, like linux/arm64 [default: this host's]

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use ocibuild::executor::Rlimit;
 use ocibuild::plan::Plan;
 use ocibuild::spec::Reference;
-use ocibuild::{Build, BuiltImage, Error, ErrorKind, Secret};
+use ocibuild::{Build, BuiltImage, Error, Secret};
 
 use super::images::nameable;
 use super::results::{forget, outputs, write_iidfile, write_metadata};
@@ -147,9 +147,7 @@ fn explained(
     let mut failure = Failure::from(error).with_source(source.clone());
     failure.output_shown = output_shown;
     failure.signal = signals.received();
-    if failure.error.kind() == ErrorKind::Host {
-        failure.notes.clone_from(&privilege.notes);
-    }
+    failure.note(&privilege.notes);
     failure
 }
 

@@ -29,7 +29,7 @@ pub(crate) fn run(root: Option<&Path>, args: &RunArgs) -> Outcome {
     let status = result.map_err(|error| {
         let mut failure = Failure::from(error);
         failure.signal = signals.received();
-        failure.notes = privilege.notes;
+        failure.note(&privilege.notes);
         failure
     })?;
     Ok(u8::try_from(status.code()).map_or(ExitCode::FAILURE, ExitCode::from))

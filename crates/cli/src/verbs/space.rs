@@ -53,7 +53,7 @@ pub(crate) fn prune(root: Option<&Path>, args: &PruneArgs) -> Outcome {
     let (shop, privilege) = open(root)?;
     let pruned = shop.state().prune(args.all).map_err(|error| {
         let mut failure = Failure::from(error);
-        failure.notes = privilege.notes;
+        failure.note(&privilege.notes);
         failure
     })?;
     let text = format!(
