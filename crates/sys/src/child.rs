@@ -525,6 +525,10 @@ unsafe fn make_file(root: RawFd, path: &CStr, followed: u32) -> Outcome {
         let flags = libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_WRONLY;
         let fd = libc::openat(parent, name.as_ptr(), flags, 0o644 as libc::c_uint);
         if fd < 0 && errno() == libc::EEXIST {
+            if is_there(parent, name, libc::S_IFREG) {
+                libc::close(parent);
+                return Ok(());
+            }
             let result = match behind_link(path, parent, name, &mut buffer, followed) {
                 Ok(target) => make_file(root, target, followed + 1),
                 Err(at) => Err(at),
@@ -536,6 +540,16 @@ unsafe fn make_file(root: RawFd, path: &CStr, followed: u32) -> Outcome {
         check_at(fd, at::TARGET)?;
         libc::close(fd);
         Ok(())
+    }
+}
+
+/// Whether another process made, at the same time, what was to be made: steps may share a root file system.
+unsafe fn is_there(parent: RawFd, name: &CStr, kind: libc::mode_t) -> bool {
+    // SAFETY: the name is NUL-terminated; `stat` is plain data, filled by the kernel.
+    unsafe {
+        let mut found: libc::stat = std::mem::zeroed();
+        let result = libc::fstatat(parent, name.as_ptr(), &raw mut found, libc::AT_SYMLINK_NOFOLLOW);
+        result == 0 && found.st_mode & libc::S_IFMT == kind
     }
 }
 
@@ -646,6 +660,10 @@ unsafe fn make_directory(
         libc::umask(0);
         let mut result = libc::mkdirat(parent, name.as_ptr(), mode as libc::mode_t);
         if result < 0 && errno() == libc::EEXIST {
+            if is_there(parent, name, libc::S_IFDIR) {
+                libc::close(parent);
+                return Ok(());
+            }
             let mut buffer = [0; PATH_BUFFER];
             let result = match behind_link(path, parent, name, &mut buffer, followed) {
                 Ok(target) => make_directories_from(root, target, mode, owner, followed + 1),
