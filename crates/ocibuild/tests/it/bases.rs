@@ -6,7 +6,7 @@ use fs_err as fs;
 use ocibuild::registry::Registry;
 use ocibuild::spec::Descriptor;
 use ocibuild::store::{ArchiveSource, LayoutSource, detect};
-use ocibuild::{Build, ContextSource, ErrorKind, LocalContext, OutputKind};
+use ocibuild::{Build, CancelToken, ContextSource, ErrorKind, LocalContext, OutputKind};
 use ocibuild_testkit::{Fault, ImageBlobs, TestImage, TestRegistry, write_layout};
 
 use super::support::{World, chain, name, platform, tar_file, write_files};
@@ -79,7 +79,7 @@ fn every_source_gives_the_same_files() {
         let reference = name("a:b");
         let platform = platform().parse().unwrap();
         let found =
-            detect(world.path(file)).unwrap().resolve(&reference, &platform, &Default::default()).unwrap();
+            detect(world.path(file)).unwrap().resolve(&reference, &platform, &CancelToken::new()).unwrap();
         assert_eq!(found.config.config.env[0], "FROM_BASE=yes");
     }
 
@@ -246,9 +246,11 @@ fn a_damaged_base_is_refused_and_earlier_images_stay() {
     }
 }
 
+type Damage = fn(&mut Vec<u8>);
+
 #[test]
 fn damaged_layouts_are_refused() {
-    let damages: [(&str, fn(&mut Vec<u8>)); 3] = [
+    let damages: [(&str, Damage); 3] = [
         ("short", |bytes| bytes.truncate(bytes.len() / 2)),
         ("flipped", |bytes| bytes[20] ^= 4),
         ("empty", Vec::clear),

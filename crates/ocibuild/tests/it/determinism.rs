@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use fs_err as fs;
 use ocibuild::executor::{Executor, NamespaceExecutor, RuntimeExecutor};
 use ocibuild::snapshot::{CopySnapshots, ErrorKind, Overlay, Snapshotter};
-use ocibuild_testkit::skip;
+use ocibuild_testkit::{ImageBlobs, skip};
 
 use super::support::{World, header, layer_listing, name, shell_image};
 
@@ -58,25 +58,29 @@ fn archive() -> Vec<u8> {
     tar.into_inner().unwrap().finish().unwrap()
 }
 
-type Open = fn(PathBuf) -> Option<Box<dyn Snapshotter>>;
+type Open = fn(PathBuf) -> Box<dyn Snapshotter>;
 
-fn overlay(directory: PathBuf) -> Option<Box<dyn Snapshotter>> {
-    match Overlay::open(directory) {
-        Ok(overlay) => Some(Box::new(overlay)),
+fn overlay(directory: PathBuf) -> Box<dyn Snapshotter> {
+    Box::new(Overlay::open(directory).unwrap())
+}
+
+fn copies(directory: PathBuf) -> Box<dyn Snapshotter> {
+    Box::new(CopySnapshots::open(directory).unwrap())
+}
+
+fn has_overlay() -> bool {
+    let probe = tempfile::tempdir().unwrap();
+    match Overlay::open(probe.path()) {
         Err(error) if matches!(error.kind(), ErrorKind::NoOverlay { .. }) => {
             skip(&error.to_string());
-            None
+            false
         }
-        Err(error) => panic!("{error}"),
+        opened => opened.is_ok(),
     }
 }
 
-fn copies(directory: PathBuf) -> Option<Box<dyn Snapshotter>> {
-    Some(Box::new(CopySnapshots::open(directory).unwrap()))
-}
-
-fn namespaces() -> Option<Box<dyn Executor>> {
-    Some(Box::new(NamespaceExecutor::new()))
+fn namespaces() -> Box<dyn Executor> {
+    Box::new(NamespaceExecutor::new())
 }
 
 fn runtime(program: &str) -> Option<Box<dyn Executor>> {
@@ -93,11 +97,8 @@ fn runtime(program: &str) -> Option<Box<dyn Executor>> {
 type Result = (String, Vec<(String, Vec<String>)>);
 
 /// Builds on an empty state directory.
-fn build(open: Open, executor: Option<Box<dyn Executor>>, threads: usize) -> Option<Result> {
-    let (base, executor) = (shell_image()?, executor?);
-    let probe = tempfile::tempdir().unwrap();
-    drop(open(probe.path().join("snapshots"))?);
-    let mut world = World::with(|directory| open(directory).unwrap(), executor);
+fn build(base: &ImageBlobs, open: Open, executor: Box<dyn Executor>, threads: usize) -> Result {
+    let mut world = World::with(open, executor);
     world.base("base", base);
     world.files(&FILES);
     fs::write(world.path("context/data.tar.gz"), archive()).unwrap();
@@ -111,15 +112,13 @@ fn build(open: Open, executor: Option<Box<dyn Executor>>, threads: usize) -> Opt
         (digest.to_string(), layer_listing(&world.blobs().join(digest.hex())))
     };
     let layers = image.layers().skip(1).map(|(_, descriptor)| layer(&descriptor.digest)).collect();
-    Some((image.descriptor.digest.to_string(), layers))
+    (image.descriptor.digest.to_string(), layers)
 }
 
 /// Compares with what the copy driver and our own executor give.
-fn compare(open: Open, executor: Option<Box<dyn Executor>>, threads: usize) {
-    let (Some(found), Some(expected)) = (build(open, executor, threads), build(copies, namespaces(), 1))
-    else {
-        return;
-    };
+fn compare(open: Open, executor: Box<dyn Executor>, threads: usize) {
+    let Some(base) = shell_image() else { return };
+    let (found, expected) = (build(base, open, executor, threads), build(base, copies, namespaces(), 1));
     for (found, expected) in found.1.iter().zip(&expected.1) {
         assert_eq!(found.1, expected.1);
         assert_eq!(found.0, expected.0);
@@ -129,25 +128,29 @@ fn compare(open: Open, executor: Option<Box<dyn Executor>>, threads: usize) {
 
 #[test]
 fn privileged_overlays_and_copies_give_one_image() {
-    compare(overlay, namespaces(), 1);
+    if has_overlay() {
+        compare(overlay, namespaces(), 1);
+    }
 }
 
 #[test]
 fn privileged_the_number_of_threads_does_not_matter() {
-    compare(overlay, namespaces(), 4);
+    compare(copies, namespaces(), 4);
 }
 
 #[test]
-fn privileged_runc_gives_the_same_image() {
-    compare(overlay, runtime("runc"), 2);
-}
-
-#[test]
-fn privileged_crun_gives_the_same_image() {
-    compare(overlay, runtime("crun"), 2);
+fn privileged_every_runtime_gives_the_same_image() {
+    for program in ["runc", "crun"] {
+        let Some(executor) = runtime(program) else { continue };
+        if has_overlay() {
+            compare(overlay, executor, 2);
+        }
+    }
 }
 
 #[test]
 fn privileged_a_runtime_works_on_copies() {
-    compare(copies, runtime("runc"), 2);
+    if let Some(executor) = runtime("runc") {
+        compare(copies, executor, 2);
+    }
 }

@@ -1,5 +1,6 @@
 //! Images in the hands of other tools, where these are installed.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -93,7 +94,6 @@ fn privileged_umoci_unpacks() {
     assert_eq!((read("srv/one.txt"), read("data/soft")), ("one".to_owned(), "made\n".to_owned()));
     assert!(!root.join("etc/group").exists());
     let of = |path: &str| fs::metadata(root.join(path)).unwrap();
-    use std::os::unix::fs::MetadataExt as _;
     assert_eq!((of("srv/one.txt").uid(), of("srv/one.txt").mode() & 0o7777), (1000, 0o640));
     assert_eq!(of("data/file").ino(), of("data/hard").ino());
 }
@@ -154,7 +154,7 @@ impl Engine {
         let start = Instant::now();
         while !engine.docker().arg("version").output().unwrap().status.success() {
             let ended = engine.process.try_wait().unwrap().is_some();
-            if ended || start.elapsed() > Duration::from_secs(60) {
+            if ended || start.elapsed() > Duration::from_secs(30) {
                 let text = fs::read_to_string(&log).unwrap();
                 skip(&format!("dockerd does not start here: {}", text.lines().last().unwrap_or_default()));
                 return None;

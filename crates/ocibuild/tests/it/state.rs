@@ -73,11 +73,11 @@ fn what_no_name_needs_is_given_back() {
 
     // An image without a name, and what a killed build leaves.
     world.build(world.prepare("FROM base\nCOPY two /\n"));
-    let dead = world.store.private_dir("tmp").join("run-dead");
-    write_files(&dead, &[(".owner", ""), ("deep/file", "left")]);
     let grown = state.disk_usage().unwrap();
     assert_eq!((grown.images, grown.blobs), (1, blob_bytes(&world)));
     assert_eq!(grown.reclaimable, grown.blobs - used.blobs);
+    let dead = world.store.private_dir("tmp").join("run-dead");
+    write_files(&dead, &[(".owner", ""), ("deep/file", "left")]);
     let pruned = state.prune(false).unwrap();
     assert_eq!((pruned.blobs, pruned.records, pruned.leftovers), (3, 1, 1));
     assert!(pruned.bytes >= grown.reclaimable, "{pruned:?}");
