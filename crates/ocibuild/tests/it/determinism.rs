@@ -94,10 +94,10 @@ fn runtime(program: &str) -> Option<Box<dyn Executor>> {
 }
 
 /// The digest of the manifest, and each layer with what is in it.
-type Result = (String, Vec<(String, Vec<String>)>);
+type Built = (String, Vec<(String, Vec<String>)>);
 
 /// Builds on an empty state directory.
-fn build(base: &ImageBlobs, open: Open, executor: Box<dyn Executor>, threads: usize) -> Result {
+fn build(base: &ImageBlobs, open: Open, executor: Box<dyn Executor>, threads: usize) -> Built {
     let mut world = World::with(open, executor);
     world.base("base", base);
     world.files(&FILES);
