@@ -1,6 +1,6 @@
 //! A state directory, a context and base images of one test, and what its builds said.
 
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -11,6 +11,7 @@ use ocibuild::snapshot::{Snapshotter, auto};
 use ocibuild::spec::{
     Descriptor, Digest, Hasher, ImageSource, MediaType, Platform, Reference, ResolvedImage,
 };
+use ocibuild::state::State;
 use ocibuild::store::{ImageLayout, LayoutSource};
 use ocibuild::{
     Backends, Build, BuiltImage, Cache, CancelToken, ContextSource, Destination, Error, Event, LocalContext,
@@ -19,9 +20,10 @@ use ocibuild::{
 use ocibuild_testkit::{HostBase, ImageBlobs, TestImage, skip, write_layout};
 
 /// Programs that the steps of tests use.
-const APPLETS: [&str; 27] = [
+const APPLETS: [&str; 28] = [
     "awk", "cat", "chmod", "chown", "cp", "date", "dd", "echo", "false", "find", "id", "ln", "ls", "mkdir",
-    "mkfifo", "mv", "printf", "rm", "rmdir", "sed", "seq", "sh", "sleep", "stat", "touch", "true", "wc",
+    "mkfifo", "mv", "printf", "pwd", "rm", "rmdir", "sed", "seq", "sh", "sleep", "stat", "touch", "true",
+    "wc",
 ];
 
 const ACCOUNTS: [(&str, &str); 2] = [
@@ -31,7 +33,9 @@ const ACCOUNTS: [(&str, &str); 2] = [
 
 /// What builds work with. The parts are public so that a test can replace one.
 pub(crate) struct World {
-    pub(crate) directory: tempfile::TempDir,
+    directory: PathBuf,
+    /// Removes the directory in the end.
+    temporary: Option<tempfile::TempDir>,
     pub(crate) store: ImageLayout,
     pub(crate) cache: Cache,
     pub(crate) snapshots: Box<dyn Snapshotter>,
@@ -75,12 +79,38 @@ impl World {
         open: impl FnOnce(PathBuf) -> Box<dyn Snapshotter>,
         executor: Box<dyn Executor>,
     ) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let store = ImageLayout::open_or_create(directory.path().join("state")).unwrap();
+        let temporary = tempfile::tempdir().unwrap();
+        fs::create_dir(temporary.path().join("context")).unwrap();
+        let mut world = Self::at(temporary.path(), open, executor);
+        world.temporary = Some(temporary);
+        world
+    }
+
+    /// The world that another process, or an earlier moment of the test, has at this directory.
+    pub(crate) fn again(directory: &Path) -> Self {
+        Self::at(directory, |directory| auto(directory).unwrap(), Box::new(NamespaceExecutor::new()))
+    }
+
+    fn at(
+        directory: &Path,
+        open: impl FnOnce(PathBuf) -> Box<dyn Snapshotter>,
+        executor: Box<dyn Executor>,
+    ) -> Self {
+        let store = ImageLayout::open_or_create(directory.join("state")).unwrap();
         let cache = Cache::open(store.private_dir("cache")).unwrap();
         let snapshots = open(store.private_dir("snapshots"));
-        fs::create_dir(directory.path().join("context")).unwrap();
-        Self { directory, store, cache, snapshots, executor, registry: None, bases: Vec::new() }
+        let bases = fs::read_dir(directory.join("bases")).into_iter().flatten();
+        let bases = bases.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        Self {
+            directory: directory.to_owned(),
+            temporary: None,
+            store,
+            cache,
+            snapshots,
+            executor,
+            registry: None,
+            bases,
+        }
     }
 
     /// A world with the image `base` that has a shell, where steps can run.
@@ -92,7 +122,7 @@ impl World {
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
+        self.directory.join(name)
     }
 
     /// The folder of all blobs.
@@ -139,6 +169,10 @@ impl World {
         }
     }
 
+    pub(crate) fn state(&self) -> State<'_> {
+        State::new(&self.store, &self.cache, self.snapshots.as_ref())
+    }
+
     /// Plans and builds, with each event for `watch` too.
     pub(crate) fn try_build_watched(
         &self,
@@ -170,7 +204,7 @@ impl World {
     pub(crate) fn fail(&self, build: Build) -> (Error, Seen) {
         let (result, seen) = self.try_build(build);
         match result {
-            Ok(image) => panic!("{} was built", image.descriptor.digest),
+            Ok(image) => panic!("{} was built: {seen:?}", image.descriptor.digest),
             Err(error) => (error, seen),
         }
     }
@@ -188,6 +222,15 @@ impl World {
                 path.file_name().unwrap().to_str().unwrap()
             );
         }
+    }
+
+    /// Fails if a build that is over left files, unfinished layers or mounts.
+    pub(crate) fn check_left_nothing(&self) {
+        let left: Vec<_> =
+            fs::read_dir(self.store.private_dir("tmp")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(left, Vec::<PathBuf>::new());
+        assert_eq!(self.snapshots.sweep().unwrap(), 0);
+        assert_eq!(mounts_below(&self.path("state")), Vec::<String>::new());
     }
 
     /// The image `name` of the state directory, complete and valid.
@@ -212,6 +255,20 @@ pub(crate) fn write_files(directory: &Path, files: &[(&str, &str)]) {
         fs::create_dir_all(place.parent().unwrap()).unwrap();
         fs::write(&place, text).unwrap();
     }
+}
+
+/// Mounts below a directory, of this and of every other process that can be looked at.
+pub(crate) fn mounts_below(directory: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for process in fs::read_dir("/proc").unwrap() {
+        let place = process.unwrap().path().join("mountinfo");
+        // Processes end, and those of others may be hidden.
+        let Ok(text) = fs::read_to_string(place) else { continue };
+        found.extend(
+            text.lines().filter(|line| line.contains(directory.to_str().unwrap())).map(str::to_owned),
+        );
+    }
+    found
 }
 
 /// An error with all its causes.
@@ -319,7 +376,53 @@ fn plain_digest(layer: &Descriptor, bytes: &[u8]) -> Digest {
     } else {
         let mut plain = Vec::new();
         flate2::read::MultiGzDecoder::new(bytes).read_to_end(&mut plain).unwrap();
-        hasher.write_all(&plain).unwrap();
+        hasher.update(&plain);
     }
     hasher.finish()
+}
+
+/// Each entry of a compressed layer with all its metadata.
+pub(crate) fn layer_listing(blob: &Path) -> Vec<String> {
+    let plain = flate2::read::MultiGzDecoder::new(fs::File::open(blob).unwrap());
+    let mut archive = tar::Archive::new(plain);
+    let line = |entry: tar::Entry<'_, _>| {
+        let (path, header) = (entry.path().unwrap().into_owned(), entry.header());
+        let link = entry.link_name().unwrap().unwrap_or_default();
+        format!(
+            "{} {:?} {:o} {:?}:{:?} {} bytes at {:?} -> {}",
+            path.display(),
+            header.entry_type(),
+            header.mode().unwrap(),
+            header.uid().unwrap(),
+            header.gid().unwrap(),
+            header.size().unwrap(),
+            header.mtime().unwrap(),
+            link.display(),
+        )
+    };
+    archive.entries().unwrap().map(|entry| line(entry.unwrap())).collect()
+}
+
+/// Paths of the files in a tar, in its order.
+pub(crate) fn tar_paths(bytes: &[u8]) -> Vec<String> {
+    let mut archive = tar::Archive::new(bytes);
+    archive
+        .entries()
+        .unwrap()
+        .map(|entry| String::from_utf8(entry.unwrap().path_bytes().into()).unwrap())
+        .collect()
+}
+
+/// The content of one file of a tar.
+pub(crate) fn tar_file(bytes: &[u8], path: &str) -> Option<Vec<u8>> {
+    let mut archive = tar::Archive::new(bytes);
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        if *entry.path_bytes() == *path.as_bytes() {
+            let mut content = Vec::new();
+            entry.read_to_end(&mut content).unwrap();
+            return Some(content);
+        }
+    }
+    None
 }

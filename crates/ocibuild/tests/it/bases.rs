@@ -1,0 +1,297 @@
+//! Where base images come from, and bases that are damaged.
+
+use std::time::Duration;
+
+use fs_err as fs;
+use ocibuild::registry::Registry;
+use ocibuild::spec::Descriptor;
+use ocibuild::store::{ArchiveSource, LayoutSource, detect};
+use ocibuild::{Build, CancelToken, ContextSource, ErrorKind, LocalContext, OutputKind};
+use ocibuild_testkit::{Fault, ImageBlobs, TestImage, TestRegistry, write_layout};
+
+use super::support::{World, chain, name, platform, tar_file, write_files};
+
+const DOCKERFILE: &str = "FROM base AS other
+FROM base
+COPY new.txt /new
+COPY --from=other /etc/motd /copied
+";
+
+fn image() -> ImageBlobs {
+    TestImage::new(&platform())
+        .layer(&[("etc/", ""), ("etc/motd", "hello"), ("marker-one", "1")])
+        .layer(&[("usr/share/marker-two", "2")])
+        .config(|config| config.env = vec!["FROM_BASE=yes".to_owned()])
+        .gzip()
+        .build()
+}
+
+fn world() -> World {
+    let world = World::new();
+    world.files(&[("new.txt", "new")]);
+    world
+}
+
+/// Builds on `base`, and checks that its files and its environment are the image's.
+fn check(world: &World, base: ContextSource, has_config: bool) {
+    let build = world.prepare(DOCKERFILE).build_context("base", base);
+    check_build(world, build, has_config);
+}
+
+fn check_build(world: &World, build: Build, has_config: bool) {
+    let (image, _) = world.build(build.output(world.output(OutputKind::Tar, "out.tar")));
+    let tar = fs::read(world.path("out.tar")).unwrap();
+    let expected =
+        [("etc/motd", "hello"), ("marker-one", "1"), ("usr/share/marker-two", "2"), ("new", "new")];
+    for (path, text) in expected.into_iter().chain([("copied", "hello")]) {
+        assert_eq!(tar_file(&tar, path).as_deref(), Some(text.as_bytes()), "{path}");
+    }
+    let expected: &[&str] = if has_config { &["FROM_BASE=yes"] } else { &[] };
+    assert_eq!(
+        image.config.config.env.iter().filter(|text| text.starts_with("FROM_BASE")).collect::<Vec<_>>(),
+        expected
+    );
+}
+
+#[test]
+fn every_source_gives_the_same_files() {
+    let mut world = world();
+    let layout = world.path("layout");
+    fs::create_dir(&layout).unwrap();
+    let other = TestImage::new(&platform()).layer(&[("other", "")]).build();
+    let image = image();
+    write_layout(&layout, &[("1", &image), ("2", &other)]);
+    let source = |tag: Option<&str>, digest: Option<&Descriptor>| ContextSource::Image {
+        source: Box::new(LayoutSource::open(&layout, tag, digest.map(|it| &it.digest)).unwrap()),
+        reference: name("base"),
+    };
+    check(&world, source(Some("1"), None), true);
+    check(&world, source(None, Some(&image.descriptor)), true);
+
+    // Archives are our own outputs of that image.
+    for (kind, file) in [(OutputKind::OciArchive, "oci.tar"), (OutputKind::DockerArchive, "docker.tar")] {
+        let build =
+            world.prepare("FROM base\n").build_context("base", source(Some("1"), None)).tag(name("a:b"));
+        world.build(build.output(world.output(kind, file)));
+        let archive = ArchiveSource::open(world.path(file)).unwrap();
+        check(&world, ContextSource::Image { source: Box::new(archive), reference: name("a:b") }, true);
+        // Recognised without being told what it is.
+        let reference = name("a:b");
+        let platform = platform().parse().unwrap();
+        let found =
+            detect(world.path(file)).unwrap().resolve(&reference, &platform, &CancelToken::new()).unwrap();
+        assert_eq!(found.config.config.env[0], "FROM_BASE=yes");
+    }
+
+    // A name that stands for another one, which the state directory has.
+    let build = world.prepare("FROM base\n").build_context("base", source(Some("1"), None));
+    world.build(build.tag(name("mine:latest")));
+    check(&world, ContextSource::Renamed(name("mine")), true);
+
+    // A directory.
+    write_files(
+        &world.path("folder"),
+        &[("etc/motd", "hello"), ("marker-one", "1"), ("usr/share/marker-two", "2")],
+    );
+    check(&world, ContextSource::Local(LocalContext::open(world.path("folder")).unwrap()), false);
+
+    // A registry.
+    let registry = TestRegistry::start();
+    registry.push("team/app", "1", &image);
+    world.registry = Some(Box::new(client()));
+    check(&world, ContextSource::Renamed(name(&registry.reference("team/app", "1"))), true);
+    let dockerfile =
+        DOCKERFILE.replace("FROM base", &format!("FROM {}", registry.reference("team/app", "1")));
+    check_build(&world, world.prepare(&dockerfile), true);
+}
+
+#[test]
+fn scratch_has_nothing() {
+    let world = world();
+    let scratch = world.prepare("FROM scratch\nCOPY new.txt /\n");
+    let renamed = world.prepare("FROM base\nCOPY new.txt /\n").build_context("base", ContextSource::Scratch);
+    for build in [scratch, renamed] {
+        let (image, _) = world.build(build.output(world.output(OutputKind::Tar, "out.tar")));
+        assert_eq!((image.layers().count(), image.new_layers), (1, 1));
+        let tar = fs::read(world.path("out.tar")).unwrap();
+        assert_eq!(super::support::tar_paths(&tar), ["new.txt"]);
+    }
+    // Not even a layer, and the image can be written all the same.
+    let build = world.prepare("FROM scratch\nLABEL a=b\n").tag(name("empty"));
+    let (image, _) = world.build(build);
+    assert_eq!(image.layers().count(), 0);
+    assert!(String::from_utf8_lossy(&image.manifest_bytes).contains(r#""layers": null"#));
+    world.check_named("empty");
+}
+
+fn client() -> Registry {
+    Registry::builder()
+        .retries(2, Duration::from_millis(5), Duration::from_millis(50))
+        .stall_timeout(Duration::from_secs(5))
+        .build()
+        .unwrap()
+}
+
+#[test]
+fn a_copy_onto_a_base_of_a_registry_writes_no_file_of_the_base() {
+    let mut world = world();
+    let registry = TestRegistry::start();
+    registry.push("app", "1", &image());
+    world.registry = Some(Box::new(client()));
+    let dockerfile = format!("FROM {}\nWORKDIR /srv\nCOPY new.txt ./\n", registry.reference("app", "1"));
+    world.build(world.prepare(&dockerfile).tag(name("app")));
+    assert_eq!(world.snapshots.list().unwrap(), []);
+    let files = |folder: &str| {
+        let below = walkdir::WalkDir::new(world.path(folder)).into_iter().map(|entry| entry.unwrap());
+        let markers = below.filter(|entry| entry.file_name().to_string_lossy().starts_with("marker"));
+        markers.count()
+    };
+    assert_eq!(files("state"), 0);
+    world.check_named("app");
+    // The same without a name: the layers of the base stay where they are.
+    let mut second = World::new();
+    second.registry = Some(Box::new(client()));
+    second.files(&[("new.txt", "new")]);
+    let before = registry.requests().len();
+    second.build(second.prepare(&dockerfile).keep_incomplete(true));
+    let asked: Vec<_> =
+        registry.requests().split_off(before).into_iter().map(|request| request.path).collect();
+    let last = image().layers[1].0.digest.to_string();
+    assert!(asked.iter().any(|path| path.contains("/manifests/")), "{asked:?}");
+    assert!(!second.blobs().join(&last["sha256:".len()..]).exists());
+}
+
+/// Something wrong with a base, as the kind of error it is.
+struct Case {
+    what: &'static str,
+    kind: ErrorKind,
+    damage: fn(&TestRegistry, &ImageBlobs),
+}
+
+fn cases() -> [Case; 6] {
+    fn layer(image: &ImageBlobs) -> &(Descriptor, Vec<u8>) {
+        &image.layers[0]
+    }
+    [
+        Case {
+            what: "other bytes",
+            kind: ErrorKind::Refused,
+            damage: |registry, _| registry.fault("/blobs/", usize::MAX, Fault::WrongBytes),
+        },
+        Case {
+            what: "a shorter layer",
+            kind: ErrorKind::Refused,
+            damage: |registry, image| {
+                let (descriptor, bytes) = layer(image);
+                registry.put_blob("app", &descriptor.digest, &bytes[..bytes.len() - 1]);
+            },
+        },
+        Case {
+            what: "a longer layer",
+            kind: ErrorKind::Refused,
+            damage: |registry, image| {
+                let (descriptor, bytes) = layer(image);
+                registry.put_blob("app", &descriptor.digest, &[bytes, b"x".as_slice()].concat());
+            },
+        },
+        Case {
+            what: "another layer of the same size",
+            kind: ErrorKind::Refused,
+            damage: |registry, image| {
+                let (descriptor, bytes) = layer(image);
+                let mut bytes = bytes.clone();
+                let last = bytes.len() - 1;
+                bytes[last] ^= 1;
+                registry.put_blob("app", &descriptor.digest, &bytes);
+            },
+        },
+        Case {
+            what: "another config",
+            kind: ErrorKind::Refused,
+            damage: |registry, image| registry.put_blob("app", &image.config.0.digest, b"{}"),
+        },
+        Case {
+            what: "connections that break",
+            kind: ErrorKind::Network,
+            damage: |registry, _| registry.fault("/blobs/", usize::MAX, Fault::Truncate(10)),
+        },
+    ]
+}
+
+#[test]
+fn a_damaged_base_is_refused_and_earlier_images_stay() {
+    for case in cases() {
+        let mut world = world();
+        let registry = TestRegistry::start();
+        let (good, image) = (TestImage::new(&platform()).layer(&[("good", "")]).build(), image());
+        registry.push("app", "good", &good);
+        registry.push("app", "1", &image);
+        world.registry = Some(Box::new(client()));
+        let of = |tag: &str| format!("FROM {}\nCOPY new.txt /etc/motd\n", registry.reference("app", tag));
+        let (earlier, _) = world.build(world.prepare(&of("good")).tag(name("earlier")));
+        (case.damage)(&registry, &image);
+        let (error, _) = world.fail(world.prepare(&of("1")).tag(name("earlier")).tag(name("new")));
+        let text = chain(&error);
+        assert_eq!(error.kind(), case.kind, "{}: {text}", case.what);
+        let digests = image.all().into_iter().map(|(descriptor, _)| descriptor.digest.to_string());
+        assert!(digests.into_iter().any(|digest| text.contains(&digest)), "{}: {text}", case.what);
+        assert_eq!(
+            world.check_named("earlier").descriptor.digest,
+            earlier.descriptor.digest,
+            "{}",
+            case.what
+        );
+        assert_eq!(world.store.resolve(&name("new")).unwrap(), None);
+        world.check_blobs();
+    }
+}
+
+type Damage = fn(&mut Vec<u8>);
+
+#[test]
+fn damaged_layouts_are_refused() {
+    let damages: [(&str, Damage); 3] = [
+        ("short", |bytes| bytes.truncate(bytes.len() / 2)),
+        ("flipped", |bytes| bytes[20] ^= 4),
+        ("empty", Vec::clear),
+    ];
+    let image = image();
+    for (what, damage) in damages {
+        for (descriptor, bytes) in image.all() {
+            let mut world = world();
+            world.base("base", &image);
+            let mut bytes = bytes.clone();
+            damage(&mut bytes);
+            fs::write(world.path("bases/base/blobs/sha256").join(descriptor.digest.hex()), bytes).unwrap();
+            let dockerfile = "FROM base\nCOPY --from=base /usr/share /etc/motd /x/\n";
+            let (error, _) = world.fail(world.prepare(dockerfile).tag(name("app")));
+            let text = chain(&error);
+            assert_eq!(error.kind(), ErrorKind::Refused, "{what} {}: {text}", descriptor.media_type);
+            assert!(text.contains(descriptor.digest.hex()), "{what}: {text}");
+            assert_eq!(world.store.list().unwrap(), []);
+            world.check_blobs();
+        }
+    }
+}
+
+#[test]
+fn a_base_that_lies_about_its_layers_is_refused() {
+    let mut image = image();
+    let other = TestImage::new(&platform()).layer(&[("x", "x")]).layer(&[("y", "y")]).gzip().build();
+    // The layers of one image under the config of the other.
+    let manifest = String::from_utf8(image.manifest.clone()).unwrap();
+    let config = (&image.config.0, &other.config.0);
+    let manifest = manifest
+        .replace(config.0.digest.as_str(), config.1.digest.as_str())
+        .replace(&format!("\"size\": {}", config.0.size), &format!("\"size\": {}", config.1.size));
+    image.descriptor = Descriptor::of(image.descriptor.media_type.clone(), manifest.as_bytes());
+    image.manifest = manifest.into_bytes();
+    image.config = other.config;
+    let mut world = world();
+    world.base("base", &image);
+    let (error, _) = world.fail(world.prepare("FROM base\nCOPY new.txt /x/\n").tag(name("app")));
+    let text = chain(&error);
+    assert_eq!(error.kind(), ErrorKind::Refused, "{text}");
+    assert!(text.contains(image.layers[0].0.digest.as_str()), "{text}");
+    assert_eq!(world.store.list().unwrap(), []);
+}

@@ -1,0 +1,198 @@
+//! Images in the hands of other tools, where these are installed.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use fs_err as fs;
+use ocibuild::{BuiltImage, OutputKind};
+use ocibuild_testkit::skip;
+use serde_json::Value;
+
+use super::support::{World, name};
+
+const DOCKERFILE: &str = "FROM base
+WORKDIR /srv
+COPY --chown=1000:1000 --chmod=640 one.txt ./
+RUN rm /etc/group && mkdir /data && echo made > /data/file && ln /data/file /data/hard && ln -s file /data/soft
+ENV NAME=world
+LABEL kind=test
+CMD [\"/bin/sh\", \"-c\", \"echo hello $NAME; cat one.txt /data/hard; test ! -e /etc/group && pwd\"]
+";
+
+/// What a container of the image prints.
+const SAYS: &str = "hello world\nonemade\n/srv\n";
+
+/// The image as a layout `layout` and as an archive `image.tar`, both with the name `app:1`.
+fn image() -> Option<(World, BuiltImage)> {
+    let world = World::with_shell()?;
+    world.files(&[("one.txt", "one")]);
+    let build = world.prepare(DOCKERFILE).tag(name("app:1"));
+    let build = build.output(world.output(OutputKind::OciLayout, "layout"));
+    let (image, _) = world.build(build.output(world.output(OutputKind::DockerArchive, "image.tar")));
+    Some((world, image))
+}
+
+/// Whether a program can be started and root may use it fully.
+fn has(program: &str) -> bool {
+    if !ocibuild::sys::namespaces_work().is_ok_and(|()| rustix::process::geteuid().is_root()) {
+        skip(&format!("{program} is tried as root only"));
+        return false;
+    }
+    let found = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if found.is_err() {
+        skip(&format!("{program} is not installed"));
+    }
+    found.is_ok()
+}
+
+/// Runs a command to success; what it printed.
+fn output(command: &mut Command) -> String {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {error}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn privileged_skopeo_inspects_and_copies() {
+    if !has("skopeo") {
+        return;
+    }
+    let Some((world, image)) = image() else { return };
+    for source in [
+        format!("oci:{}:1", world.path("layout").display()),
+        format!("docker-archive:{}:app:1", world.path("image.tar").display()),
+    ] {
+        let text = output(Command::new("skopeo").args(["inspect", "--config", "--raw", &source]));
+        assert_eq!(text.as_bytes(), image.config_bytes, "{source}");
+        let copy = world.path("copy");
+        let target = format!("dir:{}", copy.display());
+        output(Command::new("skopeo").args(["--insecure-policy", "copy", &source, &target]));
+        fs::remove_dir_all(copy).unwrap();
+    }
+    let source = format!("oci:{}:1", world.path("layout").display());
+    let text = output(Command::new("skopeo").args(["inspect", &source]));
+    let found: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(found["Digest"], image.descriptor.digest.as_str());
+    assert_eq!(found["Labels"]["kind"], "test");
+    let layers: Vec<_> = image.layers().map(|(_, layer)| Value::from(layer.digest.as_str())).collect();
+    assert_eq!(found["Layers"], Value::from(layers));
+}
+
+#[test]
+fn privileged_umoci_unpacks() {
+    if !has("umoci") {
+        return;
+    }
+    let Some((world, _)) = image() else { return };
+    let source = format!("{}:1", world.path("layout").display());
+    output(Command::new("umoci").args(["unpack", "--image", &source]).arg(world.path("bundle")));
+    let root = world.path("bundle/rootfs");
+    let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
+    assert_eq!((read("srv/one.txt"), read("data/soft")), ("one".to_owned(), "made\n".to_owned()));
+    assert!(!root.join("etc/group").exists());
+    let of = |path: &str| fs::metadata(root.join(path)).unwrap();
+    assert_eq!((of("srv/one.txt").uid(), of("srv/one.txt").mode() & 0o7777), (1000, 0o640));
+    assert_eq!(of("data/file").ino(), of("data/hard").ino());
+}
+
+#[test]
+fn privileged_podman_loads_and_runs() {
+    if !has("podman") {
+        return;
+    }
+    let Some((world, image)) = image() else { return };
+    let podman = || {
+        let mut command = Command::new("podman");
+        command.args(["--cgroup-manager", "cgroupfs", "--runtime", "runc", "--storage-driver", "vfs"]);
+        command.args(["--events-backend", "file"]);
+        for (flag, folder) in [("--root", "root"), ("--runroot", "runroot"), ("--tmpdir", "tmp")] {
+            command.arg(flag).arg(world.path(&format!("podman/{folder}")));
+        }
+        command
+    };
+    let loaded = output(podman().args(["load", "-q", "-i"]).arg(world.path("image.tar")));
+    assert!(loaded.contains("app:1"), "{loaded}");
+    let id = output(podman().args(["images", "--no-trunc", "-q"]));
+    assert_eq!(id.trim(), image.manifest.config.digest.as_str());
+    let limits = ["--ulimit", "nofile=20000:20000", "--ulimit", "nproc=30000:30000"];
+    let run = ["run", "--rm", "--network", "host"];
+    let text = output(podman().args(run).args(limits).arg(id.trim()));
+    assert_eq!(text, SAYS);
+}
+
+/// An engine of its own for one test, ended on drop.
+struct Engine {
+    process: Child,
+    socket: String,
+}
+
+impl Engine {
+    fn start(directory: &Path) -> Option<Self> {
+        fs::create_dir_all(directory).unwrap();
+        let socket = format!("unix://{}", directory.join("socket").display());
+        let log = directory.join("log");
+        let place = |name: &str| -> PathBuf { directory.join(name) };
+        let file = fs::File::create(&log).unwrap();
+        let process = Command::new("dockerd")
+            .args(["-H", &socket, "--iptables=false", "--ip6tables=false", "--bridge=none"])
+            .args(["--storage-driver", "vfs", "--exec-opt", "native.cgroupdriver=cgroupfs"])
+            .arg("--data-root")
+            .arg(place("data"))
+            .arg("--exec-root")
+            .arg(place("exec"))
+            .arg("--pidfile")
+            .arg(place("pid"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(file.into_parts().0)
+            .spawn()
+            .unwrap();
+        let mut engine = Self { process, socket };
+        let start = Instant::now();
+        while !engine.docker().arg("version").output().unwrap().status.success() {
+            let ended = engine.process.try_wait().unwrap().is_some();
+            if ended || start.elapsed() > Duration::from_secs(30) {
+                let text = fs::read_to_string(&log).unwrap();
+                skip(&format!("dockerd does not start here: {}", text.lines().last().unwrap_or_default()));
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Some(engine)
+    }
+
+    fn docker(&self) -> Command {
+        let mut command = Command::new("docker");
+        command.args(["-H", &self.socket]);
+        command
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // Asked to end, it ends its containerd too.
+        if let Some(id) = rustix::process::Pid::from_raw(self.process.id() as i32) {
+            let _ = rustix::process::kill_process(id, rustix::process::Signal::TERM);
+        }
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn privileged_docker_loads_and_runs() {
+    if !has("docker") || !has("dockerd") {
+        return;
+    }
+    let Some((world, image)) = image() else { return };
+    let Some(engine) = Engine::start(&world.path("docker")) else { return };
+    let loaded = output(engine.docker().args(["load", "-q", "-i"]).arg(world.path("image.tar")));
+    assert!(loaded.contains("app:1"), "{loaded}");
+    let id = output(engine.docker().args(["image", "inspect", "--format", "{{.Id}}", "app:1"]));
+    let known = [image.manifest.config.digest.as_str(), image.descriptor.digest.as_str()];
+    assert!(known.contains(&id.trim()), "{id}");
+    let text = output(engine.docker().args(["run", "--rm", "--network", "none", "app:1"]));
+    assert_eq!(text, SAYS);
+}

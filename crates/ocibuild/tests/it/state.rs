@@ -1,0 +1,250 @@
+//! What can be done with a state directory apart from building.
+
+use fs_err as fs;
+use ocibuild::executor::{ExitStatus, NamespaceExecutor, Stream};
+use ocibuild::state::{ContainerOptions, Pruned, Volume};
+use ocibuild::{CancelToken, ErrorKind, Event};
+use ocibuild_testkit::TestImage;
+
+use super::support::{World, chain, name, platform, write_files};
+
+fn world() -> World {
+    let mut world = World::new();
+    world.base("base", &TestImage::new(&platform()).layer(&[("etc/motd", "hello")]).gzip().build());
+    world.files(&[("one", "1"), ("two", "2")]);
+    world
+}
+
+fn names(world: &World) -> Vec<String> {
+    world.state().images().unwrap().iter().map(|image| image.reference.familiar()).collect()
+}
+
+fn blob_bytes(world: &World) -> u64 {
+    let entries = fs::read_dir(world.blobs()).unwrap();
+    entries.map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
+}
+
+#[test]
+fn images_have_names() {
+    let world = world();
+    let state = world.state();
+    assert_eq!(names(&world), Vec::<String>::new());
+    let build =
+        |file: &str| world.prepare(&format!("FROM base\nCOPY {file} /\n")).source_date_epoch(1_700_000_000);
+    let (one, _) = world.build(build("one").tag(name("one:1")).tag(name("localhost:5000/also")));
+    let (two, _) = world.build(build("two").tag(name("two")));
+    assert_eq!(names(&world), ["one:1", "two:latest", "localhost:5000/also:latest"]);
+    let images = state.images().unwrap();
+    assert_eq!(images[0].descriptor.digest, one.descriptor.digest);
+    assert_eq!(images[0].config.digest, one.manifest.config.digest);
+    assert_eq!(images[0].created.unwrap().seconds, 1_700_000_000);
+    assert_eq!(images[0].size, one.layers().map(|(_, layer)| layer.size).sum::<u64>());
+
+    let details = state.inspect(&name("two")).unwrap();
+    assert_eq!(details.descriptor.digest, two.descriptor.digest);
+    assert_eq!(details.config.history.len(), two.config.history.len());
+    assert_eq!(details.manifest.config, two.manifest.config);
+
+    state.tag(&name("two"), &name("one:1")).unwrap();
+    assert_eq!(state.inspect(&name("one:1")).unwrap().descriptor.digest, two.descriptor.digest);
+    state.remove(&name("two")).unwrap();
+    assert_eq!(names(&world), ["one:1", "localhost:5000/also:latest"]);
+    for error in [
+        state.remove(&name("two")).unwrap_err(),
+        state.inspect(&name("two")).unwrap_err(),
+        state.tag(&name("two"), &name("three")).unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::Usage);
+        assert!(error.to_string().contains("two:latest"), "{error}");
+    }
+    world.check_named("one:1");
+    world.check_named("localhost:5000/also");
+}
+
+#[test]
+fn what_no_name_needs_is_given_back() {
+    let world = world();
+    let state = world.state();
+    world.build(world.prepare("FROM base\nCOPY one /\n").tag(name("one")));
+    let used = state.disk_usage().unwrap();
+    assert_eq!((used.images, used.blobs, used.reclaimable), (1, blob_bytes(&world), 0));
+    assert!(used.cache > 0);
+    assert_eq!(state.prune(false).unwrap(), Pruned::default());
+
+    // An image without a name, and what a killed build leaves.
+    world.build(world.prepare("FROM base\nCOPY two /\n"));
+    let grown = state.disk_usage().unwrap();
+    assert_eq!((grown.images, grown.blobs), (1, blob_bytes(&world)));
+    assert_eq!(grown.reclaimable, grown.blobs - used.blobs);
+    let dead = world.store.private_dir("tmp").join("run-dead");
+    write_files(&dead, &[(".owner", ""), ("deep/file", "left")]);
+    let pruned = state.prune(false).unwrap();
+    assert_eq!((pruned.blobs, pruned.records, pruned.leftovers), (3, 1, 1));
+    assert!(pruned.bytes >= grown.reclaimable, "{pruned:?}");
+    assert!(!dead.exists());
+    let after = state.disk_usage().unwrap();
+    assert_eq!((after.blobs, after.reclaimable, after.cache), (used.blobs, 0, used.cache));
+    world.check_named("one");
+    world.check_left_nothing();
+
+    // The step of the named image is still known, the other is not.
+    let (_, seen) = world.build(world.prepare("FROM base\nCOPY one /\n"));
+    assert_eq!((seen.cached.len(), seen.done.len()), (1, 0));
+    let (_, seen) = world.build(world.prepare("FROM base\nCOPY two /\n"));
+    assert_eq!((seen.cached.len(), seen.done.len()), (0, 1));
+
+    state.remove(&name("one")).unwrap();
+    state.prune(false).unwrap();
+    assert_eq!(fs::read_dir(world.blobs()).unwrap().count(), 0);
+    let empty = state.disk_usage().unwrap();
+    assert_eq!((empty.images, empty.blobs, empty.snapshots, empty.cache), (0, 0, 0, 0));
+}
+
+const RUNS: &str = "FROM base
+RUN echo one > /one
+RUN --mount=type=cache,target=/cache echo line >> /cache/lines; cat /cache/lines
+";
+
+#[test]
+fn privileged_unpacked_layers_and_caches_are_given_back() {
+    let Some(world) = World::with_shell() else { return };
+    let state = world.state();
+    let (image, _) = world.build(world.prepare(RUNS).tag(name("app")));
+    world.build(world.prepare("FROM base\nRUN echo two > /two\n"));
+    assert_eq!(world.snapshots.list().unwrap().len(), 4);
+    assert!(state.disk_usage().unwrap().cache_mounts > 0);
+    let pruned = state.prune(false).unwrap();
+    assert_eq!((pruned.snapshots, pruned.records), (1, 1));
+    assert_eq!(world.snapshots.list().unwrap().len(), 3);
+    assert!(state.disk_usage().unwrap().cache_mounts > 0);
+
+    let pruned = state.prune(true).unwrap();
+    assert_eq!((pruned.blobs, pruned.snapshots, pruned.records), (0, 3, 2));
+    let used = state.disk_usage().unwrap();
+    assert_eq!((used.snapshots, used.cache, used.cache_mounts), (0, 0, 0));
+    assert_eq!(used.blobs, blob_bytes(&world));
+    assert_eq!(world.check_named("app").descriptor.digest, image.descriptor.digest);
+    // All that can be made again.
+    let mut text = Vec::new();
+    let options =
+        ContainerOptions { args: vec!["cat".to_owned(), "/one".to_owned()], ..ContainerOptions::default() };
+    assert_eq!(run(&world, &options, &mut text), ExitStatus::Code(0));
+    assert_eq!(text, b"one\n");
+    let (_, seen) = world.build(world.prepare(RUNS).tag(name("app")));
+    assert_eq!((seen.done.len(), seen.output.as_str()), (2, "line\n"));
+    world.check_named("app");
+}
+
+#[test]
+fn privileged_a_running_build_keeps_what_it_uses() {
+    let Some(world) = World::with_shell() else { return };
+    world.files(&[("one", "1")]);
+    let build = world.prepare(
+        "FROM base AS other\nCOPY one /made\nRUN echo other >> /made\nFROM base\nCOPY one /\nRUN echo now > /two\n\
+         COPY --from=other /made /\nRUN echo now >> /made\n",
+    );
+    let mut times = 0;
+    let (result, seen) = world.try_build_watched(build.tag(name("app")), &CancelToken::new(), |event| {
+        if matches!(event, Event::StepStarted { .. } | Event::StepDone { .. } | Event::Output { .. }) {
+            // As another process would.
+            let other = World::again(&world.path(""));
+            other.state().prune(true).unwrap();
+            times += 1;
+        }
+    });
+    result.unwrap_or_else(|error| panic!("{}: {seen:?}", chain(&error)));
+    assert!(times >= 6, "{times}");
+    world.check_named("app");
+    world.check_blobs();
+}
+
+fn run(world: &World, options: &ContainerOptions, text: &mut Vec<u8>) -> ExitStatus {
+    let mut output = |_: Stream, bytes: &[u8]| text.extend_from_slice(bytes);
+    let executor = NamespaceExecutor::new();
+    let status = world.state().run(&name("app"), options, &executor, &mut output, &CancelToken::new());
+    status.unwrap_or_else(|error| panic!("{}", chain(&error)))
+}
+
+#[test]
+fn privileged_an_image_runs_as_its_config_says() {
+    let Some(world) = World::with_shell() else { return };
+    let dockerfile = "FROM base
+WORKDIR /srv
+ENV GREETING=hello
+RUN echo kept > file && chown -R user /srv
+USER user
+ENTRYPOINT [\"/bin/sh\", \"-c\"]
+CMD [\"echo $GREETING from $(id -u) in $PWD with $(cat file)\"]
+";
+    world.build(world.prepare(dockerfile).tag(name("app")));
+    write_files(&world.path("volume"), &[("in", "given")]);
+    let command =
+        |text: &str| ContainerOptions { args: vec![text.to_owned()], ..ContainerOptions::default() };
+    let volume = |read_only| Volume { source: world.path("volume"), target: "/v".into(), read_only };
+    let root = Some("root".to_owned());
+    let cases = [
+        (ContainerOptions::default(), 0, "hello from 1000 in /srv with kept\n"),
+        (command("exit 7"), 7, ""),
+        (command("rm file && echo gone && ls"), 0, "gone\n"),
+        // Nothing of that stayed.
+        (command("cat file"), 0, "kept\n"),
+        (
+            ContainerOptions {
+                env: vec!["GREETING=bye".to_owned(), "MORE=m".to_owned()],
+                ..command("echo $GREETING $MORE")
+            },
+            0,
+            "bye m\n",
+        ),
+        (
+            ContainerOptions {
+                user: root.clone(),
+                working_dir: Some("/etc".to_owned()),
+                ..command("id -u; pwd")
+            },
+            0,
+            "0\n/etc\n",
+        ),
+        (
+            ContainerOptions {
+                entrypoint: Some(vec![String::new()]),
+                args: vec!["pwd".to_owned()],
+                ..Default::default()
+            },
+            0,
+            "/srv\n",
+        ),
+        (
+            ContainerOptions {
+                volumes: vec![volume(true)],
+                ..command("cat /v/in; echo x 2>&- > /v/out || echo refused")
+            },
+            0,
+            "givenrefused\n",
+        ),
+        (
+            ContainerOptions { volumes: vec![volume(false)], user: root, ..command("echo written > /v/out") },
+            0,
+            "",
+        ),
+    ];
+    for (options, code, expected) in cases {
+        let mut text = Vec::new();
+        let status = run(&world, &options, &mut text);
+        let text = String::from_utf8_lossy(&text).into_owned();
+        assert_eq!((status, text.as_str()), (ExitStatus::Code(code), expected), "{options:?}");
+        world.check_left_nothing();
+    }
+    assert_eq!(fs::read_to_string(world.path("volume/out")).unwrap(), "written\n");
+    let nothing = world.prepare("FROM scratch\nCOPY . /\n").tag(name("nothing"));
+    world.build(nothing);
+    let mut none = |_: Stream, _: &[u8]| {};
+    for (image, options, kind) in [
+        ("nothing", ContainerOptions::default(), ErrorKind::Usage),
+        ("missing", ContainerOptions::default(), ErrorKind::Usage),
+    ] {
+        let executor = NamespaceExecutor::new();
+        let result = world.state().run(&name(image), &options, &executor, &mut none, &CancelToken::new());
+        assert_eq!(result.unwrap_err().kind(), kind, "{image}");
+    }
+}
