@@ -1,10 +1,6 @@
 //! The physical lines of a file.
 
-use crate::diagnostic::Failure;
 use crate::{Location, Span};
-
-/// The largest Dockerfile, 16 MiB.
-pub(crate) const MAX_FILE_BYTES: usize = 16 << 20;
 
 /// The longest line, its end not counted. Longer lines of continued instructions are fine.
 pub(crate) const MAX_LINE_BYTES: usize = 65535;
@@ -75,28 +71,12 @@ impl<'a> Iterator for Lines<'a> {
     }
 }
 
-/// The text of a file, if it is text and not too large.
-pub(crate) fn decode(bytes: &[u8]) -> Result<&str, Failure> {
-    if bytes.len() > MAX_FILE_BYTES {
-        let message = format!("the Dockerfile is larger than {MAX_FILE_BYTES} bytes");
-        return Err(Failure::new("file-too-large", message, None));
-    }
-    let text = str::from_utf8(bytes).map_err(|error| {
-        let message = "the Dockerfile is not valid UTF-8";
-        bad_byte("invalid-utf8", message, bytes, error.valid_up_to())
-    })?;
-    match text.find('\0') {
-        Some(position) => Err(bad_byte("nul-byte", "the Dockerfile holds a NUL byte", bytes, position)),
-        None => Ok(text),
-    }
-}
-
-/// An error at a byte in front of which all is text.
-fn bad_byte(id: &'static str, message: &str, bytes: &[u8], position: usize) -> Failure {
-    let before = &bytes[..position];
+/// The line that holds the byte at `position`.
+pub(super) fn line_at(source: &str, position: usize) -> Location {
+    let before = &source.as_bytes()[..position];
     let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
-    let number = before.split(|byte| *byte == b'\n').count() as u32;
-    let span = Span::new(start, position);
-    Failure::new(id, message, Some(Location { span, start_line: number, end_line: number }))
-        .label(Span::new(position, position))
+    let length = source.as_bytes()[start..].iter().position(|byte| *byte == b'\n');
+    let end = length.map_or(source.len(), |length| start + length);
+    let number = before.iter().filter(|byte| **byte == b'\n').count() as u32 + 1;
+    Location { span: Span::new(start, end), start_line: number, end_line: number }
 }

@@ -1,0 +1,76 @@
+//! The bytes of a file as text.
+
+use std::borrow::Cow;
+
+use super::lines::line_at;
+use crate::diagnostic::Failure;
+use crate::{Node, Span};
+
+/// The largest Dockerfile, 16 MiB.
+pub(crate) const MAX_FILE_BYTES: usize = 16 << 20;
+
+/// What is advised for files in other encodings.
+const HINT: &str = "save the file as UTF-8";
+
+/// A file as text.
+#[derive(Debug)]
+pub(crate) struct Source<'a> {
+    /// The text; each byte that is no part of UTF-8 is a replacement character, as with Go.
+    pub(crate) text: Cow<'a, str>,
+    /// Where in the text these are.
+    replaced: Vec<usize>,
+}
+
+impl<'a> Source<'a> {
+    /// The text of a file, if it is not too large.
+    pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, Failure> {
+        if bytes.len() > MAX_FILE_BYTES {
+            let message = format!("the Dockerfile is larger than {MAX_FILE_BYTES} bytes");
+            return Err(Failure::new("file-too-large", message, None));
+        }
+        if let Ok(text) = str::from_utf8(bytes) {
+            return Ok(Self { text: Cow::Borrowed(text), replaced: Vec::new() });
+        }
+        let mut text = String::with_capacity(bytes.len());
+        let mut replaced = Vec::new();
+        for chunk in bytes.utf8_chunks() {
+            text.push_str(chunk.valid());
+            for _ in chunk.invalid() {
+                replaced.push(text.len());
+                text.push(char::REPLACEMENT_CHARACTER);
+            }
+        }
+        Ok(Self { text: Cow::Owned(text), replaced })
+    }
+
+    /// Fails if the file holds a NUL byte, which no argument of a program can hold.
+    pub(crate) fn reject_nul(&self) -> Result<(), Failure> {
+        match self.text.find('\0') {
+            Some(position) => {
+                Err(self.bad_byte("nul-byte", "the Dockerfile holds a NUL byte", position).hint(HINT))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Fails if bytes that are no text stand anywhere but in comments.
+    pub(crate) fn reject_replaced(&self, nodes: &[Node]) -> Result<(), Failure> {
+        let mut nodes = nodes.iter().peekable();
+        for &position in &self.replaced {
+            while nodes.next_if(|node| node.location.span.end <= position).is_some() {}
+            let in_body = nodes
+                .peek()
+                .is_some_and(|node| node.heredocs.iter().any(|body| body.span.range().contains(&position)));
+            let line_start = self.text[..position].rfind('\n').map_or(0, |newline| newline + 1);
+            if in_body || !self.text[line_start..].trim_start().starts_with('#') {
+                let message = "the Dockerfile is not valid UTF-8";
+                return Err(self.bad_byte("invalid-utf8", message, position).hint(HINT));
+            }
+        }
+        Ok(())
+    }
+
+    fn bad_byte(&self, id: &'static str, message: &str, position: usize) -> Failure {
+        Failure::new(id, message, Some(line_at(&self.text, position))).label(Span::new(position, position))
+    }
+}
