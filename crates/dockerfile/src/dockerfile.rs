@@ -71,7 +71,13 @@ impl Dockerfile {
         decoded.reject_replaced(&syntax.nodes).map_err(|error| errors(vec![error.into()]))?;
         let mut assembly = Assembly { errors: syntax.errors, ..Assembly::default() };
         let is_broken = !assembly.errors.is_empty();
-        syntax.nodes.iter().for_each(|node| assembly.add(node));
+        for node in &syntax.nodes {
+            assembly.add(node);
+            // What is known to be left out of the report need not be found.
+            if assembly.errors.len() >= MAX_ERRORS {
+                break;
+            }
+        }
         if assembly.stages.is_empty() && !assembly.has_from && !is_broken {
             let error = Failure::new("no-stages", "dockerfile contains no stages to build", None);
             assembly.errors.push(error.into());
