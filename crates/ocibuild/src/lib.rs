@@ -63,6 +63,7 @@ mod output;
 pub mod plan;
 mod run;
 mod schedule;
+mod ssh;
 mod stage;
 pub mod state;
 mod unpacked;
@@ -77,7 +78,7 @@ pub use ocibuild_spec::CancelToken;
 pub use ocibuild_store as store;
 pub use ocibuild_sys as sys;
 
-pub use build::{Backends, Build, PlannedBuild, Secret};
+pub use build::{Backends, Build, PlannedBuild, Secret, SshAgent};
 pub use cache::Cache;
 pub use context::{ContextSource, LocalContext, read_dockerfile};
 pub use error::{Error, ErrorKind, Report};

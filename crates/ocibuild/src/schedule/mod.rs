@@ -1,12 +1,14 @@
 //! Carries out a plan: stage after stage as they are needed, each step found or made.
 
 mod inputs;
+mod mounted;
 mod results;
 mod steps;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use ocibuild_spec::{CancelToken, ChainId, Digest, Timestamp};
@@ -17,6 +19,7 @@ use crate::image::{BuiltImage, assemble};
 use crate::layers::{ImageHandle, Layer, Layers};
 use crate::output::{Output, export};
 use crate::plan::{CopyStep, FileSource, PlannedStage, PlannedStep, StageBase, StepKind};
+use crate::ssh::Agents;
 use crate::stage::StageState;
 use crate::{Error, ErrorKind, Event};
 use inputs::base_key;
@@ -31,6 +34,10 @@ pub(crate) struct Run<'a> {
     pub(crate) scratch: ScratchDir,
     events: RefCell<&'a mut dyn FnMut(Event<'_>)>,
     stages: RefCell<HashMap<usize, Arc<Finished>>>,
+    /// Agents that were started for keys.
+    pub(crate) agents: Agents,
+    /// Cache mounts that this build has emptied (9.13).
+    pub(crate) emptied: Mutex<HashSet<PathBuf>>,
     started: Instant,
     /// Keeps what this build uses from being collected.
     _lease: Lease,
@@ -83,6 +90,8 @@ impl<'a> Run<'a> {
             scratch,
             events: RefCell::new(events),
             stages: RefCell::default(),
+            agents: Agents::default(),
+            emptied: Mutex::default(),
             started: Instant::now(),
             _lease: lease,
         })
@@ -95,6 +104,7 @@ impl<'a> Run<'a> {
         for image in &plan.images {
             self.emit(Event::BaseResolved { name: &image.name, descriptor: &image.image.descriptor });
         }
+        self.empty_caches()?;
         let finished = self.stage(plan.target, Reach::Full)?.ok_or_else(Error::cancelled)?;
         let epoch = plan.source_date_epoch.map(Timestamp::from_seconds);
         let image = assemble(&finished.state, &plan.stages[plan.target].config, epoch);
@@ -280,8 +290,7 @@ impl<'a> Run<'a> {
         number: usize,
         reach: Reach,
     ) -> Result<Option<StepResult>, Error> {
-        let fresh = self.build.settings.no_cache
-            || stage.name.as_ref().is_some_and(|name| self.build.settings.no_cache_stages.contains(name));
+        let fresh = self.is_fresh(stage);
         let title = self.title(stage, number);
         let (id, started) = (self.number(stage, number), Instant::now());
         if reach == Reach::Full {
@@ -304,6 +313,12 @@ impl<'a> Run<'a> {
             _ => {}
         }
         result
+    }
+
+    /// Whether the steps of a stage run whatever the cache has (9.13, 9.14).
+    pub(crate) fn is_fresh(&self, stage: &PlannedStage) -> bool {
+        let settings = &self.build.settings;
+        settings.no_cache || stage.name.as_ref().is_some_and(|name| settings.no_cache_stages.contains(name))
     }
 
     fn number(&self, stage: &PlannedStage, step: usize) -> usize {
