@@ -40,6 +40,9 @@ pub struct StateFile {
 /// Newer ones are refused by crun before 1.9.
 const OCI_VERSION: &str = "1.0.2";
 
+/// What is mounted below is read-only too, which `ro` alone does not say to runtimes.
+const RECURSIVELY: &str = "rro";
+
 /// Describes how `step` is carried out on `host`.
 pub fn bundle(step: &Step, host: &Host) -> Bundle {
     let hosts = StateFile { path: step.state.join("hosts"), content: step.hosts.clone() };
@@ -241,7 +244,8 @@ fn system_mounts(step: &Step, host: &Host) -> Vec<Mount> {
         mounts.extend(cgroup_mount(host.cgroups, access));
     } else {
         // The kernel mounts sysfs only for who owns the network namespace. This brings the cgroups with it.
-        mounts.push(mount("/sys", "bind", "/sys", &["rbind", "nosuid", "noexec", "nodev", "ro"]));
+        let options = ["rbind", "nosuid", "noexec", "nodev", "ro", RECURSIVELY];
+        mounts.push(mount("/sys", "bind", "/sys", &options));
     }
     mounts
 }
@@ -254,7 +258,10 @@ fn cgroup_mount(cgroups: Cgroups, access: &str) -> Option<Mount> {
         Cgroups::Unified => {
             Some(mount(target, "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", access]))
         }
-        Cgroups::Many => Some(mount(target, "bind", target, &["rbind", "nosuid", "noexec", "nodev", "ro"])),
+        Cgroups::Many => {
+            let options = ["rbind", "nosuid", "noexec", "nodev", "ro", RECURSIVELY];
+            Some(mount(target, "bind", target, &options))
+        }
         Cgroups::Absent => None,
     }
 }

@@ -1,10 +1,10 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use ocibuild::executor::Rlimit;
+use ocibuild::executor::{Resources, Rlimit};
 use ocibuild::plan::Plan;
 use ocibuild::spec::Reference;
-use ocibuild::{Build, BuiltImage, Error, Secret};
+use ocibuild::{Build, BuiltImage, Error, Secret, SshAgent};
 
 use super::images::nameable;
 use super::results::{forget, outputs, write_iidfile, write_metadata};
@@ -27,7 +27,9 @@ struct Request {
     outputs: BuildOutputs,
     hosts: Vec<(String, std::net::IpAddr)>,
     limits: Vec<Rlimit>,
+    resources: Resources,
     shm_size: Option<u64>,
+    agents: Vec<(String, SshAgent)>,
     secrets: Vec<(String, Secret)>,
     progress: ProgressArg,
     iidfile: Option<PathBuf>,
@@ -43,6 +45,8 @@ impl Request {
             outputs: values::outputs(&args.output)?,
             hosts: args.add_host.iter().map(|text| values::host_entry(text)).collect::<Result<_, _>>()?,
             limits: args.ulimit.iter().map(|text| values::ulimit(text)).collect::<Result<_, _>>()?,
+            resources: values::resources(&args.limits, args.runtime.as_deref())?,
+            agents: args.ssh.iter().map(|text| values::ssh(text, env)).collect::<Result<_, _>>()?,
             shm_size: args.shm_size.as_deref().map(|text| values::size("--shm-size", text)).transpose()?,
             secrets: args.secret.iter().map(|text| values::secret(text, env)).collect::<Result<_, _>>()?,
             progress,
@@ -182,6 +186,10 @@ fn configured(request: Request, args: &BuildArgs) -> Result<(Build, SourceText),
     }
     for limit in request.limits {
         build = build.rlimit(limit);
+    }
+    build = build.resources(request.resources);
+    for (id, agent) in request.agents {
+        build = build.ssh(id, agent);
     }
     for (id, secret) in request.secrets {
         build = build.secret(id, secret);

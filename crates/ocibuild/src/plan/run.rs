@@ -11,7 +11,9 @@ use super::{FileSource, MountKind, RunStep, StepKind, StepMount, StepNetwork};
 impl StagePlanner<'_> {
     pub(super) fn run(&mut self, run: &Run, task: Task<'_>) -> Result<(), PlanError> {
         if let Some(device) = run.devices.first() {
-            let message = format!("RUN --device={device} is not supported");
+            let message = format!(
+                "RUN --device={device} is not supported: devices are in the labs channel of Dockerfiles only"
+            );
             return Err(PlanError::new(PlanErrorKind::Unsupported, message).word(device));
         }
         let (args, script) = self.arguments(&run.command);

@@ -107,6 +107,7 @@ impl<'a, 'r> Mounts<'a, 'r> {
         let size = mount.size.map(|size| format!("size={size}"));
         let mut options = vec!["nosuid", "mode=1777"];
         options.extend(size.as_deref());
+        options.extend(mount.read_only.then_some("ro"));
         self.add(&mount.target, "tmpfs", Path::new("tmpfs"), &options, MountPointKind::Directory);
     }
 

@@ -1,13 +1,18 @@
 //! The library as a whole: real builds of the fixtures.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod agents;
 mod bases;
 mod cache;
 mod crash;
 mod determinism;
+mod environment;
 mod errors;
 mod interop;
+mod mounts;
 mod outputs;
 mod quickstart;
+mod secrets;
 mod state;
+mod steps;
 mod support;
