@@ -7,23 +7,23 @@ use fs_err as fs;
 use ocibuild_snapshot::{MountPointKind, Tree};
 
 use super::unusable;
-use crate::Error;
 use crate::copy::{Choice, Placement, Selected, Source, TreeSource, digest_all, select};
-use crate::plan::FileSource;
+use crate::plan::{FileSource, quote};
 use crate::schedule::Run;
 use crate::unpacked::write_tree;
+use crate::{Error, ErrorKind};
 
 impl Run<'_> {
     /// What is at a path of a source, with a way to read it.
     fn mounted(&self, from: &FileSource, path: &str) -> Result<(Arc<dyn Source>, Vec<Vec<Selected>>), Error> {
-        let word = literal(path);
+        let (word, missing) = (literal(path), || not_found(path));
         let Some((tree, stack)) = self.tree_of(from)? else {
             let source = self.local_source(from)?;
-            let selected = select(source.as_ref(), &word, &Choice::default())?;
+            let selected = some(select(source.as_ref(), &word, &Choice::default())?).ok_or_else(missing)?;
             return Ok((source, vec![selected]));
         };
         let view = TreeSource::new(tree);
-        let selected = select(&view, &word, &Choice::default())?;
+        let selected = some(select(&view, &word, &Choice::default())?).ok_or_else(missing)?;
         let files = self.layers.files(&stack, &view.origins(&selected))?;
         Ok((Arc::new(view.with_files(files)), vec![selected]))
     }
@@ -57,6 +57,15 @@ impl Run<'_> {
         write_tree(place, &placement, source.as_ref(), self.cancel)?;
         Ok(point)
     }
+}
+
+/// A pattern may match nothing, a path must be there.
+fn some(selected: Vec<Selected>) -> Option<Vec<Selected>> {
+    (!selected.is_empty()).then_some(selected)
+}
+
+fn not_found(path: &str) -> Error {
+    Error::new(ErrorKind::Dockerfile, format!("{}: not found", quote(path)))
 }
 
 /// A path of a mount is no pattern: its wildcards are matched by themselves.

@@ -44,7 +44,7 @@ pub(crate) fn run(
         fs::create_dir_all(directory.join(folder)).map_err(|error| unusable(&directory, error))?;
     }
     let mut mounts = Mounts::new(run, &directory);
-    mounts.make(step, fresh)?;
+    mounts.make(step, &tree, fresh)?;
     for (target, point) in &mounts.made {
         if !is_hidden(Path::new(target.destination())) {
             active.create_mount_point(target.destination(), *point)?;
@@ -101,10 +101,9 @@ fn describe(
 ) -> Step {
     let settings = &run.build.settings;
     let rootfs = directory.join("rootfs");
-    let mut described = Step::new(
-        Rootfs { mounts: mounts_at(active.rootfs_mounts(), &rootfs), dir: rootfs.clone() },
-        directory.join("state"),
-    );
+    let mut root = mounts_at(active.rootfs_mounts(), &rootfs);
+    root.extend_from_slice(&mounts.outside);
+    let mut described = Step::new(Rootfs { mounts: root, dir: rootfs }, directory.join("state"));
     described.args.clone_from(&step.args);
     described.env = environment(&[&step.env, &step.proxy_env, &mounts.env]);
     described.home = home;

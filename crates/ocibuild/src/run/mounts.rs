@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use ocibuild_executor::MemoryFile;
-use ocibuild_snapshot::MountPointKind;
+use ocibuild_snapshot::{MountPointKind, Tree};
 use ocibuild_spec::{Mount, MountBuilder};
 
 use super::unusable;
@@ -21,6 +21,8 @@ pub(super) struct Mounts<'a, 'r> {
     /// The private directory of the step.
     pub(super) state: PathBuf,
     pub(super) made: Vec<(Mount, MountPointKind)>,
+    /// What is mounted before the root of the step is entered, to be bound from.
+    pub(super) outside: Vec<Mount>,
     /// Files for the file system in memory.
     pub(super) memory_files: Vec<MemoryFile>,
     /// Variables with the values of secrets.
@@ -38,6 +40,7 @@ impl<'a, 'r> Mounts<'a, 'r> {
             directory: step_directory.join("mounts"),
             state: step_directory.join("state"),
             made: Vec::new(),
+            outside: Vec::new(),
             memory_files: Vec::new(),
             env: Vec::new(),
             locks: Vec::new(),
@@ -45,7 +48,7 @@ impl<'a, 'r> Mounts<'a, 'r> {
         }
     }
 
-    pub(super) fn make(&mut self, step: &RunStep, fresh: bool) -> Result<(), Error> {
+    pub(super) fn make(&mut self, step: &RunStep, tree: &Tree, fresh: bool) -> Result<(), Error> {
         if let Some((name, content)) = &step.script {
             let path = self.directory.join("script");
             fs::write(&path, content).map_err(|error| unusable(&path, error))?;
@@ -60,7 +63,7 @@ impl<'a, 'r> Mounts<'a, 'r> {
             match mount.kind {
                 MountKind::Bind => self.files(mount, &place)?,
                 MountKind::Cache => self.cache(mount, fresh, number)?,
-                MountKind::Tmpfs => self.tmpfs(mount),
+                MountKind::Tmpfs => self.tmpfs(mount, step, tree, &place)?,
                 MountKind::Secret => self.secret(mount)?,
                 MountKind::Ssh => self.ssh(mount, number)?,
             }
@@ -84,14 +87,7 @@ impl<'a, 'r> Mounts<'a, 'r> {
         options: &[&str],
         point: MountPointKind,
     ) {
-        let mount = MountBuilder::default()
-            .destination(target)
-            .typ(kind)
-            .source(source)
-            .options(options.iter().map(|option| (*option).to_owned()).collect::<Vec<_>>())
-            .build()
-            .expect("every field a mount needs is set");
-        self.made.push((mount, point));
+        self.made.push((mount_of(Path::new(target), kind, source, options), point));
     }
 
     /// A copy of what is mounted: it shows the context without what is ignored, and writes to it go nowhere.
@@ -103,12 +99,18 @@ impl<'a, 'r> Mounts<'a, 'r> {
         Ok(())
     }
 
-    fn tmpfs(&mut self, mount: &StepMount) {
+    /// Mounted outside and bound into the step: of a file system that a runtime mounts itself it sets the mode.
+    fn tmpfs(&mut self, mount: &StepMount, step: &RunStep, tree: &Tree, place: &Path) -> Result<(), Error> {
+        fs::create_dir_all(place).map_err(|error| unusable(place, error))?;
+        let mode = format!("mode={:o}", tmpfs_mode(mount, step, tree));
         let size = mount.size.map(|size| format!("size={size}"));
-        let mut options = vec!["nosuid", "mode=1777"];
+        let mut options = vec!["nosuid", &mode];
         options.extend(size.as_deref());
+        self.outside.push(mount_of(place, "tmpfs", Path::new("tmpfs"), &options));
+        let mut options = vec!["bind", "nosuid"];
         options.extend(mount.read_only.then_some("ro"));
-        self.add(&mount.target, "tmpfs", Path::new("tmpfs"), &options, MountPointKind::Directory);
+        self.add(&mount.target, "bind", place, &options, MountPointKind::Directory);
+        Ok(())
     }
 
     /// A socket of the step's own, behind which is the agent of who builds.
@@ -131,4 +133,25 @@ impl<'a, 'r> Mounts<'a, 'r> {
         self.bind(&self.directory.join(name), &mount.target, mount.read_only, MountPointKind::File);
         Ok(())
     }
+}
+
+/// As BuildKit's runtime has it: the mode of the directory that is mounted over, and 1777 where there was none.
+fn tmpfs_mode(mount: &StepMount, step: &RunStep, tree: &Tree) -> u32 {
+    let target = Path::new(&mount.target);
+    let is_above = |other: &StepMount| other.target != mount.target && target.starts_with(&other.target);
+    if step.mounts.iter().any(is_above) {
+        return 0o1777;
+    }
+    let found = tree.resolve(target, true).ok().and_then(|resolved| resolved.node);
+    found.map_or(0o1777, |id| tree.node(id).metadata.mode & 0o7777)
+}
+
+fn mount_of(destination: &Path, kind: &str, source: &Path, options: &[&str]) -> Mount {
+    MountBuilder::default()
+        .destination(destination)
+        .typ(kind)
+        .source(source)
+        .options(options.iter().map(|option| (*option).to_owned()).collect::<Vec<_>>())
+        .build()
+        .expect("every field a mount needs is set")
 }
