@@ -282,7 +282,7 @@ fn command(spec: &Spec, process: &SpecProcess, host: &Host) -> Result<Process, E
     if let Some(variable) = env.iter().find(|variable| variable.contains('\0')) {
         // The value may be a secret.
         return Err(Error::invalid(
-            format!("the variable {:?}", names(&[variable.clone()])[0]),
+            format!("the variable {:?}", names(std::slice::from_ref(variable))[0]),
             "contains NUL",
         ));
     }

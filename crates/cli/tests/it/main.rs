@@ -8,5 +8,6 @@ mod formats;
 mod images;
 mod output;
 mod program;
+mod steps;
 mod support;
 mod usage;

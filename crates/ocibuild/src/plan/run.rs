@@ -1,11 +1,12 @@
 //! `RUN` (5.1).
 
+use ocibuild_dockerfile::expand::expand_shown;
 use ocibuild_dockerfile::{Run, RunCommand, RunNetwork, RunSecurity};
 
 use super::error::{PlanError, PlanErrorKind};
 use super::golang::quote;
 use super::mounts::MountFlag;
-use super::stage::{Origin, StagePlanner, Task};
+use super::stage::{Origin, StagePlanner, Task, step_text};
 use super::{FileSource, MountKind, RunStep, StepKind, StepMount, StepNetwork};
 
 impl StagePlanner<'_> {
@@ -37,8 +38,18 @@ impl StagePlanner<'_> {
             insecure,
             hostname: self.settings.hostname.clone(),
         };
-        self.push_step(StepKind::Run(Box::new(step)), task, created_by);
+        let shown = self.shown(task, &step.mounts);
+        self.push_shown_step(StepKind::Run(Box::new(step)), shown, task, created_by);
         Ok(())
+    }
+
+    /// The instruction with the variables of the step in it, and stars for those that are secrets (2.48).
+    fn shown(&self, task: Task<'_>, mounts: &[StepMount]) -> String {
+        let mut variables = self.state.environment.pairs();
+        let secrets = mounts.iter().filter_map(|mount| mount.env.as_ref());
+        variables.extend(secrets.map(|name| (name.clone(), "****".to_owned())));
+        let text = step_text(task);
+        expand_shown(&text, self.settings.escape, &variables).unwrap_or(text)
     }
 
     fn arguments(&self, command: &RunCommand) -> (Vec<String>, Option<(String, String)>) {

@@ -13,9 +13,12 @@ use crate::schedule::Run;
 use crate::unpacked::write_tree;
 use crate::{Error, ErrorKind};
 
+/// A source and what is selected of it.
+type Selection = (Arc<dyn Source>, Vec<Vec<Selected>>);
+
 impl Run<'_> {
     /// What is at a path of a source, with a way to read it.
-    fn mounted(&self, from: &FileSource, path: &str) -> Result<(Arc<dyn Source>, Vec<Vec<Selected>>), Error> {
+    fn mounted(&self, from: &FileSource, path: &str) -> Result<Selection, Error> {
         let (word, missing) = (literal(path), || not_found(path));
         let Some((tree, stack)) = self.tree_of(from)? else {
             let source = self.local_source(from)?;

@@ -108,6 +108,17 @@ fn files_are_read_when_a_step_mounts_them_and_have_a_largest_size() {
     );
 }
 
+#[test]
+fn names_of_steps_have_stars_for_secrets() {
+    let Some(world) = World::with_shell() else { return };
+    let build = world.prepare(
+        "FROM base\nENV A=set\nRUN --mount=type=secret,id=s,env=TOKEN : \"$TOKEN\" ${A} $OTHER '$A' ${TOKEN:-x} $(true)\n",
+    );
+    let (_, seen) = world.build(build.secret("s", Secret::Value(CANARY.into())));
+    let shown = "RUN --mount=type=secret,id=s,env=TOKEN : \"****\" set $OTHER '$A' **** $(true)";
+    assert_eq!(seen.done, [shown]);
+}
+
 /// The whole state directory, everything that is written, printed or could be looked at, while the step runs and after.
 #[test]
 fn the_value_is_nowhere_but_in_the_step() {
