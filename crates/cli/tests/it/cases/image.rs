@@ -106,9 +106,8 @@ fn print_layer(blob: &Path, media_type: &str, times: bool, text: &mut String) {
             for extension in extensions.map(Result::unwrap) {
                 let key = extension.key().unwrap();
                 if let Some(name) = key.strip_prefix("SCHILY.xattr.") {
-                    let hex: String =
-                        extension.value_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-                    let _ = write!(line, " {name}={hex}");
+                    let value = extension.value_bytes();
+                    let _ = write!(line, " {name}={value:02x?}");
                 }
             }
         }
