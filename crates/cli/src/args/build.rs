@@ -133,7 +133,7 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "SECRET", help_heading = "Steps")]
     pub(crate) secret: Vec<String>,
 
-    /// Agent for RUN --mount=type=ssh: ID[=SOCKET|KEY,...], without a path that of SSH_AUTH_SOCK
+    /// Agent for RUN --mount=type=ssh: ID[=SOCKET|KEY,...], without a path that of the environment
     #[arg(long, value_name = "AGENT", help_heading = "Steps")]
     pub(crate) ssh: Vec<String>,
 

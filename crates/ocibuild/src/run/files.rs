@@ -27,7 +27,7 @@ impl Run<'_> {
         };
         let view = TreeSource::new(tree);
         let selected = some(select(&view, &word, &Choice::default())?).ok_or_else(missing)?;
-        let files = self.layers.files(&stack, &view.origins(&selected))?;
+        let files = self.layers.files(&stack, &view.origins(&selected)?)?;
         Ok((Arc::new(view.with_files(files)), vec![selected]))
     }
 
@@ -50,11 +50,11 @@ impl Run<'_> {
         let mut point = MountPointKind::Directory;
         for one in selected.iter().flatten() {
             if one.node.is_directory() {
-                placement.copy(one, "/")?;
+                placement.copy(source.as_ref(), one, "/")?;
                 *placement.tree.metadata_mut(placement.tree.root()) = one.node.metadata.clone();
             } else {
                 point = MountPointKind::File;
-                placement.copy(one, "/file")?;
+                placement.copy(source.as_ref(), one, "/file")?;
             }
         }
         write_tree(place, &placement, source.as_ref(), self.cancel)?;

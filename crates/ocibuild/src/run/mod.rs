@@ -11,14 +11,13 @@ use std::sync::Arc;
 
 use fs_err as fs;
 use ocibuild_executor::{Host, Network, Rootfs, Step, Stream, User};
-use ocibuild_layer::WrittenLayer;
 use ocibuild_snapshot::{ActiveSnapshot, MountPointKind};
 use ocibuild_spec::{DiffId, Mount};
 
 use self::mounts::Mounts;
 use crate::accounts::Identity;
 use crate::plan::{RunStep, StepNetwork, quote};
-use crate::schedule::Run;
+use crate::schedule::{NewLayer, Run};
 use crate::stage::StageState;
 use crate::{Error, ErrorKind, Event};
 
@@ -32,7 +31,7 @@ pub(crate) fn run(
     step: &RunStep,
     id: usize,
     fresh: bool,
-) -> Result<WrittenLayer, Error> {
+) -> Result<NewLayer, Error> {
     let tree = state.tree(&run.layers)?;
     let accounts = run.layers.accounts(&state.stack, &tree)?;
     let identity = accounts.identity(&step.user)?;
@@ -57,8 +56,8 @@ pub(crate) fn run(
     active.remove_mount_points()?;
     status?;
     let (_, changeset) = active.diff(run.cancel)?;
-    let written = run.write(&changeset)?;
-    active.commit(&written.diff_id, &changeset.entries)?;
+    let written =
+        run.write(changeset, |diff_id, entries| active.commit(diff_id, entries).map_err(Error::from))?;
     fs::remove_dir_all(&directory).map_err(|error| unusable(&directory, error))?;
     Ok(written)
 }
