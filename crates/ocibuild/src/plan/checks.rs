@@ -194,7 +194,8 @@ impl StagePlanner<'_> {
         let is_declared = |name: &str| self.state.args.is_declared(name) || SCAN_ARGS.contains(&name);
         let unknown: Vec<&String> = unset.iter().filter(|name| !is_declared(name)).collect();
         for name in unknown {
-            let mut known: Vec<&str> = self.state.environment.names().collect();
+            let names = self.state.environment.names();
+            let mut known: Vec<&str> = names.filter(|known| !known.is_empty()).collect();
             known.sort_unstable();
             let hint = did_you_mean("$", suggest(name, known));
             self.report(&UNDEFINED_VAR, format!("Usage of undefined variable '${name}'{hint}"), name);
