@@ -28,7 +28,7 @@ impl AnyImage {
         let shell = TestImage::new(AMD64).layer(&[("etc/motd", "hello")]).config(|config| {
             config.shell = vec!["/bin/sh".to_owned(), "-c".to_owned()];
             config.env = vec!["GREETING=hello".to_owned()];
-            config.working_dir = "/srv".to_owned();
+            config.working_dir.push_str("/srv");
         });
         let triggers = TestImage::new(AMD64).layer(&[("etc/motd", "hello")]).config(|config| {
             config.on_build =
@@ -162,7 +162,7 @@ fn cases_have_their_findings() {
             count += 1;
             let case = case.trim_end();
             let input = case.split("\n--- findings").next().unwrap();
-            got += &format!("=== {input}\n--- findings\n{}\n", findings_of(&parts(input)));
+            got.extend(["=== ", input, "\n--- findings\n", &findings_of(&parts(input)), "\n"]);
         }
         if std::env::var_os("UPDATE_FIXTURES").is_some() {
             fs::write(&path, &got).unwrap();
