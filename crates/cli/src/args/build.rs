@@ -170,9 +170,14 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "FORMAT", help_heading = "Checks")]
     pub(crate) format: Option<ReportFormat>,
 
-    /// Build check to make besides the usual ones: LatestTag, SecretValueInArgOrEnv, UnusedIgnorePattern,
-    /// InvalidDefinitionDescription
-    #[arg(long, value_name = "RULE", value_delimiter = ',', help_heading = "Checks")]
+    #[arg(
+        long,
+        value_name = "RULE",
+        value_delimiter = ',',
+        help_heading = "Checks",
+        help = "Build check to make besides the usual ones: LatestTag, SecretValueInArgOrEnv, UnusedIgnorePattern, \
+                InvalidDefinitionDescription"
+    )]
     pub(crate) enable_check: Vec<String>,
 
     /// Threads that compress and unpack [default: all cores]
