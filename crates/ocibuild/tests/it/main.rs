@@ -3,6 +3,7 @@
 
 mod bases;
 mod cache;
+mod checks;
 mod crash;
 mod determinism;
 mod errors;
