@@ -2,6 +2,8 @@
 
 mod excerpt;
 
+pub(crate) use excerpt::excerpt as finding_excerpt;
+
 use ocibuild::dockerfile::line_column;
 use ocibuild::{ErrorKind, Report};
 use std::fmt::Write as _;

@@ -26,6 +26,17 @@ impl Default for Directives {
     }
 }
 
+impl Directives {
+    /// Which build checks the file wants. A value that cannot be read is no error of the file before that is asked: a
+    /// build argument may take its place (10.02).
+    pub fn check_options(&self) -> Result<CheckOptions, CheckOptionError> {
+        match &self.check {
+            Some((value, _)) => CheckOptions::parse(value),
+            None => Ok(CheckOptions::default()),
+        }
+    }
+}
+
 /// A Dockerfile without errors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dockerfile {
@@ -39,8 +50,6 @@ pub struct Dockerfile {
     pub global_args: Vec<Instruction>,
     /// The stages; at least one.
     pub stages: Vec<Stage>,
-    /// Findings of the build checks that need the text alone, with the options of the file's `check` directive.
-    pub warnings: Vec<Diagnostic>,
 }
 
 impl Dockerfile {
@@ -65,9 +74,6 @@ impl Dockerfile {
             ]));
         }
         let syntax = syntax::read_file(source);
-        let options = check_options(&syntax.directives).map_err(|error| {
-            errors(vec![Failure::new("invalid-check-option", error.to_string(), None).into()])
-        })?;
         let mut assembly = Assembly { errors: syntax.errors, ..Assembly::default() };
         let is_broken = !assembly.errors.is_empty();
         syntax.nodes.iter().for_each(|node| assembly.add(node));
@@ -76,26 +82,20 @@ impl Dockerfile {
             assembly.errors.push(error.into());
         }
         if !assembly.errors.is_empty() {
+            if let Err(error) = syntax.directives.check_options() {
+                let error = Failure::new("invalid-check-option", error.to_string(), None);
+                assembly.errors.insert(0, error.into());
+            }
             assembly.errors.truncate(MAX_ERRORS);
             return Err(errors(assembly.errors));
         }
-        let mut file = Self {
+        Ok(Self {
             source: source.to_owned(),
             directives: syntax.directives,
             nodes: syntax.nodes,
             global_args: assembly.global_args,
             stages: assembly.stages,
-            warnings: Vec::new(),
-        };
-        file.warnings = file.lint(&options);
-        Ok(file)
-    }
-}
-
-fn check_options(directives: &Directives) -> Result<CheckOptions, CheckOptionError> {
-    match &directives.check {
-        Some((value, _)) => CheckOptions::parse(value),
-        None => Ok(CheckOptions::default()),
+        })
     }
 }
 

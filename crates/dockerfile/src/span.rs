@@ -34,6 +34,15 @@ pub struct Location {
     pub end_line: u32,
 }
 
+impl Location {
+    /// Where `word` stands in these lines of `source`, if it stands there once.
+    pub fn span_of(&self, word: &str, source: &str) -> Option<Span> {
+        let text = source.get(self.span.range()).filter(|_| !word.is_empty())?;
+        let at = text.find(word).filter(|at| text.rfind(word) == Some(*at))?;
+        Some(Span::new(self.span.start + at, self.span.start + at + word.len()))
+    }
+}
+
 /// Line and column of a byte of `text`, both counted from 1, the column in characters.
 ///
 /// A byte behind the end stands for the end, one inside a character for that character.

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use ocibuild_dockerfile::{CheckOptions, Dockerfile};
+use ocibuild_dockerfile::Dockerfile;
 use ocibuild_executor::{Executor, Resources, Rlimit};
 use ocibuild_layer::Compression;
 use ocibuild_snapshot::Snapshotter;
@@ -10,6 +10,7 @@ use ocibuild_spec::{CancelToken, ImageSource, Platform, Reference, ResolvedImage
 use ocibuild_store::ImageLayout;
 
 use crate::cache::{Cache, Wanted};
+use crate::checks::{self, CheckReport};
 use crate::context::{ContextSource, LocalContext};
 use crate::image::BuiltImage;
 use crate::output::Output;
@@ -17,7 +18,7 @@ use crate::plan::{
     BaseRequest, ImageOrigin, NamedContext, Plan, PlanOptions, ResolveError, StepNetwork, plan as make_plan,
 };
 use crate::schedule::Run;
-use crate::{Error, ErrorKind, Event};
+use crate::{Error, Event};
 
 /// What a build works with: where blobs are kept, where base images come from, how steps get their files and are
 /// carried out, and what is known of earlier builds.
@@ -298,6 +299,21 @@ impl Build {
         self
     }
 
+    /// Makes a build check that is not made by default: one of ours, or an experimental one of BuildKit's.
+    #[must_use]
+    pub fn enable_check(mut self, rule: impl Into<String>) -> Self {
+        self.options.enabled_checks.insert(rule.into());
+        self
+    }
+
+    /// Makes the build checks, of all stages unless there is a target (10.07). Base images are looked up, nothing is
+    /// built, and findings are no error even where the file wants them to be one.
+    pub fn check(mut self, backends: &Backends<'_>, cancel: &CancelToken) -> Result<CheckReport, Error> {
+        self.options.all_stages = self.options.target.is_none();
+        let plan = self.checked_plan(backends, cancel)?;
+        Ok(report(&plan))
+    }
+
     /// Plans the build: resolves the names of base images and every word of the file. Nothing is built.
     pub fn plan(mut self, backends: &Backends<'_>) -> Result<PlannedBuild, Error> {
         self.plan_with(backends, &CancelToken::new())
@@ -312,7 +328,8 @@ impl Build {
         self.plan_with(backends, cancel)
     }
 
-    fn plan_with(&mut self, backends: &Backends<'_>, cancel: &CancelToken) -> Result<PlannedBuild, Error> {
+    /// The plan with all findings of the build checks.
+    fn checked_plan(&mut self, backends: &Backends<'_>, cancel: &CancelToken) -> Result<Plan, Error> {
         let kind_of = |source: &ContextSource| match source {
             ContextSource::Local(_) => NamedContext::Local,
             ContextSource::Image { .. } | ContextSource::Renamed(_) => NamedContext::Image,
@@ -320,13 +337,22 @@ impl Build {
         };
         self.options.named_contexts =
             self.named.iter().map(|(name, source)| (name.clone(), kind_of(source))).collect();
+        self.options.ignore = self.context.ignore().clone();
         let mut resolver = |request: &BaseRequest| -> Result<ResolvedImage, ResolveError> {
             let (source, reference) =
                 image_source(&self.named, backends, &request.origin, &request.reference);
             source.resolve(reference, &request.platform, cancel).map_err(Into::into)
         };
-        let plan = make_plan(&self.dockerfile, &self.options, &mut resolver)?;
-        self.refuse_findings()?;
+        let mut plan = make_plan(&self.dockerfile, &self.options, &mut resolver)?;
+        checks::of_build(&mut plan.findings, &plan.checks, &self.context, &self.tags)?;
+        Ok(plan)
+    }
+
+    fn plan_with(&mut self, backends: &Backends<'_>, cancel: &CancelToken) -> Result<PlannedBuild, Error> {
+        let plan = self.checked_plan(backends, cancel)?;
+        if let Some(error) = report(&plan).into_error() {
+            return Err(error);
+        }
         if self.settings.wanted.clamp.is_some() {
             self.settings.wanted.clamp = plan.source_date_epoch;
         }
@@ -341,27 +367,9 @@ impl Build {
     }
 }
 
-impl Build {
-    /// Fails when the file asks that findings of its checks are errors (10.05).
-    fn refuse_findings(&self) -> Result<(), Error> {
-        let argument =
-            self.options.build_args.iter().rev().find(|(name, _)| name == "BUILDKIT_DOCKERFILE_CHECK");
-        let directive = self.dockerfile.directives.check.as_ref().map(|(value, _)| value);
-        let Some(value) = argument.map(|(_, value)| value).or(directive) else { return Ok(()) };
-        let options = CheckOptions::parse(value)
-            .map_err(|error| Error::new(ErrorKind::Dockerfile, error.to_string()))?;
-        if !options.error {
-            return Ok(());
-        }
-        let mut rules: Vec<&str> = self.dockerfile.lint(&options).iter().map(|finding| finding.id).collect();
-        rules.sort_unstable();
-        rules.dedup();
-        if rules.is_empty() {
-            return Ok(());
-        }
-        let message = format!("lint violation found for rules: {}", rules.join(", "));
-        Err(Error::new(ErrorKind::Dockerfile, message).hint("`check=error=true` makes findings errors"))
-    }
+fn report(plan: &Plan) -> CheckReport {
+    let findings = plan.findings.clone();
+    CheckReport { is_error: plan.checks.error && !findings.is_empty(), findings }
 }
 
 /// The source of an image of the plan, and the name to ask it for.
@@ -395,7 +403,8 @@ pub struct PlannedBuild {
 }
 
 impl PlannedBuild {
-    /// Carries out the plan. Every event goes to `events`, from the calling thread.
+    /// Carries out the plan. Every event goes to `events`, from the calling thread; the last one, whether the build
+    /// succeeds or fails, tells what the build checks found, if anything.
     ///
     /// Cancelling, an error, and the end of this process leave what earlier builds made as it was; steps that were
     /// finished stay cached.
@@ -406,6 +415,10 @@ impl PlannedBuild {
         mut events: impl FnMut(Event<'_>),
     ) -> Result<BuiltImage, Error> {
         let outputs = std::mem::take(&mut self.outputs);
-        Run::new(&self, backends, cancel, &mut events)?.build(outputs)
+        let result = Run::new(&self, backends, cancel, &mut events).and_then(|run| run.build(outputs));
+        if !self.plan.findings.is_empty() && !cancel.is_cancelled() {
+            events(Event::Findings { findings: &self.plan.findings });
+        }
+        result
     }
 }

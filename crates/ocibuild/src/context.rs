@@ -18,6 +18,7 @@ pub struct LocalContext {
     directory: Option<PathBuf>,
     source: Arc<dyn Source>,
     ignore: IgnorePatterns,
+    ignore_name: String,
 }
 
 /// As much of a Dockerfile or ignore file as is read.
@@ -42,7 +43,12 @@ impl LocalContext {
 
     /// No files at all.
     pub fn empty() -> Self {
-        Self { directory: None, source: Arc::new(NoSource), ignore: IgnorePatterns::default() }
+        Self {
+            directory: None,
+            source: Arc::new(NoSource),
+            ignore: IgnorePatterns::default(),
+            ignore_name: String::new(),
+        }
     }
 
     fn with_ignore_file(path: &Path, ignore_file: &Path) -> Result<Self, Error> {
@@ -65,7 +71,8 @@ impl LocalContext {
             None => IgnorePatterns::default(),
         };
         let source = Arc::new(LocalSource::new(root, path.to_owned(), ignore.clone()));
-        Ok(Self { directory: Some(path.to_owned()), source, ignore })
+        let ignore_name = ignore_file.file_name().unwrap_or_default().display().to_string();
+        Ok(Self { directory: Some(path.to_owned()), source, ignore, ignore_name })
     }
 
     /// Reads a file of the directory for the builder's own use, ignored or not (7.12).
@@ -82,6 +89,11 @@ impl LocalContext {
     /// The patterns of the ignore file.
     pub fn ignore(&self) -> &IgnorePatterns {
         &self.ignore
+    }
+
+    /// The name of the ignore file, without directory.
+    pub(crate) fn ignore_name(&self) -> &str {
+        &self.ignore_name
     }
 
     pub(crate) fn source(&self) -> Arc<dyn Source> {

@@ -84,6 +84,12 @@ impl Error {
         self
     }
 
+    /// The same with one more thing that is wrong.
+    pub(crate) fn and(mut self, message: String, location: Option<Location>, label: Option<Span>) -> Self {
+        self.reports.push(Report { message, location, label, hints: Vec::new() });
+        self
+    }
+
     /// For an error whose text is the headline already: the errors below it become the cause.
     fn below(mut self, error: impl std::error::Error) -> Self {
         let mut causes = Vec::new();

@@ -52,6 +52,7 @@
 mod accounts;
 mod build;
 mod cache;
+mod checks;
 mod context;
 mod copy;
 mod error;
@@ -80,6 +81,7 @@ pub use ocibuild_sys as sys;
 
 pub use build::{Backends, Build, PlannedBuild, Secret, SshAgent};
 pub use cache::Cache;
+pub use checks::CheckReport;
 pub use context::{ContextSource, LocalContext, read_dockerfile};
 pub use error::{Error, ErrorKind, Report};
 pub use event::Event;

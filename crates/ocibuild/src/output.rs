@@ -188,7 +188,7 @@ fn put_blobs(run: &Run<'_>, image: &BuiltImage, sink: &dyn BlobSink) -> Result<(
 /// All files of the image, with their content.
 fn rootfs(run: &Run<'_>, state: &StageState) -> Result<(Vec<Entry>, Arc<TreeSource>), Error> {
     let tree = state.tree(&run.layers)?;
-    let mut entries = changes(&Tree::new(), &tree, &mut |_, _, _| false);
+    let mut entries = changes(&Tree::new(), &tree, &mut |_, _, _| false).entries;
     if let Some(epoch) = run.build.plan.source_date_epoch {
         for entry in &mut entries {
             entry.metadata.mtime = Timestamp::from_seconds(epoch);

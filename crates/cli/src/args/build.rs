@@ -165,6 +165,28 @@ pub(crate) struct BuildArgs {
     #[arg(short, long, help_heading = "Display")]
     pub(crate) quiet: bool,
 
+    /// Make the build checks and nothing else: all stages are looked at, no step runs
+    #[arg(long, help_heading = "Checks")]
+    pub(crate) check: bool,
+
+    /// What to do with the Dockerfile: build or check
+    #[arg(long, value_name = "METHOD", help_heading = "Checks")]
+    pub(crate) call: Option<String>,
+
+    /// How to print what --check finds
+    #[arg(long, value_name = "FORMAT", help_heading = "Checks")]
+    pub(crate) format: Option<ReportFormat>,
+
+    #[arg(
+        long,
+        value_name = "RULE",
+        value_delimiter = ',',
+        help_heading = "Checks",
+        help = "Build check to make besides the usual ones: LatestTag, SecretValueInArgOrEnv, UnusedIgnorePattern, \
+                InvalidDefinitionDescription"
+    )]
+    pub(crate) enable_check: Vec<String>,
+
     /// Threads that compress and unpack [default: all cores]
     #[arg(long, value_name = "N", hide = true)]
     pub(crate) threads: Option<usize>,
@@ -258,12 +280,6 @@ pub(crate) struct LaterArgs {
     #[arg(long, hide = true)]
     on_error: Option<String>,
     #[arg(long, hide = true)]
-    check: bool,
-    #[arg(long, hide = true)]
-    call: Option<String>,
-    #[arg(long, hide = true)]
-    format: Option<String>,
-    #[arg(long, hide = true)]
     explain: bool,
     #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     require_cache: Option<String>,
@@ -290,9 +306,6 @@ impl LaterArgs {
             ("--provenance", wanted(&self.provenance)),
             ("--sbom", wanted(&self.sbom)),
             ("--on-error", self.on_error.is_some()),
-            ("--check", self.check),
-            ("--call", self.call.as_deref().is_some_and(|call| call != "build")),
-            ("--format", self.format.is_some()),
             ("--explain", self.explain),
             ("--require-cache", wanted(&self.require_cache)),
             ("--builder", self.builder.is_some()),

@@ -22,6 +22,7 @@ Examples:
 Exit codes:
   0 built   1 a step failed   2 wrong usage or Dockerfile   3 refused, invalid input
   4 registry or network   5 this host cannot   70 a bug of ocibuild   128+n signal n
+  --check: 0 without a finding, 1 with one
 
 Environment:
   OCIBUILD_ROOT       state directory when --root is not given

@@ -11,7 +11,7 @@ const MAX_LINES: usize = 6;
 const MAX_COLUMNS: usize = 120;
 
 /// The lines of an instruction with their numbers, and carets below what is to blame.
-pub(super) fn excerpt(text: &str, location: Location, label: Option<Span>, paint: Paint) -> String {
+pub(crate) fn excerpt(text: &str, location: Location, label: Option<Span>, paint: Paint) -> String {
     let first = location.start_line as usize;
     let last = (location.end_line as usize).max(first);
     let label = label.filter(|label| label.start < label.end && label.end <= text.len());

@@ -48,6 +48,10 @@ impl Json {
             Event::StepFailed { step, title } => {
                 json!({ "v": 1, "event": "step-failed", "step": step, "title": title })
             }
+            Event::Findings { findings } => {
+                let list: Vec<Value> = findings.iter().map(crate::verbs::finding_object).collect();
+                json!({ "v": 1, "event": "findings", "findings": list })
+            }
             Event::Warning { message } => json!({ "v": 1, "event": "warning", "message": message }),
             Event::ImageBuilt { descriptor } => json!({
                 "v": 1, "event": "image-built", "digest": descriptor.digest.to_string(),

@@ -1,14 +1,17 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use ocibuild::dockerfile::lint::{RULES, RuleKind};
+use ocibuild::dockerfile::{Rule, suggest};
 use ocibuild::executor::{Resources, Rlimit};
 use ocibuild::plan::Plan;
 use ocibuild::spec::Reference;
 use ocibuild::{Build, BuiltImage, Error, Secret, SshAgent};
 
+use super::check;
 use super::images::nameable;
 use super::results::{forget, outputs, write_iidfile, write_metadata};
-use crate::args::{BuildArgs, ProgressArg};
+use crate::args::{BuildArgs, ProgressArg, ReportFormat};
 use crate::backends::{BaseImages, Workshop, executor, resolv_conf};
 use crate::failure::{Failure, Outcome, SourceText, usage};
 use crate::input::{PlanInput, process_env};
@@ -34,6 +37,8 @@ struct Request {
     progress: ProgressArg,
     iidfile: Option<PathBuf>,
     metadata_file: Option<PathBuf>,
+    check: Option<ReportFormat>,
+    enabled_checks: Vec<&'static Rule>,
 }
 
 impl Request {
@@ -52,6 +57,8 @@ impl Request {
             progress,
             iidfile: args.iidfile.clone(),
             metadata_file: args.metadata_file.clone(),
+            check: check::wanted(args)?,
+            enabled_checks: args.enable_check.iter().map(|name| rule(name)).collect::<Result<_, _>>()?,
             input: PlanInput::new(&args.plan, env)?,
         })
     }
@@ -66,6 +73,23 @@ impl Request {
             }
         }
         names
+    }
+}
+
+/// The rule of a name, which is one that is not on anyway.
+fn rule(name: &str) -> Result<&'static Rule, Error> {
+    let names = || RULES.into_iter().filter(|rule| rule.kind != RuleKind::Ordinary).map(|rule| rule.name);
+    match Rule::named(name) {
+        Some(rule) if rule.kind != RuleKind::Ordinary => Ok(rule),
+        Some(_) => Err(usage(format!("--enable-check {name}: this check is always made"))
+            .hint("`# check=skip=RULE` turns checks off")),
+        None => {
+            let error = usage(format!("--enable-check {name}: there is no such check"));
+            Err(match suggest(name, names()) {
+                Some(nearest) => error.hint(format!("did you mean {nearest}?")),
+                None => error.hint(format!("there are {}", names().collect::<Vec<_>>().join(", "))),
+            })
+        }
     }
 }
 
@@ -95,6 +119,10 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
     let request = Request::new(args, &process_env)?;
     let executor = executor(args.runtime.as_deref())?;
     let root = state_dir(root)?;
+    if let Some(format) = request.check {
+        let (build, source) = configured(request, args)?;
+        return check::check(&root, args, build, &source, format);
+    }
     let privilege = privilege::enter();
     let names = request.names();
     let (kind, iidfile, metadata_file) =
@@ -193,6 +221,9 @@ fn configured(request: Request, args: &BuildArgs) -> Result<(Build, SourceText),
     }
     for (id, secret) in request.secrets {
         build = build.secret(id, secret);
+    }
+    for rule in request.enabled_checks {
+        build = build.enable_check(rule.name);
     }
     for output in outputs {
         build = build.output(output);

@@ -4,6 +4,7 @@
 mod bad_input;
 mod build;
 mod cases;
+mod check;
 mod counted;
 mod formats;
 mod images;

@@ -63,7 +63,7 @@ fn plans_that_make_no_sense() {
 #[test]
 fn what_cannot_be_done_is_refused_by_name() {
     let place = Place::with("FROM scratch\n");
-    let table: [(&[&str], &str); 26] = [
+    let table: [(&[&str], &str); 25] = [
         (&["--push"], "--push"),
         (&["--load"], "--load"),
         (&["--ssh", "default=/nowhere"], "--ssh"),
@@ -76,7 +76,6 @@ fn what_cannot_be_done_is_refused_by_name() {
         (&["--annotation", "a=b"], "--annotation"),
         (&["--sbom=true"], "--sbom"),
         (&["--provenance", "--no-cache"], "--provenance"),
-        (&["--check"], "--check"),
         (&["--call=outline"], "--call"),
         (&["--explain"], "--explain"),
         (&["--on-error", "shell"], "--on-error"),

@@ -105,6 +105,17 @@ impl IgnorePatterns {
         self.patterns.iter().any(|pattern| pattern.is_exception)
     }
 
+    /// The patterns that match none of `paths` by themselves, each with its line (its position in a list). Paths are
+    /// asked for only as long as there is such a pattern.
+    pub fn unmatched<P: AsRef<[u8]>>(&self, paths: impl IntoIterator<Item = P>) -> Vec<(u32, String)> {
+        let mut left: Vec<&Pattern> = self.patterns.iter().collect();
+        let mut paths = paths.into_iter();
+        while let Some(path) = if left.is_empty() { None } else { paths.next() } {
+            left.retain(|pattern| !pattern.matches(without_slash(path.as_ref())));
+        }
+        left.into_iter().map(|pattern| (pattern.line, pattern.text())).collect()
+    }
+
     /// Whether `path` is left out, because of itself or because of a directory above it.
     pub fn matches(&self, path: impl AsRef<[u8]>) -> bool {
         self.verdict(path).ignored

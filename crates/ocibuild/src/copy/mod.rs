@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ocibuild_layer::{Limits, Policy, TarReader, decompress, is_tar};
-use ocibuild_snapshot::{Node, NodeKind, Tree, changes};
+use ocibuild_snapshot::{Changes, Node, NodeKind, Tree, changes};
 use ocibuild_spec::{CancelToken, Changeset, Content, Digest, Entry, Timestamp};
 
 pub(crate) use digest::content_digest;
@@ -133,7 +133,7 @@ fn changeset(
     context: &mut CopyContext<'_>,
 ) -> Result<Changeset, Error> {
     let mut failure = None;
-    let entries = changes(base, after, &mut |path, before, now| {
+    let Changes { entries, shared } = changes(base, after, &mut |path, before, now| {
         let NodeKind::File { size, origin } = &now.kind else { return false };
         if origin.layer != NEW_LAYER {
             return true;
@@ -158,7 +158,8 @@ fn changeset(
             _ => 0,
         };
         contents.open(&entry.path, content, size)
-    }))
+    })
+    .with_shared(shared))
 }
 
 /// Opens the files of a layer that a copy makes.

@@ -15,15 +15,24 @@ const SIGNALS: [&str; 34] = [
 ];
 
 impl StagePlanner<'_> {
-    pub(super) fn configure(&mut self, kind: &InstructionKind) -> Result<(), PlanError> {
+    pub(super) fn configure(&mut self, kind: &InstructionKind, keyword: &str) -> Result<(), PlanError> {
         match kind {
             InstructionKind::Label(pairs) => {
+                self.check_legacy(pairs, keyword);
                 let pairs = self.expand_pairs(pairs)?;
                 self.note(pairs_text("LABEL", &pairs));
                 self.state.config.config.labels.extend(pairs);
             }
-            InstructionKind::Cmd(command) => self.cmd(command),
-            InstructionKind::Entrypoint(command) => self.entrypoint(command),
+            InstructionKind::Cmd(command) => {
+                self.check_used_once(keyword, |stage| &mut stage.cmd_used);
+                self.check_command(keyword, command);
+                self.cmd(command);
+            }
+            InstructionKind::Entrypoint(command) => {
+                self.check_used_once(keyword, |stage| &mut stage.entrypoint_used);
+                self.check_command(keyword, command);
+                self.entrypoint(command);
+            }
             InstructionKind::Shell(shell) => {
                 self.note(format!("SHELL {}", plain_list(shell)));
                 self.state.config.config.shell.clone_from(shell);
@@ -40,7 +49,10 @@ impl StagePlanner<'_> {
                 self.note(format!("MAINTAINER {name}"));
                 self.state.config.author.clone_from(name);
             }
-            InstructionKind::Healthcheck(check) => self.healthcheck(check),
+            InstructionKind::Healthcheck(check) => {
+                self.check_used_once(keyword, |stage| &mut stage.healthcheck_used);
+                self.healthcheck(check);
+            }
             InstructionKind::Onbuild(trigger) => self.state.config.config.on_build.push(trigger.clone()),
             other => {
                 let message = format!("no plan for {other:?}");
@@ -95,7 +107,7 @@ impl StagePlanner<'_> {
         for word in &words {
             expanded.extend(expand::expand_words(word, self.settings.escape, &self.state.environment)?.words);
         }
-        let ports = expose::ports(&expanded)?;
+        let ports = expose::ports(&expanded, &mut |rule, message, word| self.report(rule, message, word))?;
         self.note(format!("EXPOSE {}", plain_list(&ports)));
         self.state.config.config.exposed_ports.extend(ports.into_iter().map(|port| (port, Empty {})));
         Ok(())

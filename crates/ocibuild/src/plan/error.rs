@@ -117,13 +117,7 @@ impl PlanError {
     /// Points at the text to blame if the instruction holds it once.
     pub(super) fn label_in(&mut self, source: &str) {
         let Some((word, location)) = self.details.word.as_deref().zip(self.location) else { return };
-        let text = source.get(location.span.range()).unwrap_or_default();
-        if let (Some(at), false) = (text.find(word), word.is_empty())
-            && text.rfind(word) == Some(at)
-        {
-            let start = location.span.start + at;
-            self.label_span = Some(Span::new(start, start + word.len()));
-        }
+        self.label_span = location.span_of(word, source);
     }
 
     #[must_use]

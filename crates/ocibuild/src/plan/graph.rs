@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use ocibuild_dockerfile::{Copy, Dockerfile, Instruction, InstructionKind, Location, Run, Stage, suggest};
+use ocibuild_dockerfile::{Copy, Dockerfile, Findings, Instruction, InstructionKind, Location, Run, suggest};
 use ocibuild_spec::{Platform, Reference};
 
+use super::checks::FromLine;
 use super::env::Environment;
 use super::error::{PlanError, did_you_mean};
 use super::golang::{parse_int, quote};
@@ -61,11 +62,15 @@ pub(super) struct Graph<'f> {
 
 impl<'f> Graph<'f> {
     /// The stages with their `FROM` lines expanded. Errors of several of them are reported together.
-    pub(super) fn of_stages(file: &'f Dockerfile, settings: &Settings<'_>) -> Result<Self, Vec<PlanError>> {
+    pub(super) fn of_stages(
+        file: &'f Dockerfile,
+        settings: &Settings<'_>,
+        findings: &mut Findings,
+    ) -> Result<Self, Vec<PlanError>> {
         let mut graph = Self { nodes: Vec::new(), names: HashMap::new(), stages: file.stages.len() };
         let mut errors = Vec::new();
         for (index, stage) in file.stages.iter().enumerate() {
-            match stage_node(index, stage, settings) {
+            match stage_node(index, FromLine { stage, settings, findings }) {
                 Ok(node) => graph.add_stage(node),
                 Err(error) => errors.push(error),
             }
@@ -256,18 +261,21 @@ impl<'f> Graph<'f> {
 }
 
 /// A stage as its `FROM` line has it (4.01, 4.05).
-fn stage_node<'f>(index: usize, stage: &'f Stage, settings: &Settings<'_>) -> Result<Node<'f>, PlanError> {
+fn stage_node<'f>(index: usize, mut line: FromLine<'f, '_>) -> Result<Node<'f>, PlanError> {
+    let (stage, settings) = (line.stage, line.settings);
     let at = |error: PlanError| error.at(stage.location);
     let globals = &settings.globals;
-    let base_name =
-        globals.expand(&stage.base, settings.escape).map_err(|error| at(PlanError::from(error)))?;
+    let expanded =
+        globals.expand_watched(&stage.base, settings.escape).map_err(|error| at(PlanError::from(error)))?;
+    line.undefined(&expanded);
+    let base_name = expanded.value;
     if base_name.is_empty() {
         let message = format!("base name ({}) should not be blank", stage.base);
         return Err(at(PlanError::file(message).word(&stage.base)));
     }
     let platform = match stage.platform.as_deref() {
         None | Some("") => None,
-        Some(text) => Some(parse_platform(text, settings).map_err(at)?),
+        Some(text) => Some(parse_platform(text, &mut line).map_err(at)?),
     };
     let replaced_by = match &stage.name {
         Some(name) if !is_reserved(name) => {
@@ -295,12 +303,16 @@ fn stage_node<'f>(index: usize, stage: &'f Stage, settings: &Settings<'_>) -> Re
     })
 }
 
-fn parse_platform(text: &str, settings: &Settings<'_>) -> Result<Platform, PlanError> {
+fn parse_platform(text: &str, line: &mut FromLine<'_, '_>) -> Result<Platform, PlanError> {
+    let settings = line.settings;
     let globals = &settings.globals;
-    let expanded = globals.expand(text, settings.escape).map_err(|error| {
+    let expanded = globals.expand_watched(text, settings.escape).map_err(|error| {
         PlanError::file(format!("failed to process arguments for platform {text}: {error}")).word(text)
     })?;
-    let suggestion = || unset_names(text, settings);
+    line.undefined(&expanded);
+    line.platform(text, &expanded);
+    let suggestion = || unset_names(&expanded.unset, settings);
+    let expanded = &expanded.value;
     if expanded.is_empty() {
         let message = format!("empty platform value from expression {text}{}", suggestion());
         return Err(PlanError::file(message).word(text));
@@ -315,12 +327,8 @@ fn parse_platform(text: &str, settings: &Settings<'_>) -> Result<Platform, PlanE
 }
 
 /// What a variable without value was probably meant to be.
-fn unset_names(text: &str, settings: &Settings<'_>) -> String {
-    let globals: &Environment = &settings.globals;
-    let unset = ocibuild_dockerfile::expand::expand_word(text, settings.escape, globals)
-        .map(|expanded| expanded.unset)
-        .unwrap_or_default();
-    let mut known: Vec<&str> = globals.names().collect();
+fn unset_names(unset: &[String], settings: &Settings<'_>) -> String {
+    let mut known: Vec<&str> = settings.globals.names().collect();
     known.sort_unstable();
     did_you_mean(unset.iter().find_map(|name| suggest(name, known.iter().copied())))
 }

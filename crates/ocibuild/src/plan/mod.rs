@@ -5,9 +5,10 @@
 //! ([`render_text`], [`to_json`]) and compared.
 //!
 //! # Limitations
-//! `RUN --device` and a `SOURCE_DATE_EPOCH` that names a stage are refused. Of the build checks none is made here.
+//! `RUN --device` and a `SOURCE_DATE_EPOCH` that names a stage are refused.
 
 mod bases;
+mod checks;
 mod chmod;
 mod config;
 mod env;
@@ -24,6 +25,7 @@ mod print;
 mod remote;
 mod resolver;
 mod run;
+mod secrets;
 mod settings;
 mod stage;
 #[cfg(test)]
@@ -32,6 +34,7 @@ mod transfer;
 
 use ocibuild_dockerfile::Dockerfile;
 
+pub(crate) use checks::latest;
 pub use chmod::{Chmod, ChmodError, SymbolicMode};
 pub use error::{PlanError, PlanErrorKind, PlanErrors};
 pub use golang::quote;

@@ -1,3 +1,6 @@
+use std::collections::BTreeSet;
+
+use ocibuild_dockerfile::IgnorePatterns;
 use ocibuild_spec::Platform;
 
 use super::StepNetwork;
@@ -29,6 +32,10 @@ pub struct PlanOptions {
     pub context_epoch: Option<i64>,
     /// Plan every stage, whether the target needs it or not, as the build checks want it without a target (10.07).
     pub all_stages: bool,
+    /// Patterns of the context's ignore file, for the build checks.
+    pub ignore: IgnorePatterns,
+    /// Build checks to make besides those that are made anyway, by name.
+    pub enabled_checks: BTreeSet<String>,
 }
 
 impl PlanOptions {
@@ -47,6 +54,8 @@ impl PlanOptions {
             hostname: None,
             context_epoch: None,
             all_stages: false,
+            ignore: IgnorePatterns::default(),
+            enabled_checks: BTreeSet::new(),
         }
     }
 

@@ -85,7 +85,7 @@ impl StagePlanner<'_> {
     }
 
     /// Two passes as in BuildKit: all flags are read before the first is looked at more closely.
-    fn mounts(&self, flags: &[String], origins: &[Option<Origin>]) -> Result<Vec<StepMount>, PlanError> {
+    fn mounts(&mut self, flags: &[String], origins: &[Option<Origin>]) -> Result<Vec<StepMount>, PlanError> {
         let mut expand = |value: &str| self.expand(value).map_err(PlanError::from);
         let parsed: Vec<MountFlag> =
             flags.iter().map(|flag| MountFlag::parse(flag, &mut expand)).collect::<Result<_, _>>()?;

@@ -31,6 +31,10 @@ pub(super) struct Settings<'a> {
     pub(super) options: &'a PlanOptions,
     /// The escape character of the file.
     pub(super) escape: char,
+    /// The text of the file.
+    pub(super) source: &'a str,
+    /// Names of global `ARG`s, with and without value.
+    pub(super) declared: Vec<String>,
     pub(super) build_args: HashMap<String, String>,
     /// Automatic and global arguments.
     pub(super) globals: Environment,
@@ -61,6 +65,8 @@ impl<'a> Settings<'a> {
         Ok(Self {
             options,
             escape,
+            source: &file.source,
+            declared: file.global_args.iter().flat_map(names).map(str::to_owned).collect(),
             globals,
             epoch,
             proxy_env: proxies(options),
@@ -70,6 +76,16 @@ impl<'a> Settings<'a> {
             allow_network_host: options.allow_network_host || options.network == StepNetwork::Host,
             build_args,
         })
+    }
+
+    /// Automatic and global arguments as they are without build arguments for the latter; `None` if that is an error.
+    pub(super) fn default_globals(file: &Dockerfile, options: &PlanOptions) -> Option<Environment> {
+        let build_args = options.build_args.iter().cloned().collect();
+        let mut globals = automatic(file, options, &build_args);
+        for instruction in &file.global_args {
+            declare(instruction, file.directives.escape, &HashMap::new(), &mut globals).ok()?;
+        }
+        Some(globals)
     }
 
     pub(super) fn target_platform(&self) -> &'a Platform {
@@ -101,6 +117,14 @@ fn automatic(file: &Dockerfile, options: &PlanOptions, build_args: &HashMap<Stri
         globals.set(name, build_args.get(*name).map_or(value, String::as_str));
     }
     globals
+}
+
+fn names(instruction: &Instruction) -> impl Iterator<Item = &str> {
+    let definitions = match &instruction.kind {
+        InstructionKind::Arg(definitions) => definitions.as_slice(),
+        _ => &[],
+    };
+    definitions.iter().map(|definition| definition.name.as_str())
 }
 
 /// A global `ARG` (3.01 - 3.03).

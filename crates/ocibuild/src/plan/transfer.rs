@@ -30,7 +30,12 @@ impl StagePlanner<'_> {
         check_chmod(words.chmod.as_deref())?;
         for source in &words.sources {
             let message = match SourceKind::of(source) {
-                SourceKind::Path => continue,
+                SourceKind::Path => {
+                    if from == FileSource::Context {
+                        self.check_source("Copy", source);
+                    }
+                    continue;
+                }
                 SourceKind::Git => "source can't be a git ref for COPY",
                 SourceKind::Http => "source can't be a URL for COPY",
             };
@@ -53,6 +58,9 @@ impl StagePlanner<'_> {
         let words = self.transfer_words(&add.transfer, add.checksum.as_deref())?;
         check_chmod(words.chmod.as_deref())?;
         check_checksum(&words)?;
+        for source in words.sources.iter().filter(|source| SourceKind::of(source) == SourceKind::Path) {
+            self.check_source("Add", source);
+        }
         let created_by = created_by("ADD", false, &words);
         let step = CopyStep {
             add: true,
@@ -67,8 +75,8 @@ impl StagePlanner<'_> {
     }
 
     /// The order is the one in which BuildKit finds errors.
-    fn transfer_words(&self, transfer: &Transfer, checksum: Option<&str>) -> Result<Words, PlanError> {
-        let given = |value: Option<&str>| -> Result<Option<String>, PlanError> {
+    fn transfer_words(&mut self, transfer: &Transfer, checksum: Option<&str>) -> Result<Words, PlanError> {
+        let mut given = |value: Option<&str>| -> Result<Option<String>, PlanError> {
             let value = value.map(|value| self.expand(value)).transpose()?;
             Ok(value.filter(|value| !value.is_empty()))
         };
@@ -80,7 +88,9 @@ impl StagePlanner<'_> {
         let mut heredocs = Vec::with_capacity(transfer.heredocs.len());
         for heredoc in &transfer.heredocs {
             let content = if heredoc.expand {
-                expand::expand_heredoc(&heredoc.content, &self.state.environment)?.value
+                let expanded = expand::expand_heredoc(&heredoc.content, &self.state.environment)?;
+                self.check_undefined(&expanded.unset);
+                expanded.value
             } else {
                 heredoc.content.clone()
             };

@@ -153,10 +153,10 @@ impl Agent {
         let socket = world.path("agent");
         let mut command = Command::new("ssh-agent");
         command.arg("-D").arg("-a").arg(&socket).stdout(Stdio::null()).stderr(Stdio::null());
-        let process = command.spawn().unwrap();
+        let agent = Self { process: command.spawn().unwrap(), socket };
         for _ in 0..500 {
-            if UnixStream::connect(&socket).is_ok() {
-                return Some(Self { process, socket });
+            if UnixStream::connect(&agent.socket).is_ok() {
+                return Some(agent);
             }
             std::thread::sleep(std::time::Duration::from_millis(20));
         }

@@ -4,6 +4,7 @@
 mod agents;
 mod bases;
 mod cache;
+mod checks;
 mod crash;
 mod determinism;
 mod environment;

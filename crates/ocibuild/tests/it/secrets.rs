@@ -1,5 +1,6 @@
 //! Secrets: what a step sees of them, and that nobody else ever does (5.1, THREATS H).
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
@@ -135,7 +136,7 @@ fn the_value_is_nowhere_but_in_the_step() {
         let mut told = String::new();
         let state = world.path("state");
         let (result, seen) = world.try_build_watched(build, &CancelToken::new(), |event| {
-            told += &format!("{event:?}{event}");
+            write!(told, "{event:?}{event}").unwrap();
             if matches!(event, Event::Output { bytes, .. } if bytes.ends_with(b"ready\n")) {
                 looked += 1;
                 assert_eq!(found(&state, &encodings), Vec::<PathBuf>::new(), "{name}: while the step runs");
@@ -162,7 +163,10 @@ fn the_value_is_nowhere_but_in_the_step() {
 /// The value as it is, in hexadecimal digits, in Base64 at each of three offsets, and as Rust and URLs write it.
 fn encodings(value: &str) -> Vec<Vec<u8>> {
     let bytes = value.as_bytes();
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut hex = String::new();
+    for byte in bytes {
+        write!(hex, "{byte:02x}").unwrap();
+    }
     let mut all = vec![bytes.to_vec(), hex.to_uppercase().into_bytes(), hex.into_bytes()];
     all.push(format!("{value:?}").trim_matches('"').as_bytes().to_vec());
     all.push(b"9f3c77".to_vec());
