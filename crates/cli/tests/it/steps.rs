@@ -66,7 +66,7 @@ fn secrets_come_from_files_and_variables_and_go_nowhere() {
     }
     let plan = place.run(&["plan", BASE[0], BASE[1], "."]);
     assert!(plan.succeeds().contains("secret"));
-    build(&place, &[])
+    build(&place, &["--no-cache"])
         .fails(2, &["secret other: not found", "--> Dockerfile:3", "--secret id=other,src=FILE"]);
     build(&place, &["--secret", "canary"]).fails(2, &["--secret: not of the form"]);
 }
