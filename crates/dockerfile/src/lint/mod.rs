@@ -39,6 +39,7 @@ impl Findings<'_> {
                 message: message.into(),
                 location: Some(location),
                 label_span: None,
+                causes: Vec::new(),
                 hints: Vec::new(),
             });
         }

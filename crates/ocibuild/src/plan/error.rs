@@ -2,6 +2,8 @@ use std::{error::Error, fmt};
 
 use ocibuild_dockerfile::{ExpandError, Location, Span};
 
+use crate::report::find_word;
+
 /// Why there is no plan: one error or several that do not depend on each other.
 #[derive(Debug)]
 pub struct PlanErrors(Vec<PlanError>);
@@ -17,6 +19,8 @@ pub struct PlanError {
     pub location: Option<Location>,
     /// The very words to blame, within `location`.
     pub label_span: Option<Span>,
+    /// Why it is so, beyond the message.
+    pub causes: Vec<String>,
     /// What could be done about it.
     pub hints: Vec<String>,
     details: Box<Details>,
@@ -90,6 +94,7 @@ impl PlanError {
             message: message.into(),
             location: None,
             label_span: None,
+            causes: Vec::new(),
             hints: Vec::new(),
             details: Box::default(),
         }
@@ -117,13 +122,13 @@ impl PlanError {
     /// Points at the text to blame if the instruction holds it once.
     pub(super) fn label_in(&mut self, source: &str) {
         let Some((word, location)) = self.details.word.as_deref().zip(self.location) else { return };
-        let text = source.get(location.span.range()).unwrap_or_default();
-        if let (Some(at), false) = (text.find(word), word.is_empty())
-            && text.rfind(word) == Some(at)
-        {
-            let start = location.span.start + at;
-            self.label_span = Some(Span::new(start, start + word.len()));
-        }
+        self.label_span = find_word(source, location, word);
+    }
+
+    #[must_use]
+    pub(super) fn because(mut self, cause: impl Into<String>) -> Self {
+        self.causes.push(cause.into());
+        self
     }
 
     #[must_use]
@@ -185,8 +190,33 @@ impl Error for PlanErrors {
 
 impl From<ExpandError> for PlanError {
     fn from(error: ExpandError) -> Self {
-        Self::file(error.to_string()).word(&error.word)
+        let hint = expansion_hint(&error);
+        Self::file(error.to_string()).word(&error.word).hint(hint)
     }
+}
+
+/// What to do about a word that cannot be expanded.
+fn expansion_hint(error: &ExpandError) -> String {
+    let message = &error.message;
+    let text = if message.contains("quote") {
+        "close the quote, or put a backslash in front of it"
+    } else if message.contains("'}'") || message.contains("matching }") {
+        "close the substitution with \"}\": ${NAME}"
+    } else if message.contains("missing '/'") {
+        "write the replacement as ${NAME/pattern/text}"
+    } else if message.contains("unsupported modifier") {
+        "use one of the modifiers there are: ${NAME:-default}, ${NAME:+text}, ${NAME:?message}, ${NAME#pattern}, \
+         ${NAME%pattern}, ${NAME/pattern/text}"
+    } else if message.contains("bad substitution") {
+        "write a variable as $NAME or ${NAME}; a \"$\" that is meant as such needs a backslash in front"
+    } else if message.contains("pattern") {
+        "write the pattern with *, ? and plain characters; others need a backslash in front"
+    } else if message.contains("nested") || message.contains("larger") || message.contains("too long") {
+        "write the value in a simpler way: it grows or nests beyond what any image needs"
+    } else {
+        "give the variable a value with ARG NAME=value, ENV NAME=value or --build-arg NAME=value"
+    };
+    text.to_owned()
 }
 
 /// The end of a message that names what was probably meant.

@@ -34,6 +34,8 @@ pub(super) struct Settings<'a> {
     pub(super) build_args: HashMap<String, String>,
     /// Automatic and global arguments.
     pub(super) globals: Environment,
+    /// Names of the `ARG`s before the first `FROM`, with or without a value.
+    pub(super) declared: Vec<String>,
     /// 11.40
     pub(super) epoch: Option<i64>,
     /// 3.19
@@ -55,6 +57,7 @@ impl<'a> Settings<'a> {
             declare(instruction, escape, &build_args, &mut globals)
                 .map_err(|error| error.at(instruction.location))?;
         }
+        let declared = global_names(file);
         let epoch = epoch(&file.stages, options, &mut build_args, &mut globals)?;
         let argument = |name: &str| options.build_arg(name).filter(|value| !value.is_empty());
         let hostname = argument("BUILDKIT_SANDBOX_HOSTNAME").or(options.hostname.as_deref());
@@ -62,6 +65,7 @@ impl<'a> Settings<'a> {
             options,
             escape,
             globals,
+            declared,
             epoch,
             proxy_env: proxies(options),
             hostname: hostname.unwrap_or("buildkitsandbox").to_owned(),
@@ -101,6 +105,15 @@ fn automatic(file: &Dockerfile, options: &PlanOptions, build_args: &HashMap<Stri
         globals.set(name, build_args.get(*name).map_or(value, String::as_str));
     }
     globals
+}
+
+/// Names of the `ARG`s before the first `FROM`.
+fn global_names(file: &Dockerfile) -> Vec<String> {
+    let definitions = file.global_args.iter().filter_map(|instruction| match &instruction.kind {
+        InstructionKind::Arg(definitions) => Some(definitions),
+        _ => None,
+    });
+    definitions.flatten().map(|definition| definition.name.clone()).collect()
 }
 
 /// A global `ARG` (3.01 - 3.03).
@@ -167,10 +180,13 @@ fn epoch_value(text: &str, stages: &[Stage], options: &PlanOptions) -> Result<Op
     let invalid = format!("invalid {EPOCH}: {text}");
     let is_stage = |stage: &Stage| stage.name.as_ref().is_some_and(|name| name.eq_ignore_ascii_case(text));
     match stages.iter().find(|stage| is_stage(stage)) {
-        None => Err(PlanError::new(PlanErrorKind::Argument, invalid)),
+        None => Err(PlanError::new(PlanErrorKind::Argument, invalid)
+            .hint(format!("give seconds since 1970, as in {EPOCH}=1700000000, or leave it out"))),
         Some(stage) => {
             let message = format!("{invalid}: the time of a stage's download is not supported");
-            Err(PlanError::new(PlanErrorKind::Unsupported, message).at(stage.location))
+            Err(PlanError::new(PlanErrorKind::Unsupported, message)
+                .at(stage.location)
+                .hint(format!("give seconds since 1970, as in {EPOCH}=1700000000")))
         }
     }
 }
@@ -200,7 +216,16 @@ pub(super) fn is_predefined(name: &str) -> bool {
 
 /// The message about a stage that `--target` names and the file does not have (4.12).
 pub(super) fn unknown_target<'n>(target: &str, names: impl IntoIterator<Item = &'n str>) -> PlanError {
-    let hint = did_you_mean(suggest(target, names));
-    let message = format!("target stage {} could not be found{hint}", super::golang::quote(target));
-    PlanError::new(PlanErrorKind::Argument, message)
+    let names: Vec<&str> = names.into_iter().collect();
+    let suggestion = did_you_mean(suggest(target, names.iter().copied()));
+    let message = format!("target stage {} could not be found{suggestion}", super::golang::quote(target));
+    let mut error = PlanError::new(PlanErrorKind::Argument, message);
+    if let Some(nearest) = ocibuild_dockerfile::nearest(target, names.iter().copied()) {
+        error = error.hint(format!("build with --target {nearest}"));
+    }
+    let own: Vec<&str> = names.iter().copied().filter(|name| !name.starts_with("stage-")).take(20).collect();
+    if own.is_empty() {
+        return error.hint(format!("name the stage: FROM IMAGE AS {target}"));
+    }
+    error.hint(format!("the stages of this file are {}", own.join(", ")))
 }
