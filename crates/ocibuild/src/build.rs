@@ -305,6 +305,7 @@ impl Build {
         }
         Ok(PlannedBuild {
             plan,
+            dockerfile: self.dockerfile.clone(),
             context: self.context.clone(),
             named: std::mem::take(&mut self.named),
             settings: self.settings.clone(),
@@ -321,8 +322,10 @@ impl Build {
             self.options.build_args.iter().rev().find(|(name, _)| name == "BUILDKIT_DOCKERFILE_CHECK");
         let directive = self.dockerfile.directives.check.as_ref().map(|(value, _)| value);
         let Some(value) = argument.map(|(_, value)| value).or(directive) else { return Ok(()) };
-        let options = CheckOptions::parse(value)
-            .map_err(|error| Error::new(ErrorKind::Dockerfile, error.to_string()))?;
+        let options = CheckOptions::parse(value).map_err(|error| {
+            Error::new(ErrorKind::Dockerfile, error.to_string())
+                .hint("write skip=RuleName,OtherRule or error=true behind `# check=`")
+        })?;
         if !options.error {
             return Ok(());
         }
@@ -360,6 +363,8 @@ pub(crate) fn image_source<'a>(
 pub struct PlannedBuild {
     /// What will be done; plain data.
     pub plan: Plan,
+    /// What was planned, for messages.
+    pub(crate) dockerfile: Dockerfile,
     pub(crate) context: LocalContext,
     pub(crate) named: BTreeMap<String, ContextSource>,
     pub(crate) settings: Settings,
@@ -379,6 +384,7 @@ impl PlannedBuild {
         mut events: impl FnMut(Event<'_>),
     ) -> Result<BuiltImage, Error> {
         let outputs = std::mem::take(&mut self.outputs);
-        Run::new(&self, backends, cancel, &mut events)?.build(outputs)
+        let result = Run::new(&self, backends, cancel, &mut events)?.build(outputs);
+        result.map_err(|error| error.labelled(&self.dockerfile.source))
     }
 }

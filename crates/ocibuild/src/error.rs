@@ -79,6 +79,13 @@ impl Error {
         self
     }
 
+    /// The same under another headline.
+    #[must_use]
+    pub(crate) fn headline(mut self, message: impl Into<String>) -> Self {
+        self.reports[0].message = message.into();
+        self
+    }
+
     /// The same with a place that is no instruction, unless it already has one.
     #[must_use]
     pub fn place(mut self, place: Place) -> Self {

@@ -56,6 +56,7 @@ mod context;
 mod copy;
 mod error;
 mod event;
+mod failed;
 mod image;
 mod keys;
 mod layers;
@@ -80,7 +81,7 @@ pub use ocibuild_sys as sys;
 
 pub use build::{Backends, Build, PlannedBuild, Secret};
 pub use cache::Cache;
-pub use context::{ContextSource, LocalContext, read_dockerfile};
+pub use context::{ContextSource, LocalContext, read_dockerfile, read_dockerfile_of};
 pub use error::{Error, ErrorKind};
 pub use event::Event;
 pub use image::BuiltImage;

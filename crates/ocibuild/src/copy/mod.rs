@@ -3,6 +3,7 @@
 
 mod digest;
 mod extract;
+mod missing;
 mod place;
 mod select;
 mod source;
@@ -109,7 +110,11 @@ pub(crate) fn workdir(
 }
 
 fn parse_chmod(text: &str) -> Result<Chmod, Error> {
-    Chmod::parse(text).map_err(|error| Error::new(ErrorKind::Dockerfile, error.to_string()))
+    Chmod::parse(text).map_err(|error| {
+        Error::new(ErrorKind::Dockerfile, error.to_string())
+            .word(text)
+            .hint("give an octal mode: --chmod=755")
+    })
 }
 
 /// Owner of a step, where names can be looked up; without a file system to look in, names fail (5.206).
@@ -122,7 +127,8 @@ fn owner(text: &str, link: bool, context: &CopyContext<'_>) -> Result<(u32, u32)
             ErrorKind::Dockerfile,
             format!("invalid user index: -1: {text:?} is a name, and {why}"),
         )
-        .hint("give numeric ids"));
+        .word(text)
+        .hint("give numeric ids: --chown=1000:1000"));
     }
     Ok(context.accounts.owner(text))
 }
@@ -139,9 +145,11 @@ fn changeset(
         if origin.layer != NEW_LAYER {
             return true;
         }
-        let same = contents
-            .open(origin.content, *size)
-            .map_err(|error| Error::new(ErrorKind::Host, "cannot read a copied file").caused_by(error));
+        let same = contents.open(origin.content, *size).map_err(|error| {
+            Error::new(ErrorKind::Host, "cannot read a copied file")
+                .caused_by(error)
+                .hint("build again: the file may have changed or gone while it was read")
+        });
         match same.and_then(|mut reader| (context.same_content)(before, &mut reader)) {
             Ok(same) => same,
             Err(error) => {

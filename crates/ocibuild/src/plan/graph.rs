@@ -244,8 +244,11 @@ impl<'f> Graph<'f> {
                 Some(self.nodes[*needed].display.clone())
             }))
             .collect();
-        let error =
-            if way.len() > 12 { error } else { error.because(format!("it reads from: {}", way.join(" <- "))) };
+        let error = if way.len() > 12 {
+            error
+        } else {
+            error.because(format!("it reads from: {}", way.join(" <- ")))
+        };
         let error = error
             .hint("take one of the COPY --from or mounts out, or move what both need to a stage of its own");
         match first {
