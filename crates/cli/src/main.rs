@@ -51,8 +51,11 @@ fn report_bugs() {
 
 /// Help and version are what was asked for; anything else is wrong usage.
 fn misused(error: &clap::Error) -> ExitCode {
-    // A reader that has gone away has seen enough.
-    let _ = error.print();
+    match diagnostics::misused(error, Paint(Screen::of_stderr().colors)) {
+        Some(text) => to_stderr(&text),
+        // A reader that has gone away has seen enough.
+        None => drop(error.print()),
+    }
     u8::try_from(error.exit_code()).map_or(ExitCode::from(2), ExitCode::from)
 }
 

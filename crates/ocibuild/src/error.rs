@@ -234,6 +234,7 @@ impl From<PlanErrors> for Error {
             id: plan_id(error.kind),
             location: error.location,
             label: error.label_span,
+            place: error.blamed_argument().map(|argument| Place::Argument(argument.to_owned())),
             causes: error.causes.clone(),
             hints: error.hints.clone(),
             ..Report::new(error.message.clone())

@@ -31,6 +31,8 @@ pub struct PlanError {
 struct Details {
     /// The text to blame, from which `label_span` is found.
     word: Option<String>,
+    /// The argument of the build to blame, as on a command line.
+    argument: Option<String>,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
@@ -123,6 +125,18 @@ impl PlanError {
     pub(super) fn label_in(&mut self, source: &str) {
         let Some((word, location)) = self.details.word.as_deref().zip(self.location) else { return };
         self.label_span = find_word(source, location, word);
+    }
+
+    /// The same with the argument of the build to blame.
+    #[must_use]
+    pub(super) fn argument(mut self, argument: String) -> Self {
+        self.details.argument = Some(argument);
+        self
+    }
+
+    /// The argument of the build to blame, as on a command line.
+    pub fn blamed_argument(&self) -> Option<&str> {
+        self.details.argument.as_deref()
     }
 
     #[must_use]

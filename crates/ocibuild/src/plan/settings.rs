@@ -181,6 +181,7 @@ fn epoch_value(text: &str, stages: &[Stage], options: &PlanOptions) -> Result<Op
     let is_stage = |stage: &Stage| stage.name.as_ref().is_some_and(|name| name.eq_ignore_ascii_case(text));
     match stages.iter().find(|stage| is_stage(stage)) {
         None => Err(PlanError::new(PlanErrorKind::Argument, invalid)
+            .argument(format!("{EPOCH}={text}"))
             .hint(format!("give seconds since 1970, as in {EPOCH}=1700000000, or leave it out"))),
         Some(stage) => {
             let message = format!("{invalid}: the time of a stage's download is not supported");
@@ -219,7 +220,7 @@ pub(super) fn unknown_target<'n>(target: &str, names: impl IntoIterator<Item = &
     let names: Vec<&str> = names.into_iter().collect();
     let suggestion = did_you_mean(suggest(target, names.iter().copied()));
     let message = format!("target stage {} could not be found{suggestion}", super::golang::quote(target));
-    let mut error = PlanError::new(PlanErrorKind::Argument, message);
+    let mut error = PlanError::new(PlanErrorKind::Argument, message).argument(format!("--target {target}"));
     if let Some(nearest) = ocibuild_dockerfile::nearest(target, names.iter().copied()) {
         error = error.hint(format!("build with --target {nearest}"));
     }
