@@ -132,7 +132,9 @@ pub(crate) fn reasons(report: &Report, failure: &Failure) -> Vec<String> {
     let instruction = source.text.get(location.span.range()).unwrap_or_default();
     let blamed = report.label.and_then(|label| source.text.get(label.range())).unwrap_or(instruction);
     let is_named = |text: &String| text.contains(blamed);
-    if instruction.is_empty() || is_named(&report.message) || reasons.iter().any(is_named) {
+    // A command that failed is in the headline.
+    let is_step = matches!(failure.error.kind(), ErrorKind::StepFailed(_));
+    if is_step || instruction.is_empty() || is_named(&report.message) || reasons.iter().any(is_named) {
         return reasons;
     }
     let first_line = instruction.lines().next().unwrap_or_default();

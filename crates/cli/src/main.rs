@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use ocibuild::ErrorKind;
 
-use crate::args::{Cli, Verb};
+use crate::args::{Cli, ContextVerb, Verb};
 use crate::failure::{BUG, Failure, Outcome, exit_code};
 use crate::terminal::{Paint, Screen, to_stderr};
 
@@ -72,6 +72,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Verb::Run(args) => verbs::run(root, &args),
         Verb::Du(args) => verbs::du(root, &args),
         Verb::Prune(args) => verbs::prune(root, &args),
+        Verb::Context { verb: ContextVerb::Ls(args) } => verbs::context_ls(&args),
         Verb::Ast { file } => verbs::ast(&file),
         Verb::Expand => verbs::expand(),
         Verb::Ignore { file } => verbs::ignore(&file),

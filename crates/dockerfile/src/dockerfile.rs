@@ -77,7 +77,7 @@ impl Dockerfile {
         let mut assembly = Assembly { errors: syntax.errors, ..Assembly::default() };
         let is_broken = !assembly.errors.is_empty();
         syntax.nodes.iter().for_each(|node| assembly.add(node));
-        if assembly.stages.is_empty() && !assembly.has_from && !is_broken {
+        if assembly.stages.is_empty() && !assembly.has_from && !is_broken && !assembly.lacks_stage {
             let error = Failure::new("no-stages", "dockerfile contains no stages to build", None)
                 .cause("there is no FROM in it")
                 .hint("add a FROM with a base image: FROM alpine:3.20");
@@ -129,7 +129,9 @@ impl Assembly {
             Ok(Meaning::Instruction(instruction)) => self.add_instruction(*instruction, node),
             Err(error) => self.errors.push(self.explained(error.into(), node)),
         }
-        self.above = Some((node.keyword.text.to_uppercase(), node.location));
+        let keyword = node.keyword.text.to_uppercase();
+        let is_known = meaning::KEYWORDS.iter().any(|known| known.eq_ignore_ascii_case(&keyword));
+        self.above = is_known.then_some((keyword, node.location));
     }
 
     /// An unknown instruction may be the rest of the one above.

@@ -316,6 +316,16 @@ impl FailedStep<'_> {
     }
 
     fn with_output(&self, mut error: Error) -> Error {
+        let command = self.step.args.last().map_or("", |command| command.trim_start());
+        if self.step.args.len() > 1
+            && command.starts_with('[')
+            && !command.starts_with("[ ")
+            && !command.starts_with("[[")
+        {
+            error = error
+                .cause("the command looks like a JSON list, but is none, so that a shell ran it")
+                .hint("write straight double quotes, with commas between the strings: [\"program\", \"argument\"]");
+        }
         let lower = self.output.to_lowercase();
         let is_offline = self.step.network == StepNetwork::None;
         for (number, (_, hint)) in TEXTS

@@ -60,6 +60,7 @@ mod failed;
 mod image;
 mod keys;
 mod layers;
+mod listing;
 mod output;
 pub mod plan;
 mod report;
@@ -85,5 +86,6 @@ pub use context::{ContextSource, LocalContext, read_dockerfile, read_dockerfile_
 pub use error::{Error, ErrorKind};
 pub use event::Event;
 pub use image::BuiltImage;
+pub use listing::{ContextEntry, ContextEntryKind, ContextVerdict, DecidingLine};
 pub use output::{Destination, Output, OutputKind};
 pub use report::{Place, Report};

@@ -61,9 +61,7 @@ fn own_hints(error: &Error) -> Vec<String> {
         }
         ErrorKind::MissingRequiredArgument => hints.push(format!("give {argument}")),
         ErrorKind::UnknownArgument if argument.starts_with('-') => {
-            if error.get(ContextKind::SuggestedArg).is_none() {
-                hints.extend(nearest_flag(&argument).map(|flag| format!("did you mean {flag}?")));
-            }
+            hints.extend(nearest_flag(&argument).map(|flag| format!("did you mean {flag}?")));
             if error.get(ContextKind::SuggestedSubcommand).is_none() {
                 hints.push(format!(
                     "check {argument}, and that it stands behind its verb: ocibuild build [FLAGS] CONTEXT"

@@ -1,6 +1,7 @@
 //! One file for each verb, or for those that belong together.
 
 mod build;
+mod context;
 mod history;
 mod images;
 mod inspect;
@@ -11,6 +12,7 @@ mod run;
 mod space;
 
 pub(crate) use build::build;
+pub(crate) use context::context_ls;
 pub(crate) use history::history;
 pub(crate) use images::{images, rmi, tag};
 pub(crate) use inspect::inspect;

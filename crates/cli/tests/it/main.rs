@@ -6,6 +6,7 @@ mod build;
 mod counted;
 mod formats;
 mod images;
+mod mistakes;
 mod output;
 mod program;
 mod support;

@@ -151,6 +151,7 @@ pub(crate) fn workdir(
 fn broken_workdir(path: &OsStr) -> Error {
     Error::new(ErrorKind::Dockerfile, format!("/{}: not a directory", path.display()))
         .id("destination")
+        .word(path.to_string_lossy())
         .cause("WORKDIR makes a directory, but the image has something else at that path")
         .hint("choose another directory, or remove the file in an earlier RUN")
 }

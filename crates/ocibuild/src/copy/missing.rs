@@ -57,6 +57,9 @@ pub(crate) fn not_found(source: &dyn Source, word: &str, path: &Path) -> Error {
     if word.contains('\\') {
         error = error.hint(format!("write paths with slashes: {}", word.replace('\\', "/")));
     }
+    if let Some(hint) = broken_json(word) {
+        error = error.hint(hint);
+    }
     if word.starts_with('~') {
         error = error.hint("\"~\" means nothing here: put the file into the build context");
     }
@@ -64,6 +67,20 @@ pub(crate) fn not_found(source: &dyn Source, word: &str, path: &Path) -> Error {
         error = error.hint(format!("sources are separated by blanks, not commas: {alone}"));
     }
     error.hint(source.advice())
+}
+
+/// What to do about a word that looks like a part of a JSON list which is none.
+pub(crate) fn broken_json(word: &str) -> Option<&'static str> {
+    const TYPOGRAPHIC: [char; 6] = ['\u{201c}', '\u{201d}', '\u{201e}', '\u{2018}', '\u{2019}', '\u{ab}'];
+    if word.contains(TYPOGRAPHIC) {
+        return Some(
+            "typographic quotes mean nothing here: write straight double quotes, as in [\"a\", \"b\"]",
+        );
+    }
+    let is_like_json = word.starts_with('[') || word.ends_with(']') || word.starts_with(['"', '\'']);
+    is_like_json.then_some(
+        "this is no JSON list: write double quotes, with commas between the strings: [\"a\", \"b\"]",
+    )
 }
 
 /// The path with each part that is not there replaced by the nearest that is.

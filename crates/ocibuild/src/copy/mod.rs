@@ -21,7 +21,7 @@ use ocibuild_spec::{CancelToken, Changeset, Content, Digest, Entry, Timestamp};
 
 pub(crate) use digest::content_digest;
 pub(crate) use place::{NEW_LAYER, Placement};
-pub(crate) use select::{Choice, Selected, name_in_key, select};
+pub(crate) use select::{Choice, Selected, clean, name_in_key, select};
 pub(crate) use source::{LocalSource, Source, SourceKind, SourceNode, TreeSource};
 
 use crate::accounts::Accounts;

@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use ocibuild_dockerfile::{IgnorePatterns, glob_match};
 
-use super::missing::not_found;
+use super::missing::{broken_json, not_found};
 use super::source::{Lead, Source, SourceNode, resolve};
 use crate::{Error, ErrorKind};
 
@@ -156,10 +156,13 @@ fn match_below(
         let is_match = glob_match(first.as_bytes(), name.as_bytes()).map_err(|_| {
             let text = pattern.join(OsStr::new("/"));
             let message = format!("syntax error in pattern {}", text.display());
-            Error::new(ErrorKind::Dockerfile, message)
-                .id("invalid-pattern")
-                .word(text.to_string_lossy())
-                .hint("a literal '[' is matched by '[[]'")
+            let error =
+                Error::new(ErrorKind::Dockerfile, message).id("invalid-pattern").word(text.to_string_lossy());
+            let error = match broken_json(&text.to_string_lossy()) {
+                Some(hint) => error.hint(hint),
+                None => error,
+            };
+            error.hint("a literal '[' is matched by '[[]'")
         })?;
         if !is_match {
             continue;
