@@ -134,7 +134,14 @@ pub(crate) fn reasons(report: &Report, failure: &Failure) -> Vec<String> {
     let is_named = |text: &String| text.contains(blamed);
     // A command that failed is in the headline.
     let is_step = matches!(failure.error.kind(), ErrorKind::StepFailed(_));
-    if is_step || instruction.is_empty() || is_named(&report.message) || reasons.iter().any(is_named) {
+    // A line that is too long is no instruction yet: the place is what was read before.
+    let is_line = report.id == "line-too-long";
+    if is_step
+        || is_line
+        || instruction.is_empty()
+        || is_named(&report.message)
+        || reasons.iter().any(is_named)
+    {
         return reasons;
     }
     let first_line = instruction.lines().next().unwrap_or_default();

@@ -3,8 +3,11 @@
 
 mod bad_input;
 mod build;
+mod context;
 mod counted;
+mod editors;
 mod formats;
+mod hostile_files;
 mod images;
 mod mistakes;
 mod output;
