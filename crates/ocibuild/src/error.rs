@@ -235,7 +235,7 @@ impl From<PlanErrors> for Error {
             location: error.location,
             label: error.label_span,
             place: error.blamed_argument().map(|argument| Place::Argument(argument.to_owned())),
-            causes: error.causes.clone(),
+            causes: error.causes().to_vec(),
             hints: error.hints.clone(),
             ..Report::new(error.message.clone())
         };

@@ -364,13 +364,13 @@ impl FailedStep<'_> {
 
     /// The program there is whose name is nearest.
     fn similar(&self, program: &str) -> Option<String> {
-        let (directories, name): (Vec<PathBuf>, &str) = match program.rsplit_once('/') {
-            Some((directory, name)) => (vec![Path::new(&self.step.cwd).join(directory)], name),
-            None => {
+        let (directories, name): (Vec<PathBuf>, &str) =
+            if let Some((directory, name)) = program.rsplit_once('/') {
+                (vec![Path::new(&self.step.cwd).join(directory)], name)
+            } else {
                 let path = self.step.env.iter().rev().find(|(name, _)| name == "PATH");
                 (path.map_or("", |(_, value)| &value[..]).split(':').map(PathBuf::from).collect(), program)
-            }
-        };
+            };
         let mut names: Vec<String> = Vec::new();
         for directory in directories {
             let Some(id) = self.tree.resolve(&directory, true).ok().and_then(|resolved| resolved.node) else {

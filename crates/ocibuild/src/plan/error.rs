@@ -19,8 +19,6 @@ pub struct PlanError {
     pub location: Option<Location>,
     /// The very words to blame, within `location`.
     pub label_span: Option<Span>,
-    /// Why it is so, beyond the message.
-    pub causes: Vec<String>,
     /// What could be done about it.
     pub hints: Vec<String>,
     details: Box<Details>,
@@ -33,6 +31,7 @@ struct Details {
     word: Option<String>,
     /// The argument of the build to blame, as on a command line.
     argument: Option<String>,
+    causes: Vec<String>,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
@@ -96,7 +95,6 @@ impl PlanError {
             message: message.into(),
             location: None,
             label_span: None,
-            causes: Vec::new(),
             hints: Vec::new(),
             details: Box::default(),
         }
@@ -134,6 +132,11 @@ impl PlanError {
         self
     }
 
+    /// Why it is so, beyond the message.
+    pub fn causes(&self) -> &[String] {
+        &self.details.causes
+    }
+
     /// The argument of the build to blame, as on a command line.
     pub fn blamed_argument(&self) -> Option<&str> {
         self.details.argument.as_deref()
@@ -141,7 +144,7 @@ impl PlanError {
 
     #[must_use]
     pub(super) fn because(mut self, cause: impl Into<String>) -> Self {
-        self.causes.push(cause.into());
+        self.details.causes.push(cause.into());
         self
     }
 
