@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod build;
+mod cases;
 mod context;
 mod counted;
 mod editors;

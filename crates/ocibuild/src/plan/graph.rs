@@ -24,7 +24,7 @@ pub(super) struct Node<'f> {
     pub(super) base_name: String,
     /// `FROM --platform`, expanded.
     pub(super) platform: Option<Platform>,
-    /// The `FROM` line, or the `COPY` that names the image; mounts have none.
+    /// The `FROM` line, or the `COPY` or `RUN` that names the image.
     pub(super) location: Option<Location>,
     pub(super) text: &'f str,
     /// The stage that `FROM` names.
@@ -172,7 +172,7 @@ impl<'f> Graph<'f> {
 
     fn mount_source(&mut self, flag: &str, location: Location) -> Result<Option<usize>, PlanError> {
         let from = mounts::from_name(flag).map_err(|error| error.at(location))?;
-        Ok(from.map(|name| self.stage_or_image(&name, None)))
+        Ok(from.map(|name| self.stage_or_image(&name, Some(location))))
     }
 
     fn stage_or_image(&mut self, name: &str, location: Option<Location>) -> usize {
@@ -290,7 +290,9 @@ fn stage_node<'f>(index: usize, stage: &'f Stage, settings: &Settings<'_>) -> Re
     let replaced_by = match &stage.name {
         Some(name) if !is_reserved(name) => {
             let reference: Reference = name.parse().map_err(|_| {
-                PlanError::file(format!("invalid context name {name}: invalid reference format"))
+                at(PlanError::file(format!("invalid context name {name}: invalid reference format"))
+                    .word(name)
+                    .hint("end the stage's name with a letter or a digit, and do not put '-', '_' and '.' side by side"))
             })?;
             named_context(&reference, platform.as_ref(), settings)
         }
