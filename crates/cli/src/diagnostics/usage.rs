@@ -85,7 +85,7 @@ fn own_hints(error: &Error) -> Vec<String> {
         ErrorKind::MissingSubcommand => hints.push("begin with a verb: ocibuild build .".to_owned()),
         ErrorKind::InvalidValue => hints.push(format!("give {argument} one of the values there are")),
         ErrorKind::ArgumentConflict => {
-            hints.push(format!("leave {argument} out, or what it does not go with"))
+            hints.push(format!("leave {argument} out, or what it does not go with"));
         }
         _ => {}
     }

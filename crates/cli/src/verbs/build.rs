@@ -39,7 +39,7 @@ impl Request {
         refuse_later(args)?;
         let progress = about("--progress", &args.progress)(values::progress(&args.progress, args.quiet))?;
         Ok(Self {
-            tags: each("--tag", &args.tag, |name| nameable(name))?,
+            tags: each("--tag", &args.tag, nameable)?,
             outputs: about("--output", &args.output.join(" "))(values::outputs(&args.output))?,
             hosts: each("--add-host", &args.add_host, values::host_entry)?,
             limits: each("--ulimit", &args.ulimit, values::ulimit)?,

@@ -87,7 +87,7 @@ fn unreadable_files_are_named() {
         return ocibuild_testkit::skip("root reads every file");
     }
     let place = Place::with("FROM scratch\n");
-    fs::set_permissions(place.path("Dockerfile"), std::fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(place.path("Dockerfile"), std::fs::Permissions::from_mode(0o0)).unwrap();
     place.build(&[]).fails(5, &["cannot read ./Dockerfile", "hint: let this user read it"]);
 }
 
@@ -121,8 +121,8 @@ fn bombs_end_with_a_message() {
 #[test]
 fn bombs_of_patterns_are_read() {
     let place = Place::with("FROM scratch\nCOPY . /\n");
-    let patterns: String = (0..20_000).map(|number| format!("**/x{number}/**/*.y\n")).collect();
-    place.write(".dockerignore", &patterns);
+    let patterns: Vec<String> = (0..20_000).map(|number| format!("**/x{number}/**/*.y")).collect();
+    place.write(".dockerignore", &patterns.join("\n"));
     place.build(&[]).succeeds();
     place.write(".dockerignore", &format!("{}\n", "*a".repeat(30_000)));
     place.build(&[]).succeeds();
