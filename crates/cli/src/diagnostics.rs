@@ -44,6 +44,7 @@ pub(crate) fn render(failure: &Failure, paint: Paint) -> String {
 }
 
 fn line(out: &mut String, label: &str, text: &str) {
+    let text = brief(text);
     let mut lines = text.trim_end().lines();
     out.push_str(label);
     out.push(' ');
@@ -56,9 +57,24 @@ fn line(out: &mut String, label: &str, text: &str) {
     }
 }
 
+/// Characters of a text that are shown: a message may repeat a word of any length.
+const MAX_SHOWN: usize = 2000;
+
+/// The beginning and the end of a long text.
+fn brief(text: &str) -> std::borrow::Cow<'_, str> {
+    let count = text.chars().count();
+    if count <= MAX_SHOWN {
+        return text.into();
+    }
+    let half = MAX_SHOWN / 2;
+    let begin: String = text.chars().take(half).collect();
+    let end: String = text.chars().skip(count - half).collect();
+    format!("{begin} … {end}").into()
+}
+
 /// What is wrong, and where.
 fn headline(out: &mut String, report: &Report, failure: &Failure, paint: Paint) {
-    let _ = writeln!(out, "{} {}", paint.error("error:"), paint.strong(&printable(&report.message)));
+    let _ = writeln!(out, "{} {}", paint.error("error:"), paint.strong(&printable(&brief(&report.message))));
     let mut show = |place: &str, excerpt: &str| {
         let _ = writeln!(out, "  {} {place}", paint.frame("-->"));
         out.push_str(excerpt);
