@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use ocibuild::dockerfile::Dockerfile;
 use ocibuild::plan::StepNetwork;
 use ocibuild::spec::{Platform, Reference};
-use ocibuild::{Build, ContextSource, Error, LocalContext, read_dockerfile};
+use ocibuild::{Build, ContextSource, Error, LocalContext, read_dockerfile_of};
 
 use crate::args::PlanArgs;
 use crate::backends::NamedImage;
-use crate::failure::{Failure, SourceText, host, usage};
+use crate::failure::{Failure, SourceText, about, host, usage};
 use crate::values::{self, Lookup, NamedSource, is_remote};
 
 /// As much of standard input as is taken for a Dockerfile.
@@ -32,14 +32,16 @@ pub(crate) struct PlanInput {
 
 impl PlanInput {
     pub(crate) fn new(args: &PlanArgs, env: Lookup<'_>) -> Result<Self, Error> {
-        check_context(&args.context)?;
+        about("CONTEXT", &args.context.display().to_string())(check_context(&args.context))?;
         let file = args.file.clone().filter(|file| !file.as_os_str().is_empty());
         if let Some(file) = file.as_deref().and_then(Path::to_str).filter(|file| is_remote(file)) {
             return Err(usage(format!("--file {file}: this version reads Dockerfiles from files only")));
         }
         let mut build_args = Vec::new();
         for text in &args.build_arg {
-            build_args.extend(values::build_arg(text, env)?);
+            // The value may be what nobody should read.
+            let shown = text.split('=').next().unwrap_or_default();
+            build_args.extend(about("--build-arg", shown)(values::build_arg(text, env))?);
         }
         // As docker's client does (11.40).
         let has_epoch = args.build_arg.iter().any(|text| text.split('=').next() == Some(EPOCH));
@@ -54,16 +56,18 @@ impl PlanInput {
             contexts: args
                 .build_context
                 .iter()
-                .map(|text| values::named_source(text))
+                .map(|text| about("--build-context", text)(values::named_source(text)))
                 .collect::<Result<_, _>>()?,
-            platform: values::platform(&args.platform)?,
+            platform: about("--platform", &args.platform.join(","))(values::platform(&args.platform))?,
             labels: args
                 .label
                 .iter()
-                .map(|text| values::key_value("--label", text))
+                .map(|text| about("--label", text)(values::key_value("--label", text)))
                 .collect::<Result<_, _>>()?,
-            network: values::network(args.network.as_deref())?,
-            allow: values::allow(&args.allow)?,
+            network: about("--network", args.network.as_deref().unwrap_or_default())(values::network(
+                args.network.as_deref(),
+            ))?,
+            allow: about("--allow", &args.allow.join(","))(values::allow(&args.allow))?,
         })
     }
 
@@ -107,10 +111,10 @@ impl PlanInput {
     fn dockerfile(&self) -> Result<(Vec<u8>, Option<PathBuf>), Error> {
         match &self.file {
             Some(file) if file.as_os_str() == "-" => Ok((from_stdin()?, None)),
-            Some(file) => Ok((read_dockerfile(file)?, Some(file.clone()))),
+            Some(file) => Ok((read_dockerfile_of(&self.context, file)?, Some(file.clone()))),
             None => {
                 let path = default_dockerfile(&self.context);
-                Ok((read_dockerfile(&path)?, Some(path)))
+                Ok((read_dockerfile_of(&self.context, &path)?, Some(path)))
             }
         }
     }
@@ -133,7 +137,9 @@ fn check_context(context: &Path) -> Result<(), Error> {
         Ok(_) => Err(usage(format!("CONTEXT {text} is not a directory")).hint(
             "name the directory, and the Dockerfile with -f; archives are no contexts in this version",
         )),
-        Err(error) => Err(usage(format!("CONTEXT {text} cannot be used")).caused_by(error)),
+        Err(error) => Err(usage(format!("CONTEXT {text} cannot be used"))
+            .hint("name a directory that is there; \".\" is this one: ocibuild build .")
+            .caused_by(error)),
     }
 }
 
@@ -149,7 +155,8 @@ fn from_stdin() -> Result<Vec<u8>, Error> {
     let read = std::io::stdin().lock().take(MAX_STDIN + 1).read_to_end(&mut bytes);
     read.map_err(|error| host("cannot read standard input", error))?;
     if bytes.len() as u64 > MAX_STDIN {
-        return Err(usage("the Dockerfile on standard input is larger than 16 MiB"));
+        return Err(usage("the Dockerfile on standard input is larger than 16 MiB")
+            .hint("is this the Dockerfile? A file is named with -f FILE"));
     }
     Ok(bytes)
 }

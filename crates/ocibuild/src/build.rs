@@ -331,6 +331,7 @@ impl Build {
         }
         Ok(PlannedBuild {
             plan,
+            dockerfile: self.dockerfile.clone(),
             context: self.context.clone(),
             named: std::mem::take(&mut self.named),
             settings: self.settings.clone(),
@@ -368,6 +369,8 @@ pub(crate) fn image_source<'a>(
 pub struct PlannedBuild {
     /// What will be done; plain data.
     pub plan: Plan,
+    /// What was planned, for messages.
+    pub(crate) dockerfile: Dockerfile,
     pub(crate) context: LocalContext,
     pub(crate) named: BTreeMap<String, ContextSource>,
     pub(crate) settings: Settings,
@@ -392,6 +395,6 @@ impl PlannedBuild {
         if !self.plan.findings.is_empty() && !cancel.is_cancelled() {
             events(Event::Findings { findings: &self.plan.findings });
         }
-        result
+        result.map_err(|error| error.labelled(&self.dockerfile.source))
     }
 }

@@ -13,7 +13,9 @@ use ocibuild_spec::{DiffId, Mount, MountBuilder};
 use crate::accounts::Identity;
 use crate::build::Secret;
 use crate::copy::{Choice, Placement, Source, TreeSource, select};
+use crate::failed::FailedStep;
 use crate::keys::Framed;
+use crate::layers::Layer;
 use crate::plan::{FileSource, MountKind, RunStep, StepMount, StepNetwork, quote};
 use crate::schedule::{NewLayer, Run};
 use crate::stage::StageState;
@@ -59,7 +61,9 @@ pub(crate) fn run(
     prepare_directories(active.as_mut(), step, &identity)?;
     let described =
         describe(run, step, &identity, accounts.home(identity.uid), &mounts, active.as_ref(), &directory);
-    let status = execute(run, &described, step, id);
+    let secret_names: Vec<&str> = mounts.env.iter().map(|(name, _)| &name[..]).collect();
+    let status = execute(run, &described, step, id)
+        .map_err(|error| explained(error, run, step, (&tree, &state.stack), secret_names));
     active.remove_mount_points()?;
     status?;
     let (_, changeset) = active.diff(run.cancel)?;
@@ -167,15 +171,42 @@ fn execute(run: &Run<'_>, described: &Step, step: &RunStep, id: usize) -> Result
         Ok(status) if status.success() => Ok(()),
         // How a cancelled command ends is up to the executor and says nothing about the step.
         Ok(_) if run.cancel.is_cancelled() => Err(Error::cancelled()),
-        Ok(status) => Err(match status.code() {
-            137 => failed(137).hint("the process was killed (SIGKILL): is there enough memory?"),
-            code => failed(code),
-        }),
+        Ok(status) => Err(failed(status.code())),
         Err(error) => Err(match error.exit_code() {
             Some(code) => failed(code).caused_by(error),
             None => error.into(),
         }),
     }
+}
+
+/// A failed command's error with what its output and its files tell.
+fn explained(
+    error: Error,
+    run: &Run<'_>,
+    step: &RunStep,
+    (tree, stack): (&Arc<Tree>, &[Layer]),
+    secret_names: Vec<&str>,
+) -> Error {
+    let ErrorKind::StepFailed(code) = error.kind() else { return error };
+    let output = error.output().unwrap_or_default().to_owned();
+    let not_started = std::error::Error::source(&error).is_some();
+    let failed = FailedStep {
+        step,
+        dockerfile: &run.build.dockerfile,
+        tree,
+        secret_names,
+        code,
+        output: &output,
+        not_started,
+    };
+    let first_line = |path: &Path| -> Option<Vec<u8>> {
+        let view = TreeSource::new(Arc::clone(tree));
+        let files = run.layers.files(stack, &view.origin_of(path)).ok()?;
+        let mut bytes = Vec::new();
+        view.with_files(files).open(path).ok()?.take(256).read_to_end(&mut bytes).ok()?;
+        bytes.split(|byte| *byte == b'\n').next().map(<[u8]>::to_vec)
+    };
+    failed.explain(error, &first_line)
 }
 
 /// Mounts of the instruction, as host paths that the executor can bind.
@@ -335,6 +366,8 @@ impl Mounts<'_, '_> {
             Some(Secret::File(path)) => read_secret(path)?,
             None if mount.required => {
                 return Err(Error::new(ErrorKind::Usage, format!("secret {}: not found", mount.id))
+                    .id("secret-not-found")
+                    .word(&mount.id)
                     .hint(format!("give it with --secret id={},src=FILE", mount.id)));
             }
             None => {
@@ -361,7 +394,9 @@ impl Mounts<'_, '_> {
             return Err(Error::new(
                 ErrorKind::Usage,
                 format!("no SSH key \"{}\" forwarded from the client", mount.id),
-            ));
+            )
+            .id("ssh-not-found")
+            .hint("give the agent with --ssh default, or drop required"));
         }
         Ok(())
     }

@@ -34,10 +34,16 @@ pub(crate) fn named_source(text: &str) -> Result<(String, NamedSource), Error> {
     let (name, source) = text
         .split_once('=')
         .filter(|(name, source)| !name.is_empty() && !source.is_empty())
-        .ok_or_else(|| usage(format!("--build-context {text}: not of the form NAME=SOURCE")))?;
+        .ok_or_else(|| {
+            usage(format!("--build-context {text}: not of the form NAME=SOURCE")).hint(
+                "write --build-context NAME=DIR, or NAME=oci-layout://DIR, or NAME=docker-image://IMAGE",
+            )
+        })?;
     let image_name = name.split_once("::").map_or(name, |(image, _)| image);
     if let Err(error) = image_name.to_lowercase().parse::<Reference>() {
-        return Err(usage(format!("invalid context name {name}")).caused_by(error));
+        return Err(usage(format!("invalid context name {name}"))
+            .hint("name it like an image or a stage, in lower case letters, digits, '-', '_' and '.'")
+            .caused_by(error));
     }
     Ok((name.to_owned(), source_of(text, source)?))
 }
@@ -58,8 +64,11 @@ fn source_of(text: &str, source: &str) -> Result<NamedSource, Error> {
         ))
         .hint("fetch it to a directory, and name that"));
     }
-    let metadata = fs_err::metadata(source)
-        .map_err(|error| usage(format!("--build-context {text}: cannot use the path")).caused_by(error))?;
+    let metadata = fs_err::metadata(source).map_err(|error| {
+        usage(format!("--build-context {text}: cannot use the path"))
+            .hint("name a directory or an archive that is there; an image is docker-image://NAME")
+            .caused_by(error)
+    })?;
     let path = PathBuf::from(source);
     Ok(if metadata.is_dir() {
         NamedSource::Directory(path)
@@ -73,7 +82,9 @@ fn layout_of(text: &str, layout: &str) -> Result<ImageSpec, Error> {
     let (rest, digest) = match layout.rsplit_once('@') {
         Some((rest, digest)) if digest.contains(':') => {
             let malformed = |error: DigestError| {
-                usage(format!("--build-context {text}: malformed digest")).caused_by(error)
+                usage(format!("--build-context {text}: malformed digest"))
+                    .hint("a digest is sha256: with 64 hexadecimal digits")
+                    .caused_by(error)
             };
             let digest = digest.parse().map_err(malformed)?;
             (rest, Some(digest))

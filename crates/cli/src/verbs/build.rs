@@ -13,7 +13,7 @@ use super::images::nameable;
 use super::results::{forget, outputs, write_iidfile, write_metadata};
 use crate::args::{BuildArgs, ProgressArg, ReportFormat};
 use crate::backends::{BaseImages, Workshop, executor, resolv_conf};
-use crate::failure::{Failure, Outcome, SourceText, usage};
+use crate::failure::{Failure, Outcome, SourceText, about, usage};
 use crate::input::{PlanInput, process_env};
 use crate::privilege::{self, Privilege};
 use crate::progress::{Progress, progress, warn};
@@ -42,14 +42,14 @@ struct Request {
 impl Request {
     fn new(args: &BuildArgs, env: Lookup<'_>) -> Result<Self, Error> {
         refuse_later(args)?;
-        let progress = values::progress(&args.progress, args.quiet)?;
+        let progress = about("--progress", &args.progress)(values::progress(&args.progress, args.quiet))?;
         Ok(Self {
-            tags: args.tag.iter().map(|name| nameable(name)).collect::<Result<_, _>>()?,
-            outputs: values::outputs(&args.output)?,
-            hosts: args.add_host.iter().map(|text| values::host_entry(text)).collect::<Result<_, _>>()?,
-            limits: args.ulimit.iter().map(|text| values::ulimit(text)).collect::<Result<_, _>>()?,
+            tags: each("--tag", &args.tag, nameable)?,
+            outputs: about("--output", &args.output.join(" "))(values::outputs(&args.output))?,
+            hosts: each("--add-host", &args.add_host, values::host_entry)?,
+            limits: each("--ulimit", &args.ulimit, values::ulimit)?,
             shm_size: args.shm_size.as_deref().map(|text| values::size("--shm-size", text)).transpose()?,
-            secrets: args.secret.iter().map(|text| values::secret(text, env)).collect::<Result<_, _>>()?,
+            secrets: each("--secret", &args.secret, |text| values::secret(text, env))?,
             progress,
             iidfile: args.iidfile.clone(),
             metadata_file: args.metadata_file.clone(),
@@ -89,9 +89,15 @@ fn rule(name: &str) -> Result<&'static Rule, Error> {
     }
 }
 
+/// The values of a flag that may be repeated.
+fn each<T>(flag: &str, texts: &[String], read: impl Fn(&str) -> Result<T, Error>) -> Result<Vec<T>, Error> {
+    texts.iter().map(|text| about(flag, text)(read(text))).collect()
+}
+
 fn refuse_later(args: &BuildArgs) -> Result<(), Error> {
     if let Some(flag) = args.later.given().first() {
-        return Err(usage(format!("{flag} is known, but this version cannot do it")));
+        return Err(usage(format!("{flag} is known, but this version cannot do it"))
+            .hint(format!("leave {flag} out; `ocibuild build --help` shows what there is")));
     }
     match args.sandbox.as_deref() {
         None | Some("auto") => Ok(()),
@@ -159,6 +165,7 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
     if kind == ProgressArg::Quiet {
         to_stdout(format!("{}\n", image.descriptor.digest).as_bytes())?;
     } else {
+        let unused = with_suggestions(&unused, &source.text);
         warnings(&unused, has_result, &image, display.is_json(), screen);
     }
     Ok(ExitCode::SUCCESS)
@@ -227,6 +234,27 @@ fn configured(request: Request, args: &BuildArgs) -> Result<(Build, SourceText),
 fn unused_build_args(plan: &Plan) -> Vec<String> {
     let speaks_for_itself = |name: &str| name == "SOURCE_DATE_EPOCH" || name.starts_with("BUILDKIT_");
     plan.unused_build_args.iter().filter(|name| !speaks_for_itself(name)).cloned().collect()
+}
+
+/// Adds to each name the `ARG` that was probably meant.
+fn with_suggestions(unused: &[String], dockerfile: &str) -> Vec<String> {
+    use ocibuild::dockerfile::{Dockerfile, InstructionKind, nearest};
+    let Ok(file) = Dockerfile::parse(dockerfile) else { return unused.to_vec() };
+    let instructions =
+        file.global_args.iter().chain(file.stages.iter().flat_map(|stage| &stage.instructions));
+    let declared: Vec<&str> = instructions
+        .filter_map(|instruction| match &instruction.kind {
+            InstructionKind::Arg(definitions) => Some(definitions),
+            _ => None,
+        })
+        .flatten()
+        .map(|definition| &definition.name[..])
+        .collect();
+    let with_suggestion = |name: &String| match nearest(name, declared.iter().copied()) {
+        Some(meant) => format!("{name} (did you mean {meant}?)"),
+        None => name.clone(),
+    };
+    unused.iter().map(with_suggestion).collect()
 }
 
 fn warnings(unused: &[String], has_result: bool, image: &BuiltImage, json: bool, screen: Screen) {

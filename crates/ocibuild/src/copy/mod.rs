@@ -3,6 +3,7 @@
 
 mod digest;
 mod extract;
+mod missing;
 mod place;
 mod select;
 mod source;
@@ -20,7 +21,7 @@ use ocibuild_spec::{CancelToken, Changeset, Content, Digest, Entry, Timestamp};
 
 pub(crate) use digest::content_digest;
 pub(crate) use place::{NEW_LAYER, Placement};
-pub(crate) use select::{Choice, Selected, name_in_key, select};
+pub(crate) use select::{Choice, Selected, clean, name_in_key, select};
 pub(crate) use source::{LocalSource, Source, SourceKind, SourceNode, TreeSource};
 
 use crate::accounts::Accounts;
@@ -108,7 +109,11 @@ pub(crate) fn workdir(
 }
 
 fn parse_chmod(text: &str) -> Result<Chmod, Error> {
-    Chmod::parse(text).map_err(|error| Error::new(ErrorKind::Dockerfile, error.to_string()))
+    Chmod::parse(text).map_err(|error| {
+        Error::new(ErrorKind::Dockerfile, error.to_string())
+            .word(text)
+            .hint("give an octal mode: --chmod=755")
+    })
 }
 
 /// Owner of a step, where names can be looked up; without a file system to look in, names fail (5.206).
@@ -121,7 +126,8 @@ fn owner(text: &str, link: bool, context: &CopyContext<'_>) -> Result<(u32, u32)
             ErrorKind::Dockerfile,
             format!("invalid user index: -1: {text:?} is a name, and {why}"),
         )
-        .hint("give numeric ids"));
+        .word(text)
+        .hint("give numeric ids: --chown=1000:1000"));
     }
     Ok(context.accounts.owner(text))
 }
@@ -138,9 +144,11 @@ fn changeset(
         if origin.layer != NEW_LAYER {
             return true;
         }
-        let same = contents
-            .open(path, origin.content, *size)
-            .map_err(|error| Error::new(ErrorKind::Host, "cannot read a copied file").caused_by(error));
+        let same = contents.open(path, origin.content, *size).map_err(|error| {
+            Error::new(ErrorKind::Host, "cannot read a copied file")
+                .caused_by(error)
+                .hint("build again: the file may have changed or gone while it was read")
+        });
         match same.and_then(|mut reader| (context.same_content)(before, &mut reader)) {
             Ok(same) => same,
             Err(error) => {

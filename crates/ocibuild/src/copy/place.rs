@@ -56,14 +56,25 @@ pub(crate) fn new_file(content: Content, size: u64) -> NodeKind {
 }
 
 fn refuse(message: String) -> Error {
-    Error::new(ErrorKind::Dockerfile, message)
+    Error::new(ErrorKind::Dockerfile, message).id("destination")
+}
+
+/// An error about a destination that is a file where a directory is needed.
+fn no_directory(message: String, path: &Path) -> Error {
+    refuse(message).cause(format!("/{} is there already, and is no directory", path.display())).hint(format!(
+        "choose another destination than /{}, or remove what is there in an earlier RUN",
+        path.display()
+    ))
 }
 
 impl From<ResolveError> for Error {
     fn from(error: ResolveError) -> Self {
         match error {
-            ResolveError::Loop(path) => refuse(format!("/{}: too many links", path.display())),
-            ResolveError::NotDirectory(path) => refuse(format!("/{}: not a directory", path.display())),
+            ResolveError::Loop(path) => refuse(format!("/{}: too many links", path.display()))
+                .hint("the links of the image lead round in a circle: choose another destination"),
+            ResolveError::NotDirectory(path) => {
+                no_directory(format!("/{}: not a directory", path.display()), &path)
+            }
         }
     }
 }
@@ -113,10 +124,11 @@ impl Placement {
     pub(crate) fn destination_directory(&mut self, destination: &str) -> Result<PathBuf, Error> {
         let resolved = self.tree.resolve(Path::new(destination), true)?;
         match resolved.node {
-            Some(id) if !self.tree.is_directory(id) => Err(refuse(format!(
-                "cannot copy to non-directory: /{}: not a directory",
-                resolved.path.display()
-            ))),
+            Some(id) if !self.tree.is_directory(id) => Err(no_directory(
+                format!("cannot copy to non-directory: /{}: not a directory", resolved.path.display()),
+                &resolved.path,
+            )
+            .word(destination)),
             Some(_) => Ok(resolved.path),
             None => {
                 self.make_directories(&resolved.path)?;
@@ -131,7 +143,12 @@ impl Placement {
         let resolved = self.tree.resolve(Path::new(destination), true)?;
         match resolved.node {
             Some(id) if self.tree.is_directory(id) => Ok(resolved.path.join(name)),
-            Some(_) if must_be_directory => Err(refuse(format!("{destination}: not a directory"))),
+            Some(_) if must_be_directory => {
+                let error = no_directory(format!("{destination}: not a directory"), &resolved.path);
+                Err(error
+                    .word(destination)
+                    .hint("without a slash at its end the destination is the file itself"))
+            }
             Some(_) => Ok(resolved.path),
             None if must_be_directory => {
                 self.make_directories(&resolved.path)?;
@@ -162,7 +179,7 @@ impl Placement {
             at.push(part);
             parent = match self.tree.child(parent, part) {
                 Some(id) if self.tree.is_directory(id) => id,
-                Some(_) => return Err(refuse(format!("/{}: not a directory", at.display()))),
+                Some(_) => return Err(no_directory(format!("/{}: not a directory", at.display()), &at)),
                 None => {
                     let above = &self.tree.node(parent).metadata;
                     // Below a set-gid directory the kernel hands on the bit and the group.
@@ -221,7 +238,7 @@ impl Placement {
                 *self.tree.metadata_mut(id) = metadata;
                 Ok(id)
             }
-            Some(_) => Err(refuse(format!("cannot copy to non-directory: /{}", path.display()))),
+            Some(_) => Err(no_directory(format!("cannot copy to non-directory: /{}", path.display()), path)),
             None => {
                 let node = Node { metadata, kind: NodeKind::Directory(BTreeMap::new()) };
                 Ok(self.tree.insert(path, node, self.now))
@@ -263,7 +280,9 @@ impl Placement {
     fn refuse_directory(&self, path: &Path) -> Result<(), Error> {
         match self.tree.lookup(path) {
             Some(id) if self.tree.is_directory(id) => {
-                Err(refuse(format!("cannot replace to directory /{} with file", path.display())))
+                Err(refuse(format!("cannot replace to directory /{} with file", path.display()))
+                    .cause("the image has a directory where the file is to go")
+                    .hint("choose another destination, or remove the directory in an earlier RUN"))
             }
             _ => Ok(()),
         }

@@ -191,10 +191,14 @@ fn epoch_value(text: &str, stages: &[Stage], options: &PlanOptions) -> Result<Op
     let invalid = format!("invalid {EPOCH}: {text}");
     let is_stage = |stage: &Stage| stage.name.as_ref().is_some_and(|name| name.eq_ignore_ascii_case(text));
     match stages.iter().find(|stage| is_stage(stage)) {
-        None => Err(PlanError::new(PlanErrorKind::Argument, invalid)),
+        None => Err(PlanError::new(PlanErrorKind::Argument, invalid)
+            .argument(format!("{EPOCH}={text}"))
+            .hint(format!("give seconds since 1970, as in {EPOCH}=1700000000, or leave it out"))),
         Some(stage) => {
             let message = format!("{invalid}: the time of a stage's download is not supported");
-            Err(PlanError::new(PlanErrorKind::Unsupported, message).at(stage.location))
+            Err(PlanError::new(PlanErrorKind::Unsupported, message)
+                .at(stage.location)
+                .hint(format!("give seconds since 1970, as in {EPOCH}=1700000000")))
         }
     }
 }
@@ -224,7 +228,16 @@ pub(super) fn is_predefined(name: &str) -> bool {
 
 /// The message about a stage that `--target` names and the file does not have (4.12).
 pub(super) fn unknown_target<'n>(target: &str, names: impl IntoIterator<Item = &'n str>) -> PlanError {
-    let hint = did_you_mean(suggest(target, names));
-    let message = format!("target stage {} could not be found{hint}", super::golang::quote(target));
-    PlanError::new(PlanErrorKind::Argument, message)
+    let names: Vec<&str> = names.into_iter().collect();
+    let suggestion = did_you_mean(suggest(target, names.iter().copied()));
+    let message = format!("target stage {} could not be found{suggestion}", super::golang::quote(target));
+    let mut error = PlanError::new(PlanErrorKind::Argument, message).argument(format!("--target {target}"));
+    if let Some(nearest) = ocibuild_dockerfile::nearest(target, names.iter().copied()) {
+        error = error.hint(format!("build with --target {nearest}"));
+    }
+    let own: Vec<&str> = names.iter().copied().filter(|name| !name.starts_with("stage-")).take(20).collect();
+    if own.is_empty() {
+        return error.hint(format!("name the stage: FROM IMAGE AS {target}"));
+    }
+    error.hint(format!("the stages of this file are {}", own.join(", ")))
 }

@@ -39,7 +39,9 @@ impl StagePlanner<'_> {
                 SourceKind::Git => "source can't be a git ref for COPY",
                 SourceKind::Http => "source can't be a URL for COPY",
             };
-            return Err(PlanError::file(message).word(source).hint("ADD downloads"));
+            return Err(PlanError::file(message)
+                .word(source)
+                .hint(format!("use ADD, which downloads: ADD {source} DESTINATION")));
         }
         let created_by = created_by("COPY", copy.parents, &words);
         let step = CopyStep {
@@ -125,24 +127,34 @@ impl StagePlanner<'_> {
             quote(self.name)
         ))
         .word(from)
+        .hint(format!("move the stage {from} above this one, or copy from a stage that stands above"))
     }
 }
 
 fn check_chmod(chmod: Option<&str>) -> Result<(), PlanError> {
     let Some(text) = chmod else { return Ok(()) };
-    Chmod::parse(text).map(drop).map_err(|error| PlanError::file(error.to_string()).word(text))
+    Chmod::parse(text).map(drop).map_err(|error| {
+        let error = PlanError::file(error.to_string()).word(text);
+        error.hint(
+            "give an octal mode of up to four digits, as in --chmod=755, or clauses, as in --chmod=u+x,go-w",
+        )
+    })
 }
 
 /// 5.209
 fn check_checksum(words: &Words) -> Result<(), PlanError> {
     let Some(checksum) = &words.checksum else { return Ok(()) };
     let [source] = words.sources.as_slice() else {
-        return Err(PlanError::file("checksum can't be specified for multiple sources").word(checksum));
+        return Err(PlanError::file("checksum can't be specified for multiple sources")
+            .word(checksum)
+            .hint("write one ADD for each source, each with its --checksum"));
     };
     match SourceKind::of(source) {
         SourceKind::Http => remote::check_digest(checksum),
         SourceKind::Git => Ok(()),
-        SourceKind::Path => Err(PlanError::file("checksum requires HTTP(S) or Git sources").word(source)),
+        SourceKind::Path => Err(PlanError::file("checksum requires HTTP(S) or Git sources")
+            .word(source)
+            .hint("remove --checksum: files of the context need none")),
     }
 }
 

@@ -23,6 +23,17 @@ use inputs::base_key;
 pub(crate) use results::NewLayer;
 use results::StepResult;
 
+/// An error of a step, at its instruction: for one that a base brought, that is the `FROM` line.
+fn of_step(error: Error, step: &PlannedStep) -> Error {
+    let error = error.at(step.location);
+    if step.text.starts_with("ONBUILD ") {
+        return error
+            .cause(format!("the trigger of the base image is: {}", step.text))
+            .hint("use another base image, or build that one again with a right ONBUILD");
+    }
+    error
+}
+
 /// One run of a plan.
 pub(crate) struct Run<'a> {
     pub(crate) build: &'a PlannedBuild,
@@ -164,7 +175,7 @@ impl<'a> Run<'a> {
             let result = match self.step(stage, &state, planned, number, reach) {
                 Ok(Some(result)) => result,
                 Ok(None) => return Ok(None),
-                Err(error) => return Err(error.at(planned.location)),
+                Err(error) => return Err(of_step(error, planned)),
             };
             if let Some(entry) = pending.next() {
                 state.history.push((entry.clone(), Some(result.created)));
