@@ -79,7 +79,10 @@ pub use ocibuild_sys as sys;
 
 pub use build::{Backends, Build, PlannedBuild, Secret};
 pub use cache::Cache;
-pub use context::{ContextSource, LocalContext, read_dockerfile};
+pub use context::{
+    BuildContext, ContextSource, Fetcher, GitAddress, GitAddressError, GitProgram, HttpAddress,
+    HttpAddressError, LocalContext, RemoteSource, Remotes, read_dockerfile,
+};
 pub use error::{Error, ErrorKind, Report};
 pub use event::Event;
 pub use image::BuiltImage;

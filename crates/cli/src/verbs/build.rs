@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use ocibuild::executor::Rlimit;
 use ocibuild::plan::Plan;
 use ocibuild::spec::Reference;
-use ocibuild::{Build, BuiltImage, Error, Secret};
+use ocibuild::{Build, BuiltImage, Error, Fetcher, Remotes, Secret};
 
 use super::images::nameable;
 use super::results::{forget, outputs, write_iidfile, write_metadata};
@@ -14,6 +14,7 @@ use crate::failure::{Failure, Outcome, SourceText, usage};
 use crate::input::{PlanInput, process_env};
 use crate::privilege::{self, Privilege};
 use crate::progress::{Progress, progress, warn};
+use crate::remote::remotes;
 use crate::signals::Signals;
 use crate::state_dir::state_dir;
 use crate::table::now;
@@ -100,12 +101,30 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
     }
     let has_result =
         !request.tags.is_empty() || !request.outputs.outputs.is_empty() || request.outputs.cache_only;
-    let (build, source) = configured(request, args)?;
-    let shop = Workshop::open(&root, args.snapshotter)?;
+    let open = || -> Result<_, Failure> {
+        Ok((Workshop::open(&root, args.snapshotter)?, Signals::install()?))
+    };
+    // What is wrong with the Dockerfile of a directory is said before there is a state directory.
+    let early = if request.input.needs_fetching() { Some(open()?) } else { None };
+    let named = secrets_of(&request, remotes(&args.plan.cacert, true)?);
+    let fetcher = early.as_ref().map(|(shop, signals)| Fetcher {
+        remotes: &named,
+        store: &shop.layout,
+        cancel: &signals.cancel,
+        now: now().into(),
+    });
+    let opened = configured(request, args, fetcher.as_ref()).map_err(|mut failure| {
+        failure.signal = early.as_ref().and_then(|(_, signals)| signals.received());
+        failure
+    });
+    let (build, source) = opened?;
+    let (shop, signals) = match early {
+        Some(open) => open,
+        None => open()?,
+    };
     let images =
         BaseImages::new(&shop.layout, args.plan.pull, &args.plan.insecure_registry, &args.plan.cacert)?;
     let backends = shop.backends(&images, executor.as_ref());
-    let signals = Signals::install()?;
 
     let mut display = progress(kind, screen);
     let failed = |error: Error, display: &mut dyn Progress| {
@@ -152,11 +171,16 @@ fn explained(
 }
 
 /// The build with all that the flags say.
-fn configured(request: Request, args: &BuildArgs) -> Result<(Build, SourceText), Failure> {
+fn configured(
+    request: Request,
+    args: &BuildArgs,
+    fetcher: Option<&Fetcher<'_>>,
+) -> Result<(Build, SourceText), Failure> {
     let outputs = outputs(request.outputs.outputs)?;
-    let (mut build, source) = request.input.open()?;
+    let (mut build, source) = request.input.open(fetcher)?;
     build = build
         .now(now())
+        .remotes(remotes(&args.plan.cacert, false)?)
         .no_cache(args.no_cache)
         .resolv_conf(resolv_conf())
         .rewrite_timestamps(request.outputs.rewrite_timestamps)
@@ -190,6 +214,11 @@ fn configured(request: Request, args: &BuildArgs) -> Result<(Build, SourceText),
         build = build.output(output);
     }
     Ok((build, source))
+}
+
+/// The user's own fetching has the secrets of the build.
+fn secrets_of(request: &Request, remotes: Remotes) -> Remotes {
+    request.secrets.iter().fold(remotes, |remotes, (id, secret)| remotes.secret(id, secret.clone()))
 }
 
 /// Names that no `ARG` took, without those that mean something by themselves.

@@ -17,7 +17,12 @@ pub(crate) const NEW_LAYER: u32 = u32::MAX;
 #[derive(Debug, Clone)]
 pub(crate) enum Bytes {
     /// A file of the step's source.
-    Source(PathBuf),
+    Source {
+        /// Which source.
+        part: usize,
+        /// The path in it.
+        path: PathBuf,
+    },
     /// The text of a heredoc.
     Inline(String),
     /// A range of an unpacked archive.
@@ -33,6 +38,8 @@ pub(crate) struct Placement {
     pub(crate) owner: Option<(u32, u32)>,
     pub(crate) chmod: Option<Chmod>,
     pub(crate) now: Timestamp,
+    /// Which of the sources it is that is copied from.
+    pub(crate) part: usize,
 }
 
 fn refuse(message: String) -> Error {
@@ -50,7 +57,7 @@ impl From<ResolveError> for Error {
 
 impl Placement {
     pub(crate) fn new(tree: Tree, now: Timestamp) -> Self {
-        Self { tree, bytes: Vec::new(), owner: None, chmod: None, now }
+        Self { tree, bytes: Vec::new(), owner: None, chmod: None, now, part: 0 }
     }
 
     /// Copies what one source selected to `destination`, which is absolute and ends in `/` when it must be a
@@ -215,7 +222,10 @@ impl Placement {
     /// Puts anything but a directory at `target`, in place of what is there.
     fn leaf(&mut self, source: &Path, node: &SourceNode, target: &Path) -> Result<NodeId, Error> {
         let kind = match &node.kind {
-            SourceKind::File { size } => self.file_kind(Bytes::Source(source.to_owned()), *size),
+            SourceKind::File { size } => {
+                let bytes = Bytes::Source { part: self.part, path: source.to_owned() };
+                self.file_kind(bytes, *size)
+            },
             SourceKind::Symlink(target) => NodeKind::Symlink(target.clone()),
             SourceKind::Fifo => NodeKind::Fifo,
             SourceKind::CharacterDevice(major, minor) => NodeKind::CharacterDevice(*major, *minor),
@@ -259,7 +269,7 @@ impl Placement {
             return Err(refuse(format!("/{}: not a regular file", entry.path.display())));
         };
         match usize::try_from(content.0).ok().and_then(|number| self.bytes.get(number)) {
-            Some(Bytes::Source(path)) => source.open(path),
+            Some(Bytes::Source { path, .. }) => source.open(path),
             Some(Bytes::Inline(text)) => Ok(Box::new(std::io::Cursor::new(text.clone().into_bytes()))),
             _ => Err(refuse(format!("/{}: not a file of the source", entry.path.display()))),
         }

@@ -5,12 +5,13 @@
 //! ([`render_text`], [`to_json`]) and compared.
 //!
 //! # Limitations
-//! `RUN --device` and a `SOURCE_DATE_EPOCH` that names a stage are refused. Of the build checks none is made here.
+//! `RUN --device` is refused. Of the build checks none is made here.
 
 mod bases;
 mod chmod;
 mod config;
 mod env;
+mod epoch;
 mod error;
 mod expose;
 mod golang;
@@ -33,6 +34,7 @@ mod transfer;
 use ocibuild_dockerfile::Dockerfile;
 
 pub use chmod::{Chmod, ChmodError, SymbolicMode};
+pub use epoch::{EpochSource, epoch_source};
 pub use error::{PlanError, PlanErrorKind, PlanErrors};
 pub use golang::quote;
 pub use model::{
