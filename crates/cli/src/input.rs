@@ -7,7 +7,8 @@ use ocibuild::dockerfile::Dockerfile;
 use ocibuild::plan::StepNetwork;
 use ocibuild::spec::{Platform, Reference};
 use ocibuild::{
-    Build, BuildContext, ContextSource, Error, Fetcher, HttpAddress, LocalContext, RemoteSource, read_dockerfile,
+    Build, BuildContext, ContextSource, Error, Fetcher, HttpAddress, LocalContext, RemoteSource,
+    read_dockerfile,
 };
 
 use crate::args::PlanArgs;
@@ -192,8 +193,9 @@ fn context_input(context: &Path) -> Result<ContextInput, Error> {
     }
     match metadata {
         Ok(metadata) if metadata.is_dir() => Ok(ContextInput::Directory(context.to_owned())),
-        Ok(_) => Err(usage(format!("CONTEXT {text} is not a directory"))
-            .hint("name the directory, and the Dockerfile with -f; an archive is taken on standard input: - < FILE")),
+        Ok(_) => Err(usage(format!("CONTEXT {text} is not a directory")).hint(
+            "name the directory, and the Dockerfile with -f; an archive is taken on standard input: - < FILE",
+        )),
         Err(error) => Err(usage(format!("CONTEXT {text} cannot be used")).caused_by(error)),
     }
 }
@@ -213,7 +215,8 @@ fn file_input(file: Option<&Path>) -> Result<FileInput, Error> {
 
 /// What build arguments say about a repository (11.40).
 fn as_arguments_say(source: RemoteSource, build_args: &[(String, String)]) -> RemoteSource {
-    let value = |name: &str| build_args.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    let value =
+        |name: &str| build_args.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
     let source = match value(EPOCH) {
         Some(epoch) if !epoch.is_empty() => source.commit_times(),
         _ => source,

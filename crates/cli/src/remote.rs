@@ -37,7 +37,8 @@ pub(crate) fn remotes(certificates: &[PathBuf], agent: bool) -> Result<Remotes, 
     if let Some(socket) = std::env::var_os("SSH_AUTH_SOCK").filter(|socket| agent && !socket.is_empty()) {
         git = git.ssh_agent(socket);
     }
-    let client = client.build().map_err(|error| usage("the client for URLs cannot be set up").caused_by(error))?;
+    let client =
+        client.build().map_err(|error| usage("the client for URLs cannot be set up").caused_by(error))?;
     Ok(Remotes::new(client, git))
 }
 

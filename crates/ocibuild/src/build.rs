@@ -338,11 +338,7 @@ impl Settings {
 
 impl Build {
     /// The time of the named context or stage that `SOURCE_DATE_EPOCH` names (11.40).
-    fn epoch_of_source(
-        &self,
-        backends: &Backends<'_>,
-        cancel: &CancelToken,
-    ) -> Result<Option<i64>, Error> {
+    fn epoch_of_source(&self, backends: &Backends<'_>, cancel: &CancelToken) -> Result<Option<i64>, Error> {
         let wrong = |error: &dyn std::fmt::Display| Error::new(ErrorKind::Dockerfile, error.to_string());
         let Some(source) = epoch_source(&self.dockerfile, &self.options)? else { return Ok(None) };
         let remote = match source {

@@ -110,12 +110,7 @@ pub(crate) struct Validator {
 }
 
 impl Validator {
-    pub(crate) fn new(
-        of: Digest,
-        etag: String,
-        last_modified: Option<Timestamp>,
-        digest: Digest,
-    ) -> Self {
+    pub(crate) fn new(of: Digest, etag: String, last_modified: Option<Timestamp>, digest: Digest) -> Self {
         Self { v: VERSION, of, etag, last_modified, digest }
     }
 }

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
-use ocibuild::{Error, RemoteSource};
 use ocibuild::spec::{Digest, DigestError, Reference};
+use ocibuild::{Error, RemoteSource};
 
 use super::simple::reference;
 use crate::failure::usage;
@@ -58,8 +58,10 @@ fn source_of(text: &str, source: &str) -> Result<NamedSource, Error> {
         return Ok(NamedSource::Remote(remote));
     }
     if source.starts_with("target:") || source.starts_with("input:") {
-        return Err(usage(format!("--build-context {text}: targets and inputs of other builds are not taken"))
-            .hint("write the other build to a layout, and name that: oci-layout://DIR"));
+        return Err(usage(format!(
+            "--build-context {text}: targets and inputs of other builds are not taken"
+        ))
+        .hint("write the other build to a layout, and name that: oci-layout://DIR"));
     }
     let metadata = fs_err::metadata(source)
         .map_err(|error| usage(format!("--build-context {text}: cannot use the path")).caused_by(error))?;
@@ -116,8 +118,16 @@ mod tests {
         for remote in ["x=https://a/b.git#v1", "x=http://a/b.tar", "x=git@a:b", "x=github.com/a/b"] {
             assert!(matches!(named_source(remote).unwrap().1, NamedSource::Remote(_)), "{remote}");
         }
-        for bad in ["x", "=a", "x=", "x=https://a/b.git#-x", "x=target:y", "x=/nowhere/at/all", "x=docker-image://A", "a//b=/"]
-        {
+        for bad in [
+            "x",
+            "=a",
+            "x=",
+            "x=https://a/b.git#-x",
+            "x=target:y",
+            "x=/nowhere/at/all",
+            "x=docker-image://A",
+            "a//b=/",
+        ] {
             assert!(named_source(bad).is_err(), "{bad}");
         }
     }

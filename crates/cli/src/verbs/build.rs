@@ -101,9 +101,8 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
     }
     let has_result =
         !request.tags.is_empty() || !request.outputs.outputs.is_empty() || request.outputs.cache_only;
-    let open = || -> Result<_, Failure> {
-        Ok((Workshop::open(&root, args.snapshotter)?, Signals::install()?))
-    };
+    let open =
+        || -> Result<_, Failure> { Ok((Workshop::open(&root, args.snapshotter)?, Signals::install()?)) };
     // What is wrong with the Dockerfile of a directory is said before there is a state directory.
     let early = if request.input.needs_fetching() { Some(open()?) } else { None };
     let named = secrets_of(&request, remotes(&args.plan.cacert, true)?);

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod build;
+mod contexts;
 mod counted;
 mod formats;
 mod images;

@@ -80,7 +80,8 @@ impl ArchiveSource {
         };
         let length = plain.metadata().map_err(cannot_read)?.len();
         let whole = FileRange { file: plain.try_clone().map_err(cannot_read)?, at: 0, left: length };
-        let mut reader = TarReader::new(io::BufReader::with_capacity(64 << 10, whole), Policy::Archive, limits);
+        let mut reader =
+            TarReader::new(io::BufReader::with_capacity(64 << 10, whole), Policy::Archive, limits);
         let mut entries = Vec::new();
         while let Some(found) = reader.next_entry().map_err(|error| broken(&error))? {
             entries.push(found.entry);
@@ -110,7 +111,9 @@ impl Source for ArchiveSource {
                 let file = self.plain.try_clone().map_err(cannot_read)?;
                 Ok(Box::new(FileRange { file, at: *offset, left: size }))
             }
-            _ => Err(Error::new(ErrorKind::Dockerfile, format!("\"/{}\": not a regular file", path.display()))),
+            _ => {
+                Err(Error::new(ErrorKind::Dockerfile, format!("\"/{}\": not a regular file", path.display())))
+            }
         }
     }
 }

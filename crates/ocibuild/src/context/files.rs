@@ -51,7 +51,8 @@ impl BuildContext {
             return self.read(if self.finds(name)? { name } else { usual });
         };
         if self.dockerfile.is_some() {
-            let message = "ambiguous Dockerfile source: the context is a Dockerfile, and -f names another one";
+            let message =
+                "ambiguous Dockerfile source: the context is a Dockerfile, and -f names another one";
             return Err(Error::new(ErrorKind::Usage, message));
         }
         self.read(path)
@@ -64,12 +65,18 @@ impl BuildContext {
         let (at, node) = match resolve(self.source.as_ref(), &path, true)? {
             Lead::Found(at, node) => (at, node),
             Lead::Missing => {
-                return Err(Error::new(ErrorKind::Usage, format!("there is no {shown} in the build context"))
-                    .hint("name the Dockerfile with -f, relative to the root of the context"));
+                return Err(Error::new(
+                    ErrorKind::Usage,
+                    format!("there is no {shown} in the build context"),
+                )
+                .hint("name the Dockerfile with -f, relative to the root of the context"));
             }
         };
         let SourceKind::File { size } = node.kind else {
-            return Err(Error::new(ErrorKind::Usage, format!("{shown} in the build context is no regular file")));
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!("{shown} in the build context is no regular file"),
+            ));
         };
         if size > MAX_DOCKERFILE {
             return Err(Error::new(ErrorKind::Usage, format!("{shown} is larger than 16 MiB")));
@@ -114,7 +121,9 @@ impl RemoteSource {
             return GitAddress::parse(&text).map(|git| Some(Self::Git(git))).map_err(|error| usage(&error));
         }
         match Written::of(text) {
-            Written::Git => GitAddress::parse(text).map(|git| Some(Self::Git(git))).map_err(|error| usage(&error)),
+            Written::Git => {
+                GitAddress::parse(text).map(|git| Some(Self::Git(git))).map_err(|error| usage(&error))
+            }
             Written::Http => {
                 HttpAddress::parse(text).map(|http| Some(Self::Http(http))).map_err(|error| usage(&error))
             }
@@ -204,7 +213,8 @@ impl Fetcher<'_> {
     /// What comes from a stream: the files of an archive, or no files and a Dockerfile.
     pub fn receive(&self, mut stream: impl Read) -> Result<BuildContext, Error> {
         let scratch = self.store.scratch()?;
-        let cannot = |error| Error::new(ErrorKind::Host, "cannot keep the build context in a file").caused_by(error);
+        let cannot =
+            |error| Error::new(ErrorKind::Host, "cannot keep the build context in a file").caused_by(error);
         let mut file = tempfile::tempfile_in(scratch.path()).map_err(cannot)?;
         let mut size = 0;
         let mut buffer = vec![0; 64 << 10];
@@ -236,7 +246,8 @@ impl Fetcher<'_> {
                 Err(Error::new(ErrorKind::Refused, message))
             }
             Nature::Other if size > MAX_DOCKERFILE => {
-                let message = "the build context is neither an archive nor a Dockerfile: it is larger than 16 MiB";
+                let message =
+                    "the build context is neither an archive nor a Dockerfile: it is larger than 16 MiB";
                 Err(Error::new(ErrorKind::Usage, message))
             }
             Nature::Other => Ok(BuildContext {

@@ -56,7 +56,9 @@ impl HttpAddress {
         // The path may hold anything in escapes; what becomes a name must be one (THREATS 36).
         if name == ".." || name.chars().any(char::is_control) || name.len() > 255 {
             let shown = quote(name);
-            return Err(HttpAddressError(format!("{url}: the last part of the path, {shown}, is no file name")));
+            return Err(HttpAddressError(format!(
+                "{url}: the last part of the path, {shown}, is no file name"
+            )));
         }
         let name = name.to_owned();
         Ok(Self { url, text: plain, name, credentials, checksum: None })
@@ -127,7 +129,8 @@ pub(crate) fn download(
             _ => error.hint("check the URL"),
         });
     }
-    let etag = response.header("etag").filter(|tag| tag.starts_with('"') && tag.len() < 1024).map(str::to_owned);
+    let etag =
+        response.header("etag").filter(|tag| tag.starts_with('"') && tag.len() < 1024).map(str::to_owned);
     let last_modified = response.header("last-modified").and_then(Timestamp::parse_http_date);
     let checksum = address.checksum.as_deref();
     let mut check = checksum.map(Check::new).transpose()?;
@@ -146,7 +149,8 @@ pub(crate) fn download(
         };
         size += count as u64;
         if size > remotes.size_limit {
-            let message = format!("{address}: more than {} bytes came, which is the limit", remotes.size_limit);
+            let message =
+                format!("{address}: more than {} bytes came, which is the limit", remotes.size_limit);
             return Err(Error::new(ErrorKind::Refused, message));
         }
         hasher.update(&buffer[..count]);
@@ -335,8 +339,14 @@ mod tests {
         ] {
             assert_eq!(HttpAddress::parse(text).unwrap().name, name, "{text}");
         }
-        for bad in ["http://h/..", "http://h/%2e%2e%2f", "http://h/a%00", "http://h/a%0Ab", "http://h/%zz", "http://"]
-        {
+        for bad in [
+            "http://h/..",
+            "http://h/%2e%2e%2f",
+            "http://h/a%00",
+            "http://h/a%0Ab",
+            "http://h/%zz",
+            "http://",
+        ] {
             assert!(HttpAddress::parse(bad).is_err(), "{bad}");
         }
     }

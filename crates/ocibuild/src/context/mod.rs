@@ -8,8 +8,8 @@ mod local;
 mod percent;
 mod remotes;
 
-pub use files::{BuildContext, Fetcher, RemoteSource};
 pub(crate) use files::new_place;
+pub use files::{BuildContext, Fetcher, RemoteSource};
 pub use git::{GitAddress, GitAddressError, GitProgram};
 pub use http::{HttpAddress, HttpAddressError};
 pub use local::{ContextSource, LocalContext, read_dockerfile};

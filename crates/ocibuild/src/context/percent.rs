@@ -60,9 +60,14 @@ mod tests {
 
     #[test]
     fn base64_has_padding() {
-        for (text, expected) in
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy"), ("\u{ff}>", "w78+")]
-        {
+        for (text, expected) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foobar", "Zm9vYmFy"),
+            ("\u{ff}>", "w78+"),
+        ] {
             assert_eq!(base64(text.as_bytes()), expected, "{text}");
         }
     }

@@ -187,9 +187,7 @@ impl Contents {
     fn open(&self, content: Content, size: u64) -> io::Result<Box<dyn Read + Send>> {
         let place = usize::try_from(content.0).ok().and_then(|number| self.bytes.get(number));
         match place {
-            Some(Bytes::Source { part, path }) => {
-                self.sources[*part].open(path).map_err(io::Error::other)
-            }
+            Some(Bytes::Source { part, path }) => self.sources[*part].open(path).map_err(io::Error::other),
             Some(Bytes::Inline(text)) => Ok(Box::new(io::Cursor::new(text.clone().into_bytes()))),
             Some(Bytes::Archive { archive, offset }) => {
                 let file = self.archives[*archive].try_clone()?;

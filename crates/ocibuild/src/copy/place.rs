@@ -225,7 +225,7 @@ impl Placement {
             SourceKind::File { size } => {
                 let bytes = Bytes::Source { part: self.part, path: source.to_owned() };
                 self.file_kind(bytes, *size)
-            },
+            }
             SourceKind::Symlink(target) => NodeKind::Symlink(target.clone()),
             SourceKind::Fifo => NodeKind::Fifo,
             SourceKind::CharacterDevice(major, minor) => NodeKind::CharacterDevice(*major, *minor),

@@ -129,7 +129,8 @@ fn stage_source(
             InstructionKind::Add(add) => found = Some(add_source(add, escape, &environment)?),
             _ => {
                 let keyword = instruction.keyword.to_ascii_lowercase();
-                let text = format!("does not meet source-only requirements: unsupported {keyword} instruction");
+                let text =
+                    format!("does not meet source-only requirements: unsupported {keyword} instruction");
                 return Err(refuse(&text));
             }
         }

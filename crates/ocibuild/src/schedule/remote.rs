@@ -10,8 +10,8 @@ use super::results::StepResult;
 use super::{Reach, Run};
 use crate::cache::Validator;
 use crate::context::{
-    BuildContext, Download, Fetcher, GitAddress, GitFiles, GitJob, HttpAddress, OneFile, RemoteSource, Remotes,
-    Resolved, download, is_unchanged, new_place,
+    BuildContext, Download, Fetcher, GitAddress, GitFiles, GitJob, HttpAddress, OneFile, RemoteSource,
+    Remotes, Resolved, download, is_unchanged, new_place,
 };
 use crate::copy::{Choice, Part, Selected, Source, copy, digest_all, select};
 use crate::keys::{Framed, Inputs};
@@ -252,11 +252,7 @@ impl Run<'_> {
     }
 
     /// The files of a named context, fetched when they are first needed (4.35).
-    pub(super) fn remote_context(
-        &self,
-        name: &str,
-        source: &RemoteSource,
-    ) -> Result<Arc<dyn Source>, Error> {
+    pub(super) fn remote_context(&self, name: &str, source: &RemoteSource) -> Result<Arc<dyn Source>, Error> {
         if let Some(context) = self.remote.borrow().contexts.get(name) {
             return Ok(context.source());
         }

@@ -82,8 +82,7 @@ impl GitAddress {
         let (mut tag, mut branch) = (None, None);
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let decode =
-                |text: &str| percent::decode(&text.replace('+', " "));
+            let decode = |text: &str| percent::decode(&text.replace('+', " "));
             let (Some(key), Some(value)) = (decode(key), decode(value)) else {
                 return Err(invalid(text, "a broken %-escape"));
             };
@@ -104,8 +103,10 @@ impl GitAddress {
                 "checksum" | "commit" => set("checksum", &mut self.checksum, value)?,
                 "mtime" if value == "commit" || value == "checkout" => self.commit_times = value == "commit",
                 "mtime" => {
-                    let message =
-                        format!("invalid mtime value: {} (must be \"checkout\" or \"commit\")", quote(&value));
+                    let message = format!(
+                        "invalid mtime value: {} (must be \"checkout\" or \"commit\")",
+                        quote(&value)
+                    );
                     return Err(GitAddressError(message));
                 }
                 _ => return Err(GitAddressError(format!("unexpected query {}", quote(&key)))),

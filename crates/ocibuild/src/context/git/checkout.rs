@@ -176,7 +176,8 @@ impl<'a> GitJob<'a> {
         fs::create_dir_all(&tree)
             .map_err(|error| Error::new(ErrorKind::Host, "cannot make a directory").caused_by(error))?;
         let place = Place { repository: Some(&repository), tree: Some(&tree) };
-        let format = if resolved.object.len() == 64 { "--object-format=sha256" } else { "--object-format=sha1" };
+        let format =
+            if resolved.object.len() == 64 { "--object-format=sha256" } else { "--object-format=sha1" };
         self.run(place, &["init", "--quiet", "--template=", format])?;
         self.run(place, &["config", "remote.origin.url", &self.address.remote])?;
         let target = if keeps && resolved.name.starts_with("refs/") { &resolved.name } else { WANTED };
@@ -188,7 +189,9 @@ impl<'a> GitJob<'a> {
             let message = format!("{}: the commit {commit} has no time", self.address);
             Error::new(ErrorKind::Refused, message)
         })?;
-        if self.address.submodules && fs::symlink_metadata(tree.join(".gitmodules")).is_ok_and(|m| m.is_file()) {
+        if self.address.submodules
+            && fs::symlink_metadata(tree.join(".gitmodules")).is_ok_and(|m| m.is_file())
+        {
             self.submodules(place)?;
         }
         if keeps {
@@ -290,7 +293,8 @@ impl<'a> GitJob<'a> {
                 } else {
                     ErrorKind::Network
                 };
-                let error = Error::new(kind, format!("cannot fetch {}", self.address)).caused_by(text.clone());
+                let error =
+                    Error::new(kind, format!("cannot fetch {}", self.address)).caused_by(text.clone());
                 match hint_for(&text, self.address.transport) {
                     Some(hint) => error.hint(hint),
                     None => error,
@@ -355,9 +359,9 @@ fn discover(
     cancel: &CancelToken,
 ) -> Result<String, Error> {
     const INFO: &str = "/info/refs";
-    let asked: Url = format!("{url}{INFO}").parse().map_err(|error: ocibuild_registry::UrlError| {
-        Error::new(ErrorKind::Dockerfile, error.to_string())
-    })?;
+    let asked: Url = format!("{url}{INFO}")
+        .parse()
+        .map_err(|error: ocibuild_registry::UrlError| Error::new(ErrorKind::Dockerfile, error.to_string()))?;
     let mut request = HttpRequest::get(asked.with_query("service", "git-upload-pack"));
     if let Some(value) = authorization {
         request = request.header("authorization", value);
@@ -375,6 +379,8 @@ fn discover(
     let found = &response.url;
     match found.path().strip_suffix(INFO) {
         Some(path) => Ok(format!("{}{path}", remote_origin(found))),
-        None => Err(refused(ErrorKind::Refused, format!("a redirect leads to {found}, which is no repository"))),
+        None => {
+            Err(refused(ErrorKind::Refused, format!("a redirect leads to {found}, which is no repository")))
+        }
     }
 }

@@ -169,10 +169,11 @@ impl GitProgram {
             let value = path.and_then(Path::to_str).filter(is_plain).unwrap_or(default);
             format!(" -o '{name}=\"{value}\"'")
         };
-        let mut command = "ssh -F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=30 \
+        let mut command =
+            "ssh -F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=30 \
                            -o ServerAliveInterval=15 -o IdentityFile=none -o ForwardAgent=no \
                            -o ClearAllForwardings=yes -o PermitLocalCommand=no -o ProxyCommand=none"
-            .to_owned();
+                .to_owned();
         command.push_str(&option("UserKnownHostsFile", self.known_hosts.as_deref(), "/dev/null"));
         command.push_str(&option("IdentityAgent", self.ssh_agent.as_deref(), "none"));
         command
@@ -300,7 +301,9 @@ impl Session<'_> {
             match waitid(WaitId::Pid(id), options) {
                 Ok(None) | Err(rustix::io::Errno::INTR) => {}
                 Ok(Some(_)) => break Ok(()),
-                Err(error) => break Err(Error::new(ErrorKind::Host, format!("cannot wait for git: {error}"))),
+                Err(error) => {
+                    break Err(Error::new(ErrorKind::Host, format!("cannot wait for git: {error}")));
+                }
             }
             if self.cancel.wait_timeout(INTERVAL) {
                 break Err(Error::cancelled());
@@ -318,8 +321,9 @@ impl Session<'_> {
         };
         // What it started (transports, ssh) ends with it; there may be nothing left.
         let _ = kill_process_group(id, Signal::KILL);
-        let status =
-            child.wait().map_err(|error| Error::new(ErrorKind::Host, "cannot wait for git").caused_by(error))?;
+        let status = child
+            .wait()
+            .map_err(|error| Error::new(ErrorKind::Host, "cannot wait for git").caused_by(error))?;
         verdict.map(|()| status)
     }
 
