@@ -348,16 +348,18 @@ impl Build {
                 // A directory has no time of its own, nor has an image.
                 _ => return Ok(None),
             },
-            EpochSource::Add { source, checksum, keep_git_dir } => match SourceKind::of(&source) {
-                SourceKind::Git => GitAddress::parse(&source)
+            EpochSource::Add { source, checksum, keep_git_dir }
+                if SourceKind::of(&source) == SourceKind::Git =>
+            {
+                GitAddress::parse(&source)
                     .and_then(|address| address.with_flags(keep_git_dir, checksum.as_deref()))
                     .map(RemoteSource::Git)
-                    .map_err(|error| wrong(&error))?,
-                _ => {
-                    let address = HttpAddress::parse(&source).map_err(|error| wrong(&error))?;
-                    RemoteSource::Http(address.with_checksum(checksum))
-                }
-            },
+                    .map_err(|error| wrong(&error))?
+            }
+            EpochSource::Add { source, checksum, .. } => {
+                let address = HttpAddress::parse(&source).map_err(|error| wrong(&error))?;
+                RemoteSource::Http(address.with_checksum(checksum))
+            }
         };
         let remotes = self.settings.remotes()?;
         let fetcher = Fetcher { remotes: &remotes, store: backends.store, cancel, now: self.settings.now };

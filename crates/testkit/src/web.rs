@@ -180,7 +180,7 @@ impl Shared {
     fn answer(&self, mut stream: &TcpStream, request: &LoggedRequest, reply: &Reply) -> io::Result<bool> {
         let mut head = format!("HTTP/1.1 {} Status\r\n", reply.status);
         if !reply.endless && reply.status != 304 {
-            head.push_str(&format!("content-length: {}\r\n", reply.body.len()));
+            head.extend(["content-length: ", &reply.body.len().to_string(), "\r\n"]);
         }
         for (name, value) in &reply.headers {
             head.extend([name, ": ", value, "\r\n"]);

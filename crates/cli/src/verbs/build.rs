@@ -110,7 +110,7 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
         remotes: &named,
         store: &shop.layout,
         cancel: &signals.cancel,
-        now: now().into(),
+        now: now(),
     });
     let opened = configured(request, args, fetcher.as_ref()).map_err(|mut failure| {
         failure.signal = early.as_ref().and_then(|(_, signals)| signals.received());

@@ -25,7 +25,7 @@ pub(crate) fn plan(root: Option<&Path>, args: &PlanVerb) -> Outcome {
         remotes: &named,
         store: &shop.layout,
         cancel: &signals.cancel,
-        now: now().into(),
+        now: now(),
     });
     let opened = input.open(fetcher.as_ref()).map_err(|mut failure| {
         failure.signal = early.as_ref().and_then(|(_, signals)| signals.received());

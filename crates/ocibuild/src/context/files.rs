@@ -193,7 +193,7 @@ impl Fetcher<'_> {
                 let time = download.last_modified;
                 let file = Arc::clone(&download.file);
                 if nature_of(&file, download.size)? == Nature::Archive {
-                    let mut context = self.archive(&file, download.size, scratch)?;
+                    let mut context = Self::archive(&file, download.size, scratch)?;
                     context.time = time.map(|time| time.seconds).or(context.time);
                     return Ok(context);
                 }
@@ -240,7 +240,7 @@ impl Fetcher<'_> {
         }
         file.seek(SeekFrom::Start(0)).map_err(cannot)?;
         match nature_of(&file, size)? {
-            Nature::Archive => self.archive(&file, size, scratch),
+            Nature::Archive => Self::archive(&file, size, scratch),
             Nature::Compressed(format) => {
                 let message = format!("the build context is compressed ({format}), but holds no tar archive");
                 Err(Error::new(ErrorKind::Refused, message))
@@ -267,7 +267,7 @@ impl Fetcher<'_> {
         read_all(&download.file, download.size)
     }
 
-    fn archive(&self, file: &File, size: u64, scratch: ScratchDir) -> Result<BuildContext, Error> {
+    fn archive(file: &File, size: u64, scratch: ScratchDir) -> Result<BuildContext, Error> {
         let (source, newest) = ArchiveSource::open(file, size, scratch.path())?;
         Ok(BuildContext {
             source: Arc::new(source),

@@ -18,12 +18,14 @@ pub(crate) fn decode(text: &str) -> Option<String> {
 
 /// The text with everything escaped that may not stand in a URL at all; what is escaped already stays.
 pub(crate) fn encode_odd(text: &str) -> String {
+    use std::fmt::Write as _;
+
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         if (0x21..0x7f).contains(&byte) {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            let _ = write!(out, "%{byte:02X}");
         }
     }
     out

@@ -203,17 +203,16 @@ impl Run<'_> {
             let Validator { last_modified, digest, .. } = validator;
             known = Some(Known { digest, last_modified, download: None });
         }
-        let known = match known {
-            Some(known) => known,
-            None => {
-                let download = download(&remotes, address, self.scratch.path(), self.cancel)?;
-                let (digest, last_modified) = (download.digest.clone(), download.last_modified);
-                if let Some(etag) = download.etag.clone() {
-                    let validator = Validator::new(of, etag, last_modified, digest.clone());
-                    self.backends.cache.put_validator(&validator)?;
-                }
-                Known { digest, last_modified, download: Some(download) }
+        let known = if let Some(known) = known {
+            known
+        } else {
+            let download = download(&remotes, address, self.scratch.path(), self.cancel)?;
+            let (digest, last_modified) = (download.digest.clone(), download.last_modified);
+            if let Some(etag) = download.etag.clone() {
+                let validator = Validator::new(of, etag, last_modified, digest.clone());
+                self.backends.cache.put_validator(&validator)?;
             }
+            Known { digest, last_modified, download: Some(download) }
         };
         self.remote.borrow_mut().urls.insert(name, known.clone());
         Ok(known)
@@ -225,13 +224,12 @@ impl Run<'_> {
         if let Some((resolved, _)) = self.remote.borrow().repositories.get(&name) {
             return Ok(resolved.clone());
         }
-        let resolved = match Resolved::pinned(address) {
-            Some(resolved) => resolved?,
-            None => {
-                let remotes = self.remotes()?;
-                let place = new_place(self.scratch.path(), "git")?;
-                GitJob::new(&remotes, address, &place, self.cancel)?.resolve()?
-            }
+        let resolved = if let Some(resolved) = Resolved::pinned(address) {
+            resolved?
+        } else {
+            let remotes = self.remotes()?;
+            let place = new_place(self.scratch.path(), "git")?;
+            GitJob::new(&remotes, address, &place, self.cancel)?.resolve()?
         };
         self.remote.borrow_mut().repositories.insert(name, (resolved.clone(), None));
         Ok(resolved)

@@ -246,7 +246,10 @@ fn check_user(text: &str, user: Option<&str>) -> Result<(), GitAddressError> {
 /// (THREATS 29).
 pub(crate) fn check_reference(reference: &str) -> Result<(), GitAddressError> {
     let is_part = |part: &str| {
-        !part.is_empty() && !part.starts_with(['.', '-']) && !part.ends_with('.') && !part.ends_with(".lock")
+        !part.is_empty()
+            && !part.starts_with(['.', '-'])
+            && !part.ends_with('.')
+            && part.strip_suffix(".lock").is_none()
     };
     let is_odd = |c: char| c <= ' ' || c == '\u{7f}' || "~^:?*[\\".contains(c);
     let is_sound = reference.len() <= 1024
