@@ -63,7 +63,7 @@ fn plans_that_make_no_sense() {
 #[test]
 fn what_cannot_be_done_is_refused_by_name() {
     let place = Place::with("FROM scratch\n");
-    let table: [(&[&str], &str); 22] = [
+    let table: [(&[&str], &str); 24] = [
         (&["--push"], "--push"),
         (&["--load"], "--load"),
         (&["--ssh", "default"], "--ssh"),
