@@ -196,7 +196,7 @@ fn rootfs(run: &Run<'_>, state: &StageState) -> Result<(Vec<Entry>, Arc<TreeSour
     }
     let view = TreeSource::new(tree);
     let selected = select(&view, "/", &Choice::default())?;
-    let files = run.layers.files(&state.stack, &view.origins(&selected))?;
+    let files = run.layers.files(&state.stack, &view.origins(&selected)?)?;
     Ok((entries, Arc::new(view.with_files(files))))
 }
 

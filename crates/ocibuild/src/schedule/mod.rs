@@ -21,6 +21,7 @@ use crate::plan::{CopyStep, FileSource, PlannedStage, PlannedStep, StageBase, St
 use crate::stage::StageState;
 use crate::{Error, ErrorKind, Event};
 use inputs::base_key;
+pub(crate) use results::NewLayer;
 use results::StepResult;
 
 /// One run of a plan.
@@ -180,7 +181,7 @@ impl<'a> Run<'a> {
             }
             ran |= result.ran;
             state.made.push((self.title(stage, number), result.created));
-            state.push(result.layer, result.chain, &self.layers)?;
+            state.push(result.layer, result.chain);
         }
         state.history.extend(pending.map(|entry| (entry.clone(), None)));
         self.announce(stage, found.drain(..));
@@ -245,7 +246,7 @@ impl<'a> Run<'a> {
         let mut state = StageState::new(Vec::new(), base_key("local context", ""), history);
         let Some(result) = self.copy_step(&state, &step, reach, false)? else { return Ok(None) };
         let ran = result.ran;
-        state.push(result.layer, result.chain, &self.layers)?;
+        state.push(result.layer, result.chain);
         state.base_layers = 1;
         Ok(Some((state, ran)))
     }

@@ -1,7 +1,6 @@
 //! `ADD` of URLs and repositories: what they are today, whether that was added before, and their files (6.70 to 6.81).
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use ocibuild_spec::{Digest, Timestamp};
@@ -163,13 +162,7 @@ impl Run<'_> {
                 let known = self.url(address, true)?;
                 let download = known.download.ok_or_else(Error::cancelled)?;
                 let file = OneFile { name: address.name.clone(), download };
-                let selected = Selected {
-                    name: address.name.clone().into(),
-                    path: PathBuf::from(&address.name),
-                    node: file.node(),
-                    items: Vec::new(),
-                    keeps_parents: false,
-                };
+                let selected = Selected::file(&address.name, file.node());
                 let unpacks = step.unpack == Some(true);
                 Ok(Part { source: Arc::new(file), selected: vec![selected], unpacks })
             }
