@@ -39,7 +39,7 @@ impl GitRepository {
                 .expect("a test can write its directory");
         }
         self.git(&["add", "-A"]);
-        let date = format!("{seconds} +0000");
+        let date = format!("@{seconds} +0000");
         let output = self
             .command()
             .env("GIT_COMMITTER_DATE", &date)

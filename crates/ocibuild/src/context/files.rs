@@ -7,7 +7,7 @@ use ocibuild_spec::{CancelToken, Timestamp};
 use ocibuild_store::{ImageLayout, ScratchDir};
 
 use super::archive::{ArchiveSource, Nature, nature_of};
-use super::git::{GitAddress, GitJob};
+use super::git::{GitAddress, GitJob, without_credentials};
 use super::http::{HttpAddress, OneFile, download};
 use super::local::LocalContext;
 use super::remotes::Remotes;
@@ -114,7 +114,9 @@ pub enum RemoteSource {
 impl RemoteSource {
     /// What CONTEXT or `--build-context` names, if that is a URL or a repository; `None` for paths.
     pub fn parse(text: &str) -> Result<Option<Self>, Error> {
-        let usage = |error: &dyn std::fmt::Display| Error::new(ErrorKind::Usage, error.to_string());
+        let usage = |error: &dyn std::fmt::Display| {
+            Error::new(ErrorKind::Usage, format!("{}: {error}", without_credentials(text)))
+        };
         // Only here: in `ADD` it is a path.
         let short = text.strip_prefix("github.com/").map(|rest| format!("https://github.com/{rest}"));
         if let Some(text) = short {

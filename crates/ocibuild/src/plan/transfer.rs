@@ -65,6 +65,10 @@ impl StagePlanner<'_> {
             ..self.copy_step(&add.transfer, words)
         };
         self.push_step(StepKind::Copy(Box::new(step)), task, created_by);
+        if let Some(step) = self.steps.last_mut() {
+            let words: Vec<String> = step.text.split(' ').map(without_credentials).collect();
+            step.text = words.join(" ");
+        }
         Ok(())
     }
 

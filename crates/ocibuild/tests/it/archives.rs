@@ -121,6 +121,7 @@ fn hostile_archives_reach_nothing() {
     let dockerfile_link = archive(&[("Dockerfile", EntryType::Symlink, "/etc/passwd")]);
     let context = receive(&world, dockerfile_link.as_slice()).unwrap();
     assert_eq!(context.dockerfile(None).unwrap_err().kind(), ErrorKind::Usage);
+    drop(context);
     let fifo = archive(&[("Dockerfile", EntryType::Fifo, "")]);
     assert!(receive(&world, fifo.as_slice()).unwrap().dockerfile(None).is_err());
     world.check_left_nothing();

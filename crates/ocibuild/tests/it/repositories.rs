@@ -191,6 +191,33 @@ fn submodules_come_along_but_none_of_this_machine() {
 }
 
 #[test]
+fn git_is_ended_with_the_build() {
+    let Some(served) = Served::new() else { return };
+    let object = format!("/r.git/objects/{}/{}", &served.commits[1][..2], &served.commits[1][2..]);
+    served.server.put(&object, Reply::of(vec![b'x'; 100]).stalled(1));
+    let cancel = CancelToken::new();
+    let planned = served.add("", "").plan(&served.world.backends()).unwrap();
+    std::thread::scope(|scope| {
+        let (token, server) = (cancel.clone(), &served.server);
+        scope.spawn(move || {
+            while !server.requests().iter().any(|request| request.path == object) {
+                std::thread::yield_now();
+            }
+            token.cancel();
+        });
+        let error = planned.run(&served.world.backends(), &cancel, |_| {}).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Cancelled, "{}", chain(&error));
+    });
+    served.world.check_left_nothing();
+    let place = served.world.path("state/tmp").display().to_string();
+    let runs = |path: std::path::PathBuf| {
+        let environment = fs::read(path.join("environ")).unwrap_or_default();
+        String::from_utf8_lossy(&environment).contains(&place)
+    };
+    assert!(!fs::read_dir("/proc").unwrap().any(|entry| runs(entry.unwrap().path())), "git still runs");
+}
+
+#[test]
 fn a_repository_is_a_context() {
     let Some(served) = Served::new() else { return };
     let context = served.fetch(&served.url("#v1")).unwrap();
