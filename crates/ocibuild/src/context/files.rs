@@ -228,6 +228,7 @@ impl Fetcher<'_> {
                 Ok(0) => break,
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) if self.cancel.is_cancelled() => return Err(Error::cancelled()),
                 Err(error) => {
                     return Err(Error::new(ErrorKind::Host, "cannot read the build context").caused_by(error));
                 }
