@@ -8,6 +8,7 @@ mod failure;
 mod input;
 mod privilege;
 mod progress;
+mod remote;
 mod signals;
 mod state_dir;
 mod table;

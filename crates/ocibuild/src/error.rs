@@ -16,6 +16,8 @@ pub struct Error {
     kind: ErrorKind,
     reports: Vec<Report>,
     output: Option<String>,
+    /// Whoever adds a place later adds none.
+    has_no_place: bool,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -124,14 +126,21 @@ impl Error {
 impl Error {
     /// An error with its headline.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, reports: vec![Report::new(message)], output: None, source: None }
+        Self { kind, reports: vec![Report::new(message)], output: None, has_no_place: false, source: None }
     }
 
     /// The same at an instruction, unless it already has a place.
     #[must_use]
     pub fn at(mut self, location: Location) -> Self {
         let first = &mut self.reports[0];
-        first.location = first.location.or(Some(location));
+        if !self.has_no_place {
+            first.location = first.location.or(Some(location));
+        } else if self.kind != ErrorKind::Cancelled {
+            let hint = format!("the instruction is in line {}", location.start_line);
+            if !first.hints.contains(&hint) {
+                first.hints.push(hint);
+            }
+        }
         self
     }
 
@@ -176,6 +185,22 @@ impl Error {
     #[must_use]
     pub fn with_output(mut self, output: String) -> Self {
         self.output = Some(output);
+        self
+    }
+
+    /// The same with what it is about in front.
+    pub(crate) fn prefixed(mut self, what: &str) -> Self {
+        if self.kind != ErrorKind::Cancelled {
+            let message = &mut self.reports[0].message;
+            *message = format!("{what}: {message}");
+        }
+        self
+    }
+
+    /// The same where no instruction is at fault, but what one fetches. BuildKit names no place then; here a hint
+    /// tells which one it was.
+    pub(crate) fn elsewhere(mut self) -> Self {
+        self.has_no_place = self.reports[0].location.is_none();
         self
     }
 
@@ -229,7 +254,7 @@ impl From<ParseErrors> for Error {
             ..Report::new(diagnostic.message)
         };
         let reports = errors.diagnostics.into_iter().map(report).collect();
-        Self { kind: ErrorKind::Dockerfile, reports, output: None, source: None }
+        Self { kind: ErrorKind::Dockerfile, reports, output: None, has_no_place: false, source: None }
     }
 }
 
@@ -262,7 +287,7 @@ impl From<PlanErrors> for Error {
             reports[0].id = source_id(error.kind());
             reports[0].hints.extend(source_hint(error.kind()));
         }
-        Self { kind, reports, output: None, source }
+        Self { kind, reports, output: None, has_no_place: false, source }
     }
 }
 

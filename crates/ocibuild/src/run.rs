@@ -362,8 +362,7 @@ impl Mounts<'_, '_> {
 
     fn secret(&mut self, mount: &StepMount) -> Result<(), Error> {
         let value = match self.run.build.settings.secrets.get(&mount.id) {
-            Some(Secret::Value(value)) => value.clone(),
-            Some(Secret::File(path)) => read_secret(path)?,
+            Some(secret) => secret_value(secret)?,
             None if mount.required => {
                 return Err(Error::new(ErrorKind::Usage, format!("secret {}: not found", mount.id))
                     .id("secret-not-found")
@@ -415,6 +414,14 @@ fn literal(path: &str) -> String {
         }
         text
     })
+}
+
+/// The value of a secret, read now and kept nowhere.
+pub(crate) fn secret_value(secret: &Secret) -> Result<Vec<u8>, Error> {
+    match secret {
+        Secret::Value(value) => Ok(value.clone()),
+        Secret::File(path) => read_secret(path),
+    }
 }
 
 fn read_secret(path: &Path) -> Result<Vec<u8>, Error> {

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
-use ocibuild::Error;
 use ocibuild::spec::{Digest, DigestError, Reference};
+use ocibuild::{Error, RemoteSource};
 
 use super::simple::reference;
 use crate::failure::usage;
@@ -15,6 +15,8 @@ pub(crate) enum NamedSource {
     Renamed(Reference),
     /// A directory of files.
     Directory(PathBuf),
+    /// A URL or a repository.
+    Remote(RemoteSource),
     /// An image in a layout or an archive.
     Image(ImageSpec),
 }
@@ -58,11 +60,14 @@ fn source_of(text: &str, source: &str) -> Result<NamedSource, Error> {
     if let Some(layout) = source.strip_prefix("oci-layout://") {
         return layout_of(text, layout).map(NamedSource::Image);
     }
-    if is_remote(source) {
+    if let Some(remote) = RemoteSource::parse(source)? {
+        return Ok(NamedSource::Remote(remote));
+    }
+    if source.starts_with("target:") || source.starts_with("input:") {
         return Err(usage(format!(
-            "--build-context {text}: this version takes no URLs and no git repositories"
+            "--build-context {text}: targets and inputs of other builds are not taken"
         ))
-        .hint("fetch it to a directory, and name that"));
+        .hint("write the other build to a layout, and name that: oci-layout://DIR"));
     }
     let metadata = fs_err::metadata(source).map_err(|error| {
         usage(format!("--build-context {text}: cannot use the path"))
@@ -98,12 +103,6 @@ fn layout_of(text: &str, layout: &str) -> Result<ImageSpec, Error> {
     Ok(ImageSpec { path: PathBuf::from(path), tag, digest, is_archive: false })
 }
 
-/// A URL or a git repository, as docker tells them from paths.
-pub(crate) fn is_remote(text: &str) -> bool {
-    let schemes = ["http://", "https://", "git://", "ssh://", "git@", "github.com/", "target:", "input:"];
-    schemes.iter().any(|scheme| text.starts_with(scheme))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,8 +126,19 @@ mod tests {
         assert_eq!(named_source("x=docker-image://scratch").unwrap().1, NamedSource::Scratch);
         assert!(matches!(named_source("x=docker-image://a:1").unwrap().1, NamedSource::Renamed(_)));
         assert!(matches!(named_source("x=/").unwrap().1, NamedSource::Directory(_)));
-        for bad in ["x", "=a", "x=", "x=https://a/b.git", "x=/nowhere/at/all", "x=docker-image://A", "a//b=/"]
-        {
+        for remote in ["x=https://a/b.git#v1", "x=http://a/b.tar", "x=git@a:b", "x=github.com/a/b"] {
+            assert!(matches!(named_source(remote).unwrap().1, NamedSource::Remote(_)), "{remote}");
+        }
+        for bad in [
+            "x",
+            "=a",
+            "x=",
+            "x=https://a/b.git#-x",
+            "x=target:y",
+            "x=/nowhere/at/all",
+            "x=docker-image://A",
+            "a//b=/",
+        ] {
             assert!(named_source(bad).is_err(), "{bad}");
         }
     }

@@ -6,7 +6,7 @@ mod output;
 mod secret;
 mod simple;
 
-pub(crate) use context::{ImageSpec, NamedSource, is_remote, named_source};
+pub(crate) use context::{ImageSpec, NamedSource, named_source};
 pub(crate) use output::{BuildOutputs, OutputSpec, Target, outputs};
 pub(crate) use secret::secret;
 pub(crate) use simple::{

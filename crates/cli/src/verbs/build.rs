@@ -6,7 +6,7 @@ use ocibuild::dockerfile::{Rule, suggest};
 use ocibuild::executor::Rlimit;
 use ocibuild::plan::Plan;
 use ocibuild::spec::Reference;
-use ocibuild::{Build, BuiltImage, Error, Secret};
+use ocibuild::{Build, BuiltImage, Error, Fetcher, Remotes, Secret};
 
 use super::check;
 use super::images::nameable;
@@ -17,6 +17,7 @@ use crate::failure::{Failure, Outcome, SourceText, about, usage};
 use crate::input::{PlanInput, process_env};
 use crate::privilege::{self, Privilege};
 use crate::progress::{Progress, progress, warn};
+use crate::remote::remotes;
 use crate::signals::Signals;
 use crate::state_dir::state_dir;
 use crate::table::now;
@@ -110,7 +111,7 @@ fn refuse_later(args: &BuildArgs) -> Result<(), Error> {
 /// Builds.
 pub(crate) fn build(root: Option<&Path>, args: &BuildArgs) -> Outcome {
     let screen = Screen::of_stderr();
-    let as_json = args.progress == "json" && !args.quiet;
+    let as_json = args.progress == "json" && !args.quiet || args.format == Some(ReportFormat::Json);
     built(root, args, screen).map_err(|mut failure| {
         failure.as_json = as_json;
         failure
@@ -121,25 +122,44 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
     let request = Request::new(args, &process_env)?;
     let executor = executor(args.runtime.as_deref())?;
     let root = state_dir(root)?;
-    if let Some(format) = request.check {
-        let (build, source) = configured(request, args)?;
-        return check::check(&root, args, build, &source, format);
-    }
     let privilege = privilege::enter();
     let names = request.names();
     let (kind, iidfile, metadata_file) =
         (request.progress, request.iidfile.clone(), request.metadata_file.clone());
-    for file in [&iidfile, &metadata_file] {
-        forget(file.as_deref())?;
+    let checks = request.check;
+    if checks.is_none() {
+        for file in [&iidfile, &metadata_file] {
+            forget(file.as_deref())?;
+        }
     }
     let has_result =
         !request.tags.is_empty() || !request.outputs.outputs.is_empty() || request.outputs.cache_only;
-    let (build, source) = configured(request, args)?;
-    let shop = Workshop::open(&root, args.snapshotter)?;
+    let open =
+        || -> Result<_, Failure> { Ok((Workshop::open(&root, args.snapshotter)?, Signals::install()?)) };
+    // What is wrong with the Dockerfile of a directory is said before there is a state directory.
+    let early = if request.input.needs_fetching() { Some(open()?) } else { None };
+    let named = secrets_of(&request, remotes(&args.plan.cacert, true)?);
+    let fetcher = early.as_ref().map(|(shop, signals)| Fetcher {
+        remotes: &named,
+        store: &shop.layout,
+        cancel: &signals.cancel,
+        now: now(),
+    });
+    let opened = configured(request, args, fetcher.as_ref()).map_err(|mut failure| {
+        failure.signal = early.as_ref().and_then(|(_, signals)| signals.received());
+        failure
+    });
+    let (build, source) = opened?;
+    if let Some(format) = checks {
+        return check::check(&root, args, build, &source, format);
+    }
+    let (shop, signals) = match early {
+        Some(open) => open,
+        None => open()?,
+    };
     let images =
         BaseImages::new(&shop.layout, args.plan.pull, &args.plan.insecure_registry, &args.plan.cacert)?;
     let backends = shop.backends(&images, executor.as_ref());
-    let signals = Signals::install()?;
 
     let mut display = progress(kind, screen);
     let failed = |error: Error, display: &mut dyn Progress| {
@@ -187,11 +207,16 @@ fn explained(
 }
 
 /// The build with all that the flags say.
-fn configured(request: Request, args: &BuildArgs) -> Result<(Build, SourceText), Failure> {
+fn configured(
+    request: Request,
+    args: &BuildArgs,
+    fetcher: Option<&Fetcher<'_>>,
+) -> Result<(Build, SourceText), Failure> {
     let outputs = outputs(request.outputs.outputs)?;
-    let (mut build, source) = request.input.open()?;
+    let (mut build, source) = request.input.open(fetcher)?;
     build = build
         .now(now())
+        .remotes(remotes(&args.plan.cacert, false)?)
         .no_cache(args.no_cache)
         .resolv_conf(resolv_conf())
         .rewrite_timestamps(request.outputs.rewrite_timestamps)
@@ -228,6 +253,11 @@ fn configured(request: Request, args: &BuildArgs) -> Result<(Build, SourceText),
         build = build.output(output);
     }
     Ok((build, source))
+}
+
+/// The user's own fetching has the secrets of the build.
+fn secrets_of(request: &Request, remotes: Remotes) -> Remotes {
+    request.secrets.iter().fold(remotes, |remotes, (id, secret)| remotes.secret(id, secret.clone()))
 }
 
 /// Names that no `ARG` took, without those that mean something by themselves.

@@ -6,6 +6,7 @@ mod build;
 mod cases;
 mod check;
 mod context;
+mod contexts;
 mod counted;
 mod editors;
 mod formats;

@@ -17,9 +17,21 @@ pub(crate) const NEW_LAYER: u32 = u32::MAX;
 #[derive(Debug, Clone)]
 pub(crate) enum Bytes {
     /// A file of the step's source.
-    Source(PathBuf),
-    /// The files of a directory of the step's source, which are below `target` where they are below `source` there.
-    Below { source: PathBuf, target: PathBuf },
+    Source {
+        /// Which source.
+        part: usize,
+        /// The path in it.
+        path: PathBuf,
+    },
+    /// The files of a directory of a source, which are below `target` where they are below `source` there.
+    Below {
+        /// Which source.
+        part: usize,
+        /// The directory in it.
+        source: PathBuf,
+        /// Where that is placed.
+        target: PathBuf,
+    },
     /// The text of a heredoc.
     Inline(String),
     /// A range of an unpacked archive.
@@ -35,15 +47,17 @@ pub(crate) struct Placement {
     pub(crate) owner: Option<(u32, u32)>,
     pub(crate) chmod: Option<Chmod>,
     pub(crate) now: Timestamp,
+    /// Which of the sources it is that is copied from.
+    pub(crate) part: usize,
 }
 
 impl Bytes {
-    /// Where the file that is placed at `placed` is in the source; `None` for what is not from there.
-    pub(crate) fn source_path(&self, placed: &Path) -> Option<PathBuf> {
+    /// Which source the file that is placed at `placed` is from, and its path there; `None` for what is from none.
+    pub(crate) fn source_path(&self, placed: &Path) -> Option<(usize, PathBuf)> {
         match self {
-            Self::Source(path) => Some(path.clone()),
-            Self::Below { source, target } => {
-                placed.strip_prefix(target).ok().map(|below| source.join(below))
+            Self::Source { part, path } => Some((*part, path.clone())),
+            Self::Below { part, source, target } => {
+                placed.strip_prefix(target).ok().map(|below| (*part, source.join(below)))
             }
             Self::Inline(_) | Self::Archive { .. } => None,
         }
@@ -81,7 +95,7 @@ impl From<ResolveError> for Error {
 
 impl Placement {
     pub(crate) fn new(tree: Tree, now: Timestamp) -> Self {
-        Self { tree, bytes: Vec::new(), owner: None, chmod: None, now }
+        Self { tree, bytes: Vec::new(), owner: None, chmod: None, now, part: 0 }
     }
 
     /// Copies what was selected of `source` to `destination`, which is absolute and ends in `/` when it must be a
@@ -104,7 +118,7 @@ impl Placement {
             return Ok(());
         }
         let target = self.file_target(destination, &selected.name)?;
-        let content = self.content(Bytes::Source(selected.path.clone()));
+        let content = self.content(Bytes::Source { part: self.part, path: selected.path.clone() });
         self.leaf(&selected.node, content, &target).map(|_| ())
     }
 
@@ -197,7 +211,8 @@ impl Placement {
 
     /// Copies what is below a selected directory into the directory `target`.
     fn items(&mut self, source: &dyn Source, selected: &Selected, target: &Path) -> Result<(), Error> {
-        let bytes = Bytes::Below { source: selected.path.clone(), target: target.to_owned() };
+        let bytes =
+            Bytes::Below { part: self.part, source: selected.path.clone(), target: target.to_owned() };
         let content = self.content(bytes);
         let mut links = HashMap::new();
         let mut directories = Vec::new();
@@ -310,7 +325,7 @@ impl Placement {
         };
         let bytes = usize::try_from(content.0).ok().and_then(|number| self.bytes.get(number));
         match (bytes.and_then(|bytes| bytes.source_path(&entry.path)), bytes) {
-            (Some(path), _) => source.open(&path),
+            (Some((_, path)), _) => source.open(&path),
             (None, Some(Bytes::Inline(text))) => {
                 Ok(Box::new(std::io::Cursor::new(text.clone().into_bytes())))
             }

@@ -50,6 +50,12 @@ pub(crate) struct Item {
 }
 
 impl Selected {
+    /// A file at the root of its source.
+    pub(crate) fn file(name: &str, node: SourceNode) -> Self {
+        let (name, path) = (OsString::from(name), PathBuf::from(name));
+        Self { name, path, node, keeps_parents: false, chosen: Chosen::All, excludes: Arc::default() }
+    }
+
     /// Hands on what is below a directory, parents first, in the order of the copy.
     pub(crate) fn each_item(
         &self,

@@ -352,6 +352,14 @@ impl TreeSource {
         self
     }
 
+    /// The content number and size of the file at a path.
+    pub(crate) fn content(&self, path: &Path) -> Option<(usize, u64)> {
+        match &self.tree.node(self.tree.lookup(path)?).kind {
+            NodeKind::File { size, origin } => Some((usize::try_from(origin.content.0).ok()?, *size)),
+            _ => None,
+        }
+    }
+
     /// Where the content of what was selected is.
     pub(crate) fn origins(&self, selected: &[Selected]) -> Result<Vec<(Origin, u64)>, Error> {
         let mut origins = Vec::new();

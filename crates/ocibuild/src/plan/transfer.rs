@@ -8,6 +8,7 @@ use super::golang::quote;
 use super::remote::{self, SourceKind};
 use super::stage::{Origin, StagePlanner, Task};
 use super::{CopyStep, FileSource, StepKind, paths};
+use crate::context::{GitAddress, HttpAddress, without_credentials};
 
 /// The words of an instruction after expansion.
 struct Words {
@@ -63,6 +64,7 @@ impl StagePlanner<'_> {
         for source in words.sources.iter().filter(|source| SourceKind::of(source) == SourceKind::Path) {
             self.check_source("Add", source);
         }
+        check_addresses(&words, add.keep_git_dir)?;
         let created_by = created_by("ADD", false, &words);
         let step = CopyStep {
             add: true,
@@ -73,6 +75,10 @@ impl StagePlanner<'_> {
             ..self.copy_step(&add.transfer, words)
         };
         self.push_step(StepKind::Copy(Box::new(step)), task, created_by);
+        if let Some(step) = self.steps.last_mut() {
+            let words: Vec<String> = step.text.split(' ').map(without_credentials).collect();
+            step.text = words.join(" ");
+        }
         Ok(())
     }
 
@@ -158,6 +164,24 @@ fn check_checksum(words: &Words) -> Result<(), PlanError> {
     }
 }
 
+/// Addresses that could never be fetched are wrong already in the file.
+fn check_addresses(words: &Words, keep_git_dir: Option<bool>) -> Result<(), PlanError> {
+    for source in &words.sources {
+        let problem = match SourceKind::of(source) {
+            SourceKind::Path => None,
+            SourceKind::Http => HttpAddress::parse(source).err().map(|error| error.to_string()),
+            SourceKind::Git => GitAddress::parse(source)
+                .and_then(|address| address.with_flags(keep_git_dir, words.checksum.as_deref()))
+                .err()
+                .map(|error| error.to_string()),
+        };
+        if let Some(message) = problem {
+            return Err(PlanError::file(message).word(source));
+        }
+    }
+    Ok(())
+}
+
 fn created_by(keyword: &str, parents: bool, words: &Words) -> String {
     let mut text = keyword.to_owned();
     if parents {
@@ -169,7 +193,8 @@ fn created_by(keyword: &str, parents: bool, words: &Words) -> String {
         }
     }
     for source in &words.sources {
-        text.extend([" ", source]);
+        text.push(' ');
+        text.push_str(&without_credentials(source));
     }
     for (name, _) in &words.heredocs {
         text.extend([" <<", name]);

@@ -1,6 +1,7 @@
 //! Carries out a plan: stage after stage as they are needed, each step found or made.
 
 mod inputs;
+mod remote;
 mod results;
 mod steps;
 
@@ -46,6 +47,8 @@ pub(crate) struct Run<'a> {
     started: Instant,
     /// Keeps what this build uses from being collected.
     _lease: Lease,
+    /// What was fetched so far.
+    remote: RefCell<remote::Fetched>,
 }
 
 /// A stage whose steps all have a layer.
@@ -97,6 +100,7 @@ impl<'a> Run<'a> {
             stages: RefCell::default(),
             started: Instant::now(),
             _lease: lease,
+            remote: RefCell::default(),
         })
     }
 

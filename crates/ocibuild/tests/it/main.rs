@@ -1,6 +1,7 @@
 //! The library as a whole: real builds of the fixtures.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod archives;
 mod bases;
 mod cache;
 mod checks;
@@ -10,5 +11,7 @@ mod errors;
 mod interop;
 mod outputs;
 mod quickstart;
+mod repositories;
 mod state;
 mod support;
+mod urls;

@@ -8,6 +8,7 @@ use ocibuild_spec::{ImageSource, Reference};
 use ocibuild_sys::RootDir;
 use rustix::fs::{Mode, OFlags};
 
+use super::files::{BuildContext, RemoteSource};
 use crate::copy::{LocalSource, NoSource, Source};
 use crate::{Error, ErrorKind, Place};
 
@@ -57,7 +58,7 @@ impl LocalContext {
         let metadata = fs::metadata(path).map_err(|error| {
             Error::new(ErrorKind::Usage, format!("cannot open the build context {}", path.display()))
                 .caused_by(error)
-                .hint("CONTEXT is a directory")
+                .hint("CONTEXT is a directory, `-`, a URL or a git repository")
         })?;
         if !metadata.is_dir() {
             return Err(Error::new(
@@ -251,6 +252,10 @@ fn ignore_error(name: &str, error: ocibuild_dockerfile::IgnoreError) -> Error {
 pub enum ContextSource {
     /// A directory.
     Local(LocalContext),
+    /// Files that are there already.
+    Files(BuildContext),
+    /// Files that are fetched once a step needs them (4.35).
+    Remote(RemoteSource),
     /// An image of its own source.
     Image {
         /// Where it is.
