@@ -31,5 +31,5 @@ pub use crate::{
     lint::{CheckOptionError, CheckOptions, Finding, Findings, Place, Rule},
     node::{HeredocNode, Node, Word},
     span::{Location, Span, line_column},
-    suggest::suggest,
+    suggest::{nearest, suggest},
 };

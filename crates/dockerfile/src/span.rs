@@ -35,11 +35,22 @@ pub struct Location {
 }
 
 impl Location {
-    /// Where `word` stands in these lines of `source`, if it stands there once.
+    /// Where `word` stands in these lines of `source`: its only place, or the first where it is no part of a longer word.
     pub fn span_of(&self, word: &str, source: &str) -> Option<Span> {
-        let text = source.get(self.span.range()).filter(|_| !word.is_empty())?;
-        let at = text.find(word).filter(|at| text.rfind(word) == Some(*at))?;
-        Some(Span::new(self.span.start + at, self.span.start + at + word.len()))
+        let text = source.get(self.span.range())?;
+        let first = text.find(word).filter(|_| !word.is_empty())?;
+        let ends_word = |c: char| !c.is_alphanumeric() && !matches!(c, '_' | '-' | '.' | '/');
+        let stands_alone = |at: &usize| {
+            let is_start = text[..*at].chars().next_back().is_none_or(ends_word);
+            is_start && text[*at + word.len()..].chars().next().is_none_or(ends_word)
+        };
+        let at = if text.rfind(word) == Some(first) {
+            first
+        } else {
+            text.match_indices(word).map(|(at, _)| at).find(stands_alone)?
+        };
+        let start = self.span.start + at;
+        Some(Span::new(start, start + word.len()))
     }
 }
 

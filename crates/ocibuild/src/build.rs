@@ -11,14 +11,15 @@ use ocibuild_store::ImageLayout;
 
 use crate::cache::{Cache, Wanted};
 use crate::checks::{self, CheckReport};
-use crate::context::{ContextSource, LocalContext};
+use crate::context::{BuildContext, ContextSource, Fetcher, GitAddress, HttpAddress, RemoteSource, Remotes};
 use crate::image::BuiltImage;
 use crate::output::Output;
 use crate::plan::{
-    BaseRequest, ImageOrigin, NamedContext, Plan, PlanOptions, ResolveError, StepNetwork, plan as make_plan,
+    BaseRequest, EpochSource, ImageOrigin, NamedContext, Plan, PlanOptions, ResolveError, SourceKind,
+    StepNetwork, epoch_source, plan as make_plan,
 };
 use crate::schedule::Run;
-use crate::{Error, Event};
+use crate::{Error, ErrorKind, Event};
 
 /// What a build works with: where blobs are kept, where base images come from, how steps get their files and are
 /// carried out, and what is known of earlier builds.
@@ -48,7 +49,7 @@ impl std::fmt::Debug for Backends<'_> {
 #[derive(Debug)]
 pub struct Build {
     pub(crate) dockerfile: Dockerfile,
-    pub(crate) context: LocalContext,
+    pub(crate) context: BuildContext,
     pub(crate) named: BTreeMap<String, ContextSource>,
     pub(crate) options: PlanOptions,
     pub(crate) settings: Settings,
@@ -72,6 +73,7 @@ pub(crate) struct Settings {
     pub(crate) secrets: BTreeMap<String, Secret>,
     pub(crate) ssh: BTreeMap<String, SshAgent>,
     pub(crate) keep_incomplete: bool,
+    pub(crate) remotes: Option<Remotes>,
 }
 
 /// Where the value of a secret comes from; the value itself is read when a step mounts it, and kept nowhere.
@@ -103,7 +105,7 @@ pub enum SshAgent {
 
 impl Build {
     /// A build of the last stage for the host's platform.
-    pub fn new(dockerfile: Dockerfile, context: LocalContext) -> Self {
+    pub fn new(dockerfile: Dockerfile, context: impl Into<BuildContext>) -> Self {
         let settings = Settings {
             now: Timestamp::default(),
             no_cache: false,
@@ -118,10 +120,11 @@ impl Build {
             secrets: BTreeMap::new(),
             ssh: BTreeMap::new(),
             keep_incomplete: false,
+            remotes: None,
         };
         Self {
             dockerfile,
-            context,
+            context: context.into(),
             named: BTreeMap::new(),
             options: PlanOptions::new(Platform::host()),
             settings,
@@ -278,6 +281,13 @@ impl Build {
         self
     }
 
+    /// How URLs and repositories are reached; without this, as [`Remotes::system`] does.
+    #[must_use]
+    pub fn remotes(mut self, remotes: Remotes) -> Self {
+        self.settings.remotes = Some(remotes);
+        self
+    }
+
     /// Where the image goes besides the state directory.
     #[must_use]
     pub fn output(mut self, output: Output) -> Self {
@@ -331,20 +341,24 @@ impl Build {
     /// The plan with all findings of the build checks.
     fn checked_plan(&mut self, backends: &Backends<'_>, cancel: &CancelToken) -> Result<Plan, Error> {
         let kind_of = |source: &ContextSource| match source {
-            ContextSource::Local(_) => NamedContext::Local,
+            ContextSource::Local(_) | ContextSource::Files(_) | ContextSource::Remote(_) => {
+                NamedContext::Local
+            }
             ContextSource::Image { .. } | ContextSource::Renamed(_) => NamedContext::Image,
             ContextSource::Scratch => NamedContext::Scratch,
         };
         self.options.named_contexts =
             self.named.iter().map(|(name, source)| (name.clone(), kind_of(source))).collect();
-        self.options.ignore = self.context.ignore().clone();
+        self.options.ignore = self.context.local().map(|local| local.ignore().clone()).unwrap_or_default();
+        self.options.context_epoch = self.context.time();
+        self.options.epoch_of_source = self.epoch_of_source(backends, cancel)?;
         let mut resolver = |request: &BaseRequest| -> Result<ResolvedImage, ResolveError> {
             let (source, reference) =
                 image_source(&self.named, backends, &request.origin, &request.reference);
             source.resolve(reference, &request.platform, cancel).map_err(Into::into)
         };
         let mut plan = make_plan(&self.dockerfile, &self.options, &mut resolver)?;
-        checks::of_build(&mut plan.findings, &plan.checks, &self.context, &self.tags)?;
+        checks::of_build(&mut plan.findings, &plan.checks, self.context.local(), &self.tags)?;
         Ok(plan)
     }
 
@@ -358,6 +372,7 @@ impl Build {
         }
         Ok(PlannedBuild {
             plan,
+            dockerfile: self.dockerfile.clone(),
             context: self.context.clone(),
             named: std::mem::take(&mut self.named),
             settings: self.settings.clone(),
@@ -370,6 +385,45 @@ impl Build {
 fn report(plan: &Plan) -> CheckReport {
     let findings = plan.findings.clone();
     CheckReport { is_error: plan.checks.error && !findings.is_empty(), findings }
+}
+
+impl Settings {
+    /// What reaches URLs and repositories, with the secrets of the build.
+    pub(crate) fn remotes(&self) -> Result<Remotes, Error> {
+        let remotes = self.remotes.clone().map_or_else(Remotes::system, Ok)?;
+        Ok(self.secrets.iter().fold(remotes, |remotes, (id, secret)| remotes.secret(id, secret.clone())))
+    }
+}
+
+impl Build {
+    /// The time of the named context or stage that `SOURCE_DATE_EPOCH` names (11.40).
+    fn epoch_of_source(&self, backends: &Backends<'_>, cancel: &CancelToken) -> Result<Option<i64>, Error> {
+        let wrong = |error: &dyn std::fmt::Display| Error::new(ErrorKind::Dockerfile, error.to_string());
+        let Some(source) = epoch_source(&self.dockerfile, &self.options)? else { return Ok(None) };
+        let remote = match source {
+            EpochSource::NamedContext(name) => match self.named.get(&name) {
+                Some(ContextSource::Files(context)) => return Ok(context.time()),
+                Some(ContextSource::Remote(remote)) => remote.clone(),
+                // A directory has no time of its own, nor has an image.
+                _ => return Ok(None),
+            },
+            EpochSource::Add { source, checksum, keep_git_dir }
+                if SourceKind::of(&source) == SourceKind::Git =>
+            {
+                GitAddress::parse(&source)
+                    .and_then(|address| address.with_flags(keep_git_dir, checksum.as_deref()))
+                    .map(RemoteSource::Git)
+                    .map_err(|error| wrong(&error))?
+            }
+            EpochSource::Add { source, checksum, .. } => {
+                let address = HttpAddress::parse(&source).map_err(|error| wrong(&error))?;
+                RemoteSource::Http(address.with_checksum(checksum))
+            }
+        };
+        let remotes = self.settings.remotes()?;
+        let fetcher = Fetcher { remotes: &remotes, store: backends.store, cancel, now: self.settings.now };
+        Ok(fetcher.fetch(&remote)?.time())
+    }
 }
 
 /// The source of an image of the plan, and the name to ask it for.
@@ -395,7 +449,9 @@ pub(crate) fn image_source<'a>(
 pub struct PlannedBuild {
     /// What will be done; plain data.
     pub plan: Plan,
-    pub(crate) context: LocalContext,
+    /// What was planned, for messages.
+    pub(crate) dockerfile: Dockerfile,
+    pub(crate) context: BuildContext,
     pub(crate) named: BTreeMap<String, ContextSource>,
     pub(crate) settings: Settings,
     pub(crate) outputs: Vec<Output>,
@@ -419,6 +475,6 @@ impl PlannedBuild {
         if !self.plan.findings.is_empty() && !cancel.is_cancelled() {
             events(Event::Findings { findings: &self.plan.findings });
         }
-        result
+        result.map_err(|error| error.labelled(&self.dockerfile.source))
     }
 }

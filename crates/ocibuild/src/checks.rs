@@ -55,10 +55,10 @@ impl CheckReport {
 pub(crate) fn of_build(
     findings: &mut Vec<Finding>,
     options: &CheckOptions,
-    context: &LocalContext,
+    context: Option<&LocalContext>,
     tags: &[Reference],
 ) -> Result<(), Error> {
-    if options.reports(&UNUSED_IGNORE_PATTERN) {
+    if let Some(context) = context.filter(|_| options.reports(&UNUSED_IGNORE_PATTERN)) {
         for (line, pattern) in unused_patterns(context)? {
             let message = format!("Ignore pattern '{pattern}' matches nothing in the build context");
             let place = Place::IgnoreFile { name: context.ignore_name().to_owned(), line };

@@ -16,11 +16,12 @@ or with --pull. Without --tag and --output the result stays in the cache.";
 /// What a plan depends on; `build` and `plan` both have it.
 #[derive(Debug, Args)]
 pub(crate) struct PlanArgs {
-    /// Build context: a directory
+    /// Build context: a directory, `-` (an archive or a Dockerfile on standard input), a URL of either, or a git
+    /// repository (URL#REF:DIR)
     #[arg(value_name = "CONTEXT")]
     pub(crate) context: PathBuf,
 
-    /// Dockerfile [default: CONTEXT/Dockerfile]; `-` reads standard input
+    /// Dockerfile [default: CONTEXT/Dockerfile]: a file, `-` (standard input) or a URL
     #[arg(short, long, value_name = "FILE", help_heading = "Input")]
     pub(crate) file: Option<PathBuf>,
 
@@ -36,7 +37,7 @@ pub(crate) struct PlanArgs {
         long,
         value_name = "NAME=SOURCE",
         help_heading = "Input",
-        help = "Another source of files or images: a directory, an archive of an image, \
+        help = "Another source of files or images: a directory, a URL, a git repository, an archive of an image, \
                 oci-layout://DIR[:TAG][@DIGEST], docker-image://REFERENCE"
     )]
     pub(crate) build_context: Vec<String>,

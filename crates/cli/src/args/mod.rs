@@ -1,6 +1,7 @@
 //! Arguments as they are typed. What a verb needs is made of them by the verb.
 
 mod build;
+mod context;
 mod image;
 
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 pub(crate) use build::{BuildArgs, LimitArgs, PlanArgs, PlanVerb, ProgressArg, ReportFormat, SnapshotterArg};
+pub(crate) use context::{ContextLsArgs, ContextVerb};
 pub(crate) use image::{
     DuArgs, HistoryArgs, ImagesArgs, InspectArgs, PruneArgs, RmiArgs, RunArgs, TableFormat, TagArgs,
 };
@@ -69,6 +71,12 @@ pub(crate) enum Verb {
     Du(DuArgs),
     /// Free what no image and no running build needs
     Prune(PruneArgs),
+    /// Look at a build context
+    Context {
+        /// What to do with it
+        #[command(subcommand)]
+        verb: ContextVerb,
+    },
     /// Print the syntax tree of a Dockerfile as JSON
     Ast {
         /// The Dockerfile

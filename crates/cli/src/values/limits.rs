@@ -61,9 +61,15 @@ fn given(resources: &Resources) -> Option<&'static str> {
 
 /// `NAME=SOFT[:HARD]`; -1 is without limit.
 pub(crate) fn ulimit(text: &str) -> Result<Rlimit, Error> {
-    let malformed = || usage(format!("--ulimit {text}: not of the form NAME=SOFT[:HARD]"));
+    let malformed = || {
+        let error = usage(format!("--ulimit {text}: not of the form NAME=SOFT[:HARD]"));
+        error.hint("write --ulimit nofile=1024:4096")
+    };
     let (name, limits) = text.split_once('=').ok_or_else(malformed)?;
-    let resource = resource(name).ok_or_else(|| usage(format!("--ulimit {text}: unknown limit {name:?}")))?;
+    let resource = resource(name).ok_or_else(|| {
+        usage(format!("--ulimit {text}: unknown limit {name:?}"))
+            .hint("the limits are nofile, nproc, core and the like")
+    })?;
     let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
     let number = |text: &str| match text {
         "-1" => Ok(u64::MAX),
@@ -71,7 +77,8 @@ pub(crate) fn ulimit(text: &str) -> Result<Rlimit, Error> {
     };
     let (soft, hard) = (number(soft)?, number(hard)?);
     if soft > hard {
-        return Err(usage(format!("--ulimit {text}: the soft limit is above the hard one")));
+        return Err(usage(format!("--ulimit {text}: the soft limit is above the hard one"))
+            .hint("write the smaller one first"));
     }
     Ok(Rlimit { resource, soft, hard })
 }

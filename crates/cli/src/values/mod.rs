@@ -8,7 +8,7 @@ mod secret;
 mod simple;
 mod ssh;
 
-pub(crate) use context::{ImageSpec, NamedSource, is_remote, named_source};
+pub(crate) use context::{ImageSpec, NamedSource, named_source};
 pub(crate) use limits::{resources, ulimit};
 pub(crate) use output::{BuildOutputs, OutputSpec, Target, outputs};
 pub(crate) use secret::secret;

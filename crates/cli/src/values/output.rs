@@ -5,7 +5,7 @@ use ocibuild::spec::Reference;
 use ocibuild::{Error, OutputKind};
 
 use super::csv::pairs;
-use super::simple::reference;
+use super::simple::{one_of, reference};
 use crate::failure::usage;
 
 /// All of `--output`.
@@ -114,7 +114,24 @@ fn fields(text: &str) -> Result<Fields, Error> {
             "oci-mediatypes" => return Err(wrong("images have the media types of OCI".to_owned())),
             "platform-split" if !flag()? => {}
             "mode" if value == "copy" => {}
-            other => return Err(wrong(format!("{other}={value} is not known to this version"))),
+            other => {
+                let known = [
+                    "type",
+                    "dest",
+                    "name",
+                    "tar",
+                    "compression",
+                    "compression-level",
+                    "force-compression",
+                    "rewrite-timestamp",
+                    "oci-mediatypes",
+                ];
+                return Err(one_of(
+                    wrong(format!("{other}={value} is not known to this version")),
+                    other,
+                    &known,
+                ));
+            }
         }
     }
     Ok(out)
@@ -144,16 +161,20 @@ fn output(text: &str, fields: Fields) -> Result<Option<OutputSpec>, Error> {
             return Err(wrong("this version does not push")
                 .hint("-t NAME keeps the image here; -o type=oci,dest=FILE writes an archive to push"));
         }
-        "" => return Err(wrong("type is missing")),
-        _ => return Err(wrong("unknown type").hint("the types are oci, docker, tar and local")),
+        "" => return Err(wrong("type is missing").hint("write type=oci,dest=FILE or type=local,dest=DIR")),
+        other => {
+            let error =
+                wrong(&format!("unknown type {other:?}")).hint("the types are oci, docker, tar and local");
+            return Err(one_of(error, other, &["oci", "docker", "tar", "local"]));
+        }
     };
     let is_directory = matches!(kind, OutputKind::Local | OutputKind::OciLayout);
     let target = match fields.dest.as_deref() {
-        Some("") => return Err(wrong("dest is empty")),
+        Some("") => return Err(wrong("dest is empty").hint("write dest=PATH")),
         Some("-") if is_directory => return Err(wrong("a directory does not go to standard output")),
         Some("-") => Target::Stdout,
         Some(dest) => Target::Path(PathBuf::from(dest)),
-        None if is_directory => return Err(wrong("dest is missing")),
+        None if is_directory => return Err(wrong("dest is missing").hint("name a directory with dest=DIR")),
         None if kind == OutputKind::DockerArchive => {
             return Err(wrong("dest is missing: there is no daemon to load the image into")
                 .hint("dest=- writes to standard output: … | docker load"));
@@ -179,7 +200,9 @@ fn compression(layers: &Layers) -> Result<Option<Compression>, Error> {
         },
         Some("uncompressed") => Ok(Some(Compression::None)),
         Some(other) => {
-            Err(usage(format!("--output: compression={other} is not one of gzip, zstd, uncompressed")))
+            let error =
+                usage(format!("--output: compression={other} is not one of gzip, zstd, uncompressed"));
+            Err(one_of(error, other, &["gzip", "zstd", "uncompressed"]))
         }
     }
 }

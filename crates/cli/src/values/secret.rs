@@ -5,6 +5,7 @@ use ocibuild::{Error, Secret};
 
 use super::Lookup;
 use super::csv::pairs;
+use super::simple::one_of;
 use crate::failure::usage;
 
 /// What is read of a secret that is no regular file; more than any secret may have.
@@ -15,21 +16,25 @@ const LIMIT: u64 = 1 << 20;
 /// No error repeats the text: somebody may have put the secret itself there.
 pub(crate) fn secret(text: &str, env: Lookup<'_>) -> Result<(String, Secret), Error> {
     let (mut id, mut source, mut variable, mut kind) = (None, None, None, None);
-    let pairs =
-        pairs("--secret", text).map_err(|_| usage("--secret: not of the form id=ID[,src=FILE|,env=NAME]"))?;
+    let pairs = pairs("--secret", text).map_err(|_| {
+        usage("--secret: not of the form id=ID[,src=FILE|,env=NAME]").hint("write --secret id=NAME,src=FILE")
+    })?;
     for (key, value) in pairs {
         match key.as_str() {
             "id" => id = Some(value),
             "source" | "src" => source = Some(value),
             "env" => variable = Some(value),
             "type" if value == "file" || value == "env" => kind = Some(value),
-            "type" => return Err(usage("--secret: type is file or env")),
+            "type" => return Err(usage("--secret: type is file or env").hint("write type=file or type=env")),
             other => {
-                return Err(usage(format!("--secret: unknown key {other:?}, not one of id, src, env, type")));
+                let error = usage(format!("--secret: unknown key {other:?}"));
+                return Err(one_of(error, other, &["id", "src", "source", "env", "type"]));
             }
         }
     }
-    let id = id.filter(|id| !id.is_empty()).ok_or_else(|| usage("--secret: there is no id"))?;
+    let id = id.filter(|id| !id.is_empty()).ok_or_else(|| {
+        usage("--secret: there is no id").hint("write --secret id=NAME,src=FILE or id=NAME,env=VARIABLE")
+    })?;
     if kind.as_deref() == Some("env") && variable.is_none() {
         variable = source.take().or_else(|| Some(id.clone()));
     }
@@ -41,25 +46,33 @@ pub(crate) fn secret(text: &str, env: Lookup<'_>) -> Result<(String, Secret), Er
             None => file(&id, &id)?,
         },
         (None, Some(path)) => file(&id, path)?,
-        (Some(_), Some(_)) => return Err(usage(format!("--secret id={id}: either src or env"))),
+        (Some(_), Some(_)) => {
+            return Err(usage(format!("--secret id={id}: either src or env")).hint("leave one of them out"));
+        }
     };
     Ok((id, secret))
 }
 
 fn value_of(id: &str, name: &str, env: Lookup<'_>) -> Result<Secret, Error> {
-    let value =
-        env(name).ok_or_else(|| usage(format!("--secret id={id}: the variable {name} is not set")))?;
+    let value = env(name).ok_or_else(|| {
+        let error = usage(format!("--secret id={id}: the variable {name} is not set"));
+        error.hint(format!("set {name} in the environment, or give a file with src=FILE"))
+    })?;
     Ok(Secret::Value(value.into_bytes()))
 }
 
 /// Asked for before anything is built: a step that needs the file may be an hour away. What can be read only once,
 /// such as a pipe, is read now.
 fn file(id: &str, path: &str) -> Result<Secret, Error> {
-    let unusable = |error| usage(format!("--secret id={id}: cannot use the file {path}")).caused_by(error);
+    let unusable = |error| {
+        usage(format!("--secret id={id}: cannot use the file {path}"))
+            .hint("name a file that is there with src=FILE, or a variable with env=NAME")
+            .caused_by(error)
+    };
     let file = fs_err::File::open(path).map_err(unusable)?;
     let metadata = file.metadata().map_err(unusable)?;
     if metadata.is_dir() {
-        return Err(usage(format!("--secret id={id}: {path} is a directory")));
+        return Err(usage(format!("--secret id={id}: {path} is a directory")).hint("name a file in it"));
     }
     if !metadata.is_file() {
         let mut value = Vec::new();

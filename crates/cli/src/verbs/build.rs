@@ -6,17 +6,18 @@ use ocibuild::dockerfile::{Rule, suggest};
 use ocibuild::executor::{Resources, Rlimit};
 use ocibuild::plan::Plan;
 use ocibuild::spec::Reference;
-use ocibuild::{Build, BuiltImage, Error, Secret, SshAgent};
+use ocibuild::{Build, BuiltImage, Error, Fetcher, Remotes, Secret, SshAgent};
 
 use super::check;
 use super::images::nameable;
 use super::results::{forget, outputs, write_iidfile, write_metadata};
 use crate::args::{BuildArgs, ProgressArg, ReportFormat};
 use crate::backends::{BaseImages, Workshop, executor, resolv_conf};
-use crate::failure::{Failure, Outcome, SourceText, usage};
+use crate::failure::{Failure, Outcome, SourceText, about, usage};
 use crate::input::{PlanInput, process_env};
 use crate::privilege::{self, Privilege};
 use crate::progress::{Progress, progress, warn};
+use crate::remote::remotes;
 use crate::signals::Signals;
 use crate::state_dir::state_dir;
 use crate::table::now;
@@ -44,16 +45,16 @@ struct Request {
 impl Request {
     fn new(args: &BuildArgs, env: Lookup<'_>) -> Result<Self, Error> {
         refuse_later(args)?;
-        let progress = values::progress(&args.progress, args.quiet)?;
+        let progress = about("--progress", &args.progress)(values::progress(&args.progress, args.quiet))?;
         Ok(Self {
-            tags: args.tag.iter().map(|name| nameable(name)).collect::<Result<_, _>>()?,
-            outputs: values::outputs(&args.output)?,
-            hosts: args.add_host.iter().map(|text| values::host_entry(text)).collect::<Result<_, _>>()?,
-            limits: args.ulimit.iter().map(|text| values::ulimit(text)).collect::<Result<_, _>>()?,
+            tags: each("--tag", &args.tag, nameable)?,
+            outputs: about("--output", &args.output.join(" "))(values::outputs(&args.output))?,
+            hosts: each("--add-host", &args.add_host, values::host_entry)?,
+            limits: each("--ulimit", &args.ulimit, values::ulimit)?,
             resources: values::resources(&args.limits, args.runtime.as_deref())?,
-            agents: args.ssh.iter().map(|text| values::ssh(text, env)).collect::<Result<_, _>>()?,
+            agents: each("--ssh", &args.ssh, |text| values::ssh(text, env))?,
             shm_size: args.shm_size.as_deref().map(|text| values::size("--shm-size", text)).transpose()?,
-            secrets: args.secret.iter().map(|text| values::secret(text, env)).collect::<Result<_, _>>()?,
+            secrets: secrets(&args.secret, env)?,
             progress,
             iidfile: args.iidfile.clone(),
             metadata_file: args.metadata_file.clone(),
@@ -93,9 +94,20 @@ fn rule(name: &str) -> Result<&'static Rule, Error> {
     }
 }
 
+/// The values of a flag that may be repeated.
+fn each<T>(flag: &str, texts: &[String], read: impl Fn(&str) -> Result<T, Error>) -> Result<Vec<T>, Error> {
+    texts.iter().map(|text| about(flag, text)(read(text))).collect()
+}
+
+/// What is typed wrong may be the secret itself: the flag alone is shown.
+fn secrets(texts: &[String], env: Lookup<'_>) -> Result<Vec<(String, Secret)>, Error> {
+    texts.iter().map(|text| about("--secret", "…")(values::secret(text, env))).collect()
+}
+
 fn refuse_later(args: &BuildArgs) -> Result<(), Error> {
     if let Some(flag) = args.later.given().first() {
-        return Err(usage(format!("{flag} is known, but this version cannot do it")));
+        return Err(usage(format!("{flag} is known, but this version cannot do it"))
+            .hint(format!("leave {flag} out; `ocibuild build --help` shows what there is")));
     }
     match args.sandbox.as_deref() {
         None | Some("auto") => Ok(()),
@@ -108,7 +120,7 @@ fn refuse_later(args: &BuildArgs) -> Result<(), Error> {
 /// Builds.
 pub(crate) fn build(root: Option<&Path>, args: &BuildArgs) -> Outcome {
     let screen = Screen::of_stderr();
-    let as_json = args.progress == "json" && !args.quiet;
+    let as_json = args.progress == "json" && !args.quiet || args.format == Some(ReportFormat::Json);
     built(root, args, screen).map_err(|mut failure| {
         failure.as_json = as_json;
         failure
@@ -119,25 +131,44 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
     let request = Request::new(args, &process_env)?;
     let executor = executor(args.runtime.as_deref())?;
     let root = state_dir(root)?;
-    if let Some(format) = request.check {
-        let (build, source) = configured(request, args)?;
-        return check::check(&root, args, build, &source, format);
-    }
     let privilege = privilege::enter();
     let names = request.names();
     let (kind, iidfile, metadata_file) =
         (request.progress, request.iidfile.clone(), request.metadata_file.clone());
-    for file in [&iidfile, &metadata_file] {
-        forget(file.as_deref())?;
+    let checks = request.check;
+    if checks.is_none() {
+        for file in [&iidfile, &metadata_file] {
+            forget(file.as_deref())?;
+        }
     }
     let has_result =
         !request.tags.is_empty() || !request.outputs.outputs.is_empty() || request.outputs.cache_only;
-    let (build, source) = configured(request, args)?;
-    let shop = Workshop::open(&root, args.snapshotter)?;
+    let open =
+        || -> Result<_, Failure> { Ok((Workshop::open(&root, args.snapshotter)?, Signals::install()?)) };
+    // What is wrong with the Dockerfile of a directory is said before there is a state directory.
+    let early = if request.input.needs_fetching() { Some(open()?) } else { None };
+    let named = secrets_of(&request, remotes(&args.plan.cacert, true)?);
+    let fetcher = early.as_ref().map(|(shop, signals)| Fetcher {
+        remotes: &named,
+        store: &shop.layout,
+        cancel: &signals.cancel,
+        now: now(),
+    });
+    let opened = configured(request, args, fetcher.as_ref()).map_err(|mut failure| {
+        failure.signal = early.as_ref().and_then(|(_, signals)| signals.received());
+        failure
+    });
+    let (build, source) = opened?;
+    if let Some(format) = checks {
+        return check::check(&root, args, build, &source, format);
+    }
+    let (shop, signals) = match early {
+        Some(open) => open,
+        None => open()?,
+    };
     let images =
         BaseImages::new(&shop.layout, args.plan.pull, &args.plan.insecure_registry, &args.plan.cacert)?;
     let backends = shop.backends(&images, executor.as_ref());
-    let signals = Signals::install()?;
 
     let mut display = progress(kind, screen);
     let failed = |error: Error, display: &mut dyn Progress| {
@@ -163,6 +194,7 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
     if kind == ProgressArg::Quiet {
         to_stdout(format!("{}\n", image.descriptor.digest).as_bytes())?;
     } else {
+        let unused = with_suggestions(&unused, &source.text);
         warnings(&unused, has_result, &image, display.is_json(), screen);
     }
     Ok(ExitCode::SUCCESS)
@@ -184,11 +216,16 @@ fn explained(
 }
 
 /// The build with all that the flags say.
-fn configured(request: Request, args: &BuildArgs) -> Result<(Build, SourceText), Failure> {
+fn configured(
+    request: Request,
+    args: &BuildArgs,
+    fetcher: Option<&Fetcher<'_>>,
+) -> Result<(Build, SourceText), Failure> {
     let outputs = outputs(request.outputs.outputs)?;
-    let (mut build, source) = request.input.open()?;
+    let (mut build, source) = request.input.open(fetcher)?;
     build = build
         .now(now())
+        .remotes(remotes(&args.plan.cacert, false)?)
         .no_cache(args.no_cache)
         .resolv_conf(resolv_conf())
         .rewrite_timestamps(request.outputs.rewrite_timestamps)
@@ -231,10 +268,36 @@ fn configured(request: Request, args: &BuildArgs) -> Result<(Build, SourceText),
     Ok((build, source))
 }
 
+/// The user's own fetching has the secrets of the build.
+fn secrets_of(request: &Request, remotes: Remotes) -> Remotes {
+    request.secrets.iter().fold(remotes, |remotes, (id, secret)| remotes.secret(id, secret.clone()))
+}
+
 /// Names that no `ARG` took, without those that mean something by themselves.
 fn unused_build_args(plan: &Plan) -> Vec<String> {
     let speaks_for_itself = |name: &str| name == "SOURCE_DATE_EPOCH" || name.starts_with("BUILDKIT_");
     plan.unused_build_args.iter().filter(|name| !speaks_for_itself(name)).cloned().collect()
+}
+
+/// Adds to each name the `ARG` that was probably meant.
+fn with_suggestions(unused: &[String], dockerfile: &str) -> Vec<String> {
+    use ocibuild::dockerfile::{Dockerfile, InstructionKind, nearest};
+    let Ok(file) = Dockerfile::parse(dockerfile) else { return unused.to_vec() };
+    let instructions =
+        file.global_args.iter().chain(file.stages.iter().flat_map(|stage| &stage.instructions));
+    let declared: Vec<&str> = instructions
+        .filter_map(|instruction| match &instruction.kind {
+            InstructionKind::Arg(definitions) => Some(definitions),
+            _ => None,
+        })
+        .flatten()
+        .map(|definition| &definition.name[..])
+        .collect();
+    let with_suggestion = |name: &String| match nearest(name, declared.iter().copied()) {
+        Some(meant) => format!("{name} (did you mean {meant}?)"),
+        None => name.clone(),
+    };
+    unused.iter().map(with_suggestion).collect()
 }
 
 fn warnings(unused: &[String], has_result: bool, image: &BuiltImage, json: bool, screen: Screen) {

@@ -2,6 +2,7 @@
 
 mod build;
 mod check;
+mod context;
 mod history;
 mod images;
 mod inspect;
@@ -13,6 +14,7 @@ mod space;
 
 pub(crate) use build::build;
 pub(crate) use check::{finding_object, summary};
+pub(crate) use context::context_ls;
 pub(crate) use history::history;
 pub(crate) use images::{images, rmi, tag};
 pub(crate) use inspect::inspect;

@@ -55,6 +55,8 @@ pub struct Verdict {
 #[derive(Debug, Clone, Default)]
 pub struct IgnorePatterns {
     patterns: Vec<Pattern>,
+    /// Name of the file they come from, for messages.
+    name: String,
 }
 
 /// What the patterns said about a directory: needed to ask about what is in it.
@@ -90,9 +92,29 @@ impl IgnorePatterns {
             [b'!', pattern @ ..] => (true, pattern),
             pattern => (false, pattern),
         };
-        let pattern = Pattern::parse(pattern, is_exception, line).map_err(|bad| error(&bad.to_string()))?;
+        let mut pattern =
+            Pattern::parse(pattern, is_exception, line).map_err(|bad| error(&bad.to_string()))?;
+        pattern.text = trimmed.into();
         self.patterns.push(pattern);
         Ok(())
+    }
+
+    /// The same as patterns of the file `name`.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Name of the file they come from.
+    pub fn name(&self) -> &str {
+        if self.name.is_empty() { ".dockerignore" } else { &self.name }
+    }
+
+    /// The pattern of a line as it stands there.
+    pub fn text_of(&self, line: u32) -> Option<String> {
+        let pattern = self.patterns.iter().find(|pattern| pattern.line == line)?;
+        Some(String::from_utf8_lossy(&pattern.text).into_owned())
     }
 
     /// Whether there is no pattern at all.

@@ -10,8 +10,8 @@ pub(super) struct Pattern {
     /// `!` in front: what matches is kept.
     pub(super) is_exception: bool,
     pub(super) line: u32,
-    /// As it was read, for messages.
-    text: Box<[u8]>,
+    /// As it was written, for messages.
+    pub(super) text: Box<[u8]>,
 }
 
 impl Pattern {
@@ -41,13 +41,12 @@ impl Pattern {
         if text.starts_with(b"**") && is_plain(&text[2..]) && !text[2..].starts_with(b"/") {
             tokens[0] = Token::Everything;
         }
-        Ok(Self { tokens, is_exception, line, text: text.into() })
+        Ok(Self { tokens, is_exception, line, text: Box::default() })
     }
 
-    /// The pattern with its `!`, cleaned.
+    /// The pattern as it was written.
     pub(super) fn text(&self) -> String {
-        let sign = if self.is_exception { "!" } else { "" };
-        format!("{sign}{}", String::from_utf8_lossy(&self.text))
+        String::from_utf8_lossy(&self.text).into_owned()
     }
 
     pub(super) fn matches(&self, path: &[u8]) -> bool {

@@ -56,7 +56,8 @@ impl StagePlanner<'_> {
             InstructionKind::Onbuild(trigger) => self.state.config.config.on_build.push(trigger.clone()),
             other => {
                 let message = format!("no plan for {other:?}");
-                return Err(PlanError::new(PlanErrorKind::Unsupported, message));
+                return Err(PlanError::new(PlanErrorKind::Unsupported, message)
+                    .hint("remove the instruction: this version has no meaning for it"));
             }
         }
         Ok(())
@@ -116,7 +117,8 @@ impl StagePlanner<'_> {
     fn volume(&mut self, paths: &[String]) -> Result<(), PlanError> {
         let paths = self.expand_all(paths)?;
         if paths.iter().any(String::is_empty) {
-            return Err(PlanError::file("VOLUME specified can not be an empty string"));
+            return Err(PlanError::file("VOLUME specified can not be an empty string")
+                .hint("name a path, as in VOLUME /data; a variable in it needs a value"));
         }
         self.note(format!("VOLUME {}", plain_list(&paths)));
         self.state.config.config.volumes.extend(paths.into_iter().map(|path| (path, Empty {})));
@@ -126,7 +128,14 @@ impl StagePlanner<'_> {
     fn stop_signal(&mut self, signal: &str) -> Result<(), PlanError> {
         let signal = self.expand(signal)?;
         if !is_signal(&signal) {
-            return Err(PlanError::file(format!("invalid signal: {signal}")).word(&signal));
+            let error = PlanError::file(format!("invalid signal: {signal}")).word(&signal);
+            let upper = signal.to_uppercase();
+            let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+            let error = match ocibuild_dockerfile::nearest(name, SIGNALS) {
+                Some(nearest) => error.hint(format!("did you mean SIG{nearest}?")),
+                None => error,
+            };
+            return Err(error.hint("write the name or the number of a signal: STOPSIGNAL SIGTERM"));
         }
         self.note(format!("STOPSIGNAL {signal}"));
         self.state.config.config.stop_signal = signal;

@@ -20,10 +20,14 @@ pub(super) fn ports(
 ) -> Result<Vec<String>, PlanError> {
     let mut ports = Vec::new();
     for word in words {
-        let (first, last, protocol) =
-            parse(word, report).map_err(|message| PlanError::file(message).word(word))?;
+        let (first, last, protocol) = parse(word, report).map_err(|message| {
+            let error = PlanError::file(message).word(word);
+            error.hint("write a port from 0 to 65535, with /tcp, /udp or /sctp behind it if you like: EXPOSE 8080/tcp")
+        })?;
         if ports.len() + usize::from(last - first) >= MAX_PORTS {
-            return Err(PlanError::file(format!("more than {MAX_PORTS} ports in one EXPOSE")));
+            return Err(PlanError::file(format!("more than {MAX_PORTS} ports in one EXPOSE"))
+                .word(word)
+                .hint("name only the ports that the image listens on"));
         }
         ports.extend((first..=last).map(|port| format!("{port}/{protocol}")));
     }

@@ -5,13 +5,14 @@
 //! ([`render_text`], [`to_json`]) and compared.
 //!
 //! # Limitations
-//! `RUN --device` and a `SOURCE_DATE_EPOCH` that names a stage are refused.
+//! `RUN --device` is refused.
 
 mod bases;
 mod checks;
 mod chmod;
 mod config;
 mod env;
+mod epoch;
 mod error;
 mod expose;
 mod golang;
@@ -36,6 +37,7 @@ use ocibuild_dockerfile::Dockerfile;
 
 pub(crate) use checks::latest;
 pub use chmod::{Chmod, ChmodError, SymbolicMode};
+pub use epoch::{EpochSource, epoch_source};
 pub use error::{PlanError, PlanErrorKind, PlanErrors};
 pub use golang::quote;
 pub use model::{

@@ -101,8 +101,14 @@ fn parse_triggers(texts: &[String], node: &Node<'_>) -> Result<Vec<Instruction>,
     let parse = |text: &String| {
         parse_trigger(text).map_err(|errors| {
             let found = errors.diagnostics.into_iter().next();
-            let error = PlanError::file(found.map_or_else(String::new, |diagnostic| diagnostic.message))
-                .hint(format!("the trigger is: {}", super::golang::printable(text)));
+            let (message, hints) =
+                found.map_or_else(Default::default, |diagnostic| (diagnostic.message, diagnostic.hints));
+            let mut error = PlanError::file(message)
+                .because(format!("the trigger is: ONBUILD {}", super::golang::printable(text)))
+                .because(format!("it belongs to {}, which this stage is built on", node.base_name))
+                .word(&node.base_name);
+            error.hints = hints;
+            let error = error.hint(TRIGGER_HINT);
             match node.location {
                 Some(location) => error.at(location),
                 None => error,
@@ -110,6 +116,17 @@ fn parse_triggers(texts: &[String], node: &Node<'_>) -> Result<Vec<Instruction>,
         })
     };
     texts.iter().map(parse).collect()
+}
+
+const TRIGGER_HINT: &str =
+    "the trigger comes from the base image: use another base, or build that one again with a right ONBUILD";
+
+/// An error of an instruction that a trigger brought: the `FROM` line is where it shows.
+fn of_trigger(error: PlanError, instruction: &Instruction, node: &Node<'_>) -> PlanError {
+    error
+        .because(format!("the trigger is: ONBUILD {}", super::golang::printable(&instruction.text)))
+        .because(format!("it belongs to {}, which this stage is built on", node.base_name))
+        .hint(TRIGGER_HINT)
 }
 
 /// Carries out the stages.
@@ -210,6 +227,8 @@ impl<'a, 'f> Assembly<'a, 'f> {
                 origins: &origins,
             };
             if let Err(error) = planner.carry_out(task) {
+                let error =
+                    if command.is_trigger { of_trigger(error, &command.instruction, node) } else { error };
                 self.errors.push(error.at(command.location));
                 is_sound = false;
                 // What follows may be wrong only because a variable is missing.

@@ -6,16 +6,21 @@ mod mounts;
 mod secret;
 
 use std::collections::VecDeque;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fs_err as fs;
 use ocibuild_executor::{Host, Network, Rootfs, Step, Stream, User};
-use ocibuild_snapshot::{ActiveSnapshot, MountPointKind};
+use ocibuild_snapshot::{ActiveSnapshot, MountPointKind, Tree};
 use ocibuild_spec::{DiffId, Mount};
 
 use self::mounts::Mounts;
+pub(crate) use self::secret::secret_value;
 use crate::accounts::Identity;
+use crate::copy::{Source as _, TreeSource};
+use crate::failed::FailedStep;
+use crate::layers::Layer;
 use crate::plan::{RunStep, StepNetwork, quote};
 use crate::schedule::{NewLayer, Run};
 use crate::stage::StageState;
@@ -52,7 +57,9 @@ pub(crate) fn run(
     prepare_directories(active.as_mut(), step, &identity)?;
     let described =
         describe(run, step, &identity, accounts.home(identity.uid), &mounts, active.as_ref(), &directory);
-    let status = execute(run, &described, step, id);
+    let secret_names: Vec<&str> = mounts.env.iter().map(|(name, _)| &name[..]).collect();
+    let status = execute(run, &described, step, id)
+        .map_err(|error| explained(error, run, step, (&tree, &state.stack), secret_names));
     active.remove_mount_points()?;
     status?;
     let (_, changeset) = active.diff(run.cancel)?;
@@ -166,13 +173,40 @@ fn execute(run: &Run<'_>, described: &Step, step: &RunStep, id: usize) -> Result
         Ok(status) if status.success() => Ok(()),
         // How a cancelled command ends is up to the executor and says nothing about the step.
         Ok(_) if run.cancel.is_cancelled() => Err(Error::cancelled()),
-        Ok(status) => Err(match status.code() {
-            137 => failed(137).hint("the process was killed (SIGKILL): is there enough memory?"),
-            code => failed(code),
-        }),
+        Ok(status) => Err(failed(status.code())),
         Err(error) => Err(match error.exit_code() {
             Some(code) => failed(code).caused_by(error),
             None => error.into(),
         }),
     }
+}
+
+/// A failed command's error with what its output and its files tell.
+fn explained(
+    error: Error,
+    run: &Run<'_>,
+    step: &RunStep,
+    (tree, stack): (&Arc<Tree>, &[Layer]),
+    secret_names: Vec<&str>,
+) -> Error {
+    let ErrorKind::StepFailed(code) = error.kind() else { return error };
+    let output = error.output().unwrap_or_default().to_owned();
+    let not_started = std::error::Error::source(&error).is_some();
+    let failed = FailedStep {
+        step,
+        dockerfile: &run.build.dockerfile,
+        tree,
+        secret_names,
+        code,
+        output: &output,
+        not_started,
+    };
+    let first_line = |path: &Path| -> Option<Vec<u8>> {
+        let view = TreeSource::new(Arc::clone(tree));
+        let files = run.layers.files(stack, &view.origin_of(path)).ok()?;
+        let mut bytes = Vec::new();
+        view.with_files(files).open(path).ok()?.take(256).read_to_end(&mut bytes).ok()?;
+        bytes.split(|byte| *byte == b'\n').next().map(<[u8]>::to_vec)
+    };
+    failed.explain(error, &first_line)
 }

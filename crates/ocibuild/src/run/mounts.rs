@@ -120,6 +120,7 @@ impl<'a, 'r> Mounts<'a, 'r> {
             if mount.required {
                 let message = format!("no SSH key \"{}\" forwarded from the client", mount.id);
                 return Err(Error::new(ErrorKind::Usage, message)
+                    .id("ssh-not-found")
                     .hint(format!("forward an agent with --ssh {id}, or a key with --ssh {id}=FILE")));
             }
             return Ok(());

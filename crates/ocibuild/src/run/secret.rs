@@ -21,12 +21,14 @@ impl Mounts<'_, '_> {
         let Some(secret) = self.run.build.settings.secrets.get(&mount.id) else {
             if mount.required {
                 return Err(Error::new(ErrorKind::Usage, format!("secret {}: not found", mount.id))
+                    .id("secret-not-found")
+                    .word(&mount.id)
                     .hint(format!("give it with --secret id={},src=FILE", mount.id)));
             }
             self.env.extend(mount.env.iter().map(|name| (name.clone(), String::new())));
             return Ok(());
         };
-        let value = value_of(secret, &mount.id)?;
+        let value = secret_value(secret, &mount.id)?;
         if let Some(name) = &mount.env {
             self.env.push((name.clone(), text_of(&value, &mount.id)?));
         }
@@ -46,7 +48,8 @@ impl Mounts<'_, '_> {
     }
 }
 
-fn value_of(secret: &Secret, id: &str) -> Result<Private, Error> {
+/// The value of a secret, read now and kept nowhere.
+pub(crate) fn secret_value(secret: &Secret, id: &str) -> Result<Private, Error> {
     match secret {
         Secret::Value(value) if value.len() as u64 > MAX_SECRET => Err(too_large(id)),
         Secret::Value(value) => Ok(Private::from(value.clone())),
@@ -102,7 +105,7 @@ mod tests {
         for (size, fits) in [(500 << 10, true), ((500 << 10) + 1, false)] {
             fs::write(&path, vec![b'x'; size]).unwrap();
             assert_eq!(read(&path, "id").is_ok(), fits);
-            assert_eq!(value_of(&Secret::Value(vec![b'x'; size]), "id").is_ok(), fits);
+            assert_eq!(secret_value(&Secret::Value(vec![b'x'; size]), "id").is_ok(), fits);
         }
     }
 }

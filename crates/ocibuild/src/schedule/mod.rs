@@ -2,6 +2,7 @@
 
 mod inputs;
 mod mounted;
+mod remote;
 mod results;
 mod steps;
 
@@ -26,6 +27,17 @@ use inputs::base_key;
 pub(crate) use results::NewLayer;
 use results::StepResult;
 
+/// An error of a step, at its instruction: for one that a base brought, that is the `FROM` line.
+fn of_step(error: Error, step: &PlannedStep) -> Error {
+    let error = error.at(step.location);
+    if step.text.starts_with("ONBUILD ") {
+        return error
+            .cause(format!("the trigger of the base image is: {}", step.text))
+            .hint("use another base image, or build that one again with a right ONBUILD");
+    }
+    error
+}
+
 /// One run of a plan.
 pub(crate) struct Run<'a> {
     pub(crate) build: &'a PlannedBuild,
@@ -42,6 +54,8 @@ pub(crate) struct Run<'a> {
     started: Instant,
     /// Keeps what this build uses from being collected.
     _lease: Lease,
+    /// What was fetched so far.
+    remote: RefCell<remote::Fetched>,
 }
 
 /// A stage whose steps all have a layer.
@@ -95,6 +109,7 @@ impl<'a> Run<'a> {
             emptied: Mutex::default(),
             started: Instant::now(),
             _lease: lease,
+            remote: RefCell::default(),
         })
     }
 
@@ -174,7 +189,7 @@ impl<'a> Run<'a> {
             let result = match self.step(stage, &state, planned, number, reach) {
                 Ok(Some(result)) => result,
                 Ok(None) => return Ok(None),
-                Err(error) => return Err(error.at(planned.location)),
+                Err(error) => return Err(of_step(error, planned)),
             };
             if let Some(entry) = pending.next() {
                 state.history.push((entry.clone(), Some(result.created)));

@@ -168,10 +168,10 @@ fn networks_are_as_asked_for() {
         );
         assert_eq!(seen.output, "lo\n", "{name}");
         let (error, _) = world.fail(world.prepare("FROM base\nRUN --network=host true\n"));
-        assert_eq!(error.to_string(), "network.host is not allowed", "{name}");
+        assert_eq!(error.to_string(), "network.host is not allowed (line 2)", "{name}");
         world.build(world.prepare("FROM base\nRUN --network=host true\n").allow(true, false));
         let (error, _) = world.fail(world.prepare("FROM base\nRUN --security=insecure true\n"));
-        assert_eq!(error.to_string(), "security.insecure is not allowed", "{name}");
+        assert_eq!(error.to_string(), "security.insecure is not allowed (line 2)", "{name}");
         let build = world.prepare(
             "FROM base\nRUN --security=insecure sed -n 's/^Seccomp:.//p' /proc/self/status; \
              sed -n 's/^CapEff:.//p' /proc/self/status | awk '{ print length($1), $1 != \"00000000a80425fb\" }'\n",

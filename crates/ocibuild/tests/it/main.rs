@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod agents;
+mod archives;
 mod bases;
 mod cache;
 mod checks;
@@ -13,7 +14,9 @@ mod interop;
 mod mounts;
 mod outputs;
 mod quickstart;
+mod repositories;
 mod secrets;
 mod state;
 mod steps;
 mod support;
+mod urls;
