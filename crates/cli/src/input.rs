@@ -24,7 +24,7 @@ pub(crate) struct PlanInput {
     target: Option<String>,
     build_args: Vec<(String, String)>,
     contexts: Vec<(String, NamedSource)>,
-    platform: Option<Platform>,
+    platforms: Vec<Platform>,
     labels: Vec<(String, String)>,
     network: StepNetwork,
     allow: (bool, bool),
@@ -56,7 +56,7 @@ impl PlanInput {
                 .iter()
                 .map(|text| values::named_source(text))
                 .collect::<Result<_, _>>()?,
-            platform: values::platform(&args.platform)?,
+            platforms: values::platforms(&args.platform)?,
             labels: args
                 .label
                 .iter()
@@ -88,7 +88,7 @@ impl PlanInput {
         if let Some(target) = self.target {
             build = build.target(target);
         }
-        if let Some(platform) = self.platform {
+        for platform in self.platforms {
             build = build.platform(platform);
         }
         for (name, value) in self.build_args {

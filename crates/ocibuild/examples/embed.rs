@@ -15,7 +15,7 @@ use ocibuild::executor::{Error as ExecutorError, Executor};
 use ocibuild::snapshot::{Snapshotter, auto};
 use ocibuild::store::{ImageLayout, LayoutSource};
 use ocibuild::{
-    Backends, Build, BuiltImage, Cache, CancelToken, ContextSource, ErrorKind, Event, LocalContext,
+    Backends, Build, Built, Cache, CancelToken, ContextSource, ErrorKind, Event, LocalContext,
 };
 use ocibuild_testkit::HostBase;
 
@@ -106,7 +106,7 @@ impl<'a> Embedder<'a> {
         executor: &dyn Executor,
         cancel: &CancelToken,
         events: impl FnMut(Event<'_>),
-    ) -> Result<BuiltImage, ocibuild::Error> {
+    ) -> Result<Built, ocibuild::Error> {
         let backends = Backends {
             store: &self.store,
             base_images: &self.store,

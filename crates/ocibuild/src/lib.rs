@@ -46,10 +46,11 @@
 //!
 //! # Limitations
 //! Linux only. Stages are carried out one after the other. `ADD` from URLs and git, secrets as files, forwarded SSH
-//! agents, several platforms at once, and pushing are not there yet; each is refused with its place in the Dockerfile.
+//! agents, and pushing are not there yet; each is refused with its place in the Dockerfile.
 #![forbid(unsafe_code)]
 
 mod accounts;
+mod annotation;
 mod build;
 mod cache;
 mod context;
@@ -77,10 +78,11 @@ pub use ocibuild_spec::CancelToken;
 pub use ocibuild_store as store;
 pub use ocibuild_sys as sys;
 
+pub use annotation::{Annotation, AnnotationLevel};
 pub use build::{Backends, Build, PlannedBuild, Secret};
 pub use cache::Cache;
 pub use context::{ContextSource, LocalContext, read_dockerfile};
 pub use error::{Error, ErrorKind, Report};
 pub use event::Event;
-pub use image::BuiltImage;
+pub use image::{Built, BuiltImage, BuiltIndex};
 pub use output::{Destination, Output, OutputKind};

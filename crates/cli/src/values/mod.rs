@@ -1,16 +1,18 @@
 //! Values of flags: from what is typed to what the library takes.
 
+mod annotation;
 mod context;
 mod csv;
 mod output;
 mod secret;
 mod simple;
 
+pub(crate) use annotation::annotations;
 pub(crate) use context::{ImageSpec, NamedSource, is_remote, named_source};
 pub(crate) use output::{BuildOutputs, OutputSpec, Target, outputs};
 pub(crate) use secret::secret;
 pub(crate) use simple::{
-    allow, build_arg, host_entry, key_value, network, platform, progress, reference, size, ulimit, variable,
+    allow, build_arg, host_entry, key_value, network, platforms, progress, reference, size, ulimit, variable,
     volume,
 };
 

@@ -2,9 +2,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use ocibuild::executor::Rlimit;
-use ocibuild::plan::Plan;
 use ocibuild::spec::Reference;
-use ocibuild::{Build, BuiltImage, Error, Secret};
+use ocibuild::{Annotation, Build, Built, Error, PlannedBuild, Secret};
 
 use super::images::nameable;
 use super::results::{forget, outputs, write_iidfile, write_metadata};
@@ -24,6 +23,7 @@ use crate::values::{self, BuildOutputs, Lookup};
 struct Request {
     input: PlanInput,
     tags: Vec<Reference>,
+    annotations: Vec<Annotation>,
     outputs: BuildOutputs,
     hosts: Vec<(String, std::net::IpAddr)>,
     limits: Vec<Rlimit>,
@@ -40,6 +40,7 @@ impl Request {
         let progress = values::progress(&args.progress, args.quiet)?;
         Ok(Self {
             tags: args.tag.iter().map(|name| nameable(name)).collect::<Result<_, _>>()?,
+            annotations: annotations(&args.annotation)?,
             outputs: values::outputs(&args.output)?,
             hosts: args.add_host.iter().map(|text| values::host_entry(text)).collect::<Result<_, _>>()?,
             limits: args.ulimit.iter().map(|text| values::ulimit(text)).collect::<Result<_, _>>()?,
@@ -65,9 +66,20 @@ impl Request {
     }
 }
 
+fn annotations(texts: &[String]) -> Result<Vec<Annotation>, Error> {
+    let lists: Vec<_> = texts.iter().map(|text| values::annotations(text)).collect::<Result<_, _>>()?;
+    Ok(lists.into_iter().flatten().collect())
+}
+
 fn refuse_later(args: &BuildArgs) -> Result<(), Error> {
     if let Some(flag) = args.later.given().first() {
-        return Err(usage(format!("{flag} is known, but this version cannot do it")));
+        let error = usage(format!("{flag} is known, but this version cannot do it"));
+        return Err(match *flag {
+            "--attest" | "--provenance" | "--sbom" => {
+                error.hint("images have no attestations here, as with --provenance=false and --sbom=false")
+            }
+            _ => error,
+        });
     }
     match args.sandbox.as_deref() {
         None | Some("auto") => Ok(()),
@@ -116,7 +128,7 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
         Ok(planned) => planned,
         Err(error) => return Err(failed(error, display.as_mut())),
     };
-    let unused = unused_build_args(&planned.plan);
+    let unused = unused_build_args(&planned);
     let image = match planned.run(&backends, &signals.cancel, |event| display.event(&event)) {
         Ok(image) => image,
         Err(error) => return Err(failed(error, display.as_mut())),
@@ -177,6 +189,9 @@ fn configured(request: Request, args: &BuildArgs) -> Result<(Build, SourceText),
     for name in request.tags {
         build = build.tag(name);
     }
+    for annotation in request.annotations {
+        build = build.annotation(annotation);
+    }
     for (name, address) in request.hosts {
         build = build.add_host(name, address);
     }
@@ -193,12 +208,12 @@ fn configured(request: Request, args: &BuildArgs) -> Result<(Build, SourceText),
 }
 
 /// Names that no `ARG` took, without those that mean something by themselves.
-fn unused_build_args(plan: &Plan) -> Vec<String> {
+fn unused_build_args(planned: &PlannedBuild) -> Vec<String> {
     let speaks_for_itself = |name: &str| name == "SOURCE_DATE_EPOCH" || name.starts_with("BUILDKIT_");
-    plan.unused_build_args.iter().filter(|name| !speaks_for_itself(name)).cloned().collect()
+    planned.unused_build_args().filter(|name| !speaks_for_itself(name)).map(str::to_owned).collect()
 }
 
-fn warnings(unused: &[String], has_result: bool, image: &BuiltImage, json: bool, screen: Screen) {
+fn warnings(unused: &[String], has_result: bool, image: &Built, json: bool, screen: Screen) {
     if !unused.is_empty() {
         let names = unused.join(", ");
         warn(&format!("no ARG takes these build arguments: {names}"), json, screen);

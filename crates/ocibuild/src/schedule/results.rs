@@ -21,7 +21,7 @@ pub(super) struct StepResult {
 impl Run<'_> {
     /// Writes a layer to the store, with its index.
     pub(crate) fn write(&self, changeset: &Changeset) -> Result<WrittenLayer, Error> {
-        self.write_as(changeset, self.build.settings.wanted)
+        self.write_as(changeset, self.wanted)
     }
 
     fn write_as(&self, changeset: &Changeset, wanted: Wanted) -> Result<WrittenLayer, Error> {
@@ -38,6 +38,11 @@ impl Run<'_> {
         Ok(written)
     }
 
+    /// Whether a step that is not to be taken from the cache has to run: not when this build made it already.
+    pub(super) fn is_fresh(&self, key: &Digest, fresh: bool) -> bool {
+        fresh && !self.session.made.borrow().contains(key)
+    }
+
     /// Keeps the result of a step for later builds.
     pub(super) fn record(
         &self,
@@ -48,7 +53,7 @@ impl Run<'_> {
     ) -> Result<StepResult, Error> {
         let store = self.backends.store;
         store.flush(std::slice::from_ref(&written.descriptor))?;
-        let form = Form::new(written.diff_id, written.descriptor, self.build.settings.wanted);
+        let form = Form::new(written.diff_id, written.descriptor, self.wanted);
         let mut record = Record::new(key, inputs, self.now(), form);
         if fresh && self.backends.cache.record(&record.key).is_some() {
             // What follows must not take results that were made from what this step left behind before.
@@ -58,6 +63,7 @@ impl Run<'_> {
             record.chain = framed.finish();
         }
         self.backends.cache.put_record(&record)?;
+        self.session.made.borrow_mut().insert(record.key.clone());
         Ok(StepResult {
             layer: layer_of(&record.forms[0]),
             chain: record.chain,
@@ -69,7 +75,7 @@ impl Run<'_> {
     /// The recorded result of a step, in the form that this build wants.
     pub(super) fn lookup(&self, key: &Digest) -> Result<Option<StepResult>, Error> {
         let Some(record) = self.backends.cache.record(key) else { return Ok(None) };
-        let wanted = self.build.settings.wanted;
+        let wanted = self.wanted;
         let is_there = |form: &Form| -> Result<bool, Error> {
             Ok(self.layers.is_stored(&form.descriptor)? && self.backends.cache.has_index(&form.diff_id))
         };
@@ -88,7 +94,7 @@ impl Run<'_> {
     /// Writes a recorded layer once more in the form that this build wants: the index knows its true times.
     fn convert(&self, record: &Record, layer: &Layer) -> Result<Layer, Error> {
         let changeset = self.layers.changeset(layer)?;
-        let wanted = self.build.settings.wanted;
+        let wanted = self.wanted;
         let written = self.write_as(&changeset, wanted)?;
         self.backends.store.flush(std::slice::from_ref(&written.descriptor))?;
         let form = Form::new(written.diff_id, written.descriptor, wanted);

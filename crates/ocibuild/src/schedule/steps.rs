@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ocibuild_layer::WrittenLayer;
 use ocibuild_snapshot::Tree;
-use ocibuild_spec::{Changeset, Digest, Timestamp};
+use ocibuild_spec::{Changeset, Digest, Platform, Timestamp};
 
 use super::inputs::{RunKey, copy_inputs};
 use super::results::StepResult;
@@ -30,6 +30,7 @@ impl Run<'_> {
         &self,
         state: &StageState,
         step: &RunStep,
+        platform: &Platform,
         reach: Reach,
         fresh: bool,
         id: usize,
@@ -37,7 +38,7 @@ impl Run<'_> {
         let mut inputs = Inputs::default();
         inputs.add("parent", state.chain.as_str());
         inputs.add_json("command", &RunKey::of(step));
-        inputs.add("platform", self.build.plan.platform.to_string());
+        inputs.add("platform", platform.to_string());
         inputs.add_json("limits", &self.limits_key());
         for mount in &step.mounts {
             if let Some(from) = mount.from.as_ref().filter(|_| mount.kind == MountKind::Bind) {
@@ -46,13 +47,14 @@ impl Run<'_> {
             }
         }
         let key = inputs.key("run");
+        let fresh = self.is_fresh(&key, fresh);
         if !fresh && let Some(found) = self.lookup(&key)? {
             return Ok(Some(found));
         }
         if reach == Reach::Cached {
             return Ok(None);
         }
-        let written = crate::run::run(self, state, step, id, fresh)?;
+        let written = crate::run::run(self, state, step, platform, id, fresh)?;
         self.record(key, inputs.0, written, fresh).map(Some)
     }
 
@@ -141,6 +143,7 @@ impl Run<'_> {
         let mut inputs = operation.clone();
         inputs.add("files", digest_all(source.as_ref(), &selected, self.cancel)?.to_string());
         let key = inputs.key("copy");
+        let fresh = self.is_fresh(&key, fresh);
         // A source stage that ran is known now: the next build need not look at its files.
         if let Some(quick) = quick.or_else(|| self.ran_key(&operation, &step.from)) {
             self.backends.cache.put_alias(&quick, &key)?;
@@ -193,7 +196,7 @@ impl Run<'_> {
         step: &WorkdirStep,
         reach: Reach,
     ) -> Result<Option<StepResult>, Error> {
-        let epoch = self.build.plan.source_date_epoch;
+        let epoch = self.plan.source_date_epoch;
         let mut inputs = Inputs::default();
         inputs.add("parent", state.chain.as_str());
         inputs.add_json("directory", step);

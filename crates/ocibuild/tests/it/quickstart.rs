@@ -115,7 +115,7 @@ impl Kitchen {
         let mut seen = Seen::default();
         let plan = build.plan(&backends).unwrap();
         let result = plan.run(&backends, cancel, |event| seen.take(&event));
-        (result, seen)
+        (result.map(ocibuild::Built::into_image), seen)
     }
 
     fn build(&self, build: Build, executor: &dyn Executor) -> (BuiltImage, Seen) {

@@ -14,7 +14,7 @@ use ocibuild::spec::{
 use ocibuild::state::State;
 use ocibuild::store::{ImageLayout, LayoutSource};
 use ocibuild::{
-    Backends, Build, BuiltImage, Cache, CancelToken, ContextSource, Destination, Error, Event, LocalContext,
+    Backends, Build, Built, BuiltImage, Cache, CancelToken, ContextSource, Destination, Error, Event, LocalContext,
     Output, OutputKind,
 };
 use ocibuild_testkit::{HostBase, ImageBlobs, TestImage, skip, write_layout};
@@ -180,6 +180,17 @@ impl World {
         cancel: &CancelToken,
         mut watch: impl FnMut(&Event<'_>),
     ) -> (Result<BuiltImage, Error>, Seen) {
+        let (result, seen) = self.try_build_all(build, cancel, &mut watch);
+        (result.map(Built::into_image), seen)
+    }
+
+    /// The same for several platforms.
+    pub(crate) fn try_build_all(
+        &self,
+        build: Build,
+        cancel: &CancelToken,
+        watch: &mut dyn FnMut(&Event<'_>),
+    ) -> (Result<Built, Error>, Seen) {
         let backends = self.backends();
         let mut seen = Seen::default();
         let result = build.plan_cancellable(&backends, cancel).and_then(|plan| {
@@ -189,6 +200,11 @@ impl World {
             })
         });
         (result, seen)
+    }
+
+    pub(crate) fn build_all(&self, build: Build) -> (Built, Seen) {
+        let (result, seen) = self.try_build_all(build, &CancelToken::new(), &mut |_| {});
+        (result.unwrap_or_else(|error| panic!("{}: {}", chain(&error), seen.output)), seen)
     }
 
     pub(crate) fn try_build(&self, build: Build) -> (Result<BuiltImage, Error>, Seen) {
