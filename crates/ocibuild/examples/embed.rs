@@ -14,9 +14,7 @@ use ocibuild::executor::{Bundle, ExitStatus, Output, Stream};
 use ocibuild::executor::{Error as ExecutorError, Executor};
 use ocibuild::snapshot::{Snapshotter, auto};
 use ocibuild::store::{ImageLayout, LayoutSource};
-use ocibuild::{
-    Backends, Build, Built, Cache, CancelToken, ContextSource, ErrorKind, Event, LocalContext,
-};
+use ocibuild::{Backends, Build, Built, Cache, CancelToken, ContextSource, ErrorKind, Event, LocalContext};
 use ocibuild_testkit::HostBase;
 
 const DOCKERFILE: &str = "FROM base

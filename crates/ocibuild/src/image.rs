@@ -229,6 +229,56 @@ mod tests {
         history.iter().map(|entry| entry.created.map(|time| time.seconds)).collect()
     }
 
+    const LABEL: &str = "LABEL a=<b> && c";
+
+    /// The image of a stage without layers that has one label.
+    fn labelled(epoch: Option<i64>, form: &Form) -> Built {
+        let entry = crate::plan::PlannedHistory { created_by: LABEL.to_owned(), step: None };
+        let mut state = StageState::new(Vec::new(), ocibuild_spec::Digest::of("scratch"), Vec::new());
+        state.history.push((entry, None));
+        let mut config =
+            ImageConfig { architecture: "arm".to_owned(), os: "linux".to_owned(), ..ImageConfig::default() };
+        config.variant = "v7".to_owned();
+        config.config.labels.insert("a".to_owned(), "<b> && c".to_owned());
+        let target = Finished { state: &state, layers: &[], config: &config, epoch };
+        put_together(&[target], false, form)
+    }
+
+    #[test]
+    fn an_image_without_layers_byte_for_byte() {
+        let built = labelled(None, &Form::default());
+        let image = &built.images[0];
+        assert_eq!(
+            String::from_utf8_lossy(&image.config_bytes),
+            r#"{"architecture":"arm","config":{"Labels":{"a":"\u003cb\u003e \u0026\u0026 c"}},"created":null,"history":[{"created_by":"LABEL a=\u003cb\u003e \u0026\u0026 c","comment":"buildkit.dockerfile.v0","empty_layer":true}],"os":"linux","rootfs":{"type":"layers","diff_ids":null},"variant":"v7"}"#
+        );
+        let expected = format!(
+            "{{\n  \"schemaVersion\": 2,\n  \"mediaType\": \"application/vnd.oci.image.manifest.v1+json\",\n  \"config\": {{\n    \
+             \"mediaType\": \"application/vnd.oci.image.config.v1+json\",\n    \"digest\": \"{}\",\n    \"size\": {}\n  }},\n  \
+             \"layers\": null\n}}",
+            ocibuild_spec::Digest::of(&image.config_bytes),
+            image.config_bytes.len()
+        );
+        assert_eq!(String::from_utf8_lossy(&image.manifest_bytes), expected);
+        assert_eq!(
+            built.descriptor.platform.as_ref().map(ToString::to_string).as_deref(),
+            Some("linux/arm/v7")
+        );
+    }
+
+    #[test]
+    fn epochs_of_the_build_and_of_the_output() {
+        let created =
+            |epoch, form: &Form| labelled(epoch, form).images[0].config.created.map(|time| time.seconds);
+        let own = |epoch| Form { epoch: Some(epoch), ..Form::default() };
+        assert_eq!(created(None, &Form::default()), None);
+        assert_eq!(created(Some(5), &Form::default()), Some(5));
+        assert_eq!(created(Some(5), &own(None)), Some(5));
+        assert_eq!(created(Some(5), &own(Some(7))), Some(5));
+        assert_eq!(created(Some(5), &own(Some(3))), Some(3));
+        assert_eq!(created(None, &own(Some(3))), Some(3));
+    }
+
     #[test]
     fn entries_without_a_time_get_one() {
         assert_eq!(filled(&[]), []);

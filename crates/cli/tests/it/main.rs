@@ -7,6 +7,7 @@ mod counted;
 mod formats;
 mod images;
 mod output;
+mod platforms;
 mod program;
 mod support;
 mod usage;

@@ -167,7 +167,8 @@ impl<'a> Run<'a> {
                 }
             }
             ran |= result.ran;
-            state.made.push((self.title(stage, number), result.created));
+            // An image does not tell for how many platforms it was built.
+            state.made.push((self.short_title(stage, number), result.created));
             state.push(result.layer, result.chain, &self.layers)?;
         }
         state.history.extend(pending.map(|entry| (entry.clone(), None)));
@@ -306,17 +307,25 @@ impl<'a> Run<'a> {
     /// `[stage i/n] TEXT` (8.23), with the platform before it in an index: the number counts the image that the stage
     /// starts from.
     fn title(&self, stage: &PlannedStage, step: usize) -> String {
+        let title = self.short_title(stage, step);
+        match title.strip_prefix('[').filter(|_| self.build.with_index) {
+            Some(rest) => format!("[{} {rest}", stage.platform),
+            None => title,
+        }
+    }
+
+    /// The same without the platform.
+    fn short_title(&self, stage: &PlannedStage, step: usize) -> String {
         let offset = usize::from(matches!(stage.base, StageBase::Image(_)));
         let count = stage.progress_total;
         let width = count.to_string().len();
         let position = step + 1 + offset;
         let text = stage.steps.get(step).map_or("", |step| step.text.as_str());
-        let platform = if self.build.with_index { format!("{} ", stage.platform) } else { String::new() };
         let name = if self.plan.stages.len() == 1 && stage.index == 0 {
             String::new()
         } else {
             format!("{} ", stage.display_name())
         };
-        format!("[{platform}{name}{position:>width$}/{count}] {text}")
+        format!("[{name}{position:>width$}/{count}] {text}")
     }
 }

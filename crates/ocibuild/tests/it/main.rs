@@ -8,6 +8,7 @@ mod determinism;
 mod errors;
 mod interop;
 mod outputs;
+mod platforms;
 mod quickstart;
 mod state;
 mod support;

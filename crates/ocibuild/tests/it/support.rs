@@ -14,8 +14,8 @@ use ocibuild::spec::{
 use ocibuild::state::State;
 use ocibuild::store::{ImageLayout, LayoutSource};
 use ocibuild::{
-    Backends, Build, Built, BuiltImage, Cache, CancelToken, ContextSource, Destination, Error, Event, LocalContext,
-    Output, OutputKind,
+    Backends, Build, Built, BuiltImage, Cache, CancelToken, ContextSource, Destination, Error, Event,
+    LocalContext, Output, OutputKind,
 };
 use ocibuild_testkit::{HostBase, ImageBlobs, TestImage, skip, write_layout};
 
@@ -153,7 +153,8 @@ impl World {
         let mut build = Build::new(Dockerfile::parse(dockerfile).unwrap(), context);
         for name in &self.bases {
             let source = Box::new(LayoutSource::open(self.path("bases").join(name), None, None).unwrap());
-            let reference = name.parse().unwrap();
+            // The platform that a context is for is no part of the reference.
+            let reference = name.split("::").next().unwrap().parse().unwrap();
             build = build.build_context(name, ContextSource::Image { source, reference });
         }
         build
