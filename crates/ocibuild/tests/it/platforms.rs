@@ -332,6 +332,17 @@ fn a_platform_without_an_image_is_named() {
 }
 
 #[test]
+fn an_index_of_other_platforms_can_be_looked_at() {
+    let world = world();
+    let others: Vec<&str> =
+        PLATFORMS.into_iter().filter(|text| !text.contains(&Platform::host().architecture)).collect();
+    world.build_all(build(&world, DOCKERFILE, &others));
+    let details = world.state().inspect(&name("app:1")).unwrap();
+    assert_eq!(format!("linux/{}", details.config.architecture), others[0]);
+    assert_eq!(world.state().images().unwrap().len(), 1);
+}
+
+#[test]
 fn contexts_are_chosen_by_platform() {
     let mut world = world();
     world.base("multi::linux/arm64", &TestImage::new("linux/arm64").layer(&[("own", "own")]).build());
