@@ -190,7 +190,7 @@ fn history(target: &Finished<'_>, form: &Form) -> Vec<History> {
     for layer in told..state.stack.len() {
         let made = layer.checked_sub(state.base_layers).and_then(|number| state.made.get(number));
         out.push(History {
-            created: made.map(|(_, created)| *created),
+            created: time_of_build.or(made.map(|(_, created)| *created)),
             created_by: made.map(|(title, _)| title.clone()).unwrap_or_default(),
             comment: "buildkit.exporter.image.v0".to_owned(),
             ..History::default()
