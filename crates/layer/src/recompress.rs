@@ -69,7 +69,7 @@ mod tests {
                 assert_eq!(diff_id.0, ocibuild_spec::Digest::of(&plain));
                 assert_eq!(descriptor, Descriptor::of(compression.media_type(false), &blob));
                 let mut back = Vec::new();
-                let reader = std::io::Cursor::new(blob.clone());
+                let reader = Box::new(std::io::Cursor::new(blob.clone()));
                 decompress_layer(reader, &descriptor.media_type).unwrap().read_to_end(&mut back).unwrap();
                 assert_eq!(back, plain, "{compression} {size}");
                 blobs.push(blob);

@@ -13,7 +13,7 @@ use crate::annotation::Annotation;
 use crate::cache::{Cache, Wanted};
 use crate::context::{ContextSource, LocalContext};
 use crate::image::Built;
-use crate::output::{Output, check_outputs, output_epoch};
+use crate::output::{Output, OutputEpoch, check_outputs, output_epoch};
 use crate::plan::{
     BaseRequest, ImageOrigin, NamedContext, Plan, PlanOptions, ResolveError, StepNetwork, parse_bool,
     plan as make_plan,
@@ -414,14 +414,14 @@ pub struct PlannedBuild {
     pub(crate) outputs: Vec<Output>,
     pub(crate) tags: Vec<Reference>,
     pub(crate) annotations: Vec<Annotation>,
-    /// The epoch of the outputs, if they have one of their own.
-    pub(crate) output_epoch: Option<Option<i64>>,
+    /// The epoch of the outputs.
+    pub(crate) output_epoch: OutputEpoch,
 }
 
 impl PlannedBuild {
     /// The second beyond which no time of a new layer lies (11.42).
     pub(crate) fn clamp(&self, plan: &Plan) -> Option<i64> {
-        let epoch = self.output_epoch.unwrap_or(plan.source_date_epoch);
+        let epoch = self.output_epoch.over(plan.source_date_epoch);
         epoch.filter(|_| self.settings.rewrite_timestamps)
     }
 

@@ -7,6 +7,7 @@ use ocibuild_spec::{
 
 use crate::annotation::{Annotation, AnnotationLevel, at_level};
 use crate::layers::Layer;
+use crate::output::OutputEpoch;
 use crate::stage::StageState;
 
 /// What a build made: one image, or an index of the images of several platforms.
@@ -67,8 +68,7 @@ pub(crate) struct Form {
     /// Docker's media types in place of OCI's (11.13).
     pub(crate) docker: bool,
     pub(crate) annotations: Vec<Annotation>,
-    /// The epoch of the output: an own one, in place of the build's, or explicitly none (11.45).
-    pub(crate) epoch: Option<Option<i64>>,
+    pub(crate) epoch: OutputEpoch,
 }
 
 /// The finished target stage of one platform.
@@ -197,7 +197,7 @@ fn history(target: &Finished<'_>, form: &Form) -> Vec<History> {
         });
     }
     fill_times(&mut out);
-    if let Some(epoch) = form.epoch.unwrap_or(target.epoch).map(Timestamp::from_seconds) {
+    if let Some(epoch) = form.epoch.over(target.epoch).map(Timestamp::from_seconds) {
         for entry in out.iter_mut().skip(inherited) {
             entry.created = Some(entry.created.map_or(epoch, |created| created.min(epoch)));
         }
@@ -270,13 +270,13 @@ mod tests {
     fn epochs_of_the_build_and_of_the_output() {
         let created =
             |epoch, form: &Form| labelled(epoch, form).images[0].config.created.map(|time| time.seconds);
-        let own = |epoch| Form { epoch: Some(epoch), ..Form::default() };
+        let own = |epoch| Form { epoch, ..Form::default() };
         assert_eq!(created(None, &Form::default()), None);
         assert_eq!(created(Some(5), &Form::default()), Some(5));
-        assert_eq!(created(Some(5), &own(None)), Some(5));
-        assert_eq!(created(Some(5), &own(Some(7))), Some(5));
-        assert_eq!(created(Some(5), &own(Some(3))), Some(3));
-        assert_eq!(created(None, &own(Some(3))), Some(3));
+        assert_eq!(created(Some(5), &own(OutputEpoch::None)), Some(5));
+        assert_eq!(created(Some(5), &own(OutputEpoch::At(7))), Some(5));
+        assert_eq!(created(Some(5), &own(OutputEpoch::At(3))), Some(3));
+        assert_eq!(created(None, &own(OutputEpoch::At(3))), Some(3));
     }
 
     #[test]

@@ -85,4 +85,4 @@ pub use context::{ContextSource, LocalContext, read_dockerfile};
 pub use error::{Error, ErrorKind, Report};
 pub use event::Event;
 pub use image::{Built, BuiltImage, BuiltIndex};
-pub use output::{Destination, Output, OutputKind};
+pub use output::{Destination, Output, OutputEpoch, OutputKind};

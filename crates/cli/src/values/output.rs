@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use ocibuild::layer::Compression;
 use ocibuild::spec::Reference;
-use ocibuild::{Annotation, Error, OutputKind};
+use ocibuild::{Annotation, Error, OutputEpoch, OutputKind};
 
 use super::annotation::annotation_attribute;
 use super::csv::pairs_as_written;
@@ -29,8 +29,7 @@ pub(crate) struct OutputSpec {
     pub(crate) names: Vec<Reference>,
     pub(crate) docker_media_types: bool,
     pub(crate) annotations: Vec<Annotation>,
-    /// `source-date-epoch`; empty text means none.
-    pub(crate) epoch: Option<Option<i64>>,
+    pub(crate) epoch: OutputEpoch,
     pub(crate) platform_split: Option<bool>,
     /// `mode=delete`
     pub(crate) replace: bool,
@@ -52,7 +51,7 @@ struct Fields {
     layers: Layers,
     docker_media_types: bool,
     annotations: Vec<Annotation>,
-    epoch: Option<Option<i64>>,
+    epoch: OutputEpoch,
     platform_split: Option<bool>,
     replace: bool,
     /// Every attribute but `type`.
@@ -135,11 +134,11 @@ fn fields(text: &str) -> Result<Fields, Error> {
             "force-compression" => out.layers.force = flag()?,
             "rewrite-timestamp" => out.layers.rewrite_timestamps = flag()?,
             "oci-mediatypes" => out.docker_media_types = !flag()?,
-            "source-date-epoch" if value.is_empty() => out.epoch = Some(None),
+            "source-date-epoch" if value.is_empty() => out.epoch = OutputEpoch::None,
             "source-date-epoch" => {
                 let seconds =
                     value.parse().map_err(|_| wrong(format!("invalid SOURCE_DATE_EPOCH: {value}")))?;
-                out.epoch = Some(Some(seconds));
+                out.epoch = OutputEpoch::At(seconds);
             }
             "platform-split" => out.platform_split = Some(flag()?),
             "mode" => {
@@ -286,9 +285,12 @@ mod tests {
     fn attributes() {
         let oci = one("type=oci,dest=a,oci-mediatypes=false,source-date-epoch=,Annotation.Org=x");
         assert!(oci.docker_media_types);
-        assert_eq!((oci.epoch, oci.annotations[0].key.as_str()), (Some(None), "Org"));
+        assert_eq!((oci.epoch, oci.annotations[0].key.as_str()), (OutputEpoch::None, "Org"));
         let local = one("type=local,dest=a,platform-split=false,mode=delete,source-date-epoch=-5");
-        assert_eq!((local.platform_split, local.replace, local.epoch), (Some(false), true, Some(Some(-5))));
+        assert_eq!(
+            (local.platform_split, local.replace, local.epoch),
+            (Some(false), true, OutputEpoch::At(-5))
+        );
         assert_eq!(one("type=local,dest=a,mode=copy"), one("a"));
     }
 

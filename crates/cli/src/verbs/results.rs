@@ -35,12 +35,10 @@ fn output(spec: OutputSpec) -> Result<Output, Error> {
     let mut output = Output::new(spec.kind, destination)
         .names(spec.names)
         .docker_media_types(spec.docker_media_types)
+        .epoch(spec.epoch)
         .replace(spec.replace);
     for annotation in spec.annotations {
         output = output.annotation(annotation);
-    }
-    if let Some(epoch) = spec.epoch {
-        output = output.source_date_epoch(epoch);
     }
     if let Some(split) = spec.platform_split {
         output = output.platform_split(split);

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Destination, Output, OutputKind};
+use super::{Destination, Output, OutputEpoch, OutputKind};
 use crate::annotation::Annotation;
 use crate::build::PlannedBuild;
 use crate::{Error, ErrorKind};
@@ -77,11 +77,11 @@ fn real(path: &Path) -> Option<PathBuf> {
     fs_err::canonicalize(path).ok()
 }
 
-/// The epoch that outputs have in place of the build's. It says what the times in layers are clamped to, and all outputs
+/// The epoch of the outputs that are images. It says what the times in layers are clamped to, and all outputs
 /// have the same layers.
-pub(crate) fn output_epoch(outputs: &[Output], clamps: bool) -> Result<Option<Option<i64>>, Error> {
+pub(crate) fn output_epoch(outputs: &[Output], clamps: bool) -> Result<OutputEpoch, Error> {
     let mut images = outputs.iter().filter(|output| !output.kind.is_files()).map(|output| output.epoch);
-    let Some(first) = images.next() else { return Ok(None) };
+    let Some(first) = images.next() else { return Ok(OutputEpoch::OfBuild) };
     if clamps && images.any(|other| other != first) {
         return Err(usage("all outputs of a build have the same layers")
             .hint("give every output the same source-date-epoch, or build twice"));

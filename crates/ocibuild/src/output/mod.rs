@@ -25,7 +25,7 @@ pub struct Output {
     names: Vec<Reference>,
     docker_media_types: bool,
     annotations: Vec<Annotation>,
-    epoch: Option<Option<i64>>,
+    epoch: OutputEpoch,
     platform_split: Option<bool>,
     replace: bool,
 }
@@ -44,6 +44,29 @@ pub enum OutputKind {
     Tar,
     /// The files of the image in a directory.
     Local,
+}
+
+/// What an output takes for the epoch: the second that it states, that later times are cut to, and that files have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OutputEpoch {
+    /// The build's, if it has one.
+    #[default]
+    OfBuild,
+    /// This second. Earlier times, and those that the build put into the history, stay.
+    At(i64),
+    /// None.
+    None,
+}
+
+impl OutputEpoch {
+    /// The epoch, given that of the build.
+    pub(crate) fn over(self, build: Option<i64>) -> Option<i64> {
+        match self {
+            Self::OfBuild => build,
+            Self::At(seconds) => Some(seconds),
+            Self::None => None,
+        }
+    }
 }
 
 /// Where to.
@@ -72,7 +95,7 @@ impl Output {
             names: Vec::new(),
             docker_media_types: false,
             annotations: Vec::new(),
-            epoch: None,
+            epoch: OutputEpoch::OfBuild,
             platform_split: None,
             replace: false,
         }
@@ -99,10 +122,10 @@ impl Output {
         self
     }
 
-    /// `source-date-epoch`: what this output takes for the epoch in place of the build's; `None` for no epoch (11.45).
+    /// `source-date-epoch`: what this output takes for the epoch (11.45).
     #[must_use]
-    pub fn source_date_epoch(mut self, epoch: Option<i64>) -> Self {
-        self.epoch = Some(epoch);
+    pub fn epoch(mut self, epoch: OutputEpoch) -> Self {
+        self.epoch = epoch;
         self
     }
 
@@ -166,7 +189,7 @@ pub(crate) fn export(build: &PlannedBuild, targets: &[Target<'_>], output: Outpu
     let form = output.form(build);
     let Output { kind, destination, names, epoch, platform_split, replace, .. } = output;
     let names = if names.is_empty() { build.tags.clone() } else { names };
-    let epoch = epoch.unwrap_or(targets[0].run.plan.source_date_epoch);
+    let epoch = epoch.over(targets[0].run.plan.source_date_epoch);
     let wanted = Wanted {
         build,
         targets,

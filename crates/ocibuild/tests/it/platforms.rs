@@ -4,7 +4,7 @@ use fs_err as fs;
 use ocibuild::executor::Emulation;
 use ocibuild::spec::{CancelToken, Digest, Platform};
 use ocibuild::store::{ArchiveSource, LayoutSource};
-use ocibuild::{Annotation, AnnotationLevel, Build, Built, Error, ErrorKind, Event, OutputKind};
+use ocibuild::{Annotation, AnnotationLevel, Build, Built, Error, ErrorKind, Event, OutputEpoch, OutputKind};
 use ocibuild_testkit::{ImageBlobs, TestImage, skip, write_layout_of};
 use serde_json::{Value, json};
 
@@ -524,8 +524,8 @@ fn base_layers_are_converted_only_by_force() {
 fn an_output_may_have_an_epoch_of_its_own() {
     let world = world();
     let dockerfile = "FROM scratch\nARG X\nLABEL a=b\nCOPY one.txt /\n";
-    let wanted = |epoch: Option<i64>, rewrite: bool| {
-        let output = world.output(OutputKind::OciArchive, "a.tar").source_date_epoch(epoch);
+    let wanted = |epoch: OutputEpoch, rewrite: bool| {
+        let output = world.output(OutputKind::OciArchive, "a.tar").epoch(epoch);
         build(&world, dockerfile, &[]).no_cache(true).rewrite_timestamps(rewrite).output(output)
     };
     let annotation = || {
@@ -537,16 +537,16 @@ fn an_output_may_have_an_epoch_of_its_own() {
         history.iter().map(|entry| entry.created.unwrap().seconds).collect::<Vec<_>>()
     };
     // Later times are clamped, earlier ones stay.
-    let (built, _) = world.build_all(wanted(Some(1000), false));
+    let (built, _) = world.build_all(wanted(OutputEpoch::At(1000), false));
     assert_eq!((annotation(), times(&built)), (json!("1970-01-01T00:16:40Z"), vec![1000; 3]));
-    let (built, _) = world.build_all(wanted(Some(EPOCH + 1), false));
+    let (built, _) = world.build_all(wanted(OutputEpoch::At(EPOCH + 1), false));
     assert_eq!(times(&built), [EPOCH; 3]);
     // Without one the history keeps the build's, and nothing else does.
-    let (built, _) = world.build_all(wanted(None, true));
+    let (built, _) = world.build_all(wanted(OutputEpoch::None, true));
     assert_eq!((annotation(), times(&built)), (json!("1970-01-01T00:00:00Z"), vec![EPOCH; 3]));
     let rewritten =
         |epoch| world.build_all(wanted(epoch, true)).0.images[0].layers().last().unwrap().0.clone();
-    assert_ne!(rewritten(Some(1000)), rewritten(Some(2000)));
-    let other = world.output(OutputKind::OciArchive, "b.tar").source_date_epoch(Some(5));
-    assert_eq!(fails(&world, wanted(Some(1000), true).output(other)).kind(), ErrorKind::Usage);
+    assert_ne!(rewritten(OutputEpoch::At(1000)), rewritten(OutputEpoch::At(2000)));
+    let other = world.output(OutputKind::OciArchive, "b.tar").epoch(OutputEpoch::At(5));
+    assert_eq!(fails(&world, wanted(OutputEpoch::At(1000), true).output(other)).kind(), ErrorKind::Usage);
 }
