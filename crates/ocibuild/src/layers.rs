@@ -91,10 +91,16 @@ impl Layers<'_> {
     /// The merged view of a stack; a file's origin is its layer's place in it.
     pub(crate) fn tree(&self, stack: &[Layer]) -> Result<Tree, Error> {
         let mut tree = Tree::new();
-        for (number, layer) in (0..).zip(stack) {
+        self.extend_tree(&mut tree, stack, 0)?;
+        Ok(tree)
+    }
+
+    /// Makes the view of the first `known` layers of a stack that of all of them.
+    pub(crate) fn extend_tree(&self, tree: &mut Tree, stack: &[Layer], known: usize) -> Result<(), Error> {
+        for (number, layer) in (0..).zip(stack).skip(known) {
             tree.apply_layer(number, &self.index(layer)?.entries);
         }
-        Ok(tree)
+        Ok(())
     }
 
     /// Unpacks what is not unpacked yet, several layers at once.

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use fs_err as fs;
 use ocibuild_executor::{Emulation, Host, Network, Rootfs, Step, Stream, User};
-use ocibuild_layer::WrittenLayer;
 use ocibuild_snapshot::{ActiveSnapshot, MountPointKind, Tree};
 use ocibuild_spec::{DiffId, Mount, MountBuilder, Platform};
 
@@ -16,7 +15,7 @@ use crate::build::Secret;
 use crate::copy::{Choice, Placement, Source, TreeSource, select};
 use crate::keys::Framed;
 use crate::plan::{FileSource, MountKind, RunStep, StepMount, StepNetwork, quote};
-use crate::schedule::Run;
+use crate::schedule::{NewLayer, Run};
 use crate::stage::StageState;
 use crate::unpacked::write_tree;
 use crate::{Error, ErrorKind, Event};
@@ -34,7 +33,7 @@ pub(crate) fn run(
     platform: &Platform,
     id: usize,
     fresh: bool,
-) -> Result<WrittenLayer, Error> {
+) -> Result<NewLayer, Error> {
     let tree = state.tree(&run.layers)?;
     let accounts = run.layers.accounts(&state.stack, &tree)?;
     let identity = accounts.identity(&step.user)?;
@@ -65,8 +64,8 @@ pub(crate) fn run(
     active.remove_mount_points()?;
     status?;
     let (_, changeset) = active.diff(run.cancel)?;
-    let written = run.write(&changeset)?;
-    active.commit(&written.diff_id, &changeset.entries)?;
+    let written =
+        run.write(changeset, |diff_id, entries| active.commit(diff_id, entries).map_err(Error::from))?;
     fs::remove_dir_all(&directory).map_err(|error| unusable(&directory, error))?;
     Ok(written)
 }
@@ -280,7 +279,7 @@ impl Mounts<'_, '_> {
             Some((tree, stack)) => {
                 let view = TreeSource::new(tree);
                 let selected = select(&view, &literal(path), &Choice::default())?;
-                let files = self.run.layers.files(&stack, &view.origins(&selected))?;
+                let files = self.run.layers.files(&stack, &view.origins(&selected)?)?;
                 Arc::new(view.with_files(files))
             }
             None => self.run.local_source(from)?,
@@ -290,11 +289,11 @@ impl Mounts<'_, '_> {
         let mut point = MountPointKind::Directory;
         for one in &selected {
             if one.node.is_directory() {
-                placement.copy(one, "/")?;
+                placement.copy(opened.as_ref(), one, "/")?;
                 *placement.tree.metadata_mut(placement.tree.root()) = one.node.metadata.clone();
             } else {
                 point = MountPointKind::File;
-                placement.copy(one, "/file")?;
+                placement.copy(opened.as_ref(), one, "/file")?;
             }
         }
         write_tree(place, &placement, opened.as_ref(), self.run.cancel)?;

@@ -1,4 +1,3 @@
-use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +14,8 @@ pub fn changes(
     new: &Tree,
     same_content: &mut dyn FnMut(&Path, &Node, &Node) -> bool,
 ) -> Vec<Entry> {
-    let mut differ = Differ { old, new, same_content, entries: Vec::new(), first_names: HashMap::new() };
+    let listed = vec![0; new.node_count()];
+    let mut differ = Differ { old, new, same_content, entries: Vec::new(), listed };
     differ.directory(&mut PathBuf::new(), old.root(), new.root());
     differ.entries
 }
@@ -25,8 +25,9 @@ struct Differ<'a> {
     new: &'a Tree,
     same_content: &'a mut dyn FnMut(&Path, &Node, &Node) -> bool,
     entries: Vec<Entry>,
-    /// The name under which a file's content is in this layer.
-    first_names: HashMap<NodeId, PathBuf>,
+    /// For each node of `new`, one more than the index in `entries` of the file with its content; 0 for none. Of many
+    /// files there are many, so nothing bigger is kept of each.
+    listed: Vec<u32>,
 }
 
 impl Differ<'_> {
@@ -95,10 +96,12 @@ impl Differ<'_> {
                 return;
             }
             NodeKind::File { size, origin } => {
-                if let Some(first) = self.first_names.get(&id) {
-                    EntryKind::Hardlink { target: first.clone() }
+                let listed = &mut self.listed[usize::try_from(id.number()).expect("a tree fits into memory")];
+                if let Some(first) = listed.checked_sub(1) {
+                    EntryKind::Hardlink { target: self.entries[first as usize].path.clone() }
                 } else {
-                    self.first_names.insert(id, path.clone());
+                    *listed =
+                        u32::try_from(self.entries.len() + 1).expect("a tree has fewer than 2^32 nodes");
                     EntryKind::File { size: *size, content: origin.content }
                 }
             }

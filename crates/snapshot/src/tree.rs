@@ -117,6 +117,11 @@ impl Tree {
         &self.nodes[id.0 as usize]
     }
 
+    /// How many nodes there are or have been: no [`NodeId::number`] of this tree reaches it.
+    pub fn node_count(&self) -> usize {
+        self.nodes.len()
+    }
+
     /// The names in a directory; empty for anything else.
     pub fn children(&self, id: NodeId) -> impl Iterator<Item = (&OsStr, NodeId)> {
         let names = match &self.node(id).kind {

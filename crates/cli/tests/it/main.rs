@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod build;
+mod cases;
 mod counted;
 mod formats;
 mod images;

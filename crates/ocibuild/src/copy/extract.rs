@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use ocibuild_snapshot::{Node, NodeId, NodeKind};
 use ocibuild_spec::{Entry, EntryKind};
 
-use super::place::{Bytes, Placement};
+use super::place::{Bytes, Placement, new_file};
 use super::select::clean;
 use crate::{Error, ErrorKind};
 
@@ -69,7 +69,8 @@ impl Placement {
                 return Ok(None);
             }
             EntryKind::File { size, content } => {
-                self.file_kind(Bytes::Archive { archive, offset: content.0 }, *size)
+                let content = self.content(Bytes::Archive { archive, offset: content.0 });
+                new_file(content, *size)
             }
             EntryKind::Symlink { target } => {
                 metadata.mode = 0o777;

@@ -75,13 +75,12 @@ pub(crate) fn copy(
     placement.chmod = step.chmod.as_deref().map(parse_chmod).transpose()?;
     placement.owner = step.chown.as_deref().map(|text| owner(text, step.link, context)).transpose()?;
     let mut archives = Vec::new();
-    // Each selection is given back once it is placed: of many files there are many.
     for one in selected.into_iter().flatten() {
         if let Some(archive) = archive_of(step, source.as_ref(), &one, context.scratch, archives.len())? {
             placement.extract(&archive.0, &step.destination)?;
             archives.push(archive.1);
         } else {
-            placement.copy(&one, &step.destination)?;
+            placement.copy(source.as_ref(), &one, &step.destination)?;
         }
     }
     for (name, content) in &step.heredocs {
@@ -134,13 +133,13 @@ fn changeset(
     context: &mut CopyContext<'_>,
 ) -> Result<Changeset, Error> {
     let mut failure = None;
-    let entries = changes(base, after, &mut |_, before, now| {
+    let entries = changes(base, after, &mut |path, before, now| {
         let NodeKind::File { size, origin } = &now.kind else { return false };
         if origin.layer != NEW_LAYER {
             return true;
         }
         let same = contents
-            .open(origin.content, *size)
+            .open(path, origin.content, *size)
             .map_err(|error| Error::new(ErrorKind::Host, "cannot read a copied file").caused_by(error));
         match same.and_then(|mut reader| (context.same_content)(before, &mut reader)) {
             Ok(same) => same,
@@ -158,7 +157,7 @@ fn changeset(
             ocibuild_spec::EntryKind::File { size, .. } => size,
             _ => 0,
         };
-        contents.open(content, size)
+        contents.open(&entry.path, content, size)
     }))
 }
 
@@ -170,16 +169,18 @@ struct Contents {
 }
 
 impl Contents {
-    fn open(&self, content: Content, size: u64) -> io::Result<Box<dyn Read + Send>> {
+    fn open(&self, placed: &Path, content: Content, size: u64) -> io::Result<Box<dyn Read + Send>> {
         let place = usize::try_from(content.0).ok().and_then(|number| self.bytes.get(number));
+        if let Some(path) = place.and_then(|bytes| bytes.source_path(placed)) {
+            return self.source.open(&path).map_err(io::Error::other);
+        }
         match place {
-            Some(Bytes::Source(path)) => self.source.open(path).map_err(io::Error::other),
             Some(Bytes::Inline(text)) => Ok(Box::new(io::Cursor::new(text.clone().into_bytes()))),
             Some(Bytes::Archive { archive, offset }) => {
                 let file = self.archives[*archive].try_clone()?;
                 Ok(Box::new(FileRange { file, at: *offset, left: size }))
             }
-            None => Err(io::Error::other("a file without content")),
+            _ => Err(io::Error::other("a file without content")),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use ocibuild_snapshot::{Node, NodeId, NodeKind, Origin, ResolveError, Tree};
 use ocibuild_spec::{Content, Metadata, Timestamp};
 
-use super::select::{Item, Selected};
+use super::select::Selected;
 use super::source::{Source, SourceKind, SourceNode};
 use crate::plan::Chmod;
 use crate::{Error, ErrorKind};
@@ -13,11 +13,13 @@ use crate::{Error, ErrorKind};
 /// The layer number of files that this step brings.
 pub(crate) const NEW_LAYER: u32 = u32::MAX;
 
-/// Where the bytes of a placed file come from; its [`Content`] is an index in the list of these.
+/// Where the bytes of placed files come from; their [`Content`] is an index in the list of these.
 #[derive(Debug, Clone)]
 pub(crate) enum Bytes {
     /// A file of the step's source.
     Source(PathBuf),
+    /// The files of a directory of the step's source, which are below `target` where they are below `source` there.
+    Below { source: PathBuf, target: PathBuf },
     /// The text of a heredoc.
     Inline(String),
     /// A range of an unpacked archive.
@@ -33,6 +35,24 @@ pub(crate) struct Placement {
     pub(crate) owner: Option<(u32, u32)>,
     pub(crate) chmod: Option<Chmod>,
     pub(crate) now: Timestamp,
+}
+
+impl Bytes {
+    /// Where the file that is placed at `placed` is in the source; `None` for what is not from there.
+    pub(crate) fn source_path(&self, placed: &Path) -> Option<PathBuf> {
+        match self {
+            Self::Source(path) => Some(path.clone()),
+            Self::Below { source, target } => {
+                placed.strip_prefix(target).ok().map(|below| source.join(below))
+            }
+            Self::Inline(_) | Self::Archive { .. } => None,
+        }
+    }
+}
+
+/// A file that this step brings.
+pub(crate) fn new_file(content: Content, size: u64) -> NodeKind {
+    NodeKind::File { size, origin: Origin { layer: NEW_LAYER, path: PathBuf::new(), content } }
 }
 
 fn refuse(message: String) -> Error {
@@ -53,29 +73,37 @@ impl Placement {
         Self { tree, bytes: Vec::new(), owner: None, chmod: None, now }
     }
 
-    /// Copies what one source selected to `destination`, which is absolute and ends in `/` when it must be a
+    /// Copies what was selected of `source` to `destination`, which is absolute and ends in `/` when it must be a
     /// directory.
-    pub(crate) fn copy(&mut self, selected: &Selected, destination: &str) -> Result<(), Error> {
+    pub(crate) fn copy(
+        &mut self,
+        source: &dyn Source,
+        selected: &Selected,
+        destination: &str,
+    ) -> Result<(), Error> {
         if selected.keeps_parents {
             let target = self.destination_directory(destination)?;
-            return self.items(&selected.path, &selected.items, &target, true);
+            return self.items(source, selected, &target);
         }
         if selected.node.is_directory() {
             let target = self.destination_directory(destination)?;
-            self.items(&selected.path, &selected.items, &target, false)?;
+            self.items(source, selected, &target)?;
             let id = self.directory_at(&target)?;
             self.tree.metadata_mut(id).mtime = selected.node.metadata.mtime;
             return Ok(());
         }
         let target = self.file_target(destination, &selected.name)?;
-        self.leaf(&selected.path, &selected.node, &target).map(|_| ())
+        let content = self.content(Bytes::Source(selected.path.clone()));
+        self.leaf(&selected.node, content, &target).map(|_| ())
     }
 
     /// Puts a heredoc at `destination`, by the rules for files.
     pub(crate) fn heredoc(&mut self, name: &str, content: &str, destination: &str) -> Result<(), Error> {
         let target = self.file_target(destination, &OsString::from(name))?;
         let metadata = Metadata { mode: 0o644, mtime: self.now, ..Metadata::default() };
-        let kind = self.file_kind(Bytes::Inline(content.to_owned()), content.len() as u64);
+        let size = content.len() as u64;
+        let content = self.content(Bytes::Inline(content.to_owned()));
+        let kind = new_file(content, size);
         let metadata = self.adapted(&metadata, false);
         self.replace(&target, Node { metadata, kind })?;
         Ok(())
@@ -150,32 +178,35 @@ impl Placement {
         Ok(())
     }
 
-    /// Copies what is below a directory into the directory `target`.
-    fn items(&mut self, base: &Path, items: &[Item], target: &Path, with_parents: bool) -> Result<(), Error> {
+    /// Copies what is below a selected directory into the directory `target`.
+    fn items(&mut self, source: &dyn Source, selected: &Selected, target: &Path) -> Result<(), Error> {
+        let bytes = Bytes::Below { source: selected.path.clone(), target: target.to_owned() };
+        let content = self.content(bytes);
         let mut links = HashMap::new();
         let mut directories = Vec::new();
-        for item in items {
+        selected.each_item(source, &mut |item| {
             let path = target.join(&item.path);
             if item.node.is_directory() {
-                if with_parents && item.is_intermediate {
+                if item.is_intermediate && selected.keeps_parents {
                     self.passed_directory(&path, &item.node)?;
                 } else {
                     let id = self.directory(&path, &item.node)?;
                     directories.push((id, item.node.metadata.mtime));
                 }
-                continue;
+                return Ok(());
             }
             let known = item.node.links.and_then(|links_key| links.get(&links_key).copied());
             if let Some(id) = known {
                 self.refuse_directory(&path)?;
                 self.tree.link(&path, id, self.now);
-                continue;
+                return Ok(());
             }
-            let id = self.leaf(&base.join(&item.path), &item.node, &path)?;
+            let id = self.leaf(&item.node, content, &path)?;
             if let Some(key) = item.node.links {
                 links.insert(key, id);
             }
-        }
+            Ok(())
+        })?;
         // Their times are set when nothing is put into them any more.
         for (id, mtime) in directories {
             self.tree.metadata_mut(id).mtime = mtime;
@@ -213,9 +244,9 @@ impl Placement {
     }
 
     /// Puts anything but a directory at `target`, in place of what is there.
-    fn leaf(&mut self, source: &Path, node: &SourceNode, target: &Path) -> Result<NodeId, Error> {
+    fn leaf(&mut self, node: &SourceNode, content: Content, target: &Path) -> Result<NodeId, Error> {
         let kind = match &node.kind {
-            SourceKind::File { size } => self.file_kind(Bytes::Source(source.to_owned()), *size),
+            SourceKind::File { size } => new_file(content, *size),
             SourceKind::Symlink(target) => NodeKind::Symlink(target.clone()),
             SourceKind::Fifo => NodeKind::Fifo,
             SourceKind::CharacterDevice(major, minor) => NodeKind::CharacterDevice(*major, *minor),
@@ -243,10 +274,10 @@ impl Placement {
         Ok(self.tree.insert(path, node, self.now))
     }
 
-    pub(crate) fn file_kind(&mut self, bytes: Bytes, size: u64) -> NodeKind {
-        let content = Content(self.bytes.len() as u64);
+    /// The number under which these bytes are found again.
+    pub(crate) fn content(&mut self, bytes: Bytes) -> Content {
         self.bytes.push(bytes);
-        NodeKind::File { size, origin: Origin { layer: NEW_LAYER, path: PathBuf::new(), content } }
+        Content(self.bytes.len() as u64 - 1)
     }
 
     /// Opens a placed file; archives are no concern of whoever uses this.
@@ -258,9 +289,12 @@ impl Placement {
         let ocibuild_spec::EntryKind::File { content, .. } = &entry.kind else {
             return Err(refuse(format!("/{}: not a regular file", entry.path.display())));
         };
-        match usize::try_from(content.0).ok().and_then(|number| self.bytes.get(number)) {
-            Some(Bytes::Source(path)) => source.open(path),
-            Some(Bytes::Inline(text)) => Ok(Box::new(std::io::Cursor::new(text.clone().into_bytes()))),
+        let bytes = usize::try_from(content.0).ok().and_then(|number| self.bytes.get(number));
+        match (bytes.and_then(|bytes| bytes.source_path(&entry.path)), bytes) {
+            (Some(path), _) => source.open(&path),
+            (None, Some(Bytes::Inline(text))) => {
+                Ok(Box::new(std::io::Cursor::new(text.clone().into_bytes())))
+            }
             _ => Err(refuse(format!("/{}: not a file of the source", entry.path.display()))),
         }
     }

@@ -1,6 +1,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use ocibuild_dockerfile::{IgnorePatterns, glob_match};
 
@@ -8,6 +9,9 @@ use super::source::{Lead, Source, SourceNode, resolve};
 use crate::{Error, ErrorKind};
 
 /// What one source of an instruction, or one match of its wildcard, brings.
+///
+/// What is below a directory is not listed here: [`each_item`](Self::each_item) walks it whenever it is needed, so that a
+/// copy of many files needs no more memory than what becomes of them.
 #[derive(Debug)]
 pub(crate) struct Selected {
     /// The name the file gets in a directory: that of the source as written, of a link its own.
@@ -16,14 +20,25 @@ pub(crate) struct Selected {
     pub(crate) path: PathBuf,
     /// What is there.
     pub(crate) node: SourceNode,
-    /// What is below a directory, parents first, in the order of the copy.
-    pub(crate) items: Vec<Item>,
     /// The source is a root whose chosen part keeps its directories (`--parents`).
     pub(crate) keeps_parents: bool,
+    chosen: Chosen,
+    excludes: Arc<IgnorePatterns>,
+}
+
+/// What of a selected directory is copied, excludes aside.
+#[derive(Debug)]
+enum Chosen {
+    /// Everything.
+    All,
+    /// What a pattern matches.
+    Matching(IgnorePatterns),
+    /// This path, and what is below it.
+    Literal(PathBuf, IgnorePatterns),
 }
 
 /// Something below a selected directory.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Item {
     /// Path relative to the selected directory.
     pub(crate) path: PathBuf,
@@ -33,10 +48,30 @@ pub(crate) struct Item {
     pub(crate) is_intermediate: bool,
 }
 
+impl Selected {
+    /// Hands on what is below a directory, parents first, in the order of the copy.
+    pub(crate) fn each_item(
+        &self,
+        source: &dyn Source,
+        visit: &mut dyn FnMut(&Item) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let include = match &self.chosen {
+            Chosen::All => None,
+            Chosen::Matching(include) | Chosen::Literal(_, include) => Some(include),
+        };
+        let mut walk = Walk { source, include, excludes: &self.excludes, visit, pending: Vec::new() };
+        match &self.chosen {
+            Chosen::Literal(path, _) => walk.literal(&self.path, path),
+            _ if self.node.is_directory() => walk.directory(&self.path, Path::new("")),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// What to leave out and what to keep.
 #[derive(Debug, Default)]
 pub(crate) struct Choice {
-    pub(crate) excludes: IgnorePatterns,
+    pub(crate) excludes: Arc<IgnorePatterns>,
     pub(crate) parents: bool,
 }
 
@@ -45,7 +80,7 @@ impl Choice {
         let excludes = IgnorePatterns::new(excludes).map_err(|error| {
             Error::new(ErrorKind::Dockerfile, format!("--exclude: {error}")).caused_by(error)
         })?;
-        Ok(Self { excludes, parents })
+        Ok(Self { excludes: Arc::new(excludes), parents })
     }
 }
 
@@ -54,7 +89,15 @@ pub(crate) fn select(source: &dyn Source, word: &str, choice: &Choice) -> Result
     if choice.parents {
         return select_with_parents(source, word, choice);
     }
-    find(source, word)?.into_iter().map(|found| with_items(source, found, choice)).collect()
+    let whole = |Found { name, path, node }| Selected {
+        name,
+        path,
+        node,
+        keeps_parents: false,
+        chosen: Chosen::All,
+        excludes: Arc::clone(&choice.excludes),
+    };
+    Ok(find(source, word)?.into_iter().map(whole).collect())
 }
 
 /// A file or directory that a source word leads to.
@@ -62,17 +105,6 @@ struct Found {
     name: OsString,
     path: PathBuf,
     node: SourceNode,
-}
-
-fn with_items(source: &dyn Source, found: Found, choice: &Choice) -> Result<Selected, Error> {
-    let Found { name, path, node } = found;
-    let mut walk =
-        Walk { source, include: None, excludes: &choice.excludes, items: Vec::new(), pending: Vec::new() };
-    if node.is_directory() {
-        walk.directory(&path, Path::new(""))?;
-    }
-    let items = walk.items;
-    Ok(Selected { name, path, node, items, keeps_parents: false })
 }
 
 fn find(source: &dyn Source, word: &str) -> Result<Vec<Found>, Error> {
@@ -172,14 +204,14 @@ fn match_below(
     Ok(())
 }
 
-/// Walks a directory and lists what is chosen, each directory just before the first thing chosen below it.
+/// Walks a directory and hands on what is chosen, each directory just before the first thing chosen below it.
 struct Walk<'a> {
     source: &'a dyn Source,
     /// Without, everything is chosen that is not excluded.
     include: Option<&'a IgnorePatterns>,
     excludes: &'a IgnorePatterns,
-    items: Vec<Item>,
-    /// Directories that are listed once something below them is.
+    visit: &'a mut dyn FnMut(&Item) -> Result<(), Error>,
+    /// Directories that are handed on once something below them is.
     pending: Vec<Item>,
 }
 
@@ -200,27 +232,32 @@ impl Walk<'_> {
         let included = self.include.is_none_or(|include| include.matches(bytes));
         let chosen = included && !excluded;
         if !node.is_directory() {
-            if chosen {
-                self.items.append(&mut self.pending);
-                self.items.push(Item { path: relative, node, is_intermediate: false });
-            }
-            return Ok(());
+            let item = Item { path: relative, node, is_intermediate: false };
+            return if chosen { self.choose(&item) } else { Ok(()) };
         }
         if excluded && !self.excludes.may_have_exceptions_below(bytes) {
             return Ok(());
         }
         let depth = self.pending.len();
-        let item = Item { path: relative.clone(), node, is_intermediate: !chosen };
+        let item = Item { path: relative, node, is_intermediate: !chosen };
         if chosen {
-            self.items.append(&mut self.pending);
-            self.items.push(item);
+            self.choose(&item)?;
+            self.directory(path, &item.path)?;
         } else {
+            let relative = item.path.clone();
             self.pending.push(item);
+            self.directory(path, &relative)?;
         }
-        self.directory(path, &relative)?;
         // Unless something below took them along, directories that only led here are left out.
-        self.pending.truncate(depth.min(self.pending.len()));
+        self.pending.truncate(depth);
         Ok(())
+    }
+
+    fn choose(&mut self, item: &Item) -> Result<(), Error> {
+        for above in self.pending.drain(..) {
+            (self.visit)(&above)?;
+        }
+        (self.visit)(item)
     }
 }
 
@@ -244,26 +281,24 @@ fn select_with_parents(source: &dyn Source, word: &str, choice: &Choice) -> Resu
         if is_literal {
             require_without_links(source, &path, &pattern)?;
         }
-        let mut walk = Walk {
-            source,
-            include: Some(&include),
-            excludes: &choice.excludes,
-            items: Vec::new(),
-            pending: Vec::new(),
-        };
-        if is_literal {
-            walk.literal(&path, &pattern)?;
-        } else if node.is_directory() {
-            walk.directory(&path, Path::new(""))?;
-        }
-        let items = walk.items;
-        out.push(Selected { name: OsString::new(), path, node, items, keeps_parents: true });
+        out.push(Selected {
+            name: OsString::new(),
+            path,
+            node,
+            keeps_parents: true,
+            chosen: if is_literal {
+                Chosen::Literal(pattern.clone(), include.clone())
+            } else {
+                Chosen::Matching(include.clone())
+            },
+            excludes: Arc::clone(&choice.excludes),
+        });
     }
     Ok(out)
 }
 
 impl Walk<'_> {
-    /// Lists one path and what is below it, without looking at its neighbours.
+    /// Hands on one path and what is below it, without looking at its neighbours.
     fn literal(&mut self, base: &Path, path: &Path) -> Result<(), Error> {
         let mut relative = PathBuf::new();
         for part in path.parent().unwrap_or(Path::new("")) {

@@ -3,7 +3,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ocibuild_dockerfile::IgnorePatterns;
 use ocibuild_snapshot::{NodeKind, Origin, Tree};
@@ -114,11 +114,13 @@ pub(crate) struct LocalSource {
     root: RootDir,
     path: PathBuf,
     ignore: IgnorePatterns,
+    /// The directory that was looked into last: walks ask for one name after the other of the same.
+    last: Mutex<Option<(PathBuf, Arc<DirHandle>)>>,
 }
 
 impl LocalSource {
     pub(crate) fn new(root: RootDir, path: PathBuf, ignore: IgnorePatterns) -> Self {
-        Self { root, path, ignore }
+        Self { root, path, ignore, last: Mutex::default() }
     }
 
     fn io(&self, path: &Path, error: &ocibuild_sys::Error) -> Error {
@@ -126,8 +128,17 @@ impl LocalSource {
         Error::new(ErrorKind::Host, format!("cannot read {}", shown.display())).caused_by(error.to_string())
     }
 
-    fn parent(&self, path: &Path) -> Result<DirHandle, ocibuild_sys::Error> {
-        self.root.dir(path.parent().unwrap_or(Path::new("")))
+    fn parent(&self, path: &Path) -> Result<Arc<DirHandle>, ocibuild_sys::Error> {
+        let path = path.parent().unwrap_or(Path::new(""));
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, directory)) = last.as_ref()
+            && known == path
+        {
+            return Ok(Arc::clone(directory));
+        }
+        let directory = Arc::new(self.root.dir(path)?);
+        *last = Some((path.to_owned(), Arc::clone(&directory)));
+        Ok(directory)
     }
 
     fn stat_root(&self) -> Result<SourceNode, Error> {
@@ -281,18 +292,22 @@ impl TreeSource {
     }
 
     /// Where the content of what was selected is.
-    pub(crate) fn origins(&self, selected: &[Selected]) -> Vec<(Origin, u64)> {
-        let paths = selected.iter().flat_map(|one| {
-            let below = one.items.iter().map(|item| one.path.join(&item.path));
-            std::iter::once(one.path.clone()).chain(below)
-        });
-        let nodes = paths.filter_map(|path| self.tree.lookup(&path)).map(|id| &self.tree.node(id).kind);
-        nodes
-            .filter_map(|kind| match kind {
-                NodeKind::File { size, origin } => Some((origin.clone(), *size)),
-                _ => None,
-            })
-            .collect()
+    pub(crate) fn origins(&self, selected: &[Selected]) -> Result<Vec<(Origin, u64)>, Error> {
+        let mut origins = Vec::new();
+        let mut add = |path: &Path| {
+            let node = self.tree.lookup(path).map(|id| &self.tree.node(id).kind);
+            if let Some(NodeKind::File { size, origin }) = node {
+                origins.push((origin.clone(), *size));
+            }
+        };
+        for one in selected {
+            add(&one.path);
+            one.each_item(self, &mut |item| {
+                add(&one.path.join(&item.path));
+                Ok(())
+            })?;
+        }
+        Ok(origins)
     }
 }
 

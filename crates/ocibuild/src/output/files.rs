@@ -117,7 +117,7 @@ fn rootfs(target: &Target<'_>) -> Result<(Vec<Entry>, Arc<TreeSource>), Error> {
     let entries = changes(&Tree::new(), &tree, &mut |_, _, _| false);
     let view = TreeSource::new(tree);
     let selected = select(&view, "/", &Choice::default())?;
-    let files = layers.files(&target.state.stack, &view.origins(&selected))?;
+    let files = layers.files(&target.state.stack, &view.origins(&selected)?)?;
     Ok((entries, Arc::new(view.with_files(files))))
 }
 

@@ -22,6 +22,7 @@ use crate::stage::StageState;
 use crate::{Error, ErrorKind, Event};
 pub(crate) use carry_out::{Target, built, carry_out};
 use inputs::base_key;
+pub(crate) use results::NewLayer;
 use results::StepResult;
 
 /// What the runs of all platforms of a build have in common.
@@ -169,7 +170,7 @@ impl<'a> Run<'a> {
             ran |= result.ran;
             // An image does not tell for how many platforms it was built.
             state.made.push((self.short_title(stage, number), result.created));
-            state.push(result.layer, result.chain, &self.layers)?;
+            state.push(result.layer, result.chain);
         }
         state.history.extend(pending.map(|entry| (entry.clone(), None)));
         self.announce(stage, found.drain(..));
@@ -234,7 +235,7 @@ impl<'a> Run<'a> {
         let mut state = StageState::new(Vec::new(), base_key("local context", ""), history);
         let Some(result) = self.copy_step(&state, &step, reach, false)? else { return Ok(None) };
         let ran = result.ran;
-        state.push(result.layer, result.chain, &self.layers)?;
+        state.push(result.layer, result.chain);
         state.base_layers = 1;
         Ok(Some((state, ran)))
     }

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use ocibuild_layer::WrittenLayer;
 use ocibuild_snapshot::Tree;
 use ocibuild_spec::{Changeset, Digest, Platform, Timestamp};
 
 use super::inputs::{RunKey, copy_inputs};
-use super::results::StepResult;
+use super::results::{NewLayer, StepResult};
 use super::{Reach, Run};
 use crate::copy::{
     Choice, CopyContext, NoSource, Selected, Source, TreeSource, copy, digest_all, select, select_all,
@@ -185,7 +184,10 @@ impl Run<'_> {
         };
         let view = TreeSource::new(tree);
         let selected = select_all(&view, step)?;
-        let origins: Vec<_> = selected.iter().flat_map(|one| view.origins(one)).collect();
+        let mut origins = Vec::new();
+        for one in &selected {
+            origins.extend(view.origins(one)?);
+        }
         let files = self.layers.files(&stack, &origins)?;
         Ok((Arc::new(view.with_files(files)), selected))
     }
@@ -218,7 +220,7 @@ impl Run<'_> {
         &self,
         state: &StageState,
         make: impl FnOnce(&mut CopyContext<'_>) -> Result<Changeset, Error>,
-    ) -> Result<WrittenLayer, Error> {
+    ) -> Result<NewLayer, Error> {
         let tree = state.tree(&self.layers)?;
         let accounts = self.layers.accounts(&state.stack, &tree)?;
         let mut same_content = |node: &ocibuild_snapshot::Node, content: &mut dyn std::io::Read| {
@@ -233,7 +235,8 @@ impl Run<'_> {
             same_content: &mut same_content,
         };
         let changeset = make(&mut context)?;
-        self.write(&changeset)
+        drop(tree);
+        self.write(changeset, |_, _| Ok(()))
     }
 }
 
