@@ -14,7 +14,9 @@ use ocibuild::executor::{Bundle, ExitStatus, Output, Stream};
 use ocibuild::executor::{Error as ExecutorError, Executor};
 use ocibuild::snapshot::{Snapshotter, auto};
 use ocibuild::store::{ImageLayout, LayoutSource};
-use ocibuild::{Backends, Build, Built, Cache, CancelToken, ContextSource, ErrorKind, Event, LocalContext};
+use ocibuild::{
+    Backends, Build, Built, BuiltImage, Cache, CancelToken, ContextSource, ErrorKind, Event, LocalContext,
+};
 use ocibuild_testkit::HostBase;
 
 const DOCKERFILE: &str = "FROM base
@@ -104,7 +106,7 @@ impl<'a> Embedder<'a> {
         executor: &dyn Executor,
         cancel: &CancelToken,
         events: impl FnMut(Event<'_>),
-    ) -> Result<Built, ocibuild::Error> {
+    ) -> Result<BuiltImage, ocibuild::Error> {
         let backends = Backends {
             store: &self.store,
             base_images: &self.store,
@@ -121,5 +123,6 @@ impl<'a> Embedder<'a> {
             .now(SystemTime::now())
             .plan_cancellable(&backends, cancel)?
             .run(&backends, cancel, events)
+            .map(Built::into_image)
     }
 }

@@ -124,7 +124,7 @@ fn archives_and_layouts_name_the_index_alone() {
             "org.opencontainers.image.ref.name": "1",
         },
     });
-    assert_eq!(entries(&tar_file(&archive, "index.json").unwrap()), [expected.clone()]);
+    assert_eq!(entries(&tar_file(&archive, "index.json").unwrap()), std::slice::from_ref(&expected));
     assert_eq!(entries(&fs::read(world.path("layout/index.json")).unwrap()), [expected]);
     for (image, platform) in built.images.iter().zip(PLATFORMS) {
         let platform: Platform = platform.parse().unwrap();
