@@ -33,8 +33,10 @@ pub fn recompress(
                 source,
             })?;
             hasher.update(&block);
+            // A tar of no bytes has a block as well: without one the blob would have none of its format.
+            let is_first = offset == 0;
             offset += count as u64;
-            if count > 0 {
+            if count > 0 || is_first {
                 blocks.take(&mut block)?;
             }
             if count < BLOCK_SIZE {
