@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ocibuild::{Error, ErrorKind};
+use ocibuild::{Error, ErrorKind, Place};
 
 /// The text that spans of an error point into.
 #[derive(Debug, Clone, Default)]
@@ -86,6 +86,14 @@ pub(crate) type Outcome = Result<ExitCode, Failure>;
 /// An error about the way the program was called.
 pub(crate) fn usage(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Usage, message)
+}
+
+/// Adds to an error which flag it is about, unless it has a place already.
+pub(crate) fn about<'t, T>(
+    flag: &'t str,
+    text: &'t str,
+) -> impl Fn(Result<T, Error>) -> Result<T, Error> + 't {
+    move |result| result.map_err(|error| error.place(Place::Argument(format!("{flag} {text}"))))
 }
 
 /// An error about a file of the host.

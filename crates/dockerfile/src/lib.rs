@@ -8,7 +8,7 @@ pub mod expand;
 mod glob;
 mod ignore;
 mod instruction;
-mod lint;
+pub mod lint;
 mod meaning;
 mod node;
 mod quote;
@@ -28,8 +28,8 @@ pub use crate::{
         Add, ArgDefinition, Command, Copy, Healthcheck, Heredoc, Instruction, InstructionKind, KeyValues,
         Run, RunCommand, RunNetwork, RunSecurity, Stage, Transfer,
     },
-    lint::{CheckOptionError, CheckOptions},
+    lint::{CheckOptionError, CheckOptions, Finding, Findings, Place, Rule},
     node::{HeredocNode, Node, Word},
     span::{Location, Span, line_column},
-    suggest::suggest,
+    suggest::{nearest, suggest},
 };

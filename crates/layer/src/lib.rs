@@ -40,7 +40,7 @@
 //!
 //! # The record of an index
 //!
-//! [`LayerIndex::encode`] writes, after the 20 bytes `ocibuild layer index`, a NUL and the version (1 byte, now 1):
+//! [`LayerIndex::encode`] writes, after the 20 bytes `ocibuild layer index`, a NUL and the version (1 byte, now 2):
 //!
 //! | what | how |
 //! |---|---|
@@ -48,6 +48,7 @@
 //! | content of `etc/passwd`, then of `etc/group` | number 0, or number 1 and a text |
 //! | implied directories | number of them, and for each a path |
 //! | entries | number of them, and each as below |
+//! | files that are one with files below | number of them, and for each the texts of both paths |
 //! | checksum | SHA-256 of everything before, 32 bytes |
 //!
 //! A *number* is in little-endian groups of seven bits, the highest bit set in all bytes but the last. A *text* is its

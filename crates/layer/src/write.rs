@@ -51,20 +51,20 @@ impl WrittenLayer {
     ///
     /// It takes the changeset, as both have as many entries as the layer has files.
     pub fn into_index(self, changeset: Changeset, exact_times: bool) -> Result<LayerIndex, Error> {
-        let mut entries = changeset.entries;
+        let Changeset { mut entries, shared, .. } = changeset;
         let clamp = self.clamp_mtime;
         if self.is_plain {
             for (entry, offset) in entries.iter_mut().zip(&self.contents.offsets) {
                 make_as_read(clamp, entry, *offset, exact_times);
             }
-            return Ok(plain_index(entries, self.contents.texts, self.tar_size));
+            return Ok(LayerIndex { shared, ..plain_index(entries, self.contents.texts, self.tar_size) });
         }
         let mut read = entries.iter().zip(&self.contents.offsets).map(|(entry, offset)| {
             let mut entry = entry.clone();
             make_as_read(clamp, &mut entry, *offset, exact_times);
             entry
         });
-        indexed(&mut read, self.contents.texts, self.tar_size)
+        Ok(LayerIndex { shared, ..indexed(&mut read, self.contents.texts, self.tar_size)? })
     }
 }
 

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use ocibuild_dockerfile::{CheckOptions, Dockerfile};
+use ocibuild_dockerfile::{Dockerfile, Finding};
 use ocibuild_executor::{Executor, Rlimit};
 use ocibuild_layer::Compression;
 use ocibuild_snapshot::Snapshotter;
@@ -11,12 +11,13 @@ use ocibuild_store::ImageLayout;
 
 use crate::annotation::Annotation;
 use crate::cache::{Cache, Wanted};
-use crate::context::{ContextSource, LocalContext};
+use crate::checks::{self, CheckReport};
+use crate::context::{BuildContext, ContextSource, Fetcher, GitAddress, HttpAddress, RemoteSource, Remotes};
 use crate::image::Built;
 use crate::output::{Output, OutputEpoch, check_outputs, output_epoch};
 use crate::plan::{
-    BaseRequest, ImageOrigin, NamedContext, Plan, PlanOptions, ResolveError, StepNetwork, parse_bool,
-    plan as make_plan,
+    BaseRequest, EpochSource, ImageOrigin, NamedContext, Plan, PlanOptions, ResolveError, SourceKind,
+    StepNetwork, epoch_source, parse_bool, plan as make_plan,
 };
 use crate::schedule::carry_out;
 use crate::{Error, ErrorKind, Event};
@@ -49,7 +50,7 @@ impl std::fmt::Debug for Backends<'_> {
 #[derive(Debug)]
 pub struct Build {
     pub(crate) dockerfile: Dockerfile,
-    pub(crate) context: LocalContext,
+    pub(crate) context: BuildContext,
     pub(crate) named: BTreeMap<String, ContextSource>,
     pub(crate) options: PlanOptions,
     pub(crate) settings: Settings,
@@ -75,6 +76,7 @@ pub(crate) struct Settings {
     pub(crate) shm_size: u64,
     pub(crate) secrets: BTreeMap<String, Secret>,
     pub(crate) keep_incomplete: bool,
+    pub(crate) remotes: Option<Remotes>,
 }
 
 /// Where the value of a secret comes from; the value itself is read when a step mounts it, and kept nowhere.
@@ -97,7 +99,7 @@ impl std::fmt::Debug for Secret {
 
 impl Build {
     /// A build of the last stage for the host's platform.
-    pub fn new(dockerfile: Dockerfile, context: LocalContext) -> Self {
+    pub fn new(dockerfile: Dockerfile, context: impl Into<BuildContext>) -> Self {
         let settings = Settings {
             now: Timestamp::default(),
             no_cache: false,
@@ -111,10 +113,11 @@ impl Build {
             shm_size: 64 << 20,
             secrets: BTreeMap::new(),
             keep_incomplete: false,
+            remotes: None,
         };
         Self {
             dockerfile,
-            context,
+            context: context.into(),
             named: BTreeMap::new(),
             options: PlanOptions::new(Platform::host()),
             settings,
@@ -262,6 +265,13 @@ impl Build {
         self
     }
 
+    /// How URLs and repositories are reached; without this, as [`Remotes::system`] does.
+    #[must_use]
+    pub fn remotes(mut self, remotes: Remotes) -> Self {
+        self.settings.remotes = Some(remotes);
+        self
+    }
+
     /// Where the image goes besides the state directory.
     #[must_use]
     pub fn output(mut self, output: Output) -> Self {
@@ -290,6 +300,20 @@ impl Build {
         self
     }
 
+    /// Makes a build check that is not made by default: one of ours, or an experimental one of BuildKit's.
+    #[must_use]
+    pub fn enable_check(mut self, rule: impl Into<String>) -> Self {
+        self.options.enabled_checks.insert(rule.into());
+        self
+    }
+
+    /// Makes the build checks, of all stages unless there is a target (10.07). Base images are looked up, nothing is
+    /// built, and findings are no error even where the file wants them to be one.
+    pub fn check(mut self, backends: &Backends<'_>, cancel: &CancelToken) -> Result<CheckReport, Error> {
+        self.options.all_stages = self.options.target.is_none();
+        Ok(report(&self.checked_plans(backends, cancel)?))
+    }
+
     /// Plans the build: resolves the names of base images and every word of the file. Nothing is built.
     pub fn plan(mut self, backends: &Backends<'_>) -> Result<PlannedBuild, Error> {
         self.plan_with(backends, &CancelToken::new())
@@ -304,21 +328,26 @@ impl Build {
         self.plan_with(backends, cancel)
     }
 
-    fn plan_with(&mut self, backends: &Backends<'_>, cancel: &CancelToken) -> Result<PlannedBuild, Error> {
-        let with_index = self.with_index()?;
+    /// The plan of each platform, with all findings of the build checks.
+    fn checked_plans(&mut self, backends: &Backends<'_>, cancel: &CancelToken) -> Result<Vec<Plan>, Error> {
         let kind_of = |source: &ContextSource| match source {
-            ContextSource::Local(_) => NamedContext::Local,
+            ContextSource::Local(_) | ContextSource::Files(_) | ContextSource::Remote(_) => {
+                NamedContext::Local
+            }
             ContextSource::Image { .. } | ContextSource::Renamed(_) => NamedContext::Image,
             ContextSource::Scratch => NamedContext::Scratch,
         };
         self.options.named_contexts =
             self.named.iter().map(|(name, source)| (name.clone(), kind_of(source))).collect();
+        self.options.ignore = self.context.local().map(|local| local.ignore().clone()).unwrap_or_default();
+        self.options.context_epoch = self.context.time();
+        self.options.epoch_of_source = self.epoch_of_source(backends, cancel)?;
         let mut resolver = |request: &BaseRequest| -> Result<ResolvedImage, ResolveError> {
             let (source, reference) =
                 image_source(&self.named, backends, &request.origin, &request.reference);
             source.resolve(reference, &request.platform, cancel).map_err(Into::into)
         };
-        let plans = if self.platforms.is_empty() {
+        let mut plans: Vec<Plan> = if self.platforms.is_empty() {
             vec![make_plan(&self.dockerfile, &self.options, &mut resolver)?]
         } else {
             let of_platform = |platform: &Platform| {
@@ -327,11 +356,25 @@ impl Build {
             };
             self.platforms.iter().map(of_platform).collect::<Result<_, _>>()?
         };
-        self.refuse_findings()?;
+        for plan in &mut plans {
+            checks::of_build(&mut plan.findings, &plan.checks, self.context.local(), &self.tags)?;
+        }
+        Ok(plans)
+    }
+
+    fn plan_with(&mut self, backends: &Backends<'_>, cancel: &CancelToken) -> Result<PlannedBuild, Error> {
+        let with_index = self.with_index()?;
+        let plans = self.checked_plans(backends, cancel)?;
+        let report = report(&plans);
+        if let Some(error) = report.clone().into_error() {
+            return Err(error);
+        }
         let planned = PlannedBuild {
             plans,
+            findings: report.findings,
             output_epoch: output_epoch(&self.outputs, self.settings.rewrite_timestamps)?,
             with_index,
+            dockerfile: self.dockerfile.clone(),
             context: self.context.clone(),
             named: std::mem::take(&mut self.named),
             settings: self.settings.clone(),
@@ -360,26 +403,54 @@ impl Build {
     }
 }
 
+/// What was found for any of the platforms, each finding once.
+fn report(plans: &[Plan]) -> CheckReport {
+    let mut findings: Vec<Finding> = Vec::new();
+    for finding in plans.iter().flat_map(|plan| &plan.findings) {
+        if !findings.contains(finding) {
+            findings.push(finding.clone());
+        }
+    }
+    let is_wanted = plans.iter().any(|plan| plan.checks.error);
+    CheckReport { is_error: is_wanted && !findings.is_empty(), findings }
+}
+
+impl Settings {
+    /// What reaches URLs and repositories, with the secrets of the build.
+    pub(crate) fn remotes(&self) -> Result<Remotes, Error> {
+        let remotes = self.remotes.clone().map_or_else(Remotes::system, Ok)?;
+        Ok(self.secrets.iter().fold(remotes, |remotes, (id, secret)| remotes.secret(id, secret.clone())))
+    }
+}
+
 impl Build {
-    /// Fails when the file asks that findings of its checks are errors (10.05).
-    fn refuse_findings(&self) -> Result<(), Error> {
-        let argument =
-            self.options.build_args.iter().rev().find(|(name, _)| name == "BUILDKIT_DOCKERFILE_CHECK");
-        let directive = self.dockerfile.directives.check.as_ref().map(|(value, _)| value);
-        let Some(value) = argument.map(|(_, value)| value).or(directive) else { return Ok(()) };
-        let options = CheckOptions::parse(value)
-            .map_err(|error| Error::new(ErrorKind::Dockerfile, error.to_string()))?;
-        if !options.error {
-            return Ok(());
-        }
-        let mut rules: Vec<&str> = self.dockerfile.lint(&options).iter().map(|finding| finding.id).collect();
-        rules.sort_unstable();
-        rules.dedup();
-        if rules.is_empty() {
-            return Ok(());
-        }
-        let message = format!("lint violation found for rules: {}", rules.join(", "));
-        Err(Error::new(ErrorKind::Dockerfile, message).hint("`check=error=true` makes findings errors"))
+    /// The time of the named context or stage that `SOURCE_DATE_EPOCH` names (11.40).
+    fn epoch_of_source(&self, backends: &Backends<'_>, cancel: &CancelToken) -> Result<Option<i64>, Error> {
+        let wrong = |error: &dyn std::fmt::Display| Error::new(ErrorKind::Dockerfile, error.to_string());
+        let Some(source) = epoch_source(&self.dockerfile, &self.options)? else { return Ok(None) };
+        let remote = match source {
+            EpochSource::NamedContext(name) => match self.named.get(&name) {
+                Some(ContextSource::Files(context)) => return Ok(context.time()),
+                Some(ContextSource::Remote(remote)) => remote.clone(),
+                // A directory has no time of its own, nor has an image.
+                _ => return Ok(None),
+            },
+            EpochSource::Add { source, checksum, keep_git_dir }
+                if SourceKind::of(&source) == SourceKind::Git =>
+            {
+                GitAddress::parse(&source)
+                    .and_then(|address| address.with_flags(keep_git_dir, checksum.as_deref()))
+                    .map(RemoteSource::Git)
+                    .map_err(|error| wrong(&error))?
+            }
+            EpochSource::Add { source, checksum, .. } => {
+                let address = HttpAddress::parse(&source).map_err(|error| wrong(&error))?;
+                RemoteSource::Http(address.with_checksum(checksum))
+            }
+        };
+        let remotes = self.settings.remotes()?;
+        let fetcher = Fetcher { remotes: &remotes, store: backends.store, cancel, now: self.settings.now };
+        Ok(fetcher.fetch(&remote)?.time())
     }
 }
 
@@ -408,7 +479,11 @@ pub struct PlannedBuild {
     pub plans: Vec<Plan>,
     /// Whether the result is an index of the platforms' images.
     pub(crate) with_index: bool,
-    pub(crate) context: LocalContext,
+    /// What the build checks found for any of the platforms.
+    pub(crate) findings: Vec<Finding>,
+    /// What was planned, for messages.
+    pub(crate) dockerfile: Dockerfile,
+    pub(crate) context: BuildContext,
     pub(crate) named: BTreeMap<String, ContextSource>,
     pub(crate) settings: Settings,
     pub(crate) outputs: Vec<Output>,
@@ -440,7 +515,8 @@ impl PlannedBuild {
         first.iter().filter(is_unused).map(String::as_str)
     }
 
-    /// Carries out the plans. Every event goes to `events`, from the calling thread.
+    /// Carries out the plans. Every event goes to `events`, from the calling thread; the last one, whether the build
+    /// succeeds or fails, tells what the build checks found, if anything.
     ///
     /// Cancelling, an error, and the end of this process leave what earlier builds made as it was; steps that were
     /// finished stay cached.
@@ -451,6 +527,10 @@ impl PlannedBuild {
         mut events: impl FnMut(Event<'_>),
     ) -> Result<Built, Error> {
         let outputs = std::mem::take(&mut self.outputs);
-        carry_out(&self, backends, cancel, &mut events, outputs)
+        let result = carry_out(&self, backends, cancel, &mut events, outputs);
+        if !self.findings.is_empty() && !cancel.is_cancelled() {
+            events(Event::Findings { findings: &self.findings });
+        }
+        result.map_err(|error| error.labelled(&self.dockerfile.source))
     }
 }

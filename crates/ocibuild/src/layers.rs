@@ -98,7 +98,9 @@ impl Layers<'_> {
     /// Makes the view of the first `known` layers of a stack that of all of them.
     pub(crate) fn extend_tree(&self, tree: &mut Tree, stack: &[Layer], known: usize) -> Result<(), Error> {
         for (number, layer) in (0..).zip(stack).skip(known) {
-            tree.apply_layer(number, &self.index(layer)?.entries);
+            let index = self.index(layer)?;
+            tree.apply_layer(number, &index.entries);
+            tree.share(&index.entries, &index.shared);
         }
         Ok(())
     }
@@ -260,10 +262,12 @@ impl Layers<'_> {
         let index = self.index(layer)?;
         let mut spool = tempfile::tempfile_in(&self.scratch).map_err(|error| self.no_spool(error))?;
         io::copy(&mut self.open_plain(layer)?, &mut spool).map_err(|error| broken_layer(layer, error))?;
-        Ok(Changeset::new(index.entries.clone(), move |entry: &Entry, content| {
-            let EntryKind::File { size, .. } = entry.kind else { return Ok(Box::new(io::empty())) };
-            Ok(Box::new(FileRange { file: spool.try_clone()?, at: content.0, left: size }))
-        }))
+        let open =
+            move |entry: &Entry, content: ocibuild_spec::Content| -> io::Result<Box<dyn Read + Send>> {
+                let EntryKind::File { size, .. } = entry.kind else { return Ok(Box::new(io::empty())) };
+                Ok(Box::new(FileRange { file: spool.try_clone()?, at: content.0, left: size }))
+            };
+        Ok(Changeset::new(index.entries.clone(), open).with_shared(index.shared.clone()))
     }
 
     fn no_spool(&self, error: io::Error) -> Error {

@@ -13,7 +13,9 @@ use ocibuild_spec::{DiffId, Mount, MountBuilder, Platform};
 use crate::accounts::Identity;
 use crate::build::Secret;
 use crate::copy::{Choice, Placement, Source, TreeSource, select};
+use crate::failed::FailedStep;
 use crate::keys::Framed;
+use crate::layers::Layer;
 use crate::plan::{FileSource, MountKind, RunStep, StepMount, StepNetwork, quote};
 use crate::schedule::{NewLayer, Run};
 use crate::stage::StageState;
@@ -60,7 +62,9 @@ pub(crate) fn run(
     prepare_directories(active.as_mut(), step, &identity)?;
     let described =
         describe(run, step, &identity, accounts.home(identity.uid), &mounts, active.as_ref(), &directory);
-    let status = execute(run, &described, step, platform, id);
+    let secret_names: Vec<&str> = mounts.env.iter().map(|(name, _)| &name[..]).collect();
+    let status = execute(run, &described, step, platform, id)
+        .map_err(|error| explained(error, run, step, (&tree, &state.stack), secret_names));
     active.remove_mount_points()?;
     status?;
     let (_, changeset) = active.diff(run.cancel)?;
@@ -175,7 +179,6 @@ fn execute(
         // How a cancelled command ends is up to the executor and says nothing about the step.
         Ok(_) if run.cancel.is_cancelled() => Err(Error::cancelled()),
         Ok(status) => Err(match status.code() {
-            137 => failed(137).hint("the process was killed (SIGKILL): is there enough memory?"),
             // What a shell ends with when it cannot execute a program.
             code @ (126 | 127) if !is_executed_here(platform) => {
                 failed(code).hint(Emulation::detect(platform).advice(platform))
@@ -212,6 +215,36 @@ fn foreign_program(error: &ocibuild_executor::Error, platform: &Platform) -> Res
 /// Whether the processor or an interpreter executes programs of this platform wherever they are.
 fn is_executed_here(platform: &Platform) -> bool {
     matches!(Emulation::detect(platform), Emulation::Native | Emulation::Interpreter(_))
+}
+
+/// A failed command's error with what its output and its files tell.
+fn explained(
+    error: Error,
+    run: &Run<'_>,
+    step: &RunStep,
+    (tree, stack): (&Arc<Tree>, &[Layer]),
+    secret_names: Vec<&str>,
+) -> Error {
+    let ErrorKind::StepFailed(code) = error.kind() else { return error };
+    let output = error.output().unwrap_or_default().to_owned();
+    let not_started = std::error::Error::source(&error).is_some();
+    let failed = FailedStep {
+        step,
+        dockerfile: &run.build.dockerfile,
+        tree,
+        secret_names,
+        code,
+        output: &output,
+        not_started,
+    };
+    let first_line = |path: &Path| -> Option<Vec<u8>> {
+        let view = TreeSource::new(Arc::clone(tree));
+        let files = run.layers.files(stack, &view.origin_of(path)).ok()?;
+        let mut bytes = Vec::new();
+        view.with_files(files).open(path).ok()?.take(256).read_to_end(&mut bytes).ok()?;
+        bytes.split(|byte| *byte == b'\n').next().map(<[u8]>::to_vec)
+    };
+    failed.explain(error, &first_line)
 }
 
 /// Mounts of the instruction, as host paths that the executor can bind.
@@ -367,10 +400,11 @@ impl Mounts<'_, '_> {
 
     fn secret(&mut self, mount: &StepMount) -> Result<(), Error> {
         let value = match self.run.build.settings.secrets.get(&mount.id) {
-            Some(Secret::Value(value)) => value.clone(),
-            Some(Secret::File(path)) => read_secret(path)?,
+            Some(secret) => secret_value(secret)?,
             None if mount.required => {
                 return Err(Error::new(ErrorKind::Usage, format!("secret {}: not found", mount.id))
+                    .id("secret-not-found")
+                    .word(&mount.id)
                     .hint(format!("give it with --secret id={},src=FILE", mount.id)));
             }
             None => {
@@ -397,7 +431,9 @@ impl Mounts<'_, '_> {
             return Err(Error::new(
                 ErrorKind::Usage,
                 format!("no SSH key \"{}\" forwarded from the client", mount.id),
-            ));
+            )
+            .id("ssh-not-found")
+            .hint("give the agent with --ssh default, or drop required"));
         }
         Ok(())
     }
@@ -416,6 +452,14 @@ fn literal(path: &str) -> String {
         }
         text
     })
+}
+
+/// The value of a secret, read now and kept nowhere.
+pub(crate) fn secret_value(secret: &Secret) -> Result<Vec<u8>, Error> {
+    match secret {
+        Secret::Value(value) => Ok(value.clone()),
+        Secret::File(path) => read_secret(path),
+    }
 }
 
 fn read_secret(path: &Path) -> Result<Vec<u8>, Error> {

@@ -20,7 +20,7 @@ mod target;
 mod tree;
 mod walk;
 
-pub use changes::changes;
+pub use changes::{Changes, changes};
 pub use copy::CopySnapshots;
 pub use error::{Error, ErrorKind};
 pub use overlay::{Overlay, auto};

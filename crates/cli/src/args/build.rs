@@ -16,11 +16,12 @@ or with --pull. Without --tag and --output the result stays in the cache.";
 /// What a plan depends on; `build` and `plan` both have it.
 #[derive(Debug, Args)]
 pub(crate) struct PlanArgs {
-    /// Build context: a directory
+    /// Build context: a directory, `-` (an archive or a Dockerfile on standard input), a URL of either, or a git
+    /// repository (URL#REF:DIR)
     #[arg(value_name = "CONTEXT")]
     pub(crate) context: PathBuf,
 
-    /// Dockerfile [default: CONTEXT/Dockerfile]; `-` reads standard input
+    /// Dockerfile [default: CONTEXT/Dockerfile]: a file, `-` (standard input) or a URL
     #[arg(short, long, value_name = "FILE", help_heading = "Input")]
     pub(crate) file: Option<PathBuf>,
 
@@ -36,7 +37,7 @@ pub(crate) struct PlanArgs {
         long,
         value_name = "NAME=SOURCE",
         help_heading = "Input",
-        help = "Another source of files or images: a directory, an archive of an image, \
+        help = "Another source of files or images: a directory, a URL, a git repository, an archive of an image, \
                 oci-layout://DIR[:TAG][@DIGEST], docker-image://REFERENCE"
     )]
     pub(crate) build_context: Vec<String>,
@@ -167,6 +168,28 @@ pub(crate) struct BuildArgs {
     #[arg(short, long, help_heading = "Display")]
     pub(crate) quiet: bool,
 
+    /// Make the build checks and nothing else: all stages are looked at, no step runs
+    #[arg(long, help_heading = "Checks")]
+    pub(crate) check: bool,
+
+    /// What to do with the Dockerfile: build or check
+    #[arg(long, value_name = "METHOD", help_heading = "Checks")]
+    pub(crate) call: Option<String>,
+
+    /// How to print what --check finds
+    #[arg(long, value_name = "FORMAT", help_heading = "Checks")]
+    pub(crate) format: Option<ReportFormat>,
+
+    #[arg(
+        long,
+        value_name = "RULE",
+        value_delimiter = ',',
+        help_heading = "Checks",
+        help = "Build check to make besides the usual ones: LatestTag, SecretValueInArgOrEnv, UnusedIgnorePattern, \
+                InvalidDefinitionDescription"
+    )]
+    pub(crate) enable_check: Vec<String>,
+
     /// Threads that compress and unpack [default: all cores]
     #[arg(long, value_name = "N", hide = true)]
     pub(crate) threads: Option<usize>,
@@ -233,12 +256,6 @@ pub(crate) struct LaterArgs {
     #[arg(long, hide = true)]
     on_error: Option<String>,
     #[arg(long, hide = true)]
-    check: bool,
-    #[arg(long, hide = true)]
-    call: Option<String>,
-    #[arg(long, hide = true)]
-    format: Option<String>,
-    #[arg(long, hide = true)]
     explain: bool,
     #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     require_cache: Option<String>,
@@ -267,9 +284,6 @@ impl LaterArgs {
             ("--provenance", wanted(&self.provenance)),
             ("--sbom", wanted(&self.sbom)),
             ("--on-error", self.on_error.is_some()),
-            ("--check", self.check),
-            ("--call", self.call.as_deref().is_some_and(|call| call != "build")),
-            ("--format", self.format.is_some()),
             ("--explain", self.explain),
             ("--require-cache", wanted(&self.require_cache)),
             ("--builder", self.builder.is_some()),

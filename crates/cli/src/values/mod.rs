@@ -8,7 +8,7 @@ mod secret;
 mod simple;
 
 pub(crate) use annotation::annotations;
-pub(crate) use context::{ImageSpec, NamedSource, is_remote, named_source};
+pub(crate) use context::{ImageSpec, NamedSource, named_source};
 pub(crate) use output::{BuildOutputs, OutputSpec, Target, outputs};
 pub(crate) use secret::secret;
 pub(crate) use simple::{

@@ -6,7 +6,7 @@ use ocibuild::{Annotation, Error, OutputEpoch, OutputKind};
 
 use super::annotation::annotation_attribute;
 use super::csv::pairs_as_written;
-use super::simple::reference;
+use super::simple::{one_of, reference};
 use crate::failure::usage;
 
 /// All of `--output`.
@@ -150,7 +150,27 @@ fn fields(text: &str) -> Result<Fields, Error> {
             }
             // They ask for what is done anyway.
             "attestation-inline" | "oci-artifact" | "prefer-nondist-layers" if !flag()? => {}
-            other => return Err(wrong(format!("{other}={value} is not known to this version"))),
+            other => {
+                let known = [
+                    "type",
+                    "dest",
+                    "name",
+                    "tar",
+                    "compression",
+                    "compression-level",
+                    "force-compression",
+                    "rewrite-timestamp",
+                    "oci-mediatypes",
+                    "source-date-epoch",
+                    "platform-split",
+                    "mode",
+                ];
+                return Err(one_of(
+                    wrong(format!("{other}={value} is not known to this version")),
+                    other,
+                    &known,
+                ));
+            }
         }
     }
     Ok(out)
@@ -180,17 +200,21 @@ fn output(text: &str, fields: Fields) -> Result<Option<OutputSpec>, Error> {
             return Err(wrong("this version does not push")
                 .hint("-t NAME keeps the image here; -o type=oci,dest=FILE writes an archive to push"));
         }
-        "" => return Err(wrong("type is missing")),
-        _ => return Err(wrong("unknown type").hint("the types are oci, docker, tar and local")),
+        "" => return Err(wrong("type is missing").hint("write type=oci,dest=FILE or type=local,dest=DIR")),
+        other => {
+            let error =
+                wrong(&format!("unknown type {other:?}")).hint("the types are oci, docker, tar and local");
+            return Err(one_of(error, other, &["oci", "docker", "tar", "local"]));
+        }
     };
     refuse_foreign(text, kind, &fields)?;
     let is_directory = matches!(kind, OutputKind::Local | OutputKind::OciLayout);
     let target = match fields.dest.as_deref() {
-        Some("") => return Err(wrong("dest is empty")),
+        Some("") => return Err(wrong("dest is empty").hint("write dest=PATH")),
         Some("-") if is_directory => return Err(wrong("a directory does not go to standard output")),
         Some("-") => Target::Stdout,
         Some(dest) => Target::Path(PathBuf::from(dest)),
-        None if is_directory => return Err(wrong("dest is missing")),
+        None if is_directory => return Err(wrong("dest is missing").hint("name a directory with dest=DIR")),
         None if kind == OutputKind::DockerArchive => {
             return Err(wrong("dest is missing: there is no daemon to load the image into")
                 .hint("dest=- writes to standard output: … | docker load"));
@@ -245,8 +269,10 @@ fn compression(layers: &Layers) -> Result<Option<Compression>, Error> {
             Err(usage("--output: compression=estargz is known, but this version cannot do it")
                 .hint("the compressions are gzip, zstd and uncompressed"))
         }
-        Some(other) => Err(usage(format!("--output: unsupported compression type {other}"))
-            .hint("the compressions are gzip, zstd and uncompressed")),
+        Some(other) => {
+            let error = usage(format!("--output: unsupported compression type {other}"));
+            Err(one_of(error, other, &["gzip", "zstd", "uncompressed"]))
+        }
     }
 }
 

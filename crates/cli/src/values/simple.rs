@@ -13,7 +13,14 @@ use crate::failure::usage;
 
 /// A name of an image.
 pub(crate) fn reference(text: &str) -> Result<Reference, Error> {
-    text.parse().map_err(|error: ocibuild::spec::ReferenceError| usage(error.to_string()))
+    text.parse().map_err(|error: ocibuild::spec::ReferenceError| {
+        let lower = text.to_lowercase();
+        let error = usage(error.to_string());
+        if lower != text && lower.parse::<Reference>().is_ok() {
+            return error.hint(format!("names of images are lower case: write {lower}"));
+        }
+        error.hint("write a name as [registry/]name[:tag], in lower case without blanks: app:1.0")
+    })
 }
 
 /// `NAME=VALUE`, or `NAME` with the value from the environment; `None` when it is not set there either (3.23).
@@ -23,7 +30,8 @@ pub(crate) fn build_arg(text: &str, env: Lookup<'_>) -> Result<Option<(String, S
         None => (text, env(text)),
     };
     if name.is_empty() {
-        return Err(usage(format!("--build-arg {text:?} has no name")));
+        return Err(usage(format!("--build-arg {text:?} has no name"))
+            .hint("write the name of an ARG in front of the \"=\": --build-arg VERSION=1.0"));
     }
     Ok(value.map(|value| (name.to_owned(), value)))
 }
@@ -32,7 +40,7 @@ pub(crate) fn build_arg(text: &str, env: Lookup<'_>) -> Result<Option<(String, S
 pub(crate) fn variable(text: &str, env: Lookup<'_>) -> Result<Option<String>, Error> {
     match text.split_once('=') {
         Some(("", _)) | None if text.is_empty() || text.starts_with('=') => {
-            Err(usage(format!("--env {text:?} has no name")))
+            Err(usage(format!("--env {text:?} has no name")).hint("write --env NAME=VALUE"))
         }
         Some(_) => Ok(Some(text.to_owned())),
         None => Ok(env(text).map(|value| format!("{text}={value}"))),
@@ -43,14 +51,19 @@ pub(crate) fn variable(text: &str, env: Lookup<'_>) -> Result<Option<String>, Er
 pub(crate) fn key_value(flag: &str, text: &str) -> Result<(String, String), Error> {
     let (key, value) = text.split_once('=').unwrap_or((text, ""));
     if key.is_empty() {
-        return Err(usage(format!("{flag} {text:?} has no key")));
+        return Err(usage(format!("{flag} {text:?} has no key")).hint(format!("write {flag} KEY=VALUE")));
     }
     Ok((key.to_owned(), value.to_owned()))
 }
 
 /// The platforms in the order given, each as often as it was given; none when the base's is to stay (4.17).
 pub(crate) fn platforms(texts: &[String]) -> Result<Vec<Platform>, Error> {
-    let parsed = |text: &str| text.parse().map_err(|error| usage(format!("--platform {text}: {error}")));
+    let parsed = |text: &str| {
+        text.parse().map_err(|error| {
+            let error = usage(format!("--platform {text}: {error}"));
+            error.hint("write os/architecture[/variant]: --platform linux/amd64 or linux/arm64")
+        })
+    };
     texts.iter().map(|text| text.trim()).filter(|text| !text.is_empty()).map(parsed).collect()
 }
 
@@ -59,7 +72,11 @@ pub(crate) fn network(text: Option<&str>) -> Result<StepNetwork, Error> {
         "" | "default" => Ok(StepNetwork::Default),
         "host" => Ok(StepNetwork::Host),
         "none" => Ok(StepNetwork::None),
-        other => Err(usage(format!("--network {other}: not one of default, host, none"))),
+        other => Err(one_of(
+            usage(format!("--network {other}: not one of default, host, none")),
+            other,
+            &["default", "host", "none"],
+        )),
     }
 }
 
@@ -72,7 +89,7 @@ pub(crate) fn allow(texts: &[String]) -> Result<(bool, bool), Error> {
             "security.insecure" => insecure = true,
             other => {
                 let message = format!("--allow {other}: not one of network.host, security.insecure");
-                return Err(usage(message));
+                return Err(one_of(usage(message), other, &["network.host", "security.insecure"]));
             }
         }
     }
@@ -96,14 +113,26 @@ pub(crate) fn progress(text: &str, quiet: bool) -> Result<ProgressArg, Error> {
         }
         other => {
             let error = usage(format!("--progress {other}: not one of auto, tty, plain, ci, json, quiet"));
-            return Err(error);
+            return Err(one_of(error, other, &["auto", "tty", "plain", "ci", "json", "quiet"]));
         }
     })
 }
 
+/// Names what was probably meant, and all that is possible.
+pub(super) fn one_of(error: Error, given: &str, known: &[&str]) -> Error {
+    let error = match ocibuild::dockerfile::nearest(given, known.iter().copied()) {
+        Some(nearest) => error.hint(format!("did you mean {nearest}?")),
+        None => error,
+    };
+    error.hint(format!("there are {}", known.join(", ")))
+}
+
 /// `HOST:IP` or `HOST=IP`; an IPv6 address may be in brackets.
 pub(crate) fn host_entry(text: &str) -> Result<(String, IpAddr), Error> {
-    let malformed = || usage(format!("--add-host {text}: not of the form HOST:IP"));
+    let malformed = || {
+        usage(format!("--add-host {text}: not of the form HOST:IP"))
+            .hint("write --add-host db:10.0.0.5, with an address")
+    };
     let (name, address) = text.split_once('=').or_else(|| text.split_once(':')).ok_or_else(malformed)?;
     let is_word =
         !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '#');
@@ -124,7 +153,10 @@ pub(crate) fn host_entry(text: &str) -> Result<(String, IpAddr), Error> {
 /// Bytes, with an optional unit of powers of 1024: `64m`, `1GiB`, `1.5g`.
 #[expect(clippy::cast_precision_loss, reason = "a fraction of a unit is no exact number of bytes anyway")]
 pub(crate) fn size(flag: &str, text: &str) -> Result<u64, Error> {
-    let malformed = || usage(format!("{flag} {text}: not a size like 64m"));
+    let malformed = || {
+        usage(format!("{flag} {text}: not a size like 64m"))
+            .hint("write a number with b, k, m or g behind it")
+    };
     let lower = text.trim().to_ascii_lowercase();
     let digits = lower.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(lower.len());
     let (number, unit) = lower.split_at(digits);
@@ -147,9 +179,15 @@ pub(crate) fn size(flag: &str, text: &str) -> Result<u64, Error> {
 
 /// `NAME=SOFT[:HARD]`; -1 is without limit.
 pub(crate) fn ulimit(text: &str) -> Result<Rlimit, Error> {
-    let malformed = || usage(format!("--ulimit {text}: not of the form NAME=SOFT[:HARD]"));
+    let malformed = || {
+        let error = usage(format!("--ulimit {text}: not of the form NAME=SOFT[:HARD]"));
+        error.hint("write --ulimit nofile=1024:4096")
+    };
     let (name, limits) = text.split_once('=').ok_or_else(malformed)?;
-    let resource = resource(name).ok_or_else(|| usage(format!("--ulimit {text}: unknown limit {name:?}")))?;
+    let resource = resource(name).ok_or_else(|| {
+        usage(format!("--ulimit {text}: unknown limit {name:?}"))
+            .hint("the limits are nofile, nproc, core and the like")
+    })?;
     let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
     let number = |text: &str| match text {
         "-1" => Ok(u64::MAX),
@@ -157,7 +195,8 @@ pub(crate) fn ulimit(text: &str) -> Result<Rlimit, Error> {
     };
     let (soft, hard) = (number(soft)?, number(hard)?);
     if soft > hard {
-        return Err(usage(format!("--ulimit {text}: the soft limit is above the hard one")));
+        return Err(usage(format!("--ulimit {text}: the soft limit is above the hard one"))
+            .hint("write the smaller one first"));
     }
     Ok(Rlimit { resource, soft, hard })
 }
@@ -185,7 +224,9 @@ fn resource(name: &str) -> Option<PosixRlimitType> {
 
 /// `SRC:DST[:ro|rw]`
 pub(crate) fn volume(text: &str) -> Result<Volume, Error> {
-    let malformed = || usage(format!("--volume {text}: not of the form SRC:DST[:ro]"));
+    let malformed = || {
+        usage(format!("--volume {text}: not of the form SRC:DST[:ro]")).hint("write --volume ./data:/data")
+    };
     let mut parts = text.split(':');
     let (Some(source), Some(target), mode, None) = (parts.next(), parts.next(), parts.next(), parts.next())
     else {

@@ -8,7 +8,7 @@ use ocibuild::spec::Reference;
 use ocibuild::{Built, Destination, Error, ErrorKind, Output};
 use serde_json::json;
 
-use crate::failure::{READER_GONE, host, usage};
+use crate::failure::{READER_GONE, about, host, usage};
 use crate::values::{OutputSpec, Target};
 
 /// Outputs for the library; what cannot succeed is refused before an hour of building.
@@ -27,7 +27,7 @@ fn output(spec: OutputSpec) -> Result<Output, Error> {
             let is_directory =
                 matches!(spec.kind, ocibuild::OutputKind::Local | ocibuild::OutputKind::OciLayout);
             if !is_directory {
-                check_file(&path)?;
+                about("--output", &format!("dest={}", path.display()))(check_file(&path))?;
             }
             Destination::Path(path)
         }
@@ -53,8 +53,10 @@ fn check_file(path: &Path) -> Result<(), Error> {
     }
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !parent.is_dir() {
-        return Err(Error::new(ErrorKind::Host, format!("cannot write {}", path.display()))
-            .hint(format!("there is no directory {}", parent.display())));
+        return Err(Error::new(ErrorKind::Host, format!("cannot write {}", path.display())).hint(format!(
+            "there is no directory {}: make it first (mkdir -p), or name another destination",
+            parent.display()
+        )));
     }
     Ok(())
 }

@@ -63,7 +63,7 @@ fn plans_that_make_no_sense() {
 #[test]
 fn what_cannot_be_done_is_refused_by_name() {
     let place = Place::with("FROM scratch\n");
-    let table: [(&[&str], &str); 29] = [
+    let table: [(&[&str], &str); 30] = [
         (&["--push"], "--push"),
         (&["--load"], "--load"),
         (&["--ssh", "default"], "--ssh"),
@@ -74,7 +74,6 @@ fn what_cannot_be_done_is_refused_by_name() {
         (&["--attest", "type=sbom"], "--attest"),
         (&["--sbom=true"], "--provenance=false"),
         (&["--provenance", "--no-cache"], "--provenance"),
-        (&["--check"], "--check"),
         (&["--call=outline"], "--call"),
         (&["--explain"], "--explain"),
         (&["--on-error", "shell"], "--on-error"),
@@ -90,16 +89,22 @@ fn what_cannot_be_done_is_refused_by_name() {
         (&["--output", "type=registry,name=a"], "--output type=registry"),
         (&["--output", "type=docker"], "dest is missing"),
         (&["--add-host", "a:host-gateway"], "host-gateway"),
-        (&["--build-context", "a=https://x/y.git"], "--build-context"),
+        (&["--build-context", "a=https://x/y.git#-x"], "invalid git ref"),
+        (&["--build-context", "a=target:y"], "--build-context"),
+        (&["-f", "http://a b:x/"], "--file"),
         (&["-t", "Upper"], "Upper"),
         (&["--runtime", "./crun"], "--runtime"),
     ];
     for (args, word) in table {
         place.build(args).fails(2, &["error:", word]);
     }
-    for context in ["-", "https://github.com/a/b.git", "git@github.com:a/b", "Dockerfile", "nowhere"] {
+    for context in ["Dockerfile", "nowhere", "file:///etc", "ext::sh"] {
         place.run(&["build", context]).fails(2, &["error: CONTEXT"]);
     }
+    for context in ["https://h/r.git#--upload-pack=x", "ssh://-oProxyCommand=x/r", "https://h/r.git?x=1"] {
+        place.run(&["build", context]).fails(2, &["error:", "git"]);
+    }
+    place.run(&["build", "-f", "-", "-"]).fails(2, &["standard input"]);
     place.run(&["build"]).fails(2, &["CONTEXT"]);
     place.run(&["frobnicate"]).fails(2, &["frobnicate"]);
     assert!(!place.path("state").exists(), "nothing was touched");

@@ -79,16 +79,36 @@ impl<'a> Iterator for Lines<'a> {
 pub(crate) fn decode(bytes: &[u8]) -> Result<&str, Failure> {
     if bytes.len() > MAX_FILE_BYTES {
         let message = format!("the Dockerfile is larger than {MAX_FILE_BYTES} bytes");
-        return Err(Failure::new("file-too-large", message, None));
+        let hint = "is this the Dockerfile? Name it with -f FILE; data belongs into files that COPY takes";
+        return Err(Failure::new("file-too-large", message, None).hint(hint));
     }
     let text = str::from_utf8(bytes).map_err(|error| {
         let message = "the Dockerfile is not valid UTF-8";
-        bad_byte("invalid-utf8", message, bytes, error.valid_up_to())
+        encoding_hint(bytes, bad_byte("invalid-utf8", message, bytes, error.valid_up_to()))
     })?;
     match text.find('\0') {
-        Some(position) => Err(bad_byte("nul-byte", "the Dockerfile holds a NUL byte", bytes, position)),
+        Some(position) => {
+            let message = "the Dockerfile holds a NUL byte";
+            Err(encoding_hint(bytes, bad_byte("nul-byte", message, bytes, position)))
+        }
         None => Ok(text),
     }
+}
+
+/// Says what the file is instead of UTF-8, as far as its first bytes tell.
+fn encoding_hint(bytes: &[u8], error: Failure) -> Failure {
+    let is_wide = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
+    // Text in UTF-16 without a mark has a zero beside every letter.
+    let looks_wide = bytes.len() >= 4 && (bytes[1] == 0 && bytes[3] == 0 || bytes[0] == 0 && bytes[2] == 0);
+    if is_wide || looks_wide {
+        return error
+            .cause("it looks like UTF-16, which some editors and PowerShell write")
+            .hint("save the file as UTF-8: iconv -f UTF-16 -t UTF-8 Dockerfile > Dockerfile.utf8");
+    }
+    if bytes.starts_with(b"\x7fELF") || bytes.starts_with(b"\x1f\x8b") || bytes.starts_with(b"PK\x03\x04") {
+        return error.cause("it looks like a program or an archive").hint("name the Dockerfile with -f FILE");
+    }
+    error.hint("save the file as UTF-8 text, and remove the byte").hint("another file is named with -f FILE")
 }
 
 /// An error at a byte in front of which all is text.

@@ -131,6 +131,8 @@ fn relative(path: &Path, base: &Path) -> PathBuf {
 
 fn broken(path: &Path, what: &str) -> Error {
     Error::new(ErrorKind::Dockerfile, format!("archive entry {}: {what}", path.display()))
+        .id("broken-archive")
+        .hint("make the archive again, or copy it as it is with COPY or ADD --unpack=false")
 }
 
 /// Metadata of the directory `WORKDIR` makes.
@@ -149,5 +151,8 @@ pub(crate) fn workdir(
 
 fn broken_workdir(path: &OsStr) -> Error {
     Error::new(ErrorKind::Dockerfile, format!("/{}: not a directory", path.display()))
-        .hint("WORKDIR makes a directory, but the image has something else at that path")
+        .id("destination")
+        .word(path.to_string_lossy())
+        .cause("WORKDIR makes a directory, but the image has something else at that path")
+        .hint("choose another directory, or remove the file in an earlier RUN")
 }

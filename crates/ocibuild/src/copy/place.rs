@@ -17,9 +17,21 @@ pub(crate) const NEW_LAYER: u32 = u32::MAX;
 #[derive(Debug, Clone)]
 pub(crate) enum Bytes {
     /// A file of the step's source.
-    Source(PathBuf),
-    /// The files of a directory of the step's source, which are below `target` where they are below `source` there.
-    Below { source: PathBuf, target: PathBuf },
+    Source {
+        /// Which source.
+        part: usize,
+        /// The path in it.
+        path: PathBuf,
+    },
+    /// The files of a directory of a source, which are below `target` where they are below `source` there.
+    Below {
+        /// Which source.
+        part: usize,
+        /// The directory in it.
+        source: PathBuf,
+        /// Where that is placed.
+        target: PathBuf,
+    },
     /// The text of a heredoc.
     Inline(String),
     /// A range of an unpacked archive.
@@ -35,15 +47,17 @@ pub(crate) struct Placement {
     pub(crate) owner: Option<(u32, u32)>,
     pub(crate) chmod: Option<Chmod>,
     pub(crate) now: Timestamp,
+    /// Which of the sources it is that is copied from.
+    pub(crate) part: usize,
 }
 
 impl Bytes {
-    /// Where the file that is placed at `placed` is in the source; `None` for what is not from there.
-    pub(crate) fn source_path(&self, placed: &Path) -> Option<PathBuf> {
+    /// Which source the file that is placed at `placed` is from, and its path there; `None` for what is from none.
+    pub(crate) fn source_path(&self, placed: &Path) -> Option<(usize, PathBuf)> {
         match self {
-            Self::Source(path) => Some(path.clone()),
-            Self::Below { source, target } => {
-                placed.strip_prefix(target).ok().map(|below| source.join(below))
+            Self::Source { part, path } => Some((*part, path.clone())),
+            Self::Below { part, source, target } => {
+                placed.strip_prefix(target).ok().map(|below| (*part, source.join(below)))
             }
             Self::Inline(_) | Self::Archive { .. } => None,
         }
@@ -56,21 +70,32 @@ pub(crate) fn new_file(content: Content, size: u64) -> NodeKind {
 }
 
 fn refuse(message: String) -> Error {
-    Error::new(ErrorKind::Dockerfile, message)
+    Error::new(ErrorKind::Dockerfile, message).id("destination")
+}
+
+/// An error about a destination that is a file where a directory is needed.
+fn no_directory(message: String, path: &Path) -> Error {
+    refuse(message).cause(format!("/{} is there already, and is no directory", path.display())).hint(format!(
+        "choose another destination than /{}, or remove what is there in an earlier RUN",
+        path.display()
+    ))
 }
 
 impl From<ResolveError> for Error {
     fn from(error: ResolveError) -> Self {
         match error {
-            ResolveError::Loop(path) => refuse(format!("/{}: too many links", path.display())),
-            ResolveError::NotDirectory(path) => refuse(format!("/{}: not a directory", path.display())),
+            ResolveError::Loop(path) => refuse(format!("/{}: too many links", path.display()))
+                .hint("the links of the image lead round in a circle: choose another destination"),
+            ResolveError::NotDirectory(path) => {
+                no_directory(format!("/{}: not a directory", path.display()), &path)
+            }
         }
     }
 }
 
 impl Placement {
     pub(crate) fn new(tree: Tree, now: Timestamp) -> Self {
-        Self { tree, bytes: Vec::new(), owner: None, chmod: None, now }
+        Self { tree, bytes: Vec::new(), owner: None, chmod: None, now, part: 0 }
     }
 
     /// Copies what was selected of `source` to `destination`, which is absolute and ends in `/` when it must be a
@@ -93,7 +118,7 @@ impl Placement {
             return Ok(());
         }
         let target = self.file_target(destination, &selected.name)?;
-        let content = self.content(Bytes::Source(selected.path.clone()));
+        let content = self.content(Bytes::Source { part: self.part, path: selected.path.clone() });
         self.leaf(&selected.node, content, &target).map(|_| ())
     }
 
@@ -113,10 +138,11 @@ impl Placement {
     pub(crate) fn destination_directory(&mut self, destination: &str) -> Result<PathBuf, Error> {
         let resolved = self.tree.resolve(Path::new(destination), true)?;
         match resolved.node {
-            Some(id) if !self.tree.is_directory(id) => Err(refuse(format!(
-                "cannot copy to non-directory: /{}: not a directory",
-                resolved.path.display()
-            ))),
+            Some(id) if !self.tree.is_directory(id) => Err(no_directory(
+                format!("cannot copy to non-directory: /{}: not a directory", resolved.path.display()),
+                &resolved.path,
+            )
+            .word(destination)),
             Some(_) => Ok(resolved.path),
             None => {
                 self.make_directories(&resolved.path)?;
@@ -131,7 +157,12 @@ impl Placement {
         let resolved = self.tree.resolve(Path::new(destination), true)?;
         match resolved.node {
             Some(id) if self.tree.is_directory(id) => Ok(resolved.path.join(name)),
-            Some(_) if must_be_directory => Err(refuse(format!("{destination}: not a directory"))),
+            Some(_) if must_be_directory => {
+                let error = no_directory(format!("{destination}: not a directory"), &resolved.path);
+                Err(error
+                    .word(destination)
+                    .hint("without a slash at its end the destination is the file itself"))
+            }
             Some(_) => Ok(resolved.path),
             None if must_be_directory => {
                 self.make_directories(&resolved.path)?;
@@ -162,7 +193,7 @@ impl Placement {
             at.push(part);
             parent = match self.tree.child(parent, part) {
                 Some(id) if self.tree.is_directory(id) => id,
-                Some(_) => return Err(refuse(format!("/{}: not a directory", at.display()))),
+                Some(_) => return Err(no_directory(format!("/{}: not a directory", at.display()), &at)),
                 None => {
                     let above = &self.tree.node(parent).metadata;
                     // Below a set-gid directory the kernel hands on the bit and the group.
@@ -180,7 +211,8 @@ impl Placement {
 
     /// Copies what is below a selected directory into the directory `target`.
     fn items(&mut self, source: &dyn Source, selected: &Selected, target: &Path) -> Result<(), Error> {
-        let bytes = Bytes::Below { source: selected.path.clone(), target: target.to_owned() };
+        let bytes =
+            Bytes::Below { part: self.part, source: selected.path.clone(), target: target.to_owned() };
         let content = self.content(bytes);
         let mut links = HashMap::new();
         let mut directories = Vec::new();
@@ -221,7 +253,7 @@ impl Placement {
                 *self.tree.metadata_mut(id) = metadata;
                 Ok(id)
             }
-            Some(_) => Err(refuse(format!("cannot copy to non-directory: /{}", path.display()))),
+            Some(_) => Err(no_directory(format!("cannot copy to non-directory: /{}", path.display()), path)),
             None => {
                 let node = Node { metadata, kind: NodeKind::Directory(BTreeMap::new()) };
                 Ok(self.tree.insert(path, node, self.now))
@@ -263,7 +295,9 @@ impl Placement {
     fn refuse_directory(&self, path: &Path) -> Result<(), Error> {
         match self.tree.lookup(path) {
             Some(id) if self.tree.is_directory(id) => {
-                Err(refuse(format!("cannot replace to directory /{} with file", path.display())))
+                Err(refuse(format!("cannot replace to directory /{} with file", path.display()))
+                    .cause("the image has a directory where the file is to go")
+                    .hint("choose another destination, or remove the directory in an earlier RUN"))
             }
             _ => Ok(()),
         }
@@ -291,7 +325,7 @@ impl Placement {
         };
         let bytes = usize::try_from(content.0).ok().and_then(|number| self.bytes.get(number));
         match (bytes.and_then(|bytes| bytes.source_path(&entry.path)), bytes) {
-            (Some(path), _) => source.open(&path),
+            (Some((_, path)), _) => source.open(&path),
             (None, Some(Bytes::Inline(text))) => {
                 Ok(Box::new(std::io::Cursor::new(text.clone().into_bytes())))
             }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ocibuild_dockerfile::{IgnorePatterns, glob_match};
 
+use super::missing::{broken_json, not_found};
 use super::source::{Lead, Source, SourceNode, resolve};
 use crate::{Error, ErrorKind};
 
@@ -49,6 +50,12 @@ pub(crate) struct Item {
 }
 
 impl Selected {
+    /// A file at the root of its source.
+    pub(crate) fn file(name: &str, node: SourceNode) -> Self {
+        let (name, path) = (OsString::from(name), PathBuf::from(name));
+        Self { name, path, node, keeps_parents: false, chosen: Chosen::All, excludes: Arc::default() }
+    }
+
     /// Hands on what is below a directory, parents first, in the order of the copy.
     pub(crate) fn each_item(
         &self,
@@ -78,7 +85,11 @@ pub(crate) struct Choice {
 impl Choice {
     pub(crate) fn new(excludes: &[String], parents: bool) -> Result<Self, Error> {
         let excludes = IgnorePatterns::new(excludes).map_err(|error| {
-            Error::new(ErrorKind::Dockerfile, format!("--exclude: {error}")).caused_by(error)
+            Error::new(ErrorKind::Dockerfile, format!("--exclude: {error}"))
+                .id("invalid-pattern")
+                .word(error.pattern.clone())
+                .hint("write a pattern as in .dockerignore; a literal '[' needs a backslash in front")
+                .caused_by(error)
         })?;
         Ok(Self { excludes: Arc::new(excludes), parents })
     }
@@ -112,14 +123,15 @@ fn find(source: &dyn Source, word: &str) -> Result<Vec<Found>, Error> {
     let Some((prefix, pattern)) = split_wildcards(&path) else {
         return match resolve(source, &path, true)? {
             Lead::Found(at, node) => Ok(vec![Found { name: last_name(&path), path: at, node }]),
-            Lead::Missing => Err(not_found(&path)),
+            Lead::Missing => Err(not_found(source, word, &path)),
         };
     };
     let base = match resolve(source, &prefix, true)? {
         Lead::Found(at, node) if node.is_directory() => at,
         _ => {
             let message = format!("lstat /{}: no such file or directory", prefix.display());
-            return Err(Error::new(ErrorKind::Dockerfile, message).hint(ENDS_HERE));
+            let missing = not_found(source, word, &prefix);
+            return Err(missing.headline(message));
         }
     };
     let mut matches = Vec::new();
@@ -128,16 +140,9 @@ fn find(source: &dyn Source, word: &str) -> Result<Vec<Found>, Error> {
         .into_iter()
         .map(|found| match resolve(source, &base.join(&found), true)? {
             Lead::Found(at, node) => Ok(Found { name: last_name(&found), path: at, node }),
-            Lead::Missing => Err(not_found(&prefix.join(&found))),
+            Lead::Missing => Err(not_found(source, word, &prefix.join(&found))),
         })
         .collect()
-}
-
-const ENDS_HERE: &str =
-    "paths are relative to the build context, which ends at its root: '..' leads nowhere above it";
-
-fn not_found(path: &Path) -> Error {
-    Error::new(ErrorKind::Dockerfile, format!("\"/{}\": not found", path.display())).hint(ENDS_HERE)
 }
 
 fn last_name(path: &Path) -> OsString {
@@ -189,7 +194,13 @@ fn match_below(
         let is_match = glob_match(first.as_bytes(), name.as_bytes()).map_err(|_| {
             let text = pattern.join(OsStr::new("/"));
             let message = format!("syntax error in pattern {}", text.display());
-            Error::new(ErrorKind::Dockerfile, message).hint("a literal '[' is matched by '[[]'")
+            let error =
+                Error::new(ErrorKind::Dockerfile, message).id("invalid-pattern").word(text.to_string_lossy());
+            let error = match broken_json(&text.to_string_lossy()) {
+                Some(hint) => error.hint(hint),
+                None => error,
+            };
+            error.hint("a literal '[' is matched by '[[]'")
         })?;
         if !is_match {
             continue;
@@ -269,13 +280,19 @@ fn select_with_parents(source: &dyn Source, word: &str, choice: &Choice) -> Resu
     };
     let pattern = clean(OsStr::new(after));
     if pattern.as_os_str().is_empty() {
-        return Err(not_found(&clean(OsStr::new(before)).join(&pattern)));
+        return Err(not_found(source, word, &clean(OsStr::new(before)).join(&pattern)));
     }
     let is_literal = !has_wildcard(before.as_bytes()) && !has_wildcard(after.as_bytes());
-    let text = String::from_utf8(pattern.as_os_str().as_bytes().to_vec())
-        .map_err(|_| Error::new(ErrorKind::Dockerfile, format!("source {word:?} is not valid UTF-8")))?;
-    let include = IgnorePatterns::new([&text])
-        .map_err(|error| Error::new(ErrorKind::Dockerfile, error.to_string()).caused_by(error))?;
+    let text = String::from_utf8(pattern.as_os_str().as_bytes().to_vec()).map_err(|_| {
+        Error::new(ErrorKind::Dockerfile, format!("source {word:?} is not valid UTF-8"))
+            .hint("give the file a name in UTF-8")
+    })?;
+    let include = IgnorePatterns::new([&text]).map_err(|error| {
+        Error::new(ErrorKind::Dockerfile, error.to_string())
+            .word(word)
+            .hint("a literal '[' is matched by '[[]'")
+            .caused_by(error)
+    })?;
     let mut out = Vec::new();
     for Found { path, node, .. } in find(source, before)? {
         if is_literal {
@@ -322,7 +339,7 @@ fn require_without_links(source: &dyn Source, base: &Path, path: &Path) -> Resul
         at.push(part);
         match source.stat(&at)? {
             Some(node) if number + 1 == count || node.is_directory() => {}
-            _ => return Err(not_found(&base.join(path))),
+            _ => return Err(not_found(source, &path.display().to_string(), &base.join(path))),
         }
     }
     Ok(())

@@ -61,7 +61,7 @@ fn check_emptied(build: &PlannedBuild, output: &Output, state: &Path) -> Result<
     // What is not there yet has nothing in it.
     let Some(path) = Some(path).filter(|_| output.replace).and_then(|path| real(path)) else { return Ok(()) };
     let mut kept = vec![PathBuf::from("/"), state.to_owned()];
-    kept.extend(build.context.directory().and_then(real));
+    kept.extend(build.context.local().and_then(crate::LocalContext::directory).and_then(real));
     let is_inside_state = path.starts_with(state);
     match kept.iter().find(|kept| kept.starts_with(&path)) {
         None if !is_inside_state => Ok(()),

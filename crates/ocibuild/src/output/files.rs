@@ -114,7 +114,7 @@ fn directory(name: &str, epoch: Option<i64>) -> Entry {
 fn rootfs(target: &Target<'_>) -> Result<(Vec<Entry>, Arc<TreeSource>), Error> {
     let layers = &target.run.layers;
     let tree = target.state.tree(layers)?;
-    let entries = changes(&Tree::new(), &tree, &mut |_, _, _| false);
+    let entries = changes(&Tree::new(), &tree, &mut |_, _, _| false).entries;
     let view = TreeSource::new(tree);
     let selected = select(&view, "/", &Choice::default())?;
     let files = layers.files(&target.state.stack, &view.origins(&selected)?)?;

@@ -57,8 +57,15 @@ pub(crate) fn carry_out(
 ) -> Result<Built, Error> {
     let events = RefCell::new(events);
     let emit = |event: Event<'_>| (events.borrow_mut())(event);
-    let session =
-        Session { build, backends, cancel, events: &emit, made: RefCell::default(), started: Instant::now() };
+    let session = Session {
+        build,
+        backends,
+        cancel,
+        events: &emit,
+        made: RefCell::default(),
+        remote: RefCell::default(),
+        started: Instant::now(),
+    };
     backends.store.sweep_dead_scratch()?;
     let steps = |plan: &crate::plan::Plan| plan.stages.iter().map(|stage| stage.steps.len()).sum::<usize>();
     emit(Event::Started { steps: build.plans.iter().map(steps).sum() });

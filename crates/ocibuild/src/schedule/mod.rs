@@ -3,6 +3,7 @@
 mod carry_out;
 mod conversion;
 mod inputs;
+mod remote;
 mod results;
 mod steps;
 
@@ -34,6 +35,19 @@ pub(crate) struct Session<'a> {
     /// Keys of steps that ran in this build: what one platform made is not made again for the next (9.16).
     made: RefCell<HashSet<Digest>>,
     started: Instant,
+    /// What was fetched so far.
+    remote: RefCell<remote::Fetched>,
+}
+
+/// An error of a step, at its instruction: for one that a base brought, that is the `FROM` line.
+fn of_step(error: Error, step: &PlannedStep) -> Error {
+    let error = error.at(step.location);
+    if step.text.starts_with("ONBUILD ") {
+        return error
+            .cause(format!("the trigger of the base image is: {}", step.text))
+            .hint("use another base image, or build that one again with a right ONBUILD");
+    }
+    error
 }
 
 /// One run of the plan of one platform.
@@ -156,7 +170,7 @@ impl<'a> Run<'a> {
             let result = match self.step(stage, &state, planned, number, reach) {
                 Ok(Some(result)) => result,
                 Ok(None) => return Ok(None),
-                Err(error) => return Err(error.at(planned.location)),
+                Err(error) => return Err(of_step(error, planned)),
             };
             if let Some(entry) = pending.next() {
                 state.history.push((entry.clone(), Some(result.created)));

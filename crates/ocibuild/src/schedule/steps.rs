@@ -6,17 +6,18 @@ use ocibuild_snapshot::Tree;
 use ocibuild_spec::{Changeset, Digest, Platform, Timestamp};
 
 use super::inputs::{RunKey, copy_inputs};
+use super::remote::is_remote;
 use super::results::{NewLayer, StepResult};
 use super::{Reach, Run};
 use crate::copy::{
-    Choice, CopyContext, NoSource, Selected, Source, TreeSource, copy, digest_all, select, select_all,
+    Choice, CopyContext, NoSource, Part, Selected, Source, TreeSource, copy, digest_all, select, select_all,
     workdir,
 };
 use crate::keys::{Framed, Inputs};
 use crate::layers::Layer;
 use crate::plan::{CopyStep, FileSource, MountKind, RunStep, WorkdirStep};
 use crate::stage::StageState;
-use crate::{Error, ErrorKind};
+use crate::{ContextSource, Error, ErrorKind};
 
 /// A merged view and the layers it is of.
 type View = (Arc<Tree>, Vec<Layer>);
@@ -76,7 +77,9 @@ impl Run<'_> {
         match from {
             FileSource::Context => Ok(self.build.context.source()),
             FileSource::LocalContext(name) => match self.build.named.get(name) {
-                Some(crate::ContextSource::Local(context)) => Ok(context.source()),
+                Some(ContextSource::Local(context)) => Ok(context.source()),
+                Some(ContextSource::Files(context)) => Ok(context.source()),
+                Some(ContextSource::Remote(source)) => self.remote_context(name, source),
                 _ => Err(Error::new(ErrorKind::Usage, format!("the named context {name} is no directory"))),
             },
             _ => Ok(Arc::new(NoSource)),
@@ -125,8 +128,10 @@ impl Run<'_> {
         reach: Reach,
         fresh: bool,
     ) -> Result<Option<StepResult>, Error> {
-        refuse_remote(step)?;
         let operation = copy_inputs(state, step);
+        if is_remote(step) {
+            return self.remote_copy(state, step, &operation, reach, fresh).map_err(Error::elsewhere);
+        }
         let quick = self.quick_key(&operation, &step.from)?;
         if !fresh
             && let Some(key) = quick.as_ref().and_then(|key| self.backends.cache.alias(key))
@@ -153,7 +158,9 @@ impl Run<'_> {
         if reach == Reach::Cached {
             return Ok(None);
         }
-        let written = self.with_copy_context(state, |context| copy(step, source, selected, context))?;
+        let selected = selected.into_iter().flatten().collect();
+        let parts = vec![Part { source, selected, unpacks: step.add && step.unpack != Some(false) }];
+        let written = self.with_copy_context(state, |context| copy(step, parts, context))?;
         self.record(key, inputs.0, written, fresh).map(Some)
     }
 
@@ -216,7 +223,7 @@ impl Run<'_> {
     }
 
     /// Runs a copy on the view of a stage and writes the layer it makes.
-    fn with_copy_context(
+    pub(super) fn with_copy_context(
         &self,
         state: &StageState,
         make: impl FnOnce(&mut CopyContext<'_>) -> Result<Changeset, Error>,
@@ -244,22 +251,4 @@ fn key_by_source(operation: &Inputs, source: &Digest) -> Digest {
     let mut inputs = operation.clone();
     inputs.add("source", source.as_str());
     inputs.key("copy by source")
-}
-
-/// What is not carried out yet is refused where it stands.
-fn refuse_remote(step: &CopyStep) -> Result<(), Error> {
-    let is_remote = |source: &&String| {
-        let is_url =
-            ["http://", "https://", "git://", "ssh://"].iter().any(|scheme| source.starts_with(scheme));
-        is_url || source.starts_with("git@")
-    };
-    if let Some(source) = step.sources.iter().filter(|_| step.add).find(is_remote) {
-        return Err(Error::new(ErrorKind::Dockerfile, format!("ADD from {source} is not supported yet"))
-            .hint("fetch it before the build and COPY it from the context"));
-    }
-    if step.checksum.is_some() {
-        let message = "checksum requires HTTP(S) or Git sources";
-        return Err(Error::new(ErrorKind::Dockerfile, message));
-    }
-    Ok(())
 }
