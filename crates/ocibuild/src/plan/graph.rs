@@ -372,7 +372,7 @@ fn parse_platform(text: &str, line: &mut FromLine<'_, '_>) -> Result<Platform, P
     expanded.parse().map_err(|error| {
         let message = format!("failed to parse platform {text}: {error}{}", suggestion());
         let error = PlanError::file(message).word(text);
-        let error = match ocibuild_dockerfile::nearest(&expanded, COMMON_PLATFORMS) {
+        let error = match ocibuild_dockerfile::nearest(expanded, COMMON_PLATFORMS) {
             Some(platform) => error.hint(format!("did you mean {platform}?")),
             None => error,
         };
