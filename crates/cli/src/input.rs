@@ -28,7 +28,7 @@ pub(crate) struct PlanInput {
     target: Option<String>,
     build_args: Vec<(String, String)>,
     contexts: Vec<(String, NamedSource)>,
-    platform: Option<Platform>,
+    platforms: Vec<Platform>,
     labels: Vec<(String, String)>,
     network: StepNetwork,
     allow: (bool, bool),
@@ -86,7 +86,7 @@ impl PlanInput {
                 .iter()
                 .map(|text| about("--build-context", text)(values::named_source(text)))
                 .collect::<Result<_, _>>()?,
-            platform: about("--platform", &args.platform.join(","))(values::platform(&args.platform))?,
+            platforms: about("--platform", &args.platform.join(","))(values::platforms(&args.platform))?,
             labels: args
                 .label
                 .iter()
@@ -156,7 +156,7 @@ impl PlanInput {
         if let Some(target) = self.target {
             build = build.target(target);
         }
-        if let Some(platform) = self.platform {
+        for platform in self.platforms {
             build = build.platform(platform);
         }
         for (name, value) in self.build_args {

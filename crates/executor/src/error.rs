@@ -25,6 +25,9 @@ pub enum ErrorKind {
     ProgramNotFound,
     /// The program of the step cannot be executed: as if it had ended with 126.
     ProgramRefused,
+    /// The program of the step is in a format that this host does not execute, as that of another architecture: as if
+    /// it had ended with 126.
+    ProgramFormat,
     /// The runtime program is not there.
     RuntimeMissing,
     /// The runtime program failed.
@@ -121,7 +124,7 @@ impl Error {
     pub fn exit_code(&self) -> Option<i32> {
         match self.kind() {
             ErrorKind::ProgramNotFound => Some(127),
-            ErrorKind::ProgramRefused => Some(126),
+            ErrorKind::ProgramRefused | ErrorKind::ProgramFormat => Some(126),
             _ => None,
         }
     }
@@ -147,6 +150,11 @@ impl Error {
         let reason = reason.split(" (os error").next().unwrap_or_default();
         match error.kind() {
             SandboxErrorKind::ProgramNotFound => Self::program(ErrorKind::ProgramNotFound, program, reason),
+            SandboxErrorKind::ProgramRefused
+                if error.raw_os_error() == rustix::io::Errno::NOEXEC.raw_os_error() =>
+            {
+                Self::program(ErrorKind::ProgramFormat, program, reason)
+            }
             SandboxErrorKind::ProgramRefused => Self::program(ErrorKind::ProgramRefused, program, reason),
             SandboxErrorKind::Namespaces => {
                 let blocker = ocibuild_sys::namespace_blocker()

@@ -25,6 +25,7 @@
 #![forbid(unsafe_code)]
 
 mod bundle;
+mod emulation;
 mod error;
 mod etc;
 mod executor;
@@ -36,6 +37,7 @@ mod step;
 mod supervise;
 
 pub use bundle::{Bundle, StateFile, bundle};
+pub use emulation::Emulation;
 pub use error::{Error, ErrorKind};
 pub use etc::{home_of, hosts, only_local_stub, resolv_conf};
 pub use executor::{Executor, ExitStatus, Output, Stream};

@@ -274,7 +274,7 @@ fn classify(log: &str, program: &str) -> Option<(ErrorKind, &'static str)> {
     } else if lower.contains("permission denied") {
         Some((ErrorKind::ProgramRefused, "permission denied"))
     } else if lower.contains("exec format error") {
-        Some((ErrorKind::ProgramRefused, "exec format error"))
+        Some((ErrorKind::ProgramFormat, "exec format error"))
     } else if lower.contains("is a directory") {
         Some((ErrorKind::ProgramRefused, "is a directory"))
     } else {

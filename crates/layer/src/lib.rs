@@ -83,6 +83,7 @@ mod name;
 mod pax;
 mod raw;
 mod reader;
+mod recompress;
 mod tree;
 mod write;
 
@@ -94,4 +95,5 @@ pub use extract::extract_files;
 pub use index::LayerIndex;
 pub use limits::Limits;
 pub use reader::{Policy, TarEntry, TarReader, is_tar};
+pub use recompress::recompress;
 pub use write::{LayerOptions, WrittenLayer, write};

@@ -15,7 +15,7 @@ use ocibuild::executor::{Error as ExecutorError, ErrorKind as ExecutorErrorKind,
 use ocibuild::snapshot::{Snapshotter, auto};
 use ocibuild::store::{ImageLayout, LayoutSource};
 use ocibuild::{
-    Backends, Build, BuiltImage, Cache, CancelToken, ContextSource, ErrorKind, Event, LocalContext,
+    Backends, Build, Built, BuiltImage, Cache, CancelToken, ContextSource, ErrorKind, Event, LocalContext,
 };
 use ocibuild_testkit::HostBase;
 
@@ -136,5 +136,6 @@ impl<'a> Embedder<'a> {
             .now(SystemTime::now())
             .plan_cancellable(&backends, cancel)?
             .run(&backends, cancel, events)
+            .map(Built::into_image)
     }
 }

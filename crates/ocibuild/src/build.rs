@@ -2,23 +2,24 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use ocibuild_dockerfile::Dockerfile;
+use ocibuild_dockerfile::{Dockerfile, Finding};
 use ocibuild_executor::{Executor, Resources, Rlimit};
 use ocibuild_layer::Compression;
 use ocibuild_snapshot::Snapshotter;
 use ocibuild_spec::{CancelToken, ImageSource, Platform, Reference, ResolvedImage, Timestamp};
 use ocibuild_store::ImageLayout;
 
+use crate::annotation::Annotation;
 use crate::cache::{Cache, Wanted};
 use crate::checks::{self, CheckReport};
 use crate::context::{BuildContext, ContextSource, Fetcher, GitAddress, HttpAddress, RemoteSource, Remotes};
-use crate::image::BuiltImage;
-use crate::output::Output;
+use crate::image::Built;
+use crate::output::{Output, OutputEpoch, check_outputs, output_epoch};
 use crate::plan::{
     BaseRequest, EpochSource, ImageOrigin, NamedContext, Plan, PlanOptions, ResolveError, SourceKind,
-    StepNetwork, epoch_source, plan as make_plan,
+    StepNetwork, epoch_source, parse_bool, plan as make_plan,
 };
-use crate::schedule::Run;
+use crate::schedule::carry_out;
 use crate::{Error, ErrorKind, Event};
 
 /// What a build works with: where blobs are kept, where base images come from, how steps get their files and are
@@ -53,8 +54,10 @@ pub struct Build {
     pub(crate) named: BTreeMap<String, ContextSource>,
     pub(crate) options: PlanOptions,
     pub(crate) settings: Settings,
+    pub(crate) platforms: Vec<Platform>,
     pub(crate) outputs: Vec<Output>,
     pub(crate) tags: Vec<Reference>,
+    pub(crate) annotations: Vec<Annotation>,
 }
 
 /// How a plan is carried out; nothing here changes what it says.
@@ -63,7 +66,9 @@ pub(crate) struct Settings {
     pub(crate) now: Timestamp,
     pub(crate) no_cache: bool,
     pub(crate) no_cache_stages: Vec<String>,
+    /// How layers are compressed; what their times are clamped to follows from each platform's plan.
     pub(crate) wanted: Wanted,
+    pub(crate) rewrite_timestamps: bool,
     pub(crate) threads: usize,
     pub(crate) added_hosts: Vec<(IpAddr, String)>,
     pub(crate) resolv_conf: String,
@@ -111,6 +116,7 @@ impl Build {
             no_cache: false,
             no_cache_stages: Vec::new(),
             wanted: Wanted::default(),
+            rewrite_timestamps: false,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             added_hosts: Vec::new(),
             resolv_conf: String::new(),
@@ -128,8 +134,10 @@ impl Build {
             named: BTreeMap::new(),
             options: PlanOptions::new(Platform::host()),
             settings,
+            platforms: Vec::new(),
             outputs: Vec::new(),
             tags: Vec::new(),
+            annotations: Vec::new(),
         }
     }
 
@@ -147,10 +155,13 @@ impl Build {
         self
     }
 
-    /// `--platform`
+    /// `--platform`: one more platform to build for. Several give an index (11.30); one that is there already is not
+    /// built twice (11.31).
     #[must_use]
     pub fn platform(mut self, platform: Platform) -> Self {
-        self.options.platform = Some(platform);
+        if !self.platforms.iter().any(|known| known.satisfies(&platform)) {
+            self.platforms.push(platform);
+        }
         self
     }
 
@@ -221,7 +232,7 @@ impl Build {
     /// `rewrite-timestamp=true`: with an epoch, no time in a new layer is later than it (11.42).
     #[must_use]
     pub fn rewrite_timestamps(mut self, rewrite: bool) -> Self {
-        self.settings.wanted.clamp = rewrite.then_some(0);
+        self.settings.rewrite_timestamps = rewrite;
         self
     }
 
@@ -302,6 +313,13 @@ impl Build {
         self
     }
 
+    /// `--annotation`: of the image in the state directory, and in every output that is an image.
+    #[must_use]
+    pub fn annotation(mut self, annotation: Annotation) -> Self {
+        self.annotations.push(annotation);
+        self
+    }
+
     /// Leaves base layers that no step needed where they are; the image then has no name here.
     #[must_use]
     pub fn keep_incomplete(mut self, keep: bool) -> Self {
@@ -320,8 +338,7 @@ impl Build {
     /// built, and findings are no error even where the file wants them to be one.
     pub fn check(mut self, backends: &Backends<'_>, cancel: &CancelToken) -> Result<CheckReport, Error> {
         self.options.all_stages = self.options.target.is_none();
-        let plan = self.checked_plan(backends, cancel)?;
-        Ok(report(&plan))
+        Ok(report(&self.checked_plans(backends, cancel)?))
     }
 
     /// Plans the build: resolves the names of base images and every word of the file. Nothing is built.
@@ -338,8 +355,8 @@ impl Build {
         self.plan_with(backends, cancel)
     }
 
-    /// The plan with all findings of the build checks.
-    fn checked_plan(&mut self, backends: &Backends<'_>, cancel: &CancelToken) -> Result<Plan, Error> {
+    /// The plan of each platform, with all findings of the build checks.
+    fn checked_plans(&mut self, backends: &Backends<'_>, cancel: &CancelToken) -> Result<Vec<Plan>, Error> {
         let kind_of = |source: &ContextSource| match source {
             ContextSource::Local(_) | ContextSource::Files(_) | ContextSource::Remote(_) => {
                 NamedContext::Local
@@ -357,34 +374,72 @@ impl Build {
                 image_source(&self.named, backends, &request.origin, &request.reference);
             source.resolve(reference, &request.platform, cancel).map_err(Into::into)
         };
-        let mut plan = make_plan(&self.dockerfile, &self.options, &mut resolver)?;
-        checks::of_build(&mut plan.findings, &plan.checks, self.context.local(), &self.tags)?;
-        Ok(plan)
+        let mut plans: Vec<Plan> = if self.platforms.is_empty() {
+            vec![make_plan(&self.dockerfile, &self.options, &mut resolver)?]
+        } else {
+            let of_platform = |platform: &Platform| {
+                let options = PlanOptions { platform: Some(platform.clone()), ..self.options.clone() };
+                make_plan(&self.dockerfile, &options, &mut resolver)
+            };
+            self.platforms.iter().map(of_platform).collect::<Result<_, _>>()?
+        };
+        for plan in &mut plans {
+            checks::of_build(&mut plan.findings, &plan.checks, self.context.local(), &self.tags)?;
+        }
+        Ok(plans)
     }
 
     fn plan_with(&mut self, backends: &Backends<'_>, cancel: &CancelToken) -> Result<PlannedBuild, Error> {
-        let plan = self.checked_plan(backends, cancel)?;
-        if let Some(error) = report(&plan).into_error() {
+        let with_index = self.with_index()?;
+        let plans = self.checked_plans(backends, cancel)?;
+        let report = report(&plans);
+        if let Some(error) = report.clone().into_error() {
             return Err(error);
         }
-        if self.settings.wanted.clamp.is_some() {
-            self.settings.wanted.clamp = plan.source_date_epoch;
-        }
-        Ok(PlannedBuild {
-            plan,
+        let planned = PlannedBuild {
+            plans,
+            findings: report.findings,
+            output_epoch: output_epoch(&self.outputs, self.settings.rewrite_timestamps)?,
+            with_index,
             dockerfile: self.dockerfile.clone(),
             context: self.context.clone(),
             named: std::mem::take(&mut self.named),
             settings: self.settings.clone(),
             outputs: std::mem::take(&mut self.outputs),
             tags: std::mem::take(&mut self.tags),
-        })
+            annotations: std::mem::take(&mut self.annotations),
+        };
+        check_outputs(&planned, backends.store.root())?;
+        Ok(planned)
+    }
+
+    /// Whether the result is an index: of several platforms, or because it was asked for (3.20).
+    fn with_index(&self) -> Result<bool, Error> {
+        const ARGUMENT: &str = "BUILDKIT_MULTI_PLATFORM";
+        let is_several = self.platforms.len() > 1;
+        let given = self.options.build_args.iter().rev().find(|(name, _)| name == ARGUMENT);
+        let Some((_, value)) = given.filter(|(_, value)| !value.is_empty()) else { return Ok(is_several) };
+        let refuse = |message: String| Err(Error::new(ErrorKind::Usage, message));
+        match parse_bool(value) {
+            None => refuse(format!("invalid boolean value for {ARGUMENT}: {value}")),
+            Some(false) if is_several => {
+                refuse(format!("{ARGUMENT}={value}, but several platforms make an index"))
+            }
+            Some(wanted) => Ok(wanted),
+        }
     }
 }
 
-fn report(plan: &Plan) -> CheckReport {
-    let findings = plan.findings.clone();
-    CheckReport { is_error: plan.checks.error && !findings.is_empty(), findings }
+/// What was found for any of the platforms, each finding once.
+fn report(plans: &[Plan]) -> CheckReport {
+    let mut findings: Vec<Finding> = Vec::new();
+    for finding in plans.iter().flat_map(|plan| &plan.findings) {
+        if !findings.contains(finding) {
+            findings.push(finding.clone());
+        }
+    }
+    let is_wanted = plans.iter().any(|plan| plan.checks.error);
+    CheckReport { is_error: is_wanted && !findings.is_empty(), findings }
 }
 
 impl Settings {
@@ -447,8 +502,12 @@ pub(crate) fn image_source<'a>(
 /// A build whose plan is known.
 #[derive(Debug)]
 pub struct PlannedBuild {
-    /// What will be done; plain data.
-    pub plan: Plan,
+    /// What will be done for each platform, in the order asked for; plain data, and never empty.
+    pub plans: Vec<Plan>,
+    /// Whether the result is an index of the platforms' images.
+    pub(crate) with_index: bool,
+    /// What the build checks found for any of the platforms.
+    pub(crate) findings: Vec<Finding>,
     /// What was planned, for messages.
     pub(crate) dockerfile: Dockerfile,
     pub(crate) context: BuildContext,
@@ -456,10 +515,34 @@ pub struct PlannedBuild {
     pub(crate) settings: Settings,
     pub(crate) outputs: Vec<Output>,
     pub(crate) tags: Vec<Reference>,
+    pub(crate) annotations: Vec<Annotation>,
+    /// The epoch of the outputs.
+    pub(crate) output_epoch: OutputEpoch,
 }
 
 impl PlannedBuild {
-    /// Carries out the plan. Every event goes to `events`, from the calling thread; the last one, whether the build
+    /// The second beyond which no time of a new layer lies (11.42).
+    pub(crate) fn clamp(&self, plan: &Plan) -> Option<i64> {
+        let epoch = self.output_epoch.over(plan.source_date_epoch);
+        epoch.filter(|_| self.settings.rewrite_timestamps)
+    }
+
+    /// Whether the result is an index: of several platforms, or of one with `BUILDKIT_MULTI_PLATFORM=1` (11.30).
+    pub fn makes_index(&self) -> bool {
+        self.with_index
+    }
+
+    /// Names given by `--build-arg` that no `ARG` of any platform's plan consumed, in order (3.21).
+    pub fn unused_build_args(&self) -> impl Iterator<Item = &str> {
+        let (first, others) = self
+            .plans
+            .split_first()
+            .map_or((&[][..], &[][..]), |(first, others)| (first.unused_build_args.as_slice(), others));
+        let is_unused = |name: &&String| others.iter().all(|plan| plan.unused_build_args.contains(name));
+        first.iter().filter(is_unused).map(String::as_str)
+    }
+
+    /// Carries out the plans. Every event goes to `events`, from the calling thread; the last one, whether the build
     /// succeeds or fails, tells what the build checks found, if anything.
     ///
     /// Cancelling, an error, and the end of this process leave what earlier builds made as it was; steps that were
@@ -469,11 +552,11 @@ impl PlannedBuild {
         backends: &Backends<'_>,
         cancel: &CancelToken,
         mut events: impl FnMut(Event<'_>),
-    ) -> Result<BuiltImage, Error> {
+    ) -> Result<Built, Error> {
         let outputs = std::mem::take(&mut self.outputs);
-        let result = Run::new(&self, backends, cancel, &mut events).and_then(|run| run.build(outputs));
-        if !self.plan.findings.is_empty() && !cancel.is_cancelled() {
-            events(Event::Findings { findings: &self.plan.findings });
+        let result = carry_out(&self, backends, cancel, &mut events, outputs);
+        if !self.findings.is_empty() && !cancel.is_cancelled() {
+            events(Event::Findings { findings: &self.findings });
         }
         result.map_err(|error| error.labelled(&self.dockerfile.source))
     }

@@ -7,7 +7,7 @@ use ocibuild_spec::{Descriptor, DiffId};
 /// What happens during a build, in the order in which it happens; one closure receives all of them.
 ///
 /// Events of different stages may interleave; those of one step come in order. `step` is the step's number among all
-/// of the plan, from 0.
+/// of the plan, from 0; the steps of a second platform are counted on from those of the first.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Event<'a> {

@@ -323,7 +323,7 @@ fn restore_times(root: &RootDir, index: &LayerIndex) -> Result<(), Error> {
     Ok(())
 }
 
-fn check_diff_id(layer: &Layer, actual: &DiffId) -> Result<(), Error> {
+pub(crate) fn check_diff_id(layer: &Layer, actual: &DiffId) -> Result<(), Error> {
     if *actual == layer.diff_id {
         return Ok(());
     }

@@ -45,11 +45,11 @@
 //! single thread ([`sys::enter_user_namespace`]); the library works in whatever namespace it is called in.
 //!
 //! # Limitations
-//! Linux only. Stages are carried out one after the other. Secrets as files, forwarded SSH agents, several platforms at
-//! once, and pushing are not there yet; each is refused with its place in the Dockerfile.
+//! Linux only. Stages are carried out one after the other. Secrets as files, forwarded SSH agents, and pushing are not there yet; each is refused with its place in the Dockerfile.
 #![forbid(unsafe_code)]
 
 mod accounts;
+mod annotation;
 mod build;
 mod cache;
 mod checks;
@@ -82,6 +82,7 @@ pub use ocibuild_spec::CancelToken;
 pub use ocibuild_store as store;
 pub use ocibuild_sys as sys;
 
+pub use annotation::{Annotation, AnnotationLevel};
 pub use build::{Backends, Build, PlannedBuild, Secret, SshAgent};
 pub use cache::Cache;
 pub use checks::CheckReport;
@@ -91,7 +92,7 @@ pub use context::{
 };
 pub use error::{Error, ErrorKind};
 pub use event::Event;
-pub use image::BuiltImage;
+pub use image::{Built, BuiltImage, BuiltIndex};
 pub use listing::{ContextEntry, ContextEntryKind, ContextVerdict, DecidingLine};
-pub use output::{Destination, Output, OutputKind};
+pub use output::{Destination, Output, OutputEpoch, OutputKind};
 pub use report::{Place, Report};

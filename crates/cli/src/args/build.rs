@@ -42,7 +42,7 @@ pub(crate) struct PlanArgs {
     )]
     pub(crate) build_context: Vec<String>,
 
-    /// Platform to build for, like linux/arm64 [default: this host's]
+    /// Platforms to build for, like linux/amd64,linux/arm64: several give an index [default: this host's]
     #[arg(long, value_name = "PLATFORM", value_delimiter = ',', help_heading = "Input")]
     pub(crate) platform: Vec<String>,
 
@@ -100,10 +100,19 @@ pub(crate) struct BuildArgs {
     #[arg(short, long, value_name = "NAME[:TAG]", help_heading = "Image")]
     pub(crate) tag: Vec<String>,
 
+    /// Annotation of the image
+    ///
+    /// TYPE is manifest (when not given), manifest-descriptor, or for several platforms index and index-descriptor;
+    /// several stand between commas. `manifest[linux/arm64]:KEY=VALUE` is for one platform.
+    #[arg(long, value_name = "[TYPE:]KEY=VALUE", help_heading = "Image")]
+    pub(crate) annotation: Vec<String>,
+
     /// Where the result goes: DIR (its files), `-` (a tar of them), or type=oci|docker|tar|local,dest=PATH
     ///
-    /// Attributes: dest, name, tar=false (a layout directory), compression=gzip|zstd|uncompressed,
-    /// compression-level, force-compression, rewrite-timestamp, oci-mediatypes. `dest=-` is standard output.
+    /// Attributes of oci and docker: dest, name, tar=false (a layout directory), compression=gzip|zstd|uncompressed,
+    /// compression-level, force-compression, oci-mediatypes, rewrite-timestamp, source-date-epoch, annotation.KEY,
+    /// annotation-TYPE[PLATFORM].KEY; of local and tar: dest, platform-split, source-date-epoch; of local:
+    /// mode=delete. `dest=-` is standard output.
     #[arg(short, long, value_name = "OUTPUT", help_heading = "Image")]
     pub(crate) output: Vec<String>,
 
@@ -253,6 +262,11 @@ pub(crate) enum SnapshotterArg {
     Copy,
 }
 
+/// Whether an attestation is named only to be left out.
+fn is_disabled(attest: &str) -> bool {
+    attest.split(',').any(|field| matches!(field.trim(), "disabled=true" | "disabled=1"))
+}
+
 /// Flags that are known and cannot be honoured yet. They are refused by name: one that was ignored would give an image
 /// that is not what was asked for.
 #[derive(Debug, Args)]
@@ -262,8 +276,6 @@ pub(crate) struct LaterArgs {
     push: Option<String>,
     #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     load: Option<String>,
-    #[arg(long, hide = true)]
-    annotation: Vec<String>,
     #[arg(long, hide = true)]
     cache_from: Vec<String>,
     #[arg(long, hide = true)]
@@ -298,12 +310,11 @@ impl LaterArgs {
         let flags = [
             ("--push", wanted(&self.push)),
             ("--load", wanted(&self.load)),
-            ("--annotation", !self.annotation.is_empty()),
             ("--cache-from", !self.cache_from.is_empty()),
             ("--cache-to", !self.cache_to.is_empty()),
             ("--cache-mount-from", !self.cache_mount_from.is_empty()),
             ("--cache-mount-to", !self.cache_mount_to.is_empty()),
-            ("--attest", !self.attest.is_empty()),
+            ("--attest", self.attest.iter().any(|text| !is_disabled(text))),
             ("--provenance", wanted(&self.provenance)),
             ("--sbom", wanted(&self.sbom)),
             ("--on-error", self.on_error.is_some()),

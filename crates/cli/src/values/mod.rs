@@ -1,5 +1,6 @@
 //! Values of flags: from what is typed to what the library takes.
 
+mod annotation;
 mod context;
 mod csv;
 mod limits;
@@ -8,12 +9,13 @@ mod secret;
 mod simple;
 mod ssh;
 
+pub(crate) use annotation::annotations;
 pub(crate) use context::{ImageSpec, NamedSource, named_source};
 pub(crate) use limits::{resources, ulimit};
 pub(crate) use output::{BuildOutputs, OutputSpec, Target, outputs};
 pub(crate) use secret::secret;
 pub(crate) use simple::{
-    allow, build_arg, host_entry, key_value, network, platform, progress, reference, size, variable, volume,
+    allow, build_arg, host_entry, key_value, network, platforms, progress, reference, size, variable, volume,
 };
 pub(crate) use ssh::ssh;
 

@@ -55,22 +55,15 @@ pub(crate) fn key_value(flag: &str, text: &str) -> Result<(String, String), Erro
     Ok((key.to_owned(), value.to_owned()))
 }
 
-/// The one platform; `None` when none was given.
-pub(crate) fn platform(texts: &[String]) -> Result<Option<Platform>, Error> {
-    let mut texts: Vec<&String> = texts.iter().filter(|text| !text.is_empty()).collect();
-    texts.dedup();
-    match texts[..] {
-        [] => Ok(None),
-        [text] => {
-            let parsed = text.parse();
-            parsed.map(Some).map_err(|error| {
-                let error = usage(format!("--platform {text}: {error}"));
-                error.hint("write os/architecture[/variant]: --platform linux/amd64 or linux/arm64")
-            })
-        }
-        _ => Err(usage("--platform: this version builds for one platform at a time")
-            .hint("build once for each platform")),
-    }
+/// The platforms in the order given, each as often as it was given; none when the base's is to stay (4.17).
+pub(crate) fn platforms(texts: &[String]) -> Result<Vec<Platform>, Error> {
+    let parsed = |text: &str| {
+        text.parse().map_err(|error| {
+            let error = usage(format!("--platform {text}: {error}"));
+            error.hint("write os/architecture[/variant]: --platform linux/amd64 or linux/arm64")
+        })
+    };
+    texts.iter().map(|text| text.trim()).filter(|text| !text.is_empty()).map(parsed).collect()
 }
 
 pub(crate) fn network(text: Option<&str>) -> Result<StepNetwork, Error> {

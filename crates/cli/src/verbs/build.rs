@@ -4,9 +4,8 @@ use std::process::ExitCode;
 use ocibuild::dockerfile::lint::{RULES, RuleKind};
 use ocibuild::dockerfile::{Rule, suggest};
 use ocibuild::executor::{Resources, Rlimit};
-use ocibuild::plan::Plan;
 use ocibuild::spec::Reference;
-use ocibuild::{Build, BuiltImage, Error, Fetcher, Remotes, Secret, SshAgent};
+use ocibuild::{Annotation, Build, Built, Error, Fetcher, PlannedBuild, Remotes, Secret, SshAgent};
 
 use super::check;
 use super::images::nameable;
@@ -28,6 +27,7 @@ use crate::values::{self, BuildOutputs, Lookup};
 struct Request {
     input: PlanInput,
     tags: Vec<Reference>,
+    annotations: Vec<Annotation>,
     outputs: BuildOutputs,
     hosts: Vec<(String, std::net::IpAddr)>,
     limits: Vec<Rlimit>,
@@ -48,6 +48,7 @@ impl Request {
         let progress = about("--progress", &args.progress)(values::progress(&args.progress, args.quiet))?;
         Ok(Self {
             tags: each("--tag", &args.tag, nameable)?,
+            annotations: each("--annotation", &args.annotation, values::annotations)?.concat(),
             outputs: about("--output", &args.output.join(" "))(values::outputs(&args.output))?,
             hosts: each("--add-host", &args.add_host, values::host_entry)?,
             limits: each("--ulimit", &args.ulimit, values::ulimit)?,
@@ -106,8 +107,13 @@ fn secrets(texts: &[String], env: Lookup<'_>) -> Result<Vec<(String, Secret)>, E
 
 fn refuse_later(args: &BuildArgs) -> Result<(), Error> {
     if let Some(flag) = args.later.given().first() {
-        return Err(usage(format!("{flag} is known, but this version cannot do it"))
-            .hint(format!("leave {flag} out; `ocibuild build --help` shows what there is")));
+        let error = usage(format!("{flag} is known, but this version cannot do it"));
+        return Err(match *flag {
+            "--attest" | "--provenance" | "--sbom" => {
+                error.hint("images have no attestations here, as with --provenance=false and --sbom=false")
+            }
+            _ => error.hint(format!("leave {flag} out; `ocibuild build --help` shows what there is")),
+        });
     }
     match args.sandbox.as_deref() {
         None | Some("auto") => Ok(()),
@@ -179,7 +185,7 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
         Ok(planned) => planned,
         Err(error) => return Err(failed(error, display.as_mut())),
     };
-    let unused = unused_build_args(&planned.plan);
+    let unused = unused_build_args(&planned);
     let image = match planned.run(&backends, &signals.cancel, |event| display.event(&event)) {
         Ok(image) => image,
         Err(error) => return Err(failed(error, display.as_mut())),
@@ -246,6 +252,9 @@ fn configured(
     for name in request.tags {
         build = build.tag(name);
     }
+    for annotation in request.annotations {
+        build = build.annotation(annotation);
+    }
     for (name, address) in request.hosts {
         build = build.add_host(name, address);
     }
@@ -274,9 +283,9 @@ fn secrets_of(request: &Request, remotes: Remotes) -> Remotes {
 }
 
 /// Names that no `ARG` took, without those that mean something by themselves.
-fn unused_build_args(plan: &Plan) -> Vec<String> {
+fn unused_build_args(planned: &PlannedBuild) -> Vec<String> {
     let speaks_for_itself = |name: &str| name == "SOURCE_DATE_EPOCH" || name.starts_with("BUILDKIT_");
-    plan.unused_build_args.iter().filter(|name| !speaks_for_itself(name)).cloned().collect()
+    planned.unused_build_args().filter(|name| !speaks_for_itself(name)).map(str::to_owned).collect()
 }
 
 /// Adds to each name the `ARG` that was probably meant.
@@ -300,7 +309,7 @@ fn with_suggestions(unused: &[String], dockerfile: &str) -> Vec<String> {
     unused.iter().map(with_suggestion).collect()
 }
 
-fn warnings(unused: &[String], has_result: bool, image: &BuiltImage, json: bool, screen: Screen) {
+fn warnings(unused: &[String], has_result: bool, image: &Built, json: bool, screen: Screen) {
     if !unused.is_empty() {
         let names = unused.join(", ");
         warn(&format!("no ARG takes these build arguments: {names}"), json, screen);

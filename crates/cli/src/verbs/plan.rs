@@ -2,7 +2,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use ocibuild::Fetcher;
-use ocibuild::plan::{render_text, to_json};
+use ocibuild::plan::{Plan, all_to_json, render_text, to_json};
 
 use crate::args::{PlanVerb, ReportFormat};
 use crate::backends::{BaseImages, Workshop, executor};
@@ -47,8 +47,14 @@ pub(crate) fn plan(root: Option<&Path>, args: &PlanVerb) -> Outcome {
         failure
     })?;
     let text = match args.format {
-        ReportFormat::Text => render_text(&planned.plan, &source.name),
-        ReportFormat::Json => format!("{:#}\n", to_json(&planned.plan)),
+        ReportFormat::Text => {
+            let of_platform = |plan: &Plan| render_text(plan, &source.name);
+            planned.plans.iter().map(of_platform).collect::<Vec<_>>().join("\n")
+        }
+        ReportFormat::Json => match planned.plans.as_slice() {
+            [plan] => format!("{:#}\n", to_json(plan)),
+            plans => format!("{:#}\n", all_to_json(plans)),
+        },
     };
     to_stdout(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)

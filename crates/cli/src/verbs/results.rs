@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use ocibuild::spec::Reference;
-use ocibuild::{BuiltImage, Destination, Error, ErrorKind, Output};
+use ocibuild::{Built, Destination, Error, ErrorKind, Output};
 use serde_json::json;
 
 use crate::failure::{READER_GONE, about, host, usage};
@@ -32,7 +32,18 @@ fn output(spec: OutputSpec) -> Result<Output, Error> {
             Destination::Path(path)
         }
     };
-    Ok(Output::new(spec.kind, destination).names(spec.names))
+    let mut output = Output::new(spec.kind, destination)
+        .names(spec.names)
+        .docker_media_types(spec.docker_media_types)
+        .epoch(spec.epoch)
+        .replace(spec.replace);
+    for annotation in spec.annotations {
+        output = output.annotation(annotation);
+    }
+    if let Some(split) = spec.platform_split {
+        output = output.platform_split(split);
+    }
+    Ok(output)
 }
 
 fn check_file(path: &Path) -> Result<(), Error> {
@@ -83,17 +94,22 @@ pub(super) fn forget(path: Option<&Path>) -> Result<(), Error> {
 }
 
 /// The digest alone, without line end, as docker writes it.
-pub(super) fn write_iidfile(path: &Path, image: &BuiltImage) -> Result<(), Error> {
+pub(super) fn write_iidfile(path: &Path, image: &Built) -> Result<(), Error> {
     replace(path, image.descriptor.digest.to_string().as_bytes())
 }
 
 /// The keys of 11.62.
-pub(super) fn write_metadata(path: &Path, image: &BuiltImage, names: &[Reference]) -> Result<(), Error> {
+pub(super) fn write_metadata(path: &Path, image: &Built, names: &[Reference]) -> Result<(), Error> {
     let mut object = json!({
-        "containerimage.config.digest": image.manifest.config.digest.to_string(),
         "containerimage.descriptor": image.descriptor,
         "containerimage.digest": image.descriptor.digest.to_string(),
     });
+    if image.index.is_none() {
+        // An index has no config of its own.
+        for image in &image.images {
+            object["containerimage.config.digest"] = image.manifest.config.digest.to_string().into();
+        }
+    }
     if !names.is_empty() {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         object["image.name"] = names.join(",").into();

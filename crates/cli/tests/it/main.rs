@@ -14,6 +14,7 @@ mod hostile_files;
 mod images;
 mod mistakes;
 mod output;
+mod platforms;
 mod program;
 mod steps;
 mod support;

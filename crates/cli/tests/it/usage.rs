@@ -63,7 +63,7 @@ fn plans_that_make_no_sense() {
 #[test]
 fn what_cannot_be_done_is_refused_by_name() {
     let place = Place::with("FROM scratch\n");
-    let table: [(&[&str], &str); 27] = [
+    let table: [(&[&str], &str); 34] = [
         (&["--push"], "--push"),
         (&["--load"], "--load"),
         (&["--ssh", "default=/nowhere"], "--ssh"),
@@ -73,14 +73,21 @@ fn what_cannot_be_done_is_refused_by_name() {
         (&["--cpuset-cpus", "0"], "--cpuset-cpus"),
         (&["--cache-from", "a"], "--cache-from"),
         (&["--cache-to", "type=inline"], "--cache-to"),
-        (&["--annotation", "a=b"], "--annotation"),
-        (&["--sbom=true"], "--sbom"),
+        (&["--annotation", "a"], "--annotation"),
+        (&["--annotation", "what:a=b"], "unknown annotation type"),
+        (&["--attest", "type=sbom"], "--attest"),
+        (&["--sbom=true"], "--provenance=false"),
         (&["--provenance", "--no-cache"], "--provenance"),
         (&["--call=outline"], "--call"),
         (&["--explain"], "--explain"),
         (&["--on-error", "shell"], "--on-error"),
         (&["--sandbox", "chroot"], "--sandbox chroot"),
-        (&["--platform", "linux/amd64,linux/arm64"], "--platform"),
+        (&["--platform", "linux/amd64,nowhere"], "--platform nowhere"),
+        (&["--output", "type=oci,dest=a,compression=estargz"], "compression=estargz"),
+        (&["--output", "type=oci,dest=a,compression=lzma"], "unsupported compression type lzma"),
+        (&["--output", "type=oci,dest=a,mode=delete"], "mode is no attribute of type=oci"),
+        (&["--output", "type=local,dest=a,name=b"], "name is no attribute of type=local"),
+        (&["--output", "type=oci,dest=a,unpack=true"], "unpack=true"),
         (&["--progress", "rawjson"], "rawjson"),
         (&["--progress", "x"], "--progress x"),
         (&["--output", "type=registry,name=a"], "--output type=registry"),

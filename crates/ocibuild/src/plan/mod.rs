@@ -39,13 +39,14 @@ pub(crate) use checks::latest;
 pub use chmod::{Chmod, ChmodError, SymbolicMode};
 pub use epoch::{EpochSource, epoch_source};
 pub use error::{PlanError, PlanErrorKind, PlanErrors};
+pub(crate) use golang::parse_bool;
 pub use golang::quote;
 pub use model::{
     CacheSharing, CopyStep, FileSource, ImageOrigin, MountKind, Plan, PlannedHistory, PlannedImage,
     PlannedStage, PlannedStep, RunStep, StageBase, StepKind, StepMount, StepNetwork, WorkdirStep,
 };
 pub use options::{NamedContext, PlanOptions};
-pub use print::{render_text, to_json};
+pub use print::{all_to_json, render_text, to_json};
 pub use remote::SourceKind;
 pub use resolver::{BaseRequest, BaseResolver, ResolveError};
 

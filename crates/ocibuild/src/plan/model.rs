@@ -32,6 +32,8 @@ pub struct PlannedStage {
     pub index: usize,
     /// The name after `AS`, in lower case.
     pub name: Option<String>,
+    /// The platform that its commands run on: that of `FROM --platform`, of the stage it starts from, or the target's.
+    pub platform: Platform,
     /// What it starts from.
     pub base: StageBase,
     /// Its `FROM` line; `None` when a named context replaced the stage.

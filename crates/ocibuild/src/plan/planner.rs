@@ -254,6 +254,18 @@ impl<'a, 'f> Assembly<'a, 'f> {
         Some((StageBase::Stage(self.planned[parent]?), state))
     }
 
+    /// Where a stage's commands run: `FROM --platform` has no effect on another stage and on `scratch` (4.05).
+    fn platform(&self, node: &Node<'_>, base: &StageBase) -> Platform {
+        let of_node = || node.platform.as_ref().unwrap_or_else(|| self.settings.target_platform()).clone();
+        match base {
+            StageBase::Stage(parent) => self.stages[*parent].platform.clone(),
+            StageBase::Scratch if node.base_name == "scratch" && node.replaced_by.is_none() => {
+                self.settings.target_platform().clone()
+            }
+            _ => of_node(),
+        }
+    }
+
     fn origin(&self, source: usize) -> Origin {
         let node = &self.graph.nodes[source];
         match (&node.root, self.planned[source]) {
@@ -277,10 +289,12 @@ impl<'a, 'f> Assembly<'a, 'f> {
         history: Vec<super::PlannedHistory>,
     ) {
         let node = &self.graph.nodes[index];
+        let platform = self.platform(node, &base);
         self.planned[index] = Some(self.stages.len());
         self.stages.push(PlannedStage {
             index: node.stage.unwrap_or(index),
             name: node.name.clone(),
+            platform,
             base,
             location: node.location.filter(|_| node.replaced_by.is_none()),
             text: node.text.to_owned(),

@@ -35,8 +35,7 @@ impl Run<'_> {
     /// Empties the caches of steps that run whatever the cache has, once and before any step runs (9.13). Those that
     /// begin with files are known only later, and are emptied at their first step.
     pub(crate) fn empty_caches(&self) -> Result<(), Error> {
-        let plan = &self.build.plan;
-        let fresh = plan.stages.iter().filter(|stage| self.is_fresh(stage));
+        let fresh = self.plan.stages.iter().filter(|stage| self.is_uncached(stage));
         for step in fresh.flat_map(|stage| &stage.steps) {
             let StepKind::Run(run) = &step.kind else { continue };
             let caches = run.mounts.iter().filter(|mount| mount.kind == MountKind::Cache);
@@ -48,7 +47,7 @@ impl Run<'_> {
     }
 
     fn empty_once(&self, place: &Path) -> Result<(), Error> {
-        let mut emptied = self.emptied.lock().expect("no thread panics while it holds this");
+        let mut emptied = self.session.emptied.lock().expect("no thread panics while it holds this");
         if !emptied.insert(place.to_owned()) || !place.exists() {
             return Ok(());
         }

@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fs_err as fs;
-use ocibuild_executor::{Host, Network, Rootfs, Step, Stream, User};
+use ocibuild_executor::{Emulation, Host, Network, Rootfs, Step, Stream, User};
 use ocibuild_snapshot::{ActiveSnapshot, MountPointKind, Tree};
-use ocibuild_spec::{DiffId, Mount};
+use ocibuild_spec::{DiffId, Mount, Platform};
 
 use self::mounts::Mounts;
 pub(crate) use self::secret::secret_value;
@@ -34,6 +34,7 @@ pub(crate) fn run(
     run: &Run<'_>,
     state: &StageState,
     step: &RunStep,
+    platform: &Platform,
     id: usize,
     fresh: bool,
 ) -> Result<NewLayer, Error> {
@@ -58,7 +59,7 @@ pub(crate) fn run(
     let described =
         describe(run, step, &identity, accounts.home(identity.uid), &mounts, active.as_ref(), &directory);
     let secret_names: Vec<&str> = mounts.env.iter().map(|(name, _)| &name[..]).collect();
-    let status = execute(run, &described, step, id)
+    let status = execute(run, &described, step, platform, id)
         .map_err(|error| explained(error, run, step, (&tree, &state.stack), secret_names));
     active.remove_mount_points()?;
     status?;
@@ -152,7 +153,13 @@ pub(crate) fn mounts_at(mut mounts: Vec<Mount>, directory: &Path) -> Vec<Mount> 
     mounts
 }
 
-fn execute(run: &Run<'_>, described: &Step, step: &RunStep, id: usize) -> Result<(), Error> {
+fn execute(
+    run: &Run<'_>,
+    described: &Step,
+    step: &RunStep,
+    platform: &Platform,
+    id: usize,
+) -> Result<(), Error> {
     let mut tail = VecDeque::new();
     let mut output = |stream: Stream, bytes: &[u8]| {
         tail.extend(bytes);
@@ -173,12 +180,43 @@ fn execute(run: &Run<'_>, described: &Step, step: &RunStep, id: usize) -> Result
         Ok(status) if status.success() => Ok(()),
         // How a cancelled command ends is up to the executor and says nothing about the step.
         Ok(_) if run.cancel.is_cancelled() => Err(Error::cancelled()),
-        Ok(status) => Err(failed(status.code())),
+        Ok(status) => Err(match status.code() {
+            // What a shell ends with when it cannot execute a program.
+            code @ (126 | 127) if !is_executed_here(platform) => {
+                failed(code).hint(Emulation::detect(platform).advice(platform))
+            }
+            code => failed(code),
+        }),
         Err(error) => Err(match error.exit_code() {
-            Some(code) => failed(code).caused_by(error),
+            Some(code) => foreign_program(&error, platform)
+                .unwrap_or_else(|hint| hint.into_iter().fold(failed(code), Error::hint))
+                .caused_by(error),
             None => error.into(),
         }),
     }
+}
+
+/// The error of a program that this host cannot execute because it is for another platform; otherwise what could help.
+fn foreign_program(error: &ocibuild_executor::Error, platform: &Platform) -> Result<Error, Option<String>> {
+    use ocibuild_executor::ErrorKind::{ProgramFormat, ProgramNotFound};
+
+    let emulation = Emulation::detect(platform);
+    let advice = emulation.advice(platform);
+    match (error.kind(), &emulation) {
+        (ProgramFormat, Emulation::Native | Emulation::Interpreter(_)) => Err(Some(advice)),
+        // The kernel looks for an interpreter without the flag F in the image, and does not find it.
+        (ProgramFormat, _) | (ProgramNotFound, Emulation::OutsideOnly(_)) => {
+            let host = Platform::host();
+            let message = format!("programs for {platform} cannot be executed on this host, which is {host}");
+            Ok(Error::new(ErrorKind::Host, message).hint(advice))
+        }
+        _ => Err(None),
+    }
+}
+
+/// Whether the processor or an interpreter executes programs of this platform wherever they are.
+fn is_executed_here(platform: &Platform) -> bool {
+    matches!(Emulation::detect(platform), Emulation::Native | Emulation::Interpreter(_))
 }
 
 /// A failed command's error with what its output and its files tell.

@@ -125,7 +125,7 @@ impl<'a, 'r> Mounts<'a, 'r> {
             }
             return Ok(());
         };
-        let upstream = self.run.agents.socket(id, agent, self.run.scratch.path())?;
+        let upstream = self.run.session.agents.socket(id, agent, self.run.scratch.path())?;
         let name = format!("agent-{number}");
         let owner = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
         let forwarder =

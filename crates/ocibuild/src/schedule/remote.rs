@@ -178,7 +178,7 @@ impl Run<'_> {
     fn url(&self, address: &HttpAddress, whole: bool) -> Result<Known, Error> {
         let checksum = address.checksum.as_deref();
         let name = format!("{} {}", checksum.unwrap_or_default(), address.text);
-        let known = self.remote.borrow().urls.get(&name).cloned();
+        let known = self.session.remote.borrow().urls.get(&name).cloned();
         if let Some(known) = known.filter(|known| !whole || known.download.is_some()) {
             return Ok(known);
         }
@@ -207,14 +207,14 @@ impl Run<'_> {
             }
             Known { digest, last_modified, download: Some(download) }
         };
-        self.remote.borrow_mut().urls.insert(name, known.clone());
+        self.session.remote.borrow_mut().urls.insert(name, known.clone());
         Ok(known)
     }
 
     /// The commit that an address stands for.
     fn repository(&self, address: &GitAddress) -> Result<Resolved, Error> {
         let name = name_of(address);
-        if let Some((resolved, _)) = self.remote.borrow().repositories.get(&name) {
+        if let Some((resolved, _)) = self.session.remote.borrow().repositories.get(&name) {
             return Ok(resolved.clone());
         }
         let resolved = if let Some(resolved) = Resolved::pinned(address) {
@@ -224,27 +224,27 @@ impl Run<'_> {
             let place = new_place(self.scratch.path(), "git")?;
             GitJob::new(&remotes, address, &place, self.cancel)?.resolve()?
         };
-        self.remote.borrow_mut().repositories.insert(name, (resolved.clone(), None));
+        self.session.remote.borrow_mut().repositories.insert(name, (resolved.clone(), None));
         Ok(resolved)
     }
 
     fn checkout(&self, address: &GitAddress) -> Result<GitFiles, Error> {
         let name = name_of(address);
         let resolved = self.repository(address)?;
-        let known = self.remote.borrow().repositories.get(&name).and_then(|(_, files)| files.clone());
+        let known = self.session.remote.borrow().repositories.get(&name).and_then(|(_, files)| files.clone());
         if let Some(files) = known {
             return Ok(files);
         }
         let remotes = self.remotes()?;
         let place = new_place(self.scratch.path(), "git")?;
         let files = GitJob::new(&remotes, address, &place, self.cancel)?.checkout(&resolved, self.now())?;
-        self.remote.borrow_mut().repositories.insert(name, (resolved, Some(files.clone())));
+        self.session.remote.borrow_mut().repositories.insert(name, (resolved, Some(files.clone())));
         Ok(files)
     }
 
     /// The files of a named context, fetched when they are first needed (4.35).
     pub(super) fn remote_context(&self, name: &str, source: &RemoteSource) -> Result<Arc<dyn Source>, Error> {
-        if let Some(context) = self.remote.borrow().contexts.get(name) {
+        if let Some(context) = self.session.remote.borrow().contexts.get(name) {
             return Ok(context.source());
         }
         let remotes = self.remotes()?;
@@ -252,16 +252,16 @@ impl Run<'_> {
         let fetcher = Fetcher { remotes: &remotes, store, cancel: self.cancel, now: self.now() };
         let context = fetcher.fetch(source).map_err(Error::elsewhere)?;
         let files = context.source();
-        self.remote.borrow_mut().contexts.insert(name.to_owned(), context);
+        self.session.remote.borrow_mut().contexts.insert(name.to_owned(), context);
         Ok(files)
     }
 
     fn remotes(&self) -> Result<Arc<Remotes>, Error> {
-        if let Some(remotes) = &self.remote.borrow().remotes {
+        if let Some(remotes) = &self.session.remote.borrow().remotes {
             return Ok(Arc::clone(remotes));
         }
         let remotes = Arc::new(self.build.settings.remotes()?);
-        self.remote.borrow_mut().remotes = Some(Arc::clone(&remotes));
+        self.session.remote.borrow_mut().remotes = Some(Arc::clone(&remotes));
         Ok(remotes)
     }
 }

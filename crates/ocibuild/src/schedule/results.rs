@@ -31,7 +31,7 @@ impl Run<'_> {
         changeset: Changeset,
         use_entries: impl FnOnce(&DiffId, &[Entry]) -> Result<(), Error>,
     ) -> Result<NewLayer, Error> {
-        let written = self.write_blob(&changeset, self.build.settings.wanted)?;
+        let written = self.write_blob(&changeset, self.wanted)?;
         use_entries(&written.diff_id, &changeset.entries)?;
         self.write_index(written, changeset)
     }
@@ -46,6 +46,11 @@ impl Run<'_> {
         let written = ocibuild_layer::write(changeset, &mut blob, &options, self.cancel)?;
         blob.finish_expecting(&written.descriptor)?;
         Ok(written)
+    }
+
+    /// Whether a step that is not to be taken from the cache has to run: not when this build made it already.
+    pub(super) fn is_fresh(&self, key: &Digest, fresh: bool) -> bool {
+        fresh && !self.session.made.borrow().contains(key)
     }
 
     /// The index keeps the times as steps see them, with their nanoseconds, where the tar has whole seconds.
@@ -65,7 +70,7 @@ impl Run<'_> {
     ) -> Result<StepResult, Error> {
         let store = self.backends.store;
         store.flush(std::slice::from_ref(&written.descriptor))?;
-        let form = Form::new(written.diff_id, written.descriptor, self.build.settings.wanted);
+        let form = Form::new(written.diff_id, written.descriptor, self.wanted);
         let mut record = Record::new(key, inputs, self.now(), form);
         if fresh && self.backends.cache.record(&record.key).is_some() {
             // What follows must not take results that were made from what this step left behind before.
@@ -75,6 +80,7 @@ impl Run<'_> {
             record.chain = framed.finish();
         }
         self.backends.cache.put_record(&record)?;
+        self.session.made.borrow_mut().insert(record.key.clone());
         Ok(StepResult {
             layer: layer_of(&record.forms[0]),
             chain: record.chain,
@@ -86,7 +92,7 @@ impl Run<'_> {
     /// The recorded result of a step, in the form that this build wants.
     pub(super) fn lookup(&self, key: &Digest) -> Result<Option<StepResult>, Error> {
         let Some(record) = self.backends.cache.record(key) else { return Ok(None) };
-        let wanted = self.build.settings.wanted;
+        let wanted = self.wanted;
         let is_there = |form: &Form| -> Result<bool, Error> {
             Ok(self.layers.is_stored(&form.descriptor)? && self.backends.cache.has_index(&form.diff_id))
         };
@@ -105,7 +111,7 @@ impl Run<'_> {
     /// Writes a recorded layer once more in the form that this build wants: the index knows its true times.
     fn convert(&self, record: &Record, layer: &Layer) -> Result<Layer, Error> {
         let changeset = self.layers.changeset(layer)?;
-        let wanted = self.build.settings.wanted;
+        let wanted = self.wanted;
         let written = self.write_blob(&changeset, wanted)?;
         let written = self.write_index(written, changeset)?;
         self.backends.store.flush(std::slice::from_ref(&written.descriptor))?;

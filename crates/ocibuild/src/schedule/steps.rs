@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ocibuild_snapshot::Tree;
-use ocibuild_spec::{Changeset, Digest, Timestamp};
+use ocibuild_spec::{Changeset, Digest, Platform, Timestamp};
 
 use super::inputs::{RunKey, copy_inputs};
 use super::mounted::Mounted;
@@ -30,6 +30,7 @@ impl Run<'_> {
         &self,
         state: &StageState,
         step: &RunStep,
+        platform: &Platform,
         reach: Reach,
         fresh: bool,
         id: usize,
@@ -37,13 +38,13 @@ impl Run<'_> {
         let mut operation = Inputs::default();
         operation.add("parent", state.chain.as_str());
         operation.add_json("command", &RunKey::of(step));
-        operation.add("platform", self.build.plan.platform.to_string());
+        operation.add("platform", platform.to_string());
         operation.add_json("limits", &self.limits_key());
         let mut mounted = Mounted::of(step);
         mounted.read_local(self)?;
         let quick = self.quick_run_key(&operation, &mounted)?;
-        if !fresh
-            && let Some(key) = quick.as_ref().and_then(|key| self.backends.cache.alias(key))
+        if let Some(key) = quick.as_ref().and_then(|key| self.backends.cache.alias(key))
+            && !self.is_fresh(&key, fresh)
             && let Some(found) = self.lookup(&key)?
         {
             return Ok(Some(found));
@@ -61,13 +62,14 @@ impl Run<'_> {
         if let Some(quick) = quick.or_else(|| self.ran_run_key(&operation, &mounted)) {
             self.backends.cache.put_alias(&quick, &key)?;
         }
+        let fresh = self.is_fresh(&key, fresh);
         if !fresh && let Some(found) = self.lookup(&key)? {
             return Ok(Some(found));
         }
         if reach == Reach::Cached {
             return Ok(None);
         }
-        let written = crate::run::run(self, state, step, id, fresh)?;
+        let written = crate::run::run(self, state, step, platform, id, fresh)?;
         self.record(key, inputs.0, written, fresh).map(Some)
     }
 
@@ -145,6 +147,7 @@ impl Run<'_> {
         let mut inputs = operation.clone();
         inputs.add("files", digest_all(source.as_ref(), &selected, self.cancel)?.to_string());
         let key = inputs.key("copy");
+        let fresh = self.is_fresh(&key, fresh);
         // A source stage that ran is known now: the next build need not look at its files.
         if let Some(quick) = quick.or_else(|| self.ran_key(&operation, &step.from)) {
             self.backends.cache.put_alias(&quick, &key)?;
@@ -202,7 +205,7 @@ impl Run<'_> {
         step: &WorkdirStep,
         reach: Reach,
     ) -> Result<Option<StepResult>, Error> {
-        let epoch = self.build.plan.source_date_epoch;
+        let epoch = self.plan.source_date_epoch;
         let mut inputs = Inputs::default();
         inputs.add("parent", state.chain.as_str());
         inputs.add_json("directory", step);

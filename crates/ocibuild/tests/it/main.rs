@@ -13,6 +13,7 @@ mod errors;
 mod interop;
 mod mounts;
 mod outputs;
+mod platforms;
 mod quickstart;
 mod repositories;
 mod secrets;

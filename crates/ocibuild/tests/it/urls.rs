@@ -227,7 +227,7 @@ fn an_epoch_may_be_that_of_a_download() {
     let build =
         |epoch: &str| world.prepare(&dockerfile).build_arg("name", "f").build_arg("SOURCE_DATE_EPOCH", epoch);
     let planned = build("src").plan(&world.backends()).unwrap();
-    assert_eq!(planned.plan.source_date_epoch, Some(1_267_611_072));
+    assert_eq!(planned.plans[0].source_date_epoch, Some(1_267_611_072));
     let error = build("other").plan(&world.backends()).unwrap_err();
     assert!(error.to_string().contains("invalid SOURCE_DATE_EPOCH: other"), "{error}");
     let error = world
