@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::{HeredocNode, Node, Word};
+use crate::{HeredocNode, Node, Word, keyword};
 
 #[derive(Serialize)]
 struct NodeView<'a> {
@@ -28,14 +28,14 @@ struct HeredocView<'a> {
     expand: bool,
     chomp: bool,
     #[serde(rename = "fd")]
-    file_descriptor: u32,
+    file_descriptor: u64,
 }
 
 impl<'a> From<&'a Node> for NodeView<'a> {
     fn from(node: &'a Node) -> Self {
         let texts = |words: &'a [Word]| words.iter().map(|word| &word.text[..]).collect();
         Self {
-            instruction: node.keyword.text.to_lowercase(),
+            instruction: keyword::lower(&node.keyword.text),
             flags: texts(&node.flags),
             json: node.json,
             arguments: texts(&node.arguments),

@@ -3,11 +3,9 @@
 use crate::diagnostic::Failure;
 use crate::lint::{CheckOptionError, CheckOptions};
 use crate::meaning::{self, Meaning};
-use crate::syntax;
+use crate::syntax::{self, Source};
+use crate::syntax_tree::{MAX_ERRORS, decode};
 use crate::{Diagnostic, Instruction, InstructionKind, Location, Node, ParseErrors, Stage};
-
-/// How many errors of a file are reported: nobody reads more.
-const MAX_ERRORS: usize = 1000;
 
 /// What the comment lines at the top of the file ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,8 +64,10 @@ impl Dockerfile {
     /// assert_eq!(errors.diagnostics[0].message, "unknown instruction: WROKDIR (did you mean WORKDIR?)");
     /// ```
     pub fn parse(bytes: impl AsRef<[u8]>) -> Result<Self, ParseErrors> {
-        let source = decode_source(bytes.as_ref())?;
+        let decoded = decode(bytes.as_ref())?;
+        let source = &*decoded.text;
         let errors = |diagnostics| ParseErrors { source: source.to_owned(), diagnostics };
+        decoded.reject_nul().map_err(|error| errors(vec![error.into()]))?;
         if source.is_empty() {
             return Err(errors(vec![
                 Failure::new("empty-file", "the Dockerfile cannot be empty", None)
@@ -77,9 +77,16 @@ impl Dockerfile {
             ]));
         }
         let syntax = syntax::read_file(source);
+        decoded.reject_replaced(&syntax.nodes).map_err(|error| errors(vec![error.into()]))?;
         let mut assembly = Assembly { errors: syntax.errors, ..Assembly::default() };
         let is_broken = !assembly.errors.is_empty();
-        syntax.nodes.iter().for_each(|node| assembly.add(node));
+        for node in &syntax.nodes {
+            assembly.add(node);
+            // What is known to be left out of the report need not be found.
+            if assembly.errors.len() >= MAX_ERRORS {
+                break;
+            }
+        }
         if assembly.stages.is_empty() && !assembly.has_from && !is_broken && !assembly.lacks_stage {
             let error = Failure::new("no-stages", "dockerfile contains no stages to build", None)
                 .cause("there is no FROM in it")
@@ -168,32 +175,13 @@ impl Assembly {
     }
 }
 
-/// The syntax tree alone: nothing is asked that needs to know what an instruction means.
-pub fn parse_nodes(bytes: impl AsRef<[u8]>) -> Result<Vec<Node>, ParseErrors> {
-    let source = decode_source(bytes.as_ref())?;
-    let mut syntax = syntax::read_file(source);
-    if syntax.errors.is_empty() {
-        return Ok(syntax.nodes);
-    }
-    syntax.errors.truncate(MAX_ERRORS);
-    Err(ParseErrors { source: source.to_owned(), diagnostics: syntax.errors })
-}
-
-fn decode_source(bytes: &[u8]) -> Result<&str, ParseErrors> {
-    syntax::decode(bytes).map_err(|error| ParseErrors {
-        source: String::from_utf8_lossy(&bytes[..bytes.len().min(syntax::MAX_FILE_BYTES)]).into_owned(),
-        diagnostics: vec![error.into()],
-    })
-}
-
 /// Parses the text of a trigger as an image stores it: exactly one instruction, with `\` as escape character.
 ///
 /// Spans and lines are those within `text`.
 pub fn parse_trigger(text: &str) -> Result<Instruction, ParseErrors> {
     let errors = |diagnostics| ParseErrors { source: text.to_owned(), diagnostics };
-    if let Err(error) = syntax::decode(text.as_bytes()) {
-        return Err(errors(vec![error.into()]));
-    }
+    let checked = Source::decode(text.as_bytes()).and_then(|source| source.reject_nul());
+    checked.map_err(|error| errors(vec![error.into()]))?;
     let syntax = syntax::read_trigger(text);
     if !syntax.errors.is_empty() {
         return Err(errors(syntax.errors));

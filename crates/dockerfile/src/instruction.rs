@@ -193,7 +193,7 @@ pub struct Heredoc {
     /// `<<-`
     pub chomp: bool,
     /// Digits before `<<`, 0 without.
-    pub file_descriptor: u32,
+    pub file_descriptor: u64,
 }
 
 /// `HEALTHCHECK`

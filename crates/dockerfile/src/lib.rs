@@ -8,6 +8,7 @@ pub mod expand;
 mod glob;
 mod ignore;
 mod instruction;
+mod keyword;
 pub mod lint;
 mod meaning;
 mod node;
@@ -15,12 +16,13 @@ mod quote;
 mod span;
 mod suggest;
 mod syntax;
+mod syntax_tree;
 mod wildcard;
 
 pub use crate::{
     ast::nodes_json,
     diagnostic::{Diagnostic, ParseErrors, Severity},
-    dockerfile::{Directives, Dockerfile, parse_nodes, parse_trigger},
+    dockerfile::{Directives, Dockerfile, parse_trigger},
     expand::{Environment, ExpandError, Expanded, ExpandedWords},
     glob::{BadPattern, glob_match},
     ignore::{DirectoryMatches, IgnoreError, IgnoreFile, IgnorePatterns, Verdict, ignore_protocol},
@@ -32,4 +34,5 @@ pub use crate::{
     node::{HeredocNode, Node, Word},
     span::{Location, Span, line_column},
     suggest::{nearest, suggest},
+    syntax_tree::{SyntaxTree, parse_nodes},
 };

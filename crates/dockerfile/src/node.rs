@@ -23,7 +23,7 @@ pub struct HeredocNode {
     /// `<<-`
     pub chomp: bool,
     /// The number before `<<`, 0 without.
-    pub file_descriptor: u32,
+    pub file_descriptor: u64,
     /// The bytes of the body in the source.
     pub span: Span,
 }

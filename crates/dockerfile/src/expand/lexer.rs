@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::iter::Peekable;
 use std::str::Chars;
 
+use super::characters::{is_digit, is_heredoc_blank, is_letter, is_special, without_mark};
 use super::pattern::{self, Pattern};
 use super::words::{Words, check_size};
 use super::{Environment, Expanded, ExpandedWords, MAX_NESTING, MAX_WORD_BYTES};
@@ -123,18 +124,21 @@ pub(super) struct Lexer<'a> {
     unset: Names,
     used: Names,
     depth: usize,
+    /// How many parts of the text have been read, nested ones included.
+    parts: usize,
     effort: Effort,
 }
 
 impl<'a> Lexer<'a> {
     pub(super) fn new(text: &'a str, mode: Mode, environment: &'a dyn Environment) -> Self {
         Self {
-            rest: text.chars().peekable(),
+            rest: without_mark(text).chars().peekable(),
             mode,
             environment,
             unset: Names::default(),
             used: Names::default(),
             depth: 0,
+            parts: 0,
             effort: Effort::default(),
         }
     }
@@ -161,6 +165,7 @@ impl<'a> Lexer<'a> {
     }
 
     fn read_until(&mut self, stop: Option<char>) -> Result<(String, Vec<String>), LexError> {
+        self.parts += 1;
         let mut words = Words::new(self.mode.max_bytes);
         while let Some(c) = self.peek() {
             if stop == Some(c) {
@@ -168,9 +173,15 @@ impl<'a> Lexer<'a> {
                 return Ok(words.finish());
             }
             match c {
-                '$' => words.push_value(&self.dollar()?)?,
+                '$' => {
+                    let value = self.with_parts(&mut words, Self::dollar)?;
+                    words.push_value(&value)?;
+                }
                 '\'' if self.mode.quotes => words.push_whole(&self.single_quoted()?)?,
-                '"' if self.mode.quotes => words.push_whole(&self.double_quoted()?)?,
+                '"' if self.mode.quotes => {
+                    let text = self.with_parts(&mut words, Self::double_quoted)?;
+                    words.push_whole(&text)?;
+                }
                 '<' => self.chevrons(&mut words)?,
                 c if c == self.mode.escape => self.escaped(&mut words)?,
                 c => {
@@ -187,6 +198,21 @@ impl<'a> Lexer<'a> {
         }
     }
 
+    /// Reads something that may have parts of its own, as `${x:-part}` has. The beginning of the word is lost then if
+    /// words are wanted: `8${X:-0}` is the word `0`. BuildKit has it so, and finds heredocs with it.
+    fn with_parts(
+        &mut self,
+        words: &mut Words,
+        read: impl FnOnce(&mut Self) -> Result<String, LexError>,
+    ) -> Result<String, LexError> {
+        let parts = self.parts;
+        let text = read(self)?;
+        if self.parts != parts {
+            words.forget_current();
+        }
+        Ok(text)
+    }
+
     fn escaped(&mut self, words: &mut Words) -> Result<(), LexError> {
         self.rest.next();
         if self.mode.keep_escapes {
@@ -195,15 +221,15 @@ impl<'a> Lexer<'a> {
         self.rest.next().map_or(Ok(()), |c| words.push_whole_char(c))
     }
 
-    /// Blanks behind exactly two `<` do not end the word: a heredoc's delimiter may follow them.
+    /// Blanks behind two `<` do not end the word: a heredoc's delimiter may follow them.
     fn chevrons(&mut self, words: &mut Words) -> Result<(), LexError> {
-        let mut count = 0;
-        while self.rest.next_if_eq(&'<').is_some() {
+        self.rest.next();
+        words.push_whole_char('<')?;
+        if self.rest.next_if_eq(&'<').is_some() {
             words.push_whole_char('<')?;
-            count += 1;
-        }
-        while count == 2 && self.peek().is_some_and(char::is_whitespace) {
-            self.rest.next().map_or(Ok(()), |c| words.push_whole_char(c))?;
+            while let Some(blank) = self.rest.next_if(|c| is_heredoc_blank(*c)) {
+                words.push_whole_char(blank)?;
+            }
         }
         Ok(())
     }
@@ -383,19 +409,17 @@ impl<'a> Lexer<'a> {
     fn name(&mut self) -> String {
         let mut name = String::new();
         match self.peek() {
-            Some(c) if c.is_ascii_digit() => {
-                while let Some(digit) = self.rest.next_if(char::is_ascii_digit) {
+            Some(c) if is_digit(c) => {
+                while let Some(digit) = self.rest.next_if(|c| is_digit(*c)) {
                     name.push(digit);
                 }
             }
-            Some(c @ ('@' | '*' | '#' | '?' | '-' | '$' | '!')) => {
+            Some(c) if is_special(c) => {
                 self.rest.next();
                 name.push(c);
             }
             _ => {
-                while let Some(c) =
-                    self.rest.next_if(|c| c.is_alphabetic() || c.is_ascii_digit() || *c == '_')
-                {
+                while let Some(c) = self.rest.next_if(|&c| is_letter(c) || is_digit(c) || c == '_') {
                     name.push(c);
                 }
             }
@@ -414,12 +438,12 @@ impl<'a> Lexer<'a> {
 
 fn trim(value: &str, operator: char, word: &str, effort: &mut Effort) -> Result<String, LexError> {
     let longest = word.starts_with(operator);
-    let pattern = Pattern::parse(if longest { &word[1..] } else { word })?;
+    let word = if longest { &word[1..] } else { word };
     let extent = if longest { pattern::Extent::Longest } else { pattern::Extent::Shortest };
     if operator == '#' {
-        pattern.trim_start(value, extent, effort)
+        Pattern::parse(word)?.trim_start(value, extent, effort)
     } else {
-        pattern.trim_end(value, extent, effort)
+        Pattern::parse(&pattern::backwards(word))?.trim_end(value, extent, effort)
     }
 }
 

@@ -6,6 +6,7 @@
 //! **Limits.** A result or an intermediate value above [`MAX_WORD_BYTES`], substitutions nested deeper than
 //! [`MAX_NESTING`], and patterns that take too long to match are errors.
 
+mod characters;
 mod lexer;
 mod pattern;
 mod protocol;

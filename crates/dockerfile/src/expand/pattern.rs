@@ -1,6 +1,7 @@
 //! Patterns of `${x#…}`, `${x%…}` and `${x/…/…}`.
 
 use super::MAX_WORD_BYTES;
+use super::characters::{is_digit, is_letter, without_mark};
 use super::lexer::{Effort, LexError};
 use super::words::check_size;
 
@@ -37,7 +38,7 @@ pub(super) struct Pattern {
 impl Pattern {
     pub(super) fn parse(text: &str) -> Result<Self, LexError> {
         let mut tokens = Vec::new();
-        let mut chars = text.chars();
+        let mut chars = without_mark(text).chars();
         while let Some(c) = chars.next() {
             tokens.push(match c {
                 '*' => Token::Run,
@@ -64,15 +65,15 @@ impl Pattern {
         Ok(chars[end..].iter().collect())
     }
 
+    /// As [`Self::trim_start`], for a pattern that was parsed from its text [`backwards`].
     pub(super) fn trim_end(
         &self,
         value: &str,
         extent: Extent,
         effort: &mut Effort,
     ) -> Result<String, LexError> {
-        let backwards: Vec<Token> = self.tokens.iter().rev().copied().collect();
         let chars: Vec<char> = value.chars().rev().collect();
-        let end = Matcher::new(&backwards, effort).end(&chars, 0, extent)?.unwrap_or(0);
+        let end = Matcher::new(&self.tokens, effort).end(&chars, 0, extent)?.unwrap_or(0);
         Ok(chars[end..].iter().rev().collect())
     }
 
@@ -118,6 +119,20 @@ impl Pattern {
     }
 }
 
+/// The text of a pattern from back to front, each escape still in front of its character. A lone one at the end comes
+/// to stand in front of all others, as with BuildKit.
+pub(super) fn backwards(text: &str) -> String {
+    let mut pieces = Vec::new();
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let escaped = if c == '\\' { rest[1..].chars().next() } else { None };
+        let (piece, after) = rest.split_at(c.len_utf8() + escaped.map_or(0, char::len_utf8));
+        pieces.push(piece);
+        rest = after;
+    }
+    pieces.into_iter().rev().collect()
+}
+
 fn invalid(pattern: &str, escaped: Option<char>) -> LexError {
     let escape: String = std::iter::once('\\').chain(escaped).collect();
     LexError::Word(format!("invalid pattern ({pattern}) in substitution: invalid escape '{escape}'"))
@@ -148,7 +163,7 @@ fn fill_template(template: &str, matched: &[char], result: &mut String) {
 
 /// The name of a reference, with or without braces, and what follows it.
 fn reference(text: &str) -> Option<(&str, &str)> {
-    let is_name = |c: char| c.is_alphanumeric() || c == '_';
+    let is_name = |c: char| is_letter(c) || is_digit(c) || c == '_';
     let (braced, text) = match text.strip_prefix('{') {
         Some(text) => (true, text),
         None => (false, text),

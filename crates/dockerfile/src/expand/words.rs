@@ -39,6 +39,11 @@ impl Words {
         self.check()
     }
 
+    /// Drops what there is of the current word, but not from the joined text.
+    pub(super) fn forget_current(&mut self) {
+        self.current.clear();
+    }
+
     pub(super) fn push_whole_char(&mut self, c: char) -> Result<(), LexError> {
         self.push_whole(c.encode_utf8(&mut [0; 4]))
     }

@@ -139,11 +139,11 @@ fn stage_keywords(stage: &Stage) -> impl Iterator<Item = (&str, Location)> {
 }
 
 fn is_lower(keyword: &str) -> bool {
-    keyword == keyword.to_lowercase()
+    !keyword.chars().any(char::is_uppercase)
 }
 
 fn is_upper(keyword: &str) -> bool {
-    keyword == keyword.to_uppercase()
+    !keyword.chars().any(char::is_lowercase)
 }
 
 /// The last line of a node as its location.

@@ -14,7 +14,7 @@ use flags::{Flags, Known, Takes};
 use crate::diagnostic::Failure;
 
 use crate::quote::quote;
-use crate::{ArgDefinition, Command, Instruction, InstructionKind, KeyValues, Node, Stage, suggest};
+use crate::{ArgDefinition, Command, Instruction, InstructionKind, KeyValues, Node, Stage, keyword, suggest};
 
 type Result<T> = std::result::Result<T, Failure>;
 
@@ -51,8 +51,8 @@ pub(crate) enum Meaning {
 
 /// Finds out what `node` means.
 pub(crate) fn read(node: &Node) -> Result<Meaning> {
-    let name = node.keyword.text.to_ascii_uppercase();
-    let reading = Reading { node, name: &name };
+    let name = keyword::known(&node.keyword.text).map_or("", |(_, upper)| upper);
+    let reading = Reading { node, name };
     if name == "FROM" {
         return reading.stage().map(|stage| Meaning::Stage(Box::new(stage)));
     }

@@ -74,7 +74,8 @@ fn parse_behind_sign(text: &str) -> Option<(&'static str, &str)> {
 fn directive(input: &str) -> IResult<&str, &str> {
     let blanks = || take_while(is_blank);
     let name = recognize(pair(satisfy(|c| c.is_ascii_alphabetic()), take_while(is_name)));
-    let (rest, (_, name, _, _)) = (blanks(), name, blanks(), char('=')).parse(input)?;
+    // Between the sign and the name other blanks than those of the regular expressions are skipped as well.
+    let (rest, (name, _, _)) = (name, blanks(), char('=')).parse(input.trim_start())?;
     Ok((rest, name))
 }
 

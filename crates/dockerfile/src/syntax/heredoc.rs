@@ -17,7 +17,7 @@ pub(crate) struct HeredocStart {
     pub(crate) expand: bool,
     /// `<<-`
     pub(crate) chomp: bool,
-    pub(crate) file_descriptor: u32,
+    pub(crate) file_descriptor: u64,
 }
 
 /// The heredocs that begin on a line, in order. A line that is malformed as words has none.
@@ -37,7 +37,7 @@ pub(crate) fn start(word: &str) -> Option<HeredocStart> {
         expand: name == with_quotes,
         name,
         chomp,
-        file_descriptor: if digits.is_empty() { 0 } else { digits.parse().unwrap_or(u32::MAX) },
+        file_descriptor: if digits.is_empty() { 0 } else { digits.parse().unwrap_or(u64::MAX) },
     })
 }
 
@@ -80,6 +80,8 @@ mod tests {
             "RUN <<- A",
             "RUN <<",
             "RUN <<''",
+            "RUN <<${a:-E}",
+            "RUN <<<< <<A",
         ] {
             assert_eq!(names(line), [""; 0], "{line}");
         }
@@ -91,7 +93,8 @@ mod tests {
         assert!(start("<<\\A").unwrap().expand);
         assert!(!start("<<'A'").unwrap().expand);
         assert!(!start("<<E'O'F").unwrap().expand);
-        assert_eq!(start("99999999999<<A").unwrap().file_descriptor, u32::MAX);
+        assert_eq!(start("99999999999<<A").unwrap().file_descriptor, 99_999_999_999);
+        assert_eq!(start("99999999999999999999<<A").unwrap().file_descriptor, u64::MAX);
         assert_eq!(start("<<A # note"), None);
     }
 }

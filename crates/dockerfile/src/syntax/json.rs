@@ -5,17 +5,17 @@ use nom::bytes::complete::{tag, take_while, take_while_m_n, take_while1};
 use nom::character::complete::{char, one_of};
 use nom::combinator::{all_consuming, consumed, map_res, opt, value};
 use nom::multi::{fold_many0, separated_list0};
-use nom::sequence::{delimited, preceded};
+use nom::sequence::{delimited, preceded, terminated};
 use nom::{IResult, Parser};
 use serde::de::IgnoredAny;
 
-use super::words::Piece;
+use super::words::Piece as Written;
 
 /// What the rest of a line is, seen as JSON.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Json<'a> {
     /// A list of strings, each with the text it was written as.
-    Strings(Vec<Piece<'a>>),
+    Strings(Vec<Written<'a>>),
     /// A list with something else in it.
     Others,
     /// Not one JSON list.
@@ -32,16 +32,61 @@ pub(super) fn parse(text: &str) -> Json<'_> {
     }
     // This reads any depth without recursion.
     match serde_json::from_str::<Vec<IgnoredAny>>(text) {
-        Ok(_) => Json::Others,
-        Err(_) => Json::None,
+        Ok(_) if is_within_limits(text) => Json::Others,
+        _ => Json::None,
     }
+}
+
+/// How deep a document may nest to be one.
+const MAX_DEPTH: usize = 10_000;
+
+/// Whether a well-formed document is one for BuildKit too, whose reader has a greatest depth and a greatest number.
+fn is_within_limits(document: &str) -> bool {
+    let mut depth = 0;
+    let mut rest = document;
+    while let Some(c) = rest.chars().next() {
+        let length = match c {
+            '"' => 1 + string_length(&rest[1..]),
+            '-' | '0'..='9' => {
+                let end = |c: char| !matches!(c, '0'..='9' | '+' | '-' | '.' | 'e' | 'E');
+                let number = &rest[..rest.find(end).unwrap_or(rest.len())];
+                if !number.parse::<f64>().is_ok_and(f64::is_finite) {
+                    return false;
+                }
+                number.len()
+            }
+            c => {
+                depth += usize::from(matches!(c, '[' | '{'));
+                depth -= usize::from(matches!(c, ']' | '}'));
+                c.len_utf8()
+            }
+        };
+        if depth > MAX_DEPTH {
+            return false;
+        }
+        rest = &rest[length..];
+    }
+    true
+}
+
+/// How long a string is behind its first quote, the last one included.
+fn string_length(text: &str) -> usize {
+    let mut bytes = text.bytes().enumerate();
+    while let Some((position, byte)) = bytes.next() {
+        match byte {
+            b'"' => return position + 1,
+            b'\\' => drop(bytes.next()),
+            _ => {}
+        }
+    }
+    text.len()
 }
 
 fn blanks(input: &str) -> IResult<&str, &str> {
     take_while(|c| matches!(c, ' ' | '\t' | '\r' | '\n')).parse(input)
 }
 
-fn list(input: &str) -> IResult<&str, Vec<Piece<'_>>> {
+fn list(input: &str) -> IResult<&str, Vec<Written<'_>>> {
     let separator = delimited(blanks, char(','), blanks);
     let items = separated_list0(separator, consumed(string));
     delimited(pair_open, items, preceded(blanks, char(']'))).parse(input)
@@ -52,12 +97,26 @@ fn pair_open(input: &str) -> IResult<&str, &str> {
 }
 
 fn string(input: &str) -> IResult<&str, String> {
-    let piece = alt((take_while1(is_plain).map(String::from), escape.map(String::from)));
-    let pieces = fold_many0(piece, String::new, |mut text, piece| {
-        text.push_str(&piece);
-        text
-    });
-    delimited(char('"'), pieces, char('"')).parse(input)
+    let (rest, plain) = preceded(char('"'), take_while(is_plain)).parse(input)?;
+    let piece = alt((take_while1(is_plain).map(Piece::Plain), escape.map(Piece::Escaped)));
+    let pieces = fold_many0(
+        piece,
+        || plain.to_owned(),
+        |mut text, piece| {
+            match piece {
+                Piece::Plain(plain) => text.push_str(plain),
+                Piece::Escaped(c) => text.push(c),
+            }
+            text
+        },
+    );
+    terminated(pieces, char('"')).parse(rest)
+}
+
+/// A part of a string.
+enum Piece<'a> {
+    Plain(&'a str),
+    Escaped(char),
 }
 
 fn is_plain(c: char) -> bool {
@@ -125,8 +184,10 @@ mod tests {
         for text in ["[1]", r#"["a", null]"#, "[[]]", "[{\"a\": [true]}]"] {
             assert_eq!(parse(text), Json::Others, "{text}");
         }
-        let deep = "[".repeat(100_000) + &"]".repeat(100_000);
-        assert_eq!(parse(&deep), Json::Others);
+        let deep = |depth| parse(&("[".repeat(depth) + &"]".repeat(depth))) == Json::Others;
+        assert!(deep(10_000) && !deep(10_001) && !deep(100_000));
+        assert_eq!(parse("[1e308, \"\\\"[\"]"), Json::Others);
+        assert_eq!(parse("[1e309]"), Json::None, "no number of Go's");
         assert_eq!(parse("[1"), Json::None);
     }
 }

@@ -1,10 +1,6 @@
 //! The physical lines of a file.
 
-use crate::diagnostic::Failure;
 use crate::{Location, Span};
-
-/// The largest Dockerfile, 16 MiB.
-pub(crate) const MAX_FILE_BYTES: usize = 16 << 20;
 
 /// The longest line, its end not counted. Longer lines of continued instructions are fine.
 pub(crate) const MAX_LINE_BYTES: usize = 65535;
@@ -75,48 +71,12 @@ impl<'a> Iterator for Lines<'a> {
     }
 }
 
-/// The text of a file, if it is text and not too large.
-pub(crate) fn decode(bytes: &[u8]) -> Result<&str, Failure> {
-    if bytes.len() > MAX_FILE_BYTES {
-        let message = format!("the Dockerfile is larger than {MAX_FILE_BYTES} bytes");
-        let hint = "is this the Dockerfile? Name it with -f FILE; data belongs into files that COPY takes";
-        return Err(Failure::new("file-too-large", message, None).hint(hint));
-    }
-    let text = str::from_utf8(bytes).map_err(|error| {
-        let message = "the Dockerfile is not valid UTF-8";
-        encoding_hint(bytes, bad_byte("invalid-utf8", message, bytes, error.valid_up_to()))
-    })?;
-    match text.find('\0') {
-        Some(position) => {
-            let message = "the Dockerfile holds a NUL byte";
-            Err(encoding_hint(bytes, bad_byte("nul-byte", message, bytes, position)))
-        }
-        None => Ok(text),
-    }
-}
-
-/// Says what the file is instead of UTF-8, as far as its first bytes tell.
-fn encoding_hint(bytes: &[u8], error: Failure) -> Failure {
-    let is_wide = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
-    // Text in UTF-16 without a mark has a zero beside every letter.
-    let looks_wide = bytes.len() >= 4 && (bytes[1] == 0 && bytes[3] == 0 || bytes[0] == 0 && bytes[2] == 0);
-    if is_wide || looks_wide {
-        return error
-            .cause("it looks like UTF-16, which some editors and PowerShell write")
-            .hint("save the file as UTF-8: iconv -f UTF-16 -t UTF-8 Dockerfile > Dockerfile.utf8");
-    }
-    if bytes.starts_with(b"\x7fELF") || bytes.starts_with(b"\x1f\x8b") || bytes.starts_with(b"PK\x03\x04") {
-        return error.cause("it looks like a program or an archive").hint("name the Dockerfile with -f FILE");
-    }
-    error.hint("save the file as UTF-8 text, and remove the byte").hint("another file is named with -f FILE")
-}
-
-/// An error at a byte in front of which all is text.
-fn bad_byte(id: &'static str, message: &str, bytes: &[u8], position: usize) -> Failure {
-    let before = &bytes[..position];
+/// The line that holds the byte at `position`.
+pub(super) fn line_at(source: &str, position: usize) -> Location {
+    let before = &source.as_bytes()[..position];
     let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
-    let number = before.split(|byte| *byte == b'\n').count() as u32;
-    let span = Span::new(start, position);
-    Failure::new(id, message, Some(Location { span, start_line: number, end_line: number }))
-        .label(Span::new(position, position))
+    let length = source.as_bytes()[start..].iter().position(|byte| *byte == b'\n');
+    let end = length.map_or(source.len(), |length| start + length);
+    let number = before.iter().filter(|byte| **byte == b'\n').count() as u32 + 1;
+    Location { span: Span::new(start, end), start_line: number, end_line: number }
 }

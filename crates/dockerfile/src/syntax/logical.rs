@@ -7,17 +7,24 @@ use nom::Offset;
 use crate::{Span, Word};
 
 /// The text of an instruction, and where each part of it comes from.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct LogicalLine {
     text: String,
-    /// Where each piece begins: in `text` and in the source.
+    /// Where the first piece begins in the source.
+    start: usize,
+    /// Where each further piece begins: in `text` and in the source.
     pieces: Vec<(usize, usize)>,
 }
 
 impl LogicalLine {
+    /// A line whose first piece begins at `start` in the source.
+    pub(super) fn new(piece: &str, start: usize) -> Self {
+        Self { text: piece.to_owned(), start, pieces: Vec::new() }
+    }
+
     /// Appends `piece`, which begins at `start` in the source.
     pub(super) fn push(&mut self, piece: &str, start: usize) {
-        if !piece.is_empty() || self.pieces.is_empty() {
+        if !piece.is_empty() {
             self.pieces.push((self.text.len(), start));
             self.text.push_str(piece);
         }
@@ -25,6 +32,10 @@ impl LogicalLine {
 
     pub(super) fn text(&self) -> &str {
         &self.text
+    }
+
+    pub(super) fn into_text(self) -> String {
+        self.text
     }
 
     /// Where a part of [`Self::text`] stands in the source.
@@ -45,7 +56,12 @@ impl LogicalLine {
     }
 
     fn source_position(&self, position: usize) -> usize {
-        let piece = self.pieces.partition_point(|(start, _)| *start <= position).saturating_sub(1);
-        self.pieces.get(piece).map_or(0, |(start, source)| source + (position - start))
+        match self.pieces.partition_point(|(start, _)| *start <= position) {
+            0 => self.start + position,
+            behind => {
+                let (start, source) = self.pieces[behind - 1];
+                source + (position - start)
+            }
+        }
     }
 }

@@ -5,16 +5,17 @@ pub(crate) mod heredoc;
 mod json;
 mod lines;
 mod logical;
+mod source;
 mod tree;
 mod words;
 
 use crate::diagnostic::Failure;
-use crate::{Diagnostic, Directives, HeredocNode, Location, Node, Span};
+use crate::{Diagnostic, Directives, HeredocNode, Location, Node, Span, keyword};
 
 pub(crate) use directive::comment_directive;
 use lines::{Line, Lines, MAX_LINE_BYTES};
-pub(crate) use lines::{MAX_FILE_BYTES, decode};
 use logical::LogicalLine;
+pub(crate) use source::{MAX_FILE_BYTES, Source};
 use tree::Builder;
 
 /// A file as syntax, with all that is wrong with it.
@@ -122,6 +123,7 @@ impl<'a> Reader<'a> {
                 return;
             }
         };
+        node.text = line.into_text();
         node.comments = comments;
         node.empty_continuation = empty_continuation;
         match self.heredocs(&node, first) {
@@ -139,8 +141,7 @@ impl<'a> Reader<'a> {
         let escape = self.syntax.directives.escape;
         let text = first.text().trim_start();
         let (piece, mut goes_on) = without_continuation(text, escape);
-        let mut joined = LogicalLine::default();
-        joined.push(piece, first.start + (first.text().len() - text.len()));
+        let mut joined = LogicalLine::new(piece, first.start + (first.text().len() - text.len()));
         let mut has_empty_line = false;
         while goes_on {
             let Some(line) = self.lines.next() else { break };
@@ -219,6 +220,5 @@ fn may_have_heredocs(node: &Node) -> bool {
         Some(trigger) if node.keyword.text.eq_ignore_ascii_case("onbuild") => trigger,
         _ => node,
     };
-    let keyword = &node.keyword.text;
-    !node.json && ["run", "copy", "add"].iter().any(|known| keyword.eq_ignore_ascii_case(known))
+    !node.json && matches!(keyword::known(&node.keyword.text), Some(("run" | "copy" | "add", _)))
 }

@@ -4,7 +4,7 @@ use super::json::{self, Json};
 use super::logical::LogicalLine;
 use super::words::{flags, plain_words, quoted_words, split_first, split_type};
 use crate::quote::quote;
-use crate::{Location, Node, Span, Word};
+use crate::{Location, Node, Span, Word, keyword};
 
 /// Why a text is no instruction.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ pub(super) struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    /// The node of the whole line.
+    /// The node of the whole line, but for its text.
     pub(super) fn node(&self) -> Result<Node, SyntaxError> {
         self.node_of(self.line.text(), MAX_TRIGGERS)
     }
@@ -65,7 +65,7 @@ impl Builder<'_> {
             json: arguments.json,
             heredocs: Vec::new(),
             children: arguments.children,
-            text: text.to_owned(),
+            text: String::new(),
             comments: Vec::new(),
             location: self.location,
             empty_continuation: false,
@@ -76,14 +76,14 @@ impl Builder<'_> {
         if rest.is_empty() {
             return Ok(Arguments::default());
         }
-        match &keyword.to_ascii_lowercase()[..] {
+        match keyword::known(keyword).map_or("", |(lower, _)| lower) {
             "run" | "cmd" | "entrypoint" | "shell" => self.json_or(rest, |rest| vec![rest]),
-            "add" | "copy" | "volume" => self.json_or(rest, plain_words),
+            "add" | "copy" | "volume" => self.json_or(rest, |rest| plain_words(rest).collect()),
             "healthcheck" => self.healthcheck(rest),
             "env" | "label" => self.pairs(keyword, rest).map(Arguments::from),
             "arg" => Ok(self.words(quoted_words(rest, self.escape))),
             "expose" | "from" => Ok(self.words(plain_words(rest))),
-            "maintainer" | "stopsignal" | "user" | "workdir" => Ok(self.words(vec![rest])),
+            "maintainer" | "stopsignal" | "user" | "workdir" => Ok(self.words([rest])),
             "onbuild" => self.trigger(rest, triggers),
             _ => Ok(Arguments::default()),
         }
@@ -93,7 +93,7 @@ impl Builder<'_> {
         self.line.word(part, part)
     }
 
-    fn words(&self, parts: Vec<&str>) -> Arguments {
+    fn words<'t>(&self, parts: impl IntoIterator<Item = &'t str>) -> Arguments {
         parts.into_iter().map(|part| self.word(part)).collect::<Vec<_>>().into()
     }
 
@@ -128,6 +128,10 @@ impl Builder<'_> {
     /// Key, value, and the sign between them; the legacy form has none.
     fn pairs(&self, keyword: &str, rest: &str) -> Result<Vec<Word>, SyntaxError> {
         let words = quoted_words(rest, self.escape);
+        if words.is_empty() {
+            // A lone escape character.
+            return Ok(Vec::new());
+        }
         if !words.first().is_some_and(|word| word.contains('=')) {
             return self.legacy_pair(keyword, rest);
         }
@@ -169,7 +173,9 @@ impl Builder<'_> {
         let Some(triggers) = triggers.checked_sub(1) else {
             return Ok(Arguments::default());
         };
-        let children = vec![self.node_of(rest, triggers)?];
+        let mut child = self.node_of(rest, triggers)?;
+        rest.clone_into(&mut child.text);
+        let children = vec![child];
         Ok(Arguments { children, ..Arguments::default() })
     }
 }

@@ -1,12 +1,6 @@
 //! Splits the text of an instruction: keyword, flags, arguments.
 
-use nom::branch::alt;
-use nom::bytes::complete::{tag, take_till, take_while, take_while1};
-use nom::character::complete::{anychar, char, none_of};
-use nom::combinator::{consumed, eof, fail, not, opt, peek, recognize, value};
-use nom::multi::{fold_many1, many0, many1_count};
-use nom::sequence::{pair, preceded, terminated};
-use nom::{AsChar, IResult, Parser};
+use nom::AsChar;
 
 /// A piece of text as it stands there, and what it means.
 pub(super) type Piece<'a, T = String> = (&'a str, T);
@@ -23,106 +17,81 @@ fn is_quote(c: char) -> bool {
 
 /// The first word of `text` and what is behind the blanks that follow it.
 pub(super) fn split_first(text: &str) -> (&str, &str) {
-    let mut parser = pair(take_till(is_blank), take_while(is_blank));
-    let parsed: IResult<&str, (&str, &str)> = parser.parse(text);
-    parsed.map_or((text, ""), |(rest, (word, _))| (word, rest))
+    let (word, rest) = text.split_at(text.find(is_blank).unwrap_or(text.len()));
+    (word, rest.trim_start_matches(is_blank))
 }
 
 /// Splits at blanks, whatever the words hold.
-pub(super) fn plain_words(text: &str) -> Vec<&str> {
-    text.split(is_blank).filter(|word| !word.is_empty()).collect()
+pub(super) fn plain_words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(is_blank).filter(|word| !word.is_empty())
 }
 
 /// The flags at the beginning of `text`, and what comes behind them and an optional `--`.
 pub(super) fn flags(text: &str, escape: char) -> (Vec<Piece<'_>>, &str) {
-    let blanks = || take_while::<_, &str, nom::error::Error<&str>>(is_blank);
-    let word = |input| {
-        preceded((blanks(), peek(tag("--"))), consumed(|input| flag_word(input, escape))).parse(input)
-    };
-    let end = preceded(pair(blanks(), tag("--")), alt((eof, peek(take_while1(is_blank)))));
-    let flag = preceded(not(peek(preceded(blanks(), bare_dashes))), word);
-    let mut parser = pair(many0(flag), opt(end));
-    match parser.parse(text) {
-        Ok((rest, (flags, _))) => (flags, rest.trim()),
-        Err(_) => (Vec::new(), text.trim()),
+    let mut flags = Vec::new();
+    let mut rest = text.trim_start_matches(is_blank);
+    while rest.starts_with("--") {
+        let (after, flag) = flag_word(rest, escape);
+        let part = &rest[..rest.len() - after.len()];
+        rest = after;
+        // However it is quoted.
+        if flag == "--" {
+            break;
+        }
+        flags.push((part, flag));
+        rest = rest.trim_start_matches(is_blank);
     }
-}
-
-/// The word `--` alone.
-fn bare_dashes(input: &str) -> IResult<&str, &str> {
-    terminated(tag("--"), alt((eof, take_while1(is_blank)))).parse(input)
+    (flags, rest.trim())
 }
 
 /// One flag: quotes group and vanish, the escape character takes the next one as it is.
-fn flag_word(input: &str, escape: char) -> IResult<&str, String> {
-    let plain = move |c: char| !is_blank(c) && !is_quote(c) && c != escape;
-    let piece = alt((
-        take_while1(plain).map(str::to_owned),
-        (|input| flag_escape(input, escape)).map(|c| c.map_or_else(String::new, String::from)),
-        |input| flag_quoted(input, escape),
-    ));
-    fold_many1(piece, String::new, |mut word, piece| {
-        word.push_str(&piece);
-        word
-    })
-    .parse(input)
-}
-
-/// An escape character and what it escapes; nothing at the end of the text.
-fn flag_escape(input: &str, escape: char) -> IResult<&str, Option<char>> {
-    preceded(char(escape), opt(anychar)).parse(input)
-}
-
-fn flag_quoted(input: &str, escape: char) -> IResult<&str, String> {
-    let (mut rest, quote) = anychar.parse(input)?;
-    if !is_quote(quote) {
-        return fail().parse(input);
-    }
-    let mut text = String::new();
-    while let Ok((after, c)) = none_of::<_, _, nom::error::Error<&str>>(&[quote][..]).parse(rest) {
-        if c == escape {
-            let (after, escaped) = flag_escape(rest, escape)?;
-            text.extend(escaped);
-            rest = after;
-        } else {
-            text.push(c);
-            rest = after;
+fn flag_word(input: &str, escape: char) -> (&str, String) {
+    let mut word = String::new();
+    let mut quote = None;
+    let mut chars = input.chars();
+    loop {
+        let rest = chars.as_str();
+        let Some(c) = chars.next() else { return (rest, word) };
+        match quote {
+            None if is_blank(c) => return (rest, word),
+            None if is_quote(c) => quote = Some(c),
+            Some(open) if open == c => quote = None,
+            // At the very end it stands for nothing.
+            _ if c == escape => word.extend(chars.next()),
+            _ => word.push(c),
         }
     }
-    let (rest, _) = opt(char(quote)).parse(rest)?;
-    Ok((rest, text))
 }
 
 /// The words of `ENV`, `LABEL` and `ARG`: quotes and escapes group, and stay in the word.
 pub(super) fn quoted_words(text: &str, escape: char) -> Vec<&str> {
-    let blanks = || take_while::<_, &str, nom::error::Error<&str>>(char::is_whitespace);
-    let dangling = || opt(terminated(char(escape), eof));
-    let word = terminated(|input| quoted_word(input, escape), dangling());
-    let mut parser = many0(preceded(blanks(), word));
-    parser.parse(text).map_or_else(|_| Vec::new(), |(_, words)| words)
+    let mut words = Vec::new();
+    let mut rest = text.trim_start();
+    while !rest.is_empty() {
+        let (word, after) = quoted_word(rest, escape);
+        if !word.is_empty() {
+            words.push(word);
+        }
+        rest = after.trim_start();
+    }
+    words
 }
 
-fn quoted_word(input: &str, escape: char) -> IResult<&str, &str> {
-    let plain = move |c: char| !c.is_whitespace() && !is_quote(c) && c != escape;
-    let piece = alt((
-        value((), take_while1(plain)),
-        value((), pair(char(escape), anychar)),
-        value((), |input| single_quoted(input)),
-        value((), |input| double_quoted(input, escape)),
-    ));
-    recognize(many1_count(piece)).parse(input)
-}
-
-/// Up to the second quote, or to the end.
-fn single_quoted(input: &str) -> IResult<&str, &str> {
-    recognize((char('\''), take_till(|c| c == '\''), opt(char('\'')))).parse(input)
-}
-
-/// As [`single_quoted`], but escapes count. An escape at the very end is left.
-fn double_quoted(input: &str, escape: char) -> IResult<&str, &str> {
-    let plain = move |c: char| c != '"' && c != escape;
-    let inside = alt((value((), take_while1(plain)), value((), pair(char(escape), anychar))));
-    recognize((char('"'), many0(inside).map(drop), opt(char('"')))).parse(input)
+/// The first word, and what follows it. An escape character at the very end is dropped, an open quote goes on to there.
+fn quoted_word(text: &str, escape: char) -> (&str, &str) {
+    let mut quote = None;
+    let mut chars = text.char_indices();
+    while let Some((position, c)) = chars.next() {
+        match quote {
+            None if c.is_whitespace() => return text.split_at(position),
+            None if is_quote(c) => quote = Some(c),
+            Some(open) if open == c => quote = None,
+            Some('\'') => {}
+            _ if c == escape && chars.next().is_none() => return (&text[..position], ""),
+            _ => {}
+        }
+    }
+    (text, "")
 }
 
 /// The type word of a `HEALTHCHECK` and the command behind it.
@@ -150,6 +119,7 @@ mod tests {
         assert_eq!(texts("--a --b=c d --e"), (vec!["--a".into(), "--b=c".into()], "d --e".into()));
         assert_eq!(texts("--a -- --b c"), (vec!["--a".into()], "--b c".into()));
         assert_eq!(texts("--"), (vec![], String::new()));
+        assert_eq!(texts("--a --\'\' --b"), (vec!["--a".into()], "--b".into()));
         assert_eq!(texts("---x y"), (vec!["---x".into()], "y".into()));
         assert_eq!(texts(r#"--a="b 'c" --d='e "f' --g=h\ i j"#).0, ["--a=b 'c", "--d=e \"f", "--g=h i"]);
         assert_eq!(texts(r"--a='b\' c' d"), (vec!["--a=b' c".into()], "d".into()));

@@ -22,7 +22,22 @@ fn files_with_nothing_in_them() {
 fn bytes_that_are_no_text() {
     assert_eq!(first_error(b"FROM a\nRUN \xff\n"), ("invalid-utf8", Some(2)));
     assert_eq!(first_error(b"FROM \x85"), ("invalid-utf8", Some(1)));
+    assert_eq!(first_error(b"FROM a\nRUN a\\\n# \xe9\n\xe9\n"), ("invalid-utf8", Some(4)));
+    assert_eq!(
+        first_error(b"FROM a\nRUN <<E\n# \xe9\nE\n"),
+        ("invalid-utf8", Some(3)),
+        "no comment in a body"
+    );
+    assert!(
+        Dockerfile::parse(b"# \xe9\nFROM a\n # \xff\nRUN a\\\n# \xe9\n b\n").is_ok(),
+        "comments may hold anything"
+    );
     assert_eq!(first_error("FROM a\nRUN x\0y\n"), ("nul-byte", Some(2)));
+    let nodes = parse_nodes(b"FROM a\0\nRUN \xe2\x82x\n").unwrap();
+    assert_eq!(
+        (&nodes[0].arguments[0].text[..], &nodes[1].arguments[0].text[..]),
+        ("a\0", "\u{fffd}\u{fffd}x")
+    );
     assert_eq!(first_error(vec![b'#'; 17 << 20]), ("file-too-large", None));
 }
 
@@ -52,6 +67,8 @@ fn deep_nesting() {
     let onbuild = format!("FROM a\n{}RUN x\n", "ONBUILD ".repeat(8_000));
     assert_eq!(first_error(onbuild), ("forbidden-trigger", Some(2)));
     let json = format!("FROM a\nCMD {}{}\n", "[".repeat(30_000), "]".repeat(30_000));
+    assert!(Dockerfile::parse(json).is_ok(), "deeper than JSON goes, so it is a command of the shell");
+    let json = format!("FROM a\nCMD {}{}\n", "[".repeat(9_000), "]".repeat(9_000));
     assert_eq!(first_error(json), ("json-not-strings", Some(2)));
     let words = format!("FROM a\nRUN <<E {}{}\nE\n", "${a:-".repeat(10_000), "}".repeat(10_000));
     assert_eq!(first_error(words), ("word-too-complex", Some(2)));

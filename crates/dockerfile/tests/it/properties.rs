@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use ocibuild_dockerfile::expand::{expand_heredoc, expand_word, expand_words};
 use ocibuild_dockerfile::{
-    Dockerfile, IgnoreFile, IgnorePatterns, Node, glob_match, nodes_json, parse_nodes,
+    Dockerfile, HeredocNode, IgnoreFile, IgnorePatterns, Node, SyntaxTree, Word, glob_match, nodes_json,
+    parse_nodes,
 };
 use proptest::prelude::*;
 
@@ -98,6 +99,26 @@ fn spans_are_inside(node: &Node, source: &str) -> bool {
         && node.children.iter().all(|child| spans_are_inside(child, source))
 }
 
+/// All of a tree but places.
+fn view(nodes: &[Node]) -> Vec<String> {
+    let words = |words: &[Word]| words.iter().map(|word| word.text.clone()).collect::<Vec<_>>();
+    let body = |body: &HeredocNode| {
+        let HeredocNode { name, content, expand, chomp, file_descriptor, span: _ } = body;
+        format!("{name:?} {content:?} {expand} {chomp} {file_descriptor}")
+    };
+    let node = |node: &Node| {
+        let bodies: Vec<_> = node.heredocs.iter().map(body).collect();
+        let (flags, arguments, children) = (words(&node.flags), words(&node.arguments), view(&node.children));
+        let Node { keyword, json, text, comments, .. } = node;
+        format!(
+            "{:?} {flags:?} {arguments:?} {json} {bodies:?} {children:?} {:?} {comments:?}",
+            keyword.text,
+            text.trim()
+        )
+    };
+    nodes.iter().map(node).collect()
+}
+
 /// The meaning of a cleaned pattern by plain backtracking.
 fn slow_match(pattern: &[u8], path: &[u8]) -> bool {
     match pattern {
@@ -142,35 +163,18 @@ proptest! {
         }
     }
 
-    /// Text and bodies of the nodes, written down again, have the same syntax.
+    /// A printed tree, read again, is the same tree: keywords, flags, arguments, forms, comments, heredocs.
     #[test]
-    fn nodes_can_be_written_again(text in dockerfile_text()) {
-        let Ok(nodes) = parse_nodes(&text) else { return Ok(()) };
-        // A text with another escape character, or one that ends in it, cannot stand alone.
-        let stands_alone = |node: &Node| {
-            let text = node.text.trim();
-            !text.ends_with('\\') && !text.starts_with('#') && !node.keyword.text.is_empty()
-        };
-        if text.contains("escape=") || !nodes.iter().all(stands_alone) {
+    fn trees_can_be_printed(text in dockerfile_text()) {
+        let Ok(tree) = SyntaxTree::parse(&text) else { return Ok(()) };
+        // A carriage return behind an escape character is the end of a line when printed.
+        if tree.nodes.iter().any(|node| node.text.ends_with('\r')) {
             return Ok(());
         }
-        let mut again = String::from("\n");
-        for node in &nodes {
-            again += node.text.trim_end_matches('\r');
-            again.push('\n');
-            for body in &node.heredocs {
-                again.extend([&body.content, &body.name, "\n"]);
-            }
-        }
-        let read = parse_nodes(&again).unwrap();
-        let view = |nodes: &[Node]| -> Vec<_> {
-            nodes.iter().map(|node| {
-                let words = |words: &[ocibuild_dockerfile::Word]| words.iter().map(|word| word.text.clone()).collect::<Vec<_>>();
-                let bodies: Vec<_> = node.heredocs.iter().map(|body| body.content.clone()).collect();
-                (node.keyword.text.clone(), words(&node.flags), words(&node.arguments), node.json, bodies)
-            }).collect()
-        };
-        prop_assert_eq!(view(&nodes), view(&read), "{}", again);
+        let printed = tree.to_string();
+        let again = SyntaxTree::parse(&printed).unwrap();
+        prop_assert_eq!(tree.directives.escape, again.directives.escape);
+        prop_assert_eq!(view(&tree.nodes), view(&again.nodes), "{}", printed);
     }
 
     #[test]
@@ -179,7 +183,9 @@ proptest! {
         let _ = expand_word(&word, escape, &environment);
         let _ = expand_heredoc(&word, &environment);
         let one = expand_word(&word, escape, &environment).map(|expanded| expanded.value);
-        if let Ok(several) = expand_words(&word, escape, &environment) {
+        prop_assert_eq!(one.is_ok(), expand_words(&word, escape, &environment).is_ok());
+        // A part in braces makes several words forget what is in front of it.
+        if let Ok(several) = expand_words(&word, escape, &environment) && !word.contains("${") {
             let dense = |text: &str| text.chars().filter(|c| !c.is_whitespace()).collect::<String>();
             prop_assert_eq!(dense(&several.words.concat()), dense(&one.unwrap()));
         }
