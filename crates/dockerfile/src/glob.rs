@@ -1,6 +1,6 @@
 //! Wildcards of `COPY` sources.
 
-use crate::wildcard::{Class, Stride, Token, matches, push_literal};
+use crate::wildcard::{Class, Stride, Token, matches, push_empty, push_literal, shortest};
 
 /// A pattern with an open class or a trailing escape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -25,8 +25,7 @@ pub fn glob_match(pattern: &[u8], name: &[u8]) -> Result<bool, BadPattern> {
     while let [first, after @ ..] = rest {
         rest = after;
         match first {
-            b'*' if tokens.last() == Some(&Token::Run) => {}
-            b'*' => tokens.push(Token::Run),
+            b'*' => push_empty(&mut tokens, Token::Run),
             b'?' => tokens.push(Token::Any),
             b'[' => {
                 let (class, after) = Class::parse(rest)?;
@@ -41,7 +40,7 @@ pub fn glob_match(pattern: &[u8], name: &[u8]) -> Result<bool, BadPattern> {
             byte => push_literal(&mut tokens, *byte),
         }
     }
-    Ok(matches(&tokens, name, Stride::Bytes))
+    Ok(name.len() >= shortest(&tokens) && matches(&tokens, name, Stride::Bytes))
 }
 
 #[cfg(test)]

@@ -102,12 +102,30 @@ pub(crate) fn push_literal(tokens: &mut Vec<Token>, byte: u8) {
     }
 }
 
+/// Adds a token that may match nothing, unless those in front of it reach everything already that it could.
+pub(crate) fn push_empty(tokens: &mut Vec<Token>, token: Token) {
+    if tokens.last() != Some(&token) && !tokens.ends_with(&[Token::Components, Token::Run]) {
+        tokens.push(token);
+    }
+}
+
+/// The bytes of the shortest name that could match.
+pub(crate) fn shortest(tokens: &[Token]) -> usize {
+    let bytes = |token: &Token| match token {
+        Token::Literal(bytes) => bytes.len(),
+        Token::Any | Token::Class(_) => 1,
+        Token::Run | Token::Components | Token::Everything => 0,
+    };
+    tokens.iter().map(bytes).sum()
+}
+
 /// Whether `name` as a whole matches.
 pub(crate) fn matches(tokens: &[Token], name: &[u8], stride: Stride) -> bool {
     // Most patterns of most files end here, without an allocation.
     match tokens {
         [Token::Literal(bytes)] => return name == bytes,
         [Token::Literal(bytes), ..] if !name.starts_with(bytes) => return false,
+        [.., Token::Literal(bytes)] if !name.ends_with(bytes) => return false,
         _ => {}
     }
     let mut places = vec![0];

@@ -242,7 +242,7 @@ mod tests {
         let id = new.insert(Path::new("e/x"), x, Timestamp::default());
         new.link(Path::new("e/w"), id, NOW);
         new.link(Path::new("e/y"), id, NOW);
-        assert_eq!(listing(&old, &new), ["d e", "+ e/w", "h e/y e/w"]);
+        assert_eq!(listing(&old, &new), ["d e", "+ e/w", "h e/w e/y"]);
         let found = changes(&old, &new, &mut |_, _, _| true);
         assert_eq!(found.shared, [SharedFile { path: "e/w".into(), below: "e/x".into() }]);
         let mut after = old.clone();

@@ -61,7 +61,7 @@ impl LexError {
     }
 }
 
-/// How much work one word may be: about a second's, however its pieces are put together.
+/// How much work one word may be, however its pieces are put together: less than a tenth of a second's.
 #[derive(Debug)]
 pub(super) struct Effort {
     left: usize,
@@ -69,7 +69,7 @@ pub(super) struct Effort {
 
 impl Default for Effort {
     fn default() -> Self {
-        Self { left: 1 << 26 }
+        Self { left: 1 << 25 }
     }
 }
 

@@ -1,12 +1,14 @@
 //! One pattern of an ignore file.
 
 use crate::glob::BadPattern;
-use crate::wildcard::{Class, Stride, Token, matches, may_match_longer, push_literal};
+use crate::wildcard::{Class, Stride, Token, matches, may_match_longer, push_empty, push_literal, shortest};
 
 /// A pattern as tokens, and where it came from.
 #[derive(Debug, Clone)]
 pub(super) struct Pattern {
     tokens: Vec<Token>,
+    /// No shorter path matches; so a pattern costs no more than its path is long, however long it is itself.
+    min_bytes: usize,
     /// `!` in front: what matches is kept.
     pub(super) is_exception: bool,
     pub(super) line: u32,
@@ -41,7 +43,7 @@ impl Pattern {
         if text.starts_with(b"**") && is_plain(&text[2..]) && !text[2..].starts_with(b"/") {
             tokens[0] = Token::Everything;
         }
-        Ok(Self { tokens, is_exception, line, text: Box::default() })
+        Ok(Self { min_bytes: shortest(&tokens), tokens, is_exception, line, text: Box::default() })
     }
 
     /// The pattern as it was written.
@@ -50,7 +52,7 @@ impl Pattern {
     }
 
     pub(super) fn matches(&self, path: &[u8]) -> bool {
-        matches(&self.tokens, path, Stride::Characters)
+        path.len() >= self.min_bytes && matches(&self.tokens, path, Stride::Characters)
     }
 
     /// Whether a path below the directory could match; `directory` ends with a slash.
@@ -70,13 +72,14 @@ fn is_plain(text: &[u8]) -> bool {
 /// pattern they stand for just anything.
 fn parse_stars<'a>(rest: &'a [u8], tokens: &mut Vec<Token>) -> &'a [u8] {
     let Some(rest) = rest.strip_prefix(b"*") else {
-        tokens.push(Token::Run);
+        push_empty(tokens, Token::Run);
         return rest;
     };
     let rest = rest.strip_prefix(b"/").unwrap_or(rest);
-    let token = if rest.is_empty() { Token::Everything } else { Token::Components };
-    if tokens.last() != Some(&token) {
-        tokens.push(token);
+    if !rest.is_empty() {
+        push_empty(tokens, Token::Components);
+    } else if tokens.last() != Some(&Token::Everything) {
+        tokens.push(Token::Everything);
     }
     rest
 }
@@ -88,4 +91,24 @@ fn parse_class<'a>(rest: &'a [u8], tokens: &mut Vec<Token>) -> Result<&'a [u8], 
     }
     tokens.push(Token::Class(class));
     Ok(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Pattern;
+
+    #[test]
+    fn stars_without_anything_between_are_few_tokens() {
+        let count = |text: String| Pattern::parse(text.as_bytes(), false, 1).unwrap().tokens.len();
+        assert_eq!(count("**/*".repeat(10_000)), 2);
+        assert_eq!(count("**/".repeat(10_000) + "x"), 2);
+        assert_eq!(count("*".repeat(10_001)), count("*".repeat(3)));
+    }
+
+    #[test]
+    fn no_shorter_path_is_compared() {
+        let pattern = Pattern::parse("**/*?[a-z]b".repeat(5_000).as_bytes(), false, 1).unwrap();
+        assert_eq!(pattern.min_bytes, 15_000);
+        assert!(!pattern.matches(b"a/b"));
+    }
 }

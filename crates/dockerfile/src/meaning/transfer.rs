@@ -9,7 +9,7 @@ use crate::{Add, Copy, Heredoc, InstructionKind, Transfer, Word};
 
 /// All heredocs of an instruction together. A body counts for each of its names' uses, so that this can be more than
 /// the file itself.
-const MAX_HEREDOC_BYTES: usize = 64 << 20;
+const MAX_HEREDOC_BYTES: usize = 32 << 20;
 
 const COPY_FLAGS: Known = &[
     ("from", Takes::Text),

@@ -77,6 +77,6 @@ pub(super) fn line_at(source: &str, position: usize) -> Location {
     let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
     let length = source.as_bytes()[start..].iter().position(|byte| *byte == b'\n');
     let end = length.map_or(source.len(), |length| start + length);
-    let number = before.iter().filter(|byte| **byte == b'\n').count() as u32 + 1;
+    let number = source[..position].matches('\n').count() as u32 + 1;
     Location { span: Span::new(start, end), start_line: number, end_line: number }
 }

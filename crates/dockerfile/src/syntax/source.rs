@@ -45,9 +45,9 @@ impl Guess {
             Self::Utf16 => error
                 .cause("it looks like UTF-16, which some editors and PowerShell write")
                 .hint("save the file as UTF-8: iconv -f UTF-16 -t UTF-8 Dockerfile > Dockerfile.utf8"),
-            Self::NoText => error
-                .cause("it looks like a program or an archive")
-                .hint("name the Dockerfile with -f FILE"),
+            Self::NoText => {
+                error.cause("it looks like a program or an archive").hint("name the Dockerfile with -f FILE")
+            }
             Self::Unknown => error
                 .hint("save the file as UTF-8 text, and remove the byte")
                 .hint("another file is named with -f FILE"),
@@ -60,7 +60,8 @@ impl<'a> Source<'a> {
     pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, Failure> {
         if bytes.len() > MAX_FILE_BYTES {
             let message = format!("the Dockerfile is larger than {MAX_FILE_BYTES} bytes");
-            let hint = "is this the Dockerfile? Name it with -f FILE; data belongs into files that COPY takes";
+            let hint =
+                "is this the Dockerfile? Name it with -f FILE; data belongs into files that COPY takes";
             return Err(Failure::new("file-too-large", message, None).hint(hint));
         }
         if let Ok(text) = str::from_utf8(bytes) {
@@ -81,9 +82,7 @@ impl<'a> Source<'a> {
     /// Fails if the file holds a NUL byte, which no argument of a program can hold.
     pub(crate) fn reject_nul(&self) -> Result<(), Failure> {
         match self.text.find('\0') {
-            Some(position) => {
-                Err(self.bad_byte("nul-byte", "the Dockerfile holds a NUL byte", position))
-            }
+            Some(position) => Err(self.bad_byte("nul-byte", "the Dockerfile holds a NUL byte", position)),
             None => Ok(()),
         }
     }

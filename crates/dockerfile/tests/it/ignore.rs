@@ -88,4 +88,10 @@ fn many_patterns_and_stars() {
     let patterns = IgnoreFile::parse(file).unwrap().patterns;
     assert!(patterns.matches("d/".repeat(500) + "x"));
     assert!(!patterns.matches("a".repeat(2000)));
+    // Each of these is 64 KiB; the second once took minutes for a path of a thousand directories.
+    for pattern in
+        ["***/".repeat(16_000) + "x", "**/*?".repeat(13_000), "*a".repeat(30_000) + "b", "**a".repeat(20_000)]
+    {
+        assert!(!IgnoreFile::parse(pattern).unwrap().patterns.matches("ab/".repeat(1_000)));
+    }
 }

@@ -93,3 +93,12 @@ fn triggers() {
     assert_eq!(id("# escape=`"), "no-instructions");
     assert_eq!(id("RUN \0"), "nul-byte");
 }
+
+#[test]
+fn many_errors_are_a_thousand() {
+    let errors = Dockerfile::parse("FROM a\n".to_owned() + &"a\n".repeat(100_000)).unwrap_err();
+    assert_eq!(errors.diagnostics.len(), 1000);
+    let errors =
+        Dockerfile::parse("FROM a\n".to_owned() + &"COPY --chmdo=1 a b\n".repeat(10_000)).unwrap_err();
+    assert_eq!(errors.diagnostics.len(), 1000);
+}
