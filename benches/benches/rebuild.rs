@@ -70,7 +70,7 @@ impl<'a> Bench<'a> {
         let mut ran = 0;
         let count = |event: Event<'_>| ran += usize::from(matches!(event, Event::StepDone { .. }));
         let image = plan.run(&backends, &CancelToken::new(), count).expect("a build");
-        (image, ran)
+        (image.into_image(), ran)
     }
 }
 

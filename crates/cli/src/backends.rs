@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use ocibuild::executor::{Executor, NamespaceExecutor, RuntimeExecutor};
-use ocibuild::registry::{Proxies, Registry};
+use ocibuild::registry::{Proxies, Registry, read_ca_bundle};
 use ocibuild::snapshot::{CopySnapshots, Overlay, Snapshotter, auto};
 use ocibuild::spec::{
     CancelToken, Descriptor, ImageSource, Platform, Reference, ResolvedImage, SourceError, SourceErrorKind,
@@ -121,19 +121,23 @@ impl ImageSource for BaseImages {
     }
 }
 
-fn registry(insecure: &[String], certificates: &[PathBuf]) -> Result<Registry, Error> {
+/// The proxies that the environment names.
+pub(crate) fn proxies() -> Proxies {
     let env = |upper: &str, lower: &str| {
         let value = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         value(upper).or_else(|| value(lower))
     };
-    let proxies = Proxies {
+    Proxies {
         // Upper case is what a web server may be made to set for the programs it starts.
         http: env("http_proxy", "HTTP_PROXY"),
         https: env("HTTPS_PROXY", "https_proxy"),
         no_proxy: env("NO_PROXY", "no_proxy"),
-    };
+    }
+}
+
+fn registry(insecure: &[String], certificates: &[PathBuf]) -> Result<Registry, Error> {
     let agent = concat!("ocibuild/", env!("CARGO_PKG_VERSION"));
-    let mut builder = Registry::builder().user_agent(agent).proxies(proxies);
+    let mut builder = Registry::builder().user_agent(agent).proxies(proxies());
     builder = match std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()) {
         Some(path) => builder.ca_pem(certificate(Path::new(&path))?),
         None => builder.system_roots(),
@@ -147,8 +151,8 @@ fn registry(insecure: &[String], certificates: &[PathBuf]) -> Result<Registry, E
     builder.build().map_err(|error| usage("the registry client cannot be set up").caused_by(error))
 }
 
-fn certificate(path: &Path) -> Result<Vec<u8>, Error> {
-    fs_err::read(path)
+pub(crate) fn certificate(path: &Path) -> Result<Vec<u8>, Error> {
+    read_ca_bundle(path)
         .map_err(|error| host(format!("cannot read the certificates in {}", path.display()), error))
 }
 

@@ -1,14 +1,22 @@
 //! Errors as people and programs read them.
 
 mod excerpt;
+mod json;
+mod usage;
+
+pub(crate) use excerpt::excerpt as finding_excerpt;
 
 use ocibuild::dockerfile::line_column;
-use ocibuild::{ErrorKind, Report};
+use ocibuild::dockerfile::{Location, Span};
+use ocibuild::{ErrorKind, Place, Report};
 use std::fmt::Write as _;
 
 use crate::failure::{Failure, SourceText};
 use crate::terminal::Paint;
 use crate::text::{calm, printable};
+
+pub(crate) use json::reports as reports_json;
+pub(crate) use usage::misused;
 
 /// Lines of a failed step's output that are shown with its error.
 const TAIL_LINES: usize = 30;
@@ -21,11 +29,14 @@ pub(crate) fn render(failure: &Failure, paint: Paint) -> String {
             out.push('\n');
         }
         headline(&mut out, report, failure, paint);
+        for cause in reasons(report, failure) {
+            line(&mut out, &paint.strong("cause:"), &cause);
+        }
         if number == 0 {
             below(&mut out, failure, paint);
         }
-        for hint in &report.hints {
-            line(&mut out, &paint.strong("hint:"), hint);
+        for hint in hints(report, failure) {
+            line(&mut out, &paint.strong("hint:"), &hint);
         }
     }
     for note in &failure.notes {
@@ -35,6 +46,7 @@ pub(crate) fn render(failure: &Failure, paint: Paint) -> String {
 }
 
 fn line(out: &mut String, label: &str, text: &str) {
+    let text = brief(text);
     let mut lines = text.trim_end().lines();
     out.push_str(label);
     out.push(' ');
@@ -47,19 +59,75 @@ fn line(out: &mut String, label: &str, text: &str) {
     }
 }
 
-/// What is wrong, and where.
-fn headline(out: &mut String, report: &Report, failure: &Failure, paint: Paint) {
-    let _ = writeln!(out, "{} {}", paint.error("error:"), paint.strong(&printable(&report.message)));
-    let Some(location) = report.location else { return };
-    let nowhere = SourceText { name: "Dockerfile".to_owned(), text: String::new() };
-    let source = failure.source.as_ref().unwrap_or(&nowhere);
-    let _ = writeln!(out, "  {} {}", paint.frame("-->"), place(source, report).unwrap_or_default());
-    out.push_str(&excerpt::excerpt(&source.text, location, report.label, paint));
+/// Characters of a text that are shown: a message may repeat a word of any length.
+const MAX_SHOWN: usize = 2000;
+
+/// The beginning and the end of a long text.
+fn brief(text: &str) -> std::borrow::Cow<'_, str> {
+    let count = text.chars().count();
+    if count <= MAX_SHOWN {
+        return text.into();
+    }
+    let half = MAX_SHOWN / 2;
+    let begin: String = text.chars().take(half).collect();
+    let end: String = text.chars().skip(count - half).collect();
+    format!("{begin} … {end}").into()
 }
 
-/// `NAME:LINE[:COLUMN]`. The line is that where the instruction begins, which is what other builders report; the column
-/// is left out when what is to blame stands on a later one.
-pub(crate) fn place(source: &SourceText, report: &Report) -> Option<String> {
+/// What is wrong, and where.
+fn headline(out: &mut String, report: &Report, failure: &Failure, paint: Paint) {
+    let _ = writeln!(out, "{} {}", paint.error("error:"), paint.strong(&printable(&brief(&report.message))));
+    let mut show = |place: &str, excerpt: &str| {
+        let _ = writeln!(out, "  {} {place}", paint.frame("-->"));
+        out.push_str(excerpt);
+    };
+    if let Some(location) = report.location {
+        let source = source_of(failure);
+        let excerpt = excerpt::excerpt(&source.text, location, report.label, paint);
+        show(&instruction_place(&source, report).unwrap_or_default(), &excerpt);
+    }
+    match &report.place {
+        Some(place @ Place::Line { line, text, .. }) => {
+            // The line alone is known, as if it were a file that begins there.
+            let location = Location { span: Span::new(0, text.len()), start_line: 1, end_line: 1 };
+            let excerpt = excerpt::excerpt_from(*line, text, location, paint);
+            show(&printable(&place.to_string()), &excerpt);
+        }
+        Some(place) => show(&printable(&place.to_string()), ""),
+        None if report.location.is_none() => {
+            if let Some(place) = place(failure, report) {
+                show(&place, "");
+            }
+        }
+        None => {}
+    }
+}
+
+fn source_of(failure: &Failure) -> SourceText {
+    failure
+        .source
+        .clone()
+        .unwrap_or_else(|| SourceText { name: "Dockerfile".to_owned(), text: String::new() })
+}
+
+/// Where a report is: `NAME:LINE[:COLUMN]`, a file, or what stands on the command line.
+pub(crate) fn place(failure: &Failure, report: &Report) -> Option<String> {
+    if report.location.is_some() {
+        return instruction_place(&source_of(failure), report);
+    }
+    if let Some(place) = &report.place {
+        return Some(printable(&place.to_string()));
+    }
+    match failure.error.kind() {
+        ErrorKind::Dockerfile => failure.source.as_ref().map(|source| printable(&source.name)),
+        ErrorKind::Usage => Some("command line".to_owned()),
+        _ => None,
+    }
+}
+
+/// The line is that where the instruction begins, which is what other builders report; the column is left out when what
+/// is to blame stands on a later one.
+fn instruction_place(source: &SourceText, report: &Report) -> Option<String> {
     let location = report.location?;
     let name = printable(&source.name);
     let start = report.label.map_or(location.span.start, |label| label.start);
@@ -70,6 +138,43 @@ pub(crate) fn place(source: &SourceText, report: &Report) -> Option<String> {
     } else {
         format!("{name}:{}", location.start_line)
     })
+}
+
+/// As much of an instruction as one line of reasons repeats.
+const MAX_QUOTED: usize = 160;
+
+/// Why it is so: what the error says, and what is to blame if nothing else names that.
+pub(crate) fn reasons(report: &Report, failure: &Failure) -> Vec<String> {
+    let mut reasons = report.causes.clone();
+    let Some((location, source)) = report.location.zip(failure.source.as_ref()) else { return reasons };
+    let instruction = source.text.get(location.span.range()).unwrap_or_default();
+    let blamed = report.label.and_then(|label| source.text.get(label.range())).unwrap_or(instruction);
+    let is_named = |text: &String| text.contains(blamed);
+    // A command that failed is in the headline.
+    let is_step = matches!(failure.error.kind(), ErrorKind::StepFailed(_));
+    // A line that is too long is no instruction yet: the place is what was read before.
+    let is_line = report.id == "line-too-long";
+    if is_step
+        || is_line
+        || instruction.is_empty()
+        || is_named(&report.message)
+        || reasons.iter().any(is_named)
+    {
+        return reasons;
+    }
+    let first_line = instruction.lines().next().unwrap_or_default();
+    let short: String = first_line.chars().take(MAX_QUOTED).collect();
+    let cut = if short.len() < instruction.trim_end().len() { " …" } else { "" };
+    reasons.push(format!("the instruction is: {}{cut}", short.trim_end()));
+    reasons
+}
+
+/// What to do: what the error says, or what goes for all errors of its class.
+pub(crate) fn hints(report: &Report, failure: &Failure) -> Vec<String> {
+    if report.hints.is_empty() {
+        return failure.error.kind().advice().map(str::to_owned).into_iter().collect();
+    }
+    report.hints.clone()
 }
 
 /// The reasons below an error, and the end of what its step printed.
@@ -149,10 +254,11 @@ mod tests {
     #[test]
     fn output_is_shown_once() {
         let error = ocibuild::Error::new(ErrorKind::StepFailed(1), "failed")
-            .with_output("a\nb\u{1b}[31m\n".to_owned());
+            .with_output("a\nb\u{1b}[31m\n".to_owned())
+            .hint("h");
         let mut failure = Failure::from(error);
-        assert_eq!(render(&failure, Paint(false)), "error: failed\noutput:\n  a\n  b\n");
+        assert_eq!(render(&failure, Paint(false)), "error: failed\noutput:\n  a\n  b\nhint: h\n");
         failure.output_shown = true;
-        assert_eq!(render(&failure, Paint(false)), "error: failed\n");
+        assert_eq!(render(&failure, Paint(false)), "error: failed\nhint: h\n");
     }
 }

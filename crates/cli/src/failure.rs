@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ocibuild::{Error, ErrorKind};
+use ocibuild::{Error, ErrorKind, Place};
 
 /// The text that spans of an error point into.
 #[derive(Debug, Clone, Default)]
@@ -31,6 +31,8 @@ pub(crate) struct Details {
     pub(crate) notes: Vec<String>,
     /// The signal that cancelled.
     pub(crate) signal: Option<u8>,
+    /// It is about a container that this program ends like.
+    pub(crate) is_container: bool,
 }
 
 impl Failure {
@@ -76,6 +78,7 @@ impl<E: Into<Error>> From<E> for Failure {
             as_json: false,
             notes: Vec::new(),
             signal: None,
+            is_container: false,
         }))
     }
 }
@@ -86,6 +89,14 @@ pub(crate) type Outcome = Result<ExitCode, Failure>;
 /// An error about the way the program was called.
 pub(crate) fn usage(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Usage, message)
+}
+
+/// Adds to an error which flag it is about, unless it has a place already.
+pub(crate) fn about<'t, T>(
+    flag: &'t str,
+    text: &'t str,
+) -> impl Fn(Result<T, Error>) -> Result<T, Error> + 't {
+    move |result| result.map_err(|error| error.place(Place::Argument(format!("{flag} {text}"))))
 }
 
 /// An error about a file of the host.

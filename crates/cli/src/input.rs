@@ -6,12 +6,16 @@ use std::path::{Path, PathBuf};
 use ocibuild::dockerfile::Dockerfile;
 use ocibuild::plan::StepNetwork;
 use ocibuild::spec::{Platform, Reference};
-use ocibuild::{Build, ContextSource, Error, LocalContext, read_dockerfile};
+use ocibuild::{
+    Build, BuildContext, ContextSource, Error, Fetcher, HttpAddress, LocalContext, RemoteSource,
+    read_dockerfile_of,
+};
 
 use crate::args::PlanArgs;
 use crate::backends::NamedImage;
-use crate::failure::{Failure, SourceText, host, usage};
-use crate::values::{self, Lookup, NamedSource, is_remote};
+use crate::failure::{Failure, SourceText, about, host, usage};
+use crate::remote::StandardInput;
+use crate::values::{self, Lookup, NamedSource};
 
 /// As much of standard input as is taken for a Dockerfile.
 const MAX_STDIN: u64 = 16 << 20;
@@ -19,63 +23,95 @@ const MAX_STDIN: u64 = 16 << 20;
 /// What a plan depends on, checked; nothing of it has been opened.
 #[derive(Debug)]
 pub(crate) struct PlanInput {
-    context: PathBuf,
-    file: Option<PathBuf>,
+    context: ContextInput,
+    file: FileInput,
     target: Option<String>,
     build_args: Vec<(String, String)>,
     contexts: Vec<(String, NamedSource)>,
-    platform: Option<Platform>,
+    platforms: Vec<Platform>,
     labels: Vec<(String, String)>,
     network: StepNetwork,
     allow: (bool, bool),
 }
 
+/// The forms of CONTEXT (12.1).
+#[derive(Debug)]
+enum ContextInput {
+    Directory(PathBuf),
+    /// An archive or a Dockerfile on standard input.
+    StandardInput,
+    Remote(RemoteSource),
+}
+
+/// The forms of `--file`.
+#[derive(Debug)]
+enum FileInput {
+    /// Not given.
+    Default,
+    StandardInput,
+    /// Of a directory's build, relative to the working directory (12.03); of others, within their files.
+    Path(PathBuf),
+    Url(HttpAddress),
+}
+
 impl PlanInput {
     pub(crate) fn new(args: &PlanArgs, env: Lookup<'_>) -> Result<Self, Error> {
-        check_context(&args.context)?;
-        let file = args.file.clone().filter(|file| !file.as_os_str().is_empty());
-        if let Some(file) = file.as_deref().and_then(Path::to_str).filter(|file| is_remote(file)) {
-            return Err(usage(format!("--file {file}: this version reads Dockerfiles from files only")));
+        let file = file_input(args.file.as_deref())?;
+        let mut context =
+            about("CONTEXT", &args.context.display().to_string())(context_input(&args.context))?;
+        if let (ContextInput::StandardInput, FileInput::StandardInput) = (&context, &file) {
+            return Err(usage("standard input cannot be both CONTEXT and --file"));
         }
         let mut build_args = Vec::new();
         for text in &args.build_arg {
-            build_args.extend(values::build_arg(text, env)?);
+            // The value may be what nobody should read.
+            let shown = text.split('=').next().unwrap_or_default();
+            build_args.extend(about("--build-arg", shown)(values::build_arg(text, env))?);
         }
         // As docker's client does (11.40).
         let has_epoch = args.build_arg.iter().any(|text| text.split('=').next() == Some(EPOCH));
         if !has_epoch && let Some(epoch) = env(EPOCH) {
             build_args.push((EPOCH.to_owned(), epoch));
         }
+        if let ContextInput::Remote(source) = context {
+            context = ContextInput::Remote(as_arguments_say(source, &build_args));
+        }
         Ok(Self {
-            context: args.context.clone(),
+            context,
             file,
             target: args.target.clone().filter(|target| !target.is_empty()),
             build_args,
             contexts: args
                 .build_context
                 .iter()
-                .map(|text| values::named_source(text))
+                .map(|text| about("--build-context", text)(values::named_source(text)))
                 .collect::<Result<_, _>>()?,
-            platform: values::platform(&args.platform)?,
+            platforms: about("--platform", &args.platform.join(","))(values::platforms(&args.platform))?,
             labels: args
                 .label
                 .iter()
-                .map(|text| values::key_value("--label", text))
+                .map(|text| about("--label", text)(values::key_value("--label", text)))
                 .collect::<Result<_, _>>()?,
-            network: values::network(args.network.as_deref())?,
-            allow: values::allow(&args.allow)?,
+            network: about("--network", args.network.as_deref().unwrap_or_default())(values::network(
+                args.network.as_deref(),
+            ))?,
+            allow: about("--allow", &args.allow.join(","))(values::allow(&args.allow))?,
         })
     }
 
-    /// The contexts opened and the Dockerfile read.
-    pub(crate) fn open(self) -> Result<(Build, SourceText), Failure> {
-        let (bytes, path) = self.dockerfile()?;
-        let context = match &path {
-            Some(path) => LocalContext::open_for(&self.context, path)?,
-            None => LocalContext::open(&self.context)?,
+    /// Whether something has to be fetched or kept before there is a Dockerfile.
+    pub(crate) fn needs_fetching(&self) -> bool {
+        !matches!(self.context, ContextInput::Directory(_)) || matches!(self.file, FileInput::Url(_))
+    }
+
+    /// The contexts opened and the Dockerfile read. `fetcher` is there when [`needs_fetching`](Self::needs_fetching)
+    /// says so.
+    pub(crate) fn open(self, fetcher: Option<&Fetcher<'_>>) -> Result<(Build, SourceText), Failure> {
+        let Opened { context, bytes, name } = match (&self.context, fetcher) {
+            (ContextInput::Directory(directory), _) => self.open_directory(directory, fetcher)?,
+            (_, Some(fetcher)) => self.open_fetched(fetcher)?,
+            (_, None) => return Err(usage("this verb takes a directory as CONTEXT").into()),
         };
-        let name = path.as_deref().unwrap_or(Path::new("Dockerfile"));
-        let name = name.strip_prefix(".").unwrap_or(name).display().to_string();
         let dockerfile = Dockerfile::parse(&bytes).map_err(|errors| {
             let text = errors.source.clone();
             Failure::from(errors).with_source(SourceText { name: name.clone(), text })
@@ -84,11 +120,43 @@ impl PlanInput {
         Ok((self.configured(Build::new(dockerfile, context))?, source))
     }
 
+    fn open_directory(&self, directory: &Path, fetcher: Option<&Fetcher<'_>>) -> Result<Opened, Error> {
+        let default = || default_dockerfile(directory);
+        let (bytes, path) = match (&self.file, fetcher) {
+            (FileInput::StandardInput, _) => (from_stdin()?, None),
+            (FileInput::Path(file), _) => (read_dockerfile_of(directory, file)?, Some(file.clone())),
+            (FileInput::Url(address), Some(fetcher)) => (fetcher.dockerfile(address)?, None),
+            (FileInput::Url(address), None) => {
+                return Err(usage(format!("--file {address}: this verb takes no URL")));
+            }
+            (FileInput::Default, _) => (read_dockerfile_of(directory, &default())?, Some(default())),
+        };
+        let context = match &path {
+            Some(path) => LocalContext::open_for(directory, path)?,
+            None => LocalContext::open(directory)?,
+        };
+        Ok(Opened { context: context.into(), bytes, name: shown_name(path.as_deref()) })
+    }
+
+    fn open_fetched(&self, fetcher: &Fetcher<'_>) -> Result<Opened, Error> {
+        let context = match &self.context {
+            ContextInput::Remote(source) => fetcher.fetch(source)?,
+            _ => fetcher.receive(StandardInput { cancel: fetcher.cancel })?,
+        };
+        let (bytes, name) = match &self.file {
+            FileInput::StandardInput => (from_stdin()?, None),
+            FileInput::Path(file) => (context.dockerfile(Some(file))?, Some(file.as_path())),
+            FileInput::Url(address) => (fetcher.dockerfile(address)?, None),
+            FileInput::Default => (context.dockerfile(None)?, None),
+        };
+        Ok(Opened { context, bytes, name: shown_name(name) })
+    }
+
     fn configured(self, mut build: Build) -> Result<Build, Error> {
         if let Some(target) = self.target {
             build = build.target(target);
         }
-        if let Some(platform) = self.platform {
+        for platform in self.platforms {
             build = build.platform(platform);
         }
         for (name, value) in self.build_args {
@@ -102,39 +170,73 @@ impl PlanInput {
         }
         Ok(build.network(self.network).allow(self.allow.0, self.allow.1))
     }
+}
 
-    /// The Dockerfile's bytes, and its path unless it came from standard input.
-    fn dockerfile(&self) -> Result<(Vec<u8>, Option<PathBuf>), Error> {
-        match &self.file {
-            Some(file) if file.as_os_str() == "-" => Ok((from_stdin()?, None)),
-            Some(file) => Ok((read_dockerfile(file)?, Some(file.clone()))),
-            None => {
-                let path = default_dockerfile(&self.context);
-                Ok((read_dockerfile(&path)?, Some(path)))
-            }
-        }
-    }
+/// A context and its Dockerfile.
+struct Opened {
+    context: BuildContext,
+    bytes: Vec<u8>,
+    /// What errors call the Dockerfile.
+    name: String,
 }
 
 const EPOCH: &str = "SOURCE_DATE_EPOCH";
 
-fn check_context(context: &Path) -> Result<(), Error> {
-    let text = context.display();
+const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
+
+fn context_input(context: &Path) -> Result<ContextInput, Error> {
     if context.as_os_str() == "-" {
-        return Err(usage("CONTEXT -: this version takes no context from standard input")
-            .hint("-f - reads the Dockerfile from standard input"));
+        return Ok(ContextInput::StandardInput);
     }
-    if context.to_str().is_some_and(is_remote) {
-        return Err(usage(format!("CONTEXT {text}: this version takes no URLs and no git repositories"))
-            .hint("fetch it to a directory, and name that"));
+    let text = context.display();
+    let metadata = fs_err::metadata(context);
+    // A directory may be called like a repository.
+    if metadata.is_err()
+        && let Some(source) = context.to_str().map(RemoteSource::parse).transpose()?.flatten()
+    {
+        return Ok(ContextInput::Remote(source));
     }
-    match fs_err::metadata(context) {
-        Ok(metadata) if metadata.is_dir() => Ok(()),
+    match metadata {
+        Ok(metadata) if metadata.is_dir() => Ok(ContextInput::Directory(context.to_owned())),
         Ok(_) => Err(usage(format!("CONTEXT {text} is not a directory")).hint(
-            "name the directory, and the Dockerfile with -f; archives are no contexts in this version",
+            "name the directory, and the Dockerfile with -f; an archive is taken on standard input: - < FILE",
         )),
-        Err(error) => Err(usage(format!("CONTEXT {text} cannot be used")).caused_by(error)),
+        Err(error) => Err(usage(format!("CONTEXT {text} cannot be used"))
+            .hint("name a directory that is there; \".\" is this one: ocibuild build .")
+            .caused_by(error)),
     }
+}
+
+fn file_input(file: Option<&Path>) -> Result<FileInput, Error> {
+    let Some(file) = file.filter(|file| !file.as_os_str().is_empty()) else { return Ok(FileInput::Default) };
+    let text = file.to_str().unwrap_or_default();
+    if text == "-" {
+        return Ok(FileInput::StandardInput);
+    }
+    if !text.starts_with("http://") && !text.starts_with("https://") {
+        return Ok(FileInput::Path(file.to_owned()));
+    }
+    let malformed = |error| usage(format!("--file {error}"));
+    HttpAddress::parse(text).map(FileInput::Url).map_err(malformed)
+}
+
+/// What build arguments say about a repository (11.40).
+fn as_arguments_say(source: RemoteSource, build_args: &[(String, String)]) -> RemoteSource {
+    let value =
+        |name: &str| build_args.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    let source = match value(EPOCH) {
+        Some(epoch) if !epoch.is_empty() => source.commit_times(),
+        _ => source,
+    };
+    match value(KEEP_GIT_DIR) {
+        Some("1" | "t" | "T" | "true" | "TRUE" | "True") => source.keep_git_dir(),
+        _ => source,
+    }
+}
+
+fn shown_name(path: Option<&Path>) -> String {
+    let name = path.unwrap_or(Path::new("Dockerfile"));
+    name.strip_prefix(".").unwrap_or(name).display().to_string()
 }
 
 /// `Dockerfile`, or `dockerfile` where only that is.
@@ -149,7 +251,8 @@ fn from_stdin() -> Result<Vec<u8>, Error> {
     let read = std::io::stdin().lock().take(MAX_STDIN + 1).read_to_end(&mut bytes);
     read.map_err(|error| host("cannot read standard input", error))?;
     if bytes.len() as u64 > MAX_STDIN {
-        return Err(usage("the Dockerfile on standard input is larger than 16 MiB"));
+        return Err(usage("the Dockerfile on standard input is larger than 16 MiB")
+            .hint("is this the Dockerfile? A file is named with -f FILE"));
     }
     Ok(bytes)
 }
@@ -158,6 +261,7 @@ fn opened(source: NamedSource) -> Result<ContextSource, Error> {
     Ok(match source {
         NamedSource::Scratch => ContextSource::Scratch,
         NamedSource::Renamed(reference) => ContextSource::Renamed(reference),
+        NamedSource::Remote(source) => ContextSource::Remote(source),
         NamedSource::Directory(path) => ContextSource::Local(LocalContext::open(path)?),
         NamedSource::Image(image) => {
             // A source of one image ignores the name that it is asked for.

@@ -8,6 +8,7 @@ mod failure;
 mod input;
 mod privilege;
 mod progress;
+mod remote;
 mod signals;
 mod state_dir;
 mod table;
@@ -21,7 +22,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use ocibuild::ErrorKind;
 
-use crate::args::{Cli, Verb};
+use crate::args::{Cli, ContextVerb, Verb};
 use crate::failure::{BUG, Failure, Outcome, exit_code};
 use crate::terminal::{Paint, Screen, to_stderr};
 
@@ -51,8 +52,11 @@ fn report_bugs() {
 
 /// Help and version are what was asked for; anything else is wrong usage.
 fn misused(error: &clap::Error) -> ExitCode {
-    // A reader that has gone away has seen enough.
-    let _ = error.print();
+    match diagnostics::misused(error, Paint(Screen::of_stderr().colors)) {
+        Some(text) => to_stderr(&text),
+        // A reader that has gone away has seen enough.
+        None => drop(error.print()),
+    }
     u8::try_from(error.exit_code()).map_or(ExitCode::from(2), ExitCode::from)
 }
 
@@ -69,6 +73,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Verb::Run(args) => verbs::run(root, &args),
         Verb::Du(args) => verbs::du(root, &args),
         Verb::Prune(args) => verbs::prune(root, &args),
+        Verb::Context { verb: ContextVerb::Ls(args) } => verbs::context_ls(&args),
         Verb::Ast { file } => verbs::ast(&file),
         Verb::Expand => verbs::expand(),
         Verb::Ignore { file } => verbs::ignore(&file),
@@ -85,7 +90,11 @@ fn conclude(outcome: Outcome) -> ExitCode {
 /// Shows an error, and gives its exit code.
 fn tell(failure: &Failure) -> u8 {
     let kind = failure.error.kind();
-    let code = exit_code(kind, failure.signal);
+    let code = match kind {
+        // `run` ends with what the container would have ended with.
+        ErrorKind::StepFailed(code) if failure.is_container => u8::try_from(code).unwrap_or(1),
+        _ => exit_code(kind, failure.signal),
+    };
     if failure.is_reader_gone() {
         return 128 + 13;
     }

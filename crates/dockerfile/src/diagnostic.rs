@@ -26,6 +26,8 @@ pub struct Diagnostic {
     pub location: Option<Location>,
     /// The very words to blame, within `location`.
     pub label_span: Option<Span>,
+    /// Why it is so, beyond the message.
+    pub causes: Vec<String>,
     /// What could be done about it.
     pub hints: Vec<String>,
 }
@@ -37,8 +39,9 @@ pub(crate) struct Failure(Box<Diagnostic>);
 impl Failure {
     pub(crate) fn new(id: &'static str, message: impl Into<String>, location: Option<Location>) -> Self {
         let message = message.into();
-        let (label_span, hints) = (None, Vec::new());
-        Self(Box::new(Diagnostic { id, severity: Severity::Error, message, location, label_span, hints }))
+        let (severity, label_span) = (Severity::Error, None);
+        let (causes, hints) = (Vec::new(), Vec::new());
+        Self(Box::new(Diagnostic { id, severity, message, location, label_span, causes, hints }))
     }
 
     /// Where it is, if that was not known when it arose.
@@ -50,6 +53,11 @@ impl Failure {
     /// The words to blame.
     pub(crate) fn label(mut self, span: Span) -> Self {
         self.0.label_span = Some(span);
+        self
+    }
+
+    pub(crate) fn cause(mut self, cause: impl Into<String>) -> Self {
+        self.0.causes.push(cause.into());
         self
     }
 

@@ -24,6 +24,17 @@ impl Default for Directives {
     }
 }
 
+impl Directives {
+    /// Which build checks the file wants. A value that cannot be read is no error of the file before that is asked: a
+    /// build argument may take its place (10.02).
+    pub fn check_options(&self) -> Result<CheckOptions, CheckOptionError> {
+        match &self.check {
+            Some((value, _)) => CheckOptions::parse(value),
+            None => Ok(CheckOptions::default()),
+        }
+    }
+}
+
 /// A Dockerfile without errors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dockerfile {
@@ -37,8 +48,6 @@ pub struct Dockerfile {
     pub global_args: Vec<Instruction>,
     /// The stages; at least one.
     pub stages: Vec<Stage>,
-    /// Findings of the build checks that need the text alone, with the options of the file's `check` directive.
-    pub warnings: Vec<Diagnostic>,
 }
 
 impl Dockerfile {
@@ -61,13 +70,13 @@ impl Dockerfile {
         decoded.reject_nul().map_err(|error| errors(vec![error.into()]))?;
         if source.is_empty() {
             return Err(errors(vec![
-                Failure::new("empty-file", "the Dockerfile cannot be empty", None).into(),
+                Failure::new("empty-file", "the Dockerfile cannot be empty", None)
+                    .hint("begin with FROM and a base image: FROM alpine:3.20")
+                    .hint("another file is named with -f FILE")
+                    .into(),
             ]));
         }
         let syntax = syntax::read_file(source);
-        let options = check_options(&syntax.directives).map_err(|error| {
-            errors(vec![Failure::new("invalid-check-option", error.to_string(), None).into()])
-        })?;
         decoded.reject_replaced(&syntax.nodes).map_err(|error| errors(vec![error.into()]))?;
         let mut assembly = Assembly { errors: syntax.errors, ..Assembly::default() };
         let is_broken = !assembly.errors.is_empty();
@@ -78,31 +87,29 @@ impl Dockerfile {
                 break;
             }
         }
-        if assembly.stages.is_empty() && !assembly.has_from && !is_broken {
-            let error = Failure::new("no-stages", "dockerfile contains no stages to build", None);
+        if assembly.stages.is_empty() && !assembly.has_from && !is_broken && !assembly.lacks_stage {
+            let error = Failure::new("no-stages", "dockerfile contains no stages to build", None)
+                .cause("there is no FROM in it")
+                .hint("add a FROM with a base image: FROM alpine:3.20");
             assembly.errors.push(error.into());
         }
         if !assembly.errors.is_empty() {
+            if let Err(error) = syntax.directives.check_options() {
+                let error = Failure::new("invalid-check-option", error.to_string(), None).hint(
+                    "write `# check=skip=RuleName,OtherRule` or `# check=error=true`, or remove the line",
+                );
+                assembly.errors.insert(0, error.into());
+            }
             assembly.errors.truncate(MAX_ERRORS);
             return Err(errors(assembly.errors));
         }
-        let mut file = Self {
+        Ok(Self {
             source: source.to_owned(),
             directives: syntax.directives,
             nodes: syntax.nodes,
             global_args: assembly.global_args,
             stages: assembly.stages,
-            warnings: Vec::new(),
-        };
-        file.warnings = file.lint(&options);
-        Ok(file)
-    }
-}
-
-fn check_options(directives: &Directives) -> Result<CheckOptions, CheckOptionError> {
-    match &directives.check {
-        Some((value, _)) => CheckOptions::parse(value),
-        None => Ok(CheckOptions::default()),
+        })
     }
 }
 
@@ -112,6 +119,8 @@ struct Assembly {
     global_args: Vec<Instruction>,
     stages: Vec<Stage>,
     errors: Vec<Diagnostic>,
+    /// The keyword of the instruction above, and where it stands.
+    above: Option<(String, Location)>,
     /// A `FROM` was seen, be it wrong.
     has_from: bool,
     /// The first instruction that lacks a stage has been reported; those behind it have the same reason.
@@ -124,8 +133,28 @@ impl Assembly {
         match meaning::read(node) {
             Ok(Meaning::Stage(stage)) => self.stages.push(*stage),
             Ok(Meaning::Instruction(instruction)) => self.add_instruction(*instruction, node),
-            Err(error) => self.errors.push(error.into()),
+            Err(error) => self.errors.push(self.explained(error.into(), node)),
         }
+        let keyword = node.keyword.text.to_uppercase();
+        let is_known = meaning::KEYWORDS.iter().any(|known| known.eq_ignore_ascii_case(&keyword));
+        self.above = is_known.then_some((keyword, node.location));
+    }
+
+    /// An unknown instruction may be the rest of the one above.
+    fn explained(&self, mut error: Diagnostic, node: &Node) -> Diagnostic {
+        let Some((keyword, above)) = &self.above else { return error };
+        let goes_on = above.end_line + 1 == node.location.start_line;
+        let is_known_word = error.message.contains("did you mean");
+        if error.id == "unknown-instruction" && goes_on && !is_known_word {
+            error.hints.insert(
+                0,
+                format!(
+                    "if this belongs to the {keyword} above, end line {} with a backslash (\\)",
+                    above.end_line
+                ),
+            );
+        }
+        error
     }
 
     fn add_instruction(&mut self, instruction: Instruction, node: &Node) {
@@ -138,7 +167,9 @@ impl Assembly {
         } else if !std::mem::replace(&mut self.lacks_stage, true) {
             let message = "no build stage in current context";
             let error = Failure::new("no-stage", message, Some(instruction.location));
-            let hint = "only ARG may stand before the first FROM";
+            let keyword = node.keyword.text.to_uppercase();
+            let error = error.cause(format!("{keyword} stands before the first FROM"));
+            let hint = "only ARG may stand before the first FROM: begin with FROM and a base image, FROM alpine:3.20";
             self.errors.push(error.label(node.keyword.span).hint(hint).into());
         }
     }
@@ -157,13 +188,17 @@ pub fn parse_trigger(text: &str) -> Result<Instruction, ParseErrors> {
     }
     let [node] = &syntax.nodes[..] else {
         let message = "onbuild trigger should be a single expression";
-        return Err(errors(vec![Failure::new("trigger-count", message, None).into()]));
+        let error = Failure::new("trigger-count", message, None);
+        return Err(errors(vec![error.hint("split it into several ONBUILD instructions").into()]));
     };
     match meaning::read(node) {
         Ok(Meaning::Instruction(instruction)) => Ok(*instruction),
         Ok(Meaning::Stage(_)) => {
             let message = "FROM isn't allowed as an ONBUILD trigger";
-            Err(errors(vec![Failure::new("forbidden-trigger", message, Some(node.location)).into()]))
+            let error = Failure::new("forbidden-trigger", message, Some(node.location));
+            Err(errors(vec![
+                error.hint("build on another base image, or rebuild it without the trigger").into(),
+            ]))
         }
         Err(error) => Err(errors(vec![error.into()])),
     }

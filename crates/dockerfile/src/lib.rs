@@ -9,7 +9,7 @@ mod glob;
 mod ignore;
 mod instruction;
 mod keyword;
-mod lint;
+pub mod lint;
 mod meaning;
 mod node;
 mod quote;
@@ -30,9 +30,9 @@ pub use crate::{
         Add, ArgDefinition, Command, Copy, Healthcheck, Heredoc, Instruction, InstructionKind, KeyValues,
         Run, RunCommand, RunNetwork, RunSecurity, Stage, Transfer,
     },
-    lint::{CheckOptionError, CheckOptions},
+    lint::{CheckOptionError, CheckOptions, Finding, Findings, Place, Rule},
     node::{HeredocNode, Node, Word},
     span::{Location, Span, line_column},
-    suggest::suggest,
+    suggest::{nearest, suggest},
     syntax_tree::{SyntaxTree, parse_nodes},
 };

@@ -34,6 +34,26 @@ pub struct Location {
     pub end_line: u32,
 }
 
+impl Location {
+    /// Where `word` stands in these lines of `source`: its only place, or the first where it is no part of a longer word.
+    pub fn span_of(&self, word: &str, source: &str) -> Option<Span> {
+        let text = source.get(self.span.range())?;
+        let first = text.find(word).filter(|_| !word.is_empty())?;
+        let ends_word = |c: char| !c.is_alphanumeric() && !matches!(c, '_' | '-' | '.' | '/');
+        let stands_alone = |at: &usize| {
+            let is_start = text[..*at].chars().next_back().is_none_or(ends_word);
+            is_start && text[*at + word.len()..].chars().next().is_none_or(ends_word)
+        };
+        let at = if text.rfind(word) == Some(first) {
+            first
+        } else {
+            text.match_indices(word).map(|(at, _)| at).find(stands_alone)?
+        };
+        let start = self.span.start + at;
+        Some(Span::new(start, start + word.len()))
+    }
+}
+
 /// Line and column of a byte of `text`, both counted from 1, the column in characters.
 ///
 /// A byte behind the end stands for the end, one inside a character for that character.

@@ -25,6 +25,9 @@ pub enum ErrorKind {
     ProgramNotFound,
     /// The program of the step cannot be executed: as if it had ended with 126.
     ProgramRefused,
+    /// The program of the step is in a format that this host does not execute, as that of another architecture: as if
+    /// it had ended with 126.
+    ProgramFormat,
     /// The runtime program is not there.
     RuntimeMissing,
     /// The runtime program failed.
@@ -33,6 +36,8 @@ pub enum ErrorKind {
     State,
     /// The step cannot be expressed: no program, a NUL in a string.
     InvalidStep,
+    /// This executor cannot give the step what it asks for.
+    Unsupported,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +64,8 @@ pub(crate) enum Repr {
     Output(#[source] std::io::Error),
     #[error("{what} of the step {problem}")]
     Invalid { what: String, problem: &'static str },
+    #[error("{message}")]
+    Other { kind: ErrorKind, message: String, source: Option<Box<dyn std::error::Error + Send + Sync>> },
 }
 
 fn command_failed(command: &str, status: i32) -> String {
@@ -71,13 +78,35 @@ fn join(paths: &[PathBuf]) -> String {
 }
 
 impl Error {
+    /// An error of an executor that is not of this crate; `message` says what failed.
+    ///
+    /// ```
+    /// use ocibuild_executor::{Error, ErrorKind};
+    ///
+    /// let error = Error::new(ErrorKind::ProgramNotFound, "the remote host has no cc");
+    /// assert_eq!(error.exit_code(), Some(127));
+    /// assert_eq!(error.to_string(), "the remote host has no cc");
+    /// ```
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self(Repr::Other { kind, message: message.into(), source: None })
+    }
+
+    /// The same with the error below it.
+    pub fn caused_by(
+        kind: ErrorKind,
+        message: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self(Repr::Other { kind, message: message.into(), source: Some(source.into()) })
+    }
+
     /// The sort of failure.
     pub fn kind(&self) -> ErrorKind {
         match &self.0 {
             Repr::Cancelled => ErrorKind::Cancelled,
             Repr::NoSandbox { .. } => ErrorKind::NoSandbox,
             Repr::Unmapped { .. } => ErrorKind::Identity,
-            Repr::Program { kind, .. } => *kind,
+            Repr::Program { kind, .. } | Repr::Other { kind, .. } => *kind,
             Repr::Sandbox(error) => match error.kind() {
                 SandboxErrorKind::Identity => ErrorKind::Identity,
                 SandboxErrorKind::Directory => ErrorKind::Directory,
@@ -95,7 +124,7 @@ impl Error {
     pub fn exit_code(&self) -> Option<i32> {
         match self.kind() {
             ErrorKind::ProgramNotFound => Some(127),
-            ErrorKind::ProgramRefused => Some(126),
+            ErrorKind::ProgramRefused | ErrorKind::ProgramFormat => Some(126),
             _ => None,
         }
     }
@@ -121,6 +150,11 @@ impl Error {
         let reason = reason.split(" (os error").next().unwrap_or_default();
         match error.kind() {
             SandboxErrorKind::ProgramNotFound => Self::program(ErrorKind::ProgramNotFound, program, reason),
+            SandboxErrorKind::ProgramRefused
+                if error.raw_os_error() == rustix::io::Errno::NOEXEC.raw_os_error() =>
+            {
+                Self::program(ErrorKind::ProgramFormat, program, reason)
+            }
             SandboxErrorKind::ProgramRefused => Self::program(ErrorKind::ProgramRefused, program, reason),
             SandboxErrorKind::Namespaces => {
                 let blocker = ocibuild_sys::namespace_blocker()

@@ -5,13 +5,13 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
-use ocibuild_spec::{Content, Entry, EntryKind, Metadata, Timestamp};
+use ocibuild_spec::{Content, Entry, EntryKind, Metadata, SharedFile, Timestamp};
 use sha2::{Digest as _, Sha256};
 
 use crate::{Error, ErrorKind, LayerIndex};
 
 /// First bytes of a record. The last one is the version: records of another are made anew, never converted.
-const MAGIC: &[u8] = b"ocibuild layer index\0\x01";
+const MAGIC: &[u8] = b"ocibuild layer index\0\x02";
 
 const CHECKSUM: usize = 32;
 
@@ -34,6 +34,11 @@ impl LayerIndex {
         out.previous.clear();
         for entry in &self.entries {
             out.entry(entry);
+        }
+        out.number(self.shared.len() as u64);
+        for file in &self.shared {
+            out.text(file.path.as_os_str().as_bytes());
+            out.text(file.below.as_os_str().as_bytes());
         }
         let checksum = Sha256::digest(&out.bytes);
         out.bytes.extend_from_slice(&checksum);
@@ -155,10 +160,14 @@ impl<'r> Reader<'r> {
         for _ in 0..count {
             entries.push(self.entry()?);
         }
+        let mut shared = Vec::new();
+        for _ in 0..self.number()? {
+            shared.push(SharedFile { path: to_path(self.text()?), below: to_path(self.text()?) });
+        }
         if self.at != self.bytes.len() {
             return Err("something follows its end");
         }
-        Ok(LayerIndex { entries, implied_directories, passwd, group, tar_size })
+        Ok(LayerIndex { entries, implied_directories, passwd, group, shared, tar_size })
     }
 
     fn byte(&mut self) -> Read<u8> {

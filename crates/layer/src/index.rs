@@ -1,7 +1,7 @@
 use std::io::{self, Read};
 use std::path::PathBuf;
 
-use ocibuild_spec::{CancelToken, DiffId, Digest, Entry, EntryKind, Hasher};
+use ocibuild_spec::{CancelToken, DiffId, Digest, Entry, EntryKind, Hasher, SharedFile};
 
 use crate::reader::{Policy, TarEntry, TarReader};
 use crate::tree::{Step, Tree};
@@ -24,6 +24,8 @@ pub struct LayerIndex {
     pub passwd: Option<Vec<u8>>,
     /// Content of `etc/group`, likewise.
     pub group: Option<Vec<u8>>,
+    /// Files that are one with files of the layers below: known of layers made here, which no tar tells.
+    pub shared: Vec<SharedFile>,
     /// Bytes of the plain tar.
     pub tar_size: u64,
 }

@@ -204,7 +204,7 @@ impl Tree {
         }
         entries.sort_by(|(left, first, _), (right, second, _)| (left, first).cmp(&(right, second)));
         let entries = entries.into_iter().map(|(_, _, entry)| entry).collect();
-        LayerIndex { entries, implied_directories, passwd, group, tar_size }
+        LayerIndex { entries, implied_directories, passwd, group, shared: Vec::new(), tar_size }
     }
 
     /// A deletion of what the layer also has is about the layers below: a directory hides theirs, and anything else

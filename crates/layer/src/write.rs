@@ -38,8 +38,34 @@ pub struct WrittenLayer {
     pub descriptor: Descriptor,
     /// Bytes of the plain tar.
     pub tar_size: u64,
-    /// The entries, as [`LayerIndex::read_tar`] would find them in the tar.
-    pub index: LayerIndex,
+    contents: Contents,
+    /// The entries, read back, are those of the changeset, in their order.
+    is_plain: bool,
+    clamp_mtime: Option<i64>,
+}
+
+impl WrittenLayer {
+    /// The index of the layer, made of the changeset that was written: the entries as [`LayerIndex::read_tar`] would
+    /// find them in the tar. With `exact_times` they keep their own times, which the tar has cut to seconds and perhaps
+    /// clamped.
+    ///
+    /// It takes the changeset, as both have as many entries as the layer has files.
+    pub fn into_index(self, changeset: Changeset, exact_times: bool) -> Result<LayerIndex, Error> {
+        let Changeset { mut entries, shared, .. } = changeset;
+        let clamp = self.clamp_mtime;
+        if self.is_plain {
+            for (entry, offset) in entries.iter_mut().zip(&self.contents.offsets) {
+                make_as_read(clamp, entry, *offset, exact_times);
+            }
+            return Ok(LayerIndex { shared, ..plain_index(entries, self.contents.texts, self.tar_size) });
+        }
+        let mut read = entries.iter().zip(&self.contents.offsets).map(|(entry, offset)| {
+            let mut entry = entry.clone();
+            make_as_read(clamp, &mut entry, *offset, exact_times);
+            entry
+        });
+        Ok(LayerIndex { shared, ..indexed(&mut read, self.contents.texts, self.tar_size)? })
+    }
 }
 
 /// Writes `changeset` as a layer to `sink`, in one pass.
@@ -64,8 +90,10 @@ pub fn write(
     Ok(WrittenLayer {
         descriptor: Descriptor::new(options.compression.media_type(false), digest, blob.size),
         diff_id: made.diff_id,
-        tar_size: made.index.tar_size,
-        index: made.index,
+        tar_size: made.tar_size,
+        contents: made.contents,
+        is_plain: made.is_plain,
+        clamp_mtime: options.clamp_mtime,
     })
 }
 
@@ -80,7 +108,9 @@ fn estimate(changeset: &Changeset) -> u64 {
 
 struct Made {
     diff_id: DiffId,
-    index: LayerIndex,
+    tar_size: u64,
+    contents: Contents,
+    is_plain: bool,
 }
 
 /// Turns entries into tar bytes, hashes them and hands them on block by block.
@@ -95,7 +125,7 @@ struct TarWriter<'w> {
 }
 
 /// Where the content of the entries is in the tar, and the text of account files: with the entries, the index.
-#[derive(Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Contents {
     /// One per entry, 0 for what has none.
     offsets: Vec<u64>,
@@ -121,7 +151,7 @@ impl<'w> TarWriter<'w> {
         let mut order = Order::default();
         for entry in &changeset.entries {
             headers.clear();
-            header::append(&mut headers, entry, mtime(self.options, entry))?;
+            header::append(&mut headers, entry, mtime(self.options.clamp_mtime, entry))?;
             self.put(&headers)?;
             is_plain &= reads_as_itself(entry)? && order.takes(entry, &changeset.entries);
             self.contents.offsets.push(self.position);
@@ -133,14 +163,8 @@ impl<'w> TarWriter<'w> {
         }
         self.put(&[0; 2 * BLOCK])?;
         self.flush()?;
-        let read = changeset.entries.iter().zip(&self.contents.offsets);
-        let mut read = read.map(|(entry, offset)| as_read(self.options, entry, *offset));
-        let index = if is_plain {
-            plain_index(read.collect(), self.contents.texts, self.position)
-        } else {
-            indexed(&mut read, self.contents.texts, self.position)?
-        };
-        Ok(Made { diff_id: DiffId(self.hasher.finish()), index })
+        let (tar_size, contents) = (self.position, self.contents);
+        Ok(Made { diff_id: DiffId(self.hasher.finish()), tar_size, contents, is_plain })
     }
 
     fn put(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
@@ -207,30 +231,25 @@ impl<'w> TarWriter<'w> {
 }
 
 /// Whole seconds, no later than the caller allows.
-fn mtime(options: &LayerOptions, entry: &Entry) -> i64 {
+fn mtime(clamp: Option<i64>, entry: &Entry) -> i64 {
     let seconds = entry.metadata.mtime.seconds;
-    options.clamp_mtime.map_or(seconds, |latest| seconds.min(latest))
+    clamp.map_or(seconds, |latest| seconds.min(latest))
 }
 
-/// The entry as a reader of the tar finds it there.
-fn as_read(options: &LayerOptions, entry: &Entry, offset: u64) -> Entry {
-    let metadata = &entry.metadata;
-    let capability = metadata.xattrs.get_key_value(header::CAPABILITY).filter(|(_, value)| !value.is_empty());
-    let kind = match &entry.kind {
-        EntryKind::File { size, .. } => EntryKind::File { size: *size, content: Content(offset) },
-        other => other.clone(),
-    };
-    let metadata = match entry.kind {
-        EntryKind::Whiteout | EntryKind::OpaqueWhiteout => Metadata::default(),
-        _ => Metadata {
-            mode: metadata.mode & 0o7777,
-            uid: metadata.uid,
-            gid: metadata.gid,
-            mtime: Timestamp::from_seconds(mtime(options, entry)),
-            xattrs: capability.map(|(name, value)| (name.clone(), value.clone())).into_iter().collect(),
-        },
-    };
-    Entry { path: entry.path.clone(), metadata, kind }
+/// Makes an entry what a reader of the tar finds there, its time aside if that is wanted.
+fn make_as_read(clamp: Option<i64>, entry: &mut Entry, offset: u64, exact_time: bool) {
+    if matches!(entry.kind, EntryKind::Whiteout | EntryKind::OpaqueWhiteout) {
+        entry.metadata = Metadata::default();
+        return;
+    }
+    if !exact_time {
+        entry.metadata.mtime = Timestamp::from_seconds(mtime(clamp, entry));
+    }
+    if let EntryKind::File { content, .. } = &mut entry.kind {
+        *content = Content(offset);
+    }
+    entry.metadata.mode &= 0o7777;
+    entry.metadata.xattrs.retain(|name, value| name == header::CAPABILITY && !value.is_empty());
 }
 
 /// Whether a reader takes the entry for what it is; what no reader would take is refused.

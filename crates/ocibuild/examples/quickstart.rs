@@ -182,7 +182,7 @@ impl Engine<'_> {
         let mut progress = Progress::default();
         let built =
             build.plan(&backends)?.run(&backends, &CancelToken::new(), |event| progress.show(&event))?;
-        Ok((built, progress))
+        Ok((built.into_image(), progress))
     }
 
     /// Runs the image as its config says; the exit code of its command.

@@ -92,6 +92,10 @@ impl Accounts {
             let gid = number(group).or_else(|| self.group_named(group)).ok_or_else(|| {
                 let message = format!("unable to find group {group}: no matching entries in group file");
                 Error::new(ErrorKind::Dockerfile, message)
+                    .id("unknown-user")
+                    .word(group)
+                    .cause(format!("USER names the group {group}, which the image does not have"))
+                    .hint("add the group in an earlier RUN (addgroup, groupadd), or give a numeric id")
             })?;
             return Ok(Identity { uid, gid, additional_gids: vec![gid] });
         }
@@ -113,7 +117,9 @@ impl Accounts {
         let found = self.user_named(user).ok_or_else(|| {
             let message = format!("unable to find user {user}: no matching entries in passwd file");
             Error::new(ErrorKind::Dockerfile, message)
-                .hint("add the user in an earlier RUN, or give a numeric id")
+                .id("unknown-user")
+                .cause(format!("USER names {user}, which the image does not have"))
+                .hint("add the user in an earlier RUN (adduser, useradd), or give a numeric id")
         })?;
         Ok((found.uid, found.gid, Some(found.name)))
     }

@@ -2,21 +2,24 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use ocibuild_dockerfile::{CheckOptions, Dockerfile};
-use ocibuild_executor::{Executor, Rlimit};
+use ocibuild_dockerfile::{Dockerfile, Finding};
+use ocibuild_executor::{Executor, Resources, Rlimit};
 use ocibuild_layer::Compression;
 use ocibuild_snapshot::Snapshotter;
 use ocibuild_spec::{CancelToken, ImageSource, Platform, Reference, ResolvedImage, Timestamp};
 use ocibuild_store::ImageLayout;
 
+use crate::annotation::Annotation;
 use crate::cache::{Cache, Wanted};
-use crate::context::{ContextSource, LocalContext};
-use crate::image::BuiltImage;
-use crate::output::Output;
+use crate::checks::{self, CheckReport};
+use crate::context::{BuildContext, ContextSource, Fetcher, GitAddress, HttpAddress, RemoteSource, Remotes};
+use crate::image::Built;
+use crate::output::{Output, OutputEpoch, check_outputs, output_epoch};
 use crate::plan::{
-    BaseRequest, ImageOrigin, NamedContext, Plan, PlanOptions, ResolveError, StepNetwork, plan as make_plan,
+    BaseRequest, EpochSource, ImageOrigin, NamedContext, Plan, PlanOptions, ResolveError, SourceKind,
+    StepNetwork, epoch_source, parse_bool, plan as make_plan,
 };
-use crate::schedule::Run;
+use crate::schedule::carry_out;
 use crate::{Error, ErrorKind, Event};
 
 /// What a build works with: where blobs are kept, where base images come from, how steps get their files and are
@@ -47,12 +50,14 @@ impl std::fmt::Debug for Backends<'_> {
 #[derive(Debug)]
 pub struct Build {
     pub(crate) dockerfile: Dockerfile,
-    pub(crate) context: LocalContext,
+    pub(crate) context: BuildContext,
     pub(crate) named: BTreeMap<String, ContextSource>,
     pub(crate) options: PlanOptions,
     pub(crate) settings: Settings,
+    pub(crate) platforms: Vec<Platform>,
     pub(crate) outputs: Vec<Output>,
     pub(crate) tags: Vec<Reference>,
+    pub(crate) annotations: Vec<Annotation>,
 }
 
 /// How a plan is carried out; nothing here changes what it says.
@@ -61,14 +66,19 @@ pub(crate) struct Settings {
     pub(crate) now: Timestamp,
     pub(crate) no_cache: bool,
     pub(crate) no_cache_stages: Vec<String>,
+    /// How layers are compressed; what their times are clamped to follows from each platform's plan.
     pub(crate) wanted: Wanted,
+    pub(crate) rewrite_timestamps: bool,
     pub(crate) threads: usize,
     pub(crate) added_hosts: Vec<(IpAddr, String)>,
     pub(crate) resolv_conf: String,
     pub(crate) rlimits: Vec<Rlimit>,
     pub(crate) shm_size: u64,
+    pub(crate) resources: Resources,
     pub(crate) secrets: BTreeMap<String, Secret>,
+    pub(crate) ssh: BTreeMap<String, SshAgent>,
     pub(crate) keep_incomplete: bool,
+    pub(crate) remotes: Option<Remotes>,
 }
 
 /// Where the value of a secret comes from; the value itself is read when a step mounts it, and kept nowhere.
@@ -89,30 +99,45 @@ impl std::fmt::Debug for Secret {
     }
 }
 
+/// What answers a `RUN --mount=type=ssh`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SshAgent {
+    /// The agent that listens at this socket. Steps may list its keys and have it sign, nothing else.
+    Socket(PathBuf),
+    /// An agent of the build's own with the keys in these files, for which OpenSSH's `ssh-agent` is started.
+    Keys(Vec<PathBuf>),
+}
+
 impl Build {
     /// A build of the last stage for the host's platform.
-    pub fn new(dockerfile: Dockerfile, context: LocalContext) -> Self {
+    pub fn new(dockerfile: Dockerfile, context: impl Into<BuildContext>) -> Self {
         let settings = Settings {
             now: Timestamp::default(),
             no_cache: false,
             no_cache_stages: Vec::new(),
             wanted: Wanted::default(),
+            rewrite_timestamps: false,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             added_hosts: Vec::new(),
             resolv_conf: String::new(),
             rlimits: Vec::new(),
             shm_size: 64 << 20,
+            resources: Resources::default(),
             secrets: BTreeMap::new(),
+            ssh: BTreeMap::new(),
             keep_incomplete: false,
+            remotes: None,
         };
         Self {
             dockerfile,
-            context,
+            context: context.into(),
             named: BTreeMap::new(),
             options: PlanOptions::new(Platform::host()),
             settings,
+            platforms: Vec::new(),
             outputs: Vec::new(),
             tags: Vec::new(),
+            annotations: Vec::new(),
         }
     }
 
@@ -130,10 +155,13 @@ impl Build {
         self
     }
 
-    /// `--platform`
+    /// `--platform`: one more platform to build for. Several give an index (11.30); one that is there already is not
+    /// built twice (11.31).
     #[must_use]
     pub fn platform(mut self, platform: Platform) -> Self {
-        self.options.platform = Some(platform);
+        if !self.platforms.iter().any(|known| known.satisfies(&platform)) {
+            self.platforms.push(platform);
+        }
         self
     }
 
@@ -204,7 +232,7 @@ impl Build {
     /// `rewrite-timestamp=true`: with an epoch, no time in a new layer is later than it (11.42).
     #[must_use]
     pub fn rewrite_timestamps(mut self, rewrite: bool) -> Self {
-        self.settings.wanted.clamp = rewrite.then_some(0);
+        self.settings.rewrite_timestamps = rewrite;
         self
     }
 
@@ -250,6 +278,27 @@ impl Build {
         self
     }
 
+    /// `--ssh`: what is forwarded to steps under this id.
+    #[must_use]
+    pub fn ssh(mut self, id: impl Into<String>, agent: SshAgent) -> Self {
+        self.settings.ssh.insert(id.into(), agent);
+        self
+    }
+
+    /// `--memory`, `--cpu-quota`, `--cgroup-parent` and the like. They take an executor that makes cgroups.
+    #[must_use]
+    pub fn resources(mut self, resources: Resources) -> Self {
+        self.settings.resources = resources;
+        self
+    }
+
+    /// How URLs and repositories are reached; without this, as [`Remotes::system`] does.
+    #[must_use]
+    pub fn remotes(mut self, remotes: Remotes) -> Self {
+        self.settings.remotes = Some(remotes);
+        self
+    }
+
     /// Where the image goes besides the state directory.
     #[must_use]
     pub fn output(mut self, output: Output) -> Self {
@@ -264,11 +313,32 @@ impl Build {
         self
     }
 
+    /// `--annotation`: of the image in the state directory, and in every output that is an image.
+    #[must_use]
+    pub fn annotation(mut self, annotation: Annotation) -> Self {
+        self.annotations.push(annotation);
+        self
+    }
+
     /// Leaves base layers that no step needed where they are; the image then has no name here.
     #[must_use]
     pub fn keep_incomplete(mut self, keep: bool) -> Self {
         self.settings.keep_incomplete = keep;
         self
+    }
+
+    /// Makes a build check that is not made by default: one of ours, or an experimental one of BuildKit's.
+    #[must_use]
+    pub fn enable_check(mut self, rule: impl Into<String>) -> Self {
+        self.options.enabled_checks.insert(rule.into());
+        self
+    }
+
+    /// Makes the build checks, of all stages unless there is a target (10.07). Base images are looked up, nothing is
+    /// built, and findings are no error even where the file wants them to be one.
+    pub fn check(mut self, backends: &Backends<'_>, cancel: &CancelToken) -> Result<CheckReport, Error> {
+        self.options.all_stages = self.options.target.is_none();
+        Ok(report(&self.checked_plans(backends, cancel)?))
     }
 
     /// Plans the build: resolves the names of base images and every word of the file. Nothing is built.
@@ -285,55 +355,129 @@ impl Build {
         self.plan_with(backends, cancel)
     }
 
-    fn plan_with(&mut self, backends: &Backends<'_>, cancel: &CancelToken) -> Result<PlannedBuild, Error> {
+    /// The plan of each platform, with all findings of the build checks.
+    fn checked_plans(&mut self, backends: &Backends<'_>, cancel: &CancelToken) -> Result<Vec<Plan>, Error> {
         let kind_of = |source: &ContextSource| match source {
-            ContextSource::Local(_) => NamedContext::Local,
+            ContextSource::Local(_) | ContextSource::Files(_) | ContextSource::Remote(_) => {
+                NamedContext::Local
+            }
             ContextSource::Image { .. } | ContextSource::Renamed(_) => NamedContext::Image,
             ContextSource::Scratch => NamedContext::Scratch,
         };
         self.options.named_contexts =
             self.named.iter().map(|(name, source)| (name.clone(), kind_of(source))).collect();
+        self.options.ignore = self.context.local().map(|local| local.ignore().clone()).unwrap_or_default();
+        self.options.context_epoch = self.context.time();
+        self.options.epoch_of_source = self.epoch_of_source(backends, cancel)?;
         let mut resolver = |request: &BaseRequest| -> Result<ResolvedImage, ResolveError> {
             let (source, reference) =
                 image_source(&self.named, backends, &request.origin, &request.reference);
             source.resolve(reference, &request.platform, cancel).map_err(Into::into)
         };
-        let plan = make_plan(&self.dockerfile, &self.options, &mut resolver)?;
-        self.refuse_findings()?;
-        if self.settings.wanted.clamp.is_some() {
-            self.settings.wanted.clamp = plan.source_date_epoch;
+        let mut plans: Vec<Plan> = if self.platforms.is_empty() {
+            vec![make_plan(&self.dockerfile, &self.options, &mut resolver)?]
+        } else {
+            let of_platform = |platform: &Platform| {
+                let options = PlanOptions { platform: Some(platform.clone()), ..self.options.clone() };
+                make_plan(&self.dockerfile, &options, &mut resolver)
+            };
+            self.platforms.iter().map(of_platform).collect::<Result<_, _>>()?
+        };
+        for plan in &mut plans {
+            checks::of_build(&mut plan.findings, &plan.checks, self.context.local(), &self.tags)?;
         }
-        Ok(PlannedBuild {
-            plan,
+        Ok(plans)
+    }
+
+    fn plan_with(&mut self, backends: &Backends<'_>, cancel: &CancelToken) -> Result<PlannedBuild, Error> {
+        let with_index = self.with_index()?;
+        let plans = self.checked_plans(backends, cancel)?;
+        let report = report(&plans);
+        if let Some(error) = report.clone().into_error() {
+            return Err(error);
+        }
+        let planned = PlannedBuild {
+            plans,
+            findings: report.findings,
+            output_epoch: output_epoch(&self.outputs, self.settings.rewrite_timestamps)?,
+            with_index,
+            dockerfile: self.dockerfile.clone(),
             context: self.context.clone(),
             named: std::mem::take(&mut self.named),
             settings: self.settings.clone(),
             outputs: std::mem::take(&mut self.outputs),
             tags: std::mem::take(&mut self.tags),
-        })
+            annotations: std::mem::take(&mut self.annotations),
+        };
+        check_outputs(&planned, backends.store.root())?;
+        Ok(planned)
+    }
+
+    /// Whether the result is an index: of several platforms, or because it was asked for (3.20).
+    fn with_index(&self) -> Result<bool, Error> {
+        const ARGUMENT: &str = "BUILDKIT_MULTI_PLATFORM";
+        let is_several = self.platforms.len() > 1;
+        let given = self.options.build_args.iter().rev().find(|(name, _)| name == ARGUMENT);
+        let Some((_, value)) = given.filter(|(_, value)| !value.is_empty()) else { return Ok(is_several) };
+        let refuse = |message: String| Err(Error::new(ErrorKind::Usage, message));
+        match parse_bool(value) {
+            None => refuse(format!("invalid boolean value for {ARGUMENT}: {value}")),
+            Some(false) if is_several => {
+                refuse(format!("{ARGUMENT}={value}, but several platforms make an index"))
+            }
+            Some(wanted) => Ok(wanted),
+        }
+    }
+}
+
+/// What was found for any of the platforms, each finding once.
+fn report(plans: &[Plan]) -> CheckReport {
+    let mut findings: Vec<Finding> = Vec::new();
+    for finding in plans.iter().flat_map(|plan| &plan.findings) {
+        if !findings.contains(finding) {
+            findings.push(finding.clone());
+        }
+    }
+    let is_wanted = plans.iter().any(|plan| plan.checks.error);
+    CheckReport { is_error: is_wanted && !findings.is_empty(), findings }
+}
+
+impl Settings {
+    /// What reaches URLs and repositories, with the secrets of the build.
+    pub(crate) fn remotes(&self) -> Result<Remotes, Error> {
+        let remotes = self.remotes.clone().map_or_else(Remotes::system, Ok)?;
+        Ok(self.secrets.iter().fold(remotes, |remotes, (id, secret)| remotes.secret(id, secret.clone())))
     }
 }
 
 impl Build {
-    /// Fails when the file asks that findings of its checks are errors (10.05).
-    fn refuse_findings(&self) -> Result<(), Error> {
-        let argument =
-            self.options.build_args.iter().rev().find(|(name, _)| name == "BUILDKIT_DOCKERFILE_CHECK");
-        let directive = self.dockerfile.directives.check.as_ref().map(|(value, _)| value);
-        let Some(value) = argument.map(|(_, value)| value).or(directive) else { return Ok(()) };
-        let options = CheckOptions::parse(value)
-            .map_err(|error| Error::new(ErrorKind::Dockerfile, error.to_string()))?;
-        if !options.error {
-            return Ok(());
-        }
-        let mut rules: Vec<&str> = self.dockerfile.lint(&options).iter().map(|finding| finding.id).collect();
-        rules.sort_unstable();
-        rules.dedup();
-        if rules.is_empty() {
-            return Ok(());
-        }
-        let message = format!("lint violation found for rules: {}", rules.join(", "));
-        Err(Error::new(ErrorKind::Dockerfile, message).hint("`check=error=true` makes findings errors"))
+    /// The time of the named context or stage that `SOURCE_DATE_EPOCH` names (11.40).
+    fn epoch_of_source(&self, backends: &Backends<'_>, cancel: &CancelToken) -> Result<Option<i64>, Error> {
+        let wrong = |error: &dyn std::fmt::Display| Error::new(ErrorKind::Dockerfile, error.to_string());
+        let Some(source) = epoch_source(&self.dockerfile, &self.options)? else { return Ok(None) };
+        let remote = match source {
+            EpochSource::NamedContext(name) => match self.named.get(&name) {
+                Some(ContextSource::Files(context)) => return Ok(context.time()),
+                Some(ContextSource::Remote(remote)) => remote.clone(),
+                // A directory has no time of its own, nor has an image.
+                _ => return Ok(None),
+            },
+            EpochSource::Add { source, checksum, keep_git_dir }
+                if SourceKind::of(&source) == SourceKind::Git =>
+            {
+                GitAddress::parse(&source)
+                    .and_then(|address| address.with_flags(keep_git_dir, checksum.as_deref()))
+                    .map(RemoteSource::Git)
+                    .map_err(|error| wrong(&error))?
+            }
+            EpochSource::Add { source, checksum, .. } => {
+                let address = HttpAddress::parse(&source).map_err(|error| wrong(&error))?;
+                RemoteSource::Http(address.with_checksum(checksum))
+            }
+        };
+        let remotes = self.settings.remotes()?;
+        let fetcher = Fetcher { remotes: &remotes, store: backends.store, cancel, now: self.settings.now };
+        Ok(fetcher.fetch(&remote)?.time())
     }
 }
 
@@ -358,17 +502,48 @@ pub(crate) fn image_source<'a>(
 /// A build whose plan is known.
 #[derive(Debug)]
 pub struct PlannedBuild {
-    /// What will be done; plain data.
-    pub plan: Plan,
-    pub(crate) context: LocalContext,
+    /// What will be done for each platform, in the order asked for; plain data, and never empty.
+    pub plans: Vec<Plan>,
+    /// Whether the result is an index of the platforms' images.
+    pub(crate) with_index: bool,
+    /// What the build checks found for any of the platforms.
+    pub(crate) findings: Vec<Finding>,
+    /// What was planned, for messages.
+    pub(crate) dockerfile: Dockerfile,
+    pub(crate) context: BuildContext,
     pub(crate) named: BTreeMap<String, ContextSource>,
     pub(crate) settings: Settings,
     pub(crate) outputs: Vec<Output>,
     pub(crate) tags: Vec<Reference>,
+    pub(crate) annotations: Vec<Annotation>,
+    /// The epoch of the outputs.
+    pub(crate) output_epoch: OutputEpoch,
 }
 
 impl PlannedBuild {
-    /// Carries out the plan. Every event goes to `events`, from the calling thread.
+    /// The second beyond which no time of a new layer lies (11.42).
+    pub(crate) fn clamp(&self, plan: &Plan) -> Option<i64> {
+        let epoch = self.output_epoch.over(plan.source_date_epoch);
+        epoch.filter(|_| self.settings.rewrite_timestamps)
+    }
+
+    /// Whether the result is an index: of several platforms, or of one with `BUILDKIT_MULTI_PLATFORM=1` (11.30).
+    pub fn makes_index(&self) -> bool {
+        self.with_index
+    }
+
+    /// Names given by `--build-arg` that no `ARG` of any platform's plan consumed, in order (3.21).
+    pub fn unused_build_args(&self) -> impl Iterator<Item = &str> {
+        let (first, others) = self
+            .plans
+            .split_first()
+            .map_or((&[][..], &[][..]), |(first, others)| (first.unused_build_args.as_slice(), others));
+        let is_unused = |name: &&String| others.iter().all(|plan| plan.unused_build_args.contains(name));
+        first.iter().filter(is_unused).map(String::as_str)
+    }
+
+    /// Carries out the plans. Every event goes to `events`, from the calling thread; the last one, whether the build
+    /// succeeds or fails, tells what the build checks found, if anything.
     ///
     /// Cancelling, an error, and the end of this process leave what earlier builds made as it was; steps that were
     /// finished stay cached.
@@ -377,8 +552,12 @@ impl PlannedBuild {
         backends: &Backends<'_>,
         cancel: &CancelToken,
         mut events: impl FnMut(Event<'_>),
-    ) -> Result<BuiltImage, Error> {
+    ) -> Result<Built, Error> {
         let outputs = std::mem::take(&mut self.outputs);
-        Run::new(&self, backends, cancel, &mut events)?.build(outputs)
+        let result = carry_out(&self, backends, cancel, &mut events, outputs);
+        if !self.findings.is_empty() && !cancel.is_cancelled() {
+            events(Event::Findings { findings: &self.findings });
+        }
+        result.map_err(|error| error.labelled(&self.dockerfile.source))
     }
 }

@@ -97,11 +97,29 @@ struct Alias {
     key: Digest,
 }
 
+/// What a server said about a URL, so that it need not send it again (6.71).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Validator {
+    v: u32,
+    /// Digest of the URL.
+    of: Digest,
+    pub(crate) etag: String,
+    pub(crate) last_modified: Option<Timestamp>,
+    /// Of the content.
+    pub(crate) digest: Digest,
+}
+
+impl Validator {
+    pub(crate) fn new(of: Digest, etag: String, last_modified: Option<Timestamp>, digest: Digest) -> Self {
+        Self { v: VERSION, of, etag, last_modified, digest }
+    }
+}
+
 impl Cache {
     /// The records below this directory, which is made when it is missing.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, Error> {
         let root = root.into();
-        for folder in ["records", "aliases", "layers"] {
+        for folder in ["records", "aliases", "layers", "urls"] {
             fs::create_dir_all(root.join(folder)).map_err(|error| cannot(&root, error))?;
         }
         Ok(Self { root })
@@ -123,6 +141,15 @@ impl Cache {
 
     pub(crate) fn put_alias(&self, from: &Digest, to: &Digest) -> Result<(), Error> {
         self.write("aliases", from, &to_json(&Alias { v: VERSION, from: from.clone(), key: to.clone() }))
+    }
+
+    pub(crate) fn validator(&self, of: &Digest) -> Option<Validator> {
+        let validator: Validator = self.read("urls", of)?;
+        (validator.v == VERSION && validator.of == *of).then_some(validator)
+    }
+
+    pub(crate) fn put_validator(&self, validator: &Validator) -> Result<(), Error> {
+        self.write("urls", &validator.of, &to_json(validator))
     }
 
     pub(crate) fn index(&self, layer: &DiffId) -> Option<Arc<LayerIndex>> {
@@ -157,13 +184,17 @@ impl Cache {
         remove(&self.path("records", &record.key)).map(|_| ())
     }
 
-    /// Removes the indexes of all layers but those to keep, and aliases of records that are gone; the bytes that went.
+    /// Removes the indexes of all layers but those to keep, aliases of records that are gone, and what is known of URLs;
+    /// the bytes that went.
     pub(crate) fn remove_indexes(&self, keep: impl Fn(&DiffId) -> bool) -> Result<u64, Error> {
         let mut freed = 0;
         for (path, digest) in self.documents("layers")? {
             if !keep(&DiffId(digest)) {
                 freed += remove(&path)?;
             }
+        }
+        for (path, _) in self.documents("urls")? {
+            freed += remove(&path)?;
         }
         for (path, digest) in self.documents("aliases")? {
             if self.alias(&digest).is_none_or(|key| self.record(&key).is_none()) {

@@ -3,7 +3,9 @@ use std::fmt;
 use ocibuild_dockerfile::{Location, ParseErrors, Span};
 use ocibuild_spec::{SourceError, SourceErrorKind};
 
+use crate::Place;
 use crate::plan::{PlanError, PlanErrorKind, PlanErrors};
+use crate::report::Report;
 
 /// Why a build, or something asked of the library, did not succeed.
 ///
@@ -14,6 +16,8 @@ pub struct Error {
     kind: ErrorKind,
     reports: Vec<Report>,
     output: Option<String>,
+    /// Whoever adds a place later adds none.
+    has_no_place: bool,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -37,43 +41,116 @@ pub enum ErrorKind {
     Cancelled,
 }
 
-/// One thing that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Report {
-    /// The headline.
-    pub message: String,
-    /// The instruction it concerns.
-    pub location: Option<Location>,
-    /// The word in it that is to blame.
-    pub label: Option<Span>,
-    /// What to do.
-    pub hints: Vec<String>,
+impl ErrorKind {
+    /// A stable name of the class, for programs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::StepFailed(_) => "step-failed",
+            Self::Usage => "usage",
+            Self::Dockerfile => "dockerfile",
+            Self::Refused => "refused",
+            Self::Network => "network",
+            Self::Host => "host",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// What can be done about any error of the class, for those that have no hint of their own.
+    pub fn advice(self) -> Option<&'static str> {
+        Some(match self {
+            Self::StepFailed(_) => {
+                "the output of the command says why; change the instruction and build again"
+            }
+            Self::Usage => "change the command line; `ocibuild build --help` shows what it takes",
+            Self::Dockerfile => "change the instruction, and build again",
+            Self::Refused => "the input is damaged or not what it should be: fetch or make it again",
+            Self::Network => "check the name and the network, and try again",
+            Self::Host => {
+                "check that the path exists, that this user may use it, and that there is space left"
+            }
+            Self::Cancelled => return None,
+        })
+    }
 }
 
-impl Report {
-    fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), location: None, label: None, hints: Vec::new() }
+impl Error {
+    /// The same with the stable name of what is wrong.
+    #[must_use]
+    pub fn id(mut self, id: &'static str) -> Self {
+        self.reports[0].id = id;
+        self
+    }
+
+    /// The same under another headline.
+    #[must_use]
+    pub(crate) fn headline(mut self, message: impl Into<String>) -> Self {
+        self.reports[0].message = message.into();
+        self
+    }
+
+    /// The same with a place that is no instruction, unless it already has one.
+    #[must_use]
+    pub fn place(mut self, place: Place) -> Self {
+        let first = &mut self.reports[0];
+        first.place = first.place.take().or(Some(place));
+        self
+    }
+
+    /// The same with a reason beyond the headline, in words.
+    #[must_use]
+    pub fn cause(mut self, cause: impl Into<String>) -> Self {
+        self.reports[0].causes.push(cause.into());
+        self
+    }
+
+    /// The same with the text to blame, which is looked for in the instruction.
+    #[must_use]
+    pub fn word(mut self, word: impl Into<String>) -> Self {
+        let first = &mut self.reports[0];
+        first.word = first.word.take().or_else(|| Some(word.into()));
+        self
+    }
+
+    /// Points at the words to blame in `source`, the text of the Dockerfile.
+    #[must_use]
+    pub(crate) fn labelled(mut self, source: &str) -> Self {
+        for report in &mut self.reports {
+            if let (None, Some(location), Some(word)) = (report.label, report.location, &report.word) {
+                report.label = location.span_of(word, source);
+            }
+        }
+        self
     }
 }
 
 impl Error {
     /// An error with its headline.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, reports: vec![Report::new(message)], output: None, source: None }
+        Self { kind, reports: vec![Report::new(message)], output: None, has_no_place: false, source: None }
     }
 
     /// The same at an instruction, unless it already has a place.
     #[must_use]
     pub fn at(mut self, location: Location) -> Self {
         let first = &mut self.reports[0];
-        first.location = first.location.or(Some(location));
+        if !self.has_no_place {
+            first.location = first.location.or(Some(location));
+        } else if self.kind != ErrorKind::Cancelled {
+            let hint = format!("the instruction is in line {}", location.start_line);
+            if !first.hints.contains(&hint) {
+                first.hints.push(hint);
+            }
+        }
         self
     }
 
     /// The same with what to do about it.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.reports[0].hints.push(hint.into());
+        let (hint, hints) = (hint.into(), &mut self.reports[0].hints);
+        if !hints.contains(&hint) {
+            hints.push(hint);
+        }
         self
     }
 
@@ -81,6 +158,12 @@ impl Error {
     #[must_use]
     pub fn caused_by(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());
+        self
+    }
+
+    /// The same with one more thing that is wrong.
+    pub(crate) fn and(mut self, message: String, location: Option<Location>, label: Option<Span>) -> Self {
+        self.reports.push(Report { location, label, ..Report::new(message) });
         self
     }
 
@@ -102,6 +185,22 @@ impl Error {
     #[must_use]
     pub fn with_output(mut self, output: String) -> Self {
         self.output = Some(output);
+        self
+    }
+
+    /// The same with what it is about in front.
+    pub(crate) fn prefixed(mut self, what: &str) -> Self {
+        if self.kind != ErrorKind::Cancelled {
+            let message = &mut self.reports[0].message;
+            *message = format!("{what}: {message}");
+        }
+        self
+    }
+
+    /// The same where no instruction is at fault, but what one fetches. BuildKit names no place then; here a hint
+    /// tells which one it was.
+    pub(crate) fn elsewhere(mut self) -> Self {
+        self.has_no_place = self.reports[0].location.is_none();
         self
     }
 
@@ -147,13 +246,15 @@ impl std::error::Error for Error {
 impl From<ParseErrors> for Error {
     fn from(errors: ParseErrors) -> Self {
         let report = |diagnostic: ocibuild_dockerfile::Diagnostic| Report {
-            message: diagnostic.message,
+            id: diagnostic.id,
             location: diagnostic.location,
             label: diagnostic.label_span,
+            causes: diagnostic.causes,
             hints: diagnostic.hints,
+            ..Report::new(diagnostic.message)
         };
         let reports = errors.diagnostics.into_iter().map(report).collect();
-        Self { kind: ErrorKind::Dockerfile, reports, output: None, source: None }
+        Self { kind: ErrorKind::Dockerfile, reports, output: None, has_no_place: false, source: None }
     }
 }
 
@@ -161,10 +262,13 @@ impl From<PlanErrors> for Error {
     fn from(errors: PlanErrors) -> Self {
         let mut errors = errors.into_vec();
         let report = |error: &PlanError| Report {
-            message: error.message.clone(),
+            id: plan_id(error.kind),
             location: error.location,
             label: error.label_span,
+            place: error.blamed_argument().map(|argument| Place::Argument(argument.to_owned())),
+            causes: error.causes().to_vec(),
             hints: error.hints.clone(),
+            ..Report::new(error.message.clone())
         };
         let mut reports: Vec<Report> = errors.iter().map(report).collect();
         let first = errors.swap_remove(0);
@@ -176,10 +280,59 @@ impl From<PlanErrors> for Error {
         let image_error = source.as_ref().and_then(|error| error.downcast_ref::<SourceError>());
         let kind = image_error.map_or(kind, |error| class_of(error.kind()));
         if let Some(hint) = image_error.and_then(SourceError::hint_text) {
-            reports[0].hints.push(hint.to_owned());
+            // What the source knows comes before what may be guessed.
+            reports[0].hints.insert(0, hint.to_owned());
         }
-        Self { kind, reports, output: None, source }
+        if let Some(error) = image_error {
+            reports[0].id = source_id(error.kind());
+            reports[0].hints.extend(source_hint(error.kind()));
+        }
+        Self { kind, reports, output: None, has_no_place: false, source }
     }
+}
+
+fn plan_id(kind: PlanErrorKind) -> &'static str {
+    match kind {
+        PlanErrorKind::Argument => "invalid-argument",
+        PlanErrorKind::BaseImage => "base-image",
+        PlanErrorKind::Entitlement => "not-allowed",
+        PlanErrorKind::Unsupported => "unsupported",
+        PlanErrorKind::Dockerfile => "invalid-instruction",
+    }
+}
+
+fn source_id(kind: SourceErrorKind) -> &'static str {
+    match kind {
+        SourceErrorKind::NotFound => "image-not-found",
+        SourceErrorKind::NoPlatform => "no-platform",
+        SourceErrorKind::Denied => "image-denied",
+        SourceErrorKind::Network => "registry-unreachable",
+        SourceErrorKind::Corrupt => "image-corrupt",
+        SourceErrorKind::Unsupported => "image-unsupported",
+        _ => "base-image",
+    }
+}
+
+/// What can be done about an image that cannot be had, whatever its source says.
+fn source_hint(kind: SourceErrorKind) -> Option<String> {
+    let text = match kind {
+        SourceErrorKind::NotFound => "check the image's name and tag for typos",
+        SourceErrorKind::NoPlatform => {
+            "choose one of the image's platforms with --platform or FROM --platform=, or another image"
+        }
+        SourceErrorKind::Denied => {
+            "check the image's name, and log in to the registry if the image is private"
+        }
+        SourceErrorKind::Network => {
+            "check the name of the registry and the network; without one give the image with \
+             --build-context NAME=oci-layout://DIR"
+        }
+        SourceErrorKind::Corrupt => "fetch or save the image again: what is there is damaged",
+        SourceErrorKind::Io => "check that the path exists and can be read",
+        SourceErrorKind::Unsupported => "use an image in the format of OCI or docker",
+        _ => return None,
+    };
+    Some(text.to_owned())
 }
 
 fn class_of(kind: SourceErrorKind) -> ErrorKind {
@@ -194,8 +347,8 @@ fn class_of(kind: SourceErrorKind) -> ErrorKind {
 
 impl From<SourceError> for Error {
     fn from(error: SourceError) -> Self {
-        let mut own = Self::new(class_of(error.kind()), error.to_string());
-        if let Some(hint) = error.hint_text() {
+        let mut own = Self::new(class_of(error.kind()), error.to_string()).id(source_id(error.kind()));
+        for hint in error.hint_text().map(str::to_owned).into_iter().chain(source_hint(error.kind())) {
             own = own.hint(hint);
         }
         own.caused_by(error)
@@ -234,7 +387,9 @@ impl From<ocibuild_snapshot::Error> for Error {
             Kind::Cancelled => ErrorKind::Cancelled,
             _ => ErrorKind::Host,
         };
-        Self::new(kind, error.to_string()).below(error)
+        let own = Self::new(kind, error.to_string());
+        own.hint("look at the free space and the rights of the state directory (--root), or give another one")
+            .below(error)
     }
 }
 
@@ -267,6 +422,20 @@ impl From<ocibuild_executor::Error> for Error {
             Kind::InvalidStep | Kind::Directory => ErrorKind::Dockerfile,
             _ => ErrorKind::Host,
         };
-        Self::new(kind, error.to_string()).below(error)
+        let hint = match error.kind() {
+            Kind::NoSandbox => {
+                "run as root or allow user namespaces on this host; a Dockerfile without RUN needs neither"
+            }
+            Kind::Identity => "give this user ids in /etc/subuid and /etc/subgid, or build as root",
+            Kind::Directory => {
+                "make the directory with WORKDIR, or remove what is at its path in an earlier RUN"
+            }
+            Kind::RuntimeMissing => "install the runtime, or leave --runtime out: steps then run without one",
+            Kind::Runtime => "try another runtime, or leave --runtime out",
+            Kind::InvalidStep => "give RUN a command, without NUL characters",
+            Kind::State => "look at the free space and the rights of the state directory (--root)",
+            _ => "this host does not allow what the step needs: build as root, or with --runtime",
+        };
+        Self::new(kind, error.to_string()).hint(hint).below(error)
     }
 }

@@ -1,12 +1,13 @@
 use std::fmt;
 use std::time::Duration;
 
+use ocibuild_dockerfile::Finding;
 use ocibuild_spec::{Descriptor, DiffId};
 
 /// What happens during a build, in the order in which it happens; one closure receives all of them.
 ///
 /// Events of different stages may interleave; those of one step come in order. `step` is the step's number among all
-/// of the plan, from 0.
+/// of the plan, from 0; the steps of a second platform are counted on from those of the first.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Event<'a> {
@@ -72,6 +73,11 @@ pub enum Event<'a> {
         /// The text.
         message: &'a str,
     },
+    /// What the build checks found, once, after everything else.
+    Findings {
+        /// The findings, by line; never empty.
+        findings: &'a [Finding],
+    },
     /// The image exists.
     ImageBuilt {
         /// Its manifest.
@@ -96,6 +102,10 @@ impl fmt::Display for Event<'_> {
                 write!(f, "DONE {title} {:.1}s", duration.as_secs_f64())
             }
             Self::StepFailed { title, .. } => write!(f, "FAILED {title}"),
+            Self::Findings { findings } => {
+                write!(f, "{} found by build checks", findings.len())?;
+                findings.iter().try_for_each(|finding| write!(f, "; {finding}"))
+            }
             Self::Warning { message } => write!(f, "warning: {message}"),
             Self::ImageBuilt { descriptor } => write!(f, "image {}", descriptor.digest),
             Self::Exported { what } => write!(f, "exported {what}"),

@@ -1,12 +1,41 @@
-//! From the finished target stage to an image: history, config, manifest.
+//! From finished target stages to images: history, config, manifest, and the index of several platforms.
 
 use ocibuild_spec::{
-    Descriptor, DiffId, History, ImageConfig, Manifest, MediaType, Platform, RootFs, Timestamp, json,
+    Descriptor, DiffId, History, ImageConfig, Index, Manifest, MediaType, Platform, RootFs, Timestamp, json,
+    media_types,
 };
 
+use crate::annotation::{Annotation, AnnotationLevel, at_level};
 use crate::layers::Layer;
-use crate::plan::PlannedHistory;
+use crate::output::OutputEpoch;
 use crate::stage::StageState;
+
+/// What a build made: one image, or an index of the images of several platforms.
+#[derive(Debug, Clone)]
+pub struct Built {
+    /// Descriptor of the manifest; of the index when there is one.
+    pub descriptor: Descriptor,
+    /// The index, for several platforms or when one was asked for (11.30).
+    pub index: Option<BuiltIndex>,
+    /// The image of each platform, in the order asked for; never empty.
+    pub images: Vec<BuiltImage>,
+}
+
+impl Built {
+    /// The image of the first platform; of a build for one platform, the image.
+    pub fn into_image(mut self) -> BuiltImage {
+        self.images.swap_remove(0)
+    }
+}
+
+/// The index of the images of several platforms.
+#[derive(Debug, Clone)]
+pub struct BuiltIndex {
+    /// The index.
+    pub index: Index,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
 
 /// A finished image.
 #[derive(Debug, Clone)]
@@ -33,83 +62,234 @@ impl BuiltImage {
     }
 }
 
+/// How the documents of an image are written for one output.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Form {
+    /// Docker's media types in place of OCI's (11.13).
+    pub(crate) docker: bool,
+    pub(crate) annotations: Vec<Annotation>,
+    pub(crate) epoch: OutputEpoch,
+}
+
+/// The finished target stage of one platform.
+#[derive(Debug)]
+pub(crate) struct Finished<'a> {
+    pub(crate) state: &'a StageState,
+    /// The layers as the outputs get them.
+    pub(crate) layers: &'a [Layer],
+    pub(crate) config: &'a ImageConfig,
+    /// `SOURCE_DATE_EPOCH`
+    pub(crate) epoch: Option<i64>,
+}
+
+/// Puts together the images, and the index if there is to be one.
+pub(crate) fn put_together(targets: &[Finished<'_>], with_index: bool, form: &Form) -> Built {
+    let images: Vec<BuiltImage> = targets.iter().map(|target| assemble(target, form)).collect();
+    if !with_index {
+        let descriptor = images[0].descriptor.clone();
+        return Built { descriptor, index: None, images };
+    }
+    let media_type = if form.docker {
+        MediaType::Other(media_types::DOCKER_INDEX.to_owned())
+    } else {
+        MediaType::ImageIndex
+    };
+    let index = Index {
+        schema_version: 2,
+        media_type: Some(media_type.clone()),
+        manifests: images.iter().map(|image| image.descriptor.clone()).collect(),
+        annotations: at_level(&form.annotations, AnnotationLevel::Index, None),
+    };
+    let bytes = json::to_vec_pretty(&index).expect("an index is plain data");
+    let mut descriptor = Descriptor::of(media_type, &bytes);
+    descriptor.annotations = at_level(&form.annotations, AnnotationLevel::IndexDescriptor, None);
+    Built { descriptor, index: Some(BuiltIndex { index, bytes }), images }
+}
+
 /// Puts together config and manifest of a stage (11.03 to 11.06).
-pub(crate) fn assemble(state: &StageState, config: &ImageConfig, epoch: Option<Timestamp>) -> BuiltImage {
-    let mut config = config.clone();
-    config.history = history(state, epoch);
+fn assemble(target: &Finished<'_>, form: &Form) -> BuiltImage {
+    let mut config = target.config.clone();
+    config.history = history(target, form);
     config.created = config.history.iter().rev().find_map(|entry| entry.created);
-    let diff_ids: Vec<DiffId> = state.stack.iter().map(|layer| layer.diff_id.clone()).collect();
+    let diff_ids: Vec<DiffId> = target.layers.iter().map(|layer| layer.diff_id.clone()).collect();
     config.rootfs =
         RootFs { kind: "layers".to_owned(), diff_ids: (!diff_ids.is_empty()).then_some(diff_ids) };
     let config_bytes = json::to_vec(&config).expect("a config is plain data");
-    let layers: Vec<Descriptor> = state.stack.iter().map(|layer| plain(&layer.descriptor)).collect();
+    let platform = platform(&config);
+    let layers: Vec<Descriptor> =
+        target.layers.iter().map(|layer| listed(&layer.descriptor, form.docker)).collect();
+    let (config_type, manifest_type) = if form.docker {
+        let other = |text: &str| MediaType::Other(text.to_owned());
+        (other(media_types::DOCKER_CONFIG), other(media_types::DOCKER_MANIFEST))
+    } else {
+        (MediaType::ImageConfig, MediaType::ImageManifest)
+    };
     let manifest = Manifest {
         schema_version: 2,
-        media_type: Some(MediaType::ImageManifest),
-        config: Descriptor::of(MediaType::ImageConfig, &config_bytes),
+        media_type: Some(manifest_type.clone()),
+        config: Descriptor::of(config_type, &config_bytes),
         layers: (!layers.is_empty()).then_some(layers),
-        annotations: std::collections::BTreeMap::new(),
+        annotations: at_level(&form.annotations, AnnotationLevel::Manifest, Some(&platform)),
     };
     let manifest_bytes = json::to_vec_pretty(&manifest).expect("a manifest is plain data");
-    let mut descriptor = Descriptor::of(MediaType::ImageManifest, &manifest_bytes);
-    descriptor.platform = Some(platform(&config));
+    let mut descriptor = Descriptor::of(manifest_type, &manifest_bytes);
+    descriptor.annotations =
+        at_level(&form.annotations, AnnotationLevel::ManifestDescriptor, Some(&platform));
+    descriptor.platform = Some(platform);
     BuiltImage {
         descriptor,
         manifest,
         manifest_bytes,
         config,
         config_bytes,
-        new_layers: state.stack.len() - state.base_layers,
-        layers: state.stack.clone(),
+        new_layers: target.state.stack.len() - target.state.base_layers,
+        layers: target.layers.to_vec(),
     }
 }
 
-/// A layer's descriptor without what only its former index said.
-fn plain(descriptor: &Descriptor) -> Descriptor {
-    let media_type = match descriptor.media_type.to_string().as_str() {
-        ocibuild_spec::media_types::DOCKER_LAYER => MediaType::ImageLayer,
-        ocibuild_spec::media_types::DOCKER_LAYER_GZIP => MediaType::ImageLayerGzip,
-        ocibuild_spec::media_types::DOCKER_LAYER_ZSTD => MediaType::ImageLayerZstd,
-        _ => descriptor.media_type.clone(),
+/// A layer's descriptor as a manifest lists it: without what only its former one said, and with the media types that
+/// the manifest has. Layers that another builder did not distribute are in our outputs, and so are named as the others.
+fn listed(descriptor: &Descriptor, docker: bool) -> Descriptor {
+    use ocibuild_layer::Compression;
+
+    let compression = match compression_name(&descriptor.media_type) {
+        "gzip" => Compression::GZIP,
+        "zstd" => Compression::ZSTD,
+        _ => Compression::None,
     };
-    Descriptor::new(media_type, descriptor.digest.clone(), descriptor.size)
+    Descriptor::new(compression.media_type(docker), descriptor.digest.clone(), descriptor.size)
+}
+
+/// How a layer of this media type is compressed.
+pub(crate) fn compression_name(media_type: &MediaType) -> &'static str {
+    let text = media_type.to_string();
+    if text.ends_with("gzip") {
+        "gzip"
+    } else if text.ends_with("zstd") {
+        "zstd"
+    } else {
+        "uncompressed"
+    }
 }
 
 fn platform(config: &ImageConfig) -> Platform {
-    Platform {
-        architecture: config.architecture.clone(),
-        os: config.os.clone(),
-        os_version: config.os_version.clone(),
-        os_features: config.os_features.clone(),
-        variant: config.variant.clone(),
-    }
+    let normal = Platform::new(&config.os, &config.architecture, &config.variant);
+    Platform { os_version: config.os_version.clone(), os_features: config.os_features.clone(), ..normal }
 }
 
-/// The whole history. Entries without a layer take the time of the layer before them, those before the first new layer
-/// that layer's; without any new layer, the last time of the base (11.03).
-fn history(state: &StageState, epoch: Option<Timestamp>) -> Vec<History> {
+/// The whole history, with the times of the layers, then of what has no time yet, then of what is later than the
+/// output's epoch.
+fn history(target: &Finished<'_>, form: &Form) -> Vec<History> {
+    let state = target.state;
+    let time_of_build = target.epoch.map(Timestamp::from_seconds);
     let mut out = state.base_history.clone();
-    let base_time = out.iter().rev().find_map(|entry| entry.created);
-    let first = state.history.iter().find_map(|(_, created)| *created);
-    let mut time = first.or(base_time);
-    for (entry, created) in &state.history {
-        time = created.or(time);
-        out.push(finished(entry, epoch.or(time)));
-    }
+    let inherited = out.len();
+    out.extend(state.history.iter().map(|(entry, created)| entry.finish(time_of_build.or(*created))));
     // Layers that the history does not tell of get entries, so that both agree in number (11.06).
     let told = out.iter().filter(|entry| !entry.empty_layer).count();
     for layer in told..state.stack.len() {
         let made = layer.checked_sub(state.base_layers).and_then(|number| state.made.get(number));
         out.push(History {
-            created: epoch.or(made.map(|(_, created)| *created)),
+            created: time_of_build.or(made.map(|(_, created)| *created)),
             created_by: made.map(|(title, _)| title.clone()).unwrap_or_default(),
             comment: "buildkit.exporter.image.v0".to_owned(),
             ..History::default()
         });
     }
+    fill_times(&mut out);
+    if let Some(epoch) = form.epoch.over(target.epoch).map(Timestamp::from_seconds) {
+        for entry in out.iter_mut().skip(inherited) {
+            entry.created = Some(entry.created.map_or(epoch, |created| created.min(epoch)));
+        }
+    }
     out
 }
 
-fn finished(entry: &PlannedHistory, created: Option<Timestamp>) -> History {
-    entry.finish(created)
+/// Entries without a time take that of the entry before them that has one; those before the first such entry, the first
+/// time after them, or the last time of all (11.03).
+fn fill_times(history: &mut [History]) {
+    let Some(first) = history.iter().position(|entry| entry.created.is_none()) else { return };
+    let later = history[first..].iter().find_map(|entry| entry.created);
+    let earlier = || history[..first].iter().rev().find_map(|entry| entry.created);
+    let Some(mut time) = later.or_else(earlier) else { return };
+    for entry in &mut history[first..] {
+        time = *entry.created.get_or_insert(time);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled(times: &[Option<i64>]) -> Vec<Option<i64>> {
+        let entry =
+            |time: &Option<i64>| History { created: time.map(Timestamp::from_seconds), ..History::default() };
+        let mut history: Vec<History> = times.iter().map(entry).collect();
+        fill_times(&mut history);
+        history.iter().map(|entry| entry.created.map(|time| time.seconds)).collect()
+    }
+
+    const LABEL: &str = "LABEL a=<b> && c";
+
+    /// The image of a stage without layers that has one label.
+    fn labelled(epoch: Option<i64>, form: &Form) -> Built {
+        let entry = crate::plan::PlannedHistory { created_by: LABEL.to_owned(), step: None };
+        let mut state = StageState::new(Vec::new(), ocibuild_spec::Digest::of("scratch"), Vec::new());
+        state.history.push((entry, None));
+        let mut config =
+            ImageConfig { architecture: "arm".to_owned(), os: "linux".to_owned(), ..ImageConfig::default() };
+        config.variant = "v7".to_owned();
+        config.config.labels.insert("a".to_owned(), "<b> && c".to_owned());
+        let target = Finished { state: &state, layers: &[], config: &config, epoch };
+        put_together(&[target], false, form)
+    }
+
+    #[test]
+    fn an_image_without_layers_byte_for_byte() {
+        let built = labelled(None, &Form::default());
+        let image = &built.images[0];
+        assert_eq!(
+            String::from_utf8_lossy(&image.config_bytes),
+            r#"{"architecture":"arm","config":{"Labels":{"a":"\u003cb\u003e \u0026\u0026 c"}},"created":null,"history":[{"created_by":"LABEL a=\u003cb\u003e \u0026\u0026 c","comment":"buildkit.dockerfile.v0","empty_layer":true}],"os":"linux","rootfs":{"type":"layers","diff_ids":null},"variant":"v7"}"#
+        );
+        let expected = format!(
+            "{{\n  \"schemaVersion\": 2,\n  \"mediaType\": \"application/vnd.oci.image.manifest.v1+json\",\n  \"config\": {{\n    \
+             \"mediaType\": \"application/vnd.oci.image.config.v1+json\",\n    \"digest\": \"{}\",\n    \"size\": {}\n  }},\n  \
+             \"layers\": null\n}}",
+            ocibuild_spec::Digest::of(&image.config_bytes),
+            image.config_bytes.len()
+        );
+        assert_eq!(String::from_utf8_lossy(&image.manifest_bytes), expected);
+        assert_eq!(
+            built.descriptor.platform.as_ref().map(ToString::to_string).as_deref(),
+            Some("linux/arm/v7")
+        );
+    }
+
+    #[test]
+    fn epochs_of_the_build_and_of_the_output() {
+        let created =
+            |epoch, form: &Form| labelled(epoch, form).images[0].config.created.map(|time| time.seconds);
+        let own = |epoch| Form { epoch, ..Form::default() };
+        assert_eq!(created(None, &Form::default()), None);
+        assert_eq!(created(Some(5), &Form::default()), Some(5));
+        assert_eq!(created(Some(5), &own(OutputEpoch::None)), Some(5));
+        assert_eq!(created(Some(5), &own(OutputEpoch::At(7))), Some(5));
+        assert_eq!(created(Some(5), &own(OutputEpoch::At(3))), Some(3));
+        assert_eq!(created(None, &own(OutputEpoch::At(3))), Some(3));
+    }
+
+    #[test]
+    fn entries_without_a_time_get_one() {
+        assert_eq!(filled(&[]), []);
+        assert_eq!(filled(&[None, None]), [None, None]);
+        // The base's last time, where there is no new layer.
+        assert_eq!(filled(&[Some(1), Some(2), None, None]), [Some(1), Some(2), Some(2), Some(2)]);
+        // Before the first new layer its time, later that of the layer before.
+        assert_eq!(
+            filled(&[Some(1), None, Some(5), None, Some(6), None]),
+            [Some(1), Some(5), Some(5), Some(5), Some(6), Some(6)]
+        );
+        assert_eq!(filled(&[None, Some(1), None, Some(5)]), [Some(1), Some(1), Some(1), Some(5)]);
+    }
 }

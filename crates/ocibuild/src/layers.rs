@@ -91,10 +91,18 @@ impl Layers<'_> {
     /// The merged view of a stack; a file's origin is its layer's place in it.
     pub(crate) fn tree(&self, stack: &[Layer]) -> Result<Tree, Error> {
         let mut tree = Tree::new();
-        for (number, layer) in (0..).zip(stack) {
-            tree.apply_layer(number, &self.index(layer)?.entries);
-        }
+        self.extend_tree(&mut tree, stack, 0)?;
         Ok(tree)
+    }
+
+    /// Makes the view of the first `known` layers of a stack that of all of them.
+    pub(crate) fn extend_tree(&self, tree: &mut Tree, stack: &[Layer], known: usize) -> Result<(), Error> {
+        for (number, layer) in (0..).zip(stack).skip(known) {
+            let index = self.index(layer)?;
+            tree.apply_layer(number, &index.entries);
+            tree.share(&index.entries, &index.shared);
+        }
+        Ok(())
     }
 
     /// Unpacks what is not unpacked yet, several layers at once.
@@ -254,10 +262,12 @@ impl Layers<'_> {
         let index = self.index(layer)?;
         let mut spool = tempfile::tempfile_in(&self.scratch).map_err(|error| self.no_spool(error))?;
         io::copy(&mut self.open_plain(layer)?, &mut spool).map_err(|error| broken_layer(layer, error))?;
-        Ok(Changeset::new(index.entries.clone(), move |entry: &Entry, content| {
-            let EntryKind::File { size, .. } = entry.kind else { return Ok(Box::new(io::empty())) };
-            Ok(Box::new(FileRange { file: spool.try_clone()?, at: content.0, left: size }))
-        }))
+        let open =
+            move |entry: &Entry, content: ocibuild_spec::Content| -> io::Result<Box<dyn Read + Send>> {
+                let EntryKind::File { size, .. } = entry.kind else { return Ok(Box::new(io::empty())) };
+                Ok(Box::new(FileRange { file: spool.try_clone()?, at: content.0, left: size }))
+            };
+        Ok(Changeset::new(index.entries.clone(), open).with_shared(index.shared.clone()))
     }
 
     fn no_spool(&self, error: io::Error) -> Error {
@@ -313,7 +323,7 @@ fn restore_times(root: &RootDir, index: &LayerIndex) -> Result<(), Error> {
     Ok(())
 }
 
-fn check_diff_id(layer: &Layer, actual: &DiffId) -> Result<(), Error> {
+pub(crate) fn check_diff_id(layer: &Layer, actual: &DiffId) -> Result<(), Error> {
     if *actual == layer.diff_id {
         return Ok(());
     }

@@ -1,6 +1,6 @@
 //! Builds OCI images from Dockerfiles: no daemon, no root where the kernel allows it, the same image everywhere.
 //!
-//! A [`Build`] is a parsed Dockerfile, a [`LocalContext`] and what the caller wants. Planning it resolves every word and
+//! A [`Build`] is a parsed Dockerfile, a [`BuildContext`] and what the caller wants. Planning it resolves every word and
 //! every base image into a [`plan::Plan`], which is plain data; running the plan finds or makes one layer per step and
 //! puts them together. What it works with is given as [`Backends`]: a state directory ([`store::ImageLayout`]), a source
 //! of base images, a driver for root file systems ([`snapshot::Snapshotter`]), an [`executor::Executor`] for `RUN`, and
@@ -45,24 +45,29 @@
 //! single thread ([`sys::enter_user_namespace`]); the library works in whatever namespace it is called in.
 //!
 //! # Limitations
-//! Linux only. Stages are carried out one after the other. `ADD` from URLs and git, secrets as files, forwarded SSH
-//! agents, several platforms at once, and pushing are not there yet; each is refused with its place in the Dockerfile.
+//! Linux only. Stages are carried out one after the other. Secrets as files, forwarded SSH agents, and pushing are not there yet; each is refused with its place in the Dockerfile.
 #![forbid(unsafe_code)]
 
 mod accounts;
+mod annotation;
 mod build;
 mod cache;
+mod checks;
 mod context;
 mod copy;
 mod error;
 mod event;
+mod failed;
 mod image;
 mod keys;
 mod layers;
+mod listing;
 mod output;
 pub mod plan;
+mod report;
 mod run;
 mod schedule;
+mod ssh;
 mod stage;
 pub mod state;
 mod unpacked;
@@ -77,10 +82,17 @@ pub use ocibuild_spec::CancelToken;
 pub use ocibuild_store as store;
 pub use ocibuild_sys as sys;
 
-pub use build::{Backends, Build, PlannedBuild, Secret};
+pub use annotation::{Annotation, AnnotationLevel};
+pub use build::{Backends, Build, PlannedBuild, Secret, SshAgent};
 pub use cache::Cache;
-pub use context::{ContextSource, LocalContext, read_dockerfile};
-pub use error::{Error, ErrorKind, Report};
+pub use checks::CheckReport;
+pub use context::{
+    BuildContext, ContextSource, Fetcher, GitAddress, GitAddressError, GitProgram, HttpAddress,
+    HttpAddressError, LocalContext, RemoteSource, Remotes, read_dockerfile, read_dockerfile_of,
+};
+pub use error::{Error, ErrorKind};
 pub use event::Event;
-pub use image::BuiltImage;
-pub use output::{Destination, Output, OutputKind};
+pub use image::{Built, BuiltImage, BuiltIndex};
+pub use listing::{ContextEntry, ContextEntryKind, ContextVerdict, DecidingLine};
+pub use output::{Destination, Output, OutputEpoch, OutputKind};
+pub use report::{Place, Report};

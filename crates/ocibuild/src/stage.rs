@@ -21,6 +21,8 @@ pub(crate) struct StageState {
     /// What progress called the step of each layer above the base, and when the layer was made.
     pub(crate) made: Vec<(String, Timestamp)>,
     tree: Arc<OnceLock<Arc<Tree>>>,
+    /// A view that is known of so many of the layers, the lowest.
+    below: Option<(Arc<Tree>, usize)>,
 }
 
 impl StageState {
@@ -34,6 +36,7 @@ impl StageState {
             history: Vec::new(),
             made: Vec::new(),
             tree: Arc::default(),
+            below: None,
         }
     }
 
@@ -42,22 +45,20 @@ impl StageState {
         if let Some(tree) = self.tree.get() {
             return Ok(Arc::clone(tree));
         }
-        let tree = Arc::new(layers.tree(&self.stack)?);
+        let (mut tree, known) =
+            self.below.as_ref().map_or_else(|| (Tree::new(), 0), |(tree, known)| (Tree::clone(tree), *known));
+        layers.extend_tree(&mut tree, &self.stack, known)?;
+        let tree = Arc::new(tree);
         Ok(Arc::clone(self.tree.get_or_init(|| tree)))
     }
 
-    /// Adds a layer; the view grows with it if there is one already.
-    pub(crate) fn push(&mut self, layer: Layer, chain: Digest, layers: &Layers<'_>) -> Result<(), Error> {
-        let next = OnceLock::new();
+    /// Adds a layer. Should the view be asked for again, it begins with the one that is known.
+    pub(crate) fn push(&mut self, layer: Layer, chain: Digest) {
         if let Some(tree) = self.tree.get() {
-            let mut tree = Tree::clone(tree);
-            let number = u32::try_from(self.stack.len()).unwrap_or(u32::MAX - 1);
-            tree.apply_layer(number, &layers.index(&layer)?.entries);
-            let _ = next.set(Arc::new(tree));
+            self.below = Some((Arc::clone(tree), self.stack.len()));
         }
-        self.tree = Arc::new(next);
+        self.tree = Arc::default();
         self.stack.push(layer);
         self.chain = chain;
-        Ok(())
     }
 }

@@ -19,7 +19,7 @@ pub(crate) fn write_tree(
     source: &dyn Source,
     cancel: &CancelToken,
 ) -> Result<(), Error> {
-    let entries = changes(&Tree::new(), &placement.tree, &mut |_, _, _| false);
+    let entries = changes(&Tree::new(), &placement.tree, &mut |_, _, _| false).entries;
     let open = |entry: &Entry| placement.open(entry, source);
     write_entries(directory, &entries, &open, cancel)?;
     let root = &placement.tree.node(placement.tree.root()).metadata;

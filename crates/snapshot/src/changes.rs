@@ -1,8 +1,7 @@
-use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use ocibuild_spec::{Entry, EntryKind, Metadata};
+use ocibuild_spec::{Entry, EntryKind, Metadata, SharedFile};
 
 use crate::{Node, NodeId, NodeKind, Tree};
 
@@ -10,14 +9,20 @@ use crate::{Node, NodeId, NodeKind, Tree};
 ///
 /// `same_content` is asked about a file whose metadata, time and size are equal in both trees although it is another
 /// node in `new`: only then can the metadata not tell whether its bytes changed. Both nodes are files.
-pub fn changes(
-    old: &Tree,
-    new: &Tree,
-    same_content: &mut dyn FnMut(&Path, &Node, &Node) -> bool,
-) -> Vec<Entry> {
-    let mut differ = Differ { old, new, same_content, entries: Vec::new(), first_names: HashMap::new() };
+pub fn changes(old: &Tree, new: &Tree, same_content: &mut dyn FnMut(&Path, &Node, &Node) -> bool) -> Changes {
+    let listed = vec![0; new.node_count()];
+    let mut differ = Differ { old, new, same_content, entries: Vec::new(), listed, untouched: Vec::new() };
     differ.directory(&mut PathBuf::new(), old.root(), new.root());
-    differ.entries
+    differ.finish()
+}
+
+/// What turns one tree into another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changes {
+    /// The entries of the layer, in its order.
+    pub entries: Vec<Entry>,
+    /// Files among them that are one with files which stay as they are.
+    pub shared: Vec<SharedFile>,
 }
 
 struct Differ<'a> {
@@ -25,11 +30,25 @@ struct Differ<'a> {
     new: &'a Tree,
     same_content: &'a mut dyn FnMut(&Path, &Node, &Node) -> bool,
     entries: Vec<Entry>,
-    /// The name under which a file's content is in this layer.
-    first_names: HashMap<NodeId, PathBuf>,
+    /// For each node of `new`, one more than the index in `entries` of the file with its content; 0 for none. Of many
+    /// files there are many, so nothing bigger is kept of each.
+    listed: Vec<u32>,
+    /// Files that are another node in `new` and yet the same: links to them may be among the entries.
+    untouched: Vec<(NodeId, PathBuf)>,
 }
 
 impl Differ<'_> {
+    fn finish(self) -> Changes {
+        let Self { entries, listed, untouched, .. } = self;
+        let listed = |id: NodeId| listed.get(usize::try_from(id.number()).ok()?)?.checked_sub(1);
+        let shared = untouched.into_iter().filter_map(|(id, below)| {
+            let path = entries[listed(id)? as usize].path.clone();
+            Some(SharedFile { path, below })
+        });
+        let shared = shared.collect();
+        Changes { entries, shared }
+    }
+
     /// Compares the names of a directory that both trees have.
     fn directory(&mut self, path: &mut PathBuf, old: NodeId, new: NodeId) {
         let mut old_names = self.old.children(old).peekable();
@@ -76,7 +95,11 @@ impl Differ<'_> {
                 }
             }
             _ if old == new && before == after => {}
-            _ if self.is_same(path, before, after) => {}
+            (_, kind) if self.is_same(path, before, after) => {
+                if matches!(kind, NodeKind::File { .. }) {
+                    self.untouched.push((new, path.clone()));
+                }
+            }
             _ => self.added(path, new),
         }
     }
@@ -95,10 +118,12 @@ impl Differ<'_> {
                 return;
             }
             NodeKind::File { size, origin } => {
-                if let Some(first) = self.first_names.get(&id) {
-                    EntryKind::Hardlink { target: first.clone() }
+                let listed = &mut self.listed[usize::try_from(id.number()).expect("a tree fits into memory")];
+                if let Some(first) = listed.checked_sub(1) {
+                    EntryKind::Hardlink { target: self.entries[first as usize].path.clone() }
                 } else {
-                    self.first_names.insert(id, path.clone());
+                    *listed =
+                        u32::try_from(self.entries.len() + 1).expect("a tree has fewer than 2^32 nodes");
                     EntryKind::File { size: *size, content: origin.content }
                 }
             }
@@ -177,7 +202,7 @@ mod tests {
             };
             format!("{sign} {}", entry.path.display())
         };
-        changes(old, new, &mut |_, _, _| true).iter().map(print).collect()
+        changes(old, new, &mut |_, _, _| true).entries.iter().map(print).collect()
     }
 
     #[test]
@@ -206,6 +231,27 @@ mod tests {
         let a = new.lookup(Path::new("d/a")).unwrap();
         new.metadata_mut(a).mode = 0o600;
         assert_eq!(listing(&old, &new), ["d d", "+ d/a", "h d/a d/b"]);
+    }
+
+    #[test]
+    fn a_link_to_a_file_left_alone_is_a_file_that_both_names_share() {
+        let old = tree();
+        let mut new = old.clone();
+        // As after a kernel's copy up: another node, alike in all.
+        let x = old.node(old.lookup(Path::new("e/x")).unwrap()).clone();
+        let id = new.insert(Path::new("e/x"), x, Timestamp::default());
+        new.link(Path::new("e/w"), id, NOW);
+        new.link(Path::new("e/y"), id, NOW);
+        assert_eq!(listing(&old, &new), ["d e", "+ e/w", "h e/w e/y"]);
+        let found = changes(&old, &new, &mut |_, _, _| true);
+        assert_eq!(found.shared, [SharedFile { path: "e/w".into(), below: "e/x".into() }]);
+        let mut after = old.clone();
+        after.apply_layer(1, &found.entries);
+        assert_ne!(after.lookup(Path::new("e/w")), after.lookup(Path::new("e/x")));
+        after.share(&found.entries, &found.shared);
+        for name in ["e/w", "e/y"] {
+            assert_eq!(after.lookup(Path::new(name)), after.lookup(Path::new("e/x")), "{name}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@
 mod changes;
 mod copy;
 mod directory;
+mod driver;
 mod error;
 mod mount_points;
 mod overlay;
@@ -20,7 +21,7 @@ mod target;
 mod tree;
 mod walk;
 
-pub use changes::changes;
+pub use changes::{Changes, changes};
 pub use copy::CopySnapshots;
 pub use error::{Error, ErrorKind};
 pub use overlay::{Overlay, auto};

@@ -10,7 +10,7 @@ use ocibuild_sys::RootDir;
 
 use crate::directory::{Directory, Work};
 use crate::place::{Writer, open_content};
-use crate::{Error, ErrorKind, Node, NodeKind, Tree, changes};
+use crate::{Changes, Error, ErrorKind, Node, NodeKind, Tree, changes};
 
 /// The stack of a step, opened.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ impl Step {
                     false
                 })
         };
-        let mut entries = changes(&self.base, new, &mut same_content);
+        let Changes { mut entries, shared } = changes(&self.base, new, &mut same_content);
         if let Some(error) = failure {
             return Err(error);
         }
@@ -84,7 +84,7 @@ impl Step {
             let opened = open_content(&root, &entry.path).map_err(|error| error.below(&host))?;
             Ok(Box::new(opened))
         };
-        Ok((after, Changeset::new(entries, opener)))
+        Ok((after, Changeset::new(entries, opener).with_shared(shared)))
     }
 
     fn same_content(&self, root: &RootDir, top: &Path, path: &Path, below: &Node) -> Result<bool, Error> {

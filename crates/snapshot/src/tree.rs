@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Component, Path, PathBuf};
 
-use ocibuild_spec::{Content, Entry, EntryKind, Metadata, Timestamp};
+use ocibuild_spec::{Content, Entry, EntryKind, Metadata, SharedFile, Timestamp};
 
 /// What a stack of layers looks like when it is mounted: the metadata of every path, without any content on disk.
 ///
@@ -115,6 +115,11 @@ impl Tree {
     /// The node with this id.
     pub fn node(&self, id: NodeId) -> &Node {
         &self.nodes[id.0 as usize]
+    }
+
+    /// How many nodes there are or have been: no [`NodeId::number`] of this tree reaches it.
+    pub fn node_count(&self) -> usize {
+        self.nodes.len()
     }
 
     /// The names in a directory; empty for anything else.
@@ -255,6 +260,26 @@ impl Tree {
         }
         for entry in entries {
             self.apply_entry(layer, entry);
+        }
+    }
+
+    /// Makes files of a layer that was laid over the tree further names of files below it.
+    pub fn share(&mut self, entries: &[Entry], shared: &[SharedFile]) {
+        for SharedFile { path, below } in shared {
+            let file = |id: &NodeId| matches!(self.node(*id).kind, NodeKind::File { .. });
+            let (Some(_), Some(id)) = (self.lookup(path).filter(file), self.lookup(below).filter(file))
+            else {
+                continue;
+            };
+            let links = entries.iter().filter(|entry| match &entry.kind {
+                EntryKind::Hardlink { target } => target == path,
+                _ => false,
+            });
+            for name in std::iter::once(path).chain(links.map(|entry| &entry.path)) {
+                if let Some((parent, name)) = self.parent_of(name) {
+                    self.set_child(parent, name, id);
+                }
+            }
         }
     }
 

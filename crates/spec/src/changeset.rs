@@ -15,6 +15,8 @@ use crate::Timestamp;
 pub struct Changeset {
     /// The entries, in the order of the tar.
     pub entries: Vec<Entry>,
+    /// Files among them that a layer stores by themselves although they are names of files below.
+    pub shared: Vec<SharedFile>,
     opener: Box<Opener>,
 }
 
@@ -26,7 +28,14 @@ impl Changeset {
         entries: Vec<Entry>,
         opener: impl Fn(&Entry, Content) -> io::Result<Box<dyn Read + Send>> + Send + Sync + 'static,
     ) -> Self {
-        Self { entries, opener: Box::new(opener) }
+        Self { entries, shared: Vec::new(), opener: Box::new(opener) }
+    }
+
+    /// The same with names of files below.
+    #[must_use]
+    pub fn with_shared(mut self, shared: Vec<SharedFile>) -> Self {
+        self.shared = shared;
+        self
     }
 
     /// Opens the content of `entry`, which must be a file of this changeset. The reader gives at least `size` bytes
@@ -46,6 +55,16 @@ impl fmt::Debug for Changeset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Changeset").field("entries", &self.entries).finish_non_exhaustive()
     }
+}
+
+/// A file of a layer that is one with a file of the layers below, which this layer leaves alone. The tar stores it by
+/// itself (11.10); whoever builds on this layer in the same state directory sees one file with several names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedFile {
+    /// Path of the file in this layer.
+    pub path: PathBuf,
+    /// Path of the file below.
+    pub below: PathBuf,
 }
 
 /// One path of a layer.

@@ -250,12 +250,13 @@ pub fn check_image(manifest: &Manifest, config: &ImageConfig) -> Result<(), Docu
 }
 
 /// The manifest or nested index that `index` lists for `wanted`: the first whose platform is the same after
-/// normalisation.
+/// normalisation, else the first for the best of the platforms that are compatible with it.
 pub fn select_platform<'a>(index: &'a Index, wanted: &Platform) -> Result<&'a Descriptor, DocumentError> {
-    let fits = |descriptor: &&Descriptor| {
-        descriptor.platform.as_ref().is_some_and(|platform| platform.satisfies(wanted))
+    let listed = |platform: &Platform| {
+        let fits = |own: &Platform| own.satisfies(platform);
+        index.manifests.iter().find(|descriptor| descriptor.platform.as_ref().is_some_and(fits))
     };
-    index.manifests.iter().find(fits).ok_or_else(|| no_platform(index, wanted))
+    wanted.compatible().iter().find_map(listed).ok_or_else(|| no_platform(index, wanted))
 }
 
 fn no_platform(index: &Index, wanted: &Platform) -> DocumentError {

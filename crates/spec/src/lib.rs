@@ -37,7 +37,7 @@ mod time;
 mod verify;
 
 pub use cancel::CancelToken;
-pub use changeset::{Changeset, Content, Entry, EntryKind, Metadata};
+pub use changeset::{Changeset, Content, Entry, EntryKind, Metadata, SharedFile};
 pub use config::{ContainerConfig, Empty, HealthConfig, History, ImageConfig, RootFs};
 pub use descriptor::{Descriptor, MediaType, media_types};
 pub use digest::{ChainId, DiffId, Digest, DigestError, Hasher};

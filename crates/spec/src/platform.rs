@@ -91,11 +91,37 @@ impl Platform {
         Self::new(std::env::consts::OS, architecture, "")
     }
 
-    /// Whether an image for `self` runs where `wanted` is asked for: the same system, architecture and variant.
+    /// Whether an image for `self` is one for `wanted`: the same system, architecture and variant.
     pub fn satisfies(&self, wanted: &Self) -> bool {
-        let own = Self::new(&self.os, &self.architecture, &self.variant);
-        let wanted = Self::new(&wanted.os, &wanted.architecture, &wanted.variant);
-        own == wanted
+        self.normalised() == wanted.normalised()
+    }
+
+    /// The platforms whose images run on this one, the best first: itself, then earlier variants of its architecture,
+    /// then the architecture of half the width, as containerd orders them.
+    pub fn compatible(&self) -> Vec<Self> {
+        let own = self.normalised();
+        let number = |text: &str| text.strip_prefix('v').and_then(|number| number.parse::<u32>().ok());
+        let of = |architecture: &str, variant: String| Self::new(&own.os, architecture, &variant);
+        let earlier = |architecture: &'static str, from: u32, down_to: u32| {
+            (down_to..from).rev().map(move |number| (architecture, format!("v{number}")))
+        };
+        let others: Vec<(&str, String)> = match (own.architecture.as_str(), number(&own.variant)) {
+            ("amd64", variant) => {
+                earlier("amd64", variant.unwrap_or(1).min(9), 1).chain([("386", String::new())]).collect()
+            }
+            ("arm", Some(variant)) => earlier("arm", variant.min(9), 5).collect(),
+            ("arm64", variant) => {
+                earlier("arm64", variant.unwrap_or(8).min(9), 8).chain(earlier("arm", 9, 5)).collect()
+            }
+            _ => Vec::new(),
+        };
+        let mut out = vec![own.clone()];
+        out.extend(others.into_iter().map(|(architecture, variant)| of(architecture, variant)));
+        out
+    }
+
+    fn normalised(&self) -> Self {
+        Self::new(&self.os, &self.architecture, &self.variant)
     }
 }
 
@@ -147,6 +173,21 @@ impl fmt::Display for Platform {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_runs_on_a_platform_comes_best_first() {
+        for (text, expected) in [
+            ("linux/amd64", "linux/amd64 linux/386"),
+            ("linux/amd64/v3", "linux/amd64/v3 linux/amd64/v2 linux/amd64 linux/386"),
+            ("linux/arm", "linux/arm/v7 linux/arm/v6 linux/arm/v5"),
+            ("linux/arm64", "linux/arm64 linux/arm/v8 linux/arm/v7 linux/arm/v6 linux/arm/v5"),
+            ("linux/riscv64", "linux/riscv64"),
+        ] {
+            let found = text.parse::<Platform>().unwrap().compatible();
+            let found: Vec<_> = found.iter().map(ToString::to_string).collect();
+            assert_eq!(found.join(" "), expected, "{text}");
+        }
+    }
 
     #[test]
     fn spellings_are_normalised() {

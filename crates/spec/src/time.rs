@@ -19,10 +19,46 @@ pub struct Timestamp {
 #[error("{0:?} is not an RFC 3339 time")]
 pub struct TimeError(String);
 
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
 impl Timestamp {
     /// A whole second.
     pub const fn from_seconds(seconds: i64) -> Self {
         Self { seconds, nanoseconds: 0 }
+    }
+
+    /// A date of HTTP (RFC 9110, 5.6.7) in any of its three forms; `None` for other texts.
+    pub fn parse_http_date(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let (day, month, year, time) = if let Some((_, rest)) = text.split_once(", ") {
+            let rest = rest.strip_suffix(" GMT").or_else(|| rest.strip_suffix(" UTC"))?;
+            let (date, time) = rest.rsplit_once(' ')?;
+            let mut parts = date.split([' ', '-']);
+            let (day, month, year) = (parts.next()?, parts.next()?, parts.next()?);
+            (parts.next().is_none()).then_some((day, month, year, time))?
+        } else {
+            let mut parts = text.split_ascii_whitespace().skip(1);
+            let (month, day, time, year) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+            (parts.next().is_none()).then_some((day, month, year, time))?
+        };
+        let month = MONTHS.iter().position(|name| *name == month)? as i64 + 1;
+        let number = |digits: &str, most: i64| -> Option<i64> {
+            let is_number = (1..=4).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+            is_number.then(|| digits.parse().ok())?.filter(|value| *value <= most)
+        };
+        let year = match (year.len(), number(year, 9999)?) {
+            // Years of two digits are those around 2000, as everywhere.
+            (2, short) => short + if short >= 69 { 1900 } else { 2000 },
+            (4, full) => full,
+            _ => return None,
+        };
+        let mut clock = time.split(':');
+        let (hour, minute) = (number(clock.next()?, 23)?, number(clock.next()?, 59)?);
+        let second = number(clock.next()?, 60).filter(|_| clock.next().is_none())?;
+        let day = number(day, 31).filter(|day| *day > 0)?;
+        let seconds = days_of(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second;
+        Some(Self::from_seconds(seconds))
     }
 }
 
@@ -152,6 +188,27 @@ impl From<Timestamp> for String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn dates_of_http_have_three_forms() {
+        for (text, seconds) in [
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(784_111_777)),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", Some(784_111_777)),
+            ("Sun Nov  6 08:49:37 1994", Some(784_111_777)),
+            ("Wed, 03 Mar 2010 10:11:12 GMT", Some(1_267_611_072)),
+            ("Thu, 01 Jan 1970 00:00:00 GMT", Some(0)),
+            ("Thu, 01 Jan 1970 00:00:00 +0100", None),
+            ("Thu, 01 Foo 1970 00:00:00 GMT", None),
+            ("Thu, 41 Jan 1970 00:00:00 GMT", None),
+            ("Thu, 01 Jan 1970 24:00:00 GMT", None),
+            ("Thu, 01 Jan 19700 00:00:00 GMT", None),
+            ("yesterday", None),
+            ("", None),
+        ] {
+            let parsed = Timestamp::parse_http_date(text);
+            assert_eq!(parsed, seconds.map(Timestamp::from_seconds), "{text}");
+        }
+    }
 
     #[test]
     fn known_moments() {

@@ -320,7 +320,9 @@ impl State {
 }
 
 /// `None` at the end of the connection, an error for what is no HTTP.
-fn read_request(reader: &mut BufReader<&TcpStream>) -> io::Result<Option<Result<LoggedRequest, ()>>> {
+pub(crate) fn read_request(
+    reader: &mut BufReader<&TcpStream>,
+) -> io::Result<Option<Result<LoggedRequest, ()>>> {
     let mut lines = Vec::new();
     loop {
         let mut line = Vec::new();

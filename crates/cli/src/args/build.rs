@@ -16,11 +16,12 @@ or with --pull. Without --tag and --output the result stays in the cache.";
 /// What a plan depends on; `build` and `plan` both have it.
 #[derive(Debug, Args)]
 pub(crate) struct PlanArgs {
-    /// Build context: a directory
+    /// Build context: a directory, `-` (an archive or a Dockerfile on standard input), a URL of either, or a git
+    /// repository (URL#REF:DIR)
     #[arg(value_name = "CONTEXT")]
     pub(crate) context: PathBuf,
 
-    /// Dockerfile [default: CONTEXT/Dockerfile]; `-` reads standard input
+    /// Dockerfile [default: CONTEXT/Dockerfile]: a file, `-` (standard input) or a URL
     #[arg(short, long, value_name = "FILE", help_heading = "Input")]
     pub(crate) file: Option<PathBuf>,
 
@@ -36,12 +37,12 @@ pub(crate) struct PlanArgs {
         long,
         value_name = "NAME=SOURCE",
         help_heading = "Input",
-        help = "Another source of files or images: a directory, an archive of an image, \
+        help = "Another source of files or images: a directory, a URL, a git repository, an archive of an image, \
                 oci-layout://DIR[:TAG][@DIGEST], docker-image://REFERENCE"
     )]
     pub(crate) build_context: Vec<String>,
 
-    /// Platform to build for, like linux/arm64 [default: this host's]
+    /// Platforms to build for, like linux/amd64,linux/arm64: several give an index [default: this host's]
     #[arg(long, value_name = "PLATFORM", value_delimiter = ',', help_heading = "Input")]
     pub(crate) platform: Vec<String>,
 
@@ -99,10 +100,19 @@ pub(crate) struct BuildArgs {
     #[arg(short, long, value_name = "NAME[:TAG]", help_heading = "Image")]
     pub(crate) tag: Vec<String>,
 
+    /// Annotation of the image
+    ///
+    /// TYPE is manifest (when not given), manifest-descriptor, or for several platforms index and index-descriptor;
+    /// several stand between commas. `manifest[linux/arm64]:KEY=VALUE` is for one platform.
+    #[arg(long, value_name = "[TYPE:]KEY=VALUE", help_heading = "Image")]
+    pub(crate) annotation: Vec<String>,
+
     /// Where the result goes: DIR (its files), `-` (a tar of them), or type=oci|docker|tar|local,dest=PATH
     ///
-    /// Attributes: dest, name, tar=false (a layout directory), compression=gzip|zstd|uncompressed,
-    /// compression-level, force-compression, rewrite-timestamp, oci-mediatypes. `dest=-` is standard output.
+    /// Attributes of oci and docker: dest, name, tar=false (a layout directory), compression=gzip|zstd|uncompressed,
+    /// compression-level, force-compression, oci-mediatypes, rewrite-timestamp, source-date-epoch, annotation.KEY,
+    /// annotation-TYPE[PLATFORM].KEY; of local and tar: dest, platform-split, source-date-epoch; of local:
+    /// mode=delete. `dest=-` is standard output.
     #[arg(short, long, value_name = "OUTPUT", help_heading = "Image")]
     pub(crate) output: Vec<String>,
 
@@ -126,9 +136,16 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "BYTES", help_heading = "Steps")]
     pub(crate) shm_size: Option<String>,
 
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
+
     /// Secret for RUN --mount=type=secret: id=ID[,src=FILE|,env=NAME]
     #[arg(long, value_name = "SECRET", help_heading = "Steps")]
     pub(crate) secret: Vec<String>,
+
+    /// Agent for RUN --mount=type=ssh: ID[=SOCKET|KEY,...], without a path that of the environment
+    #[arg(long, value_name = "AGENT", help_heading = "Steps")]
+    pub(crate) ssh: Vec<String>,
 
     /// Carry steps out with this OCI runtime (crun, runc, or an absolute path) in place of own namespaces
     #[arg(long, value_name = "RUNTIME", help_heading = "Steps")]
@@ -158,12 +175,70 @@ pub(crate) struct BuildArgs {
     #[arg(short, long, help_heading = "Display")]
     pub(crate) quiet: bool,
 
+    /// Make the build checks and nothing else: all stages are looked at, no step runs
+    #[arg(long, help_heading = "Checks")]
+    pub(crate) check: bool,
+
+    /// What to do with the Dockerfile: build or check
+    #[arg(long, value_name = "METHOD", help_heading = "Checks")]
+    pub(crate) call: Option<String>,
+
+    /// How to print what --check finds
+    #[arg(long, value_name = "FORMAT", help_heading = "Checks")]
+    pub(crate) format: Option<ReportFormat>,
+
+    #[arg(
+        long,
+        value_name = "RULE",
+        value_delimiter = ',',
+        help_heading = "Checks",
+        help = "Build check to make besides the usual ones: LatestTag, SecretValueInArgOrEnv, UnusedIgnorePattern, \
+                InvalidDefinitionDescription"
+    )]
+    pub(crate) enable_check: Vec<String>,
+
     /// Threads that compress and unpack [default: all cores]
     #[arg(long, value_name = "N", hide = true)]
     pub(crate) threads: Option<usize>,
 
     #[command(flatten)]
     pub(crate) later: LaterArgs,
+}
+
+/// Limits that cgroups carry out.
+#[derive(Debug, Default, Args)]
+pub(crate) struct LimitArgs {
+    /// Cgroup that those of steps are made in (with --runtime runc)
+    #[arg(long, value_name = "CGROUP", help_heading = "Steps")]
+    pub(crate) cgroup_parent: Option<String>,
+
+    /// Memory of a step (with --runtime runc)
+    #[arg(long, short, value_name = "BYTES", help_heading = "Steps")]
+    pub(crate) memory: Option<String>,
+
+    /// Memory and swap of a step together, -1 for any amount (with --runtime runc)
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true, help_heading = "Steps")]
+    pub(crate) memory_swap: Option<String>,
+
+    /// Weight of a step's CPU time (with --runtime runc)
+    #[arg(long, short = 'c', value_name = "SHARES", help_heading = "Steps")]
+    pub(crate) cpu_shares: Option<u64>,
+
+    /// Period for --cpu-quota, in microseconds (with --runtime runc)
+    #[arg(long, value_name = "TIME", help_heading = "Steps")]
+    pub(crate) cpu_period: Option<u64>,
+
+    /// CPU time of a step in each period, in microseconds (with --runtime runc)
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = "Steps")]
+    pub(crate) cpu_quota: Option<i64>,
+
+    /// CPUs of steps, like 0-3,5 (with --runtime runc)
+    #[arg(long, value_name = "LIST", help_heading = "Steps")]
+    pub(crate) cpuset_cpus: Option<String>,
+
+    /// Memory nodes of steps (with --runtime runc)
+    #[arg(long, value_name = "LIST", help_heading = "Steps")]
+    pub(crate) cpuset_mems: Option<String>,
 }
 
 /// The kinds of progress, as needed.
@@ -187,6 +262,11 @@ pub(crate) enum SnapshotterArg {
     Copy,
 }
 
+/// Whether an attestation is named only to be left out.
+fn is_disabled(attest: &str) -> bool {
+    attest.split(',').any(|field| matches!(field.trim(), "disabled=true" | "disabled=1"))
+}
+
 /// Flags that are known and cannot be honoured yet. They are refused by name: one that was ignored would give an image
 /// that is not what was asked for.
 #[derive(Debug, Args)]
@@ -197,10 +277,6 @@ pub(crate) struct LaterArgs {
     #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     load: Option<String>,
     #[arg(long, hide = true)]
-    ssh: Vec<String>,
-    #[arg(long, hide = true)]
-    annotation: Vec<String>,
-    #[arg(long, hide = true)]
     cache_from: Vec<String>,
     #[arg(long, hide = true)]
     cache_to: Vec<String>,
@@ -209,10 +285,6 @@ pub(crate) struct LaterArgs {
     #[arg(long, hide = true)]
     cache_mount_to: Vec<String>,
     #[arg(long, hide = true)]
-    cgroup_parent: Option<String>,
-    #[arg(long, short, hide = true)]
-    memory: Option<String>,
-    #[arg(long, hide = true)]
     attest: Vec<String>,
     #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     provenance: Option<String>,
@@ -220,12 +292,6 @@ pub(crate) struct LaterArgs {
     sbom: Option<String>,
     #[arg(long, hide = true)]
     on_error: Option<String>,
-    #[arg(long, hide = true)]
-    check: bool,
-    #[arg(long, hide = true)]
-    call: Option<String>,
-    #[arg(long, hide = true)]
-    format: Option<String>,
     #[arg(long, hide = true)]
     explain: bool,
     #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
@@ -244,21 +310,14 @@ impl LaterArgs {
         let flags = [
             ("--push", wanted(&self.push)),
             ("--load", wanted(&self.load)),
-            ("--ssh", !self.ssh.is_empty()),
-            ("--annotation", !self.annotation.is_empty()),
             ("--cache-from", !self.cache_from.is_empty()),
             ("--cache-to", !self.cache_to.is_empty()),
             ("--cache-mount-from", !self.cache_mount_from.is_empty()),
             ("--cache-mount-to", !self.cache_mount_to.is_empty()),
-            ("--cgroup-parent", self.cgroup_parent.is_some()),
-            ("--memory", self.memory.is_some()),
-            ("--attest", !self.attest.is_empty()),
+            ("--attest", self.attest.iter().any(|text| !is_disabled(text))),
             ("--provenance", wanted(&self.provenance)),
             ("--sbom", wanted(&self.sbom)),
             ("--on-error", self.on_error.is_some()),
-            ("--check", self.check),
-            ("--call", self.call.as_deref().is_some_and(|call| call != "build")),
-            ("--format", self.format.is_some()),
             ("--explain", self.explain),
             ("--require-cache", wanted(&self.require_cache)),
             ("--builder", self.builder.is_some()),

@@ -1,13 +1,15 @@
 //! Arguments as they are typed. What a verb needs is made of them by the verb.
 
 mod build;
+mod context;
 mod image;
 
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-pub(crate) use build::{BuildArgs, PlanArgs, PlanVerb, ProgressArg, ReportFormat, SnapshotterArg};
+pub(crate) use build::{BuildArgs, LimitArgs, PlanArgs, PlanVerb, ProgressArg, ReportFormat, SnapshotterArg};
+pub(crate) use context::{ContextLsArgs, ContextVerb};
 pub(crate) use image::{
     DuArgs, HistoryArgs, ImagesArgs, InspectArgs, PruneArgs, RmiArgs, RunArgs, TableFormat, TagArgs,
 };
@@ -22,10 +24,12 @@ Examples:
 Exit codes:
   0 built   1 a step failed   2 wrong usage or Dockerfile   3 refused, invalid input
   4 registry or network   5 this host cannot   70 a bug of ocibuild   128+n signal n
+  --check: 0 without a finding, 1 with one
 
 Environment:
   OCIBUILD_ROOT       state directory when --root is not given
   SOURCE_DATE_EPOCH   time of the image, as a build argument that is not given otherwise
+  SSH_AUTH_SOCK       agent that --ssh forwards when it names none
   SSL_CERT_FILE       certificate authorities to trust in place of the system's
   NO_COLOR            no colours";
 
@@ -67,6 +71,12 @@ pub(crate) enum Verb {
     Du(DuArgs),
     /// Free what no image and no running build needs
     Prune(PruneArgs),
+    /// Look at a build context
+    Context {
+        /// What to do with it
+        #[command(subcommand)]
+        verb: ContextVerb,
+    },
     /// Print the syntax tree of a Dockerfile as JSON
     Ast {
         /// The Dockerfile

@@ -10,8 +10,23 @@ const MAX_LINES: usize = 6;
 /// Columns of a line that are shown.
 const MAX_COLUMNS: usize = 120;
 
+/// One line of another file, whose number is `number`.
+pub(super) fn excerpt_from(number: u32, text: &str, location: Location, paint: Paint) -> String {
+    let text = text.lines().next().unwrap_or_default();
+    let padding = number.to_string().len();
+    let whole = excerpt(text, location, None, paint);
+    // The text's own number is 1: it is put right, and the frame with it.
+    whole
+        .lines()
+        .map(|line| match line.split_once(' ') {
+            Some((one, rest)) if !one.is_empty() => format!("{} {rest}\n", paint.frame(&number.to_string())),
+            _ => format!("{}{line}\n", " ".repeat(padding - 1)),
+        })
+        .collect()
+}
+
 /// The lines of an instruction with their numbers, and carets below what is to blame.
-pub(super) fn excerpt(text: &str, location: Location, label: Option<Span>, paint: Paint) -> String {
+pub(crate) fn excerpt(text: &str, location: Location, label: Option<Span>, paint: Paint) -> String {
     let first = location.start_line as usize;
     let last = (location.end_line as usize).max(first);
     let label = label.filter(|label| label.start < label.end && label.end <= text.len());

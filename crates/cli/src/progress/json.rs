@@ -6,7 +6,7 @@ use ocibuild::{ErrorKind, Event};
 use serde_json::{Value, json};
 
 use super::Progress;
-use crate::diagnostics::{causes, place};
+use crate::diagnostics::{causes, reports_json};
 use crate::failure::Failure;
 use crate::terminal::to_stderr;
 
@@ -47,6 +47,10 @@ impl Json {
             }),
             Event::StepFailed { step, title } => {
                 json!({ "v": 1, "event": "step-failed", "step": step, "title": title })
+            }
+            Event::Findings { findings } => {
+                let list: Vec<Value> = findings.iter().map(crate::verbs::finding_object).collect();
+                json!({ "v": 1, "event": "findings", "findings": list })
             }
             Event::Warning { message } => json!({ "v": 1, "event": "warning", "message": message }),
             Event::ImageBuilt { descriptor } => json!({
@@ -99,32 +103,12 @@ impl Progress for Json {
 /// The line that a build without success ends with.
 pub(crate) fn error_object(failure: &Failure, exit_code: u8) -> String {
     let error = &failure.error;
-    let kind = match error.kind() {
-        ErrorKind::StepFailed(_) => "step-failed",
-        ErrorKind::Usage => "usage",
-        ErrorKind::Dockerfile => "dockerfile",
-        ErrorKind::Refused => "refused",
-        ErrorKind::Network => "network",
-        ErrorKind::Host => "host",
-        ErrorKind::Cancelled => "cancelled",
-        _ => "bug",
-    };
+    let kind = error.kind().name();
     let step_exit_code = match error.kind() {
         ErrorKind::StepFailed(code) => Some(code),
         _ => None,
     };
-    let nowhere = crate::failure::SourceText { name: "Dockerfile".to_owned(), text: String::new() };
-    let source = failure.source.as_ref().unwrap_or(&nowhere);
-    let reports: Vec<Value> = error
-        .reports()
-        .iter()
-        .map(|report| {
-            let lines = report.location.map(|location| [location.start_line, location.end_line]);
-            json!({
-                "message": report.message, "place": place(source, report), "lines": lines, "hints": report.hints,
-            })
-        })
-        .collect();
+    let reports = reports_json(failure);
     let object = json!({
         "v": 1, "event": "error", "kind": kind, "exit_code": exit_code, "step_exit_code": step_exit_code,
         "reports": reports, "causes": causes(failure), "notes": failure.notes,

@@ -8,6 +8,7 @@ use super::Progress;
 use super::lines::Lines;
 use crate::terminal::{Screen, to_stderr};
 use crate::text::{calm, printable};
+use crate::verbs::summary;
 
 /// Lines that stay, as BuildKit writes them (12.05).
 pub(super) struct Plain {
@@ -78,6 +79,7 @@ impl Script {
                 let number = self.end(*step, title, &mut out);
                 let _ = writeln!(out, "#{number} ERROR: the step failed\n");
             }
+            Event::Findings { findings } => out = summary(findings),
             Event::Warning { message } => out = format!("warning: {}\n", printable(message)),
             Event::ImageBuilt { descriptor } => {
                 let number = self.number();

@@ -109,6 +109,7 @@ impl State {
             Event::Warning { message } => {
                 return (format!("{} {}\n", self.paint.warning("warning:"), printable(message)), true);
             }
+            Event::Findings { findings } => return (crate::verbs::summary(findings), true),
             Event::ImageBuilt { descriptor } => {
                 return (self.kept("image", &descriptor.digest.to_string()), true);
             }

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
-use ocibuild::Error;
 use ocibuild::spec::{Digest, DigestError, Reference};
+use ocibuild::{Error, RemoteSource};
 
 use super::simple::reference;
 use crate::failure::usage;
@@ -15,6 +15,8 @@ pub(crate) enum NamedSource {
     Renamed(Reference),
     /// A directory of files.
     Directory(PathBuf),
+    /// A URL or a repository.
+    Remote(RemoteSource),
     /// An image in a layout or an archive.
     Image(ImageSpec),
 }
@@ -34,10 +36,16 @@ pub(crate) fn named_source(text: &str) -> Result<(String, NamedSource), Error> {
     let (name, source) = text
         .split_once('=')
         .filter(|(name, source)| !name.is_empty() && !source.is_empty())
-        .ok_or_else(|| usage(format!("--build-context {text}: not of the form NAME=SOURCE")))?;
+        .ok_or_else(|| {
+            usage(format!("--build-context {text}: not of the form NAME=SOURCE")).hint(
+                "write --build-context NAME=DIR, or NAME=oci-layout://DIR, or NAME=docker-image://IMAGE",
+            )
+        })?;
     let image_name = name.split_once("::").map_or(name, |(image, _)| image);
     if let Err(error) = image_name.to_lowercase().parse::<Reference>() {
-        return Err(usage(format!("invalid context name {name}")).caused_by(error));
+        return Err(usage(format!("invalid context name {name}"))
+            .hint("name it like an image or a stage, in lower case letters, digits, '-', '_' and '.'")
+            .caused_by(error));
     }
     Ok((name.to_owned(), source_of(text, source)?))
 }
@@ -52,14 +60,20 @@ fn source_of(text: &str, source: &str) -> Result<NamedSource, Error> {
     if let Some(layout) = source.strip_prefix("oci-layout://") {
         return layout_of(text, layout).map(NamedSource::Image);
     }
-    if is_remote(source) {
-        return Err(usage(format!(
-            "--build-context {text}: this version takes no URLs and no git repositories"
-        ))
-        .hint("fetch it to a directory, and name that"));
+    if let Some(remote) = RemoteSource::parse(source)? {
+        return Ok(NamedSource::Remote(remote));
     }
-    let metadata = fs_err::metadata(source)
-        .map_err(|error| usage(format!("--build-context {text}: cannot use the path")).caused_by(error))?;
+    if source.starts_with("target:") || source.starts_with("input:") {
+        return Err(usage(format!(
+            "--build-context {text}: targets and inputs of other builds are not taken"
+        ))
+        .hint("write the other build to a layout, and name that: oci-layout://DIR"));
+    }
+    let metadata = fs_err::metadata(source).map_err(|error| {
+        usage(format!("--build-context {text}: cannot use the path"))
+            .hint("name a directory or an archive that is there; an image is docker-image://NAME")
+            .caused_by(error)
+    })?;
     let path = PathBuf::from(source);
     Ok(if metadata.is_dir() {
         NamedSource::Directory(path)
@@ -73,7 +87,9 @@ fn layout_of(text: &str, layout: &str) -> Result<ImageSpec, Error> {
     let (rest, digest) = match layout.rsplit_once('@') {
         Some((rest, digest)) if digest.contains(':') => {
             let malformed = |error: DigestError| {
-                usage(format!("--build-context {text}: malformed digest")).caused_by(error)
+                usage(format!("--build-context {text}: malformed digest"))
+                    .hint("a digest is sha256: with 64 hexadecimal digits")
+                    .caused_by(error)
             };
             let digest = digest.parse().map_err(malformed)?;
             (rest, Some(digest))
@@ -85,12 +101,6 @@ fn layout_of(text: &str, layout: &str) -> Result<ImageSpec, Error> {
         _ => (rest, None),
     };
     Ok(ImageSpec { path: PathBuf::from(path), tag, digest, is_archive: false })
-}
-
-/// A URL or a git repository, as docker tells them from paths.
-pub(crate) fn is_remote(text: &str) -> bool {
-    let schemes = ["http://", "https://", "git://", "ssh://", "git@", "github.com/", "target:", "input:"];
-    schemes.iter().any(|scheme| text.starts_with(scheme))
 }
 
 #[cfg(test)]
@@ -116,8 +126,19 @@ mod tests {
         assert_eq!(named_source("x=docker-image://scratch").unwrap().1, NamedSource::Scratch);
         assert!(matches!(named_source("x=docker-image://a:1").unwrap().1, NamedSource::Renamed(_)));
         assert!(matches!(named_source("x=/").unwrap().1, NamedSource::Directory(_)));
-        for bad in ["x", "=a", "x=", "x=https://a/b.git", "x=/nowhere/at/all", "x=docker-image://A", "a//b=/"]
-        {
+        for remote in ["x=https://a/b.git#v1", "x=http://a/b.tar", "x=git@a:b", "x=github.com/a/b"] {
+            assert!(matches!(named_source(remote).unwrap().1, NamedSource::Remote(_)), "{remote}");
+        }
+        for bad in [
+            "x",
+            "=a",
+            "x=",
+            "x=https://a/b.git#-x",
+            "x=target:y",
+            "x=/nowhere/at/all",
+            "x=docker-image://A",
+            "a//b=/",
+        ] {
             assert!(named_source(bad).is_err(), "{bad}");
         }
     }

@@ -4,10 +4,20 @@ use crate::failure::usage;
 
 /// `key=value` fields between commas; a field in double quotes may hold commas, and two double quotes for one.
 pub(super) fn pairs(flag: &str, text: &str) -> Result<Vec<(String, String)>, Error> {
-    let fields = fields(text).ok_or_else(|| usage(format!("{flag} {text}: misplaced double quote")))?;
+    let pairs = pairs_as_written(flag, text)?;
+    Ok(pairs.into_iter().map(|(key, value)| (key.to_lowercase(), value)).collect())
+}
+
+/// The same with keys in the case in which they were typed.
+pub(super) fn pairs_as_written(flag: &str, text: &str) -> Result<Vec<(String, String)>, Error> {
+    let fields = fields(text).ok_or_else(|| {
+        usage(format!("{flag} {text}: misplaced double quote"))
+            .hint("put quotes around a whole key=value, or leave them out")
+    })?;
     let pair = |field: &String| match field.split_once('=') {
-        Some((key, value)) => Ok((key.trim().to_lowercase(), value.to_owned())),
-        None => Err(usage(format!("{flag} {text}: {field:?} is not of the form key=value"))),
+        Some((key, value)) => Ok((key.trim().to_owned(), value.to_owned())),
+        None => Err(usage(format!("{flag} {text}: {field:?} is not of the form key=value"))
+            .hint("write key=value,key=value without blanks")),
     };
     fields.iter().map(pair).collect()
 }

@@ -2,10 +2,11 @@ use std::path::PathBuf;
 
 use ocibuild::layer::Compression;
 use ocibuild::spec::Reference;
-use ocibuild::{Error, OutputKind};
+use ocibuild::{Annotation, Error, OutputEpoch, OutputKind};
 
-use super::csv::pairs;
-use super::simple::reference;
+use super::annotation::annotation_attribute;
+use super::csv::pairs_as_written;
+use super::simple::{one_of, reference};
 use crate::failure::usage;
 
 /// All of `--output`.
@@ -26,6 +27,12 @@ pub(crate) struct OutputSpec {
     pub(crate) kind: OutputKind,
     pub(crate) target: Target,
     pub(crate) names: Vec<Reference>,
+    pub(crate) docker_media_types: bool,
+    pub(crate) annotations: Vec<Annotation>,
+    pub(crate) epoch: OutputEpoch,
+    pub(crate) platform_split: Option<bool>,
+    /// `mode=delete`
+    pub(crate) replace: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -42,6 +49,13 @@ struct Fields {
     names: Vec<Reference>,
     as_tar: Option<bool>,
     layers: Layers,
+    docker_media_types: bool,
+    annotations: Vec<Annotation>,
+    epoch: OutputEpoch,
+    platform_split: Option<bool>,
+    replace: bool,
+    /// Every attribute but `type`.
+    given: Vec<String>,
 }
 
 /// How an output wants the layers, which are the same ones for all outputs of a build.
@@ -94,7 +108,16 @@ fn fields(text: &str) -> Result<Fields, Error> {
         return Ok(out);
     }
     let wrong = |what: String| usage(format!("--output {text}: {what}"));
-    for (key, value) in pairs("--output", text)? {
+    for (written, value) in pairs_as_written("--output", text)? {
+        if let Some(annotation) = annotation_attribute(&written, &value) {
+            out.annotations.push(annotation.map_err(wrong)?);
+            out.given.push("annotation".to_owned());
+            continue;
+        }
+        let key = written.to_lowercase();
+        if key != "type" {
+            out.given.push(key.clone());
+        }
         let flag = || boolean(&value).ok_or_else(|| wrong(format!("{key} is true or false")));
         match key.as_str() {
             "type" => out.kind.clone_from(&value),
@@ -110,11 +133,44 @@ fn fields(text: &str) -> Result<Fields, Error> {
             }
             "force-compression" => out.layers.force = flag()?,
             "rewrite-timestamp" => out.layers.rewrite_timestamps = flag()?,
-            "oci-mediatypes" if flag()? => {}
-            "oci-mediatypes" => return Err(wrong("images have the media types of OCI".to_owned())),
-            "platform-split" if !flag()? => {}
-            "mode" if value == "copy" => {}
-            other => return Err(wrong(format!("{other}={value} is not known to this version"))),
+            "oci-mediatypes" => out.docker_media_types = !flag()?,
+            "source-date-epoch" if value.is_empty() => out.epoch = OutputEpoch::None,
+            "source-date-epoch" => {
+                let seconds =
+                    value.parse().map_err(|_| wrong(format!("invalid SOURCE_DATE_EPOCH: {value}")))?;
+                out.epoch = OutputEpoch::At(seconds);
+            }
+            "platform-split" => out.platform_split = Some(flag()?),
+            "mode" => {
+                out.replace = match value.as_str() {
+                    "copy" => false,
+                    "delete" => true,
+                    _ => return Err(wrong("mode is copy or delete".to_owned())),
+                };
+            }
+            // They ask for what is done anyway.
+            "attestation-inline" | "oci-artifact" | "prefer-nondist-layers" if !flag()? => {}
+            other => {
+                let known = [
+                    "type",
+                    "dest",
+                    "name",
+                    "tar",
+                    "compression",
+                    "compression-level",
+                    "force-compression",
+                    "rewrite-timestamp",
+                    "oci-mediatypes",
+                    "source-date-epoch",
+                    "platform-split",
+                    "mode",
+                ];
+                return Err(one_of(
+                    wrong(format!("{other}={value} is not known to this version")),
+                    other,
+                    &known,
+                ));
+            }
         }
     }
     Ok(out)
@@ -144,23 +200,54 @@ fn output(text: &str, fields: Fields) -> Result<Option<OutputSpec>, Error> {
             return Err(wrong("this version does not push")
                 .hint("-t NAME keeps the image here; -o type=oci,dest=FILE writes an archive to push"));
         }
-        "" => return Err(wrong("type is missing")),
-        _ => return Err(wrong("unknown type").hint("the types are oci, docker, tar and local")),
+        "" => return Err(wrong("type is missing").hint("write type=oci,dest=FILE or type=local,dest=DIR")),
+        other => {
+            let error =
+                wrong(&format!("unknown type {other:?}")).hint("the types are oci, docker, tar and local");
+            return Err(one_of(error, other, &["oci", "docker", "tar", "local"]));
+        }
     };
+    refuse_foreign(text, kind, &fields)?;
     let is_directory = matches!(kind, OutputKind::Local | OutputKind::OciLayout);
     let target = match fields.dest.as_deref() {
-        Some("") => return Err(wrong("dest is empty")),
+        Some("") => return Err(wrong("dest is empty").hint("write dest=PATH")),
         Some("-") if is_directory => return Err(wrong("a directory does not go to standard output")),
         Some("-") => Target::Stdout,
         Some(dest) => Target::Path(PathBuf::from(dest)),
-        None if is_directory => return Err(wrong("dest is missing")),
+        None if is_directory => return Err(wrong("dest is missing").hint("name a directory with dest=DIR")),
         None if kind == OutputKind::DockerArchive => {
             return Err(wrong("dest is missing: there is no daemon to load the image into")
                 .hint("dest=- writes to standard output: … | docker load"));
         }
         None => Target::Stdout,
     };
-    Ok(Some(OutputSpec { kind, target, names: fields.names }))
+    Ok(Some(OutputSpec {
+        kind,
+        target,
+        names: fields.names,
+        docker_media_types: fields.docker_media_types,
+        annotations: fields.annotations,
+        epoch: fields.epoch,
+        platform_split: fields.platform_split,
+        replace: fields.replace,
+    }))
+}
+
+/// Attributes that say nothing about an output of this kind are errors: whoever gives them expects an effect.
+fn refuse_foreign(text: &str, kind: OutputKind, fields: &Fields) -> Result<(), Error> {
+    let fits = |attribute: &str| match attribute {
+        "dest" | "rewrite-timestamp" | "source-date-epoch" => true,
+        "platform-split" => matches!(kind, OutputKind::Local | OutputKind::Tar),
+        "mode" => kind == OutputKind::Local,
+        _ => !matches!(kind, OutputKind::Local | OutputKind::Tar),
+    };
+    match fields.given.iter().find(|attribute| !fits(attribute)) {
+        None => Ok(()),
+        Some(attribute) => {
+            let kind = &fields.kind;
+            Err(usage(format!("--output {text}: {attribute} is no attribute of type={kind}")))
+        }
+    }
 }
 
 fn compression(layers: &Layers) -> Result<Option<Compression>, Error> {
@@ -174,12 +261,17 @@ fn compression(layers: &Layers) -> Result<Option<Compression>, Error> {
         },
         Some("zstd") => match level {
             None => Ok(Some(Compression::ZSTD)),
-            Some(level @ 1..=22) => Ok(Some(Compression::Zstd { level })),
-            Some(_) => Err(out_of_range("1 to 22 for zstd")),
+            Some(level @ 0..=22) => Ok(Some(Compression::Zstd { level })),
+            Some(_) => Err(out_of_range("0 to 22 for zstd")),
         },
         Some("uncompressed") => Ok(Some(Compression::None)),
+        Some("estargz") => {
+            Err(usage("--output: compression=estargz is known, but this version cannot do it")
+                .hint("the compressions are gzip, zstd and uncompressed"))
+        }
         Some(other) => {
-            Err(usage(format!("--output: compression={other} is not one of gzip, zstd, uncompressed")))
+            let error = usage(format!("--output: unsupported compression type {other}"));
+            Err(one_of(error, other, &["gzip", "zstd", "uncompressed"]))
         }
     }
 }
@@ -216,6 +308,19 @@ mod tests {
     }
 
     #[test]
+    fn attributes() {
+        let oci = one("type=oci,dest=a,oci-mediatypes=false,source-date-epoch=,Annotation.Org=x");
+        assert!(oci.docker_media_types);
+        assert_eq!((oci.epoch, oci.annotations[0].key.as_str()), (OutputEpoch::None, "Org"));
+        let local = one("type=local,dest=a,platform-split=false,mode=delete,source-date-epoch=-5");
+        assert_eq!(
+            (local.platform_split, local.replace, local.epoch),
+            (Some(false), true, OutputEpoch::At(-5))
+        );
+        assert_eq!(one("type=local,dest=a,mode=copy"), one("a"));
+    }
+
+    #[test]
     fn what_cannot_be_done_is_refused() {
         for bad in [
             "type=image",
@@ -229,7 +334,18 @@ mod tests {
             "type=oci,dest=a,compression=estargz",
             "type=oci,dest=a,compression=gzip,compression-level=10",
             "type=oci,dest=a,rewrite-timestamp=maybe",
-            "type=oci,dest=a,oci-mediatypes=false",
+            "type=oci,dest=a,oci-mediatypes=what",
+            "type=oci,dest=a,platform-split=true",
+            "type=oci,dest=a,mode=delete",
+            "type=tar,dest=a,mode=delete",
+            "type=local,dest=a,mode=what",
+            "type=local,dest=a,name=app",
+            "type=local,dest=a,annotation.a=b",
+            "type=tar,dest=a,compression=zstd",
+            "type=oci,dest=a,compression=lzma",
+            "type=oci,dest=a,source-date-epoch=now",
+            "type=oci,dest=a,annotation-what.a=b",
+            "type=oci,dest=a,oci-artifact=true",
             "type=what,dest=a",
         ] {
             assert!(all(&[bad]).is_err(), "{bad}");

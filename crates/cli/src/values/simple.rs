@@ -1,7 +1,6 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use ocibuild::executor::{PosixRlimitType, Rlimit};
 use ocibuild::plan::StepNetwork;
 use ocibuild::spec::{Platform, Reference};
 use ocibuild::state::Volume;
@@ -13,7 +12,14 @@ use crate::failure::usage;
 
 /// A name of an image.
 pub(crate) fn reference(text: &str) -> Result<Reference, Error> {
-    text.parse().map_err(|error: ocibuild::spec::ReferenceError| usage(error.to_string()))
+    text.parse().map_err(|error: ocibuild::spec::ReferenceError| {
+        let lower = text.to_lowercase();
+        let error = usage(error.to_string());
+        if lower != text && lower.parse::<Reference>().is_ok() {
+            return error.hint(format!("names of images are lower case: write {lower}"));
+        }
+        error.hint("write a name as [registry/]name[:tag], in lower case without blanks: app:1.0")
+    })
 }
 
 /// `NAME=VALUE`, or `NAME` with the value from the environment; `None` when it is not set there either (3.23).
@@ -23,7 +29,8 @@ pub(crate) fn build_arg(text: &str, env: Lookup<'_>) -> Result<Option<(String, S
         None => (text, env(text)),
     };
     if name.is_empty() {
-        return Err(usage(format!("--build-arg {text:?} has no name")));
+        return Err(usage(format!("--build-arg {text:?} has no name"))
+            .hint("write the name of an ARG in front of the \"=\": --build-arg VERSION=1.0"));
     }
     Ok(value.map(|value| (name.to_owned(), value)))
 }
@@ -32,7 +39,7 @@ pub(crate) fn build_arg(text: &str, env: Lookup<'_>) -> Result<Option<(String, S
 pub(crate) fn variable(text: &str, env: Lookup<'_>) -> Result<Option<String>, Error> {
     match text.split_once('=') {
         Some(("", _)) | None if text.is_empty() || text.starts_with('=') => {
-            Err(usage(format!("--env {text:?} has no name")))
+            Err(usage(format!("--env {text:?} has no name")).hint("write --env NAME=VALUE"))
         }
         Some(_) => Ok(Some(text.to_owned())),
         None => Ok(env(text).map(|value| format!("{text}={value}"))),
@@ -43,24 +50,20 @@ pub(crate) fn variable(text: &str, env: Lookup<'_>) -> Result<Option<String>, Er
 pub(crate) fn key_value(flag: &str, text: &str) -> Result<(String, String), Error> {
     let (key, value) = text.split_once('=').unwrap_or((text, ""));
     if key.is_empty() {
-        return Err(usage(format!("{flag} {text:?} has no key")));
+        return Err(usage(format!("{flag} {text:?} has no key")).hint(format!("write {flag} KEY=VALUE")));
     }
     Ok((key.to_owned(), value.to_owned()))
 }
 
-/// The one platform; `None` when none was given.
-pub(crate) fn platform(texts: &[String]) -> Result<Option<Platform>, Error> {
-    let mut texts: Vec<&String> = texts.iter().filter(|text| !text.is_empty()).collect();
-    texts.dedup();
-    match texts[..] {
-        [] => Ok(None),
-        [text] => {
-            let parsed = text.parse();
-            parsed.map(Some).map_err(|error| usage(format!("--platform {text}: {error}")))
-        }
-        _ => Err(usage("--platform: this version builds for one platform at a time")
-            .hint("build once for each platform")),
-    }
+/// The platforms in the order given, each as often as it was given; none when the base's is to stay (4.17).
+pub(crate) fn platforms(texts: &[String]) -> Result<Vec<Platform>, Error> {
+    let parsed = |text: &str| {
+        text.parse().map_err(|error| {
+            let error = usage(format!("--platform {text}: {error}"));
+            error.hint("write os/architecture[/variant]: --platform linux/amd64 or linux/arm64")
+        })
+    };
+    texts.iter().map(|text| text.trim()).filter(|text| !text.is_empty()).map(parsed).collect()
 }
 
 pub(crate) fn network(text: Option<&str>) -> Result<StepNetwork, Error> {
@@ -68,7 +71,11 @@ pub(crate) fn network(text: Option<&str>) -> Result<StepNetwork, Error> {
         "" | "default" => Ok(StepNetwork::Default),
         "host" => Ok(StepNetwork::Host),
         "none" => Ok(StepNetwork::None),
-        other => Err(usage(format!("--network {other}: not one of default, host, none"))),
+        other => Err(one_of(
+            usage(format!("--network {other}: not one of default, host, none")),
+            other,
+            &["default", "host", "none"],
+        )),
     }
 }
 
@@ -81,7 +88,7 @@ pub(crate) fn allow(texts: &[String]) -> Result<(bool, bool), Error> {
             "security.insecure" => insecure = true,
             other => {
                 let message = format!("--allow {other}: not one of network.host, security.insecure");
-                return Err(usage(message));
+                return Err(one_of(usage(message), other, &["network.host", "security.insecure"]));
             }
         }
     }
@@ -105,14 +112,26 @@ pub(crate) fn progress(text: &str, quiet: bool) -> Result<ProgressArg, Error> {
         }
         other => {
             let error = usage(format!("--progress {other}: not one of auto, tty, plain, ci, json, quiet"));
-            return Err(error);
+            return Err(one_of(error, other, &["auto", "tty", "plain", "ci", "json", "quiet"]));
         }
     })
 }
 
+/// Names what was probably meant, and all that is possible.
+pub(super) fn one_of(error: Error, given: &str, known: &[&str]) -> Error {
+    let error = match ocibuild::dockerfile::nearest(given, known.iter().copied()) {
+        Some(nearest) => error.hint(format!("did you mean {nearest}?")),
+        None => error,
+    };
+    error.hint(format!("there are {}", known.join(", ")))
+}
+
 /// `HOST:IP` or `HOST=IP`; an IPv6 address may be in brackets.
 pub(crate) fn host_entry(text: &str) -> Result<(String, IpAddr), Error> {
-    let malformed = || usage(format!("--add-host {text}: not of the form HOST:IP"));
+    let malformed = || {
+        usage(format!("--add-host {text}: not of the form HOST:IP"))
+            .hint("write --add-host db:10.0.0.5, with an address")
+    };
     let (name, address) = text.split_once('=').or_else(|| text.split_once(':')).ok_or_else(malformed)?;
     let is_word =
         !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '#');
@@ -120,10 +139,8 @@ pub(crate) fn host_entry(text: &str) -> Result<(String, IpAddr), Error> {
         return Err(malformed());
     }
     if address == "host-gateway" {
-        return Err(usage(format!(
-            "--add-host {text}: there is no gateway, steps share the network of the host"
-        ))
-        .hint(format!("--add-host {name}:127.0.0.1 reaches the host")));
+        // Steps are in the network of the host, which is reached there.
+        return Ok((name.to_owned(), IpAddr::from([127, 0, 0, 1])));
     }
     let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
     let address = bare.parse().map_err(|error: std::net::AddrParseError| malformed().caused_by(error))?;
@@ -133,7 +150,10 @@ pub(crate) fn host_entry(text: &str) -> Result<(String, IpAddr), Error> {
 /// Bytes, with an optional unit of powers of 1024: `64m`, `1GiB`, `1.5g`.
 #[expect(clippy::cast_precision_loss, reason = "a fraction of a unit is no exact number of bytes anyway")]
 pub(crate) fn size(flag: &str, text: &str) -> Result<u64, Error> {
-    let malformed = || usage(format!("{flag} {text}: not a size like 64m"));
+    let malformed = || {
+        usage(format!("{flag} {text}: not a size like 64m"))
+            .hint("write a number with b, k, m or g behind it")
+    };
     let lower = text.trim().to_ascii_lowercase();
     let digits = lower.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(lower.len());
     let (number, unit) = lower.split_at(digits);
@@ -154,47 +174,11 @@ pub(crate) fn size(flag: &str, text: &str) -> Result<u64, Error> {
     if bytes < u64::MAX as f64 { Ok(bytes as u64) } else { Err(malformed()) }
 }
 
-/// `NAME=SOFT[:HARD]`; -1 is without limit.
-pub(crate) fn ulimit(text: &str) -> Result<Rlimit, Error> {
-    let malformed = || usage(format!("--ulimit {text}: not of the form NAME=SOFT[:HARD]"));
-    let (name, limits) = text.split_once('=').ok_or_else(malformed)?;
-    let resource = resource(name).ok_or_else(|| usage(format!("--ulimit {text}: unknown limit {name:?}")))?;
-    let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
-    let number = |text: &str| match text {
-        "-1" => Ok(u64::MAX),
-        _ => text.parse::<u64>().map_err(|_| malformed()),
-    };
-    let (soft, hard) = (number(soft)?, number(hard)?);
-    if soft > hard {
-        return Err(usage(format!("--ulimit {text}: the soft limit is above the hard one")));
-    }
-    Ok(Rlimit { resource, soft, hard })
-}
-
-fn resource(name: &str) -> Option<PosixRlimitType> {
-    Some(match name {
-        "core" => PosixRlimitType::RlimitCore,
-        "cpu" => PosixRlimitType::RlimitCpu,
-        "data" => PosixRlimitType::RlimitData,
-        "fsize" => PosixRlimitType::RlimitFsize,
-        "locks" => PosixRlimitType::RlimitLocks,
-        "memlock" => PosixRlimitType::RlimitMemlock,
-        "msgqueue" => PosixRlimitType::RlimitMsgqueue,
-        "nice" => PosixRlimitType::RlimitNice,
-        "nofile" => PosixRlimitType::RlimitNofile,
-        "nproc" => PosixRlimitType::RlimitNproc,
-        "rss" => PosixRlimitType::RlimitRss,
-        "rtprio" => PosixRlimitType::RlimitRtprio,
-        "rttime" => PosixRlimitType::RlimitRttime,
-        "sigpending" => PosixRlimitType::RlimitSigpending,
-        "stack" => PosixRlimitType::RlimitStack,
-        _ => return None,
-    })
-}
-
 /// `SRC:DST[:ro|rw]`
 pub(crate) fn volume(text: &str) -> Result<Volume, Error> {
-    let malformed = || usage(format!("--volume {text}: not of the form SRC:DST[:ro]"));
+    let malformed = || {
+        usage(format!("--volume {text}: not of the form SRC:DST[:ro]")).hint("write --volume ./data:/data")
+    };
     let mut parts = text.split(':');
     let (Some(source), Some(target), mode, None) = (parts.next(), parts.next(), parts.next(), parts.next())
     else {
@@ -252,18 +236,9 @@ mod tests {
         assert_eq!(host_entry("a:1.2.3.4").unwrap().1.to_string(), "1.2.3.4");
         assert_eq!(host_entry("a=::1").unwrap().1.to_string(), "::1");
         assert_eq!(host_entry("a:[::1]").unwrap().1.to_string(), "::1");
-        for bad in ["a", ":1.2.3.4", "a:b", "a b:1.2.3.4", "a:host-gateway"] {
+        assert_eq!(host_entry("a:host-gateway").unwrap().1.to_string(), "127.0.0.1");
+        for bad in ["a", ":1.2.3.4", "a:b", "a b:1.2.3.4", "a:host-gateways"] {
             assert!(host_entry(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn limits_are_soft_and_hard() {
-        let limit = ulimit("nofile=10:20").unwrap();
-        assert_eq!((limit.soft, limit.hard), (10, 20));
-        assert_eq!(ulimit("core=-1").unwrap().hard, u64::MAX);
-        for bad in ["nofile", "x=1", "nofile=2:1", "nofile=a"] {
-            assert!(ulimit(bad).is_err(), "{bad}");
         }
     }
 

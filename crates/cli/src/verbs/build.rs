@@ -1,19 +1,22 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use ocibuild::executor::Rlimit;
-use ocibuild::plan::Plan;
+use ocibuild::dockerfile::lint::{RULES, RuleKind};
+use ocibuild::dockerfile::{Rule, suggest};
+use ocibuild::executor::{Resources, Rlimit};
 use ocibuild::spec::Reference;
-use ocibuild::{Build, BuiltImage, Error, Secret};
+use ocibuild::{Annotation, Build, Built, Error, Fetcher, PlannedBuild, Remotes, Secret, SshAgent};
 
+use super::check;
 use super::images::nameable;
 use super::results::{forget, outputs, write_iidfile, write_metadata};
-use crate::args::{BuildArgs, ProgressArg};
+use crate::args::{BuildArgs, ProgressArg, ReportFormat};
 use crate::backends::{BaseImages, Workshop, executor, resolv_conf};
-use crate::failure::{Failure, Outcome, SourceText, usage};
+use crate::failure::{Failure, Outcome, SourceText, about, usage};
 use crate::input::{PlanInput, process_env};
 use crate::privilege::{self, Privilege};
 use crate::progress::{Progress, progress, warn};
+use crate::remote::remotes;
 use crate::signals::Signals;
 use crate::state_dir::state_dir;
 use crate::table::now;
@@ -24,30 +27,40 @@ use crate::values::{self, BuildOutputs, Lookup};
 struct Request {
     input: PlanInput,
     tags: Vec<Reference>,
+    annotations: Vec<Annotation>,
     outputs: BuildOutputs,
     hosts: Vec<(String, std::net::IpAddr)>,
     limits: Vec<Rlimit>,
+    resources: Resources,
     shm_size: Option<u64>,
+    agents: Vec<(String, SshAgent)>,
     secrets: Vec<(String, Secret)>,
     progress: ProgressArg,
     iidfile: Option<PathBuf>,
     metadata_file: Option<PathBuf>,
+    check: Option<ReportFormat>,
+    enabled_checks: Vec<&'static Rule>,
 }
 
 impl Request {
     fn new(args: &BuildArgs, env: Lookup<'_>) -> Result<Self, Error> {
         refuse_later(args)?;
-        let progress = values::progress(&args.progress, args.quiet)?;
+        let progress = about("--progress", &args.progress)(values::progress(&args.progress, args.quiet))?;
         Ok(Self {
-            tags: args.tag.iter().map(|name| nameable(name)).collect::<Result<_, _>>()?,
-            outputs: values::outputs(&args.output)?,
-            hosts: args.add_host.iter().map(|text| values::host_entry(text)).collect::<Result<_, _>>()?,
-            limits: args.ulimit.iter().map(|text| values::ulimit(text)).collect::<Result<_, _>>()?,
+            tags: each("--tag", &args.tag, nameable)?,
+            annotations: each("--annotation", &args.annotation, values::annotations)?.concat(),
+            outputs: about("--output", &args.output.join(" "))(values::outputs(&args.output))?,
+            hosts: each("--add-host", &args.add_host, values::host_entry)?,
+            limits: each("--ulimit", &args.ulimit, values::ulimit)?,
+            resources: values::resources(&args.limits, args.runtime.as_deref())?,
+            agents: each("--ssh", &args.ssh, |text| values::ssh(text, env))?,
             shm_size: args.shm_size.as_deref().map(|text| values::size("--shm-size", text)).transpose()?,
-            secrets: args.secret.iter().map(|text| values::secret(text, env)).collect::<Result<_, _>>()?,
+            secrets: secrets(&args.secret, env)?,
             progress,
             iidfile: args.iidfile.clone(),
             metadata_file: args.metadata_file.clone(),
+            check: check::wanted(args)?,
+            enabled_checks: args.enable_check.iter().map(|name| rule(name)).collect::<Result<_, _>>()?,
             input: PlanInput::new(&args.plan, env)?,
         })
     }
@@ -65,9 +78,42 @@ impl Request {
     }
 }
 
+/// The rule of a name, which is one that is not on anyway.
+fn rule(name: &str) -> Result<&'static Rule, Error> {
+    let names = || RULES.into_iter().filter(|rule| rule.kind != RuleKind::Ordinary).map(|rule| rule.name);
+    match Rule::named(name) {
+        Some(rule) if rule.kind != RuleKind::Ordinary => Ok(rule),
+        Some(_) => Err(usage(format!("--enable-check {name}: this check is always made"))
+            .hint("`# check=skip=RULE` turns checks off")),
+        None => {
+            let error = usage(format!("--enable-check {name}: there is no such check"));
+            Err(match suggest(name, names()) {
+                Some(nearest) => error.hint(format!("did you mean {nearest}?")),
+                None => error.hint(format!("there are {}", names().collect::<Vec<_>>().join(", "))),
+            })
+        }
+    }
+}
+
+/// The values of a flag that may be repeated.
+fn each<T>(flag: &str, texts: &[String], read: impl Fn(&str) -> Result<T, Error>) -> Result<Vec<T>, Error> {
+    texts.iter().map(|text| about(flag, text)(read(text))).collect()
+}
+
+/// What is typed wrong may be the secret itself: the flag alone is shown.
+fn secrets(texts: &[String], env: Lookup<'_>) -> Result<Vec<(String, Secret)>, Error> {
+    texts.iter().map(|text| about("--secret", "…")(values::secret(text, env))).collect()
+}
+
 fn refuse_later(args: &BuildArgs) -> Result<(), Error> {
     if let Some(flag) = args.later.given().first() {
-        return Err(usage(format!("{flag} is known, but this version cannot do it")));
+        let error = usage(format!("{flag} is known, but this version cannot do it"));
+        return Err(match *flag {
+            "--attest" | "--provenance" | "--sbom" => {
+                error.hint("images have no attestations here, as with --provenance=false and --sbom=false")
+            }
+            _ => error.hint(format!("leave {flag} out; `ocibuild build --help` shows what there is")),
+        });
     }
     match args.sandbox.as_deref() {
         None | Some("auto") => Ok(()),
@@ -95,17 +141,40 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
     let names = request.names();
     let (kind, iidfile, metadata_file) =
         (request.progress, request.iidfile.clone(), request.metadata_file.clone());
-    for file in [&iidfile, &metadata_file] {
-        forget(file.as_deref())?;
+    let checks = request.check;
+    if checks.is_none() {
+        for file in [&iidfile, &metadata_file] {
+            forget(file.as_deref())?;
+        }
     }
     let has_result =
         !request.tags.is_empty() || !request.outputs.outputs.is_empty() || request.outputs.cache_only;
-    let (build, source) = configured(request, args)?;
-    let shop = Workshop::open(&root, args.snapshotter)?;
+    let open =
+        || -> Result<_, Failure> { Ok((Workshop::open(&root, args.snapshotter)?, Signals::install()?)) };
+    // What is wrong with the Dockerfile of a directory is said before there is a state directory.
+    let early = if request.input.needs_fetching() { Some(open()?) } else { None };
+    let named = secrets_of(&request, remotes(&args.plan.cacert, true)?);
+    let fetcher = early.as_ref().map(|(shop, signals)| Fetcher {
+        remotes: &named,
+        store: &shop.layout,
+        cancel: &signals.cancel,
+        now: now(),
+    });
+    let opened = configured(request, args, fetcher.as_ref()).map_err(|mut failure| {
+        failure.signal = early.as_ref().and_then(|(_, signals)| signals.received());
+        failure
+    });
+    let (build, source) = opened?;
+    if let Some(format) = checks {
+        return check::check(&root, args, build, &source, format);
+    }
+    let (shop, signals) = match early {
+        Some(open) => open,
+        None => open()?,
+    };
     let images =
         BaseImages::new(&shop.layout, args.plan.pull, &args.plan.insecure_registry, &args.plan.cacert)?;
     let backends = shop.backends(&images, executor.as_ref());
-    let signals = Signals::install()?;
 
     let mut display = progress(kind, screen);
     let failed = |error: Error, display: &mut dyn Progress| {
@@ -116,7 +185,7 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
         Ok(planned) => planned,
         Err(error) => return Err(failed(error, display.as_mut())),
     };
-    let unused = unused_build_args(&planned.plan);
+    let unused = unused_build_args(&planned);
     let image = match planned.run(&backends, &signals.cancel, |event| display.event(&event)) {
         Ok(image) => image,
         Err(error) => return Err(failed(error, display.as_mut())),
@@ -131,6 +200,7 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
     if kind == ProgressArg::Quiet {
         to_stdout(format!("{}\n", image.descriptor.digest).as_bytes())?;
     } else {
+        let unused = with_suggestions(&unused, &source.text);
         warnings(&unused, has_result, &image, display.is_json(), screen);
     }
     Ok(ExitCode::SUCCESS)
@@ -152,11 +222,16 @@ fn explained(
 }
 
 /// The build with all that the flags say.
-fn configured(request: Request, args: &BuildArgs) -> Result<(Build, SourceText), Failure> {
+fn configured(
+    request: Request,
+    args: &BuildArgs,
+    fetcher: Option<&Fetcher<'_>>,
+) -> Result<(Build, SourceText), Failure> {
     let outputs = outputs(request.outputs.outputs)?;
-    let (mut build, source) = request.input.open()?;
+    let (mut build, source) = request.input.open(fetcher)?;
     build = build
         .now(now())
+        .remotes(remotes(&args.plan.cacert, false)?)
         .no_cache(args.no_cache)
         .resolv_conf(resolv_conf())
         .rewrite_timestamps(request.outputs.rewrite_timestamps)
@@ -177,14 +252,24 @@ fn configured(request: Request, args: &BuildArgs) -> Result<(Build, SourceText),
     for name in request.tags {
         build = build.tag(name);
     }
+    for annotation in request.annotations {
+        build = build.annotation(annotation);
+    }
     for (name, address) in request.hosts {
         build = build.add_host(name, address);
     }
     for limit in request.limits {
         build = build.rlimit(limit);
     }
+    build = build.resources(request.resources);
+    for (id, agent) in request.agents {
+        build = build.ssh(id, agent);
+    }
     for (id, secret) in request.secrets {
         build = build.secret(id, secret);
+    }
+    for rule in request.enabled_checks {
+        build = build.enable_check(rule.name);
     }
     for output in outputs {
         build = build.output(output);
@@ -192,13 +277,39 @@ fn configured(request: Request, args: &BuildArgs) -> Result<(Build, SourceText),
     Ok((build, source))
 }
 
-/// Names that no `ARG` took, without those that mean something by themselves.
-fn unused_build_args(plan: &Plan) -> Vec<String> {
-    let speaks_for_itself = |name: &str| name == "SOURCE_DATE_EPOCH" || name.starts_with("BUILDKIT_");
-    plan.unused_build_args.iter().filter(|name| !speaks_for_itself(name)).cloned().collect()
+/// The user's own fetching has the secrets of the build.
+fn secrets_of(request: &Request, remotes: Remotes) -> Remotes {
+    request.secrets.iter().fold(remotes, |remotes, (id, secret)| remotes.secret(id, secret.clone()))
 }
 
-fn warnings(unused: &[String], has_result: bool, image: &BuiltImage, json: bool, screen: Screen) {
+/// Names that no `ARG` took, without those that mean something by themselves.
+fn unused_build_args(planned: &PlannedBuild) -> Vec<String> {
+    let speaks_for_itself = |name: &str| name == "SOURCE_DATE_EPOCH" || name.starts_with("BUILDKIT_");
+    planned.unused_build_args().filter(|name| !speaks_for_itself(name)).map(str::to_owned).collect()
+}
+
+/// Adds to each name the `ARG` that was probably meant.
+fn with_suggestions(unused: &[String], dockerfile: &str) -> Vec<String> {
+    use ocibuild::dockerfile::{Dockerfile, InstructionKind, nearest};
+    let Ok(file) = Dockerfile::parse(dockerfile) else { return unused.to_vec() };
+    let instructions =
+        file.global_args.iter().chain(file.stages.iter().flat_map(|stage| &stage.instructions));
+    let declared: Vec<&str> = instructions
+        .filter_map(|instruction| match &instruction.kind {
+            InstructionKind::Arg(definitions) => Some(definitions),
+            _ => None,
+        })
+        .flatten()
+        .map(|definition| &definition.name[..])
+        .collect();
+    let with_suggestion = |name: &String| match nearest(name, declared.iter().copied()) {
+        Some(meant) => format!("{name} (did you mean {meant}?)"),
+        None => name.clone(),
+    };
+    unused.iter().map(with_suggestion).collect()
+}
+
+fn warnings(unused: &[String], has_result: bool, image: &Built, json: bool, screen: Screen) {
     if !unused.is_empty() {
         let names = unused.join(", ");
         warn(&format!("no ARG takes these build arguments: {names}"), json, screen);

@@ -1,6 +1,8 @@
 //! One file for each verb, or for those that belong together.
 
 mod build;
+mod check;
+mod context;
 mod history;
 mod images;
 mod inspect;
@@ -11,6 +13,8 @@ mod run;
 mod space;
 
 pub(crate) use build::build;
+pub(crate) use check::{finding_object, summary};
+pub(crate) use context::context_ls;
 pub(crate) use history::history;
 pub(crate) use images::{images, rmi, tag};
 pub(crate) use inspect::inspect;

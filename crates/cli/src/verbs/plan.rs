@@ -1,26 +1,45 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use ocibuild::plan::{render_text, to_json};
+use ocibuild::Fetcher;
+use ocibuild::plan::{Plan, all_to_json, render_text, to_json};
 
 use crate::args::{PlanVerb, ReportFormat};
 use crate::backends::{BaseImages, Workshop, executor};
 use crate::failure::{Failure, Outcome};
 use crate::input::{PlanInput, process_env};
+use crate::remote::remotes;
 use crate::signals::Signals;
 use crate::state_dir::state_dir;
+use crate::table::now;
 use crate::terminal::to_stdout;
 
 /// Prints what a build would do.
 pub(crate) fn plan(root: Option<&Path>, args: &PlanVerb) -> Outcome {
     let input = PlanInput::new(&args.plan, &process_env)?;
     let root = state_dir(root)?;
-    let (build, source) = input.open()?;
-    let shop = Workshop::open_plainly(&root)?;
+    let open = || -> Result<_, Failure> { Ok((Workshop::open_plainly(&root)?, Signals::install()?)) };
+    let early = if input.needs_fetching() { Some(open()?) } else { None };
+    let named = remotes(&args.plan.cacert, true)?;
+    let fetcher = early.as_ref().map(|(shop, signals)| Fetcher {
+        remotes: &named,
+        store: &shop.layout,
+        cancel: &signals.cancel,
+        now: now(),
+    });
+    let opened = input.open(fetcher.as_ref()).map_err(|mut failure| {
+        failure.signal = early.as_ref().and_then(|(_, signals)| signals.received());
+        failure
+    });
+    let (build, source) = opened?;
+    let build = build.remotes(remotes(&args.plan.cacert, false)?);
+    let (shop, signals) = match early {
+        Some(open) => open,
+        None => open()?,
+    };
     let images =
         BaseImages::new(&shop.layout, args.plan.pull, &args.plan.insecure_registry, &args.plan.cacert)?;
     let executor = executor(None)?;
-    let signals = Signals::install()?;
     let planned = build.plan_cancellable(&shop.backends(&images, executor.as_ref()), &signals.cancel);
     let planned = planned.map_err(|error| {
         let mut failure = Failure::from(error).with_source(source.clone());
@@ -28,8 +47,14 @@ pub(crate) fn plan(root: Option<&Path>, args: &PlanVerb) -> Outcome {
         failure
     })?;
     let text = match args.format {
-        ReportFormat::Text => render_text(&planned.plan, &source.name),
-        ReportFormat::Json => format!("{:#}\n", to_json(&planned.plan)),
+        ReportFormat::Text => {
+            let of_platform = |plan: &Plan| render_text(plan, &source.name);
+            planned.plans.iter().map(of_platform).collect::<Vec<_>>().join("\n")
+        }
+        ReportFormat::Json => match planned.plans.as_slice() {
+            [plan] => format!("{:#}\n", to_json(plan)),
+            plans => format!("{:#}\n", all_to_json(plans)),
+        },
     };
     to_stdout(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)

@@ -55,8 +55,11 @@ fn written(result: io::Result<()>) -> Outcome {
 
 /// Answers when all paths are known: a directory is kept for what is below it.
 pub(crate) fn ignore(file: &Path) -> Outcome {
-    let patterns = fs_err::read(file)
-        .map_err(|error| Error::new(ErrorKind::Usage, "cannot read the ignore file").caused_by(error))?;
+    let patterns = fs_err::read(file).map_err(|error| {
+        Error::new(ErrorKind::Usage, "cannot read the ignore file")
+            .hint("name a file that is there and can be read")
+            .caused_by(error)
+    })?;
     let mut paths = Vec::new();
     io::stdin().lock().read_to_end(&mut paths).map_err(|error| host("cannot read standard input", error))?;
     let answers = ignore_protocol(&patterns, &paths).map_err(|error| {

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use ocibuild::spec::Reference;
-use ocibuild::{BuiltImage, Destination, Error, ErrorKind, Output};
+use ocibuild::{Built, Destination, Error, ErrorKind, Output};
 use serde_json::json;
 
-use crate::failure::{READER_GONE, host, usage};
+use crate::failure::{READER_GONE, about, host, usage};
 use crate::values::{OutputSpec, Target};
 
 /// Outputs for the library; what cannot succeed is refused before an hour of building.
@@ -27,12 +27,23 @@ fn output(spec: OutputSpec) -> Result<Output, Error> {
             let is_directory =
                 matches!(spec.kind, ocibuild::OutputKind::Local | ocibuild::OutputKind::OciLayout);
             if !is_directory {
-                check_file(&path)?;
+                about("--output", &format!("dest={}", path.display()))(check_file(&path))?;
             }
             Destination::Path(path)
         }
     };
-    Ok(Output::new(spec.kind, destination).names(spec.names))
+    let mut output = Output::new(spec.kind, destination)
+        .names(spec.names)
+        .docker_media_types(spec.docker_media_types)
+        .epoch(spec.epoch)
+        .replace(spec.replace);
+    for annotation in spec.annotations {
+        output = output.annotation(annotation);
+    }
+    if let Some(split) = spec.platform_split {
+        output = output.platform_split(split);
+    }
+    Ok(output)
 }
 
 fn check_file(path: &Path) -> Result<(), Error> {
@@ -42,8 +53,10 @@ fn check_file(path: &Path) -> Result<(), Error> {
     }
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !parent.is_dir() {
-        return Err(Error::new(ErrorKind::Host, format!("cannot write {}", path.display()))
-            .hint(format!("there is no directory {}", parent.display())));
+        return Err(Error::new(ErrorKind::Host, format!("cannot write {}", path.display())).hint(format!(
+            "there is no directory {}: make it first (mkdir -p), or name another destination",
+            parent.display()
+        )));
     }
     Ok(())
 }
@@ -81,17 +94,22 @@ pub(super) fn forget(path: Option<&Path>) -> Result<(), Error> {
 }
 
 /// The digest alone, without line end, as docker writes it.
-pub(super) fn write_iidfile(path: &Path, image: &BuiltImage) -> Result<(), Error> {
+pub(super) fn write_iidfile(path: &Path, image: &Built) -> Result<(), Error> {
     replace(path, image.descriptor.digest.to_string().as_bytes())
 }
 
 /// The keys of 11.62.
-pub(super) fn write_metadata(path: &Path, image: &BuiltImage, names: &[Reference]) -> Result<(), Error> {
+pub(super) fn write_metadata(path: &Path, image: &Built, names: &[Reference]) -> Result<(), Error> {
     let mut object = json!({
-        "containerimage.config.digest": image.manifest.config.digest.to_string(),
         "containerimage.descriptor": image.descriptor,
         "containerimage.digest": image.descriptor.digest.to_string(),
     });
+    if image.index.is_none() {
+        // An index has no config of its own.
+        for image in &image.images {
+            object["containerimage.config.digest"] = image.manifest.config.digest.to_string().into();
+        }
+    }
     if !names.is_empty() {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         object["image.name"] = names.join(",").into();

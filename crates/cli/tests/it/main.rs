@@ -3,10 +3,19 @@
 
 mod bad_input;
 mod build;
+mod cases;
+mod check;
+mod context;
+mod contexts;
 mod counted;
+mod editors;
 mod formats;
+mod hostile_files;
 mod images;
+mod mistakes;
 mod output;
+mod platforms;
 mod program;
+mod steps;
 mod support;
 mod usage;

@@ -56,6 +56,21 @@ impl Place {
         ended(self.command(args).output().expect("the program can be started"))
     }
 
+    /// Runs the program in a directory of the place.
+    pub(crate) fn run_in(&self, directory: &str, args: &[&str]) -> Ended {
+        ended(
+            self.command(args)
+                .current_dir(self.path(directory))
+                .output()
+                .expect("the program can be started"),
+        )
+    }
+
+    /// The directory, to be kept.
+    pub(crate) fn into_directory(self) -> tempfile::TempDir {
+        self.directory
+    }
+
     pub(crate) fn run_with_input(&self, args: &[&str], input: &[u8]) -> Ended {
         let mut child = self.command(args).stdin(Stdio::piped()).spawn().expect("the program can be started");
         let mut stdin = child.stdin.take().expect("a pipe was asked for");
@@ -73,7 +88,7 @@ impl Place {
     }
 }
 
-fn ended(output: Output) -> Ended {
+pub(crate) fn ended(output: Output) -> Ended {
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("what is printed is Unicode");
     Ended { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }

@@ -63,36 +63,52 @@ fn plans_that_make_no_sense() {
 #[test]
 fn what_cannot_be_done_is_refused_by_name() {
     let place = Place::with("FROM scratch\n");
-    let table: [(&[&str], &str); 22] = [
+    let table: [(&[&str], &str); 34] = [
         (&["--push"], "--push"),
         (&["--load"], "--load"),
-        (&["--ssh", "default"], "--ssh"),
+        (&["--ssh", "default=/nowhere"], "--ssh"),
+        (&["--memory", "64m"], "--memory"),
+        (&["--memory-swap=-1"], "--memory-swap"),
+        (&["--cpu-quota", "1000"], "--cpu-quota"),
+        (&["--cpuset-cpus", "0"], "--cpuset-cpus"),
         (&["--cache-from", "a"], "--cache-from"),
         (&["--cache-to", "type=inline"], "--cache-to"),
-        (&["--annotation", "a=b"], "--annotation"),
-        (&["--sbom=true"], "--sbom"),
+        (&["--annotation", "a"], "--annotation"),
+        (&["--annotation", "what:a=b"], "unknown annotation type"),
+        (&["--attest", "type=sbom"], "--attest"),
+        (&["--sbom=true"], "--provenance=false"),
         (&["--provenance", "--no-cache"], "--provenance"),
-        (&["--check"], "--check"),
         (&["--call=outline"], "--call"),
         (&["--explain"], "--explain"),
         (&["--on-error", "shell"], "--on-error"),
         (&["--sandbox", "chroot"], "--sandbox chroot"),
-        (&["--platform", "linux/amd64,linux/arm64"], "--platform"),
+        (&["--platform", "linux/amd64,nowhere"], "--platform nowhere"),
+        (&["--output", "type=oci,dest=a,compression=estargz"], "compression=estargz"),
+        (&["--output", "type=oci,dest=a,compression=lzma"], "unsupported compression type lzma"),
+        (&["--output", "type=oci,dest=a,mode=delete"], "mode is no attribute of type=oci"),
+        (&["--output", "type=local,dest=a,name=b"], "name is no attribute of type=local"),
+        (&["--output", "type=oci,dest=a,unpack=true"], "unpack=true"),
         (&["--progress", "rawjson"], "rawjson"),
         (&["--progress", "x"], "--progress x"),
         (&["--output", "type=registry,name=a"], "--output type=registry"),
         (&["--output", "type=docker"], "dest is missing"),
-        (&["--add-host", "a:host-gateway"], "host-gateway"),
-        (&["--build-context", "a=https://x/y.git"], "--build-context"),
+        (&["--add-host", "a:nowhere"], "--add-host"),
+        (&["--build-context", "a=https://x/y.git#-x"], "invalid git ref"),
+        (&["--build-context", "a=target:y"], "--build-context"),
+        (&["-f", "http://a b:x/"], "--file"),
         (&["-t", "Upper"], "Upper"),
         (&["--runtime", "./crun"], "--runtime"),
     ];
     for (args, word) in table {
         place.build(args).fails(2, &["error:", word]);
     }
-    for context in ["-", "https://github.com/a/b.git", "git@github.com:a/b", "Dockerfile", "nowhere"] {
+    for context in ["Dockerfile", "nowhere", "file:///etc", "ext::sh"] {
         place.run(&["build", context]).fails(2, &["error: CONTEXT"]);
     }
+    for context in ["https://h/r.git#--upload-pack=x", "ssh://-oProxyCommand=x/r", "https://h/r.git?x=1"] {
+        place.run(&["build", context]).fails(2, &["error:", "git"]);
+    }
+    place.run(&["build", "-f", "-", "-"]).fails(2, &["standard input"]);
     place.run(&["build"]).fails(2, &["CONTEXT"]);
     place.run(&["frobnicate"]).fails(2, &["frobnicate"]);
     assert!(!place.path("state").exists(), "nothing was touched");

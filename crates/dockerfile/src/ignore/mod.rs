@@ -55,6 +55,8 @@ pub struct Verdict {
 #[derive(Debug, Clone, Default)]
 pub struct IgnorePatterns {
     patterns: Vec<Pattern>,
+    /// Name of the file they come from, for messages.
+    name: String,
 }
 
 /// What the patterns said about a directory: needed to ask about what is in it.
@@ -90,9 +92,29 @@ impl IgnorePatterns {
             [b'!', pattern @ ..] => (true, pattern),
             pattern => (false, pattern),
         };
-        let pattern = Pattern::parse(pattern, is_exception, line).map_err(|bad| error(&bad.to_string()))?;
+        let mut pattern =
+            Pattern::parse(pattern, is_exception, line).map_err(|bad| error(&bad.to_string()))?;
+        pattern.text = trimmed.into();
         self.patterns.push(pattern);
         Ok(())
+    }
+
+    /// The same as patterns of the file `name`.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Name of the file they come from.
+    pub fn name(&self) -> &str {
+        if self.name.is_empty() { ".dockerignore" } else { &self.name }
+    }
+
+    /// The pattern of a line as it stands there.
+    pub fn text_of(&self, line: u32) -> Option<String> {
+        let pattern = self.patterns.iter().find(|pattern| pattern.line == line)?;
+        Some(String::from_utf8_lossy(&pattern.text).into_owned())
     }
 
     /// Whether there is no pattern at all.
@@ -103,6 +125,17 @@ impl IgnorePatterns {
     /// Whether any pattern is an exception (`!…`).
     pub fn has_exceptions(&self) -> bool {
         self.patterns.iter().any(|pattern| pattern.is_exception)
+    }
+
+    /// The patterns that match none of `paths` by themselves, each with its line (its position in a list). Paths are
+    /// asked for only as long as there is such a pattern.
+    pub fn unmatched<P: AsRef<[u8]>>(&self, paths: impl IntoIterator<Item = P>) -> Vec<(u32, String)> {
+        let mut left: Vec<&Pattern> = self.patterns.iter().collect();
+        let mut paths = paths.into_iter();
+        while let Some(path) = if left.is_empty() { None } else { paths.next() } {
+            left.retain(|pattern| !pattern.matches(without_slash(path.as_ref())));
+        }
+        left.into_iter().map(|pattern| (pattern.line, pattern.text())).collect()
     }
 
     /// Whether `path` is left out, because of itself or because of a directory above it.

@@ -12,6 +12,8 @@ pub(super) struct Pattern {
     /// `!` in front: what matches is kept.
     pub(super) is_exception: bool,
     pub(super) line: u32,
+    /// As it was written, for messages.
+    pub(super) text: Box<[u8]>,
 }
 
 impl Pattern {
@@ -41,7 +43,12 @@ impl Pattern {
         if text.starts_with(b"**") && is_plain(&text[2..]) && !text[2..].starts_with(b"/") {
             tokens[0] = Token::Everything;
         }
-        Ok(Self { min_bytes: shortest(&tokens), tokens, is_exception, line })
+        Ok(Self { min_bytes: shortest(&tokens), tokens, is_exception, line, text: Box::default() })
+    }
+
+    /// The pattern as it was written.
+    pub(super) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.text).into_owned()
     }
 
     pub(super) fn matches(&self, path: &[u8]) -> bool {

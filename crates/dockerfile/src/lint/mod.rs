@@ -1,72 +1,65 @@
-//! Build checks that need the text alone.
+//! Build checks: the rules, their options, and those checks that need the text alone.
 //!
-//! What depends on values of variables, on the base image or on which stages are built is checked where these are known.
+//! What depends on values of variables, on the base image or on which stages are built is checked where these are
+//! known; the findings go to the same [`Findings`].
 
+mod finding;
 mod options;
+mod rule;
 
 use std::collections::HashSet;
 
+pub use finding::{Finding, Findings, Place};
 pub use options::{CheckOptionError, CheckOptions};
+pub use rule::{
+    CONSISTENT_INSTRUCTION_CASING, COPY_IGNORED_FILE, DUPLICATE_STAGE_NAME, EXPOSE_INVALID_FORMAT,
+    EXPOSE_PROTO_CASING, FROM_AS_CASING, FROM_PLATFORM_FLAG_CONST_DISALLOWED, INVALID_BASE_IMAGE_PLATFORM,
+    INVALID_DEFAULT_ARG_IN_FROM, INVALID_DEFINITION_DESCRIPTION, JSON_ARGS_RECOMMENDED, LATEST_TAG,
+    LEGACY_KEY_VALUE_FORMAT, MAINTAINER_DEPRECATED, MULTIPLE_INSTRUCTIONS_DISALLOWED, NO_EMPTY_CONTINUATION,
+    REDUNDANT_TARGET_PLATFORM, RESERVED_STAGE_NAME, RULES, Rule, RuleKind, SECRET_VALUE_IN_ARG_OR_ENV,
+    SECRETS_USED_IN_ARG_OR_ENV, STAGE_NAME_CASING, UNDEFINED_ARG_IN_FROM, UNDEFINED_VAR,
+    UNUSED_IGNORE_PATTERN, WORKDIR_RELATIVE_PATH,
+};
 
-use crate::{Diagnostic, Dockerfile, Instruction, InstructionKind, Location, Node, Severity, Stage};
+use crate::{Dockerfile, Instruction, InstructionKind, Location, Node, Stage};
 
 impl Dockerfile {
-    /// The findings of the build checks that need the text alone, sorted by line.
-    pub fn lint(&self, options: &CheckOptions) -> Vec<Diagnostic> {
-        let mut findings = Findings { options, list: Vec::new() };
-        findings.whole_file(self);
+    /// Adds what those checks find that need the text alone. They look at all stages, built or not.
+    pub fn lint(&self, findings: &mut Findings) {
+        let mut text = Text { findings };
+        text.whole_file(self);
+        self.global_args.iter().for_each(|instruction| text.instruction(instruction));
         for stage in &self.stages {
-            findings.stage(stage);
-            stage.instructions.iter().for_each(|instruction| findings.instruction(instruction));
+            text.stage(stage);
+            stage.instructions.iter().for_each(|instruction| text.instruction(instruction));
         }
-        let mut list = findings.list;
-        list.sort_by_key(|finding| finding.location.map(|location| location.start_line));
-        list
     }
 }
 
-struct Findings<'a> {
-    options: &'a CheckOptions,
-    list: Vec<Diagnostic>,
+/// The checks of a text at work.
+struct Text<'a> {
+    findings: &'a mut Findings,
 }
 
-impl Findings<'_> {
-    fn add(&mut self, rule: &'static str, message: impl Into<String>, location: Location) {
-        if self.options.reports(rule, false) {
-            self.list.push(Diagnostic {
-                id: rule,
-                severity: Severity::Warning,
-                message: message.into(),
-                location: Some(location),
-                label_span: None,
-                hints: Vec::new(),
-            });
-        }
-    }
-
-    /// As [`Self::add`], unless a comment above the instruction is against it.
-    fn add_at(&mut self, rule: &'static str, message: String, location: Location, comments: &[String]) {
-        if CheckOptions::of_comments(comments).reports(rule, false) {
-            self.add(rule, message, location);
-        }
-    }
-
+impl Text<'_> {
     /// The checks that a comment above an instruction cannot silence.
     fn whole_file(&mut self, file: &Dockerfile) {
         for node in file.nodes.iter().filter(|node| node.empty_continuation) {
-            self.add("NoEmptyContinuation", "Empty continuation line", last_line(node, &file.source));
+            let place = Place::Dockerfile(last_line(node, &file.source));
+            self.findings.add(&NO_EMPTY_CONTINUATION, "Empty continuation line", place);
         }
         self.keyword_casing(&file.stages);
         let mut names = HashSet::new();
         for stage in &file.stages {
             let Some(name) = &stage.name else { continue };
+            let place = Place::Dockerfile(stage.location);
             if matches!(&name[..], "scratch" | "context") {
                 let message = format!("Stage name should not use the same name as reserved stage \"{name}\"");
-                self.add("ReservedStageName", message, stage.location);
+                self.findings.add(&RESERVED_STAGE_NAME, message, place.clone());
             }
             if !names.insert(name) {
                 let message = format!("Duplicate stage name \"{name}\", stage names should be unique");
-                self.add("DuplicateStageName", message, stage.location);
+                self.findings.add(&DUPLICATE_STAGE_NAME, message, place);
             }
         }
     }
@@ -80,7 +73,7 @@ impl Findings<'_> {
         for (keyword, location) in keywords().filter(|(keyword, _)| !fits(keyword)) {
             let message =
                 format!("Command '{keyword}' should match the case of the command majority ({wanted})");
-            self.add("ConsistentInstructionCasing", message, location);
+            self.findings.add(&CONSISTENT_INSTRUCTION_CASING, message, Place::Dockerfile(location));
         }
     }
 
@@ -89,33 +82,54 @@ impl Findings<'_> {
             && name != written
         {
             let message = format!("Stage name '{written}' should be lowercase");
-            self.add_at("StageNameCasing", message, stage.location, &stage.comments);
+            self.findings.add_at(&STAGE_NAME_CASING, message, stage.location, &stage.comments);
         }
-        if let Some(keyword) = &stage.as_keyword {
-            let fits = if is_lower(&stage.keyword) { is_lower(keyword) } else { is_upper(keyword) };
-            if !fits {
-                let message = format!("'{keyword}' and '{}' keywords' casing do not match", stage.keyword);
-                self.add_at("FromAsCasing", message, stage.location, &stage.comments);
-            }
+        if let Some(keyword) = &stage.as_keyword
+            && !fits_from(&stage.keyword, keyword)
+        {
+            let message = format!("'{keyword}' and '{}' keywords' casing do not match", stage.keyword);
+            self.findings.add_at(&FROM_AS_CASING, message, stage.location, &stage.comments);
+        }
+        if let Some(name) = stage.name.as_deref() {
+            self.description("FROM", &[name], stage.location, &stage.comments);
         }
     }
 
     fn instruction(&mut self, instruction: &Instruction) {
-        let (rule, message) = match &instruction.kind {
+        let Instruction { location, comments, .. } = instruction;
+        match &instruction.kind {
             InstructionKind::Maintainer(_) => {
                 let message = "Maintainer instruction is deprecated in favor of using label";
-                ("MaintainerDeprecated", message.to_owned())
+                self.findings.add_at(&MAINTAINER_DEPRECATED, message, *location, comments);
             }
-            InstructionKind::Env(pairs) if pairs.legacy => ("LegacyKeyValueFormat", legacy("ENV")),
-            InstructionKind::Label(pairs) if pairs.legacy => ("LegacyKeyValueFormat", legacy("LABEL")),
-            _ => return,
+            InstructionKind::Arg(definitions) => {
+                let names: Vec<&str> =
+                    definitions.iter().map(|definition| definition.name.as_str()).collect();
+                self.description("ARG", &names, *location, comments);
+            }
+            _ => {}
+        }
+    }
+
+    /// The last line of the comment block above something with a name describes it.
+    fn description(&mut self, keyword: &str, names: &[&str], location: Location, comments: &[String]) {
+        let Some(comment) = comments.last() else { return };
+        let first = comment.split(' ').next().unwrap_or_default();
+        if names.contains(&first) {
+            return;
+        }
+        let example = match names {
+            [name] => name,
+            _ => "<arg_key>",
         };
-        self.add_at(rule, message, instruction.location, &instruction.comments);
+        let message = format!("Comment for {keyword} should follow the format: `# {example} <description>`");
+        self.findings.add_at(&INVALID_DEFINITION_DESCRIPTION, message, location, comments);
     }
 }
 
-fn legacy(keyword: &str) -> String {
-    format!("\"{keyword} key=value\" should be used instead of legacy \"{keyword} key value\" format")
+/// Whether `AS` has the case of its `FROM`. A `FROM` in mixed case is reported by itself.
+fn fits_from(from: &str, keyword: &str) -> bool {
+    if is_lower(from) { is_lower(keyword) } else { !is_upper(from) || is_upper(keyword) }
 }
 
 fn stage_keywords(stage: &Stage) -> impl Iterator<Item = (&str, Location)> {

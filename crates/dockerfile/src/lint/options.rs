@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::{Rule, RuleKind};
 use crate::quote::quote;
 use crate::syntax::comment_directive;
 
@@ -32,9 +33,12 @@ pub enum CheckOptionError {
 }
 
 impl CheckOptions {
-    /// Reads `skip=A,B;experimental=C;error=true`.
+    /// Reads `skip=A,B;experimental=C;error=true`. Nothing at all asks for nothing.
     pub fn parse(value: &str) -> Result<Self, CheckOptionError> {
         let mut options = Self::default();
+        if value.trim().is_empty() {
+            return Ok(options);
+        }
         for option in value.trim().splitn(MAX_OPTIONS, ';') {
             let option = option.trim();
             let parts: Vec<&str> = option.split('=').map(str::trim).collect();
@@ -60,10 +64,15 @@ impl CheckOptions {
         Self { error: false, ..options }
     }
 
-    /// Whether `rule` is reported.
-    pub fn reports(&self, rule: &str, is_experimental: bool) -> bool {
-        let named = |names: &BTreeSet<String>| names.contains(rule) || names.contains("all");
-        if is_experimental { named(&self.experimental) } else { !named(&self.skip) }
+    /// Whether findings of `rule` are reported.
+    pub fn reports(&self, rule: &Rule) -> bool {
+        let named = |names: &BTreeSet<String>| names.contains(rule.name);
+        let all = |names: &BTreeSet<String>| names.contains("all");
+        match rule.kind {
+            RuleKind::Ordinary => !named(&self.skip) && !all(&self.skip),
+            RuleKind::Experimental => named(&self.experimental) || all(&self.experimental),
+            RuleKind::Additional => named(&self.experimental) && !named(&self.skip),
+        }
     }
 
     /// These options and `other`'s together.
@@ -91,15 +100,19 @@ fn boolean(text: &str) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{
+        FROM_AS_CASING, INVALID_DEFINITION_DESCRIPTION, LATEST_TAG, STAGE_NAME_CASING, UNDEFINED_VAR,
+    };
     use super::CheckOptions;
 
     #[test]
     fn values() {
-        let options = CheckOptions::parse("skip=A,B;error=true;experimental=all").unwrap();
-        assert!(options.error && !options.reports("A", false) && options.reports("C", false));
-        assert!(options.reports("X", true), "named by `all`");
-        assert!(!CheckOptions::parse("skip=all").unwrap().reports("C", false));
-        for bad in ["nonsense", "skip", "x=y", "skip=A;skip=B;skip=C;skip=D"] {
+        let options =
+            CheckOptions::parse("skip=FromAsCasing, UndefinedVar ;error=T;experimental=all").unwrap();
+        assert!(options.error && options.reports(&STAGE_NAME_CASING));
+        assert_eq!(CheckOptions::parse(" "), Ok(CheckOptions::default()));
+        assert!(!options.reports(&FROM_AS_CASING) && !options.reports(&UNDEFINED_VAR));
+        for bad in ["nonsense", "skip", "x=y", "skip=A;skip=B;skip=C;skip=D", "skip=A;", "Skip=A"] {
             let error = CheckOptions::parse(bad).unwrap_err().to_string();
             assert!(error.starts_with("invalid check option"), "{bad}: {error}");
         }
@@ -107,14 +120,41 @@ mod tests {
         assert_eq!(error.to_string(), "failed to parse check option \"error=maybe\"");
     }
 
+    /// Which of an ordinary, an experimental and an additional rule are reported.
+    #[test]
+    fn kinds_of_rules() {
+        for (value, expected) in [
+            ("error=false", [true, false, false]),
+            ("skip=all", [false, false, false]),
+            ("experimental=all", [true, true, false]),
+            ("skip=all;experimental=all", [false, true, false]),
+            (
+                "skip=InvalidDefinitionDescription;experimental=InvalidDefinitionDescription",
+                [true, true, false],
+            ),
+            ("experimental=LatestTag", [true, false, true]),
+            ("skip=all;experimental=LatestTag,UndefinedVar", [false, false, true]),
+            ("skip=LatestTag;experimental=LatestTag", [true, false, false]),
+            ("skip=undefinedvar", [true, false, false]),
+            ("skip=UndefinedVar", [false, false, false]),
+        ] {
+            let options = CheckOptions::parse(value).unwrap();
+            let rules = [&UNDEFINED_VAR, &INVALID_DEFINITION_DESCRIPTION, &LATEST_TAG];
+            assert_eq!(rules.map(|rule| options.reports(rule)), expected, "{value}");
+        }
+    }
+
     #[test]
     fn comments() {
         let of = |comments: &[&str]| {
             CheckOptions::of_comments(&comments.iter().map(|&comment| comment.to_owned()).collect::<Vec<_>>())
         };
-        assert!(!of(&["other", "check=skip=A"]).reports("A", false));
-        assert!(of(&["# check=skip=A"]).reports("A", false), "indented");
-        assert!(of(&["check=nonsense", "check=skip=A"]).reports("A", false), "the first counts");
+        assert!(!of(&["other", "check=skip=UndefinedVar"]).reports(&UNDEFINED_VAR));
+        assert!(of(&["# check=skip=UndefinedVar"]).reports(&UNDEFINED_VAR), "indented");
+        assert!(
+            of(&["check=nonsense", "check=skip=UndefinedVar"]).reports(&UNDEFINED_VAR),
+            "the first counts"
+        );
         assert!(!of(&["check=error=true"]).error);
     }
 }

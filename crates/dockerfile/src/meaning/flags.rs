@@ -46,7 +46,8 @@ impl Flags {
             return Err(unknown(flag, name, known));
         };
         if takes != Takes::List && self.values.iter().any(|(given, _)| *given == name) {
-            return Err(error("duplicate-flag", format!("duplicate flag specified: {flag}")));
+            return Err(error("duplicate-flag", format!("duplicate flag specified: {flag}"))
+                .hint(format!("keep one {flag} and remove the other")));
         }
         match (takes, value) {
             (Takes::Boolean, None) => Ok((name, "true".to_owned())),
@@ -54,7 +55,8 @@ impl Flags {
                 boolean(flag, value).map(|value| (name, value))
             }
             (Takes::Text | Takes::List, Some(value)) => Ok((name, value.to_owned())),
-            _ => Err(error("missing-flag-value", format!("missing a value on flag: {flag}"))),
+            _ => Err(error("missing-flag-value", format!("missing a value on flag: {flag}"))
+                .hint(format!("write the value behind an equals sign, without blanks: {flag}=VALUE"))),
         }
     }
 
@@ -83,7 +85,7 @@ fn boolean(flag: &str, value: &str) -> Result<String, Failure> {
         "true" | "false" => Ok(lower),
         _ => {
             let message = format!("expecting boolean value for flag {flag}, not: {value}");
-            Err(error("not-boolean", message))
+            Err(error("not-boolean", message).hint(format!("write {flag}=true or {flag}=false")))
         }
     }
 }
@@ -95,7 +97,18 @@ fn unknown(flag: &str, name: &str, known: Known) -> Failure {
         // Writing to a string cannot fail.
         let _ = write!(message, " (did you mean {nearest}?)");
     }
-    error("unknown-flag", message)
+    let error = error("unknown-flag", message);
+    let error = match nearest.or_else(|| crate::nearest(name, known.iter().map(|(known, _)| *known))) {
+        Some(nearest) => error.hint(format!("write --{nearest} in place of {flag}")),
+        None => error,
+    };
+    if known.is_empty() {
+        return error.hint(
+            "this instruction takes no flags: remove it; flags of a command belong behind the command",
+        );
+    }
+    let list: Vec<String> = known.iter().map(|(known, _)| format!("--{known}")).collect();
+    error.hint(format!("the flags of this instruction are {}", list.join(", ")))
 }
 
 fn error(id: &'static str, message: String) -> Failure {

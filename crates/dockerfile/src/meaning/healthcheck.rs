@@ -26,19 +26,24 @@ pub(super) fn healthcheck(reading: &Reading<'_>) -> Result<InstructionKind> {
     if kind_upper == "NONE" {
         if let Some(word) = command.first() {
             let message = "HEALTHCHECK NONE takes no arguments";
-            return Err(reading.error("too-many-arguments", message).label(word.span));
+            let error = reading.error("too-many-arguments", message).label(word.span);
+            return Err(
+                error.hint("write HEALTHCHECK NONE alone, or HEALTHCHECK CMD with the command behind it")
+            );
         }
         return Ok(InstructionKind::Healthcheck(Healthcheck::None));
     }
     let flags = reading.flags(FLAGS)?;
     if kind_upper != "CMD" {
         let message = format!("Unknown type {} in HEALTHCHECK (try CMD)", quote(&kind_upper));
-        return Err(reading.error("unknown-healthcheck", message).label(kind.span));
+        let hint = format!("put CMD in front of the command: HEALTHCHECK CMD {}", reading.rest());
+        return Err(reading.error("unknown-healthcheck", message).label(kind.span).hint(hint));
     }
     if command.is_empty() {
         return Err(reading
             .error("missing-command", "Missing command after HEALTHCHECK CMD")
-            .label(kind.span));
+            .label(kind.span)
+            .hint("write the command behind CMD: HEALTHCHECK CMD curl -f http://localhost/"));
     }
     let mut words = command.iter().map(|word| word.text.clone());
     let command = if reading.node.json {
@@ -58,18 +63,24 @@ pub(super) fn healthcheck(reading: &Reading<'_>) -> Result<InstructionKind> {
 
 fn duration(reading: &Reading<'_>, flags: &Flags, name: &'static str) -> Result<i64> {
     let Some(text) = flags.text(name) else { return Ok(0) };
-    let duration = parse_duration(&text)
-        .map_err(|error| reading.flag_error("invalid-duration", error.to_string(), name))?;
+    let duration = parse_duration(&text).map_err(|error| {
+        let error = reading.flag_error("invalid-duration", error.to_string(), name);
+        error.hint(format!("give a number with a unit (ms, s, m, h), as in --{name}=30s"))
+    })?;
     if duration != 0 && duration < MIN_DURATION {
         let message = format!("Interval {} cannot be less than 1ms", quote(name));
-        return Err(reading.flag_error("duration-too-short", message, name));
+        let error = reading.flag_error("duration-too-short", message, name);
+        return Err(error.hint(format!("give 1ms or more, as in --{name}=30s, or 0 for the default")));
     }
     Ok(duration)
 }
 
 fn retries(reading: &Reading<'_>, flags: &Flags) -> Result<i64> {
     let Some(text) = flags.text("retries") else { return Ok(0) };
-    let error = |message: String| reading.flag_error("invalid-retries", message, "retries");
+    let error = |message: String| {
+        let error = reading.flag_error("invalid-retries", message, "retries");
+        error.hint("give a whole number from 0 up, as in --retries=3")
+    };
     let number: i32 = text.parse().map_err(|_| {
         let digits = text.strip_prefix(['+', '-']).unwrap_or(&text);
         let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());

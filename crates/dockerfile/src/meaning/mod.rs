@@ -5,6 +5,7 @@ mod flags;
 mod healthcheck;
 mod run;
 mod transfer;
+mod unknown;
 
 use std::fmt::Write;
 
@@ -116,7 +117,17 @@ impl<'a> Reading<'a> {
             // Writing to a string cannot fail.
             let _ = write!(message, " (did you mean {nearest}?)");
         }
-        self.error("unknown-instruction", message)
+        let mut error = self.error("unknown-instruction", message);
+        for hint in unknown::hints(self.node) {
+            error = error.hint(hint);
+        }
+        error
+    }
+
+    /// What is behind the keyword, on one line and not too long.
+    fn rest(&self) -> String {
+        let text = self.node.arguments.iter().map(|word| &word.text[..]).collect::<Vec<_>>().join(" ");
+        text.lines().next().unwrap_or_default().chars().take(80).collect()
     }
 
     fn flags(&self, known: Known) -> Result<Flags> {
@@ -128,7 +139,8 @@ impl<'a> Reading<'a> {
     }
 
     fn at_least_one(&self) -> Failure {
-        self.error("missing-argument", format!("{} requires at least one argument", self.name))
+        let hint = format!("write {}", example(self.name));
+        self.error("missing-argument", format!("{} requires at least one argument", self.name)).hint(hint)
     }
 
     fn require_arguments(&self) -> Result<()> {
@@ -145,7 +157,16 @@ impl<'a> Reading<'a> {
                      Destination could not be determined",
                     self.name
                 );
-                Err(self.error("missing-destination", message))
+                let given = self.node.arguments.first().map_or("SOURCE", |word| &word.text[..]);
+                let hint = format!(
+                    "give the destination in the image as the last argument: {} {given} /path/in/the/image",
+                    self.name
+                );
+                let error = self.error("missing-destination", message).hint(hint);
+                Err(match self.node.arguments.first() {
+                    Some(word) => error.cause(format!("{} is all that is given", quote(&word.text))),
+                    None => error,
+                })
             }
         }
     }
@@ -155,7 +176,7 @@ impl<'a> Reading<'a> {
             return Ok(word.text.clone());
         }
         let message = format!("{} requires exactly one argument", self.name);
-        Err(self.error("argument-count", message))
+        Err(self.error("argument-count", message).hint(format!("write {}", example(self.name))))
     }
 
     fn single(&self) -> Result<String> {
@@ -180,7 +201,8 @@ impl<'a> Reading<'a> {
         self.require_arguments()?;
         if !self.node.json {
             let message = "SHELL requires the arguments to be in JSON form";
-            return Err(self.error("shell-not-json", message).hint("write SHELL [\"/bin/sh\", \"-c\"]"));
+            let error = self.error("shell-not-json", message).hint("write SHELL [\"/bin/sh\", \"-c\"]");
+            return Err(error.hint("JSON takes double quotes, with commas between the strings"));
         }
         Ok(InstructionKind::Shell(self.words().collect()))
     }
@@ -189,13 +211,17 @@ impl<'a> Reading<'a> {
         let volumes: Vec<String> = self.list()?.iter().map(|volume| volume.trim().to_owned()).collect();
         if let Some(position) = volumes.iter().position(String::is_empty) {
             let message = "VOLUME specified can not be an empty string";
-            return Err(self.error("empty-volume", message).label(self.node.arguments[position].span));
+            return Err(self
+                .error("empty-volume", message)
+                .label(self.node.arguments[position].span)
+                .hint("name a path, as in VOLUME /data, or drop the instruction"));
         }
         Ok(InstructionKind::Volume(volumes))
     }
 
     fn blank_name(&self, word: &crate::Word) -> Failure {
-        self.error("blank-name", format!("{} names can not be blank", self.name)).label(word.span)
+        let hint = format!("put a name in front of the \"=\": {}", example(self.name));
+        self.error("blank-name", format!("{} names can not be blank", self.name)).label(word.span).hint(hint)
     }
 
     fn pairs(&self) -> Result<KeyValues> {
@@ -236,12 +262,18 @@ impl<'a> Reading<'a> {
         };
         self.flags(&[])?;
         let keyword = trigger.keyword.text.to_uppercase();
-        let message = match &keyword[..] {
-            "ONBUILD" => "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed".to_owned(),
-            "FROM" | "MAINTAINER" => format!("{keyword} isn't allowed as an ONBUILD trigger"),
+        let (message, hint) = match &keyword[..] {
+            "ONBUILD" => (
+                "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed".to_owned(),
+                "write ONBUILD once, in front of the instruction that is to run later: ONBUILD RUN make",
+            ),
+            "FROM" | "MAINTAINER" => (
+                format!("{keyword} isn't allowed as an ONBUILD trigger"),
+                "remove the instruction, or write it without ONBUILD; a trigger may be RUN, COPY, ENV and the like",
+            ),
             _ => return Ok(InstructionKind::Onbuild(self.trigger_text())),
         };
-        Err(self.error("forbidden-trigger", message).label(trigger.keyword.span))
+        Err(self.error("forbidden-trigger", message).label(trigger.keyword.span).hint(hint))
     }
 
     /// The line without `ONBUILD`, and the heredocs below it.
@@ -282,17 +314,60 @@ impl<'a> Reading<'a> {
                         "invalid name for build stage: {}, name can't start with a number or contain symbols",
                         quote(&name.text)
                     );
-                    return Err(self.error("invalid-stage-name", message).label(name.span));
+                    return Err(self
+                        .error("invalid-stage-name", message)
+                        .label(name.span)
+                        .hint("begin the stage's name with a letter, and use letters, digits, '-', '_' and '.' only"));
                 }
                 Ok((Some(keyword.text.clone()), Some(name.text.clone())))
             }
             words => {
                 let message = "FROM requires either one or three arguments";
                 let error = self.error("from-arguments", message);
-                let is_comment = words.get(1).is_some_and(|word| word.text.starts_with('#'));
-                Err(if is_comment { error.hint("a comment needs a line of its own") } else { error })
+                Err(match words {
+                    [] => {
+                        error.hint("name the base image: FROM alpine:3.20, or FROM scratch for an empty one")
+                    }
+                    [_, second, ..] if second.text.starts_with('#') => {
+                        error.label(second.span).hint("a comment needs a line of its own")
+                    }
+                    [image, second, ..] if second.text.eq_ignore_ascii_case("as") => error
+                        .label(second.span)
+                        .hint(format!("put the stage's name behind AS: FROM {} AS build", image.text)),
+                    [image, second, ..] => error
+                        .cause(format!(
+                            "{} is not expected behind {}",
+                            quote(&second.text),
+                            quote(&image.text)
+                        ))
+                        .hint(format!(
+                            "write FROM IMAGE or FROM IMAGE AS NAME: FROM {} AS {}",
+                            image.text, second.text
+                        ))
+                        .hint("a tag is joined to the image by a colon without blanks: alpine:3.20"),
+                    [_] => error,
+                })
             }
         }
+    }
+}
+
+/// How an instruction is written.
+fn example(name: &str) -> &'static str {
+    match name {
+        "ARG" => "ARG VERSION=1.0",
+        "ENV" => "ENV NAME=value",
+        "EXPOSE" => "EXPOSE 8080",
+        "HEALTHCHECK" => "HEALTHCHECK CMD command, or HEALTHCHECK NONE",
+        "LABEL" => "LABEL name=value",
+        "MAINTAINER" => "LABEL org.opencontainers.image.authors=\"name\"",
+        "ONBUILD" => "ONBUILD RUN command",
+        "SHELL" => "SHELL [\"/bin/sh\", \"-c\"]",
+        "STOPSIGNAL" => "STOPSIGNAL SIGTERM",
+        "USER" => "USER name, with the name or id of one user",
+        "VOLUME" => "VOLUME /data",
+        "WORKDIR" => "WORKDIR /app, with the path of one directory",
+        _ => "the instruction with what it needs behind it",
     }
 }
 

@@ -3,6 +3,7 @@
 use super::flags::{Flags, Known, Takes};
 use super::transfer::chomp;
 use super::{Reading, Result};
+use crate::diagnostic::Failure;
 use crate::quote::quote;
 use crate::syntax::heredoc;
 use crate::{Command, HeredocNode, InstructionKind, Run, RunCommand, RunNetwork, RunSecurity};
@@ -29,7 +30,8 @@ fn network(reading: &Reading<'_>, flags: &Flags) -> Result<Option<RunNetwork>> {
         Some("host") => Ok(Some(RunNetwork::Host)),
         Some(other) => {
             let message = format!("invalid network mode {}", quote(other));
-            Err(reading.flag_error("invalid-network", message, "network"))
+            let error = reading.flag_error("invalid-network", message, "network");
+            Err(choice(error, "network", other, &["default", "none", "host"]))
         }
     }
 }
@@ -41,9 +43,19 @@ fn security(reading: &Reading<'_>, flags: &Flags) -> Result<Option<RunSecurity>>
         Some("insecure") => Ok(Some(RunSecurity::Insecure)),
         Some(other) => {
             let message = format!("security {} is not valid", quote(other));
-            Err(reading.flag_error("invalid-security", message, "security"))
+            let error = reading.flag_error("invalid-security", message, "security");
+            Err(choice(error, "security", other, &["sandbox", "insecure"]))
         }
     }
+}
+
+/// Names the values that a flag can have, and the one that was probably meant.
+fn choice(error: Failure, flag: &str, given: &str, known: &[&str]) -> Failure {
+    let error = match crate::nearest(given, known.iter().copied()) {
+        Some(nearest) => error.hint(format!("did you mean --{flag}={nearest}?")),
+        None => error,
+    };
+    error.hint(format!("the values of --{flag} are {}", known.join(", ")))
 }
 
 fn command(reading: &Reading<'_>) -> RunCommand {

@@ -54,7 +54,11 @@ pub(super) fn add(reading: &Reading<'_>) -> Result<InstructionKind> {
 fn transfer(reading: &Reading<'_>, flags: &Flags, words: &[Word], destination: &Word) -> Result<Transfer> {
     if heredoc::start(&destination.text).is_some() {
         let message = format!("{} cannot accept a heredoc as a destination", reading.name);
-        return Err(reading.error("heredoc-destination", message).label(destination.span));
+        let error = reading.error("heredoc-destination", message).label(destination.span);
+        return Err(error.hint(format!(
+            "write the destination behind the heredoc: {} {} /path/in/the/image",
+            reading.name, destination.text
+        )));
     }
     let (heredocs, sources) = sources(reading, words)?;
     Ok(Transfer {
@@ -85,7 +89,8 @@ fn sources(reading: &Reading<'_>, words: &[Word]) -> Result<(Vec<Heredoc>, Vec<S
         total += content.len();
         if total > MAX_HEREDOC_BYTES {
             let message = format!("the heredocs are larger than {MAX_HEREDOC_BYTES} bytes");
-            return Err(reading.error("heredocs-too-large", message));
+            let error = reading.error("heredocs-too-large", message).label(word.span);
+            return Err(error.hint("put the text into a file of the context and copy that"));
         }
         heredocs.push(Heredoc {
             content: if start.chomp { chomp(content) } else { content.to_owned() },

@@ -45,7 +45,8 @@ impl Zone {
         if self.seen.contains(&name) {
             self.is_open = false;
             let message = format!("only one {name} parser directive can be used");
-            return Err(error("duplicate-directive", message, line));
+            let error = error("duplicate-directive", message, line);
+            return Err(error.hint(format!("remove one of the lines that begin with \"# {name}=\"")));
         }
         self.seen.push(name);
         Ok(Some((name, value)))
@@ -89,16 +90,15 @@ pub(super) fn escape(value: &str, line: &Line<'_>) -> Result<char, Failure> {
         "`" => Ok('`'),
         other => {
             let message = format!("invalid escape token '{other}' does not match ` or \\");
-            Err(error("invalid-escape-directive", message, line))
+            Err(error("invalid-escape-directive", message, line)
+                .hint("write `# escape=\\` or `# escape=``, or remove the line"))
         }
     }
 }
 
-/// An error of the directive on `line`. On the first line it has no location, as with BuildKit, whose count begins at 0.
+/// An error of the directive on `line`.
 fn error(id: &'static str, message: String, line: &Line<'_>) -> Failure {
-    let location = line.location();
-    let error = Failure::new(id, message, (location.start_line > 1).then_some(location));
-    error.hint(format!("the directive is on line {}", location.start_line))
+    Failure::new(id, message, Some(line.location())).label(line.location().span)
 }
 
 /// The value of the directive `name`, if a comment without its sign is one.

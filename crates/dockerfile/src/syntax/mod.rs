@@ -74,13 +74,19 @@ impl<'a> Reader<'a> {
     fn finish(&mut self) {
         if self.syntax.nodes.is_empty() {
             if self.syntax.errors.is_empty() {
-                let error = Failure::new("no-instructions", "file with no instructions", None);
+                let error = Failure::new("no-instructions", "file with no instructions", None)
+                    .cause("there are only comments and blank lines in it")
+                    .hint("begin with FROM and a base image: FROM alpine:3.20");
                 self.syntax.errors.push(error.into());
             }
         } else if self.lines.too_long {
             let message = format!("dockerfile line greater than max allowed size of {MAX_LINE_BYTES}");
             let location = self.lines.last.map(|line| line.location());
-            self.syntax.errors.push(Failure::new("line-too-long", message, location).into());
+            let number = self.lines.last.map_or(1, |line| line.number + 1);
+            let error = Failure::new("line-too-long", message, location)
+                .cause(format!("line {number} is longer than that"))
+                .hint("break the line with a \"\\\" at its end, or put the text into a file and copy that");
+            self.syntax.errors.push(error.into());
         }
     }
 
@@ -113,7 +119,7 @@ impl<'a> Reader<'a> {
             Ok(node) => node,
             Err(error) => {
                 let diagnostic = Failure::new(error.id, error.message, Some(location));
-                self.syntax.errors.push(diagnostic.label(error.culprit).into());
+                self.syntax.errors.push(diagnostic.label(error.culprit).hint(error.hint).into());
                 return;
             }
         };
@@ -167,8 +173,10 @@ impl<'a> Reader<'a> {
         if !may_have_heredocs(node) || !node.text.contains("<<") {
             return Ok(Vec::new());
         }
-        let starts = heredoc::starts(&node.text)
-            .map_err(|error| Failure::new("word-too-complex", error.message, Some(node.location)))?;
+        let starts = heredoc::starts(&node.text).map_err(|error| {
+            let failure = Failure::new("word-too-complex", error.message, Some(node.location));
+            failure.label(node.keyword.span).hint("write the instruction in a simpler way, with less nesting")
+        })?;
         starts.into_iter().map(|start| self.heredoc(start, first)).collect()
     }
 
@@ -191,8 +199,10 @@ impl<'a> Reader<'a> {
             }
         }
         let location = self.location_from(first);
-        let hint = format!("the body must end with the line {}", crate::quote::quote(&start.name));
-        Err(Failure::new("unterminated-heredoc", "unterminated heredoc", Some(location)).hint(hint))
+        let name = crate::quote::quote(&start.name);
+        let hint = format!("the body must end with the line {name}: add it, without blanks around it");
+        let error = Failure::new("unterminated-heredoc", "unterminated heredoc", Some(location));
+        Err(error.cause(format!("nothing below ends what <<{} begins", start.name)).hint(hint))
     }
 }
 

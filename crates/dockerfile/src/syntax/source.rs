@@ -9,9 +9,6 @@ use crate::{Node, Span};
 /// The largest Dockerfile, 16 MiB.
 pub(crate) const MAX_FILE_BYTES: usize = 16 << 20;
 
-/// What is advised for files in other encodings.
-const HINT: &str = "save the file as UTF-8";
-
 /// A file as text.
 #[derive(Debug)]
 pub(crate) struct Source<'a> {
@@ -19,6 +16,43 @@ pub(crate) struct Source<'a> {
     pub(crate) text: Cow<'a, str>,
     /// Where in the text these are.
     replaced: Vec<usize>,
+    guess: Guess,
+}
+
+/// What a file seems to be instead of text in UTF-8.
+#[derive(Debug, Clone, Copy)]
+enum Guess {
+    Utf16,
+    NoText,
+    Unknown,
+}
+
+impl Guess {
+    fn of(bytes: &[u8]) -> Self {
+        let is_wide = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
+        // Text in UTF-16 without a mark has a zero beside every letter.
+        let looks_wide =
+            bytes.len() >= 4 && (bytes[1] == 0 && bytes[3] == 0 || bytes[0] == 0 && bytes[2] == 0);
+        if is_wide || looks_wide {
+            return Self::Utf16;
+        }
+        let of_programs: [&[u8]; 3] = [b"\x7fELF", b"\x1f\x8b", b"PK\x03\x04"];
+        if of_programs.iter().any(|start| bytes.starts_with(start)) { Self::NoText } else { Self::Unknown }
+    }
+
+    fn explain(self, error: Failure) -> Failure {
+        match self {
+            Self::Utf16 => error
+                .cause("it looks like UTF-16, which some editors and PowerShell write")
+                .hint("save the file as UTF-8: iconv -f UTF-16 -t UTF-8 Dockerfile > Dockerfile.utf8"),
+            Self::NoText => {
+                error.cause("it looks like a program or an archive").hint("name the Dockerfile with -f FILE")
+            }
+            Self::Unknown => error
+                .hint("save the file as UTF-8 text, and remove the byte")
+                .hint("another file is named with -f FILE"),
+        }
+    }
 }
 
 impl<'a> Source<'a> {
@@ -26,10 +60,12 @@ impl<'a> Source<'a> {
     pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, Failure> {
         if bytes.len() > MAX_FILE_BYTES {
             let message = format!("the Dockerfile is larger than {MAX_FILE_BYTES} bytes");
-            return Err(Failure::new("file-too-large", message, None));
+            let hint =
+                "is this the Dockerfile? Name it with -f FILE; data belongs into files that COPY takes";
+            return Err(Failure::new("file-too-large", message, None).hint(hint));
         }
         if let Ok(text) = str::from_utf8(bytes) {
-            return Ok(Self { text: Cow::Borrowed(text), replaced: Vec::new() });
+            return Ok(Self { text: Cow::Borrowed(text), replaced: Vec::new(), guess: Guess::of(bytes) });
         }
         let mut text = String::with_capacity(bytes.len());
         let mut replaced = Vec::new();
@@ -40,15 +76,13 @@ impl<'a> Source<'a> {
                 text.push(char::REPLACEMENT_CHARACTER);
             }
         }
-        Ok(Self { text: Cow::Owned(text), replaced })
+        Ok(Self { text: Cow::Owned(text), replaced, guess: Guess::of(bytes) })
     }
 
     /// Fails if the file holds a NUL byte, which no argument of a program can hold.
     pub(crate) fn reject_nul(&self) -> Result<(), Failure> {
         match self.text.find('\0') {
-            Some(position) => {
-                Err(self.bad_byte("nul-byte", "the Dockerfile holds a NUL byte", position).hint(HINT))
-            }
+            Some(position) => Err(self.bad_byte("nul-byte", "the Dockerfile holds a NUL byte", position)),
             None => Ok(()),
         }
     }
@@ -64,13 +98,14 @@ impl<'a> Source<'a> {
             let line_start = self.text[..position].rfind('\n').map_or(0, |newline| newline + 1);
             if in_body || !self.text[line_start..].trim_start().starts_with('#') {
                 let message = "the Dockerfile is not valid UTF-8";
-                return Err(self.bad_byte("invalid-utf8", message, position).hint(HINT));
+                return Err(self.bad_byte("invalid-utf8", message, position));
             }
         }
         Ok(())
     }
 
     fn bad_byte(&self, id: &'static str, message: &str, position: usize) -> Failure {
-        Failure::new(id, message, Some(line_at(&self.text, position))).label(Span::new(position, position))
+        let place = line_at(&self.text, position);
+        self.guess.explain(Failure::new(id, message, Some(place)).label(Span::new(position, position)))
     }
 }

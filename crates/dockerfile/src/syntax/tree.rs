@@ -12,6 +12,7 @@ pub(super) struct SyntaxError {
     pub(super) id: &'static str,
     pub(super) message: String,
     pub(super) culprit: Span,
+    pub(super) hint: String,
 }
 
 /// The arguments of an instruction.
@@ -26,6 +27,15 @@ impl From<Vec<Word>> for Arguments {
     fn from(words: Vec<Word>) -> Self {
         Self { words, ..Self::default() }
     }
+}
+
+/// What to do about a word without an equals sign.
+fn pair_hint(keyword: &str, word: &str) -> String {
+    let keyword = keyword.to_ascii_uppercase();
+    format!(
+        "write {keyword} NAME=VALUE without blanks around the \"=\", and put a value with blanks in double quotes: \
+         {keyword} NAME=\"... {word}\""
+    )
 }
 
 /// Triggers in triggers nest no deeper than this; an `ONBUILD ONBUILD` is refused later in any case.
@@ -101,6 +111,7 @@ impl Builder<'_> {
                 id: "json-not-strings",
                 message: "when using JSON array syntax, arrays must be comprised of strings only".to_owned(),
                 culprit: self.line.span(rest),
+                hint: "put every element in double quotes: [\"a\", \"1\"]".to_owned(),
             }),
             Json::None => Ok(self.words(split(rest))),
         }
@@ -134,6 +145,7 @@ impl Builder<'_> {
                         quote(word)
                     ),
                     culprit: self.line.span(word),
+                    hint: pair_hint(keyword, word),
                 });
             };
             let (key, value) = word.split_at(position);
@@ -150,6 +162,7 @@ impl Builder<'_> {
                 id: "pair-without-value",
                 message: format!("{} must have two arguments", keyword.to_ascii_uppercase()),
                 culprit: self.line.span(key),
+                hint: format!("give a value: {} {key}=value", keyword.to_ascii_uppercase()),
             });
         }
         let sign = &value[..0];

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use ocibuild_dockerfile::{Diagnostic, Dockerfile, line_column, nodes_json};
+use ocibuild_dockerfile::{Diagnostic, Dockerfile, Finding, Findings, line_column, nodes_json};
 
 use crate::fixtures::{check, entries};
 
@@ -29,13 +29,29 @@ fn render(source: &str, diagnostics: &[Diagnostic]) -> String {
     text
 }
 
+/// Findings in the same form.
+fn render_findings(source: &str, findings: Vec<Finding>) -> String {
+    let mut text = String::new();
+    for finding in findings {
+        let location = finding.location().expect("the text is all there is");
+        let (line, column) = line_column(source, location.span.start);
+        let lines = &source[location.span.range()];
+        writeln!(text, "[{}] {}", finding.rule.name, finding.message).expect("strings take anything");
+        writeln!(text, "  {}-{} {line}:{column} `{lines}`", location.start_line, location.end_line)
+            .expect("strings take anything");
+    }
+    text
+}
+
 #[test]
 fn good_files() {
     for case in entries("dockerfile/ok") {
         let file = Dockerfile::parse(fs_err::read(case.join("Dockerfile")).unwrap())
             .unwrap_or_else(|errors| panic!("{}: {errors}", case.display()));
         check(&case.join("ast.json"), &(nodes_json(&file.nodes) + "\n"));
-        check(&case.join("warnings.txt"), &render(&file.source, &file.warnings));
+        let mut findings = Findings::new(file.directives.check_options().unwrap());
+        file.lint(&mut findings);
+        check(&case.join("warnings.txt"), &render_findings(&file.source, findings.into_sorted()));
     }
 }
 

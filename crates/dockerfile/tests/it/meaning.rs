@@ -1,8 +1,6 @@
 //! What instructions mean.
 
-use ocibuild_dockerfile::{
-    CheckOptions, Command, Dockerfile, Healthcheck, InstructionKind, RunCommand, RunNetwork, Stage,
-};
+use ocibuild_dockerfile::{Command, Dockerfile, Healthcheck, InstructionKind, RunCommand, RunNetwork, Stage};
 
 fn stage(body: &str) -> Stage {
     let mut file = Dockerfile::parse(format!("FROM a\n{body}\n")).expect("the file is good");
@@ -111,24 +109,4 @@ fn triggers_are_stored_as_text() {
     assert_eq!(stored("onbuild   run a  \\\n  b"), "run a    b");
     assert_eq!(stored("ONBUILD COPY <<A <<B /\na\nA\nb\nB"), "COPY <<A <<B /\na\nA\nb\nB");
     assert_eq!(stored("ONBUILD BOGUS x"), "BOGUS x");
-}
-
-#[test]
-fn checks_can_be_silenced() {
-    let text = "FROM a AS X\n# check=skip=MaintainerDeprecated\nMAINTAINER m\nENV a b\nrun \\\n\n x\n";
-    let rules = |text: &str| -> Vec<_> {
-        let warnings = Dockerfile::parse(text).unwrap().warnings;
-        warnings.iter().map(|warning| (warning.id, warning.location.unwrap().start_line)).collect()
-    };
-    let all = [
-        ("StageNameCasing", 1),
-        ("LegacyKeyValueFormat", 4),
-        ("ConsistentInstructionCasing", 5),
-        ("NoEmptyContinuation", 7),
-    ];
-    assert_eq!(rules(text), all);
-    assert_eq!(rules(&format!("# check=skip=all\n{text}")), []);
-    let file = Dockerfile::parse(text).unwrap();
-    let options = CheckOptions::parse("skip=StageNameCasing, NoEmptyContinuation").unwrap();
-    assert_eq!(file.lint(&options).len(), 2);
 }

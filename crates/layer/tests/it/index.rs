@@ -35,13 +35,15 @@ fn the_layout_of_a_record_stays() {
     files.file("a/b", metadata(0o644, 1, 300, 2), b"hi");
     let record = files.tar().0.index.encode();
     let expected = [
-        &b"ocibuild layer index\0\x01"[..],
+        &b"ocibuild layer index\0\x02"[..],
         // Size of the tar 3584: the first entry has a time that needs a record. No account files, nothing implied.
         &[0x80, 0x1c, 0, 0, 0, 2],
         // Directory, nothing shared, "a"; mode, owner, time, no attributes.
         &[0, 0, 1, b'a', 0xed, 3, 0, 0, 1, 0, 0],
         // File, one byte shared, "/b"; size, offset 2048; mode, owner 1:300, time, no attributes.
         &[1, 1, 2, b'/', b'b', 2, 0x80, 0x10, 0xa4, 3, 1, 0xac, 2, 4, 0, 0],
+        // No files that are one with files below.
+        &[0],
     ]
     .concat();
     assert_eq!(record[..record.len() - 32], expected);

@@ -8,9 +8,31 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _}
 use std::path::{Path, PathBuf};
 
 use ocibuild_layer::{
-    ApplyOptions, Compression, Devices, LayerOptions, Owners, WhiteoutFormat, WrittenLayer, write,
+    ApplyOptions, Compression, Devices, LayerIndex, LayerOptions, Owners, WhiteoutFormat, WrittenLayer, write,
 };
-use ocibuild_spec::{CancelToken, Changeset, Content, Entry, EntryKind, Metadata, Timestamp};
+use ocibuild_spec::{
+    CancelToken, Changeset, Content, Descriptor, DiffId, Entry, EntryKind, Metadata, Timestamp,
+};
+
+/// A layer that was written, with its index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Written {
+    pub(crate) diff_id: DiffId,
+    pub(crate) descriptor: Descriptor,
+    pub(crate) tar_size: u64,
+    pub(crate) index: LayerIndex,
+}
+
+impl Written {
+    fn new(layer: WrittenLayer, changeset: Changeset) -> Self {
+        Self {
+            diff_id: layer.diff_id.clone(),
+            descriptor: layer.descriptor.clone(),
+            tar_size: layer.tar_size,
+            index: layer.into_index(changeset, false).unwrap(),
+        }
+    }
+}
 
 /// Entries with their contents, which [`Content`] numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,13 +65,13 @@ impl Files {
         })
     }
 
-    pub(crate) fn written(&self, options: &LayerOptions) -> (WrittenLayer, Vec<u8>) {
+    pub(crate) fn written(&self, options: &LayerOptions) -> (Written, Vec<u8>) {
         let mut blob = Vec::new();
-        let written = write(&self.changeset(), &mut blob, options, &CancelToken::new()).unwrap();
-        (written, blob)
+        let layer = write(&self.changeset(), &mut blob, options, &CancelToken::new()).unwrap();
+        (Written::new(layer, self.changeset()), blob)
     }
 
-    pub(crate) fn tar(&self) -> (WrittenLayer, Vec<u8>) {
+    pub(crate) fn tar(&self) -> (Written, Vec<u8>) {
         self.written(&LayerOptions { compression: Compression::None, ..LayerOptions::default() })
     }
 

@@ -1,9 +1,12 @@
 //! What [`write`](ocibuild_layer::write) promises beside the golden digests.
 
 use std::io::{self, Cursor, Read, Write};
+use std::path::Path;
 
-use ocibuild_layer::{Compression, ErrorKind, LayerOptions, decompress_layer, write};
-use ocibuild_spec::{CancelToken, Changeset, Content, Digest, Entry, EntryKind, MediaType};
+use ocibuild_layer::{Compression, ErrorKind, LayerIndex, LayerOptions, decompress_layer, write};
+use ocibuild_spec::{
+    CancelToken, Changeset, Content, Digest, Entry, EntryKind, MediaType, Metadata, Timestamp,
+};
 
 use crate::support::{Files, metadata, path};
 
@@ -218,4 +221,25 @@ fn a_file_with_the_name_of_a_whiteout_becomes_one() {
     assert_eq!(written.index.entries.len(), 1);
     assert_eq!(written.index.entries[0].kind, EntryKind::Whiteout);
     assert_eq!(written.index.entries[0].path.to_str(), Some("d/x"));
+}
+
+#[test]
+fn an_index_keeps_exact_times_where_they_are_wanted() {
+    let exact = Timestamp { seconds: 9, nanoseconds: 5 };
+    for name in ["plain", ".wh.not_plain"] {
+        let mut files = Files::default();
+        files.file("a", Metadata { mtime: exact, ..metadata(0o644, 0, 0, 0) }, b"content");
+        files.file(name, metadata(0o644, 0, 0, 1), b"");
+        let options = LayerOptions { clamp_mtime: Some(7), ..PLAIN };
+        let write = || write(&files.changeset(), &mut io::sink(), &options, &CancelToken::new()).unwrap();
+        let time = |index: LayerIndex| {
+            let entry = index.entries.iter().find(|entry| entry.path == Path::new("a")).unwrap();
+            (entry.metadata.mtime, entry.kind.clone())
+        };
+        let kind = EntryKind::File { size: 7, content: Content(512) };
+        let kept = time(write().into_index(files.changeset(), true).unwrap());
+        assert_eq!(kept, (exact, kind.clone()), "{name}");
+        let read = time(write().into_index(files.changeset(), false).unwrap());
+        assert_eq!(read, (Timestamp::from_seconds(7), kind), "{name}");
+    }
 }

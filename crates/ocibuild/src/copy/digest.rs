@@ -20,12 +20,12 @@ pub(crate) fn content_digest(
     for one in selected {
         framed.field(b"source");
         node(source, &mut framed, Path::new(""), &one.path, &one.node)?;
-        for item in &one.items {
+        one.each_item(source, &mut |item| {
             if cancel.is_cancelled() {
                 return Err(Error::cancelled());
             }
-            node(source, &mut framed, &item.path, &one.path.join(&item.path), &item.node)?;
-        }
+            node(source, &mut framed, &item.path, &one.path.join(&item.path), &item.node)
+        })?;
     }
     Ok(framed.finish())
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use ocibuild_snapshot::{Node, NodeId, NodeKind};
 use ocibuild_spec::{Entry, EntryKind};
 
-use super::place::{Bytes, Placement};
+use super::place::{Bytes, Placement, new_file};
 use super::select::clean;
 use crate::{Error, ErrorKind};
 
@@ -69,7 +69,8 @@ impl Placement {
                 return Ok(None);
             }
             EntryKind::File { size, content } => {
-                self.file_kind(Bytes::Archive { archive, offset: content.0 }, *size)
+                let content = self.content(Bytes::Archive { archive, offset: content.0 });
+                new_file(content, *size)
             }
             EntryKind::Symlink { target } => {
                 metadata.mode = 0o777;
@@ -130,6 +131,8 @@ fn relative(path: &Path, base: &Path) -> PathBuf {
 
 fn broken(path: &Path, what: &str) -> Error {
     Error::new(ErrorKind::Dockerfile, format!("archive entry {}: {what}", path.display()))
+        .id("broken-archive")
+        .hint("make the archive again, or copy it as it is with COPY or ADD --unpack=false")
 }
 
 /// Metadata of the directory `WORKDIR` makes.
@@ -148,5 +151,8 @@ pub(crate) fn workdir(
 
 fn broken_workdir(path: &OsStr) -> Error {
     Error::new(ErrorKind::Dockerfile, format!("/{}: not a directory", path.display()))
-        .hint("WORKDIR makes a directory, but the image has something else at that path")
+        .id("destination")
+        .word(path.to_string_lossy())
+        .cause("WORKDIR makes a directory, but the image has something else at that path")
+        .hint("choose another directory, or remove the file in an earlier RUN")
 }

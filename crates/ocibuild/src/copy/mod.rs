@@ -3,6 +3,7 @@
 
 mod digest;
 mod extract;
+mod missing;
 mod place;
 mod select;
 mod source;
@@ -15,19 +16,26 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ocibuild_layer::{Limits, Policy, TarReader, decompress, is_tar};
-use ocibuild_snapshot::{Node, NodeKind, Tree, changes};
+use ocibuild_snapshot::{Changes, Node, NodeKind, Tree, changes};
 use ocibuild_spec::{CancelToken, Changeset, Content, Digest, Entry, Timestamp};
 
 pub(crate) use digest::content_digest;
-pub(crate) use place::{NEW_LAYER, Placement};
-pub(crate) use select::{Choice, Selected, name_in_key, select};
-pub(crate) use source::{LocalSource, Source, SourceKind, SourceNode, TreeSource};
+pub(crate) use extract::Archive;
+pub(crate) use place::{Bytes, NEW_LAYER, Placement};
+pub(crate) use select::{Choice, Selected, clean, name_in_key, select};
+pub(crate) use source::{Lead, LocalSource, Source, SourceKind, SourceNode, TreeSource, resolve};
 
 use crate::accounts::Accounts;
 use crate::plan::{Chmod, CopyStep, WorkdirStep};
 use crate::{Error, ErrorKind};
-use extract::Archive;
-use place::Bytes;
+
+/// What sources of a step bring, all from one place.
+pub(crate) struct Part {
+    pub(crate) source: Arc<dyn Source>,
+    pub(crate) selected: Vec<Selected>,
+    /// Archives among the files are unpacked.
+    pub(crate) unpacks: bool,
+}
 
 /// Looks up the sources of a step.
 pub(crate) fn select_all(source: &dyn Source, step: &CopyStep) -> Result<Vec<Vec<Selected>>, Error> {
@@ -66,8 +74,7 @@ pub(crate) struct CopyContext<'a> {
 /// Carries out a `COPY` or `ADD` and gives what its layer consists of.
 pub(crate) fn copy(
     step: &CopyStep,
-    source: Arc<dyn Source>,
-    selected: Vec<Vec<Selected>>,
+    parts: Vec<Part>,
     context: &mut CopyContext<'_>,
 ) -> Result<Changeset, Error> {
     let tree = if step.link { Tree::new() } else { context.base.clone() };
@@ -75,19 +82,26 @@ pub(crate) fn copy(
     placement.chmod = step.chmod.as_deref().map(parse_chmod).transpose()?;
     placement.owner = step.chown.as_deref().map(|text| owner(text, step.link, context)).transpose()?;
     let mut archives = Vec::new();
-    // Each selection is given back once it is placed: of many files there are many.
-    for one in selected.into_iter().flatten() {
-        if let Some(archive) = archive_of(step, source.as_ref(), &one, context.scratch, archives.len())? {
-            placement.extract(&archive.0, &step.destination)?;
-            archives.push(archive.1);
-        } else {
-            placement.copy(&one, &step.destination)?;
+    let mut sources = Vec::with_capacity(parts.len());
+    for Part { source, selected, unpacks } in parts {
+        placement.part = sources.len();
+        for one in selected {
+            let number = archives.len();
+            let archive =
+                if unpacks { archive_of(source.as_ref(), &one, context.scratch, number)? } else { None };
+            if let Some(archive) = archive {
+                placement.extract(&archive.0, &step.destination)?;
+                archives.push(archive.1);
+            } else {
+                placement.copy(source.as_ref(), &one, &step.destination)?;
+            }
         }
+        sources.push(source);
     }
     for (name, content) in &step.heredocs {
         placement.heredoc(name, content, &step.destination)?;
     }
-    let contents = Contents { bytes: placement.bytes, source, archives };
+    let contents = Contents { bytes: placement.bytes, sources, archives };
     let empty = Tree::new();
     let base = if step.link { &empty } else { context.base };
     changeset(base, &placement.tree, contents, context)
@@ -104,12 +118,16 @@ pub(crate) fn workdir(
         placement.owner = Some(owner(&step.user, false, context)?);
     }
     extract::workdir(&mut placement, &step.path, epoch.unwrap_or(context.now))?;
-    let contents = Contents { bytes: placement.bytes, source: Arc::new(NoSource), archives: Vec::new() };
+    let contents = Contents { bytes: placement.bytes, sources: Vec::new(), archives: Vec::new() };
     changeset(context.base, &placement.tree, contents, context)
 }
 
 fn parse_chmod(text: &str) -> Result<Chmod, Error> {
-    Chmod::parse(text).map_err(|error| Error::new(ErrorKind::Dockerfile, error.to_string()))
+    Chmod::parse(text).map_err(|error| {
+        Error::new(ErrorKind::Dockerfile, error.to_string())
+            .word(text)
+            .hint("give an octal mode: --chmod=755")
+    })
 }
 
 /// Owner of a step, where names can be looked up; without a file system to look in, names fail (5.206).
@@ -122,7 +140,8 @@ fn owner(text: &str, link: bool, context: &CopyContext<'_>) -> Result<(u32, u32)
             ErrorKind::Dockerfile,
             format!("invalid user index: -1: {text:?} is a name, and {why}"),
         )
-        .hint("give numeric ids"));
+        .word(text)
+        .hint("give numeric ids: --chown=1000:1000"));
     }
     Ok(context.accounts.owner(text))
 }
@@ -134,14 +153,16 @@ fn changeset(
     context: &mut CopyContext<'_>,
 ) -> Result<Changeset, Error> {
     let mut failure = None;
-    let entries = changes(base, after, &mut |_, before, now| {
+    let Changes { entries, shared } = changes(base, after, &mut |path, before, now| {
         let NodeKind::File { size, origin } = &now.kind else { return false };
         if origin.layer != NEW_LAYER {
             return true;
         }
-        let same = contents
-            .open(origin.content, *size)
-            .map_err(|error| Error::new(ErrorKind::Host, "cannot read a copied file").caused_by(error));
+        let same = contents.open(path, origin.content, *size).map_err(|error| {
+            Error::new(ErrorKind::Host, "cannot read a copied file")
+                .caused_by(error)
+                .hint("build again: the file may have changed or gone while it was read")
+        });
         match same.and_then(|mut reader| (context.same_content)(before, &mut reader)) {
             Ok(same) => same,
             Err(error) => {
@@ -158,28 +179,31 @@ fn changeset(
             ocibuild_spec::EntryKind::File { size, .. } => size,
             _ => 0,
         };
-        contents.open(content, size)
-    }))
+        contents.open(&entry.path, content, size)
+    })
+    .with_shared(shared))
 }
 
 /// Opens the files of a layer that a copy makes.
 struct Contents {
     bytes: Vec<Bytes>,
-    source: Arc<dyn Source>,
+    sources: Vec<Arc<dyn Source>>,
     archives: Vec<File>,
 }
 
 impl Contents {
-    fn open(&self, content: Content, size: u64) -> io::Result<Box<dyn Read + Send>> {
+    fn open(&self, placed: &Path, content: Content, size: u64) -> io::Result<Box<dyn Read + Send>> {
         let place = usize::try_from(content.0).ok().and_then(|number| self.bytes.get(number));
+        if let Some((part, path)) = place.and_then(|bytes| bytes.source_path(placed)) {
+            return self.sources[part].open(&path).map_err(io::Error::other);
+        }
         match place {
-            Some(Bytes::Source(path)) => self.source.open(path).map_err(io::Error::other),
             Some(Bytes::Inline(text)) => Ok(Box::new(io::Cursor::new(text.clone().into_bytes()))),
             Some(Bytes::Archive { archive, offset }) => {
                 let file = self.archives[*archive].try_clone()?;
                 Ok(Box::new(FileRange { file, at: *offset, left: size }))
             }
-            None => Err(io::Error::other("a file without content")),
+            _ => Err(io::Error::other("a file without content")),
         }
     }
 }
@@ -204,14 +228,12 @@ impl Read for FileRange {
 
 /// The archive that `ADD` unpacks in place of the file that was selected, if it is one (6.60).
 fn archive_of(
-    step: &CopyStep,
     source: &dyn Source,
     selected: &Selected,
     scratch: &Path,
     number: usize,
 ) -> Result<Option<(Archive, File)>, Error> {
-    let is_file = matches!(selected.node.kind, SourceKind::File { .. });
-    if !step.add || step.unpack == Some(false) || !is_file {
+    if !matches!(selected.node.kind, SourceKind::File { .. }) {
         return Ok(None);
     }
     let Ok((_, mut plain)) = decompress(source.open(&selected.path)?) else { return Ok(None) };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use ocibuild_snapshot::{Node, NodeId, NodeKind, Origin, ResolveError, Tree};
 use ocibuild_spec::{Content, Metadata, Timestamp};
 
-use super::select::{Item, Selected};
+use super::select::Selected;
 use super::source::{Source, SourceKind, SourceNode};
 use crate::plan::Chmod;
 use crate::{Error, ErrorKind};
@@ -13,11 +13,25 @@ use crate::{Error, ErrorKind};
 /// The layer number of files that this step brings.
 pub(crate) const NEW_LAYER: u32 = u32::MAX;
 
-/// Where the bytes of a placed file come from; its [`Content`] is an index in the list of these.
+/// Where the bytes of placed files come from; their [`Content`] is an index in the list of these.
 #[derive(Debug, Clone)]
 pub(crate) enum Bytes {
     /// A file of the step's source.
-    Source(PathBuf),
+    Source {
+        /// Which source.
+        part: usize,
+        /// The path in it.
+        path: PathBuf,
+    },
+    /// The files of a directory of a source, which are below `target` where they are below `source` there.
+    Below {
+        /// Which source.
+        part: usize,
+        /// The directory in it.
+        source: PathBuf,
+        /// Where that is placed.
+        target: PathBuf,
+    },
     /// The text of a heredoc.
     Inline(String),
     /// A range of an unpacked archive.
@@ -33,49 +47,88 @@ pub(crate) struct Placement {
     pub(crate) owner: Option<(u32, u32)>,
     pub(crate) chmod: Option<Chmod>,
     pub(crate) now: Timestamp,
+    /// Which of the sources it is that is copied from.
+    pub(crate) part: usize,
+}
+
+impl Bytes {
+    /// Which source the file that is placed at `placed` is from, and its path there; `None` for what is from none.
+    pub(crate) fn source_path(&self, placed: &Path) -> Option<(usize, PathBuf)> {
+        match self {
+            Self::Source { part, path } => Some((*part, path.clone())),
+            Self::Below { part, source, target } => {
+                placed.strip_prefix(target).ok().map(|below| (*part, source.join(below)))
+            }
+            Self::Inline(_) | Self::Archive { .. } => None,
+        }
+    }
+}
+
+/// A file that this step brings.
+pub(crate) fn new_file(content: Content, size: u64) -> NodeKind {
+    NodeKind::File { size, origin: Origin { layer: NEW_LAYER, path: PathBuf::new(), content } }
 }
 
 fn refuse(message: String) -> Error {
-    Error::new(ErrorKind::Dockerfile, message)
+    Error::new(ErrorKind::Dockerfile, message).id("destination")
+}
+
+/// An error about a destination that is a file where a directory is needed.
+fn no_directory(message: String, path: &Path) -> Error {
+    refuse(message).cause(format!("/{} is there already, and is no directory", path.display())).hint(format!(
+        "choose another destination than /{}, or remove what is there in an earlier RUN",
+        path.display()
+    ))
 }
 
 impl From<ResolveError> for Error {
     fn from(error: ResolveError) -> Self {
         match error {
-            ResolveError::Loop(path) => refuse(format!("/{}: too many links", path.display())),
-            ResolveError::NotDirectory(path) => refuse(format!("/{}: not a directory", path.display())),
+            ResolveError::Loop(path) => refuse(format!("/{}: too many links", path.display()))
+                .hint("the links of the image lead round in a circle: choose another destination"),
+            ResolveError::NotDirectory(path) => {
+                no_directory(format!("/{}: not a directory", path.display()), &path)
+            }
         }
     }
 }
 
 impl Placement {
     pub(crate) fn new(tree: Tree, now: Timestamp) -> Self {
-        Self { tree, bytes: Vec::new(), owner: None, chmod: None, now }
+        Self { tree, bytes: Vec::new(), owner: None, chmod: None, now, part: 0 }
     }
 
-    /// Copies what one source selected to `destination`, which is absolute and ends in `/` when it must be a
+    /// Copies what was selected of `source` to `destination`, which is absolute and ends in `/` when it must be a
     /// directory.
-    pub(crate) fn copy(&mut self, selected: &Selected, destination: &str) -> Result<(), Error> {
+    pub(crate) fn copy(
+        &mut self,
+        source: &dyn Source,
+        selected: &Selected,
+        destination: &str,
+    ) -> Result<(), Error> {
         if selected.keeps_parents {
             let target = self.destination_directory(destination)?;
-            return self.items(&selected.path, &selected.items, &target, true);
+            return self.items(source, selected, &target);
         }
         if selected.node.is_directory() {
             let target = self.destination_directory(destination)?;
-            self.items(&selected.path, &selected.items, &target, false)?;
+            self.items(source, selected, &target)?;
             let id = self.directory_at(&target)?;
             self.tree.metadata_mut(id).mtime = selected.node.metadata.mtime;
             return Ok(());
         }
         let target = self.file_target(destination, &selected.name)?;
-        self.leaf(&selected.path, &selected.node, &target).map(|_| ())
+        let content = self.content(Bytes::Source { part: self.part, path: selected.path.clone() });
+        self.leaf(&selected.node, content, &target).map(|_| ())
     }
 
     /// Puts a heredoc at `destination`, by the rules for files.
     pub(crate) fn heredoc(&mut self, name: &str, content: &str, destination: &str) -> Result<(), Error> {
         let target = self.file_target(destination, &OsString::from(name))?;
         let metadata = Metadata { mode: 0o644, mtime: self.now, ..Metadata::default() };
-        let kind = self.file_kind(Bytes::Inline(content.to_owned()), content.len() as u64);
+        let size = content.len() as u64;
+        let content = self.content(Bytes::Inline(content.to_owned()));
+        let kind = new_file(content, size);
         let metadata = self.adapted(&metadata, false);
         self.replace(&target, Node { metadata, kind })?;
         Ok(())
@@ -85,10 +138,11 @@ impl Placement {
     pub(crate) fn destination_directory(&mut self, destination: &str) -> Result<PathBuf, Error> {
         let resolved = self.tree.resolve(Path::new(destination), true)?;
         match resolved.node {
-            Some(id) if !self.tree.is_directory(id) => Err(refuse(format!(
-                "cannot copy to non-directory: /{}: not a directory",
-                resolved.path.display()
-            ))),
+            Some(id) if !self.tree.is_directory(id) => Err(no_directory(
+                format!("cannot copy to non-directory: /{}: not a directory", resolved.path.display()),
+                &resolved.path,
+            )
+            .word(destination)),
             Some(_) => Ok(resolved.path),
             None => {
                 self.make_directories(&resolved.path)?;
@@ -103,7 +157,12 @@ impl Placement {
         let resolved = self.tree.resolve(Path::new(destination), true)?;
         match resolved.node {
             Some(id) if self.tree.is_directory(id) => Ok(resolved.path.join(name)),
-            Some(_) if must_be_directory => Err(refuse(format!("{destination}: not a directory"))),
+            Some(_) if must_be_directory => {
+                let error = no_directory(format!("{destination}: not a directory"), &resolved.path);
+                Err(error
+                    .word(destination)
+                    .hint("without a slash at its end the destination is the file itself"))
+            }
             Some(_) => Ok(resolved.path),
             None if must_be_directory => {
                 self.make_directories(&resolved.path)?;
@@ -134,7 +193,7 @@ impl Placement {
             at.push(part);
             parent = match self.tree.child(parent, part) {
                 Some(id) if self.tree.is_directory(id) => id,
-                Some(_) => return Err(refuse(format!("/{}: not a directory", at.display()))),
+                Some(_) => return Err(no_directory(format!("/{}: not a directory", at.display()), &at)),
                 None => {
                     let above = &self.tree.node(parent).metadata;
                     // Below a set-gid directory the kernel hands on the bit and the group.
@@ -150,32 +209,36 @@ impl Placement {
         Ok(())
     }
 
-    /// Copies what is below a directory into the directory `target`.
-    fn items(&mut self, base: &Path, items: &[Item], target: &Path, with_parents: bool) -> Result<(), Error> {
+    /// Copies what is below a selected directory into the directory `target`.
+    fn items(&mut self, source: &dyn Source, selected: &Selected, target: &Path) -> Result<(), Error> {
+        let bytes =
+            Bytes::Below { part: self.part, source: selected.path.clone(), target: target.to_owned() };
+        let content = self.content(bytes);
         let mut links = HashMap::new();
         let mut directories = Vec::new();
-        for item in items {
+        selected.each_item(source, &mut |item| {
             let path = target.join(&item.path);
             if item.node.is_directory() {
-                if with_parents && item.is_intermediate {
+                if item.is_intermediate && selected.keeps_parents {
                     self.passed_directory(&path, &item.node)?;
                 } else {
                     let id = self.directory(&path, &item.node)?;
                     directories.push((id, item.node.metadata.mtime));
                 }
-                continue;
+                return Ok(());
             }
             let known = item.node.links.and_then(|links_key| links.get(&links_key).copied());
             if let Some(id) = known {
                 self.refuse_directory(&path)?;
                 self.tree.link(&path, id, self.now);
-                continue;
+                return Ok(());
             }
-            let id = self.leaf(&base.join(&item.path), &item.node, &path)?;
+            let id = self.leaf(&item.node, content, &path)?;
             if let Some(key) = item.node.links {
                 links.insert(key, id);
             }
-        }
+            Ok(())
+        })?;
         // Their times are set when nothing is put into them any more.
         for (id, mtime) in directories {
             self.tree.metadata_mut(id).mtime = mtime;
@@ -190,7 +253,7 @@ impl Placement {
                 *self.tree.metadata_mut(id) = metadata;
                 Ok(id)
             }
-            Some(_) => Err(refuse(format!("cannot copy to non-directory: /{}", path.display()))),
+            Some(_) => Err(no_directory(format!("cannot copy to non-directory: /{}", path.display()), path)),
             None => {
                 let node = Node { metadata, kind: NodeKind::Directory(BTreeMap::new()) };
                 Ok(self.tree.insert(path, node, self.now))
@@ -213,9 +276,9 @@ impl Placement {
     }
 
     /// Puts anything but a directory at `target`, in place of what is there.
-    fn leaf(&mut self, source: &Path, node: &SourceNode, target: &Path) -> Result<NodeId, Error> {
+    fn leaf(&mut self, node: &SourceNode, content: Content, target: &Path) -> Result<NodeId, Error> {
         let kind = match &node.kind {
-            SourceKind::File { size } => self.file_kind(Bytes::Source(source.to_owned()), *size),
+            SourceKind::File { size } => new_file(content, *size),
             SourceKind::Symlink(target) => NodeKind::Symlink(target.clone()),
             SourceKind::Fifo => NodeKind::Fifo,
             SourceKind::CharacterDevice(major, minor) => NodeKind::CharacterDevice(*major, *minor),
@@ -232,7 +295,9 @@ impl Placement {
     fn refuse_directory(&self, path: &Path) -> Result<(), Error> {
         match self.tree.lookup(path) {
             Some(id) if self.tree.is_directory(id) => {
-                Err(refuse(format!("cannot replace to directory /{} with file", path.display())))
+                Err(refuse(format!("cannot replace to directory /{} with file", path.display()))
+                    .cause("the image has a directory where the file is to go")
+                    .hint("choose another destination, or remove the directory in an earlier RUN"))
             }
             _ => Ok(()),
         }
@@ -243,10 +308,10 @@ impl Placement {
         Ok(self.tree.insert(path, node, self.now))
     }
 
-    pub(crate) fn file_kind(&mut self, bytes: Bytes, size: u64) -> NodeKind {
-        let content = Content(self.bytes.len() as u64);
+    /// The number under which these bytes are found again.
+    pub(crate) fn content(&mut self, bytes: Bytes) -> Content {
         self.bytes.push(bytes);
-        NodeKind::File { size, origin: Origin { layer: NEW_LAYER, path: PathBuf::new(), content } }
+        Content(self.bytes.len() as u64 - 1)
     }
 
     /// Opens a placed file; archives are no concern of whoever uses this.
@@ -258,9 +323,12 @@ impl Placement {
         let ocibuild_spec::EntryKind::File { content, .. } = &entry.kind else {
             return Err(refuse(format!("/{}: not a regular file", entry.path.display())));
         };
-        match usize::try_from(content.0).ok().and_then(|number| self.bytes.get(number)) {
-            Some(Bytes::Source(path)) => source.open(path),
-            Some(Bytes::Inline(text)) => Ok(Box::new(std::io::Cursor::new(text.clone().into_bytes()))),
+        let bytes = usize::try_from(content.0).ok().and_then(|number| self.bytes.get(number));
+        match (bytes.and_then(|bytes| bytes.source_path(&entry.path)), bytes) {
+            (Some((_, path)), _) => source.open(&path),
+            (None, Some(Bytes::Inline(text))) => {
+                Ok(Box::new(std::io::Cursor::new(text.clone().into_bytes())))
+            }
             _ => Err(refuse(format!("/{}: not a file of the source", entry.path.display()))),
         }
     }

@@ -1,13 +1,18 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use ocibuild_dockerfile::{IgnorePatterns, glob_match};
 
+use super::missing::{broken_json, not_found};
 use super::source::{Lead, Source, SourceNode, resolve};
 use crate::{Error, ErrorKind};
 
 /// What one source of an instruction, or one match of its wildcard, brings.
+///
+/// What is below a directory is not listed here: [`each_item`](Self::each_item) walks it whenever it is needed, so that a
+/// copy of many files needs no more memory than what becomes of them.
 #[derive(Debug)]
 pub(crate) struct Selected {
     /// The name the file gets in a directory: that of the source as written, of a link its own.
@@ -16,14 +21,25 @@ pub(crate) struct Selected {
     pub(crate) path: PathBuf,
     /// What is there.
     pub(crate) node: SourceNode,
-    /// What is below a directory, parents first, in the order of the copy.
-    pub(crate) items: Vec<Item>,
     /// The source is a root whose chosen part keeps its directories (`--parents`).
     pub(crate) keeps_parents: bool,
+    chosen: Chosen,
+    excludes: Arc<IgnorePatterns>,
+}
+
+/// What of a selected directory is copied, excludes aside.
+#[derive(Debug)]
+enum Chosen {
+    /// Everything.
+    All,
+    /// What a pattern matches.
+    Matching(IgnorePatterns),
+    /// This path, and what is below it.
+    Literal(PathBuf, IgnorePatterns),
 }
 
 /// Something below a selected directory.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Item {
     /// Path relative to the selected directory.
     pub(crate) path: PathBuf,
@@ -33,19 +49,49 @@ pub(crate) struct Item {
     pub(crate) is_intermediate: bool,
 }
 
+impl Selected {
+    /// A file at the root of its source.
+    pub(crate) fn file(name: &str, node: SourceNode) -> Self {
+        let (name, path) = (OsString::from(name), PathBuf::from(name));
+        Self { name, path, node, keeps_parents: false, chosen: Chosen::All, excludes: Arc::default() }
+    }
+
+    /// Hands on what is below a directory, parents first, in the order of the copy.
+    pub(crate) fn each_item(
+        &self,
+        source: &dyn Source,
+        visit: &mut dyn FnMut(&Item) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let include = match &self.chosen {
+            Chosen::All => None,
+            Chosen::Matching(include) | Chosen::Literal(_, include) => Some(include),
+        };
+        let mut walk = Walk { source, include, excludes: &self.excludes, visit, pending: Vec::new() };
+        match &self.chosen {
+            Chosen::Literal(path, _) => walk.literal(&self.path, path),
+            _ if self.node.is_directory() => walk.directory(&self.path, Path::new("")),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// What to leave out and what to keep.
 #[derive(Debug, Default)]
 pub(crate) struct Choice {
-    pub(crate) excludes: IgnorePatterns,
+    pub(crate) excludes: Arc<IgnorePatterns>,
     pub(crate) parents: bool,
 }
 
 impl Choice {
     pub(crate) fn new(excludes: &[String], parents: bool) -> Result<Self, Error> {
         let excludes = IgnorePatterns::new(excludes).map_err(|error| {
-            Error::new(ErrorKind::Dockerfile, format!("--exclude: {error}")).caused_by(error)
+            Error::new(ErrorKind::Dockerfile, format!("--exclude: {error}"))
+                .id("invalid-pattern")
+                .word(error.pattern.clone())
+                .hint("write a pattern as in .dockerignore; a literal '[' needs a backslash in front")
+                .caused_by(error)
         })?;
-        Ok(Self { excludes, parents })
+        Ok(Self { excludes: Arc::new(excludes), parents })
     }
 }
 
@@ -54,7 +100,15 @@ pub(crate) fn select(source: &dyn Source, word: &str, choice: &Choice) -> Result
     if choice.parents {
         return select_with_parents(source, word, choice);
     }
-    find(source, word)?.into_iter().map(|found| with_items(source, found, choice)).collect()
+    let whole = |Found { name, path, node }| Selected {
+        name,
+        path,
+        node,
+        keeps_parents: false,
+        chosen: Chosen::All,
+        excludes: Arc::clone(&choice.excludes),
+    };
+    Ok(find(source, word)?.into_iter().map(whole).collect())
 }
 
 /// A file or directory that a source word leads to.
@@ -64,30 +118,20 @@ struct Found {
     node: SourceNode,
 }
 
-fn with_items(source: &dyn Source, found: Found, choice: &Choice) -> Result<Selected, Error> {
-    let Found { name, path, node } = found;
-    let mut walk =
-        Walk { source, include: None, excludes: &choice.excludes, items: Vec::new(), pending: Vec::new() };
-    if node.is_directory() {
-        walk.directory(&path, Path::new(""))?;
-    }
-    let items = walk.items;
-    Ok(Selected { name, path, node, items, keeps_parents: false })
-}
-
 fn find(source: &dyn Source, word: &str) -> Result<Vec<Found>, Error> {
     let path = clean(OsStr::new(word));
     let Some((prefix, pattern)) = split_wildcards(&path) else {
         return match resolve(source, &path, true)? {
             Lead::Found(at, node) => Ok(vec![Found { name: last_name(&path), path: at, node }]),
-            Lead::Missing => Err(not_found(&path)),
+            Lead::Missing => Err(not_found(source, word, &path)),
         };
     };
     let base = match resolve(source, &prefix, true)? {
         Lead::Found(at, node) if node.is_directory() => at,
         _ => {
             let message = format!("lstat /{}: no such file or directory", prefix.display());
-            return Err(Error::new(ErrorKind::Dockerfile, message).hint(ENDS_HERE));
+            let missing = not_found(source, word, &prefix);
+            return Err(missing.headline(message));
         }
     };
     let mut matches = Vec::new();
@@ -96,16 +140,9 @@ fn find(source: &dyn Source, word: &str) -> Result<Vec<Found>, Error> {
         .into_iter()
         .map(|found| match resolve(source, &base.join(&found), true)? {
             Lead::Found(at, node) => Ok(Found { name: last_name(&found), path: at, node }),
-            Lead::Missing => Err(not_found(&prefix.join(&found))),
+            Lead::Missing => Err(not_found(source, word, &prefix.join(&found))),
         })
         .collect()
-}
-
-const ENDS_HERE: &str =
-    "paths are relative to the build context, which ends at its root: '..' leads nowhere above it";
-
-fn not_found(path: &Path) -> Error {
-    Error::new(ErrorKind::Dockerfile, format!("\"/{}\": not found", path.display())).hint(ENDS_HERE)
 }
 
 fn last_name(path: &Path) -> OsString {
@@ -157,7 +194,13 @@ fn match_below(
         let is_match = glob_match(first.as_bytes(), name.as_bytes()).map_err(|_| {
             let text = pattern.join(OsStr::new("/"));
             let message = format!("syntax error in pattern {}", text.display());
-            Error::new(ErrorKind::Dockerfile, message).hint("a literal '[' is matched by '[[]'")
+            let error =
+                Error::new(ErrorKind::Dockerfile, message).id("invalid-pattern").word(text.to_string_lossy());
+            let error = match broken_json(&text.to_string_lossy()) {
+                Some(hint) => error.hint(hint),
+                None => error,
+            };
+            error.hint("a literal '[' is matched by '[[]'")
         })?;
         if !is_match {
             continue;
@@ -172,14 +215,14 @@ fn match_below(
     Ok(())
 }
 
-/// Walks a directory and lists what is chosen, each directory just before the first thing chosen below it.
+/// Walks a directory and hands on what is chosen, each directory just before the first thing chosen below it.
 struct Walk<'a> {
     source: &'a dyn Source,
     /// Without, everything is chosen that is not excluded.
     include: Option<&'a IgnorePatterns>,
     excludes: &'a IgnorePatterns,
-    items: Vec<Item>,
-    /// Directories that are listed once something below them is.
+    visit: &'a mut dyn FnMut(&Item) -> Result<(), Error>,
+    /// Directories that are handed on once something below them is.
     pending: Vec<Item>,
 }
 
@@ -200,27 +243,32 @@ impl Walk<'_> {
         let included = self.include.is_none_or(|include| include.matches(bytes));
         let chosen = included && !excluded;
         if !node.is_directory() {
-            if chosen {
-                self.items.append(&mut self.pending);
-                self.items.push(Item { path: relative, node, is_intermediate: false });
-            }
-            return Ok(());
+            let item = Item { path: relative, node, is_intermediate: false };
+            return if chosen { self.choose(&item) } else { Ok(()) };
         }
         if excluded && !self.excludes.may_have_exceptions_below(bytes) {
             return Ok(());
         }
         let depth = self.pending.len();
-        let item = Item { path: relative.clone(), node, is_intermediate: !chosen };
+        let item = Item { path: relative, node, is_intermediate: !chosen };
         if chosen {
-            self.items.append(&mut self.pending);
-            self.items.push(item);
+            self.choose(&item)?;
+            self.directory(path, &item.path)?;
         } else {
+            let relative = item.path.clone();
             self.pending.push(item);
+            self.directory(path, &relative)?;
         }
-        self.directory(path, &relative)?;
         // Unless something below took them along, directories that only led here are left out.
-        self.pending.truncate(depth.min(self.pending.len()));
+        self.pending.truncate(depth);
         Ok(())
+    }
+
+    fn choose(&mut self, item: &Item) -> Result<(), Error> {
+        for above in self.pending.drain(..) {
+            (self.visit)(&above)?;
+        }
+        (self.visit)(item)
     }
 }
 
@@ -232,38 +280,42 @@ fn select_with_parents(source: &dyn Source, word: &str, choice: &Choice) -> Resu
     };
     let pattern = clean(OsStr::new(after));
     if pattern.as_os_str().is_empty() {
-        return Err(not_found(&clean(OsStr::new(before)).join(&pattern)));
+        return Err(not_found(source, word, &clean(OsStr::new(before)).join(&pattern)));
     }
     let is_literal = !has_wildcard(before.as_bytes()) && !has_wildcard(after.as_bytes());
-    let text = String::from_utf8(pattern.as_os_str().as_bytes().to_vec())
-        .map_err(|_| Error::new(ErrorKind::Dockerfile, format!("source {word:?} is not valid UTF-8")))?;
-    let include = IgnorePatterns::new([&text])
-        .map_err(|error| Error::new(ErrorKind::Dockerfile, error.to_string()).caused_by(error))?;
+    let text = String::from_utf8(pattern.as_os_str().as_bytes().to_vec()).map_err(|_| {
+        Error::new(ErrorKind::Dockerfile, format!("source {word:?} is not valid UTF-8"))
+            .hint("give the file a name in UTF-8")
+    })?;
+    let include = IgnorePatterns::new([&text]).map_err(|error| {
+        Error::new(ErrorKind::Dockerfile, error.to_string())
+            .word(word)
+            .hint("a literal '[' is matched by '[[]'")
+            .caused_by(error)
+    })?;
     let mut out = Vec::new();
     for Found { path, node, .. } in find(source, before)? {
         if is_literal {
             require_without_links(source, &path, &pattern)?;
         }
-        let mut walk = Walk {
-            source,
-            include: Some(&include),
-            excludes: &choice.excludes,
-            items: Vec::new(),
-            pending: Vec::new(),
-        };
-        if is_literal {
-            walk.literal(&path, &pattern)?;
-        } else if node.is_directory() {
-            walk.directory(&path, Path::new(""))?;
-        }
-        let items = walk.items;
-        out.push(Selected { name: OsString::new(), path, node, items, keeps_parents: true });
+        out.push(Selected {
+            name: OsString::new(),
+            path,
+            node,
+            keeps_parents: true,
+            chosen: if is_literal {
+                Chosen::Literal(pattern.clone(), include.clone())
+            } else {
+                Chosen::Matching(include.clone())
+            },
+            excludes: Arc::clone(&choice.excludes),
+        });
     }
     Ok(out)
 }
 
 impl Walk<'_> {
-    /// Lists one path and what is below it, without looking at its neighbours.
+    /// Hands on one path and what is below it, without looking at its neighbours.
     fn literal(&mut self, base: &Path, path: &Path) -> Result<(), Error> {
         let mut relative = PathBuf::new();
         for part in path.parent().unwrap_or(Path::new("")) {
@@ -287,7 +339,7 @@ fn require_without_links(source: &dyn Source, base: &Path, path: &Path) -> Resul
         at.push(part);
         match source.stat(&at)? {
             Some(node) if number + 1 == count || node.is_directory() => {}
-            _ => return Err(not_found(&base.join(path))),
+            _ => return Err(not_found(source, &path.display().to_string(), &base.join(path))),
         }
     }
     Ok(())

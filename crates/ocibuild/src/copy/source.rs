@@ -3,7 +3,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ocibuild_dockerfile::IgnorePatterns;
 use ocibuild_snapshot::{NodeKind, Origin, Tree};
@@ -11,6 +11,7 @@ use ocibuild_spec::{Metadata, Timestamp};
 use ocibuild_sys::{DirHandle, FileType, RootDir};
 use walkdir::WalkDir;
 
+use super::missing::Hiding;
 use super::select::Selected;
 use crate::layers::LayerFiles;
 use crate::{Error, ErrorKind};
@@ -26,6 +27,26 @@ pub(crate) trait Source: Send + Sync + std::fmt::Debug {
 
     /// Opens a regular file.
     fn open(&self, path: &Path) -> Result<Box<dyn Read + Send>, Error>;
+
+    /// The line of an ignore file that hides `path`, if that is why [`stat`](Self::stat) does not show it.
+    fn hidden_by(&self, _path: &Path) -> Option<Hiding> {
+        None
+    }
+
+    /// What an instruction probably means by `word`, outside of the source.
+    fn beside(&self, _word: &str) -> Option<PathBuf> {
+        None
+    }
+
+    /// How messages call the source.
+    fn what(&self) -> &'static str {
+        "the stage or image"
+    }
+
+    /// What to do about a path that is not there.
+    fn advice(&self) -> &'static str {
+        "the path is looked for in the stage or image that --from names: check it there, from its root on"
+    }
 }
 
 /// A path of a source.
@@ -82,7 +103,10 @@ pub(crate) fn resolve(source: &dyn Source, path: &Path, follow_last: bool) -> Re
                     return Err(Error::new(
                         ErrorKind::Dockerfile,
                         format!("\"/{}\": too many links in the source path", path.display()),
-                    ));
+                    )
+                    .id("too-many-links")
+                    .word(path.display().to_string())
+                    .hint("the links lead round in a circle: copy what they are meant to lead to"));
                 }
                 if target.is_absolute() {
                     at.clear();
@@ -114,20 +138,38 @@ pub(crate) struct LocalSource {
     root: RootDir,
     path: PathBuf,
     ignore: IgnorePatterns,
+    /// The directory that was looked into last: walks ask for one name after the other of the same.
+    last: Mutex<Option<(PathBuf, Arc<DirHandle>)>>,
 }
 
 impl LocalSource {
     pub(crate) fn new(root: RootDir, path: PathBuf, ignore: IgnorePatterns) -> Self {
-        Self { root, path, ignore }
+        Self { root, path, ignore, last: Mutex::default() }
     }
 
     fn io(&self, path: &Path, error: &ocibuild_sys::Error) -> Error {
         let shown = self.path.join(path);
-        Error::new(ErrorKind::Host, format!("cannot read {}", shown.display())).caused_by(error.to_string())
+        Error::new(ErrorKind::Host, format!("cannot read {}", shown.display()))
+            .id("unreadable")
+            .word(path.display().to_string())
+            .caused_by(error.to_string())
+            .hint(format!(
+                "let this user read it (chmod u+r, chown), or keep it out of the context with a line in {}",
+                self.ignore.name()
+            ))
     }
 
-    fn parent(&self, path: &Path) -> Result<DirHandle, ocibuild_sys::Error> {
-        self.root.dir(path.parent().unwrap_or(Path::new("")))
+    fn parent(&self, path: &Path) -> Result<Arc<DirHandle>, ocibuild_sys::Error> {
+        let path = path.parent().unwrap_or(Path::new(""));
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, directory)) = last.as_ref()
+            && known == path
+        {
+            return Ok(Arc::clone(directory));
+        }
+        let directory = Arc::new(self.root.dir(path)?);
+        *last = Some((path.to_owned(), Arc::clone(&directory)));
+        Ok(directory)
     }
 
     fn stat_root(&self) -> Result<SourceNode, Error> {
@@ -240,6 +282,36 @@ impl Source for LocalSource {
         Ok(names)
     }
 
+    fn hidden_by(&self, path: &Path) -> Option<Hiding> {
+        let is_there = self.parent(path).ok()?.try_stat(path.file_name()?).ok()?.is_some();
+        let line = self.ignore.verdict(path.as_os_str().as_bytes()).line.filter(|_| is_there)?;
+        // The pattern may be about a directory above.
+        let above: Vec<&Path> = path.ancestors().filter(|path| !path.as_os_str().is_empty()).collect();
+        let decided = |path: &&&Path| self.ignore.verdict(path.as_os_str().as_bytes()).line == Some(line);
+        let matched = above.iter().rev().find(decided).map_or(path, |path| *path);
+        Some(Hiding {
+            file: self.ignore.name().to_owned(),
+            line,
+            pattern: self.ignore.text_of(line).unwrap_or_default(),
+            matched: matched.to_owned(),
+        })
+    }
+
+    fn beside(&self, word: &str) -> Option<PathBuf> {
+        // Only whether something is there is asked, to be told to whoever wrote the path.
+        let found = |path: PathBuf| fs_err::symlink_metadata(&path).is_ok().then_some(path);
+        let relative = word.trim_start_matches('/');
+        found(self.path.join(relative)).or_else(|| found(self.path.join("..").join(relative)))
+    }
+
+    fn what(&self) -> &'static str {
+        "the build context"
+    }
+
+    fn advice(&self) -> &'static str {
+        "paths are relative to the build context, which ends at its root: '..' leads nowhere above it"
+    }
+
     fn open(&self, path: &Path) -> Result<Box<dyn Read + Send>, Error> {
         let name = path.file_name().unwrap_or_default();
         let directory = self.parent(path).map_err(|error| self.io(path, &error))?;
@@ -280,19 +352,40 @@ impl TreeSource {
         self
     }
 
+    /// The content number and size of the file at a path.
+    pub(crate) fn content(&self, path: &Path) -> Option<(usize, u64)> {
+        match &self.tree.node(self.tree.lookup(path)?).kind {
+            NodeKind::File { size, origin } => Some((usize::try_from(origin.content.0).ok()?, *size)),
+            _ => None,
+        }
+    }
+
     /// Where the content of what was selected is.
-    pub(crate) fn origins(&self, selected: &[Selected]) -> Vec<(Origin, u64)> {
-        let paths = selected.iter().flat_map(|one| {
-            let below = one.items.iter().map(|item| one.path.join(&item.path));
-            std::iter::once(one.path.clone()).chain(below)
-        });
-        let nodes = paths.filter_map(|path| self.tree.lookup(&path)).map(|id| &self.tree.node(id).kind);
-        nodes
-            .filter_map(|kind| match kind {
-                NodeKind::File { size, origin } => Some((origin.clone(), *size)),
-                _ => None,
-            })
-            .collect()
+    pub(crate) fn origins(&self, selected: &[Selected]) -> Result<Vec<(Origin, u64)>, Error> {
+        let mut origins = Vec::new();
+        let mut add = |path: &Path| {
+            let node = self.tree.lookup(path).map(|id| &self.tree.node(id).kind);
+            if let Some(NodeKind::File { size, origin }) = node {
+                origins.push((origin.clone(), *size));
+            }
+        };
+        for one in selected {
+            add(&one.path);
+            one.each_item(self, &mut |item| {
+                add(&one.path.join(&item.path));
+                Ok(())
+            })?;
+        }
+        Ok(origins)
+    }
+
+    /// Where the content of the file at a path is.
+    pub(crate) fn origin_of(&self, path: &Path) -> Vec<(Origin, u64)> {
+        let node = self.tree.lookup(path).map(|id| &self.tree.node(id).kind);
+        match node {
+            Some(NodeKind::File { size, origin }) => vec![(origin.clone(), *size)],
+            _ => Vec::new(),
+        }
     }
 }
 

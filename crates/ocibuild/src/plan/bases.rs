@@ -41,11 +41,13 @@ impl Root {
 pub(super) struct Bases<'r> {
     resolver: &'r mut dyn BaseResolver,
     pub(super) images: Vec<PlannedImage>,
+    /// What an image's name may have been meant for.
+    stage_names: Vec<String>,
 }
 
 impl<'r> Bases<'r> {
     pub(super) fn new(resolver: &'r mut dyn BaseResolver) -> Self {
-        Self { resolver, images: Vec::new() }
+        Self { resolver, images: Vec::new(), stage_names: Vec::new() }
     }
 
     /// Settles what the nodes from `first` on start from. References are checked for all of them, images are asked
@@ -57,6 +59,7 @@ impl<'r> Bases<'r> {
         settings: &Settings<'_>,
     ) -> Result<(), Vec<PlanError>> {
         check_references(graph)?;
+        self.stage_names = graph.nodes.iter().filter_map(|node| node.name.clone()).collect();
         for (node, _) in graph.nodes.iter_mut().zip(reachable).filter(|(_, reachable)| **reachable) {
             if node.base.is_none() && node.root.is_none() {
                 let root = self.root_of(node, settings).map_err(|error| vec![at_node(error, node)])?;
@@ -117,15 +120,88 @@ impl<'r> Bases<'r> {
         if let Some(known) = self.images.iter().position(same) {
             return Ok(Root::Image(known));
         }
+        let names = self.stage_names.clone();
         let request = BaseRequest { name: name.to_owned(), reference: reference.clone(), platform, origin };
         let image = self.resolver.resolve(&request).map_err(|source| {
             let message = format!("cannot load image {name}");
-            PlanError::new(PlanErrorKind::BaseImage, message).word(name).caused_by(source)
+            let error = PlanError::new(PlanErrorKind::BaseImage, message).word(name);
+            suggestion(error, name, node, &names, settings).caused_by(source)
         })?;
         let BaseRequest { name, reference, platform, origin } = request;
         self.images.push(PlannedImage { name, reference, platform, origin, image });
         Ok(Root::Image(self.images.len() - 1))
     }
+}
+
+/// Images that many files begin with: a name near to one of them was probably meant for it.
+const COMMON_IMAGES: [&str; 32] = [
+    "alpine",
+    "amazonlinux",
+    "archlinux",
+    "bash",
+    "busybox",
+    "centos",
+    "composer",
+    "debian",
+    "docker",
+    "eclipse-temurin",
+    "elixir",
+    "fedora",
+    "golang",
+    "gradle",
+    "haproxy",
+    "httpd",
+    "mariadb",
+    "maven",
+    "mongo",
+    "mysql",
+    "nginx",
+    "node",
+    "openjdk",
+    "perl",
+    "php",
+    "postgres",
+    "python",
+    "redis",
+    "rockylinux",
+    "ruby",
+    "rust",
+    "ubuntu",
+];
+
+/// What a name was probably meant for that leads to no image: a stage, a named context, a well-known image.
+fn suggestion(
+    mut error: PlanError,
+    name: &str,
+    node: &Node<'_>,
+    stages: &[String],
+    settings: &Settings<'_>,
+) -> PlanError {
+    use ocibuild_dockerfile::nearest;
+    let (bare, tag) = name.split_once(':').map_or((name, None), |(bare, tag)| (bare, Some(tag)));
+    let is_short = !bare.contains(['/', '.']);
+    if is_short
+        && tag.is_none()
+        && let Some(stage) = nearest(name, stages.iter().map(String::as_str))
+    {
+        error = error.because(format!("no stage is called {name}, so that it is taken for an image"));
+        error = error.hint(format!("did you mean the stage {stage}?"));
+    }
+    let contexts = settings.options.named_contexts.iter().map(|(context, _)| context.as_str());
+    if let Some(context) = nearest(name, contexts) {
+        error = error.hint(format!("did you mean {context}, which --build-context gives?"));
+    }
+    if is_short && let Some(image) = nearest(bare, COMMON_IMAGES).filter(|_| !COMMON_IMAGES.contains(&bare)) {
+        let tag = tag.map(|tag| format!(":{tag}")).unwrap_or_default();
+        error = error.hint(format!("did you mean the image {image}{tag}?"));
+    }
+    if node.stage.is_none() && error.hints.is_empty() && !stages.is_empty() {
+        error = error.hint(format!(
+            "the stages of this file are {}",
+            stages.iter().take(12).cloned().collect::<Vec<_>>().join(", ")
+        ));
+    }
+    error
 }
 
 /// The state that a node without a parent stage begins with.

@@ -15,15 +15,24 @@ const SIGNALS: [&str; 34] = [
 ];
 
 impl StagePlanner<'_> {
-    pub(super) fn configure(&mut self, kind: &InstructionKind) -> Result<(), PlanError> {
+    pub(super) fn configure(&mut self, kind: &InstructionKind, keyword: &str) -> Result<(), PlanError> {
         match kind {
             InstructionKind::Label(pairs) => {
+                self.check_legacy(pairs, keyword);
                 let pairs = self.expand_pairs(pairs)?;
                 self.note(pairs_text("LABEL", &pairs));
                 self.state.config.config.labels.extend(pairs);
             }
-            InstructionKind::Cmd(command) => self.cmd(command),
-            InstructionKind::Entrypoint(command) => self.entrypoint(command),
+            InstructionKind::Cmd(command) => {
+                self.check_used_once(keyword, |stage| &mut stage.cmd_used);
+                self.check_command(keyword, command);
+                self.cmd(command);
+            }
+            InstructionKind::Entrypoint(command) => {
+                self.check_used_once(keyword, |stage| &mut stage.entrypoint_used);
+                self.check_command(keyword, command);
+                self.entrypoint(command);
+            }
             InstructionKind::Shell(shell) => {
                 self.note(format!("SHELL {}", plain_list(shell)));
                 self.state.config.config.shell.clone_from(shell);
@@ -40,11 +49,15 @@ impl StagePlanner<'_> {
                 self.note(format!("MAINTAINER {name}"));
                 self.state.config.author.clone_from(name);
             }
-            InstructionKind::Healthcheck(check) => self.healthcheck(check),
+            InstructionKind::Healthcheck(check) => {
+                self.check_used_once(keyword, |stage| &mut stage.healthcheck_used);
+                self.healthcheck(check);
+            }
             InstructionKind::Onbuild(trigger) => self.state.config.config.on_build.push(trigger.clone()),
             other => {
                 let message = format!("no plan for {other:?}");
-                return Err(PlanError::new(PlanErrorKind::Unsupported, message));
+                return Err(PlanError::new(PlanErrorKind::Unsupported, message)
+                    .hint("remove the instruction: this version has no meaning for it"));
             }
         }
         Ok(())
@@ -95,7 +108,7 @@ impl StagePlanner<'_> {
         for word in &words {
             expanded.extend(expand::expand_words(word, self.settings.escape, &self.state.environment)?.words);
         }
-        let ports = expose::ports(&expanded)?;
+        let ports = expose::ports(&expanded, &mut |rule, message, word| self.report(rule, message, word))?;
         self.note(format!("EXPOSE {}", plain_list(&ports)));
         self.state.config.config.exposed_ports.extend(ports.into_iter().map(|port| (port, Empty {})));
         Ok(())
@@ -104,7 +117,8 @@ impl StagePlanner<'_> {
     fn volume(&mut self, paths: &[String]) -> Result<(), PlanError> {
         let paths = self.expand_all(paths)?;
         if paths.iter().any(String::is_empty) {
-            return Err(PlanError::file("VOLUME specified can not be an empty string"));
+            return Err(PlanError::file("VOLUME specified can not be an empty string")
+                .hint("name a path, as in VOLUME /data; a variable in it needs a value"));
         }
         self.note(format!("VOLUME {}", plain_list(&paths)));
         self.state.config.config.volumes.extend(paths.into_iter().map(|path| (path, Empty {})));
@@ -114,7 +128,14 @@ impl StagePlanner<'_> {
     fn stop_signal(&mut self, signal: &str) -> Result<(), PlanError> {
         let signal = self.expand(signal)?;
         if !is_signal(&signal) {
-            return Err(PlanError::file(format!("invalid signal: {signal}")).word(&signal));
+            let error = PlanError::file(format!("invalid signal: {signal}")).word(&signal);
+            let upper = signal.to_uppercase();
+            let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+            let error = match ocibuild_dockerfile::nearest(name, SIGNALS) {
+                Some(nearest) => error.hint(format!("did you mean SIG{nearest}?")),
+                None => error,
+            };
+            return Err(error.hint("write the name or the number of a signal: STOPSIGNAL SIGTERM"));
         }
         self.note(format!("STOPSIGNAL {signal}"));
         self.state.config.config.stop_signal = signal;

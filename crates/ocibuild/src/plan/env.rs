@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::HashMap};
 
-use ocibuild_dockerfile::{ExpandError, expand};
+use ocibuild_dockerfile::{ExpandError, Expanded, expand};
 
 /// The environment of a stage: arguments and variables in one map where the later instruction wins (3.10), in the
 /// order of each name's latest assignment (8.02).
@@ -39,11 +39,16 @@ impl Environment {
 
     /// `text` with variables, quotes and escapes resolved.
     pub(super) fn expand(&self, text: &str, escape: char) -> Result<String, ExpandError> {
+        self.expand_watched(text, escape).map(|expanded| expanded.value)
+    }
+
+    /// The same with the names that were looked up.
+    pub(super) fn expand_watched(&self, text: &str, escape: char) -> Result<Expanded, ExpandError> {
         // Most words have nothing to expand, and instructions have many.
         if !text.contains(['$', '\'', '"', escape]) {
-            return Ok(text.to_owned());
+            return Ok(Expanded { value: text.to_owned(), ..Expanded::default() });
         }
-        expand::expand_word(text, escape, self).map(|expanded| expanded.value)
+        expand::expand_word(text, escape, self)
     }
 }
 
@@ -109,6 +114,10 @@ impl DeclaredArgs {
         if self.values.insert(name.to_owned(), value.map(str::to_owned)).is_none() {
             self.order.push(name.to_owned());
         }
+    }
+
+    pub(super) fn is_declared(&self, name: &str) -> bool {
+        self.values.contains_key(name)
     }
 
     /// What the history of a `RUN` begins with: `|2 A=1 B=`, nothing without arguments.

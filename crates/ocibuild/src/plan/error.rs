@@ -27,6 +27,9 @@ pub struct PlanError {
 struct Details {
     /// The text to blame, from which `label_span` is found.
     word: Option<String>,
+    /// The argument of the build to blame, as on a command line.
+    argument: Option<String>,
+    causes: Vec<String>,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
@@ -117,13 +120,30 @@ impl PlanError {
     /// Points at the text to blame if the instruction holds it once.
     pub(super) fn label_in(&mut self, source: &str) {
         let Some((word, location)) = self.details.word.as_deref().zip(self.location) else { return };
-        let text = source.get(location.span.range()).unwrap_or_default();
-        if let (Some(at), false) = (text.find(word), word.is_empty())
-            && text.rfind(word) == Some(at)
-        {
-            let start = location.span.start + at;
-            self.label_span = Some(Span::new(start, start + word.len()));
-        }
+        self.label_span = location.span_of(word, source);
+    }
+
+    /// The same with the argument of the build to blame.
+    #[must_use]
+    pub(super) fn argument(mut self, argument: String) -> Self {
+        self.details.argument = Some(argument);
+        self
+    }
+
+    /// Why it is so, beyond the message.
+    pub fn causes(&self) -> &[String] {
+        &self.details.causes
+    }
+
+    /// The argument of the build to blame, as on a command line.
+    pub fn blamed_argument(&self) -> Option<&str> {
+        self.details.argument.as_deref()
+    }
+
+    #[must_use]
+    pub(super) fn because(mut self, cause: impl Into<String>) -> Self {
+        self.details.causes.push(cause.into());
+        self
     }
 
     #[must_use]
@@ -185,8 +205,33 @@ impl Error for PlanErrors {
 
 impl From<ExpandError> for PlanError {
     fn from(error: ExpandError) -> Self {
-        Self::file(error.to_string()).word(&error.word)
+        let hint = expansion_hint(&error);
+        Self::file(error.to_string()).word(&error.word).hint(hint)
     }
+}
+
+/// What to do about a word that cannot be expanded.
+fn expansion_hint(error: &ExpandError) -> String {
+    let message = &error.message;
+    let text = if message.contains("quote") {
+        "close the quote, or put a backslash in front of it"
+    } else if message.contains("'}'") || message.contains("matching }") {
+        "close the substitution with \"}\": ${NAME}"
+    } else if message.contains("missing '/'") {
+        "write the replacement as ${NAME/pattern/text}"
+    } else if message.contains("unsupported modifier") {
+        "use one of the modifiers there are: ${NAME:-default}, ${NAME:+text}, ${NAME:?message}, ${NAME#pattern}, \
+         ${NAME%pattern}, ${NAME/pattern/text}"
+    } else if message.contains("bad substitution") {
+        "write a variable as $NAME or ${NAME}; a \"$\" that is meant as such needs a backslash in front"
+    } else if message.contains("pattern") {
+        "write the pattern with *, ? and plain characters; others need a backslash in front"
+    } else if message.contains("nested") || message.contains("larger") || message.contains("too long") {
+        "write the value in a simpler way: it grows or nests beyond what any image needs"
+    } else {
+        "give the variable a value with ARG NAME=value, ENV NAME=value or --build-arg NAME=value"
+    };
+    text.to_owned()
 }
 
 /// The end of a message that names what was probably meant.

@@ -2,6 +2,9 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use ocibuild_dockerfile::Rule;
+use ocibuild_dockerfile::lint::{EXPOSE_INVALID_FORMAT, EXPOSE_PROTO_CASING};
+
 use super::error::PlanError;
 use super::golang::quote;
 
@@ -9,19 +12,32 @@ use super::golang::quote;
 const MAX_PORTS: usize = 1 << 20;
 
 /// The ports of expanded words, `number/protocol` each, ranges one by one (5.308).
-pub(super) fn ports(words: &[String]) -> Result<Vec<String>, PlanError> {
+///
+/// What is well formed and yet not as it should be goes to `report`: the rule, its message, and the word to blame.
+pub(super) fn ports(
+    words: &[String],
+    report: &mut dyn FnMut(&'static Rule, String, &str),
+) -> Result<Vec<String>, PlanError> {
     let mut ports = Vec::new();
     for word in words {
-        let (first, last, protocol) = parse(word).map_err(|message| PlanError::file(message).word(word))?;
+        let (first, last, protocol) = parse(word, report).map_err(|message| {
+            let error = PlanError::file(message).word(word);
+            error.hint("write a port from 0 to 65535, with /tcp, /udp or /sctp behind it if you like: EXPOSE 8080/tcp")
+        })?;
         if ports.len() + usize::from(last - first) >= MAX_PORTS {
-            return Err(PlanError::file(format!("more than {MAX_PORTS} ports in one EXPOSE")));
+            return Err(PlanError::file(format!("more than {MAX_PORTS} ports in one EXPOSE"))
+                .word(word)
+                .hint("name only the ports that the image listens on"));
         }
         ports.extend((first..=last).map(|port| format!("{port}/{protocol}")));
     }
     Ok(ports)
 }
 
-fn parse(word: &str) -> Result<(u16, u16, String), String> {
+fn parse(
+    word: &str,
+    report: &mut dyn FnMut(&'static Rule, String, &str),
+) -> Result<(u16, u16, String), String> {
     let parts: Vec<&str> = word.rsplitn(3, ':').collect();
     let (container, host, address) = match parts.as_slice() {
         [container] => (*container, "", ""),
@@ -29,15 +45,25 @@ fn parse(word: &str) -> Result<(u16, u16, String), String> {
         [container, host, address] => (*container, *host, *address),
         _ => return Err(format!("invalid port: {}", quote(word))),
     };
-    let (port, protocol) = container.split_once('/').unwrap_or((container, ""));
+    let (port, written) = container.split_once('/').unwrap_or((container, ""));
     if port.is_empty() {
         return Err(format!("invalid port: {}: no port specified", quote(word)));
     }
-    let protocol = match protocol.to_lowercase().as_str() {
+    let protocol = match written.to_lowercase().as_str() {
         "" => "tcp".to_owned(),
         known @ ("tcp" | "udp" | "sctp") => known.to_owned(),
-        _ => return Err(format!("invalid port: {}: invalid proto: {protocol}", quote(word))),
+        _ => return Err(format!("invalid port: {}: invalid proto: {written}", quote(word))),
     };
+    if !written.is_empty() && written != protocol {
+        let message = format!("Defined protocol '{word}' in EXPOSE instruction should be lowercase");
+        report(&EXPOSE_PROTO_CASING, message, word);
+    }
+    if !address.is_empty() || !host.is_empty() {
+        let message = format!(
+            "EXPOSE instruction should not define an IP address or host-port mapping, found '{word}'"
+        );
+        report(&EXPOSE_INVALID_FORMAT, message, word);
+    }
     check_address(address)?;
     let (first, last) = range(port).ok_or_else(|| format!("invalid containerPort: {port}"))?;
     if !host.is_empty() {
@@ -74,7 +100,7 @@ mod tests {
     use super::*;
 
     fn expose(word: &str) -> Result<Vec<String>, String> {
-        ports(&[word.to_owned()]).map_err(|error| error.message)
+        ports(&[word.to_owned()], &mut |_, _, _| {}).map_err(|error| error.message)
     }
 
     #[test]
@@ -112,6 +138,6 @@ mod tests {
             assert_eq!(expose(word).unwrap_err(), message);
         }
         let many = vec!["0-65535".to_owned(); 20];
-        assert!(ports(&many).unwrap_err().message.contains("more than"));
+        assert!(ports(&many, &mut |_, _, _| {}).unwrap_err().message.contains("more than"));
     }
 }

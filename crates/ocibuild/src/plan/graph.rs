@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use ocibuild_dockerfile::{Copy, Dockerfile, Instruction, InstructionKind, Location, Run, Stage, suggest};
+use ocibuild_dockerfile::{Copy, Dockerfile, Findings, Instruction, InstructionKind, Location, Run, suggest};
 use ocibuild_spec::{Platform, Reference};
 
+use super::checks::FromLine;
 use super::env::Environment;
 use super::error::{PlanError, did_you_mean};
 use super::golang::{parse_int, quote};
@@ -24,7 +25,7 @@ pub(super) struct Node<'f> {
     pub(super) base_name: String,
     /// `FROM --platform`, expanded.
     pub(super) platform: Option<Platform>,
-    /// The `FROM` line, or the `COPY` that names the image; mounts have none.
+    /// The `FROM` line, or the `COPY` or `RUN` that names the image.
     pub(super) location: Option<Location>,
     pub(super) text: &'f str,
     /// The stage that `FROM` names.
@@ -61,11 +62,15 @@ pub(super) struct Graph<'f> {
 
 impl<'f> Graph<'f> {
     /// The stages with their `FROM` lines expanded. Errors of several of them are reported together.
-    pub(super) fn of_stages(file: &'f Dockerfile, settings: &Settings<'_>) -> Result<Self, Vec<PlanError>> {
+    pub(super) fn of_stages(
+        file: &'f Dockerfile,
+        settings: &Settings<'_>,
+        findings: &mut Findings,
+    ) -> Result<Self, Vec<PlanError>> {
         let mut graph = Self { nodes: Vec::new(), names: HashMap::new(), stages: file.stages.len() };
         let mut errors = Vec::new();
         for (index, stage) in file.stages.iter().enumerate() {
-            match stage_node(index, stage, settings) {
+            match stage_node(index, FromLine { stage, settings, findings }) {
                 Ok(node) => graph.add_stage(node),
                 Err(error) => errors.push(error),
             }
@@ -155,13 +160,16 @@ impl<'f> Graph<'f> {
 
     /// 4.08
     fn copy_source(&mut self, from: &str, location: Location) -> Result<usize, PlanError> {
-        check_unexpanded(from)?;
+        check_unexpanded(from).map_err(|error| error.at(location))?;
         if let Some(index) = parse_int(from) {
             // Images named before count as further indexes, as they do for BuildKit.
             let known = usize::try_from(index).ok().filter(|index| *index < self.nodes.len());
             return known.ok_or_else(|| {
                 PlanError::file(format!("invalid stage index {index}"))
+                    .at(location)
+                    .word(from)
                     .hint(format!("the file has {} stages, counted from 0", self.stages))
+                    .hint("name a stage with FROM IMAGE AS NAME, and copy with --from=NAME")
             });
         }
         Ok(self.stage_or_image(from, Some(location)))
@@ -169,7 +177,7 @@ impl<'f> Graph<'f> {
 
     fn mount_source(&mut self, flag: &str, location: Location) -> Result<Option<usize>, PlanError> {
         let from = mounts::from_name(flag).map_err(|error| error.at(location))?;
-        Ok(from.map(|name| self.stage_or_image(&name, None)))
+        Ok(from.map(|name| self.stage_or_image(&name, Some(location))))
     }
 
     fn stage_or_image(&mut self, name: &str, location: Option<Location>) -> usize {
@@ -233,6 +241,21 @@ impl<'f> Graph<'f> {
             let (needed, _) = needs.get(next.checked_sub(1)?)?;
             needs.iter().rev().find(|(other, _)| other == needed)
         });
+        let way: Vec<String> = stack
+            .iter()
+            .map(|(node, _)| self.nodes[*node].display.clone())
+            .chain(stack.last().and_then(|(node, next)| {
+                let (needed, _) = self.nodes[*node].needs.get(next.checked_sub(1)?)?;
+                Some(self.nodes[*needed].display.clone())
+            }))
+            .collect();
+        let error = if way.len() > 12 {
+            error
+        } else {
+            error.because(format!("it reads from: {}", way.join(" <- ")))
+        };
+        let error = error
+            .hint("take one of the COPY --from or mounts out, or move what both need to a stage of its own");
         match first {
             Some((_, location)) => error.at(*location),
             None => error,
@@ -256,23 +279,28 @@ impl<'f> Graph<'f> {
 }
 
 /// A stage as its `FROM` line has it (4.01, 4.05).
-fn stage_node<'f>(index: usize, stage: &'f Stage, settings: &Settings<'_>) -> Result<Node<'f>, PlanError> {
+fn stage_node<'f>(index: usize, mut line: FromLine<'f, '_>) -> Result<Node<'f>, PlanError> {
+    let (stage, settings) = (line.stage, line.settings);
     let at = |error: PlanError| error.at(stage.location);
     let globals = &settings.globals;
-    let base_name =
-        globals.expand(&stage.base, settings.escape).map_err(|error| at(PlanError::from(error)))?;
+    let expanded =
+        globals.expand_watched(&stage.base, settings.escape).map_err(|error| at(PlanError::from(error)))?;
+    line.undefined(&expanded);
+    let base_name = expanded.value;
     if base_name.is_empty() {
         let message = format!("base name ({}) should not be blank", stage.base);
-        return Err(at(PlanError::file(message).word(&stage.base)));
+        return Err(at(blank_base(PlanError::file(message).word(&stage.base), stage, settings)));
     }
     let platform = match stage.platform.as_deref() {
         None | Some("") => None,
-        Some(text) => Some(parse_platform(text, settings).map_err(at)?),
+        Some(text) => Some(parse_platform(text, &mut line).map_err(at)?),
     };
     let replaced_by = match &stage.name {
         Some(name) if !is_reserved(name) => {
             let reference: Reference = name.parse().map_err(|_| {
-                PlanError::file(format!("invalid context name {name}: invalid reference format"))
+                at(PlanError::file(format!("invalid context name {name}: invalid reference format"))
+                    .word(name)
+                    .hint("end the stage's name with a letter or a digit, and do not put '-', '_' and '.' side by side"))
             })?;
             named_context(&reference, platform.as_ref(), settings)
         }
@@ -295,32 +323,77 @@ fn stage_node<'f>(index: usize, stage: &'f Stage, settings: &Settings<'_>) -> Re
     })
 }
 
-fn parse_platform(text: &str, settings: &Settings<'_>) -> Result<Platform, PlanError> {
+/// Says why a base's name is empty, and what to do.
+fn blank_base(
+    mut error: PlanError,
+    stage: &ocibuild_dockerfile::Stage,
+    settings: &Settings<'_>,
+) -> PlanError {
+    let globals: &Environment = &settings.globals;
+    let unset = ocibuild_dockerfile::expand::expand_word(&stage.base, settings.escape, globals)
+        .map(|expanded| (expanded.unset, expanded.used))
+        .unwrap_or_default();
+    for name in unset.0.iter().chain(&unset.1) {
+        error = if settings.declared.iter().any(|known| known == name) {
+            error
+                .because(format!("ARG {name} stands before the first FROM, but has no value"))
+                .hint(format!("give it one: ARG {name}=alpine:3.20 or --build-arg {name}=alpine:3.20"))
+        } else {
+            let known: Vec<&str> = settings.declared.iter().map(String::as_str).collect();
+            let error = match ocibuild_dockerfile::nearest(name, known) {
+                Some(nearest) => error.hint(format!("did you mean ${nearest}?")),
+                None => error,
+            };
+            error
+                .because(format!("{name} has no value: no ARG {name} stands before the first FROM"))
+                .hint(format!("declare it before the first FROM with a default: ARG {name}=alpine:3.20"))
+        };
+    }
+    if error.hints.is_empty() { error.hint("name a base image: FROM alpine:3.20") } else { error }
+}
+
+fn parse_platform(text: &str, line: &mut FromLine<'_, '_>) -> Result<Platform, PlanError> {
+    let settings = line.settings;
     let globals = &settings.globals;
-    let expanded = globals.expand(text, settings.escape).map_err(|error| {
+    let expanded = globals.expand_watched(text, settings.escape).map_err(|error| {
         PlanError::file(format!("failed to process arguments for platform {text}: {error}")).word(text)
     })?;
-    let suggestion = || unset_names(text, settings);
+    line.undefined(&expanded);
+    line.platform(text, &expanded);
+    let suggestion = || unset_names(&expanded.unset, settings);
+    let expanded = &expanded.value;
     if expanded.is_empty() {
         let message = format!("empty platform value from expression {text}{}", suggestion());
-        return Err(PlanError::file(message).word(text));
+        return Err(PlanError::file(message).word(text).hint(PLATFORM_HINT));
     }
     if expanded == "local" {
         return Ok(settings.options.build_platform.clone());
     }
     expanded.parse().map_err(|error| {
         let message = format!("failed to parse platform {text}: {error}{}", suggestion());
-        PlanError::file(message).word(text)
+        let error = PlanError::file(message).word(text);
+        let error = match ocibuild_dockerfile::nearest(expanded, COMMON_PLATFORMS) {
+            Some(platform) => error.hint(format!("did you mean {platform}?")),
+            None => error,
+        };
+        error.hint(PLATFORM_HINT)
     })
 }
 
+const COMMON_PLATFORMS: [&str; 7] = [
+    "linux/amd64",
+    "linux/arm64",
+    "linux/arm/v7",
+    "linux/386",
+    "linux/ppc64le",
+    "linux/s390x",
+    "linux/riscv64",
+];
+const PLATFORM_HINT: &str = "write os/architecture[/variant], as in linux/amd64 or linux/arm64, or use $BUILDPLATFORM or $TARGETPLATFORM";
+
 /// What a variable without value was probably meant to be.
-fn unset_names(text: &str, settings: &Settings<'_>) -> String {
-    let globals: &Environment = &settings.globals;
-    let unset = ocibuild_dockerfile::expand::expand_word(text, settings.escape, globals)
-        .map(|expanded| expanded.unset)
-        .unwrap_or_default();
-    let mut known: Vec<&str> = globals.names().collect();
+fn unset_names(unset: &[String], settings: &Settings<'_>) -> String {
+    let mut known: Vec<&str> = settings.globals.names().collect();
     known.sort_unstable();
     did_you_mean(unset.iter().find_map(|name| suggest(name, known.iter().copied())))
 }
@@ -333,7 +406,9 @@ fn check_unexpanded(from: &str) -> Result<(), PlanError> {
     }
     let message = "variable expansion is not supported for --from, define a new stage with FROM using ARG from \
                    global scope as a workaround";
-    Err(PlanError::file(message).word(from))
+    Err(PlanError::file(message).word(from).hint(format!(
+        "add a stage `FROM {from} AS source` with ARG above the first FROM, and write --from=source"
+    )))
 }
 
 /// Names that no context replaces (4.36).
@@ -376,6 +451,27 @@ fn normalised(name: &str) -> String {
 /// The reference that a name stands for, or the message about it (4.13).
 pub(super) fn parse_reference(name: &str) -> Result<Reference, PlanError> {
     name.parse().map_err(|error| {
-        PlanError::file(format!("failed to parse stage name {}: {error}", quote(name))).word(name)
+        reference_hints(
+            PlanError::file(format!("failed to parse stage name {}: {error}", quote(name))).word(name),
+            name,
+        )
     })
+}
+
+/// What to do about a name that is no reference.
+fn reference_hints(error: PlanError, name: &str) -> PlanError {
+    let lower = name.to_lowercase();
+    if lower != name && lower.parse::<Reference>().is_ok() {
+        return error.hint(format!("names of images are lower case: write {lower}"));
+    }
+    if name.contains("://") {
+        return error.hint("leave the scheme out: registry.example.com/name:tag");
+    }
+    if name.ends_with(':') {
+        return error.hint(format!("put a tag behind the colon: {name}latest"));
+    }
+    if name.contains(':') && name.matches(':').count() > 1 && !name.contains('/') {
+        return error.hint("a name has one tag: name:tag");
+    }
+    error.hint("write a name as [registry/]name[:tag][@digest], in lower case without blanks: alpine:3.20")
 }

@@ -5,12 +5,14 @@
 //! ([`render_text`], [`to_json`]) and compared.
 //!
 //! # Limitations
-//! `RUN --device` and a `SOURCE_DATE_EPOCH` that names a stage are refused. Of the build checks none is made here.
+//! `RUN --device` is refused.
 
 mod bases;
+mod checks;
 mod chmod;
 mod config;
 mod env;
+mod epoch;
 mod error;
 mod expose;
 mod golang;
@@ -24,6 +26,7 @@ mod print;
 mod remote;
 mod resolver;
 mod run;
+mod secrets;
 mod settings;
 mod stage;
 #[cfg(test)]
@@ -32,15 +35,18 @@ mod transfer;
 
 use ocibuild_dockerfile::Dockerfile;
 
+pub(crate) use checks::latest;
 pub use chmod::{Chmod, ChmodError, SymbolicMode};
+pub use epoch::{EpochSource, epoch_source};
 pub use error::{PlanError, PlanErrorKind, PlanErrors};
+pub(crate) use golang::parse_bool;
 pub use golang::quote;
 pub use model::{
     CacheSharing, CopyStep, FileSource, ImageOrigin, MountKind, Plan, PlannedHistory, PlannedImage,
     PlannedStage, PlannedStep, RunStep, StageBase, StepKind, StepMount, StepNetwork, WorkdirStep,
 };
 pub use options::{NamedContext, PlanOptions};
-pub use print::{render_text, to_json};
+pub use print::{all_to_json, render_text, to_json};
 pub use remote::SourceKind;
 pub use resolver::{BaseRequest, BaseResolver, ResolveError};
 

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use ocibuild_dockerfile::Location;
+use ocibuild_dockerfile::{CheckOptions, Finding, Location};
 use ocibuild_spec::{History, ImageConfig, Platform, Reference, ResolvedImage};
 use serde::Serialize;
 
@@ -19,6 +19,10 @@ pub struct Plan {
     pub source_date_epoch: Option<i64>,
     /// Names given by `--build-arg` that no `ARG` consumed, in order (3.21).
     pub unused_build_args: Vec<String>,
+    /// What the build checks found, by line.
+    pub findings: Vec<Finding>,
+    /// What the build checks were asked for.
+    pub checks: CheckOptions,
 }
 
 /// One stage.
@@ -28,6 +32,8 @@ pub struct PlannedStage {
     pub index: usize,
     /// The name after `AS`, in lower case.
     pub name: Option<String>,
+    /// The platform that its commands run on: that of `FROM --platform`, of the stage it starts from, or the target's.
+    pub platform: Platform,
     /// What it starts from.
     pub base: StageBase,
     /// Its `FROM` line; `None` when a named context replaced the stage.

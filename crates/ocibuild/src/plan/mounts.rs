@@ -48,7 +48,9 @@ pub(super) fn from_name(flag: &str) -> Result<Option<String>, PlanError> {
         // A `$` at the very end is let through, as the reference implementation does.
         if value.find('$').is_some_and(|at| at + 1 != value.len()) {
             let message = "'from' doesn't support variable expansion, define alias stage instead";
-            return Err(PlanError::file(message).word(value));
+            return Err(PlanError::file(message)
+                .word(value)
+                .hint("add a stage `FROM ... AS source` that uses the variable, and write from=source"));
         }
         from = Some(value.to_owned()).filter(|name| !name.is_empty());
     }
@@ -57,7 +59,10 @@ pub(super) fn from_name(flag: &str) -> Result<Option<String>, PlanError> {
 
 /// The fields of one line of comma-separated values.
 fn fields(flag: &str) -> Result<Vec<String>, PlanError> {
-    let malformed = |what: &str| PlanError::file(format!("failed to parse csv mounts: {what}")).word(flag);
+    let malformed = |what: &str| {
+        let error = PlanError::file(format!("failed to parse csv mounts: {what}")).word(flag);
+        error.hint("write --mount=type=TYPE,key=value,... without blanks and quotes")
+    };
     let mut fields = Vec::new();
     let mut rest = flag;
     loop {
@@ -160,18 +165,32 @@ impl MountFlag {
                 self.require_kind("required", &[MountKind::Secret, MountKind::Ssh])?;
                 self.required = true;
             }
-            _ => return Err(PlanError::file(format!("invalid field '{field}' must be a key=value pair"))),
+            _ => {
+                let error = PlanError::file(format!("invalid field '{field}' must be a key=value pair"));
+                let error = match ocibuild_dockerfile::nearest(field, KEYS) {
+                    Some(key) => error.hint(format!("did you mean {key}?")),
+                    None => error,
+                };
+                let name = if KINDS.iter().any(|(kind, _)| *kind == field) { "type" } else { "target" };
+                return Err(error.hint(format!("write key=value, as in {name}={field}")));
+            }
         }
         Ok(())
     }
 
     fn set(&mut self, key: &str, value: String, field: &str) -> Result<(), PlanError> {
-        let invalid = |value: &str| PlanError::file(format!("invalid value for {key}: {value}"));
+        let hint = match key {
+            "size" => "give a number of bytes, with k, m or g behind it if you like: size=64m",
+            "mode" => "give an octal number: mode=0755",
+            "uid" | "gid" => "give a number: uid=1000",
+            _ => "write true or false, or the key alone",
+        };
+        let invalid = |value: &str| PlanError::file(format!("invalid value for {key}: {value}")).hint(hint);
         let flag = |value: &str| parse_bool(value).ok_or_else(|| invalid(value));
         let number = |value: &str, radix| {
             parse_uint(value, radix)
                 .map(Some)
-                .ok_or_else(|| PlanError::file(format!("invalid value {value} for {key}")))
+                .ok_or_else(|| PlanError::file(format!("invalid value {value} for {key}")).hint(hint))
         };
         match key {
             "type" => self.kind = named(&value, &KINDS, "mount type")?,
@@ -186,7 +205,8 @@ impl MountFlag {
             }
             "size" => {
                 self.require_kind(key, &[MountKind::Tmpfs])?;
-                let size = parse_size(&value).ok_or_else(|| invalid(&value))?;
+                let size = parse_size(&value).filter(|size| i64::try_from(*size).is_ok());
+                let size = size.ok_or_else(|| invalid(&value))?;
                 self.size = Some(size).filter(|size| *size > 0);
             }
             "id" => self.id = value,
@@ -197,7 +217,11 @@ impl MountFlag {
             "env" => self.env = Some(value),
             _ => {
                 let hint = did_you_mean(suggest(key, KEYS));
-                return Err(PlanError::file(format!("unexpected key '{key}' in '{field}'{hint}")));
+                let error = PlanError::file(format!("unexpected key '{key}' in '{field}'{hint}"));
+                return Err(match ocibuild_dockerfile::nearest(key, KEYS) {
+                    Some(nearest) => error.hint(format!("write {nearest} in place of {key}")),
+                    None => error.hint(format!("remove it; the keys of a mount are {}", KEYS.join(", "))),
+                });
             }
         }
         Ok(())
@@ -207,7 +231,10 @@ impl MountFlag {
         if kinds.contains(&self.kind) {
             return Ok(());
         }
-        Err(PlanError::file(format!("unexpected key '{key}' for mount type '{}'", self.kind_name())))
+        let fitting: Vec<&str> =
+            KINDS.iter().filter(|(_, kind)| kinds.contains(kind)).map(|(name, _)| *name).collect();
+        Err(PlanError::file(format!("unexpected key '{key}' for mount type '{}'", self.kind_name()))
+            .hint(format!("remove {key}, or write type={} in front of it", fitting.join(" or type="))))
     }
 
     fn kind_name(&self) -> &'static str {
@@ -219,7 +246,8 @@ impl MountFlag {
         if matches!(self.kind, MountKind::Bind | MountKind::Tmpfs) {
             for (key, value) in [("mode", self.mode), ("uid", self.uid), ("gid", self.gid)] {
                 if value.is_some() {
-                    return Err(PlanError::file(format!("{key} not allowed for \"{kind}\" type mounts")));
+                    return Err(PlanError::file(format!("{key} not allowed for \"{kind}\" type mounts"))
+                        .hint(format!("remove {key}: it goes with type=cache and type=secret")));
                 }
             }
         }
@@ -227,10 +255,12 @@ impl MountFlag {
             self.check_secret()?;
         }
         if self.sharing.is_some() && self.kind != MountKind::Cache {
-            return Err(PlanError::file(format!("invalid cache sharing set for {kind} mount")));
+            return Err(PlanError::file(format!("invalid cache sharing set for {kind} mount"))
+                .hint("remove sharing, or write type=cache"));
         }
         if self.kind == MountKind::Ssh && !self.source.is_empty() {
-            return Err(PlanError::file("ssh does not support source"));
+            return Err(PlanError::file("ssh does not support source")
+                .hint("remove source: --mount=type=ssh,id=default"));
         }
         Ok(())
     }
@@ -248,7 +278,8 @@ impl MountFlag {
         } else {
             return Ok(());
         };
-        Err(PlanError::file(message))
+        Err(PlanError::file(message)
+            .hint("write --mount=type=secret,id=NAME, with target=PATH or env=VARIABLE if you like"))
     }
 
     /// Where the flag's target is, as written.
@@ -267,7 +298,8 @@ impl MountFlag {
         let id = self.identity(namespace);
         let target = self.place(workdir, agents);
         if target == "/" {
-            return Err(PlanError::file("invalid mount target \"/\""));
+            return Err(PlanError::file("invalid mount target \"/\"")
+                .hint("give the mount a directory of its own: target=/path"));
         }
         let has_files = matches!(self.kind, MountKind::Bind | MountKind::Cache);
         let source = if has_files { paths::join("/", &self.source) } else { "/".to_owned() };
@@ -327,6 +359,16 @@ fn named<T: Copy>(value: &str, known: &[(&'static str, T)], what: &str) -> Resul
     let lower = value.to_lowercase();
     known.iter().find(|(name, _)| *name == lower).map(|(_, value)| *value).ok_or_else(|| {
         let hint = did_you_mean(suggest(value, known.iter().map(|(name, _)| *name)));
-        PlanError::file(format!("unsupported {what} {}{hint}", quote(value)))
+        let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+        let error = PlanError::file(format!("unsupported {what} {}{hint}", quote(value)));
+        let error = match ocibuild_dockerfile::nearest(value, names.iter().copied()) {
+            Some(nearest) => error.hint(format!("write {nearest} in place of {value}")),
+            None => error,
+        };
+        error.hint(format!("there are {}", names.join(", ")))
     })
 }
+
+#[cfg(test)]
+#[path = "mounts/tests.rs"]
+mod tests;

@@ -1,3 +1,6 @@
+use std::collections::BTreeSet;
+
+use ocibuild_dockerfile::IgnorePatterns;
 use ocibuild_spec::Platform;
 
 use super::StepNetwork;
@@ -27,8 +30,15 @@ pub struct PlanOptions {
     pub hostname: Option<String>,
     /// Seconds that the word `context` in `SOURCE_DATE_EPOCH` stands for (11.40); `None` when the context has no time.
     pub context_epoch: Option<i64>,
+    /// Seconds that the named context or stage in `SOURCE_DATE_EPOCH` stands for, as
+    /// [`epoch_source`](super::epoch_source) finds it; `None` when it has no time.
+    pub epoch_of_source: Option<i64>,
     /// Plan every stage, whether the target needs it or not, as the build checks want it without a target (10.07).
     pub all_stages: bool,
+    /// Patterns of the context's ignore file, for the build checks.
+    pub ignore: IgnorePatterns,
+    /// Build checks to make besides those that are made anyway, by name.
+    pub enabled_checks: BTreeSet<String>,
 }
 
 impl PlanOptions {
@@ -46,7 +56,10 @@ impl PlanOptions {
             allow_insecure: false,
             hostname: None,
             context_epoch: None,
+            epoch_of_source: None,
             all_stages: false,
+            ignore: IgnorePatterns::default(),
+            enabled_checks: BTreeSet::new(),
         }
     }
 

@@ -1,9 +1,10 @@
 //! The way from a file to its plan, in the order in which BuildKit finds errors.
 
-use ocibuild_dockerfile::{Dockerfile, Instruction, InstructionKind, parse_trigger};
+use ocibuild_dockerfile::{Dockerfile, Findings, Instruction, InstructionKind, parse_trigger};
 use ocibuild_spec::{ImageConfig, Platform};
 
 use super::bases::{Bases, Root, state_of};
+use super::checks;
 use super::error::{PlanError, PlanErrors};
 use super::graph::{Graph, Node};
 use super::settings::{self, Settings};
@@ -16,13 +17,20 @@ pub(super) fn plan(
     options: &PlanOptions,
     resolver: &mut dyn BaseResolver,
 ) -> Result<Plan, Vec<PlanError>> {
+    let checks = checks::options(file, options).map_err(|error| vec![error])?;
+    let mut findings = Findings::new(checks.clone());
+    file.lint(&mut findings);
+    checks::default_base_names(file, options, &mut findings);
     let settings = Settings::new(file, options).map_err(|error| vec![error])?;
-    let mut graph = Graph::of_stages(file, &settings)?;
+    checks::global_values(file, &settings, &mut findings);
+    let mut graph = Graph::of_stages(file, &settings, &mut findings)?;
     let target = graph.target(options.target.as_deref()).map_err(|error| vec![error])?;
     graph.add_commands(file).map_err(|error| vec![error])?;
     let mut bases = Bases::new(resolver);
     let reachable = settle(&mut graph, &mut bases, target, &settings)?;
-    let (stages, target) = Assembly::new(&settings, &graph, &bases.images, target).run(&reachable)?;
+    checks::base_images(file, &graph, &bases, &settings, &mut findings);
+    let (stages, target) =
+        Assembly::new(&settings, &graph, &bases.images, target).run(&reachable, &mut findings)?;
     let mut plan = Plan {
         platform: options.target_platform().clone(),
         stages,
@@ -30,6 +38,8 @@ pub(super) fn plan(
         source_date_epoch: settings.epoch,
         unused_build_args: unused_build_args(&graph, file, options),
         images: bases.images,
+        findings: findings.into_sorted(),
+        checks,
     };
     if let Some(stage) = plan.stages.get_mut(target) {
         finish_config(&mut stage.config, options);
@@ -91,8 +101,14 @@ fn parse_triggers(texts: &[String], node: &Node<'_>) -> Result<Vec<Instruction>,
     let parse = |text: &String| {
         parse_trigger(text).map_err(|errors| {
             let found = errors.diagnostics.into_iter().next();
-            let error = PlanError::file(found.map_or_else(String::new, |diagnostic| diagnostic.message))
-                .hint(format!("the trigger is: {}", super::golang::printable(text)));
+            let (message, hints) =
+                found.map_or_else(Default::default, |diagnostic| (diagnostic.message, diagnostic.hints));
+            let mut error = PlanError::file(message)
+                .because(format!("the trigger is: ONBUILD {}", super::golang::printable(text)))
+                .because(format!("it belongs to {}, which this stage is built on", node.base_name))
+                .word(&node.base_name);
+            error.hints = hints;
+            let error = error.hint(TRIGGER_HINT);
             match node.location {
                 Some(location) => error.at(location),
                 None => error,
@@ -100,6 +116,17 @@ fn parse_triggers(texts: &[String], node: &Node<'_>) -> Result<Vec<Instruction>,
         })
     };
     texts.iter().map(parse).collect()
+}
+
+const TRIGGER_HINT: &str =
+    "the trigger comes from the base image: use another base, or build that one again with a right ONBUILD";
+
+/// An error of an instruction that a trigger brought: the `FROM` line is where it shows.
+fn of_trigger(error: PlanError, instruction: &Instruction, node: &Node<'_>) -> PlanError {
+    error
+        .because(format!("the trigger is: ONBUILD {}", super::golang::printable(&instruction.text)))
+        .because(format!("it belongs to {}, which this stage is built on", node.base_name))
+        .hint(TRIGGER_HINT)
 }
 
 /// Carries out the stages.
@@ -141,7 +168,11 @@ impl<'a, 'f> Assembly<'a, 'f> {
     }
 
     /// The stages and the target's index among them.
-    fn run(mut self, reachable: &[bool]) -> Result<(Vec<PlannedStage>, usize), Vec<PlanError>> {
+    fn run(
+        mut self,
+        reachable: &[bool],
+        findings: &mut Findings,
+    ) -> Result<(Vec<PlannedStage>, usize), Vec<PlanError>> {
         let is_base = |index: usize| {
             (0..self.graph.stages)
                 .any(|child| reachable[child] && self.graph.nodes[child].base == Some(index))
@@ -154,7 +185,7 @@ impl<'a, 'f> Assembly<'a, 'f> {
             .collect();
         for index in (0..self.graph.stages).filter(|index| reachable[*index]) {
             if self.graph.nodes[index].replaced_by.is_none() {
-                self.stage(index);
+                self.stage(index, findings);
             } else if replaced_but_needed[index] {
                 self.replaced_stage(index);
             }
@@ -179,12 +210,12 @@ impl<'a, 'f> Assembly<'a, 'f> {
         self.finish(index, base, state, Vec::new(), Vec::new());
     }
 
-    fn stage(&mut self, index: usize) {
+    fn stage(&mut self, index: usize, findings: &mut Findings) {
         let graph = self.graph;
         let node = &graph.nodes[index];
         self.tried[index] = true;
         let Some((base, state)) = self.beginning(node) else { return };
-        let mut planner = StagePlanner::new(self.settings, &node.display, state);
+        let mut planner = StagePlanner::new(self.settings, &node.display, state, findings);
         let mut is_sound = true;
         for command in &node.commands {
             let origins: Vec<Option<Origin>> =
@@ -196,6 +227,8 @@ impl<'a, 'f> Assembly<'a, 'f> {
                 origins: &origins,
             };
             if let Err(error) = planner.carry_out(task) {
+                let error =
+                    if command.is_trigger { of_trigger(error, &command.instruction, node) } else { error };
                 self.errors.push(error.at(command.location));
                 is_sound = false;
                 // What follows may be wrong only because a variable is missing.
@@ -221,6 +254,18 @@ impl<'a, 'f> Assembly<'a, 'f> {
         Some((StageBase::Stage(self.planned[parent]?), state))
     }
 
+    /// Where a stage's commands run: `FROM --platform` has no effect on another stage and on `scratch` (4.05).
+    fn platform(&self, node: &Node<'_>, base: &StageBase) -> Platform {
+        let of_node = || node.platform.as_ref().unwrap_or_else(|| self.settings.target_platform()).clone();
+        match base {
+            StageBase::Stage(parent) => self.stages[*parent].platform.clone(),
+            StageBase::Scratch if node.base_name == "scratch" && node.replaced_by.is_none() => {
+                self.settings.target_platform().clone()
+            }
+            _ => of_node(),
+        }
+    }
+
     fn origin(&self, source: usize) -> Origin {
         let node = &self.graph.nodes[source];
         match (&node.root, self.planned[source]) {
@@ -244,10 +289,12 @@ impl<'a, 'f> Assembly<'a, 'f> {
         history: Vec<super::PlannedHistory>,
     ) {
         let node = &self.graph.nodes[index];
+        let platform = self.platform(node, &base);
         self.planned[index] = Some(self.stages.len());
         self.stages.push(PlannedStage {
             index: node.stage.unwrap_or(index),
             name: node.name.clone(),
+            platform,
             base,
             location: node.location.filter(|_| node.replaced_by.is_none()),
             text: node.text.to_owned(),

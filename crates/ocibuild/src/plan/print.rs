@@ -28,7 +28,10 @@ fn write_plan(out: &mut String, plan: &Plan, file: &str) -> fmt::Result {
     }
     for (index, stage) in plan.stages.iter().enumerate() {
         let target = if index == plan.target { ", the target" } else { "" };
-        writeln!(out, "\nstage {index} {:?} on {}{target}", stage.display_name(), base_text(&stage.base))?;
+        let platform =
+            if stage.platform == plan.platform { String::new() } else { format!(", for {}", stage.platform) };
+        let base = base_text(&stage.base);
+        writeln!(out, "\nstage {index} {:?} on {base}{platform}{target}", stage.display_name())?;
         write_stage(out, stage, file)?;
     }
     Ok(())
@@ -115,8 +118,8 @@ fn is_default(value: &Value) -> bool {
 /// The plan as JSON.
 ///
 /// `{"v": 1, "platform", "epoch", "unused_build_args", "target", "images": [{"name", "reference", "platform",
-/// "context", "digest"}], "stages": [{"index", "name", "base", "line", "text", "steps": [{"kind", "line", "text",
-/// "step"}], "history": [{"created_by", "step"}], "config"}]}`. `target` and the numbers in `base` and in a step's
+/// "context", "digest"}], "stages": [{"index", "name", "platform", "base", "line", "text", "steps": [{"kind", "line",
+/// "text", "step"}], "history": [{"created_by", "step"}], "config"}]}`. `target` and the numbers in `base` and in a step's
 /// sources are places in the lists; `base` and sources are a word (`"scratch"`, `"context"`, `"empty"`) or an object with
 /// one member (`{"image": 0}`, `{"stage": 1}`, `{"local-context": "name"}`). `kind` is `run`, `copy`, `add` or `workdir`.
 /// `v` changes when a member changes its meaning or goes; new ones may come at any time.
@@ -130,6 +133,11 @@ pub fn to_json(plan: &Plan) -> Value {
         "images": plan.images.iter().map(image_json).collect::<Vec<_>>(),
         "stages": plan.stages.iter().map(stage_json).collect::<Vec<_>>(),
     })
+}
+
+/// The plans of several platforms as JSON: `{"v": 1, "platforms": [PLAN, …]}`, each as [`to_json`] has it.
+pub fn all_to_json(plans: &[Plan]) -> Value {
+    json!({ "v": 1, "platforms": plans.iter().map(to_json).collect::<Vec<_>>() })
 }
 
 fn image_json(image: &PlannedImage) -> Value {
@@ -161,6 +169,7 @@ fn stage_json(stage: &PlannedStage) -> Value {
     json!({
         "index": stage.index,
         "name": stage.name,
+        "platform": stage.platform.to_string(),
         "base": base,
         "line": stage.location.map(|location| location.start_line),
         "text": stage.text,

@@ -55,7 +55,10 @@ fn is_repository(address: &str) -> bool {
 
 /// Checks that a value of `--checksum` is a digest of a URL's content.
 pub(super) fn check_digest(checksum: &str) -> Result<(), PlanError> {
-    let refuse = |message: &str| Err(PlanError::file(format!("{message}: {checksum}")).word(checksum));
+    let refuse = |message: &str| {
+        let error = PlanError::file(format!("{message}: {checksum}")).word(checksum);
+        Err(error.hint("write --checksum=sha256: with 64 hexadecimal digits in lower case, as `sha256sum FILE` prints them"))
+    };
     let Some((algorithm, hex)) = checksum.split_once(':') else {
         return refuse("invalid checksum digest format");
     };

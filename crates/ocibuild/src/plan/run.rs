@@ -1,24 +1,29 @@
 //! `RUN` (5.1).
 
-use ocibuild_dockerfile::{Run, RunCommand, RunNetwork, RunSecurity};
+use ocibuild_dockerfile::expand::expand_shown;
+use ocibuild_dockerfile::{Location, Run, RunCommand, RunNetwork, RunSecurity};
 
 use super::error::{PlanError, PlanErrorKind};
 use super::golang::quote;
 use super::mounts::MountFlag;
-use super::stage::{Origin, StagePlanner, Task};
+use super::stage::{Origin, StagePlanner, Task, step_text};
 use super::{FileSource, MountKind, RunStep, StepKind, StepMount, StepNetwork};
 
 impl StagePlanner<'_> {
     pub(super) fn run(&mut self, run: &Run, task: Task<'_>) -> Result<(), PlanError> {
         if let Some(device) = run.devices.first() {
-            let message = format!("RUN --device={device} is not supported");
-            return Err(PlanError::new(PlanErrorKind::Unsupported, message).word(device));
+            let message = format!(
+                "RUN --device={device} is not supported: devices are in the labs channel of Dockerfiles only"
+            );
+            return Err(PlanError::new(PlanErrorKind::Unsupported, message)
+                .word(device)
+                .hint("remove --device: steps see no devices of the host"));
         }
         let (args, script) = self.arguments(&run.command);
         let mounts = self.mounts(&run.mounts, task.origins)?;
         let network = self.network(run.network);
         let insecure = run.security == Some(RunSecurity::Insecure);
-        self.check_late(&args, network, insecure);
+        self.check_late(&args, network, insecure, task.location);
         let mut words = self.state.args.history_prefix(&self.state.environment);
         words.extend(args.iter().cloned());
         let created_by = format!("RUN {} # buildkit", words.join(" "));
@@ -35,8 +40,18 @@ impl StagePlanner<'_> {
             insecure,
             hostname: self.settings.hostname.clone(),
         };
-        self.push_step(StepKind::Run(Box::new(step)), task, created_by);
+        let shown = self.shown(task, &step.mounts);
+        self.push_shown_step(StepKind::Run(Box::new(step)), shown, task, created_by);
         Ok(())
+    }
+
+    /// The instruction with the variables of the step in it, and stars for those that are secrets (2.48).
+    fn shown(&self, task: Task<'_>, mounts: &[StepMount]) -> String {
+        let mut variables = self.state.environment.pairs();
+        let secrets = mounts.iter().filter_map(|mount| mount.env.as_ref());
+        variables.extend(secrets.map(|name| (name.clone(), "****".to_owned())));
+        let text = step_text(task);
+        expand_shown(&text, self.settings.escape, &variables).unwrap_or(text)
     }
 
     fn arguments(&self, command: &RunCommand) -> (Vec<String>, Option<(String, String)>) {
@@ -58,21 +73,33 @@ impl StagePlanner<'_> {
     }
 
     /// What BuildKit refuses only once all stages are translated, and without a line (5.104, 5.105, 1.54).
-    fn check_late(&mut self, args: &[String], network: StepNetwork, insecure: bool) {
-        let mut refuse = |kind, message| self.late_errors.push(PlanError::new(kind, message));
+    fn check_late(&mut self, args: &[String], network: StepNetwork, insecure: bool, location: Location) {
+        let mut refuse = |kind, message, word: &str, hint: &str| {
+            let error = PlanError::new(kind, message).at(location);
+            self.late_errors.push(error.word(word).hint(hint));
+        };
         if args.is_empty() {
-            refuse(PlanErrorKind::Dockerfile, "arguments are required");
+            let hint = "give RUN a command: RUN [\"program\", \"argument\"]";
+            refuse(PlanErrorKind::Dockerfile, "arguments are required", "[]", hint);
         }
         if network == StepNetwork::Host && !self.settings.allow_network_host {
-            refuse(PlanErrorKind::Entitlement, "network.host is not allowed");
+            let hint = "allow it on the command line with --allow network.host, or drop --network=host";
+            refuse(PlanErrorKind::Entitlement, "network.host is not allowed", "--network=host", hint);
         }
         if insecure && !self.settings.options.allow_insecure {
-            refuse(PlanErrorKind::Entitlement, "security.insecure is not allowed");
+            let hint =
+                "allow it on the command line with --allow security.insecure, or drop --security=insecure";
+            refuse(
+                PlanErrorKind::Entitlement,
+                "security.insecure is not allowed",
+                "--security=insecure",
+                hint,
+            );
         }
     }
 
     /// Two passes as in BuildKit: all flags are read before the first is looked at more closely.
-    fn mounts(&self, flags: &[String], origins: &[Option<Origin>]) -> Result<Vec<StepMount>, PlanError> {
+    fn mounts(&mut self, flags: &[String], origins: &[Option<Origin>]) -> Result<Vec<StepMount>, PlanError> {
         let mut expand = |value: &str| self.expand(value).map_err(PlanError::from);
         let parsed: Vec<MountFlag> =
             flags.iter().map(|flag| MountFlag::parse(flag, &mut expand)).collect::<Result<_, _>>()?;
@@ -113,4 +140,5 @@ fn later_mount(flag: &MountFlag) -> PlanError {
         quote(flag.target())
     ))
     .word(from)
+    .hint(format!("move the stage {from} above this one"))
 }

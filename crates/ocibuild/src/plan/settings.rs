@@ -2,14 +2,13 @@
 
 use std::collections::HashMap;
 
-use ocibuild_dockerfile::{Dockerfile, Instruction, InstructionKind, Stage, suggest};
+use ocibuild_dockerfile::{Dockerfile, Instruction, InstructionKind, suggest};
 use ocibuild_spec::Platform;
 
 use super::env::Environment;
 use super::error::{PlanError, PlanErrorKind, did_you_mean};
-use super::{PlanOptions, StepNetwork};
+use super::{PlanOptions, StepNetwork, epoch};
 
-const EPOCH: &str = "SOURCE_DATE_EPOCH";
 const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
 const AUTOMATIC: [&str; 11] = [
     "BUILDPLATFORM",
@@ -31,6 +30,10 @@ pub(super) struct Settings<'a> {
     pub(super) options: &'a PlanOptions,
     /// The escape character of the file.
     pub(super) escape: char,
+    /// The text of the file.
+    pub(super) source: &'a str,
+    /// Names of global `ARG`s, with and without value.
+    pub(super) declared: Vec<String>,
     pub(super) build_args: HashMap<String, String>,
     /// Automatic and global arguments.
     pub(super) globals: Environment,
@@ -49,18 +52,16 @@ pub(super) struct Settings<'a> {
 impl<'a> Settings<'a> {
     pub(super) fn new(file: &'a Dockerfile, options: &'a PlanOptions) -> Result<Self, PlanError> {
         let mut build_args: HashMap<String, String> = options.build_args.iter().cloned().collect();
-        let mut globals = automatic(file, options, &build_args);
+        let mut globals = globals_of(file, options, &build_args)?;
         let escape = file.directives.escape;
-        for instruction in &file.global_args {
-            declare(instruction, escape, &build_args, &mut globals)
-                .map_err(|error| error.at(instruction.location))?;
-        }
-        let epoch = epoch(&file.stages, options, &mut build_args, &mut globals)?;
+        let epoch = epoch::epoch(&file.stages, options, &mut build_args, &mut globals)?;
         let argument = |name: &str| options.build_arg(name).filter(|value| !value.is_empty());
         let hostname = argument("BUILDKIT_SANDBOX_HOSTNAME").or(options.hostname.as_deref());
         Ok(Self {
             options,
             escape,
+            source: &file.source,
+            declared: file.global_args.iter().flat_map(names).map(str::to_owned).collect(),
             globals,
             epoch,
             proxy_env: proxies(options),
@@ -72,9 +73,33 @@ impl<'a> Settings<'a> {
         })
     }
 
+    /// Automatic and global arguments as they are without build arguments for the latter; `None` if that is an error.
+    pub(super) fn default_globals(file: &Dockerfile, options: &PlanOptions) -> Option<Environment> {
+        let build_args = options.build_args.iter().cloned().collect();
+        let mut globals = automatic(file, options, &build_args);
+        for instruction in &file.global_args {
+            declare(instruction, file.directives.escape, &HashMap::new(), &mut globals).ok()?;
+        }
+        Some(globals)
+    }
+
     pub(super) fn target_platform(&self) -> &'a Platform {
         self.options.target_platform()
     }
+}
+
+/// Automatic and global arguments.
+pub(super) fn globals_of(
+    file: &Dockerfile,
+    options: &PlanOptions,
+    build_args: &HashMap<String, String>,
+) -> Result<Environment, PlanError> {
+    let mut globals = automatic(file, options, build_args);
+    for instruction in &file.global_args {
+        declare(instruction, file.directives.escape, build_args, &mut globals)
+            .map_err(|error| error.at(instruction.location))?;
+    }
+    Ok(globals)
 }
 
 /// The automatic arguments (3.15), each as `--build-arg` has it if that names it.
@@ -103,8 +128,16 @@ fn automatic(file: &Dockerfile, options: &PlanOptions, build_args: &HashMap<Stri
     globals
 }
 
+fn names(instruction: &Instruction) -> impl Iterator<Item = &str> {
+    let definitions = match &instruction.kind {
+        InstructionKind::Arg(definitions) => definitions.as_slice(),
+        _ => &[],
+    };
+    definitions.iter().map(|definition| definition.name.as_str())
+}
+
 /// A global `ARG` (3.01 - 3.03).
-fn declare(
+pub(super) fn declare(
     instruction: &Instruction,
     escape: char,
     build_args: &HashMap<String, String>,
@@ -122,57 +155,6 @@ fn declare(
         }
     }
     Ok(())
-}
-
-/// The time of the build (11.40). Where it is given its text becomes the number, or vanishes when there is none.
-fn epoch(
-    stages: &[Stage],
-    options: &PlanOptions,
-    build_args: &mut HashMap<String, String>,
-    globals: &mut Environment,
-) -> Result<Option<i64>, PlanError> {
-    let global = globals.get(EPOCH).filter(|value| !value.is_empty());
-    let Some(text) = build_args.get(EPOCH).map(String::as_str).or(global) else { return Ok(None) };
-    let epoch = epoch_value(text, stages, options)?;
-    let known = globals.get(EPOCH).is_some();
-    if let Some(seconds) = epoch {
-        let seconds = seconds.to_string();
-        if known {
-            globals.set(EPOCH, &seconds);
-        }
-        if let Some(given) = build_args.get_mut(EPOCH) {
-            *given = seconds;
-        }
-    } else {
-        build_args.remove(EPOCH);
-        globals.remove(EPOCH);
-    }
-    Ok(epoch)
-}
-
-fn epoch_value(text: &str, stages: &[Stage], options: &PlanOptions) -> Result<Option<i64>, PlanError> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    if let Some(seconds) = super::golang::parse_int(text) {
-        return Ok(Some(seconds));
-    }
-    if text == "context" {
-        return Ok(options.context_epoch);
-    }
-    // A directory has no time of its own, nor has an image.
-    if options.named_contexts.iter().any(|(name, _)| name == text) {
-        return Ok(None);
-    }
-    let invalid = format!("invalid {EPOCH}: {text}");
-    let is_stage = |stage: &Stage| stage.name.as_ref().is_some_and(|name| name.eq_ignore_ascii_case(text));
-    match stages.iter().find(|stage| is_stage(stage)) {
-        None => Err(PlanError::new(PlanErrorKind::Argument, invalid)),
-        Some(stage) => {
-            let message = format!("{invalid}: the time of a stage's download is not supported");
-            Err(PlanError::new(PlanErrorKind::Unsupported, message).at(stage.location))
-        }
-    }
 }
 
 /// Proxy variables in upper and lower case (3.19).
@@ -193,14 +175,23 @@ fn proxies(options: &PlanOptions) -> Vec<(String, String)> {
 /// Whether a build-arg has an effect without any `ARG`.
 pub(super) fn is_predefined(name: &str) -> bool {
     AUTOMATIC.contains(&name)
-        || name == EPOCH
+        || name == epoch::EPOCH
         || name.starts_with("BUILDKIT_")
         || PROXIES.iter().any(|proxy| proxy.eq_ignore_ascii_case(name))
 }
 
 /// The message about a stage that `--target` names and the file does not have (4.12).
 pub(super) fn unknown_target<'n>(target: &str, names: impl IntoIterator<Item = &'n str>) -> PlanError {
-    let hint = did_you_mean(suggest(target, names));
-    let message = format!("target stage {} could not be found{hint}", super::golang::quote(target));
-    PlanError::new(PlanErrorKind::Argument, message)
+    let names: Vec<&str> = names.into_iter().collect();
+    let suggestion = did_you_mean(suggest(target, names.iter().copied()));
+    let message = format!("target stage {} could not be found{suggestion}", super::golang::quote(target));
+    let mut error = PlanError::new(PlanErrorKind::Argument, message).argument(format!("--target {target}"));
+    if let Some(nearest) = ocibuild_dockerfile::nearest(target, names.iter().copied()) {
+        error = error.hint(format!("build with --target {nearest}"));
+    }
+    let own: Vec<&str> = names.iter().copied().filter(|name| !name.starts_with("stage-")).take(20).collect();
+    if own.is_empty() {
+        return error.hint(format!("name the stage: FROM IMAGE AS {target}"));
+    }
+    error.hint(format!("the stages of this file are {}", own.join(", ")))
 }

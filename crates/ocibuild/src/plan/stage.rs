@@ -1,8 +1,11 @@
 //! One stage while its instructions are carried out, one after the other.
 
-use ocibuild_dockerfile::{ArgDefinition, ExpandError, Instruction, InstructionKind, KeyValues, Location};
+use ocibuild_dockerfile::{
+    ArgDefinition, ExpandError, Findings, Instruction, InstructionKind, KeyValues, Location,
+};
 use ocibuild_spec::{ImageConfig, Platform, RootFs};
 
+use super::checks::UsedOnce;
 use super::env::{ConfigEnv, DeclaredArgs, Environment};
 use super::error::PlanError;
 use super::settings::Settings;
@@ -11,7 +14,7 @@ use super::{FileSource, PlannedHistory, PlannedStep, StepKind, WorkdirStep, path
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Arguments that only say what to scan, and are no variables (3.20).
-const SCAN_ARGS: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
+pub(super) const SCAN_ARGS: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
 
 /// What a stage hands to the stages built on it.
 #[derive(Debug, Clone)]
@@ -22,6 +25,8 @@ pub(super) struct StageState {
     /// What steps run with and words expand with.
     pub(super) environment: Environment,
     pub(super) args: DeclaredArgs,
+    /// A `WORKDIR` stands in this stage or in one it is built on.
+    pub(super) has_workdir: bool,
 }
 
 impl StageState {
@@ -30,7 +35,13 @@ impl StageState {
         config.created = None;
         config.config.on_build.clear();
         let config_env = ConfigEnv::new(std::mem::take(&mut config.config.env));
-        Self { config, config_env, environment: Environment::default(), args: DeclaredArgs::default() }
+        Self {
+            config,
+            config_env,
+            environment: Environment::default(),
+            args: DeclaredArgs::default(),
+            has_workdir: false,
+        }
     }
 
     /// The state of `scratch` and of files without a config (4.04, 4.34).
@@ -118,10 +129,23 @@ pub(super) struct StagePlanner<'p> {
     pub(super) has_cmd: bool,
     /// Errors that come up only when everything else is fine: BuildKit finds them when it solves the build.
     pub(super) late_errors: Vec<PlanError>,
+    pub(super) findings: &'p mut Findings,
+    /// Where the instruction at work stands.
+    pub(super) location: Location,
+    /// The comment block above it.
+    pub(super) comments: Vec<String>,
+    pub(super) cmd_used: UsedOnce,
+    pub(super) entrypoint_used: UsedOnce,
+    pub(super) healthcheck_used: UsedOnce,
 }
 
 impl<'p> StagePlanner<'p> {
-    pub(super) fn new(settings: &'p Settings<'p>, name: &'p str, mut state: StageState) -> Self {
+    pub(super) fn new(
+        settings: &'p Settings<'p>,
+        name: &'p str,
+        mut state: StageState,
+        findings: &'p mut Findings,
+    ) -> Self {
         state.begin_stage();
         Self {
             settings,
@@ -131,32 +155,43 @@ impl<'p> StagePlanner<'p> {
             history: Vec::new(),
             has_cmd: false,
             late_errors: Vec::new(),
+            findings,
+            location: Location::default(),
+            comments: Vec::new(),
+            cmd_used: UsedOnce::default(),
+            entrypoint_used: UsedOnce::default(),
+            healthcheck_used: UsedOnce::default(),
         }
     }
 
     /// Carries out one instruction.
     pub(super) fn carry_out(&mut self, task: Task<'_>) -> Result<(), PlanError> {
+        self.location = task.location;
+        self.comments.clone_from(&task.instruction.comments);
         match &task.instruction.kind {
             InstructionKind::Arg(definitions) => self.arg(definitions),
-            InstructionKind::Env(pairs) => self.env(pairs),
+            InstructionKind::Env(pairs) => self.env(pairs, &task.instruction.keyword),
             InstructionKind::Run(run) => self.run(run, task),
             InstructionKind::Copy(copy) => self.copy(copy, task),
             InstructionKind::Add(add) => self.add(add, task),
             InstructionKind::Workdir(path) => self.work_in(path, task),
-            other => self.configure(other),
+            other => self.configure(other, &task.instruction.keyword),
         }
     }
 
-    pub(super) fn expand(&self, word: &str) -> Result<String, ExpandError> {
-        self.state.environment.expand(word, self.settings.escape)
+    /// `word` in the environment as it is now. What is not defined there is a finding.
+    pub(super) fn expand(&mut self, word: &str) -> Result<String, ExpandError> {
+        let expanded = self.state.environment.expand_watched(word, self.settings.escape)?;
+        self.check_undefined(&expanded.unset);
+        Ok(expanded.value)
     }
 
-    pub(super) fn expand_all(&self, words: &[String]) -> Result<Vec<String>, ExpandError> {
+    pub(super) fn expand_all(&mut self, words: &[String]) -> Result<Vec<String>, ExpandError> {
         words.iter().map(|word| self.expand(word)).collect()
     }
 
     /// All pairs see the state before the instruction (2.42).
-    pub(super) fn expand_pairs(&self, pairs: &KeyValues) -> Result<Vec<(String, String)>, ExpandError> {
+    pub(super) fn expand_pairs(&mut self, pairs: &KeyValues) -> Result<Vec<(String, String)>, ExpandError> {
         pairs.pairs.iter().map(|(key, value)| Ok((self.expand(key)?, self.expand(value)?))).collect()
     }
 
@@ -168,13 +203,27 @@ impl<'p> StagePlanner<'p> {
     /// A step with its history entry.
     pub(super) fn push_step(&mut self, kind: StepKind, task: Task<'_>, created_by: String) {
         let text = step_text(task);
+        self.push_shown_step(kind, text, task, created_by);
+    }
+
+    /// The same where progress shows another text than that of the file.
+    pub(super) fn push_shown_step(
+        &mut self,
+        kind: StepKind,
+        text: String,
+        task: Task<'_>,
+        created_by: String,
+    ) {
         self.history.push(PlannedHistory { created_by, step: Some(self.steps.len()) });
         self.steps.push(PlannedStep { kind, location: task.location, text });
     }
 
-    fn env(&mut self, pairs: &KeyValues) -> Result<(), PlanError> {
+    fn env(&mut self, pairs: &KeyValues, keyword: &str) -> Result<(), PlanError> {
+        self.check_legacy(pairs, keyword);
         let pairs = self.expand_pairs(pairs)?;
         for (name, value) in &pairs {
+            self.check_secret_name("ENV", name);
+            self.check_secret_value("ENV", name, value);
             self.state.environment.set(name, value);
             self.state.config_env.set(name, value);
         }
@@ -186,11 +235,16 @@ impl<'p> StagePlanner<'p> {
     fn arg(&mut self, definitions: &[ArgDefinition]) -> Result<(), PlanError> {
         let mut created_by = String::from("ARG");
         for ArgDefinition { name, default } in definitions {
+            self.check_secret_name("ARG", name);
+            let is_own = default.is_some() || self.settings.build_args.contains_key(name);
             let value = match (self.settings.build_args.get(name), default) {
                 (Some(given), _) => Some(given.clone()),
                 (None, Some(default)) => Some(self.expand(default)?),
                 (None, None) => self.settings.globals.get(name).map(str::to_owned),
             };
+            if let Some(value) = value.as_ref().filter(|_| is_own) {
+                self.check_secret_value("ARG", name, value);
+            }
             if let Some(value) = value.as_ref().filter(|_| !SCAN_ARGS.contains(&name.as_str())) {
                 self.state.environment.set(name, value);
             }
@@ -207,6 +261,7 @@ impl<'p> StagePlanner<'p> {
     /// 5.312
     fn work_in(&mut self, path: &str, task: Task<'_>) -> Result<(), PlanError> {
         let path = self.expand(path)?;
+        self.check_workdir(&path);
         let config = &mut self.state.config.config;
         config.working_dir = paths::workdir(&config.working_dir, &path);
         let directory = config.working_dir.clone();
@@ -231,7 +286,7 @@ pub(super) fn pairs_text(keyword: &str, pairs: &[(String, String)]) -> String {
 }
 
 /// The instruction with its keyword in capitals, behind `ONBUILD` if that is where it comes from (8.23).
-fn step_text(task: Task<'_>) -> String {
+pub(super) fn step_text(task: Task<'_>) -> String {
     let Instruction { text, keyword, .. } = task.instruction;
     let text = text.trim();
     let rest = text.get(keyword.len()..).unwrap_or_default();

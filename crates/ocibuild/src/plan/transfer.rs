@@ -8,6 +8,7 @@ use super::golang::quote;
 use super::remote::{self, SourceKind};
 use super::stage::{Origin, StagePlanner, Task};
 use super::{CopyStep, FileSource, StepKind, paths};
+use crate::context::{GitAddress, HttpAddress, without_credentials};
 
 /// The words of an instruction after expansion.
 struct Words {
@@ -30,11 +31,18 @@ impl StagePlanner<'_> {
         check_chmod(words.chmod.as_deref())?;
         for source in &words.sources {
             let message = match SourceKind::of(source) {
-                SourceKind::Path => continue,
+                SourceKind::Path => {
+                    if from == FileSource::Context {
+                        self.check_source("Copy", source);
+                    }
+                    continue;
+                }
                 SourceKind::Git => "source can't be a git ref for COPY",
                 SourceKind::Http => "source can't be a URL for COPY",
             };
-            return Err(PlanError::file(message).word(source).hint("ADD downloads"));
+            return Err(PlanError::file(message)
+                .word(source)
+                .hint(format!("use ADD, which downloads: ADD {source} DESTINATION")));
         }
         let created_by = created_by("COPY", copy.parents, &words);
         let step = CopyStep {
@@ -53,6 +61,10 @@ impl StagePlanner<'_> {
         let words = self.transfer_words(&add.transfer, add.checksum.as_deref())?;
         check_chmod(words.chmod.as_deref())?;
         check_checksum(&words)?;
+        for source in words.sources.iter().filter(|source| SourceKind::of(source) == SourceKind::Path) {
+            self.check_source("Add", source);
+        }
+        check_addresses(&words, add.keep_git_dir)?;
         let created_by = created_by("ADD", false, &words);
         let step = CopyStep {
             add: true,
@@ -63,12 +75,16 @@ impl StagePlanner<'_> {
             ..self.copy_step(&add.transfer, words)
         };
         self.push_step(StepKind::Copy(Box::new(step)), task, created_by);
+        if let Some(step) = self.steps.last_mut() {
+            let words: Vec<String> = step.text.split(' ').map(without_credentials).collect();
+            step.text = words.join(" ");
+        }
         Ok(())
     }
 
     /// The order is the one in which BuildKit finds errors.
-    fn transfer_words(&self, transfer: &Transfer, checksum: Option<&str>) -> Result<Words, PlanError> {
-        let given = |value: Option<&str>| -> Result<Option<String>, PlanError> {
+    fn transfer_words(&mut self, transfer: &Transfer, checksum: Option<&str>) -> Result<Words, PlanError> {
+        let mut given = |value: Option<&str>| -> Result<Option<String>, PlanError> {
             let value = value.map(|value| self.expand(value)).transpose()?;
             Ok(value.filter(|value| !value.is_empty()))
         };
@@ -80,7 +96,9 @@ impl StagePlanner<'_> {
         let mut heredocs = Vec::with_capacity(transfer.heredocs.len());
         for heredoc in &transfer.heredocs {
             let content = if heredoc.expand {
-                expand::expand_heredoc(&heredoc.content, &self.state.environment)?.value
+                let expanded = expand::expand_heredoc(&heredoc.content, &self.state.environment)?;
+                self.check_undefined(&expanded.unset);
+                expanded.value
             } else {
                 heredoc.content.clone()
             };
@@ -115,25 +133,53 @@ impl StagePlanner<'_> {
             quote(self.name)
         ))
         .word(from)
+        .hint(format!("move the stage {from} above this one, or copy from a stage that stands above"))
     }
 }
 
 fn check_chmod(chmod: Option<&str>) -> Result<(), PlanError> {
     let Some(text) = chmod else { return Ok(()) };
-    Chmod::parse(text).map(drop).map_err(|error| PlanError::file(error.to_string()).word(text))
+    Chmod::parse(text).map(drop).map_err(|error| {
+        let error = PlanError::file(error.to_string()).word(text);
+        error.hint(
+            "give an octal mode of up to four digits, as in --chmod=755, or clauses, as in --chmod=u+x,go-w",
+        )
+    })
 }
 
 /// 5.209
 fn check_checksum(words: &Words) -> Result<(), PlanError> {
     let Some(checksum) = &words.checksum else { return Ok(()) };
     let [source] = words.sources.as_slice() else {
-        return Err(PlanError::file("checksum can't be specified for multiple sources").word(checksum));
+        return Err(PlanError::file("checksum can't be specified for multiple sources")
+            .word(checksum)
+            .hint("write one ADD for each source, each with its --checksum"));
     };
     match SourceKind::of(source) {
         SourceKind::Http => remote::check_digest(checksum),
         SourceKind::Git => Ok(()),
-        SourceKind::Path => Err(PlanError::file("checksum requires HTTP(S) or Git sources").word(source)),
+        SourceKind::Path => Err(PlanError::file("checksum requires HTTP(S) or Git sources")
+            .word(source)
+            .hint("remove --checksum: files of the context need none")),
     }
+}
+
+/// Addresses that could never be fetched are wrong already in the file.
+fn check_addresses(words: &Words, keep_git_dir: Option<bool>) -> Result<(), PlanError> {
+    for source in &words.sources {
+        let problem = match SourceKind::of(source) {
+            SourceKind::Path => None,
+            SourceKind::Http => HttpAddress::parse(source).err().map(|error| error.to_string()),
+            SourceKind::Git => GitAddress::parse(source)
+                .and_then(|address| address.with_flags(keep_git_dir, words.checksum.as_deref()))
+                .err()
+                .map(|error| error.to_string()),
+        };
+        if let Some(message) = problem {
+            return Err(PlanError::file(message).word(source));
+        }
+    }
+    Ok(())
 }
 
 fn created_by(keyword: &str, parents: bool, words: &Words) -> String {
@@ -147,7 +193,8 @@ fn created_by(keyword: &str, parents: bool, words: &Words) -> String {
         }
     }
     for source in &words.sources {
-        text.extend([" ", source]);
+        text.push(' ');
+        text.push_str(&without_credentials(source));
     }
     for (name, _) in &words.heredocs {
         text.extend([" <<", name]);

@@ -5,7 +5,7 @@ use ocibuild_spec::Digest;
 use super::Run;
 use crate::copy::name_in_key;
 use crate::keys::{Framed, Inputs};
-use crate::plan::{CopyStep, MountKind, RunStep};
+use crate::plan::{CopyStep, MountKind, RunStep, SourceKind};
 use crate::stage::StageState;
 
 /// What the keys of a stage start with.
@@ -23,7 +23,10 @@ pub(super) fn copy_inputs(state: &StageState, step: &CopyStep) -> Inputs {
     inputs.add("parent", parent);
     inputs.add("destination", step.destination.as_str());
     for source in &step.sources {
-        inputs.add("source name", String::from_utf8_lossy(&name_in_key(source)));
+        // What a URL or repository is called is part of what it brings.
+        let is_path = !step.add || SourceKind::of(source) == SourceKind::Path;
+        let name = if is_path { name_in_key(source) } else { Vec::new() };
+        inputs.add("source name", String::from_utf8_lossy(&name));
     }
     inputs.add_json("heredocs", &step.heredocs);
     inputs.add_json("owner", &step.chown);
@@ -90,6 +93,7 @@ impl Run<'_> {
             .map(|limit| format!("{:?}={}:{}", limit.resource, limit.soft, limit.hard))
             .collect();
         out.push(format!("shm={}", settings.shm_size));
+        out.extend(settings.resources.cgroup_parent.iter().map(|parent| format!("cgroup={parent}")));
         out.extend(settings.added_hosts.iter().map(|(_, name)| format!("host={name}")));
         out
     }

@@ -1,37 +1,76 @@
 //! Carries out a plan: stage after stage as they are needed, each step found or made.
 
+mod carry_out;
+mod conversion;
 mod inputs;
+mod mounted;
+mod remote;
 mod results;
 mod steps;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use ocibuild_spec::{CancelToken, ChainId, Digest, Timestamp};
 use ocibuild_store::{BlobSink, Lease, ScratchDir};
 
 use crate::build::{Backends, PlannedBuild, image_source};
-use crate::image::{BuiltImage, assemble};
+use crate::cache::Wanted;
 use crate::layers::{ImageHandle, Layer, Layers};
-use crate::output::{Output, export};
-use crate::plan::{CopyStep, FileSource, PlannedStage, PlannedStep, StageBase, StepKind};
+use crate::plan::{CopyStep, FileSource, Plan, PlannedStage, PlannedStep, StageBase, StepKind};
+use crate::ssh::Agents;
 use crate::stage::StageState;
 use crate::{Error, ErrorKind, Event};
+pub(crate) use carry_out::{Target, built, carry_out};
 use inputs::base_key;
+pub(crate) use results::NewLayer;
 use results::StepResult;
 
-/// One run of a plan.
+/// What the runs of all platforms of a build have in common.
+pub(crate) struct Session<'a> {
+    pub(crate) build: &'a PlannedBuild,
+    pub(crate) backends: &'a Backends<'a>,
+    pub(crate) cancel: &'a CancelToken,
+    events: &'a dyn Fn(Event<'_>),
+    /// Keys of steps that ran in this build: what one platform made is not made again for the next (9.16).
+    made: RefCell<HashSet<Digest>>,
+    started: Instant,
+    /// What was fetched so far.
+    remote: RefCell<remote::Fetched>,
+    /// Agents that were started for keys.
+    pub(crate) agents: Agents,
+    /// Cache mounts that this build has emptied (9.13).
+    pub(crate) emptied: Mutex<HashSet<PathBuf>>,
+}
+
+/// An error of a step, at its instruction: for one that a base brought, that is the `FROM` line.
+fn of_step(error: Error, step: &PlannedStep) -> Error {
+    let error = error.at(step.location);
+    if step.text.starts_with("ONBUILD ") {
+        return error
+            .cause(format!("the trigger of the base image is: {}", step.text))
+            .hint("use another base image, or build that one again with a right ONBUILD");
+    }
+    error
+}
+
+/// One run of the plan of one platform.
 pub(crate) struct Run<'a> {
     pub(crate) build: &'a PlannedBuild,
+    pub(crate) plan: &'a Plan,
     pub(crate) backends: &'a Backends<'a>,
     pub(crate) cancel: &'a CancelToken,
     pub(crate) layers: Layers<'a>,
     pub(crate) scratch: ScratchDir,
-    events: RefCell<&'a mut dyn FnMut(Event<'_>)>,
+    pub(crate) session: &'a Session<'a>,
+    /// The form of the layers.
+    wanted: Wanted,
+    /// Number of the first step among those of all platforms.
+    first_step: usize,
     stages: RefCell<HashMap<usize, Arc<Finished>>>,
-    started: Instant,
     /// Keeps what this build uses from being collected.
     _lease: Lease,
 }
@@ -53,16 +92,11 @@ enum Reach {
 }
 
 impl<'a> Run<'a> {
-    pub(crate) fn new(
-        build: &'a PlannedBuild,
-        backends: &'a Backends<'a>,
-        cancel: &'a CancelToken,
-        events: &'a mut dyn FnMut(Event<'_>),
-    ) -> Result<Self, Error> {
-        backends.store.sweep_dead_scratch()?;
+    pub(crate) fn new(session: &'a Session<'a>, plan: &'a Plan, first_step: usize) -> Result<Self, Error> {
+        let Session { build, backends, cancel, .. } = session;
         let lease = backends.store.lease()?;
         let scratch = backends.store.scratch()?;
-        let images = build.plan.images.iter().map(|image| {
+        let images = plan.images.iter().map(|image| {
             let (source, reference) = image_source(&build.named, backends, &image.origin, &image.reference);
             ImageHandle { reference: reference.clone(), source }
         });
@@ -77,48 +111,29 @@ impl<'a> Run<'a> {
         };
         Ok(Self {
             build,
+            plan,
             backends,
             cancel,
             layers,
             scratch,
-            events: RefCell::new(events),
+            session,
+            wanted: Wanted { clamp: build.clamp(plan), ..build.settings.wanted },
+            first_step,
             stages: RefCell::default(),
-            started: Instant::now(),
             _lease: lease,
         })
     }
 
-    /// Makes the image and its outputs.
-    pub(crate) fn build(&self, outputs: Vec<Output>) -> Result<BuiltImage, Error> {
-        let plan = &self.build.plan;
-        self.emit(Event::Started { steps: plan.stages.iter().map(|stage| stage.steps.len()).sum() });
-        for image in &plan.images {
-            self.emit(Event::BaseResolved { name: &image.name, descriptor: &image.image.descriptor });
-        }
-        let finished = self.stage(plan.target, Reach::Full)?.ok_or_else(Error::cancelled)?;
-        let epoch = plan.source_date_epoch.map(Timestamp::from_seconds);
-        let image = assemble(&finished.state, &plan.stages[plan.target].config, epoch);
-        let store = self.backends.store;
-        store.put(image.manifest.config.media_type.clone(), &image.config_bytes)?;
-        store.put(image.descriptor.media_type.clone(), &image.manifest_bytes)?;
-        if outputs.is_empty() && !self.build.settings.keep_incomplete {
-            self.complete(&image)?;
-            for name in &self.build.tags {
-                store.tag(name, &image.descriptor)?;
-            }
-        }
-        self.emit(Event::ImageBuilt { descriptor: &image.descriptor });
-        for output in outputs {
-            let what = output.to_string();
-            export(self, &image, &finished.state, output)?;
-            self.emit(Event::Exported { what: &what });
-        }
-        Ok(image)
+    /// The target stage, finished.
+    fn target(&self) -> Result<StageState, Error> {
+        self.empty_caches()?;
+        let finished = self.stage(self.plan.target, Reach::Full)?.ok_or_else(Error::cancelled)?;
+        Ok(finished.state.clone())
     }
 
     /// Fetches the layers that the store does not have, so that the image may have a name.
-    fn complete(&self, image: &BuiltImage) -> Result<(), Error> {
-        for layer in &image.layers {
+    fn complete(&self, layers: &[Layer]) -> Result<(), Error> {
+        for layer in layers {
             if !self.layers.is_stored(&layer.descriptor)? {
                 let mut blob = self.layers.open_blob(layer)?;
                 self.backends.store.put_from(&layer.descriptor, &mut blob)?;
@@ -128,13 +143,13 @@ impl<'a> Run<'a> {
     }
 
     pub(crate) fn emit(&self, event: Event<'_>) {
-        (self.events.borrow_mut())(event);
+        (self.session.events)(event);
     }
 
     /// The time that what is made now gets.
     pub(crate) fn now(&self) -> Timestamp {
         let start = self.build.settings.now;
-        let passed = self.started.elapsed();
+        let passed = self.session.started.elapsed();
         let nanoseconds = u64::from(start.nanoseconds) + u64::from(passed.subsec_nanos());
         Timestamp {
             seconds: start.seconds + passed.as_secs() as i64 + (nanoseconds / 1_000_000_000) as i64,
@@ -151,7 +166,7 @@ impl<'a> Run<'a> {
         if let Some(finished) = self.stages.borrow().get(&index) {
             return Ok(Some(Arc::clone(finished)));
         }
-        let stage = &self.build.plan.stages[index];
+        let stage = &self.plan.stages[index];
         let Some((mut state, mut ran)) = self.base(stage, reach)? else { return Ok(None) };
         let mut pending = stage.history.iter().peekable();
         let mut found = Vec::new();
@@ -163,7 +178,7 @@ impl<'a> Run<'a> {
             let result = match self.step(stage, &state, planned, number, reach) {
                 Ok(Some(result)) => result,
                 Ok(None) => return Ok(None),
-                Err(error) => return Err(error.at(planned.location)),
+                Err(error) => return Err(of_step(error, planned)),
             };
             if let Some(entry) = pending.next() {
                 state.history.push((entry.clone(), Some(result.created)));
@@ -175,8 +190,9 @@ impl<'a> Run<'a> {
                 }
             }
             ran |= result.ran;
-            state.made.push((self.title(stage, number), result.created));
-            state.push(result.layer, result.chain, &self.layers)?;
+            // An image does not tell for how many platforms it was built.
+            state.made.push((self.short_title(stage, number), result.created));
+            state.push(result.layer, result.chain);
         }
         state.history.extend(pending.map(|entry| (entry.clone(), None)));
         self.announce(stage, found.drain(..));
@@ -241,13 +257,13 @@ impl<'a> Run<'a> {
         let mut state = StageState::new(Vec::new(), base_key("local context", ""), history);
         let Some(result) = self.copy_step(&state, &step, reach, false)? else { return Ok(None) };
         let ran = result.ran;
-        state.push(result.layer, result.chain, &self.layers)?;
+        state.push(result.layer, result.chain);
         state.base_layers = 1;
         Ok(Some((state, ran)))
     }
 
     fn image_stack(&self, index: usize) -> Result<Vec<Layer>, Error> {
-        let image = &self.build.plan.images[index].image;
+        let image = &self.plan.images[index].image;
         let (diff_ids, layers) = (image.config.rootfs.layers(), image.manifest.layers());
         if diff_ids.len() != layers.len() {
             let message = format!(
@@ -268,7 +284,7 @@ impl<'a> Run<'a> {
 
     /// Only what an image's files are counts: its config works through the environment of steps (9.09).
     fn image_key(&self, index: usize) -> Digest {
-        let chain = ChainId::of(self.build.plan.images[index].image.config.rootfs.layers());
+        let chain = ChainId::of(self.plan.images[index].image.config.rootfs.layers());
         base_key("image", &chain.map(|id| id.to_string()).unwrap_or_default())
     }
 
@@ -280,15 +296,14 @@ impl<'a> Run<'a> {
         number: usize,
         reach: Reach,
     ) -> Result<Option<StepResult>, Error> {
-        let fresh = self.build.settings.no_cache
-            || stage.name.as_ref().is_some_and(|name| self.build.settings.no_cache_stages.contains(name));
+        let fresh = self.is_uncached(stage);
         let title = self.title(stage, number);
         let (id, started) = (self.number(stage, number), Instant::now());
         if reach == Reach::Full {
             self.emit(Event::StepStarted { step: id, title: &title });
         }
         let result = match &step.kind {
-            StepKind::Run(run) => self.run_step(state, run, reach, fresh, id),
+            StepKind::Run(run) => self.run_step(state, run, &stage.platform, reach, fresh, id),
             StepKind::Copy(copy) => self.copy_step(state, copy, reach, fresh),
             StepKind::Workdir(workdir) => self.workdir_step(state, workdir, reach),
         };
@@ -306,22 +321,39 @@ impl<'a> Run<'a> {
         result
     }
 
-    fn number(&self, stage: &PlannedStage, step: usize) -> usize {
-        let before = self.build.plan.stages.iter().take_while(|other| other.index != stage.index);
-        before.map(|stage| stage.steps.len()).sum::<usize>() + step
+    /// Whether the steps of a stage run whatever the cache has (9.13, 9.14).
+    pub(crate) fn is_uncached(&self, stage: &PlannedStage) -> bool {
+        let settings = &self.build.settings;
+        settings.no_cache || stage.name.as_ref().is_some_and(|name| settings.no_cache_stages.contains(name))
     }
 
-    /// `[stage i/n] TEXT` (8.23): the number counts the image that the stage starts from.
+    fn number(&self, stage: &PlannedStage, step: usize) -> usize {
+        let before = self.plan.stages.iter().take_while(|other| other.index != stage.index);
+        self.first_step + before.map(|stage| stage.steps.len()).sum::<usize>() + step
+    }
+
+    /// `[stage i/n] TEXT` (8.23), with the platform before it in an index: the number counts the image that the stage
+    /// starts from.
     fn title(&self, stage: &PlannedStage, step: usize) -> String {
+        let title = self.short_title(stage, step);
+        match title.strip_prefix('[').filter(|_| self.build.with_index) {
+            Some(rest) => format!("[{} {rest}", stage.platform),
+            None => title,
+        }
+    }
+
+    /// The same without the platform.
+    fn short_title(&self, stage: &PlannedStage, step: usize) -> String {
         let offset = usize::from(matches!(stage.base, StageBase::Image(_)));
         let count = stage.progress_total;
         let width = count.to_string().len();
         let position = step + 1 + offset;
         let text = stage.steps.get(step).map_or("", |step| step.text.as_str());
-        if self.build.plan.stages.len() == 1 && stage.index == 0 {
-            format!("[{position:>width$}/{count}] {text}")
+        let name = if self.plan.stages.len() == 1 && stage.index == 0 {
+            String::new()
         } else {
-            format!("[{} {position:>width$}/{count}] {text}", stage.display_name())
-        }
+            format!("{} ", stage.display_name())
+        };
+        format!("[{name}{position:>width$}/{count}] {text}")
     }
 }

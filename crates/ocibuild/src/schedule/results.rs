@@ -1,7 +1,7 @@
 //! Results of steps: written, recorded, found again, written once more in another form.
 
-use ocibuild_layer::{LayerIndex, LayerOptions, WrittenLayer};
-use ocibuild_spec::{Changeset, Digest, Timestamp};
+use ocibuild_layer::{LayerOptions, WrittenLayer};
+use ocibuild_spec::{Changeset, Descriptor, DiffId, Digest, Entry, Timestamp};
 use ocibuild_store::BlobStore;
 
 use super::Run;
@@ -9,6 +9,12 @@ use crate::Error;
 use crate::cache::{Form, Record, Wanted};
 use crate::keys::{Framed, Input};
 use crate::layers::Layer;
+
+/// A layer that was written to the store, and its index to the cache.
+pub(crate) struct NewLayer {
+    pub(crate) diff_id: DiffId,
+    pub(crate) descriptor: Descriptor,
+}
 
 /// A step's result: its layer, what later keys build on, and the time of the layer.
 pub(super) struct StepResult {
@@ -19,23 +25,39 @@ pub(super) struct StepResult {
 }
 
 impl Run<'_> {
-    /// Writes a layer to the store, with its index.
-    pub(crate) fn write(&self, changeset: &Changeset) -> Result<WrittenLayer, Error> {
-        self.write_as(changeset, self.build.settings.wanted)
+    /// Writes a layer to the store, with its index; `use_entries` sees the changeset once the layer's name is known.
+    pub(crate) fn write(
+        &self,
+        changeset: Changeset,
+        use_entries: impl FnOnce(&DiffId, &[Entry]) -> Result<(), Error>,
+    ) -> Result<NewLayer, Error> {
+        let written = self.write_blob(&changeset, self.wanted)?;
+        use_entries(&written.diff_id, &changeset.entries)?;
+        self.write_index(written, changeset)
     }
 
-    fn write_as(&self, changeset: &Changeset, wanted: Wanted) -> Result<WrittenLayer, Error> {
+    fn write_blob(&self, changeset: &Changeset, wanted: Wanted) -> Result<WrittenLayer, Error> {
         let options = LayerOptions {
             compression: wanted.compression,
             clamp_mtime: wanted.clamp,
             threads: self.build.settings.threads,
         };
         let mut blob = self.backends.store.writer()?;
-        let mut written = ocibuild_layer::write(changeset, &mut blob, &options, self.cancel)?;
+        let written = ocibuild_layer::write(changeset, &mut blob, &options, self.cancel)?;
         blob.finish_expecting(&written.descriptor)?;
-        keep_times(&mut written.index, changeset);
-        self.backends.cache.put_index(&written.diff_id, &written.index)?;
         Ok(written)
+    }
+
+    /// Whether a step that is not to be taken from the cache has to run: not when this build made it already.
+    pub(super) fn is_fresh(&self, key: &Digest, fresh: bool) -> bool {
+        fresh && !self.session.made.borrow().contains(key)
+    }
+
+    /// The index keeps the times as steps see them, with their nanoseconds, where the tar has whole seconds.
+    fn write_index(&self, written: WrittenLayer, changeset: Changeset) -> Result<NewLayer, Error> {
+        let new = NewLayer { diff_id: written.diff_id.clone(), descriptor: written.descriptor.clone() };
+        self.backends.cache.put_index(&new.diff_id, &written.into_index(changeset, true)?)?;
+        Ok(new)
     }
 
     /// Keeps the result of a step for later builds.
@@ -43,12 +65,12 @@ impl Run<'_> {
         &self,
         key: Digest,
         inputs: Vec<Input>,
-        written: WrittenLayer,
+        written: NewLayer,
         fresh: bool,
     ) -> Result<StepResult, Error> {
         let store = self.backends.store;
         store.flush(std::slice::from_ref(&written.descriptor))?;
-        let form = Form::new(written.diff_id, written.descriptor, self.build.settings.wanted);
+        let form = Form::new(written.diff_id, written.descriptor, self.wanted);
         let mut record = Record::new(key, inputs, self.now(), form);
         if fresh && self.backends.cache.record(&record.key).is_some() {
             // What follows must not take results that were made from what this step left behind before.
@@ -58,6 +80,7 @@ impl Run<'_> {
             record.chain = framed.finish();
         }
         self.backends.cache.put_record(&record)?;
+        self.session.made.borrow_mut().insert(record.key.clone());
         Ok(StepResult {
             layer: layer_of(&record.forms[0]),
             chain: record.chain,
@@ -69,7 +92,7 @@ impl Run<'_> {
     /// The recorded result of a step, in the form that this build wants.
     pub(super) fn lookup(&self, key: &Digest) -> Result<Option<StepResult>, Error> {
         let Some(record) = self.backends.cache.record(key) else { return Ok(None) };
-        let wanted = self.build.settings.wanted;
+        let wanted = self.wanted;
         let is_there = |form: &Form| -> Result<bool, Error> {
             Ok(self.layers.is_stored(&form.descriptor)? && self.backends.cache.has_index(&form.diff_id))
         };
@@ -88,8 +111,9 @@ impl Run<'_> {
     /// Writes a recorded layer once more in the form that this build wants: the index knows its true times.
     fn convert(&self, record: &Record, layer: &Layer) -> Result<Layer, Error> {
         let changeset = self.layers.changeset(layer)?;
-        let wanted = self.build.settings.wanted;
-        let written = self.write_as(&changeset, wanted)?;
+        let wanted = self.wanted;
+        let written = self.write_blob(&changeset, wanted)?;
+        let written = self.write_index(written, changeset)?;
         self.backends.store.flush(std::slice::from_ref(&written.descriptor))?;
         let form = Form::new(written.diff_id, written.descriptor, wanted);
         let converted = layer_of(&form);
@@ -97,17 +121,6 @@ impl Run<'_> {
         record.forms.push(form);
         self.backends.cache.put_record(&record)?;
         Ok(converted)
-    }
-}
-
-/// The index keeps the times as steps see them, with their nanoseconds, where the tar has whole seconds.
-fn keep_times(index: &mut LayerIndex, changeset: &Changeset) {
-    let mut exact = changeset.entries.iter().peekable();
-    for entry in &mut index.entries {
-        while exact.next_if(|other| other.path < entry.path).is_some() {}
-        if let Some(same) = exact.next_if(|other| other.path == entry.path) {
-            entry.metadata.mtime = same.metadata.mtime;
-        }
     }
 }
 

@@ -2,22 +2,22 @@
 
 use std::sync::Arc;
 
-use ocibuild_layer::WrittenLayer;
 use ocibuild_snapshot::Tree;
-use ocibuild_spec::{Changeset, Digest, Timestamp};
+use ocibuild_spec::{Changeset, Digest, Platform, Timestamp};
 
 use super::inputs::{RunKey, copy_inputs};
-use super::results::StepResult;
+use super::mounted::Mounted;
+use super::remote::is_remote;
+use super::results::{NewLayer, StepResult};
 use super::{Reach, Run};
 use crate::copy::{
-    Choice, CopyContext, NoSource, Selected, Source, TreeSource, copy, digest_all, select, select_all,
-    workdir,
+    CopyContext, NoSource, Part, Selected, Source, TreeSource, copy, digest_all, select_all, workdir,
 };
 use crate::keys::{Framed, Inputs};
 use crate::layers::Layer;
-use crate::plan::{CopyStep, FileSource, MountKind, RunStep, WorkdirStep};
+use crate::plan::{CopyStep, FileSource, RunStep, WorkdirStep};
 use crate::stage::StageState;
-use crate::{Error, ErrorKind};
+use crate::{ContextSource, Error, ErrorKind};
 
 /// A merged view and the layers it is of.
 type View = (Arc<Tree>, Vec<Layer>);
@@ -30,52 +30,56 @@ impl Run<'_> {
         &self,
         state: &StageState,
         step: &RunStep,
+        platform: &Platform,
         reach: Reach,
         fresh: bool,
         id: usize,
     ) -> Result<Option<StepResult>, Error> {
-        let mut inputs = Inputs::default();
-        inputs.add("parent", state.chain.as_str());
-        inputs.add_json("command", &RunKey::of(step));
-        inputs.add("platform", self.build.plan.platform.to_string());
-        inputs.add_json("limits", &self.limits_key());
-        for mount in &step.mounts {
-            if let Some(from) = mount.from.as_ref().filter(|_| mount.kind == MountKind::Bind) {
-                let Some(value) = self.mount_key(from, &mount.source, reach)? else { return Ok(None) };
-                inputs.add("mounted files", value);
-            }
+        let mut operation = Inputs::default();
+        operation.add("parent", state.chain.as_str());
+        operation.add_json("command", &RunKey::of(step));
+        operation.add("platform", platform.to_string());
+        operation.add_json("limits", &self.limits_key());
+        let mut mounted = Mounted::of(step);
+        mounted.read_local(self)?;
+        let quick = self.quick_run_key(&operation, &mounted)?;
+        if let Some(key) = quick.as_ref().and_then(|key| self.backends.cache.alias(key))
+            && !self.is_fresh(&key, fresh)
+            && let Some(found) = self.lookup(&key)?
+        {
+            return Ok(Some(found));
+        }
+        if reach == Reach::Cached && !mounted.is_local() {
+            return Ok(None);
+        }
+        mounted.read_all(self)?;
+        let mut inputs = operation.clone();
+        for (_, digest) in &mounted.0 {
+            inputs.add("mounted files", digest.as_deref().unwrap_or_default());
         }
         let key = inputs.key("run");
+        // A source stage that ran is known now: the next build need not look at its files.
+        if let Some(quick) = quick.or_else(|| self.ran_run_key(&operation, &mounted)) {
+            self.backends.cache.put_alias(&quick, &key)?;
+        }
+        let fresh = self.is_fresh(&key, fresh);
         if !fresh && let Some(found) = self.lookup(&key)? {
             return Ok(Some(found));
         }
         if reach == Reach::Cached {
             return Ok(None);
         }
-        let written = crate::run::run(self, state, step, id, fresh)?;
+        let written = crate::run::run(self, state, step, platform, id, fresh)?;
         self.record(key, inputs.0, written, fresh).map(Some)
-    }
-
-    /// What the key of a `RUN` has of files that it mounts (9.04).
-    fn mount_key(&self, from: &FileSource, path: &str, reach: Reach) -> Result<Option<String>, Error> {
-        match from {
-            FileSource::Stage(index) => {
-                Ok(self.stage(*index, reach)?.map(|stage| format!("{} {path}", stage.state.chain)))
-            }
-            FileSource::Image(index) => Ok(Some(format!("{} {path}", self.image_key(*index)))),
-            FileSource::Context | FileSource::LocalContext(_) | FileSource::Empty => {
-                let source = self.local_source(from)?;
-                let selected = vec![select(source.as_ref(), path, &Choice::default())?];
-                Ok(Some(digest_all(source.as_ref(), &selected, self.cancel)?.to_string()))
-            }
-        }
     }
 
     pub(crate) fn local_source(&self, from: &FileSource) -> Result<Arc<dyn Source>, Error> {
         match from {
             FileSource::Context => Ok(self.build.context.source()),
             FileSource::LocalContext(name) => match self.build.named.get(name) {
-                Some(crate::ContextSource::Local(context)) => Ok(context.source()),
+                Some(ContextSource::Local(context)) => Ok(context.source()),
+                Some(ContextSource::Files(context)) => Ok(context.source()),
+                Some(ContextSource::Remote(source)) => self.remote_context(name, source),
                 _ => Err(Error::new(ErrorKind::Usage, format!("the named context {name} is no directory"))),
             },
             _ => Ok(Arc::new(NoSource)),
@@ -124,8 +128,10 @@ impl Run<'_> {
         reach: Reach,
         fresh: bool,
     ) -> Result<Option<StepResult>, Error> {
-        refuse_remote(step)?;
         let operation = copy_inputs(state, step);
+        if is_remote(step) {
+            return self.remote_copy(state, step, &operation, reach, fresh).map_err(Error::elsewhere);
+        }
         let quick = self.quick_key(&operation, &step.from)?;
         if !fresh
             && let Some(key) = quick.as_ref().and_then(|key| self.backends.cache.alias(key))
@@ -141,6 +147,7 @@ impl Run<'_> {
         let mut inputs = operation.clone();
         inputs.add("files", digest_all(source.as_ref(), &selected, self.cancel)?.to_string());
         let key = inputs.key("copy");
+        let fresh = self.is_fresh(&key, fresh);
         // A source stage that ran is known now: the next build need not look at its files.
         if let Some(quick) = quick.or_else(|| self.ran_key(&operation, &step.from)) {
             self.backends.cache.put_alias(&quick, &key)?;
@@ -151,7 +158,9 @@ impl Run<'_> {
         if reach == Reach::Cached {
             return Ok(None);
         }
-        let written = self.with_copy_context(state, |context| copy(step, source, selected, context))?;
+        let selected = selected.into_iter().flatten().collect();
+        let parts = vec![Part { source, selected, unpacks: step.add && step.unpack != Some(false) }];
+        let written = self.with_copy_context(state, |context| copy(step, parts, context))?;
         self.record(key, inputs.0, written, fresh).map(Some)
     }
 
@@ -182,7 +191,10 @@ impl Run<'_> {
         };
         let view = TreeSource::new(tree);
         let selected = select_all(&view, step)?;
-        let origins: Vec<_> = selected.iter().flat_map(|one| view.origins(one)).collect();
+        let mut origins = Vec::new();
+        for one in &selected {
+            origins.extend(view.origins(one)?);
+        }
         let files = self.layers.files(&stack, &origins)?;
         Ok((Arc::new(view.with_files(files)), selected))
     }
@@ -193,7 +205,7 @@ impl Run<'_> {
         step: &WorkdirStep,
         reach: Reach,
     ) -> Result<Option<StepResult>, Error> {
-        let epoch = self.build.plan.source_date_epoch;
+        let epoch = self.plan.source_date_epoch;
         let mut inputs = Inputs::default();
         inputs.add("parent", state.chain.as_str());
         inputs.add_json("directory", step);
@@ -211,11 +223,11 @@ impl Run<'_> {
     }
 
     /// Runs a copy on the view of a stage and writes the layer it makes.
-    fn with_copy_context(
+    pub(super) fn with_copy_context(
         &self,
         state: &StageState,
         make: impl FnOnce(&mut CopyContext<'_>) -> Result<Changeset, Error>,
-    ) -> Result<WrittenLayer, Error> {
+    ) -> Result<NewLayer, Error> {
         let tree = state.tree(&self.layers)?;
         let accounts = self.layers.accounts(&state.stack, &tree)?;
         let mut same_content = |node: &ocibuild_snapshot::Node, content: &mut dyn std::io::Read| {
@@ -230,7 +242,8 @@ impl Run<'_> {
             same_content: &mut same_content,
         };
         let changeset = make(&mut context)?;
-        self.write(&changeset)
+        drop(tree);
+        self.write(changeset, |_, _| Ok(()))
     }
 }
 
@@ -238,22 +251,4 @@ fn key_by_source(operation: &Inputs, source: &Digest) -> Digest {
     let mut inputs = operation.clone();
     inputs.add("source", source.as_str());
     inputs.key("copy by source")
-}
-
-/// What is not carried out yet is refused where it stands.
-fn refuse_remote(step: &CopyStep) -> Result<(), Error> {
-    let is_remote = |source: &&String| {
-        let is_url =
-            ["http://", "https://", "git://", "ssh://"].iter().any(|scheme| source.starts_with(scheme));
-        is_url || source.starts_with("git@")
-    };
-    if let Some(source) = step.sources.iter().filter(|_| step.add).find(is_remote) {
-        return Err(Error::new(ErrorKind::Dockerfile, format!("ADD from {source} is not supported yet"))
-            .hint("fetch it before the build and COPY it from the context"));
-    }
-    if step.checksum.is_some() {
-        let message = "checksum requires HTTP(S) or Git sources";
-        return Err(Error::new(ErrorKind::Dockerfile, message));
-    }
-    Ok(())
 }

@@ -98,8 +98,13 @@ impl<'a> State<'a> {
                 Ok(ImageDetails { descriptor: descriptor.clone(), manifest, config })
             }
             Document::Index(index) => {
-                let chosen =
-                    select_platform(&index, &Platform::host()).map_err(|error| broken(descriptor, &error))?;
+                let is_image = |entry: &&Descriptor| {
+                    entry.platform.as_ref().is_none_or(|platform| platform.os != "unknown")
+                };
+                // An index of other platforms only is an image to look at all the same.
+                let chosen = select_platform(&index, &Platform::host())
+                    .or_else(|error| index.manifests.iter().find(is_image).ok_or(error))
+                    .map_err(|error| broken(descriptor, &error))?;
                 self.details(chosen)
             }
         }

@@ -4,11 +4,12 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use ocibuild::Build;
+use ocibuild::spec::Descriptor;
+use ocibuild::{Build, BuiltImage};
 
-use super::support::{World, mounts_below, name};
+use super::support::{World, layer_listing, mounts_below, name};
 
 /// Tells a process of this program whose world it builds in, and under which name.
 const DIRECTORY: &str = "OCIBUILD_TEST_BUILDER_DIRECTORY";
@@ -36,7 +37,8 @@ fn world() -> Option<World> {
 }
 
 fn build(world: &World, round: &str) -> Build {
-    let build = world.prepare(DOCKERFILE).build_arg("ROUND", round);
+    // Later than the epoch, as times are: what is made meanwhile is clamped to it.
+    let build = world.prepare(DOCKERFILE).build_arg("ROUND", round).now(SystemTime::now());
     build.source_date_epoch(1_700_000_000).rewrite_timestamps(true)
 }
 
@@ -103,6 +105,11 @@ fn privileged_killed_builds_leave_a_state_directory_that_works() {
         // What the killed build had finished is true: the same build again gives the same.
         let (first, _) = world.build(build(&world, &format!("after-{kill}")));
         let (second, _) = world.build(build(&world, &format!("after-{kill}")).no_cache(true));
+        let layers = |image: &BuiltImage| -> Vec<_> {
+            let of_layer = |layer: &Descriptor| layer_listing(&world.blobs().join(layer.digest.hex()));
+            image.layers().map(|(_, layer)| of_layer(layer)).collect()
+        };
+        assert_eq!(layers(&first), layers(&second), "{moment:?}");
         assert_eq!(first.descriptor, second.descriptor, "{moment:?}");
     }
 }

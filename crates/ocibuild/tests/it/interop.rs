@@ -6,7 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use fs_err as fs;
-use ocibuild::{BuiltImage, OutputKind};
+use ocibuild::spec::Platform;
+use ocibuild::{Built, BuiltImage, OutputKind};
 use ocibuild_testkit::skip;
 use serde_json::Value;
 
@@ -195,4 +196,73 @@ fn privileged_docker_loads_and_runs() {
     assert!(known.contains(&id.trim()), "{id}");
     let text = output(engine.docker().args(["run", "--rm", "--network", "none", "app:1"]));
     assert_eq!(text, SAYS);
+}
+
+/// An index for two platforms as a layout `layout` and as an archive `index.tar`, both with the name `app:1`.
+fn index() -> (World, Built) {
+    let world = World::new();
+    world.files(&[("one.txt", "one")]);
+    let build = world
+        .prepare("FROM scratch\nARG TARGETARCH\nLABEL arch=$TARGETARCH\nCOPY one.txt /\n")
+        .tag(name("app:1"));
+    let build = ["linux/amd64", "linux/arm64"]
+        .iter()
+        .fold(build, |build, text| build.platform(text.parse().unwrap()));
+    let build = build.output(world.output(OutputKind::OciLayout, "layout"));
+    let (built, _) = world.build_all(build.output(world.output(OutputKind::OciArchive, "index.tar")));
+    (world, built)
+}
+
+#[test]
+fn privileged_skopeo_reads_an_index() {
+    if !has("skopeo") {
+        return;
+    }
+    let (world, built) = index();
+    for source in [
+        format!("oci:{}:1", world.path("layout").display()),
+        format!("oci-archive:{}:1", world.path("index.tar").display()),
+    ] {
+        let raw = output(Command::new("skopeo").args(["inspect", "--raw", &source]));
+        assert_eq!(raw.as_bytes(), built.index.as_ref().unwrap().bytes, "{source}");
+        for (architecture, image) in ["amd64", "arm64"].iter().zip(&built.images) {
+            let arguments =
+                ["--override-os", "linux", "--override-arch", architecture, "inspect", "--config", "--raw"];
+            let config = output(Command::new("skopeo").args(arguments).arg(&source));
+            assert_eq!(config.as_bytes(), image.config_bytes, "{source} {architecture}");
+        }
+        let target = format!("dir:{}", world.path("copy").display());
+        output(Command::new("skopeo").args(["--insecure-policy", "copy", "--all", &source, &target]));
+    }
+}
+
+#[test]
+fn privileged_umoci_lists_an_index() {
+    if !has("umoci") {
+        return;
+    }
+    let (world, _) = index();
+    let listed = output(Command::new("umoci").args(["ls", "--layout"]).arg(world.path("layout")));
+    assert_eq!(listed.trim(), "1");
+}
+
+#[test]
+fn privileged_podman_loads_its_image_of_an_index() {
+    if !has("podman") {
+        return;
+    }
+    let (world, built) = index();
+    let own = ["amd64", "arm64"].iter().position(|name| *name == Platform::host().architecture);
+    let Some(own) = own else { return skip("this host is for neither of the platforms") };
+    let podman = || {
+        let mut command = Command::new("podman");
+        command.args(["--storage-driver", "vfs", "--events-backend", "file"]);
+        for (flag, folder) in [("--root", "root"), ("--runroot", "runroot"), ("--tmpdir", "tmp")] {
+            command.arg(flag).arg(world.path(&format!("podman/{folder}")));
+        }
+        command
+    };
+    output(podman().args(["load", "-q", "-i"]).arg(world.path("index.tar")));
+    let id = output(podman().args(["images", "--no-trunc", "-q"]));
+    assert_eq!(id.trim(), built.images[own].manifest.config.digest.as_str());
 }

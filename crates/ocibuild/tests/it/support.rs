@@ -14,8 +14,8 @@ use ocibuild::spec::{
 use ocibuild::state::State;
 use ocibuild::store::{ImageLayout, LayoutSource};
 use ocibuild::{
-    Backends, Build, BuiltImage, Cache, CancelToken, ContextSource, Destination, Error, Event, LocalContext,
-    Output, OutputKind,
+    Backends, Build, Built, BuiltImage, Cache, CancelToken, ContextSource, Destination, Error, Event,
+    LocalContext, Output, OutputKind,
 };
 use ocibuild_testkit::{HostBase, ImageBlobs, TestImage, skip, write_layout};
 
@@ -147,13 +147,21 @@ impl World {
         self.bases.push(name.to_owned());
     }
 
+    /// The same for an image of programs of this host.
+    pub(crate) fn host_base(&mut self, name: &str, image: &HostBase) {
+        image.write_layout(self.path(&format!("bases/{name}"))).unwrap();
+        self.bases.retain(|other| other != name);
+        self.bases.push(name.to_owned());
+    }
+
     /// A build of this Dockerfile with the context and all bases.
     pub(crate) fn prepare(&self, dockerfile: &str) -> Build {
         let context = LocalContext::open(self.path("context")).unwrap();
         let mut build = Build::new(Dockerfile::parse(dockerfile).unwrap(), context);
         for name in &self.bases {
             let source = Box::new(LayoutSource::open(self.path("bases").join(name), None, None).unwrap());
-            let reference = name.parse().unwrap();
+            // The platform that a context is for is no part of the reference.
+            let reference = name.split("::").next().unwrap().parse().unwrap();
             build = build.build_context(name, ContextSource::Image { source, reference });
         }
         build
@@ -180,6 +188,17 @@ impl World {
         cancel: &CancelToken,
         mut watch: impl FnMut(&Event<'_>),
     ) -> (Result<BuiltImage, Error>, Seen) {
+        let (result, seen) = self.try_build_all(build, cancel, &mut watch);
+        (result.map(Built::into_image), seen)
+    }
+
+    /// The same for several platforms.
+    pub(crate) fn try_build_all(
+        &self,
+        build: Build,
+        cancel: &CancelToken,
+        watch: &mut dyn FnMut(&Event<'_>),
+    ) -> (Result<Built, Error>, Seen) {
         let backends = self.backends();
         let mut seen = Seen::default();
         let result = build.plan_cancellable(&backends, cancel).and_then(|plan| {
@@ -189,6 +208,11 @@ impl World {
             })
         });
         (result, seen)
+    }
+
+    pub(crate) fn build_all(&self, build: Build) -> (Built, Seen) {
+        let (result, seen) = self.try_build_all(build, &CancelToken::new(), &mut |_| {});
+        (result.unwrap_or_else(|error| panic!("{}: {}", chain(&error), seen.output)), seen)
     }
 
     pub(crate) fn try_build(&self, build: Build) -> (Result<BuiltImage, Error>, Seen) {

@@ -86,7 +86,7 @@ impl HttpError {
     }
 
     /// The error of a body that broke while it was read.
-    pub(crate) fn of_body(url: &Url, error: &io::Error) -> Self {
+    pub fn of_body(url: &Url, error: &io::Error) -> Self {
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<ureq::Error>());
         if let Some(inner) = inner {
             return Self::of(url, inner);

@@ -1,0 +1,123 @@
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
+use std::path::Path;
+
+use ocibuild_layer::{Format, Limits, Policy, TarReader, decompress, is_tar, sniff};
+use ocibuild_snapshot::Tree;
+use ocibuild_spec::{EntryKind, Timestamp};
+
+use crate::copy::{Archive, Bytes, FileRange, Placement, Source, SourceNode, TreeSource};
+use crate::{Error, ErrorKind};
+
+/// The files of an archive, which is read where it lies: nothing of it is unpacked.
+#[derive(Debug)]
+pub(super) struct ArchiveSource {
+    view: TreeSource,
+    placement: Placement,
+    plain: File,
+}
+
+/// What a stream of bytes is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Nature {
+    /// A tar, compressed or not.
+    Archive,
+    /// Something else, as text for instance.
+    Other,
+    /// Compressed, but no tar.
+    Compressed(Format),
+}
+
+/// Looks at the beginning of a file.
+pub(super) fn nature_of(file: &File, size: u64) -> Result<Nature, Error> {
+    let whole = || -> Result<Box<dyn Read + Send>, Error> {
+        Ok(Box::new(FileRange { file: file.try_clone().map_err(cannot_read)?, at: 0, left: size }))
+    };
+    let mut first = Vec::new();
+    whole()?.take(512).read_to_end(&mut first).map_err(cannot_read)?;
+    let format = sniff(&first);
+    let Ok((_, mut plain)) = decompress(whole()?) else { return Ok(Nature::Compressed(format)) };
+    let mut block = Vec::new();
+    let begins = plain.by_ref().take(512).read_to_end(&mut block).is_ok();
+    // An archive without entries has no header, only its end.
+    let is_empty_tar = begins && block.len() == 512 && block.iter().all(|byte| *byte == 0);
+    if is_empty_tar || (begins && is_tar(&mut io::Cursor::new(block).chain(plain))) {
+        return Ok(Nature::Archive);
+    }
+    Ok(if format == Format::Plain { Nature::Other } else { Nature::Compressed(format) })
+}
+
+impl ArchiveSource {
+    /// Lists the archive in `file`, of `size` bytes. Names in it are confined as those of `ADD` are (6.63).
+    pub(super) fn open(file: &File, size: u64, scratch: &Path) -> Result<(Self, Option<Timestamp>), Error> {
+        let broken = |error: &dyn std::fmt::Display| {
+            Error::new(ErrorKind::Refused, format!("the build context is a broken archive: {error}"))
+        };
+        let own = |at| file.try_clone().map(|file| FileRange { file, at, left: size }).map_err(cannot_read);
+        let (format, mut stream) = decompress(Box::new(own(0)?)).map_err(|error| broken(&error))?;
+        let limits = Limits::for_blob(size);
+        let plain = if format == Format::Plain {
+            file.try_clone().map_err(cannot_read)?
+        } else {
+            let mut plain = tempfile::tempfile_in(scratch).map_err(cannot_read)?;
+            let mut bounded = stream.by_ref().take(limits.tar_size + 1);
+            let mut buffer = vec![0; 64 << 10];
+            let mut written = 0;
+            loop {
+                let count = bounded.read(&mut buffer).map_err(|error| broken(&error))?;
+                if count == 0 {
+                    break;
+                }
+                written += count as u64;
+                if written > limits.tar_size {
+                    return Err(broken(&format!("more than {} bytes unpacked", limits.tar_size)));
+                }
+                plain.write_all(&buffer[..count]).map_err(cannot_read)?;
+            }
+            plain.seek(SeekFrom::Start(0)).map_err(cannot_read)?;
+            plain
+        };
+        let length = plain.metadata().map_err(cannot_read)?.len();
+        let whole = FileRange { file: plain.try_clone().map_err(cannot_read)?, at: 0, left: length };
+        let mut reader =
+            TarReader::new(io::BufReader::with_capacity(64 << 10, whole), Policy::Archive, limits);
+        let mut entries = Vec::new();
+        while let Some(found) = reader.next_entry().map_err(|error| broken(&error))? {
+            entries.push(found.entry);
+        }
+        reader.drain().map_err(|error| broken(&error))?;
+        let files = entries.iter().filter(|entry| matches!(entry.kind, EntryKind::File { .. }));
+        let newest = files.map(|entry| entry.metadata.mtime).max();
+        let mut placement = Placement::new(Tree::new(), Timestamp::default());
+        placement.extract(&Archive { entries, number: 0 }, "/").map_err(|error| broken(&error))?;
+        let view = TreeSource::new(std::sync::Arc::new(placement.tree.clone()));
+        Ok((Self { view, placement, plain }, newest))
+    }
+}
+
+impl Source for ArchiveSource {
+    fn stat(&self, path: &Path) -> Result<Option<SourceNode>, Error> {
+        self.view.stat(path)
+    }
+
+    fn names(&self, path: &Path) -> Result<Vec<OsString>, Error> {
+        self.view.names(path)
+    }
+
+    fn open(&self, path: &Path) -> Result<Box<dyn Read + Send>, Error> {
+        match self.view.content(path).map(|(content, size)| (self.placement.bytes.get(content), size)) {
+            Some((Some(Bytes::Archive { offset, .. }), size)) => {
+                let file = self.plain.try_clone().map_err(cannot_read)?;
+                Ok(Box::new(FileRange { file, at: *offset, left: size }))
+            }
+            _ => {
+                Err(Error::new(ErrorKind::Dockerfile, format!("\"/{}\": not a regular file", path.display())))
+            }
+        }
+    }
+}
+
+fn cannot_read(error: io::Error) -> Error {
+    Error::new(ErrorKind::Host, "cannot keep the build context in a file").caused_by(error)
+}

@@ -1,0 +1,386 @@
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fs_err as fs;
+use ocibuild_registry::{HttpRequest, Url};
+use ocibuild_spec::{CancelToken, Timestamp};
+
+use super::address::{GitAddress, Transport, check_reference, is_full_commit};
+use super::program::{Failure, Place, Session};
+use super::source::GitSource;
+use crate::context::remotes::{Remotes, of_http};
+use crate::copy::Source;
+use crate::{Error, ErrorKind};
+
+/// One repository, asked for what its address says.
+pub(crate) struct GitJob<'a> {
+    session: Session<'a>,
+    address: &'a GitAddress,
+    place: PathBuf,
+    /// Where redirects led.
+    remote: String,
+}
+
+/// What an address stands for today.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Resolved {
+    /// The object: a commit, or the tag that names it.
+    pub(crate) object: String,
+    /// The commit, where the server said so.
+    commit: Option<String>,
+    /// The whole name of the branch or tag; the commit itself when there is none.
+    name: String,
+}
+
+/// The files of a commit.
+#[derive(Debug, Clone)]
+pub(crate) struct GitFiles {
+    pub(crate) source: Arc<dyn Source>,
+    /// When it was committed.
+    pub(crate) time: i64,
+}
+
+const WANTED: &str = "refs/ocibuild/wanted";
+
+impl Resolved {
+    /// What an address stands for that is a commit itself; `None` where the server has to be asked.
+    pub(crate) fn pinned(address: &GitAddress) -> Option<Result<Self, Error>> {
+        let commit = address.pinned()?;
+        let name = address.reference.clone().unwrap_or_else(|| commit.to_owned());
+        let resolved = Self { object: commit.to_owned(), commit: Some(commit.to_owned()), name };
+        Some(resolved.checked(address))
+    }
+
+    /// Refuses a commit that is not the one of `--checksum`.
+    fn checked(self, address: &GitAddress) -> Result<Self, Error> {
+        if let Some(checksum) = &address.checksum {
+            let checksum = checksum.to_ascii_lowercase();
+            let commit = self.commit.as_deref().unwrap_or(&self.object);
+            if !self.object.starts_with(&checksum) && !commit.starts_with(&checksum) {
+                let message = format!("expected checksum to match {checksum}, got {commit}");
+                return Err(Error::new(ErrorKind::Refused, format!("{address}: {message}")));
+            }
+        }
+        Ok(self)
+    }
+
+    /// What distinguishes the files from those of other commits and other options (9.08).
+    pub(crate) fn identity(&self, address: &GitAddress) -> String {
+        let keeps = address.keeps_git_dir();
+        let object = if keeps { &self.object } else { self.commit.as_ref().unwrap_or(&self.object) };
+        let name = if keeps { self.name.as_str() } else { "" };
+        let subdirectory = address.subdirectory.as_deref().unwrap_or_default();
+        let (submodules, times) = (address.submodules, address.commit_times);
+        format!("{object} {name:?} {subdirectory:?} {submodules} {times}")
+    }
+}
+
+impl GitAddress {
+    /// The repository comes along only with the whole tree (6.81).
+    fn keeps_git_dir(&self) -> bool {
+        self.keep_git_dir == Some(true) && self.subdirectory.is_none()
+    }
+}
+
+impl<'a> GitJob<'a> {
+    /// Prepares to work in the new directory `place`.
+    pub(crate) fn new(
+        remotes: &'a Remotes,
+        address: &'a GitAddress,
+        place: &Path,
+        cancel: &CancelToken,
+    ) -> Result<Self, Error> {
+        let mut session = remotes.git.session(place, cancel)?;
+        let mut remote = address.remote.clone();
+        if matches!(address.transport, Transport::Http | Transport::Https) {
+            // Redirects are followed here, where they are looked at; git follows none.
+            session.set("http.followRedirects", "false");
+            let url: Url = address.remote.parse().map_err(|error: ocibuild_registry::UrlError| {
+                Error::new(ErrorKind::Dockerfile, error.to_string())
+            })?;
+            let authorization = remotes.git_authorization(address)?;
+            if let Some(value) = &authorization {
+                let scope = format!("{}/", remote_origin(&url));
+                session.set(format!("http.{scope}.extraHeader"), format!("Authorization: {value}"));
+            }
+            remote = discover(remotes, &url, authorization, cancel)?;
+        }
+        Ok(Self { session, address, place: place.to_owned(), remote })
+    }
+
+    /// Asks the server, unless the address is a commit.
+    pub(crate) fn resolve(&self) -> Result<Resolved, Error> {
+        if let Some(resolved) = Resolved::pinned(self.address) {
+            return resolved;
+        }
+        let resolved = match &self.address.reference {
+            Some(reference) => self.named(reference)?,
+            None => self.default_branch()?,
+        };
+        resolved.checked(self.address)
+    }
+
+    fn default_branch(&self) -> Result<Resolved, Error> {
+        let lines = self.ls_remote(&["--symref", "--", &self.remote, "HEAD"])?;
+        let name = lines.iter().find_map(|(value, name)| {
+            (name == "HEAD").then(|| value.strip_prefix("ref: ").map(str::to_owned))?
+        });
+        let object = lines.iter().find(|(value, name)| name == "HEAD" && !value.starts_with("ref: "));
+        let (Some((object, _)), Some(name)) = (object, name) else {
+            let message = format!("could not find default branch for repository: {}", self.address);
+            return Err(Error::new(ErrorKind::Dockerfile, message).hint("name a branch, tag or commit: #REF"));
+        };
+        // A server may call its branch anything, even like an option of git (THREATS 29).
+        check_reference(&name)
+            .map_err(|error| Error::new(ErrorKind::Refused, format!("{}: {error}", self.address)))?;
+        Ok(Resolved { object: object_id(object)?, commit: Some(object_id(object)?), name })
+    }
+
+    /// A branch before a tag, as git itself prefers.
+    fn named(&self, reference: &str) -> Result<Resolved, Error> {
+        let peeled = format!("{reference}^{{}}");
+        let lines = self.ls_remote(&["--", &self.remote, reference, &peeled])?;
+        let find = |name: &str| {
+            lines.iter().find(|(_, found)| found == name).map(|(value, _)| object_id(value)).transpose()
+        };
+        let short = |prefix: &str| reference.strip_prefix(prefix).unwrap_or(reference);
+        let whole = format!("refs/{}", short("refs/"));
+        let branch = format!("refs/heads/{}", short("refs/heads/"));
+        let tag = format!("refs/tags/{}", short("refs/tags/"));
+        for name in [whole, branch, tag] {
+            if let Some(object) = find(&name)? {
+                let commit = find(&format!("{name}^{{}}"))?;
+                let commit = commit.or_else(|| name.starts_with("refs/heads/").then(|| object.clone()));
+                return Ok(Resolved { object, commit, name });
+            }
+        }
+        let message = format!("repository does not contain ref {reference}: {}", self.address.remote);
+        Err(Error::new(ErrorKind::Dockerfile, message).hint("name a branch, a tag, or a whole commit hash"))
+    }
+
+    /// Values and names that `git ls-remote` prints.
+    fn ls_remote(&self, arguments: &[&str]) -> Result<Vec<(String, String)>, Error> {
+        let mut all = vec!["ls-remote", "--quiet"];
+        all.extend(arguments);
+        let printed = self.session.run(Place::NOWHERE, &all).map_err(|failure| self.failed(failure))?;
+        let text = String::from_utf8_lossy(&printed);
+        let pairs = text.lines().filter_map(|line| line.split_once('\t'));
+        Ok(pairs.map(|(value, name)| (value.to_owned(), name.to_owned())).collect())
+    }
+
+    /// Fetches a commit and writes its files. `now` is the time they get unless the address wants another.
+    pub(crate) fn checkout(&self, resolved: &Resolved, now: Timestamp) -> Result<GitFiles, Error> {
+        let keeps = self.address.keeps_git_dir();
+        let tree = self.place.join("tree");
+        let repository = if keeps { tree.join(".git") } else { self.place.join("repository") };
+        fs::create_dir_all(&tree)
+            .map_err(|error| Error::new(ErrorKind::Host, "cannot make a directory").caused_by(error))?;
+        let place = Place { repository: Some(&repository), tree: Some(&tree) };
+        let format =
+            if resolved.object.len() == 64 { "--object-format=sha256" } else { "--object-format=sha1" };
+        self.run(place, &["init", "--quiet", "--template=", format])?;
+        self.run(place, &["config", "remote.origin.url", &self.address.remote])?;
+        let target = if keeps && resolved.name.starts_with("refs/") { &resolved.name } else { WANTED };
+        self.fetch(place, resolved, target)?;
+        let commit = self.commit_of(place, resolved)?;
+        self.run(place, &["checkout", "--quiet", "--force", "--detach", &commit])?;
+        let time = self.text(place, &["log", "-1", "--format=%ct", &commit, "--"])?;
+        let time = time.parse().map_err(|_| {
+            let message = format!("{}: the commit {commit} has no time", self.address);
+            Error::new(ErrorKind::Refused, message)
+        })?;
+        if self.address.submodules
+            && fs::symlink_metadata(tree.join(".gitmodules")).is_ok_and(|m| m.is_file())
+        {
+            self.submodules(place)?;
+        }
+        if keeps {
+            self.tidy(place, &repository)?;
+        }
+        let mtime = if self.address.commit_times { Timestamp::from_seconds(time) } else { now };
+        let source = GitSource::open(&tree, self.address.subdirectory.as_deref(), mtime, keeps)
+            .map_err(|error| error.prefixed(&self.address.to_string()))?;
+        Ok(GitFiles { source: Arc::new(source), time })
+    }
+
+    /// The one commit if the server gives it, else everything that leads to it.
+    fn fetch(&self, place: Place<'_>, resolved: &Resolved, target: &str) -> Result<(), Error> {
+        let wanted = format!("+{}:{target}", resolved.object);
+        let one = ["fetch", "--quiet", "--no-tags", "--no-recurse-submodules"];
+        let attempts: [(&[&str], &[&str]); 3] = [
+            (&["--depth=1"], &[&wanted]),
+            (&[], &[&wanted]),
+            (&[], &["+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*"]),
+        ];
+        let mut last = None;
+        for (options, refspecs) in attempts {
+            let mut arguments = one.to_vec();
+            arguments.extend(options);
+            arguments.extend(["--", self.remote.as_str()]);
+            arguments.extend(refspecs);
+            match self.session.run(place, &arguments) {
+                Ok(_) => return Ok(()),
+                Err(Failure::Complaint(text)) if may_be_narrower(&text) => {
+                    last = Some(Failure::Complaint(text));
+                }
+                Err(failure) => return Err(self.failed(failure)),
+            }
+        }
+        Err(last.map_or_else(Error::cancelled, |failure| self.failed(failure)))
+    }
+
+    fn commit_of(&self, place: Place<'_>, resolved: &Resolved) -> Result<String, Error> {
+        let name = format!("{}^{{commit}}", resolved.object);
+        let commit = self.text(place, &["rev-parse", "--verify", "--quiet", "--end-of-options", &name]);
+        let commit = match commit {
+            Err(error) if error.kind() == ErrorKind::Network => {
+                let message = format!("{}: there is no commit {}", self.address, resolved.object);
+                return Err(Error::new(ErrorKind::Dockerfile, message));
+            }
+            other => other?,
+        };
+        if !is_full_commit(&commit) || resolved.commit.as_ref().is_some_and(|known| *known != commit) {
+            let message = format!("{}: {} leads to the commit {commit}", self.address, resolved.object);
+            return Err(Error::new(ErrorKind::Refused, message));
+        }
+        Ok(commit)
+    }
+
+    fn submodules(&self, place: Place<'_>) -> Result<(), Error> {
+        let update = ["submodule", "--quiet", "update", "--init", "--recursive"];
+        let mut shallow = update.to_vec();
+        shallow.push("--depth=1");
+        match self.session.run(place, &shallow) {
+            Ok(_) => Ok(()),
+            Err(Failure::Complaint(text)) if may_be_narrower(&text) => {
+                self.session.run(place, &update).map(drop).map_err(|failure| self.failed(failure))
+            }
+            Err(failure) => Err(self.failed(failure)),
+        }
+    }
+
+    /// What only this machine knows leaves a repository that comes along.
+    fn tidy(&self, place: Place<'_>, repository: &Path) -> Result<(), Error> {
+        self.run(place, &["reflog", "expire", "--all", "--expire=now"])?;
+        for name in ["FETCH_HEAD", "ORIG_HEAD"] {
+            match fs::remove_file(repository.join(name)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::new(ErrorKind::Host, "cannot tidy a repository").caused_by(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn run(&self, place: Place<'_>, arguments: &[&str]) -> Result<(), Error> {
+        self.session.run(place, arguments).map(drop).map_err(|failure| self.failed(failure))
+    }
+
+    fn text(&self, place: Place<'_>, arguments: &[&str]) -> Result<String, Error> {
+        let printed = self.session.run(place, arguments).map_err(|failure| self.failed(failure))?;
+        Ok(String::from_utf8_lossy(&printed).trim().to_owned())
+    }
+
+    fn failed(&self, failure: Failure) -> Error {
+        match failure {
+            Failure::Stopped(error) => error.prefixed(&self.address.to_string()),
+            Failure::Complaint(_) if self.session.is_cancelled() => Error::cancelled(),
+            Failure::Complaint(text) => {
+                let is_refusal = ["fsck error", "fsckObjects", "not allowed", "refusing", "unsafe"];
+                let kind = if is_refusal.iter().any(|word| text.contains(word)) {
+                    ErrorKind::Refused
+                } else {
+                    ErrorKind::Network
+                };
+                let error =
+                    Error::new(kind, format!("cannot fetch {}", self.address)).caused_by(text.clone());
+                match hint_for(&text, self.address.transport) {
+                    Some(hint) => error.hint(hint),
+                    None => error,
+                }
+            }
+        }
+    }
+}
+
+fn hint_for(complaint: &str, transport: Transport) -> Option<&'static str> {
+    if complaint.contains("Host key verification failed") {
+        return Some("the key of the host must be known: put it into ~/.ssh/known_hosts");
+    }
+    if complaint.contains("Permission denied") && transport == Transport::Ssh {
+        return Some("keys come from an SSH agent alone");
+    }
+    if complaint.contains("cannot run ssh") || complaint.contains("ssh: not found") {
+        return Some("install ssh (package `openssh-client`)");
+    }
+    (complaint.contains("transport 'file' not allowed"))
+        .then_some("a submodule lies on this machine: only http, https, ssh and git are spoken")
+}
+
+/// Servers that do not give single commits, or not without their history, say so in these ways.
+fn may_be_narrower(complaint: &str) -> bool {
+    [
+        "not our ref",
+        "unadvertised object",
+        "shallow",
+        "--depth",
+        "Server does not allow request",
+        "couldn't find remote ref",
+        "did not send all necessary objects",
+        "Cannot obtain needed",
+        "Unable to find current revision",
+    ]
+    .iter()
+    .any(|words| complaint.contains(words))
+}
+
+fn object_id(text: &str) -> Result<String, Error> {
+    if is_full_commit(text) {
+        return Ok(text.to_owned());
+    }
+    let shown: String = text.chars().filter(|c| !c.is_control()).take(80).collect();
+    Err(Error::new(ErrorKind::Refused, format!("the git server sent {shown:?} for an object's hash")))
+}
+
+fn remote_origin(url: &Url) -> String {
+    let scheme = match url.scheme() {
+        ocibuild_registry::Scheme::Http => "http",
+        ocibuild_registry::Scheme::Https => "https",
+    };
+    format!("{scheme}://{}", url.authority())
+}
+
+/// Where a repository is after redirects, which are followed only where any download's would be (THREATS 34, 37).
+fn discover(
+    remotes: &Remotes,
+    url: &Url,
+    authorization: Option<String>,
+    cancel: &CancelToken,
+) -> Result<String, Error> {
+    const INFO: &str = "/info/refs";
+    let asked: Url = format!("{url}{INFO}")
+        .parse()
+        .map_err(|error: ocibuild_registry::UrlError| Error::new(ErrorKind::Dockerfile, error.to_string()))?;
+    let mut request = HttpRequest::get(asked.with_query("service", "git-upload-pack"));
+    if let Some(value) = authorization {
+        request = request.header("authorization", value);
+    }
+    let response = remotes.http.follow(&request, cancel).map_err(|error| of_http(&error))?;
+    let refused = |kind, text: String| Error::new(kind, format!("cannot fetch {url}: {text}"));
+    match response.status {
+        200..=299 => {}
+        status @ (401 | 403) => {
+            return Err(refused(ErrorKind::Network, format!("invalid response status {status}"))
+                .hint("a private repository needs --secret id=GIT_AUTH_TOKEN"));
+        }
+        status => return Err(refused(ErrorKind::Network, format!("invalid response status {status}"))),
+    }
+    let found = &response.url;
+    match found.path().strip_suffix(INFO) {
+        Some(path) => Ok(format!("{}{path}", remote_origin(found))),
+        None => {
+            Err(refused(ErrorKind::Refused, format!("a redirect leads to {found}, which is no repository")))
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! Files at URLs (6.70, 6.71).
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
+use std::path::Path;
+use std::sync::Arc;
+
+use ocibuild_layer::{Format, decompress};
+use ocibuild_registry::{HttpError, HttpRequest, HttpResponse, Url, UrlError};
+use ocibuild_spec::{CancelToken, Digest, Hasher, Metadata, Timestamp};
+use sha2::Digest as _;
+
+use super::percent;
+use super::remotes::{Remotes, of_http};
+use crate::copy::{FileRange, Source, SourceKind, SourceNode};
+use crate::plan::quote;
+use crate::{Error, ErrorKind};
+
+/// A URL as it is written in `ADD`, as CONTEXT, after `-f` or in `--build-context`, and the name that its file gets.
+///
+/// It is printed without credentials and query.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HttpAddress {
+    pub(crate) url: Url,
+    /// The URL with its query.
+    pub(crate) text: String,
+    pub(crate) name: String,
+    /// `user:password`, decoded.
+    pub(crate) credentials: Option<String>,
+    /// Other bytes than those of this digest are refused.
+    pub(crate) checksum: Option<String>,
+}
+
+/// A text that is no URL which could be fetched.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct HttpAddressError(String);
+
+/// Name of a file whose URL has no last path element.
+const UNNAMED: &str = "__unnamed__";
+
+impl HttpAddress {
+    /// The address in `text`.
+    pub fn parse(text: &str) -> Result<Self, HttpAddressError> {
+        let text = text.split('#').next().unwrap_or_default();
+        let (plain, user) = split_user(text);
+        let unusable = |error: UrlError| HttpAddressError(error.to_string());
+        let url: Url = percent::encode_odd(&plain).parse().map_err(unusable)?;
+        let broken = || HttpAddressError(format!("{url}: a broken %-escape"));
+        let credentials = user.map(|user| percent::decode(&user).ok_or_else(broken)).transpose()?;
+        let path = percent::decode(url.path()).ok_or_else(broken)?;
+        let last = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+        let name = if last.is_empty() || last == "." { UNNAMED } else { last };
+        // The path may hold anything in escapes; what becomes a name must be one (THREATS 36).
+        if name == ".." || name.chars().any(char::is_control) || name.len() > 255 {
+            let shown = quote(name);
+            return Err(HttpAddressError(format!(
+                "{url}: the last part of the path, {shown}, is no file name"
+            )));
+        }
+        let name = name.to_owned();
+        Ok(Self { url, text: plain, name, credentials, checksum: None })
+    }
+
+    /// The same, whose bytes have to have this digest.
+    pub(crate) fn with_checksum(mut self, checksum: Option<String>) -> Self {
+        self.checksum = checksum;
+        self
+    }
+}
+
+/// `user:password` between the scheme and the host, and the URL without it.
+fn split_user(text: &str) -> (String, Option<String>) {
+    let parts = text.split_once("://").and_then(|(scheme, rest)| {
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (user, _) = rest[..end].rsplit_once('@')?;
+        Some((format!("{scheme}://{}", &rest[user.len() + 1..]), user.to_owned()))
+    });
+    match parts {
+        Some((plain, user)) => (plain, Some(user)),
+        None => (text.to_owned(), None),
+    }
+}
+
+impl fmt::Display for HttpAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.url.fmt(f)
+    }
+}
+
+impl fmt::Debug for HttpAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HttpAddress({self})")
+    }
+}
+
+/// The bytes of a URL on disk, and what their server said about them.
+#[derive(Debug, Clone)]
+pub(crate) struct Download {
+    pub(crate) file: Arc<File>,
+    pub(crate) size: u64,
+    /// Of the bytes that came.
+    pub(crate) digest: Digest,
+    pub(crate) last_modified: Option<Timestamp>,
+    /// A strong validator: equal tags mean equal bytes.
+    pub(crate) etag: Option<String>,
+}
+
+/// Fetches a URL into a file without a name below `scratch`. Bytes that have not the digest of the
+/// address are refused.
+pub(crate) fn download(
+    remotes: &Remotes,
+    address: &HttpAddress,
+    scratch: &Path,
+    cancel: &CancelToken,
+) -> Result<Download, Error> {
+    let request = request(remotes, address)?;
+    let response = remotes.http.follow(&request, cancel).map_err(|error| of_http(&error))?;
+    let status = response.status;
+    if !(200..400).contains(&status) || status == 304 {
+        let error = Error::new(ErrorKind::Network, format!("{address}: invalid response status {status}"));
+        return Err(match status {
+            401 | 403 => {
+                let host = address.url.host();
+                error.hint(format!("give credentials with --secret id=HTTP_AUTH_TOKEN_{host},src=FILE"))
+            }
+            _ => error.hint("check the URL"),
+        });
+    }
+    let etag =
+        response.header("etag").filter(|tag| tag.starts_with('"') && tag.len() < 1024).map(str::to_owned);
+    let last_modified = response.header("last-modified").and_then(Timestamp::parse_http_date);
+    let checksum = address.checksum.as_deref();
+    let mut check = checksum.map(Check::new).transpose()?;
+    let mut body = body(response, address)?;
+    let mut file = tempfile::tempfile_in(scratch).map_err(|error| no_spool(scratch, error))?;
+    let mut hasher = Hasher::new();
+    let mut size = 0;
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let count = match body.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(_) if cancel.is_cancelled() => return Err(Error::cancelled()),
+            Err(error) => return Err(of_http(&HttpError::of_body(&address.url, &error))),
+        };
+        size += count as u64;
+        if size > remotes.size_limit {
+            let message =
+                format!("{address}: more than {} bytes came, which is the limit", remotes.size_limit);
+            return Err(Error::new(ErrorKind::Refused, message));
+        }
+        hasher.update(&buffer[..count]);
+        if let Some(check) = &mut check {
+            check.update(&buffer[..count]);
+        }
+        file.write_all(&buffer[..count]).map_err(|error| no_spool(scratch, error))?;
+    }
+    if let (Some(check), Some(wanted)) = (check, checksum) {
+        check.compare(address, wanted)?;
+    }
+    file.seek(SeekFrom::Start(0)).map_err(|error| no_spool(scratch, error))?;
+    Ok(Download { file: Arc::new(file), size, digest: hasher.finish(), last_modified, etag })
+}
+
+/// Whether the server still has what it gave `etag` to.
+pub(crate) fn is_unchanged(
+    remotes: &Remotes,
+    address: &HttpAddress,
+    etag: &str,
+    cancel: &CancelToken,
+) -> Result<bool, Error> {
+    let mut request = request(remotes, address)?.header("if-none-match", etag);
+    request.head = true;
+    match remotes.http.follow(&request, cancel) {
+        Ok(response) if response.status == 304 => {
+            Ok(response.header("etag").is_none_or(|found| found.trim_start_matches("W/") == etag))
+        }
+        Ok(response) => Ok(response.status == 200 && response.header("etag") == Some(etag)),
+        Err(_) if cancel.is_cancelled() => Err(Error::cancelled()),
+        // Servers that do not answer this may still answer the download.
+        Err(_) => Ok(false),
+    }
+}
+
+fn request(remotes: &Remotes, address: &HttpAddress) -> Result<HttpRequest, Error> {
+    let request = HttpRequest::get(address.url.clone());
+    Ok(match remotes.http_authorization(address)? {
+        Some(value) => request.header("authorization", value),
+        None => request,
+    })
+}
+
+/// The content of an answer, without the encoding that some servers give it unasked.
+fn body(response: HttpResponse, address: &HttpAddress) -> Result<Box<dyn Read + Send>, Error> {
+    let encoding = response.header("content-encoding").unwrap_or("identity").trim().to_ascii_lowercase();
+    let refused = |text: String| Error::new(ErrorKind::Refused, format!("{address}: {text}"));
+    match encoding.as_str() {
+        "" | "identity" => Ok(Box::new(Counted { left: response.content_length(), inner: response })),
+        "gzip" | "x-gzip" => {
+            let broken = |text: &str| refused(format!("Content-Encoding is gzip, but {text}"));
+            let (format, plain) =
+                decompress(Box::new(response)).map_err(|error| broken(&error.to_string()))?;
+            if format == Format::Gzip { Ok(plain) } else { Err(broken("the bytes are not")) }
+        }
+        other => {
+            let shown: String = other.chars().filter(|c| !c.is_control()).take(40).collect();
+            Err(refused(format!("the Content-Encoding {shown} was not asked for")))
+        }
+    }
+}
+
+/// Ends in an error when fewer bytes come than were announced.
+struct Counted<R> {
+    inner: R,
+    left: Option<u64>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        if let Some(left) = &mut self.left {
+            *left = left.saturating_sub(count as u64);
+            if count == 0 && *left > 0 && !buffer.is_empty() {
+                let message = format!("the connection ended {left} bytes too early");
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
+            }
+        }
+        Ok(count)
+    }
+}
+
+/// A checksum that is computed along with a download.
+enum Check {
+    Sha256(sha2::Sha256),
+    Sha384(sha2::Sha384),
+    Sha512(sha2::Sha512),
+}
+
+impl Check {
+    fn new(wanted: &str) -> Result<Self, Error> {
+        match wanted.split(':').next() {
+            Some("sha256") => Ok(Self::Sha256(sha2::Sha256::new())),
+            Some("sha384") => Ok(Self::Sha384(sha2::Sha384::new())),
+            Some("sha512") => Ok(Self::Sha512(sha2::Sha512::new())),
+            _ => Err(Error::new(ErrorKind::Dockerfile, format!("unsupported digest algorithm: {wanted}"))),
+        }
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Sha256(hasher) => hasher.update(bytes),
+            Self::Sha384(hasher) => hasher.update(bytes),
+            Self::Sha512(hasher) => hasher.update(bytes),
+        }
+    }
+
+    fn compare(self, address: &HttpAddress, wanted: &str) -> Result<(), Error> {
+        let (algorithm, bytes) = match self {
+            Self::Sha256(hasher) => ("sha256", hasher.finalize().to_vec()),
+            Self::Sha384(hasher) => ("sha384", hasher.finalize().to_vec()),
+            Self::Sha512(hasher) => ("sha512", hasher.finalize().to_vec()),
+        };
+        let mut found = format!("{algorithm}:");
+        for byte in bytes {
+            use std::fmt::Write as _;
+            let _ = write!(found, "{byte:02x}");
+        }
+        if found == wanted {
+            return Ok(());
+        }
+        let message = format!("{address}: digest mismatch {found}: {wanted}");
+        Err(Error::new(ErrorKind::Refused, message)
+            .hint("the first digest is of what the server sent, the second is that of --checksum"))
+    }
+}
+
+fn no_spool(scratch: &Path, error: io::Error) -> Error {
+    Error::new(ErrorKind::Host, format!("cannot write below {}", scratch.display())).caused_by(error)
+}
+
+/// A directory with one file, root's and for nobody else (6.70).
+#[derive(Debug)]
+pub(crate) struct OneFile {
+    pub(crate) name: String,
+    pub(crate) download: Download,
+}
+
+impl OneFile {
+    pub(crate) fn node(&self) -> SourceNode {
+        let mtime = self.download.last_modified.unwrap_or_default();
+        let metadata = Metadata { mode: 0o600, mtime, ..Metadata::default() };
+        SourceNode { metadata, kind: SourceKind::File { size: self.download.size }, links: None }
+    }
+}
+
+impl Source for OneFile {
+    fn stat(&self, path: &Path) -> Result<Option<SourceNode>, Error> {
+        if path.as_os_str().is_empty() {
+            let metadata = Metadata { mode: 0o755, ..Metadata::default() };
+            return Ok(Some(SourceNode { metadata, kind: SourceKind::Directory, links: None }));
+        }
+        Ok((path == Path::new(&self.name)).then(|| self.node()))
+    }
+
+    fn names(&self, path: &Path) -> Result<Vec<OsString>, Error> {
+        Ok(if path.as_os_str().is_empty() { vec![OsString::from(&self.name)] } else { Vec::new() })
+    }
+
+    fn open(&self, _: &Path) -> Result<Box<dyn Read + Send>, Error> {
+        let file = self.download.file.try_clone();
+        let file =
+            file.map_err(|error| Error::new(ErrorKind::Host, "cannot read a download").caused_by(error))?;
+        Ok(Box::new(FileRange { file, at: 0, left: self.download.size }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_come_from_the_path() {
+        for (text, name) in [
+            ("http://h/a/b.txt", "b.txt"),
+            ("http://h/a/b.txt?q=/x#y", "b.txt"),
+            ("http://h/a%20b", "a b"),
+            ("http://h/a b", "a b"),
+            ("http://h/é", "é"),
+            ("http://h/a%2Fb", "b"),
+            ("http://h/dir/", "dir"),
+            ("http://h/", UNNAMED),
+            ("http://h", UNNAMED),
+            ("http://h/.", UNNAMED),
+            ("http://u:p@h/x@y", "x@y"),
+        ] {
+            assert_eq!(HttpAddress::parse(text).unwrap().name, name, "{text}");
+        }
+        for bad in [
+            "http://h/..",
+            "http://h/%2e%2e%2f",
+            "http://h/a%00",
+            "http://h/a%0Ab",
+            "http://h/%zz",
+            "http://",
+        ] {
+            assert!(HttpAddress::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn credentials_are_not_shown() {
+        let address = HttpAddress::parse("http://u:canary%21@h/x?token=canary").unwrap();
+        assert_eq!(address.credentials.as_deref(), Some("u:canary!"));
+        assert!(!format!("{address} {address:?}").contains("canary"));
+        let error = HttpAddress::parse("http://u:canary@h:0/").unwrap_err();
+        assert!(!error.to_string().contains("canary"), "{error}");
+    }
+}

@@ -1,0 +1,127 @@
+//! Why a source of `COPY` or `ADD` is not there, and what was probably meant.
+
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use ocibuild_dockerfile::nearest;
+
+use super::source::{Source, SourceNode};
+use crate::{Error, ErrorKind, Place};
+
+/// As many entries are looked at for a file of the same name elsewhere.
+const MAX_LOOKED_AT: usize = 20_000;
+
+/// A line of an ignore file that keeps a path out of the context.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Hiding {
+    /// Name of the ignore file.
+    pub(crate) file: String,
+    /// Its line.
+    pub(crate) line: u32,
+    /// The pattern as it stands there.
+    pub(crate) pattern: String,
+    /// What it matches: the path itself, or a directory above it.
+    pub(crate) matched: PathBuf,
+}
+
+/// The error about `word`, which as a clean path is `path` and leads to nothing in `source`.
+pub(crate) fn not_found(source: &dyn Source, word: &str, path: &Path) -> Error {
+    let shown = path.display();
+    let mut error = Error::new(ErrorKind::Dockerfile, format!("\"/{shown}\": not found"))
+        .id("source-not-found")
+        .word(word);
+    if let Some(hiding) = source.hidden_by(path) {
+        let Hiding { file, line, pattern, matched } = hiding;
+        return error
+            .cause(format!(
+                "{file}:{line} keeps it out of the build context: the pattern \"{pattern}\" matches {}",
+                matched.display()
+            ))
+            .hint(format!("remove line {line} of {file}, or add the line \"!{shown}\" below it"))
+            .place(Place::Line { file, line, text: pattern });
+    }
+    let climbs = Path::new(word).components().any(|part| part == std::path::Component::ParentDir);
+    if climbs {
+        error = error.cause(format!("{word} leads above the root of {}, where it ends", source.what()));
+    }
+    if let Some(outside) = source.beside(word) {
+        error = error.cause(format!("{} is there, but not in the build context", outside.display())).hint(format!(
+            "move {word} into the build context, or build with a directory above as CONTEXT and the Dockerfile named with -f"
+        ));
+    }
+    if let Some(meant) = near(source, path) {
+        error = error.hint(format!("did you mean {}?", meant.display()));
+    } else if let Some(other) = elsewhere(source, path) {
+        error = error.hint(format!("did you mean {}? That is where a file of this name is", other.display()));
+    }
+    if word.contains('\\') {
+        error = error.hint(format!("write paths with slashes: {}", word.replace('\\', "/")));
+    }
+    if let Some(hint) = broken_json(word) {
+        error = error.hint(hint);
+    }
+    if word.starts_with('~') {
+        error = error.hint("\"~\" means nothing here: put the file into the build context");
+    }
+    if let Some(alone) = word.strip_suffix(',') {
+        error = error.hint(format!("sources are separated by blanks, not commas: {alone}"));
+    }
+    error.hint(source.advice())
+}
+
+/// What to do about a word that looks like a part of a JSON list which is none.
+pub(crate) fn broken_json(word: &str) -> Option<&'static str> {
+    const TYPOGRAPHIC: [char; 6] = ['\u{201c}', '\u{201d}', '\u{201e}', '\u{2018}', '\u{2019}', '\u{ab}'];
+    if word.contains(TYPOGRAPHIC) {
+        return Some(
+            "typographic quotes mean nothing here: write straight double quotes, as in [\"a\", \"b\"]",
+        );
+    }
+    let is_like_json = word.starts_with('[') || word.ends_with(']') || word.starts_with(['"', '\'']);
+    is_like_json.then_some(
+        "this is no JSON list: write double quotes, with commas between the strings: [\"a\", \"b\"]",
+    )
+}
+
+/// The path with each part that is not there replaced by the nearest that is.
+fn near(source: &dyn Source, path: &Path) -> Option<PathBuf> {
+    let mut found = PathBuf::new();
+    for part in path {
+        let direct = found.join(part);
+        if exists(source, &direct).is_some() {
+            found = direct;
+            continue;
+        }
+        let names = source.names(&found).ok()?;
+        let names: Vec<&str> = names.iter().filter_map(|name| name.to_str()).collect();
+        found.push(nearest(part.to_str()?, names)?);
+    }
+    Some(found).filter(|found| found != path)
+}
+
+fn exists(source: &dyn Source, path: &Path) -> Option<SourceNode> {
+    source.stat(path).ok().flatten()
+}
+
+/// A file of the same name in another directory.
+fn elsewhere(source: &dyn Source, path: &Path) -> Option<PathBuf> {
+    let wanted = path.file_name()?;
+    let mut looked_at = 0;
+    let mut directories = std::collections::VecDeque::from([PathBuf::new()]);
+    while let Some(directory) = directories.pop_front() {
+        for name in source.names(&directory).ok()? {
+            looked_at += 1;
+            if looked_at > MAX_LOOKED_AT {
+                return None;
+            }
+            let child = directory.join(&name);
+            if name.as_bytes() == wanted.as_bytes() {
+                return Some(child);
+            }
+            if exists(source, &child).is_some_and(|node| node.is_directory()) {
+                directories.push_back(child);
+            }
+        }
+    }
+    None
+}

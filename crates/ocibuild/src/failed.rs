@@ -1,0 +1,488 @@
+//! Why a command failed, as far as its exit code, its output and its root file system tell.
+
+use std::path::{Path, PathBuf};
+
+use ocibuild_dockerfile::{Dockerfile, InstructionKind, nearest};
+use ocibuild_snapshot::{NodeKind, Tree};
+
+use crate::Error;
+use crate::plan::{RunStep, StepNetwork, quote};
+
+/// Texts of an output and what can be done about them; of several that fit, the first three are told.
+const TEXTS: [(&[&str], &str); 24] = [
+    (
+        &["exec format error"],
+        "the program is for another architecture, or a script without a first line like #!/bin/sh: \
+         look at the platform (FROM --platform=) and at the script",
+    ),
+    (
+        &["unable to locate package", "has no installation candidate", "no packages found matching"],
+        "put `apt-get update &&` in front of `apt-get install` in the same RUN, and check the package's name",
+    ),
+    (
+        &["unable to select packages", "no such package"],
+        "check the package's name; apk add --no-cache fetches a new list",
+    ),
+    (&["do you want to continue", "[y/n]"], "nobody can answer: add -y to the install command"),
+    (
+        &["debconf: unable to initialize", "configuring tzdata"],
+        "set DEBIAN_FRONTEND=noninteractive in the RUN, and add -y",
+    ),
+    (
+        &[
+            "temporary failure resolving",
+            "temporary failure in name resolution",
+            "could not resolve",
+            "bad address",
+            "name or service not known",
+            "getaddrinfo",
+            "network is unreachable",
+            "network unreachable",
+            "no such host",
+        ],
+        "there is no network, or no name server: check the host's network and /etc/resolv.conf, or give --network host",
+    ),
+    (
+        &["read-only file system"],
+        "the path is on a mount that is read-only: add rw to the --mount, or write elsewhere",
+    ),
+    (
+        &["no space left on device"],
+        "the disk is full: free space with `ocibuild prune`, or give another --root",
+    ),
+    (
+        &["externally-managed-environment"],
+        "make a virtual environment first: python3 -m venv /venv, and use /venv/bin/pip",
+    ),
+    (
+        &["certificate verify failed", "ssl certificate problem", "x509:", "unable to get local issuer"],
+        "install ca-certificates in an earlier RUN",
+    ),
+    (
+        &["host key verification failed", "permission denied (publickey"],
+        "give the step a key: RUN --mount=type=ssh, or use https",
+    ),
+    (
+        &["no makefile found", "no targets specified"],
+        "COPY the Makefile first, and choose its directory with WORKDIR",
+    ),
+    (&["package.json"], "COPY package.json first, and choose its directory with WORKDIR"),
+    (
+        &["could not open requirements file"],
+        "COPY requirements.txt first, and choose its directory with WORKDIR",
+    ),
+    (&["go.mod file not found"], "COPY go.mod first, and choose its directory with WORKDIR"),
+    (&["could not find `cargo.toml`"], "COPY Cargo.toml first, and choose its directory with WORKDIR"),
+    (
+        &["bad substitution", "[[: not found", "source: not found", "pipefail", "unexpected \"(\""],
+        "the command needs bash: SHELL [\"/bin/bash\", \"-c\"], if the image has it",
+    ),
+    (
+        &[
+            "unterminated quoted string",
+            "unexpected end of file",
+            "unexpected eof",
+            "unexpected newline",
+            "syntax error",
+        ],
+        "the shell cannot read the command: check quotes, `&&` at line ends, and the backslashes that continue lines",
+    ),
+    (
+        &["can't cd to", "cd: "],
+        "the directory is not there: make it or COPY it first, and choose it with WORKDIR",
+    ),
+    (
+        &["are you root", "must be root", "requires root", "superuser privilege", "operation not permitted"],
+        "run it as root: put USER root in front of the RUN",
+    ),
+    (
+        &["permission denied"],
+        "check the mode and owner of the file (COPY --chmod=755, --chown=) and the USER in effect",
+    ),
+    (
+        &["out of memory", "cannot allocate memory", "heap out of memory"],
+        "it takes more memory than there is: give the host more, or run fewer jobs at once",
+    ),
+    (
+        &["no such file or directory", "cannot find the file", "not found: "],
+        "check the path: COPY brings files in, and WORKDIR is where the command starts",
+    ),
+    (
+        &["404  not found", "404 not found"],
+        "the address is gone: check it, or put `apt-get update &&` in front in the same RUN",
+    ),
+];
+
+/// Names whose values are not shown.
+const SECRETS: [&str; 9] =
+    ["password", "passwd", "secret", "token", "apikey", "api_key", "private", "credential", "auth"];
+
+/// Variables that a shell or the executor sets.
+const OF_THE_SHELL: [&str; 16] = [
+    "HOME", "PATH", "PWD", "OLDPWD", "SHELL", "USER", "RANDOM", "HOSTNAME", "IFS", "PS1", "UID", "EUID",
+    "PPID", "LINENO", "OPTARG", "OPTIND",
+];
+
+/// What is known of a step that failed.
+pub(crate) struct FailedStep<'a> {
+    pub(crate) step: &'a RunStep,
+    pub(crate) dockerfile: &'a Dockerfile,
+    /// The root file system it began with.
+    pub(crate) tree: &'a Tree,
+    /// Names of variables that hold secrets.
+    pub(crate) secret_names: Vec<&'a str>,
+    pub(crate) code: i32,
+    /// The end of its output.
+    pub(crate) output: &'a str,
+    /// The program itself could not be started.
+    pub(crate) not_started: bool,
+}
+
+impl FailedStep<'_> {
+    /// Adds to `error` what the environment did to the command, and what can be done.
+    pub(crate) fn explain(&self, error: Error, first_line: &dyn Fn(&Path) -> Option<Vec<u8>>) -> Error {
+        let error = self.with_environment(error.id("step-failed"));
+        let error = self.with_code(error, first_line);
+        self.with_output(error)
+    }
+
+    /// Which variables of `ARG` and `ENV` the command names, and their values.
+    fn with_environment(&self, mut error: Error) -> Error {
+        let mut shown = Vec::new();
+        for name in names_in(&self.step.command).into_iter().take(32) {
+            let value = self.step.env.iter().rev().find(|(key, _)| *key == name);
+            match value {
+                Some((_, value)) => shown.push(format!("{name}={}", self.visible(&name, value))),
+                None if self.secret_names.contains(&&name[..]) => shown.push(format!("{name}=(secret)")),
+                None if OF_THE_SHELL.contains(&&name[..]) || sets(&self.step.command, &name) => {}
+                None => error = self.without_value(error, &name),
+            }
+        }
+        if shown.is_empty() {
+            return error;
+        }
+        shown.truncate(12);
+        error.cause(format!("the command ran with {}", shown.join(", ")))
+    }
+
+    fn visible(&self, name: &str, value: &str) -> String {
+        let lower = name.to_lowercase();
+        if self.secret_names.contains(&name) || SECRETS.iter().any(|word| lower.contains(word)) {
+            return "(not shown)".to_owned();
+        }
+        let short: String = value.chars().take(120).collect();
+        quote(&short)
+    }
+
+    fn without_value(&self, error: Error, name: &str) -> Error {
+        let error = error.cause(format!("{name} has no value in this step"));
+        let globals: Vec<&str> = self
+            .dockerfile
+            .global_args
+            .iter()
+            .filter_map(|instruction| match &instruction.kind {
+                InstructionKind::Arg(definitions) => Some(definitions),
+                _ => None,
+            })
+            .flatten()
+            .map(|definition| &definition.name[..])
+            .collect();
+        if globals.contains(&name) {
+            return error
+                .hint(format!("ARG {name} stands before FROM: repeat `ARG {name}` in this stage to use it"));
+        }
+        let known = self.step.env.iter().map(|(name, _)| &name[..]).chain(globals);
+        match nearest(name, known) {
+            Some(known) => error.hint(format!("did you mean ${known}?")),
+            None => error,
+        }
+    }
+
+    fn with_code(&self, error: Error, first_line: &dyn Fn(&Path) -> Option<Vec<u8>>) -> Error {
+        match self.code {
+            126 => self.not_executable(error, first_line),
+            127 => self.no_program(error, first_line),
+            137 => error.hint("the process was killed (SIGKILL): is there enough memory? Give the host more, or run fewer jobs"),
+            139 => error.hint("the program crashed (SIGSEGV): is it for this architecture and this C library?"),
+            130 | 143 => error.hint("something outside ended the process"),
+            _ => error,
+        }
+    }
+
+    fn no_program(&self, error: Error, first_line: &dyn Fn(&Path) -> Option<Vec<u8>>) -> Error {
+        if self.not_started {
+            let program = self.step.args.first().map_or("", |program| &program[..]);
+            if self.find(program).is_some() {
+                return self.bad_interpreter(error, program, first_line);
+            }
+            let is_shell = ["sh", "bash", "ash"].iter().any(|shell| Path::new(program).ends_with(shell));
+            return if is_shell {
+                error
+                    .cause(format!("the image has no {program}"))
+                    .hint("choose a base image with a shell, or COPY one in; FROM scratch has nothing in it")
+                    .hint("without a shell write RUN [\"/program\", \"argument\"], or name another with SHELL [\"/busybox\", \"sh\", \"-c\"]")
+            } else {
+                self.absent(error, program)
+            };
+        }
+        match missing_program(self.output) {
+            Some(program) if self.find(&program).is_some() => {
+                self.bad_interpreter(error, &program, first_line)
+            }
+            Some(program) => self.absent(error, &program),
+            None => error
+                .hint("the shell did not find a program: install it in an earlier RUN, or check its name"),
+        }
+    }
+
+    /// A program that the image does not have.
+    fn absent(&self, error: Error, program: &str) -> Error {
+        let error = error.cause(format!("the image has no program {program}"));
+        let error = match program {
+            "sudo" => {
+                return error.hint(
+                    "leave sudo out: RUN is root unless USER says otherwise; put USER root in front of it",
+                );
+            }
+            "apt-get" | "apt" if self.find("apk").is_some() => {
+                error.hint("this image is Alpine's: use `apk add --no-cache PACKAGE`")
+            }
+            "apk" if self.find("apt-get").is_some() => {
+                error.hint("this image is Debian's: use `apt-get update && apt-get install -y PACKAGE`")
+            }
+            "yum" | "dnf" if self.find("apt-get").is_some() => error.hint("this image has apt-get"),
+            "bash" if self.find("sh").is_some() => error.hint("use sh, or install bash in an earlier RUN"),
+            _ => error,
+        };
+        let error = match self.similar(program) {
+            Some(near) => error.hint(format!("did you mean {near}?")),
+            None => error,
+        };
+        error.hint(format!("install {program} in an earlier RUN, COPY it in, or check its name and path"))
+    }
+
+    /// A script whose first line names what the image does not have.
+    fn bad_interpreter(
+        &self,
+        error: Error,
+        program: &str,
+        first_line: &dyn Fn(&Path) -> Option<Vec<u8>>,
+    ) -> Error {
+        let line = self.find(program).and_then(|path| first_line(&path)).unwrap_or_default();
+        let Some(interpreter) = line.strip_prefix(b"#!") else {
+            return error
+                .cause(format!("{program} is there, but what it needs to run is not"))
+                .hint("it is linked to libraries or a loader that the image lacks: build it statically, or for this image");
+        };
+        let text = String::from_utf8_lossy(interpreter).into_owned();
+        if text.ends_with('\r') {
+            return error
+                .cause(format!("{program} has Windows line ends (CRLF): its first line asks for {}", quote(text.trim_start())))
+                .hint(format!("save {program} with Unix line ends (LF): dos2unix, or `sed -i 's/\\r$//' {program}` in a RUN before"));
+        }
+        let wanted = text.split_whitespace().next().unwrap_or_default().to_owned();
+        error
+            .cause(format!("{program} asks for the interpreter {wanted}, which the image does not have"))
+            .hint(format!(
+                "install {wanted} in an earlier RUN, or change the first line of {program}, as to #!/bin/sh"
+            ))
+    }
+
+    fn not_executable(&self, error: Error, first_line: &dyn Fn(&Path) -> Option<Vec<u8>>) -> Error {
+        let named =
+            if self.not_started { self.step.args.first().cloned() } else { refused_program(self.output) };
+        let Some(program) = named else {
+            return error.hint("the program cannot be executed: give it the mode for it with RUN chmod +x or COPY --chmod=755");
+        };
+        let Some(path) = self.find(&program) else {
+            return error
+                .hint(format!("check {program}: it cannot be executed; chmod +x, or COPY --chmod=755"));
+        };
+        let mode = self.tree.lookup(&path).map_or(0, |id| self.tree.node(id).metadata.mode);
+        if self.tree.lookup(&path).is_some_and(|id| self.tree.is_directory(id)) {
+            return error.cause(format!("{program} is a directory")).hint("name a program in it");
+        }
+        if mode & 0o111 == 0 {
+            return error
+                .cause(format!("{program} has mode {:04o}, without x", mode & 0o7777))
+                .hint(format!("make it executable: COPY --chmod=755, or RUN chmod +x {program} before"));
+        }
+        match first_line(&path) {
+            Some(line) if line.starts_with(b"#!") || line.starts_with(b"\x7fELF") => error.hint(format!(
+                "{program} is for another architecture, or the USER in effect may not execute it: look at FROM --platform= and USER"
+            )),
+            _ => error.hint(format!("{program} has no first line like #!/bin/sh: add one, or run it as `sh {program}`")),
+        }
+    }
+
+    fn with_output(&self, mut error: Error) -> Error {
+        let command = self.step.args.last().map_or("", |command| command.trim_start());
+        if self.step.args.len() > 1
+            && command.starts_with('[')
+            && !command.starts_with("[ ")
+            && !command.starts_with("[[")
+        {
+            error = error
+                .cause("the command looks like a JSON list, but is none, so that a shell ran it")
+                .hint("write straight double quotes, with commas between the strings: [\"program\", \"argument\"]");
+        }
+        let lower = self.output.to_lowercase();
+        let is_offline = self.step.network == StepNetwork::None;
+        for (number, (_, hint)) in TEXTS
+            .iter()
+            .enumerate()
+            .filter(|(_, (texts, _))| texts.iter().any(|text| lower.contains(text)))
+            .take(3)
+        {
+            error = if number == 5 && is_offline {
+                error.hint("the step has no network (--network=none): drop that, or bring the files with COPY or ADD")
+            } else {
+                error.hint(*hint)
+            };
+        }
+        if has_lone_cd(self.dockerfile, &self.step.command) {
+            error = error.hint("`RUN cd DIR` lasts to the end of its own RUN only: use WORKDIR DIR");
+        }
+        error
+    }
+
+    /// Where a program is: by its path, or on the `PATH`.
+    fn find(&self, program: &str) -> Option<PathBuf> {
+        if program.contains('/') {
+            let path = Path::new(&self.step.cwd).join(program);
+            let resolved = self.tree.resolve(&path, true).ok()?;
+            return resolved.node.map(|_| resolved.path);
+        }
+        let path =
+            self.step.env.iter().rev().find(|(name, _)| name == "PATH").map_or("", |(_, value)| &value[..]);
+        path.split(':').find_map(|directory| {
+            let resolved = self.tree.resolve(&Path::new(directory).join(program), true).ok()?;
+            let id = resolved.node?;
+            matches!(self.tree.node(id).kind, NodeKind::File { .. }).then_some(resolved.path)
+        })
+    }
+
+    /// The program there is whose name is nearest.
+    fn similar(&self, program: &str) -> Option<String> {
+        let (directories, name): (Vec<PathBuf>, &str) =
+            if let Some((directory, name)) = program.rsplit_once('/') {
+                (vec![Path::new(&self.step.cwd).join(directory)], name)
+            } else {
+                let path = self.step.env.iter().rev().find(|(name, _)| name == "PATH");
+                (path.map_or("", |(_, value)| &value[..]).split(':').map(PathBuf::from).collect(), program)
+            };
+        let mut names: Vec<String> = Vec::new();
+        for directory in directories {
+            let Some(id) = self.tree.resolve(&directory, true).ok().and_then(|resolved| resolved.node) else {
+                continue;
+            };
+            if self.tree.is_directory(id) {
+                names.extend(self.tree.children(id).filter_map(|(name, _)| Some(name.to_str()?.to_owned())));
+            }
+        }
+        nearest(name, names.iter().map(String::as_str)).map(str::to_owned)
+    }
+}
+
+/// The names of variables that a command refers to, each once.
+fn names_in(command: &str) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    let mut rest = command;
+    while let Some(at) = rest.find('$') {
+        let is_escaped = rest[..at].ends_with('\\');
+        rest = &rest[at + 1..];
+        let text = rest.strip_prefix('{').unwrap_or(rest);
+        let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len());
+        let name = &text[..end];
+        if !is_escaped
+            && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && !names.iter().any(|known| known == name)
+        {
+            names.push(name.to_owned());
+        }
+    }
+    names
+}
+
+/// Whether a command may give the variable a value itself, or names what to take without one.
+fn sets(command: &str, name: &str) -> bool {
+    let forms = [
+        format!("{name}="),
+        format!("for {name} "),
+        format!("read {name}"),
+        format!("{{{name}:"),
+        format!("read -r {name}"),
+    ];
+    forms.iter().any(|form| command.contains(form.as_str()))
+}
+
+/// The program that a shell says it did not find.
+fn missing_program(output: &str) -> Option<String> {
+    output.lines().rev().find_map(|line| {
+        let line = line.trim_end();
+        let before = line
+            .strip_suffix(": not found")
+            .or_else(|| line.strip_suffix(": command not found"))
+            .or_else(|| line.strip_suffix(": No such file or directory"))
+            .or_else(|| line.strip_suffix(": inaccessible or not found"))?;
+        let program = before.rsplit(": ").next()?.trim();
+        (!program.is_empty() && !program.contains(char::is_whitespace)).then(|| program.to_owned())
+    })
+}
+
+/// The program that a shell says it may not execute.
+fn refused_program(output: &str) -> Option<String> {
+    output.lines().rev().find_map(|line| {
+        let lower = line.to_lowercase();
+        let end = lower.find(": permission denied").or_else(|| lower.find(": exec format error"))?;
+        let program = line.get(..end)?.rsplit(": ").next()?.trim();
+        (!program.is_empty() && !program.contains(char::is_whitespace)).then(|| program.to_owned())
+    })
+}
+
+/// Whether a `RUN` above the one with `command` does nothing but change its directory.
+fn has_lone_cd(dockerfile: &Dockerfile, command: &str) -> bool {
+    use ocibuild_dockerfile::RunCommand;
+    let text = |instruction: &ocibuild_dockerfile::Instruction| match &instruction.kind {
+        InstructionKind::Run(run) => match &run.command {
+            RunCommand::Shell(text) => Some(text.clone()),
+            _ => None,
+        },
+        _ => None,
+    };
+    dockerfile.stages.iter().any(|stage| {
+        let runs: Vec<String> = stage.instructions.iter().filter_map(text).collect();
+        let is_this = |run: &String| !run.is_empty() && command.ends_with(run.as_str());
+        let cd = runs
+            .iter()
+            .position(|run| run.trim_start().starts_with("cd ") && !run.contains(['&', ';', '\n']));
+        cd.is_some_and(|cd| runs.iter().skip(cd + 1).any(is_this))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_a_command() {
+        assert_eq!(names_in("echo $A ${B} ${C:-x} \\$D $1 $$ $(cmd) $A"), ["A", "B", "C"]);
+        assert!(
+            sets("A=1; echo $A", "A") && sets("for f in *; do echo $f; done", "f") && !sets("echo $A", "A")
+        );
+    }
+
+    #[test]
+    fn programs_in_outputs() {
+        for (output, program) in [
+            ("/bin/sh: 1: sudo: not found\n", Some("sudo")),
+            ("/bin/sh: foo: not found", Some("foo")),
+            ("bash: line 1: bar: command not found\n", Some("bar")),
+            ("sh: ./x.sh: not found", Some("./x.sh")),
+            ("all is well", None),
+        ] {
+            assert_eq!(missing_program(output).as_deref(), program, "{output}");
+        }
+        assert_eq!(refused_program("/bin/sh: ./x.sh: Permission denied").as_deref(), Some("./x.sh"));
+    }
+}

@@ -1,0 +1,319 @@
+//! Where a finished image goes besides the state directory (11.6).
+
+mod check;
+mod files;
+
+use std::fmt;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use ocibuild_spec::{Platform, Reference, Timestamp};
+use ocibuild_store::{ArchiveFormat, BlobSink, LayoutArchive, LayoutDirectory, OutputImage};
+
+use crate::annotation::Annotation;
+use crate::build::PlannedBuild;
+use crate::image::{Built, BuiltImage, Form};
+use crate::schedule::{Target, built};
+use crate::{Error, ErrorKind};
+pub(crate) use check::{check_outputs, output_epoch};
+
+/// One place an image, or its files, are written to.
+pub struct Output {
+    kind: OutputKind,
+    destination: Destination,
+    /// Names in place of the build's.
+    names: Vec<Reference>,
+    docker_media_types: bool,
+    annotations: Vec<Annotation>,
+    epoch: OutputEpoch,
+    platform_split: Option<bool>,
+    replace: bool,
+}
+
+/// What is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OutputKind {
+    /// An OCI layout in a tar.
+    OciArchive,
+    /// An OCI layout directory.
+    OciLayout,
+    /// A tar that `docker load` takes, which is an OCI layout as well.
+    DockerArchive,
+    /// The files of the image as one tar.
+    Tar,
+    /// The files of the image in a directory.
+    Local,
+}
+
+/// What an output takes for the epoch: the second that it states, that later times are cut to, and that files have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OutputEpoch {
+    /// The build's, if it has one.
+    #[default]
+    OfBuild,
+    /// This second. Earlier times, and those that the build put into the history, stay.
+    At(i64),
+    /// None.
+    None,
+}
+
+impl OutputEpoch {
+    /// The epoch, given that of the build.
+    pub(crate) fn over(self, build: Option<i64>) -> Option<i64> {
+        match self {
+            Self::OfBuild => build,
+            Self::At(seconds) => Some(seconds),
+            Self::None => None,
+        }
+    }
+}
+
+/// Where to.
+pub enum Destination {
+    /// A file, which appears when it is complete, or a directory.
+    Path(PathBuf),
+    /// Whatever takes bytes; for kinds that are one stream.
+    Writer(Box<dyn Write + Send>),
+}
+
+impl fmt::Debug for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => f.debug_tuple("Path").field(path).finish(),
+            Self::Writer(_) => f.write_str("Writer"),
+        }
+    }
+}
+
+impl Output {
+    /// An output of this kind.
+    pub fn new(kind: OutputKind, destination: Destination) -> Self {
+        Self {
+            kind,
+            destination,
+            names: Vec::new(),
+            docker_media_types: false,
+            annotations: Vec::new(),
+            epoch: OutputEpoch::OfBuild,
+            platform_split: None,
+            replace: false,
+        }
+    }
+
+    /// Names of the image in this output, in place of those of the build.
+    #[must_use]
+    pub fn names(mut self, names: Vec<Reference>) -> Self {
+        self.names = names;
+        self
+    }
+
+    /// `oci-mediatypes=false`: Docker's media types in manifests and indexes (11.13).
+    #[must_use]
+    pub fn docker_media_types(mut self, docker: bool) -> Self {
+        self.docker_media_types = docker;
+        self
+    }
+
+    /// An annotation in this output alone, besides those of the build.
+    #[must_use]
+    pub fn annotation(mut self, annotation: Annotation) -> Self {
+        self.annotations.push(annotation);
+        self
+    }
+
+    /// `source-date-epoch`: what this output takes for the epoch (11.45).
+    #[must_use]
+    pub fn epoch(mut self, epoch: OutputEpoch) -> Self {
+        self.epoch = epoch;
+        self
+    }
+
+    /// `platform-split`: whether the files of each platform have a directory of their own; by default those of several
+    /// platforms have (11.33).
+    #[must_use]
+    pub fn platform_split(mut self, split: bool) -> Self {
+        self.platform_split = Some(split);
+        self
+    }
+
+    /// `mode=delete`: whether a directory is emptied before the files come into it.
+    #[must_use]
+    pub fn replace(mut self, replace: bool) -> Self {
+        self.replace = replace;
+        self
+    }
+
+    /// How the image's documents are written; `None` for outputs that are files.
+    pub(crate) fn form(&self, build: &PlannedBuild) -> Option<Form> {
+        let annotations = || build.annotations.iter().chain(&self.annotations).cloned().collect();
+        (!self.kind.is_files()).then(|| Form {
+            docker: self.docker_media_types,
+            annotations: annotations(),
+            epoch: self.epoch,
+        })
+    }
+}
+
+impl OutputKind {
+    /// Whether it has the files of the image, not the image.
+    pub(crate) fn is_files(self) -> bool {
+        matches!(self, Self::Tar | Self::Local)
+    }
+}
+
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Output({self})")
+    }
+}
+
+impl fmt::Display for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            OutputKind::OciArchive => "OCI archive",
+            OutputKind::OciLayout => "OCI layout",
+            OutputKind::DockerArchive => "docker archive",
+            OutputKind::Tar => "tar of the files",
+            OutputKind::Local => "files",
+        };
+        match &self.destination {
+            Destination::Path(path) => write!(f, "{kind} {}", path.display()),
+            Destination::Writer(_) => write!(f, "{kind}"),
+        }
+    }
+}
+
+/// Writes one output.
+pub(crate) fn export(build: &PlannedBuild, targets: &[Target<'_>], output: Output) -> Result<(), Error> {
+    let form = output.form(build);
+    let Output { kind, destination, names, epoch, platform_split, replace, .. } = output;
+    let names = if names.is_empty() { build.tags.clone() } else { names };
+    let epoch = epoch.over(targets[0].run.plan.source_date_epoch);
+    let wanted = Wanted {
+        build,
+        targets,
+        form,
+        epoch,
+        platform_split: platform_split.unwrap_or(build.with_index),
+        names,
+    };
+    match (kind, destination) {
+        (OutputKind::Local, Destination::Path(path)) => files::local(&wanted, &path, replace),
+        (OutputKind::OciLayout, Destination::Path(path)) => {
+            let layout = LayoutDirectory::open_or_create(&path)?;
+            let named = wanted.put(&layout)?;
+            Ok(layout.finish(&[named])?)
+        }
+        (OutputKind::Local | OutputKind::OciLayout, Destination::Writer(_)) => {
+            Err(Error::new(ErrorKind::Usage, "this output needs a directory as its destination"))
+        }
+        (kind, Destination::Path(path)) => {
+            let parent =
+                path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let file = tempfile::NamedTempFile::new_in(parent).map_err(|error| unwritable(&path, error))?;
+            let mut writer = io::BufWriter::with_capacity(1 << 18, file);
+            wanted.stream(kind, &mut writer).map_err(|error| at_path(error, &path))?;
+            let file = writer.into_inner().map_err(|error| unwritable(&path, error.into_error()))?;
+            // A temporary file is private; an output is an ordinary file.
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+            file.as_file().set_permissions(mode).map_err(|error| unwritable(&path, error))?;
+            file.persist(&path).map_err(|error| unwritable(&path, error.error))?;
+            Ok(())
+        }
+        (kind, Destination::Writer(mut writer)) => wanted.stream(kind, &mut writer),
+    }
+}
+
+fn at_path(error: Error, path: &Path) -> Error {
+    if error.kind() == ErrorKind::Host {
+        Error::new(ErrorKind::Host, format!("cannot write {}", path.display())).caused_by(error)
+    } else {
+        error
+    }
+}
+
+fn unwritable(path: &Path, error: io::Error) -> Error {
+    Error::new(ErrorKind::Host, format!("cannot write {}", path.display()))
+        .caused_by(error)
+        .hint("name a file in a directory that exists and can be written")
+}
+
+/// What one output gets.
+struct Wanted<'a> {
+    build: &'a PlannedBuild,
+    targets: &'a [Target<'a>],
+    form: Option<Form>,
+    /// The epoch of this output.
+    epoch: Option<i64>,
+    platform_split: bool,
+    names: Vec<Reference>,
+}
+
+impl Wanted<'_> {
+    /// The time that the index states (11.41).
+    fn created(&self) -> Timestamp {
+        self.epoch.map_or(self.build.settings.now, Timestamp::from_seconds)
+    }
+
+    fn stream(&self, kind: OutputKind, writer: &mut (dyn Write + Send)) -> Result<(), Error> {
+        if kind == OutputKind::Tar {
+            return files::tar(self, writer);
+        }
+        let format =
+            if kind == OutputKind::DockerArchive { ArchiveFormat::Docker } else { ArchiveFormat::Oci };
+        let archive = LayoutArchive::new(writer, self.created());
+        let named = self.put(&archive)?;
+        archive.finish(&[named], format)?;
+        Ok(())
+    }
+
+    /// Puts all blobs, those of an index after those of its images, and gives what names the image.
+    fn put(&self, sink: &dyn BlobSink) -> Result<OutputImage, Error> {
+        let form = self.form.clone().unwrap_or_default();
+        let built = built(self.build, self.targets, &form);
+        for (target, image) in self.targets.iter().zip(&built.images) {
+            put_image(target, image, sink)?;
+        }
+        let Built { descriptor, index, .. } = built;
+        if let Some(index) = index {
+            sink.put(descriptor.media_type.clone(), &index.bytes)?;
+        }
+        Ok(OutputImage { descriptor, names: self.names.clone(), created: Some(self.created()) })
+    }
+}
+
+fn put_image(target: &Target<'_>, image: &BuiltImage, sink: &dyn BlobSink) -> Result<(), Error> {
+    for layer in &image.layers {
+        if sink.has(&layer.descriptor)? {
+            continue;
+        }
+        target.run.check_cancelled()?;
+        let mut blob = target.run.layers.open_blob(layer)?;
+        sink.put_from(&layer.descriptor, &mut blob)?;
+    }
+    sink.put(image.manifest.config.media_type.clone(), &image.config_bytes)?;
+    sink.put(image.descriptor.media_type.clone(), &image.manifest_bytes)?;
+    Ok(())
+}
+
+/// The name of a platform's directory: `linux_arm_v7`. Nothing in it leads anywhere else.
+fn directory_name(platform: &Platform) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') { c } else { '_' };
+    platform.to_string().chars().map(plain).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_are_named_after_platforms() {
+        let name = |os: &str, architecture: &str, variant: &str| {
+            directory_name(&Platform::new(os, architecture, variant))
+        };
+        assert_eq!(name("linux", "amd64", ""), "linux_amd64");
+        assert_eq!(name("linux", "arm", ""), "linux_arm_v7");
+        assert_eq!(name("..", "../x", "\\"), ".._.._x__");
+    }
+}

@@ -1,0 +1,126 @@
+//! All platforms of a build, one after the other, and what becomes of them.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use ocibuild_spec::CancelToken;
+use ocibuild_store::BlobSink;
+
+use super::{Run, Session};
+use crate::build::{Backends, PlannedBuild};
+use crate::image::{Built, Finished, Form, put_together};
+use crate::layers::Layer;
+use crate::output::{Output, export};
+use crate::ssh::Agents;
+use crate::stage::StageState;
+use crate::{Error, Event};
+
+/// The finished target stage of one platform.
+pub(crate) struct Target<'a> {
+    pub(crate) run: Run<'a>,
+    pub(crate) state: StageState,
+    /// The layers in the form that outputs get.
+    pub(crate) layers: Vec<Layer>,
+}
+
+impl<'a> Target<'a> {
+    fn new(run: Run<'a>) -> Result<Self, Error> {
+        let state = run.target()?;
+        let layers = run.converted(&state.stack)?;
+        Ok(Self { run, state, layers })
+    }
+
+    fn finished(&self) -> Finished<'_> {
+        let plan = self.run.plan;
+        Finished {
+            state: &self.state,
+            layers: &self.layers,
+            config: &plan.stages[plan.target].config,
+            epoch: plan.source_date_epoch,
+        }
+    }
+}
+
+/// The images of all targets, and their index if there is to be one, as an output wants them.
+pub(crate) fn built(build: &PlannedBuild, targets: &[Target<'_>], form: &Form) -> Built {
+    let finished: Vec<Finished<'_>> = targets.iter().map(Target::finished).collect();
+    put_together(&finished, build.with_index, form)
+}
+
+/// Makes the images and their outputs.
+pub(crate) fn carry_out(
+    build: &PlannedBuild,
+    backends: &Backends<'_>,
+    cancel: &CancelToken,
+    events: &mut dyn FnMut(Event<'_>),
+    outputs: Vec<Output>,
+) -> Result<Built, Error> {
+    let events = RefCell::new(events);
+    let emit = |event: Event<'_>| (events.borrow_mut())(event);
+    let session = Session {
+        build,
+        backends,
+        cancel,
+        events: &emit,
+        made: RefCell::default(),
+        remote: RefCell::default(),
+        agents: Agents::default(),
+        emptied: Mutex::default(),
+        started: Instant::now(),
+    };
+    backends.store.sweep_dead_scratch()?;
+    let steps = |plan: &crate::plan::Plan| plan.stages.iter().map(|stage| stage.steps.len()).sum::<usize>();
+    emit(Event::Started { steps: build.plans.iter().map(steps).sum() });
+    let mut known = HashSet::new();
+    for image in build.plans.iter().flat_map(|plan| &plan.images) {
+        if known.insert((&image.name, &image.image.descriptor.digest)) {
+            emit(Event::BaseResolved { name: &image.name, descriptor: &image.image.descriptor });
+        }
+    }
+    let mut targets = Vec::with_capacity(build.plans.len());
+    let mut first_step = 0;
+    for plan in &build.plans {
+        targets.push(Target::new(Run::new(&session, plan, first_step)?)?);
+        first_step += steps(plan);
+    }
+    let built = kept(build, backends, &targets, &outputs)?;
+    emit(Event::ImageBuilt { descriptor: &built.descriptor });
+    for output in outputs {
+        let what = output.to_string();
+        export(build, &targets, output)?;
+        emit(Event::Exported { what: &what });
+    }
+    Ok(built)
+}
+
+/// The result as the first output that is an image has it, or the state directory; its documents are kept in the store,
+/// and where there is no output it gets its names.
+fn kept(
+    build: &PlannedBuild,
+    backends: &Backends<'_>,
+    targets: &[Target<'_>],
+    outputs: &[Output],
+) -> Result<Built, Error> {
+    let of_state = || Form { annotations: build.annotations.clone(), ..Form::default() };
+    let form = outputs.iter().find_map(|output| output.form(build)).unwrap_or_else(of_state);
+    let built = built(build, targets, &form);
+    let store = backends.store;
+    for image in &built.images {
+        store.put(image.manifest.config.media_type.clone(), &image.config_bytes)?;
+        store.put(image.descriptor.media_type.clone(), &image.manifest_bytes)?;
+    }
+    if let Some(index) = &built.index {
+        store.put(built.descriptor.media_type.clone(), &index.bytes)?;
+    }
+    if outputs.is_empty() && !build.settings.keep_incomplete {
+        for target in targets {
+            target.run.complete(&target.layers)?;
+        }
+        for name in &build.tags {
+            store.tag(name, &built.descriptor)?;
+        }
+    }
+    Ok(built)
+}

@@ -1,0 +1,67 @@
+//! Layers of base images in the compression that the outputs want (11.12).
+
+use ocibuild_layer::{Compression, FORMAT_VERSION, recompress};
+
+use ocibuild_store::BlobStore as _;
+
+use super::Run;
+use crate::Error;
+use crate::cache::{Form, Record};
+use crate::image::compression_name;
+use crate::keys::Inputs;
+use crate::layers::{Layer, broken_layer, check_diff_id};
+
+impl Run<'_> {
+    /// The layers as outputs get them: with `force-compression` those of base images are converted, too. Layers of steps
+    /// have the wanted form already.
+    pub(super) fn converted(&self, stack: &[Layer]) -> Result<Vec<Layer>, Error> {
+        let wanted = match self.wanted.compression {
+            Compression::None => "uncompressed",
+            Compression::Gzip { .. } => "gzip",
+            Compression::Zstd { .. } => "zstd",
+        };
+        let convert = |layer: &Layer| {
+            let is_other = compression_name(&layer.descriptor.media_type) != wanted;
+            if self.wanted.force && layer.image.is_some() && is_other {
+                self.in_wanted_compression(layer)
+            } else {
+                Ok(layer.clone())
+            }
+        };
+        stack.iter().map(convert).collect()
+    }
+
+    fn in_wanted_compression(&self, layer: &Layer) -> Result<Layer, Error> {
+        let mut inputs = Inputs::default();
+        inputs.add("layer", layer.diff_id.0.as_str());
+        inputs.add("compression", self.wanted.compression.to_string());
+        inputs.add("format version", FORMAT_VERSION.to_string());
+        let key = inputs.key("conversion");
+        let of = |form: &Form| Layer {
+            diff_id: form.diff_id.clone(),
+            descriptor: form.descriptor.clone(),
+            image: None,
+        };
+        let (cache, store) = (self.backends.cache, self.backends.store);
+        if let Some(form) = cache.record(&key).as_ref().and_then(|record| record.forms.first())
+            && form.diff_id == layer.diff_id
+            && self.layers.is_stored(&form.descriptor)?
+        {
+            return Ok(of(form));
+        }
+        let mut plain = self.layers.open_plain(layer)?;
+        let mut blob = store.writer()?;
+        let (compression, threads) = (self.wanted.compression, self.build.settings.threads);
+        let (diff_id, descriptor) = recompress(&mut plain, &mut blob, compression, threads, self.cancel)
+            .map_err(|error| {
+                if self.cancel.is_cancelled() { Error::cancelled() } else { broken_layer(layer, error) }
+            })?;
+        check_diff_id(layer, &diff_id)?;
+        blob.finish_expecting(&descriptor)?;
+        store.flush(std::slice::from_ref(&descriptor))?;
+        let form = Form::new(diff_id, descriptor, self.wanted);
+        let converted = of(&form);
+        cache.put_record(&Record::new(key, inputs.0, self.now(), form))?;
+        Ok(converted)
+    }
+}
