@@ -117,7 +117,7 @@ fn refuse_later(args: &BuildArgs) -> Result<(), Error> {
 /// Builds.
 pub(crate) fn build(root: Option<&Path>, args: &BuildArgs) -> Outcome {
     let screen = Screen::of_stderr();
-    let as_json = args.progress == "json" && !args.quiet || args.format == Some(ReportFormat::Json);
+    let as_json = args.progress == "json" && !args.quiet;
     built(root, args, screen).map_err(|mut failure| {
         failure.as_json = as_json;
         failure

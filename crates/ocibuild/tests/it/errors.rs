@@ -23,7 +23,6 @@ const WRONG: [(&str, u32, &str); 12] = [
     ("FROM base AS one\nFROM scratch\nCOPY --from=one /nothing /\n", 3, "nothing"),
     ("FROM scratch\nCOPY --chown=nobody a.txt /\n", 2, "nobody"),
     ("FROM base\nCOPY a.txt /etc/motd/below\n", 2, "motd"),
-    ("FROM scratch\nADD https://example.com/x /\n", 2, "https://example.com/x"),
     ("FROM two AS one\nFROM one\n", 1, "two"),
     ("FROM scratch AS a\nCOPY --from=b /x /\nFROM a AS b\n", 2, "b"),
     ("FROM scratch AS self\nCOPY --from=self /x /\n", 2, "self"),
