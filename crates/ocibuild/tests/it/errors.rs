@@ -15,7 +15,7 @@ fn world() -> World {
 }
 
 /// A Dockerfile that is wrong, the line that is, and what is said about it.
-const WRONG: [(&str, u32, &str); 12] = [
+const WRONG: [(&str, u32, &str); 11] = [
     ("FROM scratch\nCOPY missing /\n", 2, "missing"),
     ("FROM scratch\nCOPY a.txt missing /x/\n", 2, "missing"),
     ("FROM scratch\nCOPY a.txt folder /x\n", 2, "/"),
