@@ -100,7 +100,8 @@ fn unreadable_files_are_named() {
         command = std::process::Command::new(program);
         command.args(arguments).current_dir(place.path(".")).uid(NOBODY).gid(NOBODY);
     }
-    ended(command.output().unwrap()).fails(5, &["cannot read ", "/Dockerfile", "hint: let this user read it"]);
+    ended(command.output().unwrap())
+        .fails(5, &["cannot read ", "/Dockerfile", "hint: let this user read it"]);
 }
 
 #[test]
