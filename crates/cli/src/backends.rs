@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use ocibuild::executor::{Executor, NamespaceExecutor, RuntimeExecutor};
-use ocibuild::registry::{Proxies, Registry};
+use ocibuild::registry::{Proxies, Registry, read_ca_bundle};
 use ocibuild::snapshot::{CopySnapshots, Overlay, Snapshotter, auto};
 use ocibuild::spec::{
     CancelToken, Descriptor, ImageSource, Platform, Reference, ResolvedImage, SourceError, SourceErrorKind,
@@ -152,7 +152,7 @@ fn registry(insecure: &[String], certificates: &[PathBuf]) -> Result<Registry, E
 }
 
 pub(crate) fn certificate(path: &Path) -> Result<Vec<u8>, Error> {
-    fs_err::read(path)
+    read_ca_bundle(path)
         .map_err(|error| host(format!("cannot read the certificates in {}", path.display()), error))
 }
 

@@ -31,6 +31,8 @@ pub(crate) struct Details {
     pub(crate) notes: Vec<String>,
     /// The signal that cancelled.
     pub(crate) signal: Option<u8>,
+    /// It is about a container that this program ends like.
+    pub(crate) is_container: bool,
 }
 
 impl Failure {
@@ -76,6 +78,7 @@ impl<E: Into<Error>> From<E> for Failure {
             as_json: false,
             notes: Vec::new(),
             signal: None,
+            is_container: false,
         }))
     }
 }

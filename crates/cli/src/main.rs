@@ -90,7 +90,11 @@ fn conclude(outcome: Outcome) -> ExitCode {
 /// Shows an error, and gives its exit code.
 fn tell(failure: &Failure) -> u8 {
     let kind = failure.error.kind();
-    let code = exit_code(kind, failure.signal);
+    let code = match kind {
+        // `run` ends with what the container would have ended with.
+        ErrorKind::StepFailed(code) if failure.is_container => u8::try_from(code).unwrap_or(1),
+        _ => exit_code(kind, failure.signal),
+    };
     if failure.is_reader_gone() {
         return 128 + 13;
     }

@@ -1,16 +1,17 @@
 //! Runs a command in a directory as BuildKit would run it there: `run-step [OPTION]… ROOTFS STATE COMMAND…`.
 //!
-//! Options: `--runtime NAME` (else namespaces of our own), `--network-none`, `--user UID:GID`, `--times N`. An
-//! ordinary user becomes root of a user namespace first, as a program should do at its start.
+//! Options: `--runtime NAME` (else namespaces of our own), `--network-none`, `--user UID:GID`, `--times N`,
+//! `--secret TARGET=TEXT` (a file in memory; an example may take its text from the command line). An ordinary user becomes root of a user namespace first, as a program should do at its start.
 #![expect(clippy::print_stderr, reason = "a program")]
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use ocibuild_executor::{
-    Executor, Host, NamespaceExecutor, Network, Rootfs, RuntimeExecutor, Step, Stream, bundle,
+    Executor, Host, MemoryFile, NamespaceExecutor, Network, Private, Rootfs, RuntimeExecutor, Step, Stream,
+    bundle, memory_directory,
 };
-use ocibuild_spec::CancelToken;
+use ocibuild_spec::{CancelToken, MountBuilder};
 
 fn main() -> ExitCode {
     if std::env::var_os("RUN_STEP_AS_ROOT").is_none() && !is_root() {
@@ -48,6 +49,7 @@ fn run() -> Result<u8, Box<dyn std::error::Error>> {
     let mut step = Step::new(Rootfs::default(), "");
     let mut executor: Box<dyn Executor> = Box::new(NamespaceExecutor::new());
     let mut times = 1;
+    let mut secret = None;
     let mut words = std::env::args().skip(1);
     let mut value = || words.next().ok_or("too few arguments");
     let rootfs = loop {
@@ -60,12 +62,23 @@ fn run() -> Result<u8, Box<dyn std::error::Error>> {
                 let (uid, gid) = user.split_once(':').ok_or("--user takes UID:GID")?;
                 (step.user.uid, step.user.gid) = (uid.parse()?, gid.parse()?);
             }
+            "--secret" => secret = Some(value()?),
             rootfs => break rootfs.to_owned(),
         }
     };
     step.rootfs = Rootfs::at(rootfs);
     step.state = value()?.into();
     step.args = words.collect();
+    if let Some(secret) = secret {
+        let (target, text) = secret.split_once('=').ok_or("--secret takes TARGET=TEXT")?;
+        let path = memory_directory(&step.state).join("secret");
+        let options = ["bind", "ro", "nosuid", "nodev", "noexec"].map(str::to_owned);
+        let mount = MountBuilder::default().destination(target).typ("bind").source(&*path).options(options);
+        step.mounts.push(mount.build()?);
+        let content = Private::from(text.as_bytes().to_vec());
+        let (uid, gid) = (step.user.uid, step.user.gid);
+        step.memory_files.push(MemoryFile { path, content, mode: 0o400, uid, gid });
+    }
     let bundle = bundle(&step, &Host::detect());
     let mut print = |stream: Stream, text: &[u8]| {
         // A reader that went away is no reason to stop.

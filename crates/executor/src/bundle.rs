@@ -1,17 +1,20 @@
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{
-    Linux, LinuxBuilder, LinuxDeviceCgroupBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType,
-    LinuxResourcesBuilder, Mount, MountBuilder, PosixRlimit, PosixRlimitBuilder, Process, ProcessBuilder,
-    RootBuilder, Spec, SpecBuilder, UserBuilder,
+    Linux, LinuxBuilder, LinuxCpuBuilder, LinuxDeviceCgroupBuilder, LinuxMemoryBuilder, LinuxNamespace,
+    LinuxNamespaceBuilder, LinuxNamespaceType, LinuxResources, LinuxResourcesBuilder, Mount, MountBuilder,
+    PosixRlimit, PosixRlimitBuilder, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 use ocibuild_sys::Profile;
 
 use crate::permissions::{MASKED_PATHS, READONLY_PATHS, capabilities, seccomp};
-use crate::{Cgroups, Host, Network, Rootfs, Step, User};
+use crate::step::names;
+use crate::{Cgroups, Host, MemoryFile, Network, Resources, Rootfs, Step, User};
 
-/// One RUN as an OCI runtime bundle, which either executor carries out in the same way: plain data.
-#[derive(Debug, Clone, PartialEq)]
+/// One RUN as an OCI runtime bundle, which either executor carries out in the same way: plain data. What is printed of
+/// it has the names of variables, not their values.
+#[derive(Clone, PartialEq)]
 pub struct Bundle {
     /// The runtime's `config.json`.
     pub spec: Spec,
@@ -19,6 +22,8 @@ pub struct Bundle {
     pub rootfs: Rootfs,
     /// Files that the mounts of the specification refer to, written before they are made.
     pub files: Vec<StateFile>,
+    /// Files that they refer to and that are in memory only.
+    pub memory_files: Vec<MemoryFile>,
     /// The private directory of the step.
     pub state: PathBuf,
 }
@@ -34,6 +39,9 @@ pub struct StateFile {
 
 /// Newer ones are refused by crun before 1.9.
 const OCI_VERSION: &str = "1.0.2";
+
+/// What is mounted below is read-only too, which `ro` alone does not say to runtimes.
+const RECURSIVELY: &str = "rro";
 
 /// Describes how `step` is carried out on `host`.
 pub fn bundle(step: &Step, host: &Host) -> Bundle {
@@ -58,7 +66,28 @@ pub fn bundle(step: &Step, host: &Host) -> Bundle {
         .linux(linux(step))
         .build()
         .expect("all required fields are set");
-    Bundle { spec, rootfs: step.rootfs.clone(), files: vec![hosts, resolv_conf], state: step.state.clone() }
+    Bundle {
+        spec,
+        rootfs: step.rootfs.clone(),
+        files: vec![hosts, resolv_conf],
+        memory_files: step.memory_files.clone(),
+        state: step.state.clone(),
+    }
+}
+
+impl fmt::Debug for Bundle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let process = self.spec.process().as_ref();
+        let env = process.and_then(|process| process.env().as_deref()).unwrap_or_default();
+        f.debug_struct("Bundle")
+            .field("args", &process.and_then(|process| process.args().as_ref()))
+            .field("env", &names(env))
+            .field("mounts", self.spec.mounts())
+            .field("rootfs", &self.rootfs)
+            .field("memory_files", &self.memory_files)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
 }
 
 fn process(step: &Step, host: &Host) -> Process {
@@ -109,14 +138,63 @@ fn linux(step: &Step) -> Linux {
         .seccomp(seccomp(&Profile::container_default()))
         .build()
         .expect("all fields have values");
-    linux.set_resources(None);
+    linux.set_resources(limits(&step.resources));
+    if let Some(parent) = &step.resources.cgroup_parent {
+        linux.set_cgroups_path(Some(cgroup(parent, &step.state)));
+    }
     if step.insecure {
         let everything = LinuxDeviceCgroupBuilder::default().allow(true).access("rwm").build();
         let devices = vec![everything.expect("all fields have values")];
-        let resources = LinuxResourcesBuilder::default().devices(devices).build();
-        linux.set_resources(resources.ok()).set_seccomp(None).set_masked_paths(None).set_readonly_paths(None);
+        let mut resources = linux.resources().clone().unwrap_or_default();
+        resources.set_devices(Some(devices));
+        linux.set_resources(Some(resources));
+        linux.set_seccomp(None).set_masked_paths(None).set_readonly_paths(None);
     }
     linux
+}
+
+/// A cgroup of the step alone below `parent`: the step's private directory has a name that no other has.
+fn cgroup(parent: &str, state: &Path) -> PathBuf {
+    let text = state.to_string_lossy().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+    let end = &text[text.len().saturating_sub(128)..];
+    Path::new("/").join(parent.trim_start_matches('/')).join(format!("ocibuild-{}", end.trim_matches('-')))
+}
+
+fn limits(wanted: &Resources) -> Option<LinuxResources> {
+    let mut resources = LinuxResourcesBuilder::default().build().expect("all fields have values");
+    resources.set_devices(None);
+    if wanted.memory.is_some() || wanted.memory_swap.is_some() {
+        let mut memory = LinuxMemoryBuilder::default();
+        if let Some(bytes) = wanted.memory {
+            memory = memory.limit(bytes);
+        }
+        if let Some(bytes) = wanted.memory_swap {
+            memory = memory.swap(bytes);
+        }
+        resources.set_memory(Some(memory.build().expect("all fields have values")));
+    }
+    let mut cpu = LinuxCpuBuilder::default();
+    if let Some(shares) = wanted.cpu_shares {
+        cpu = cpu.shares(shares);
+    }
+    if let Some(period) = wanted.cpu_period {
+        cpu = cpu.period(period);
+    }
+    if let Some(quota) = wanted.cpu_quota {
+        cpu = cpu.quota(quota);
+    }
+    if let Some(cpus) = &wanted.cpuset_cpus {
+        cpu = cpu.cpus(cpus.as_str());
+    }
+    if let Some(nodes) = &wanted.cpuset_mems {
+        cpu = cpu.mems(nodes.as_str());
+    }
+    let limits_cpu = Resources { memory: None, memory_swap: None, cgroup_parent: None, ..wanted.clone() };
+    if !limits_cpu.is_empty() {
+        resources.set_cpu(Some(cpu.build().expect("all fields have values")));
+    }
+    let any = resources.cpu().is_some() || resources.memory().is_some();
+    any.then_some(resources)
 }
 
 fn namespaces(network: Network) -> Vec<LinuxNamespace> {
@@ -166,7 +244,8 @@ fn system_mounts(step: &Step, host: &Host) -> Vec<Mount> {
         mounts.extend(cgroup_mount(host.cgroups, access));
     } else {
         // The kernel mounts sysfs only for who owns the network namespace. This brings the cgroups with it.
-        mounts.push(mount("/sys", "bind", "/sys", &["rbind", "nosuid", "noexec", "nodev", "ro"]));
+        let options = ["rbind", "nosuid", "noexec", "nodev", "ro", RECURSIVELY];
+        mounts.push(mount("/sys", "bind", "/sys", &options));
     }
     mounts
 }
@@ -179,7 +258,10 @@ fn cgroup_mount(cgroups: Cgroups, access: &str) -> Option<Mount> {
         Cgroups::Unified => {
             Some(mount(target, "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", access]))
         }
-        Cgroups::Many => Some(mount(target, "bind", target, &["rbind", "nosuid", "noexec", "nodev", "ro"])),
+        Cgroups::Many => {
+            let options = ["rbind", "nosuid", "noexec", "nodev", "ro", RECURSIVELY];
+            Some(mount(target, "bind", target, &options))
+        }
         Cgroups::Absent => None,
     }
 }

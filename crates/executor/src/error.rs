@@ -36,6 +36,8 @@ pub enum ErrorKind {
     State,
     /// The step cannot be expressed: no program, a NUL in a string.
     InvalidStep,
+    /// This executor cannot give the step what it asks for.
+    Unsupported,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +64,8 @@ pub(crate) enum Repr {
     Output(#[source] std::io::Error),
     #[error("{what} of the step {problem}")]
     Invalid { what: String, problem: &'static str },
+    #[error("{message}")]
+    Other { kind: ErrorKind, message: String, source: Option<Box<dyn std::error::Error + Send + Sync>> },
 }
 
 fn command_failed(command: &str, status: i32) -> String {
@@ -74,13 +78,35 @@ fn join(paths: &[PathBuf]) -> String {
 }
 
 impl Error {
+    /// An error of an executor that is not of this crate; `message` says what failed.
+    ///
+    /// ```
+    /// use ocibuild_executor::{Error, ErrorKind};
+    ///
+    /// let error = Error::new(ErrorKind::ProgramNotFound, "the remote host has no cc");
+    /// assert_eq!(error.exit_code(), Some(127));
+    /// assert_eq!(error.to_string(), "the remote host has no cc");
+    /// ```
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self(Repr::Other { kind, message: message.into(), source: None })
+    }
+
+    /// The same with the error below it.
+    pub fn caused_by(
+        kind: ErrorKind,
+        message: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self(Repr::Other { kind, message: message.into(), source: Some(source.into()) })
+    }
+
     /// The sort of failure.
     pub fn kind(&self) -> ErrorKind {
         match &self.0 {
             Repr::Cancelled => ErrorKind::Cancelled,
             Repr::NoSandbox { .. } => ErrorKind::NoSandbox,
             Repr::Unmapped { .. } => ErrorKind::Identity,
-            Repr::Program { kind, .. } => *kind,
+            Repr::Program { kind, .. } | Repr::Other { kind, .. } => *kind,
             Repr::Sandbox(error) => match error.kind() {
                 SandboxErrorKind::Identity => ErrorKind::Identity,
                 SandboxErrorKind::Directory => ErrorKind::Directory,

@@ -11,6 +11,8 @@ pub struct Host {
     pub capabilities: u64,
     /// What is at `/sys/fs/cgroup`.
     pub cgroups: Cgroups,
+    /// Whether file systems in memory can be kept from being swapped out (Linux 6.4, as root).
+    pub tmpfs_without_swap: bool,
 }
 
 /// The cgroups of a host.
@@ -32,6 +34,7 @@ impl Host {
     pub fn detect() -> Self {
         Self {
             privileged: ocibuild_sys::in_initial_user_namespace(),
+            tmpfs_without_swap: ocibuild_sys::in_initial_user_namespace() && kernel() >= (6, 4),
             ids: ocibuild_sys::id_map(),
             capabilities: bounding_capabilities(),
             cgroups: match rustix::fs::statfs("/sys/fs/cgroup") {
@@ -50,8 +53,16 @@ impl Host {
             ids: IdMap { users: all.clone(), groups: all, setgroups: true },
             capabilities: u64::MAX,
             cgroups: Cgroups::Unified,
+            tmpfs_without_swap: true,
         }
     }
+}
+
+fn kernel() -> (u32, u32) {
+    let release = rustix::system::uname();
+    let mut numbers = release.release().to_str().unwrap_or_default().split(['.', '-']);
+    let mut next = || numbers.next().and_then(|number| number.parse().ok()).unwrap_or(0);
+    (next(), next())
 }
 
 fn bounding_capabilities() -> u64 {

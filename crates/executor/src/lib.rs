@@ -21,7 +21,7 @@
 //! # Limitations
 //!
 //! Arguments, environment and paths of a step are UTF-8, because the bundle is JSON. Limits on memory and CPU
-//! are not applied. crun adds a link `/dev/core` that BuildKit's steps do not have. A runtime that makes cgroups may leave empty ones behind when this process is killed.
+//! are for runtimes that make cgroups ([`Resources`]). crun adds a link `/dev/core` that BuildKit's steps do not have. A runtime that makes cgroups may leave empty ones behind when this process is killed.
 #![forbid(unsafe_code)]
 
 mod bundle;
@@ -45,5 +45,6 @@ pub use host::{Cgroups, Host};
 pub use namespaces::NamespaceExecutor;
 pub use oci_spec::runtime::{PosixRlimitType, Spec};
 pub use ocibuild_spec::Mount;
+pub use ocibuild_sys::Private;
 pub use runtime::RuntimeExecutor;
-pub use step::{Network, Rlimit, Rootfs, Step, User};
+pub use step::{MemoryFile, Network, Resources, Rlimit, Rootfs, Step, User, memory_directory};

@@ -11,8 +11,9 @@ use ocibuild_sys::{
 use crate::error::Repr;
 use crate::executor::{Executor, ExitStatus, Output};
 use crate::permissions::{capability_bits, profile};
+use crate::step::names;
 use crate::supervise::supervise;
-use crate::{Bundle, Error, Host};
+use crate::{Bundle, Error, ErrorKind, Host, MemoryFile, memory_directory};
 
 /// Carries out bundles in namespaces that this process makes itself.
 ///
@@ -37,6 +38,7 @@ impl Executor for NamespaceExecutor {
         output: &mut Output<'_>,
         cancel: &CancelToken,
     ) -> Result<ExitStatus, Error> {
+        refuse_cgroups(&bundle.spec)?;
         let sandbox = sandbox(bundle, &Host::detect())?;
         bundle.write_files()?;
         let process = process_of(&bundle.spec)?;
@@ -46,6 +48,22 @@ impl Executor for NamespaceExecutor {
             Status::Signaled(signal) => ExitStatus::Signal(signal),
         })
     }
+}
+
+/// Whether the step asks for limits that only cgroups give. (What it may do with devices says the mount of `/dev`.)
+pub(crate) fn wants_cgroups(spec: &Spec) -> bool {
+    let linux = spec.linux().as_ref();
+    let resources = linux.and_then(|linux| linux.resources().as_ref());
+    let limits = resources.is_some_and(|found| found.memory().is_some() || found.cpu().is_some());
+    limits || linux.is_some_and(|linux| linux.cgroups_path().is_some())
+}
+
+fn refuse_cgroups(spec: &Spec) -> Result<(), Error> {
+    if wants_cgroups(spec) {
+        let message = "limits on memory and CPU take a runtime that makes cgroups, such as runc";
+        return Err(Error::new(ErrorKind::Unsupported, message));
+    }
+    Ok(())
 }
 
 /// Devices that every container has, with their numbers.
@@ -65,7 +83,7 @@ pub(crate) fn sandbox(bundle: &Bundle, host: &Host) -> Result<Sandbox, Error> {
     let spec = &bundle.spec;
     let process = process_of(spec)?;
     check_identity(process, host)?;
-    let mut operations = rootfs_operations(bundle)?;
+    let mut operations = rootfs_operations(bundle, &bundle.memory_files, host)?;
     for mount in spec.mounts().as_deref().unwrap_or_default() {
         operations.push(mount_operation(mount)?);
         if mount.destination() == Path::new("/dev") && kind(mount) == "tmpfs" {
@@ -101,8 +119,13 @@ pub(crate) fn process_of(spec: &Spec) -> Result<&SpecProcess, Error> {
 }
 
 /// What is mounted before there is a root to be inside of, and the root.
-pub(crate) fn rootfs_operations(bundle: &Bundle) -> Result<Vec<Operation>, Error> {
+pub(crate) fn rootfs_operations(
+    bundle: &Bundle,
+    files: &[MemoryFile],
+    host: &Host,
+) -> Result<Vec<Operation>, Error> {
     let mut operations = vec![Operation::MakePrivate];
+    operations.extend(memory_operations(&bundle.state, files, host)?);
     for mount in &bundle.rootfs.mounts {
         operations.push(host_mount(mount)?);
     }
@@ -113,6 +136,38 @@ pub(crate) fn rootfs_operations(bundle: &Bundle) -> Result<Vec<Operation>, Error
         operations.push(Operation::HostBind { source: dir.clone(), target: dir.clone(), options });
     }
     operations.push(Operation::EnterRoot(dir));
+    Ok(operations)
+}
+
+/// A file system in memory that only this step sees, with what must not be on a disk.
+fn memory_operations(state: &Path, files: &[MemoryFile], host: &Host) -> Result<Vec<Operation>, Error> {
+    if files.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut options = vec!["nosuid", "nodev", "noexec", "mode=0700"];
+    if host.tmpfs_without_swap {
+        options.push("noswap");
+    }
+    let options = MountOptions::parse(options).ok_or_else(|| Error::invalid("a mount", "contains NUL"))?;
+    let mut operations = vec![Operation::HostMount {
+        source: c"tmpfs".to_owned(),
+        target: path(&memory_directory(state))?,
+        fstype: c"tmpfs".to_owned(),
+        options,
+        from: None,
+    }];
+    for file in files {
+        if !host.ids.has_user(file.uid) || !host.ids.has_group(file.gid) {
+            let what = format!("{}:{}, the owner of a secret,", file.uid, file.gid);
+            return Err(Repr::Unmapped { what }.into());
+        }
+        operations.push(Operation::HostFile {
+            path: path(&file.path)?,
+            content: file.content.clone(),
+            mode: file.mode,
+            owner: (file.uid, file.gid),
+        });
+    }
     Ok(operations)
 }
 
@@ -224,6 +279,13 @@ fn command(spec: &Spec, process: &SpecProcess, host: &Host) -> Result<Process, E
         list.as_deref().unwrap_or_default().iter().map(|item| text(item)).collect()
     };
     let env = process.env().as_deref().unwrap_or_default();
+    if let Some(variable) = env.iter().find(|variable| variable.contains('\0')) {
+        // The value may be a secret.
+        return Err(Error::invalid(
+            format!("the variable {:?}", names(std::slice::from_ref(variable))[0]),
+            "contains NUL",
+        ));
+    }
     let rlimits = process.rlimits().as_deref().unwrap_or_default();
     Ok(Process {
         args: texts(process.args())?,

@@ -9,9 +9,9 @@ use serde::Deserialize;
 
 use crate::error::Repr;
 use crate::executor::{Executor, ExitStatus, Output};
-use crate::namespaces::{directory_operation, process_of, rootfs_operations};
+use crate::namespaces::{directory_operation, process_of, rootfs_operations, wants_cgroups};
 use crate::supervise::supervise;
-use crate::{Bundle, Error, ErrorKind};
+use crate::{Bundle, Error, ErrorKind, Host, MemoryFile, memory_directory};
 
 /// Carries out bundles with an OCI runtime: runc, crun or what has their command line.
 ///
@@ -67,17 +67,29 @@ impl RuntimeExecutor {
     }
 
     /// The one place that knows the command line.
-    fn command_line(&self, state: &Path, action: &[&str]) -> Vec<String> {
+    fn command_line(&self, state: &Path, cgroups: bool, action: &[&str]) -> Vec<String> {
         let mut line = vec![self.program.display().to_string()];
         if self.is_crun() {
             // It makes none for a step that limits nothing, and cannot in hybrid hierarchies.
-            line.push("--cgroup-manager=disabled".to_owned());
+            let manager = if cgroups { "cgroupfs" } else { "disabled" };
+            line.push(format!("--cgroup-manager={manager}"));
         }
-        let below = |name: &str| state.join(name).display().to_string();
-        line.extend(["--root".to_owned(), below("runtime"), "--log".to_owned(), below("log.json")]);
+        let root = self.root(state).display().to_string();
+        let log = state.join("log.json").display().to_string();
+        line.extend(["--root".to_owned(), root, "--log".to_owned(), log]);
         line.extend(["--log-format", "json"].map(str::to_owned));
         line.extend(action.iter().map(|word| (*word).to_owned()));
         line
+    }
+
+    fn is_runc(&self) -> bool {
+        self.program.file_name().is_some_and(|name| name.as_bytes().starts_with(b"runc"))
+    }
+
+    /// Where the runtime keeps what it knows. runc finds its cgroups again by it, and writes no environment there;
+    /// others copy the configuration, with the values of secrets, and get a place in memory.
+    fn root(&self, state: &Path) -> PathBuf {
+        if self.is_runc() { state.join("runtime") } else { memory_directory(state).join("runtime") }
     }
 
     fn sandbox(operations: Vec<Operation>, line: &[String]) -> Result<Sandbox, Error> {
@@ -99,10 +111,10 @@ impl RuntimeExecutor {
 
     /// After the runtime was killed: what it keeps outside of its directory are cgroups.
     fn clean_up(&self, bundle: &Bundle, id: &str) {
-        if self.is_crun() {
+        if !self.is_runc() {
             return;
         }
-        let line = self.command_line(&bundle.state, &["delete", "--force", id]);
+        let line = self.command_line(&bundle.state, true, &["delete", "--force", id]);
         if let Ok(sandbox) = Self::sandbox(vec![Operation::MakePrivate, own_proc()], &line) {
             // Nothing can be done about a failure, and it is not what went wrong first.
             let _ = supervise(&sandbox, "", &mut |_, _| (), &CancelToken::new());
@@ -120,16 +132,19 @@ impl Executor for RuntimeExecutor {
         let process = process_of(&bundle.spec)?;
         forget(&bundle.state)?;
         bundle.write_files()?;
-        bundle.write_config()?;
-        let mut operations = rootfs_operations(bundle)?;
+        let memory = memory_directory(&bundle.state);
+        let mut files = vec![bundle.config(&memory)?];
+        files.extend_from_slice(&bundle.memory_files);
+        let mut operations = rootfs_operations(bundle, &files, &Host::detect())?;
         operations.push(directory_operation(process)?);
         operations.push(own_proc());
-        if self.is_crun() && fs_err::metadata(HYBRID_CONTROLLERS).is_ok() {
+        let cgroups = wants_cgroups(&bundle.spec);
+        if self.is_crun() && !cgroups && fs_err::metadata(HYBRID_CONTROLLERS).is_ok() {
             operations.push(without_hybrid_controllers());
         }
         let id = container_id(&bundle.state)?;
-        let directory = bundle.state.display().to_string();
-        let line = self.command_line(&bundle.state, &["run", "--bundle", &directory, &id]);
+        let directory = memory.display().to_string();
+        let line = self.command_line(&bundle.state, cgroups, &["run", "--bundle", &directory, &id]);
         let sandbox = Self::sandbox(operations, &line)?;
         let program = self.program.display().to_string();
         match supervise(&sandbox, &program, output, cancel) {
@@ -161,12 +176,15 @@ impl Bundle {
         for file in &self.files {
             write(&file.path, file.content.as_bytes())?;
         }
+        fs_err::create_dir_all(memory_directory(&self.state)).map_err(Repr::State)?;
         Ok(())
     }
 
-    fn write_config(&self) -> Result<(), Error> {
+    /// The configuration has the environment in it, and so may have secrets.
+    fn config(&self, directory: &Path) -> Result<MemoryFile, Error> {
         let config = serde_json::to_vec(&self.spec).map_err(Repr::Config)?;
-        write(&self.state.join("config.json"), &config)
+        let path = directory.join("config.json");
+        Ok(MemoryFile { path, content: config.into(), mode: 0o600, uid: 0, gid: 0 })
     }
 }
 
@@ -289,11 +307,12 @@ mod tests {
     fn the_command_line_is_made_for_the_runtime() {
         let crun = RuntimeExecutor { program: PathBuf::from("/usr/bin/crun") };
         assert_eq!(
-            crun.command_line(Path::new("/s"), &["run", "x"]).join(" "),
-            "/usr/bin/crun --cgroup-manager=disabled --root /s/runtime --log /s/log.json --log-format json run x"
+            crun.command_line(Path::new("/s"), false, &["run", "x"]).join(" "),
+            "/usr/bin/crun --cgroup-manager=disabled --root /s/memory/runtime --log /s/log.json --log-format json run x"
         );
         let runc = RuntimeExecutor { program: PathBuf::from("/usr/sbin/runc") };
-        assert!(!runc.command_line(Path::new("/s"), &[]).join(" ").contains("cgroup"));
+        let line = runc.command_line(Path::new("/s"), false, &[]).join(" ");
+        assert!(!line.contains("cgroup") && line.contains("--root /s/runtime"), "{line}");
     }
 
     #[test]

@@ -1,10 +1,12 @@
-use std::path::PathBuf;
+use std::fmt;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::PosixRlimitType;
 use ocibuild_spec::Mount;
+use ocibuild_sys::Private;
 
-/// One RUN, with everything about it decided.
-#[derive(Debug, Clone, PartialEq)]
+/// One RUN, with everything about it decided. What is printed of it has the names of variables, not their values.
+#[derive(Clone, PartialEq)]
 pub struct Step {
     /// Program and arguments; a program without a slash is looked for in the `PATH` of `env`.
     pub args: Vec<String>,
@@ -25,8 +27,12 @@ pub struct Step {
     /// Mounts of the step itself: binds of paths of this host, tmpfs. Applied parents first; of several on one
     /// target the last wins. Mount points that are missing are made, and left to whoever keeps the rootfs.
     pub mounts: Vec<Mount>,
+    /// Files that are in memory only, in [`memory_directory`] of `state`: what `mounts` bind from there.
+    pub memory_files: Vec<MemoryFile>,
     /// Resource limits; those not named are inherited.
     pub rlimits: Vec<Rlimit>,
+    /// Limits of a cgroup, and where it is.
+    pub resources: Resources,
     /// Bytes of `/dev/shm`.
     pub shm_size: u64,
     /// Content of `/etc/hosts` (see [`hosts`](crate::hosts)).
@@ -54,12 +60,81 @@ impl Step {
             network: Network::Host,
             insecure: false,
             mounts: Vec::new(),
+            memory_files: Vec::new(),
             rlimits: Vec::new(),
+            resources: Resources::default(),
             shm_size: 64 << 20,
             resolv_conf: String::new(),
             rootfs,
             state: state.into(),
         }
+    }
+}
+
+impl fmt::Debug for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Step")
+            .field("args", &self.args)
+            .field("env", &names(&self.env))
+            .field("cwd", &self.cwd)
+            .field("user", &self.user)
+            .field("mounts", &self.mounts)
+            .field("rootfs", &self.rootfs)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The names of variables: their values may be secrets.
+pub(crate) fn names(env: &[String]) -> Vec<&str> {
+    env.iter().map(|variable| variable.split_once('=').map_or(variable.as_str(), |(name, _)| name)).collect()
+}
+
+/// A file that is never on a disk: it is made in a file system of the step's own, in memory, and gone with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemoryFile {
+    /// Where it is for the mounts of the step: right below [`memory_directory`].
+    pub path: PathBuf,
+    /// What is in it.
+    pub content: Private,
+    /// Permission bits.
+    pub mode: u32,
+    /// User it belongs to.
+    pub uid: u32,
+    /// Group it belongs to.
+    pub gid: u32,
+}
+
+/// Where the file system for [`MemoryFile`]s is mounted, in the mount namespace of the step alone.
+pub fn memory_directory(state: &Path) -> PathBuf {
+    state.join("memory")
+}
+
+/// What a cgroup limits; nothing by default.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Resources {
+    /// The cgroup that the step's own is made in.
+    pub cgroup_parent: Option<String>,
+    /// Bytes of memory.
+    pub memory: Option<i64>,
+    /// Bytes of memory and swap together; -1 is without limit.
+    pub memory_swap: Option<i64>,
+    /// Weight against others.
+    pub cpu_shares: Option<u64>,
+    /// Length of a period, in microseconds.
+    pub cpu_period: Option<u64>,
+    /// Time in each period, in microseconds.
+    pub cpu_quota: Option<i64>,
+    /// CPUs, as `0-3,5`.
+    pub cpuset_cpus: Option<String>,
+    /// Memory nodes, likewise.
+    pub cpuset_mems: Option<String>,
+}
+
+impl Resources {
+    /// Whether nothing is limited or asked for.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use ocibuild::dockerfile::Dockerfile;
 use ocibuild::executor::{Bundle, ExitStatus, Output, Stream};
-use ocibuild::executor::{Error as ExecutorError, Executor};
+use ocibuild::executor::{Error as ExecutorError, ErrorKind as ExecutorErrorKind, Executor};
 use ocibuild::snapshot::{Snapshotter, auto};
 use ocibuild::store::{ImageLayout, LayoutSource};
 use ocibuild::{
@@ -28,6 +28,8 @@ RUN second
 /// Instead of running commands, keeps what they were and takes its time.
 #[derive(Default)]
 struct Recorder {
+    /// A word that no command may hold: an executor says in its own words what it cannot carry out.
+    forbidden: Option<&'static str>,
     commands: Mutex<Vec<String>>,
 }
 
@@ -40,6 +42,10 @@ impl Executor for Recorder {
     ) -> Result<ExitStatus, ExecutorError> {
         let arguments = bundle.spec.process().as_ref().and_then(|process| process.args().clone());
         let command = arguments.unwrap_or_default().join(" ");
+        if let Some(word) = self.forbidden.filter(|word| command.contains(*word)) {
+            let message = format!("the recorder has no {word}");
+            return Err(ExecutorError::new(ExecutorErrorKind::Unsupported, message));
+        }
         output(Stream::Stdout, format!("would run {command}\n").as_bytes());
         if cancel.wait_timeout(Duration::from_millis(100)) {
             return Ok(ExitStatus::Signal(9)); // killed, as a real command would be
@@ -76,6 +82,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         Ok(_) => return Err("the build was to be cancelled".into()),
     }
     assert_eq!(recorder.commands(), ["/bin/sh -c first"]);
+
+    println!("\nOnce more, with an executor that cannot do the second RUN:");
+    let picky = Recorder { forbidden: Some("second"), ..Recorder::default() };
+    match embedder.build(&picky, &CancelToken::new(), |_| ()) {
+        Err(error) if error.kind() == ErrorKind::Host => println!("error: {error}"),
+        other => return Err(format!("the executor was to refuse, not {other:?}").into()),
+    }
 
     println!("\nThe same build again, which goes on from there:");
     let recorder = Recorder::default();

@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ocibuild_dockerfile::{Dockerfile, Finding};
-use ocibuild_executor::{Executor, Rlimit};
+use ocibuild_executor::{Executor, Resources, Rlimit};
 use ocibuild_layer::Compression;
 use ocibuild_snapshot::Snapshotter;
 use ocibuild_spec::{CancelToken, ImageSource, Platform, Reference, ResolvedImage, Timestamp};
@@ -74,7 +74,9 @@ pub(crate) struct Settings {
     pub(crate) resolv_conf: String,
     pub(crate) rlimits: Vec<Rlimit>,
     pub(crate) shm_size: u64,
+    pub(crate) resources: Resources,
     pub(crate) secrets: BTreeMap<String, Secret>,
+    pub(crate) ssh: BTreeMap<String, SshAgent>,
     pub(crate) keep_incomplete: bool,
     pub(crate) remotes: Option<Remotes>,
 }
@@ -97,6 +99,15 @@ impl std::fmt::Debug for Secret {
     }
 }
 
+/// What answers a `RUN --mount=type=ssh`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SshAgent {
+    /// The agent that listens at this socket. Steps may list its keys and have it sign, nothing else.
+    Socket(PathBuf),
+    /// An agent of the build's own with the keys in these files, for which OpenSSH's `ssh-agent` is started.
+    Keys(Vec<PathBuf>),
+}
+
 impl Build {
     /// A build of the last stage for the host's platform.
     pub fn new(dockerfile: Dockerfile, context: impl Into<BuildContext>) -> Self {
@@ -111,7 +122,9 @@ impl Build {
             resolv_conf: String::new(),
             rlimits: Vec::new(),
             shm_size: 64 << 20,
+            resources: Resources::default(),
             secrets: BTreeMap::new(),
+            ssh: BTreeMap::new(),
             keep_incomplete: false,
             remotes: None,
         };
@@ -262,6 +275,20 @@ impl Build {
     #[must_use]
     pub fn secret(mut self, id: impl Into<String>, secret: Secret) -> Self {
         self.settings.secrets.insert(id.into(), secret);
+        self
+    }
+
+    /// `--ssh`: what is forwarded to steps under this id.
+    #[must_use]
+    pub fn ssh(mut self, id: impl Into<String>, agent: SshAgent) -> Self {
+        self.settings.ssh.insert(id.into(), agent);
+        self
+    }
+
+    /// `--memory`, `--cpu-quota`, `--cgroup-parent` and the like. They take an executor that makes cgroups.
+    #[must_use]
+    pub fn resources(mut self, resources: Resources) -> Self {
+        self.settings.resources = resources;
         self
     }
 

@@ -67,6 +67,7 @@ pub mod plan;
 mod report;
 mod run;
 mod schedule;
+mod ssh;
 mod stage;
 pub mod state;
 mod unpacked;
@@ -82,7 +83,7 @@ pub use ocibuild_store as store;
 pub use ocibuild_sys as sys;
 
 pub use annotation::{Annotation, AnnotationLevel};
-pub use build::{Backends, Build, PlannedBuild, Secret};
+pub use build::{Backends, Build, PlannedBuild, Secret, SshAgent};
 pub use cache::Cache;
 pub use checks::CheckReport;
 pub use context::{

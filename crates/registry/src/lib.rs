@@ -43,6 +43,6 @@ mod retry;
 
 pub use http::{
     HttpClient, HttpClientBuilder, HttpError, HttpErrorKind, HttpRequest, HttpResponse, Proxies, Reach,
-    Scheme, Trust, Url, UrlError, system_ca_bundle,
+    Scheme, Trust, Url, UrlError, read_ca_bundle, system_ca_bundle,
 };
 pub use registry::{Registry, RegistryBuilder};

@@ -10,6 +10,7 @@
 mod changes;
 mod copy;
 mod directory;
+mod driver;
 mod error;
 mod mount_points;
 mod overlay;

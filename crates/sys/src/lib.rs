@@ -25,7 +25,7 @@
 //! # Sandboxes
 //!
 //! A [`Sandbox`] is a list of operations and a process: plain data. [`Sandbox::spawn`] carries it out in new
-//! namespaces. What happens between `clone` and `execve` is in one file that neither allocates nor locks.
+//! namespaces. What happens between `clone` and `execve` is in one folder that neither allocates nor locks.
 //! [`enter_user_namespace`] is for programs run by ordinary users, at their start.
 //!
 //! # Limitations
@@ -39,6 +39,7 @@ mod dir;
 mod error;
 mod lock;
 mod metadata;
+mod private;
 mod probe;
 mod remove;
 mod resolve;
@@ -55,6 +56,7 @@ pub use dir::{DirEntry, DirHandle, ReadDir};
 pub use error::{Error, ErrorKind};
 pub use lock::{FileLock, lock_exclusive, lock_shared, try_lock_exclusive, try_lock_shared};
 pub use metadata::{FileType, Metadata, Timestamp, device, device_numbers};
+pub use private::Private;
 pub use probe::{
     OverlayAttributes, OverlayError, namespaces_work, openat2_works, overlay_works, user_namespaces_work,
 };

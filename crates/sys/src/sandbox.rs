@@ -1,6 +1,6 @@
 use std::ffi::CString;
 
-use crate::Filter;
+use crate::{Filter, Private};
 
 /// Everything a new process does before it becomes the command: plain data, made without privilege, carried out
 /// in order by [`Sandbox::spawn`](crate::Sandbox::spawn).
@@ -63,6 +63,17 @@ pub enum Operation {
         target: CString,
         /// Attributes; recursive or not.
         options: MountOptions,
+    },
+    /// Makes a file on a path of the host: in a file system that was mounted before, where nobody else sees it.
+    HostFile {
+        /// Where.
+        path: CString,
+        /// What is in it.
+        content: Private,
+        /// Permission bits.
+        mode: u32,
+        /// Owner.
+        owner: (u32, u32),
     },
     /// Makes a directory of the host the root of the paths that follow.
     EnterRoot(CString),

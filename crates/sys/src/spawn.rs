@@ -350,6 +350,7 @@ fn describe(operation: &Operation) -> String {
         Operation::HostBind { source, target, .. } | Operation::Bind { source, target, .. } => {
             format!("bind {} on {}", text(source), text(target))
         }
+        Operation::HostFile { path, .. } => format!("write {}", text(path)),
         Operation::EnterRoot(dir) => format!("open the root file system {}", text(dir)),
         Operation::Directory { path, .. } => format!("make directory {}", text(path)),
         Operation::Device { path, .. } => format!("make device {}", text(path)),

@@ -191,6 +191,16 @@ impl HostBase {
         Ok(base)
     }
 
+    /// The same with a program of the host, and the libraries it takes.
+    pub fn with_program(mut self, name: &str) -> io::Result<Self> {
+        let program = find_program(name).ok_or_else(|| {
+            let places = PROGRAM_DIRECTORIES.join(", ");
+            io::Error::new(io::ErrorKind::NotFound, format!("this host has no {name} in {places}"))
+        })?;
+        self.add_program(name, program, &Libraries::of_this_host())?;
+        Ok(self)
+    }
+
     /// Whether a program of this name is in `/bin`.
     pub fn has(&self, program: &str) -> bool {
         self.nodes.contains_key(&format!("bin/{program}"))

@@ -136,9 +136,16 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "BYTES", help_heading = "Steps")]
     pub(crate) shm_size: Option<String>,
 
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
+
     /// Secret for RUN --mount=type=secret: id=ID[,src=FILE|,env=NAME]
     #[arg(long, value_name = "SECRET", help_heading = "Steps")]
     pub(crate) secret: Vec<String>,
+
+    /// Agent for RUN --mount=type=ssh: ID[=SOCKET|KEY,...], without a path that of the environment
+    #[arg(long, value_name = "AGENT", help_heading = "Steps")]
+    pub(crate) ssh: Vec<String>,
 
     /// Carry steps out with this OCI runtime (crun, runc, or an absolute path) in place of own namespaces
     #[arg(long, value_name = "RUNTIME", help_heading = "Steps")]
@@ -198,6 +205,42 @@ pub(crate) struct BuildArgs {
     pub(crate) later: LaterArgs,
 }
 
+/// Limits that cgroups carry out.
+#[derive(Debug, Default, Args)]
+pub(crate) struct LimitArgs {
+    /// Cgroup that those of steps are made in (with --runtime runc)
+    #[arg(long, value_name = "CGROUP", help_heading = "Steps")]
+    pub(crate) cgroup_parent: Option<String>,
+
+    /// Memory of a step (with --runtime runc)
+    #[arg(long, short, value_name = "BYTES", help_heading = "Steps")]
+    pub(crate) memory: Option<String>,
+
+    /// Memory and swap of a step together, -1 for any amount (with --runtime runc)
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true, help_heading = "Steps")]
+    pub(crate) memory_swap: Option<String>,
+
+    /// Weight of a step's CPU time (with --runtime runc)
+    #[arg(long, short = 'c', value_name = "SHARES", help_heading = "Steps")]
+    pub(crate) cpu_shares: Option<u64>,
+
+    /// Period for --cpu-quota, in microseconds (with --runtime runc)
+    #[arg(long, value_name = "TIME", help_heading = "Steps")]
+    pub(crate) cpu_period: Option<u64>,
+
+    /// CPU time of a step in each period, in microseconds (with --runtime runc)
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = "Steps")]
+    pub(crate) cpu_quota: Option<i64>,
+
+    /// CPUs of steps, like 0-3,5 (with --runtime runc)
+    #[arg(long, value_name = "LIST", help_heading = "Steps")]
+    pub(crate) cpuset_cpus: Option<String>,
+
+    /// Memory nodes of steps (with --runtime runc)
+    #[arg(long, value_name = "LIST", help_heading = "Steps")]
+    pub(crate) cpuset_mems: Option<String>,
+}
+
 /// The kinds of progress, as needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProgressArg {
@@ -234,8 +277,6 @@ pub(crate) struct LaterArgs {
     #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     load: Option<String>,
     #[arg(long, hide = true)]
-    ssh: Vec<String>,
-    #[arg(long, hide = true)]
     cache_from: Vec<String>,
     #[arg(long, hide = true)]
     cache_to: Vec<String>,
@@ -243,10 +284,6 @@ pub(crate) struct LaterArgs {
     cache_mount_from: Vec<String>,
     #[arg(long, hide = true)]
     cache_mount_to: Vec<String>,
-    #[arg(long, hide = true)]
-    cgroup_parent: Option<String>,
-    #[arg(long, short, hide = true)]
-    memory: Option<String>,
     #[arg(long, hide = true)]
     attest: Vec<String>,
     #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
@@ -273,13 +310,10 @@ impl LaterArgs {
         let flags = [
             ("--push", wanted(&self.push)),
             ("--load", wanted(&self.load)),
-            ("--ssh", !self.ssh.is_empty()),
             ("--cache-from", !self.cache_from.is_empty()),
             ("--cache-to", !self.cache_to.is_empty()),
             ("--cache-mount-from", !self.cache_mount_from.is_empty()),
             ("--cache-mount-to", !self.cache_mount_to.is_empty()),
-            ("--cgroup-parent", self.cgroup_parent.is_some()),
-            ("--memory", self.memory.is_some()),
             ("--attest", self.attest.iter().any(|text| !is_disabled(text))),
             ("--provenance", wanted(&self.provenance)),
             ("--sbom", wanted(&self.sbom)),

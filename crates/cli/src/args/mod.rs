@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-pub(crate) use build::{BuildArgs, PlanArgs, PlanVerb, ProgressArg, ReportFormat, SnapshotterArg};
+pub(crate) use build::{BuildArgs, LimitArgs, PlanArgs, PlanVerb, ProgressArg, ReportFormat, SnapshotterArg};
 pub(crate) use context::{ContextLsArgs, ContextVerb};
 pub(crate) use image::{
     DuArgs, HistoryArgs, ImagesArgs, InspectArgs, PruneArgs, RmiArgs, RunArgs, TableFormat, TagArgs,
@@ -29,6 +29,7 @@ Exit codes:
 Environment:
   OCIBUILD_ROOT       state directory when --root is not given
   SOURCE_DATE_EPOCH   time of the image, as a build argument that is not given otherwise
+  SSH_AUTH_SOCK       agent that --ssh forwards when it names none
   SSL_CERT_FILE       certificate authorities to trust in place of the system's
   NO_COLOR            no colours";
 

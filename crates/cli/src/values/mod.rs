@@ -3,18 +3,21 @@
 mod annotation;
 mod context;
 mod csv;
+mod limits;
 mod output;
 mod secret;
 mod simple;
+mod ssh;
 
 pub(crate) use annotation::annotations;
 pub(crate) use context::{ImageSpec, NamedSource, named_source};
+pub(crate) use limits::{resources, ulimit};
 pub(crate) use output::{BuildOutputs, OutputSpec, Target, outputs};
 pub(crate) use secret::secret;
 pub(crate) use simple::{
-    allow, build_arg, host_entry, key_value, network, platforms, progress, reference, size, ulimit, variable,
-    volume,
+    allow, build_arg, host_entry, key_value, network, platforms, progress, reference, size, variable, volume,
 };
+pub(crate) use ssh::ssh;
 
 /// Reads a variable of the environment; a parameter, so that tests have one of their own.
 pub(crate) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;

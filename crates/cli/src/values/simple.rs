@@ -1,7 +1,6 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use ocibuild::executor::{PosixRlimitType, Rlimit};
 use ocibuild::plan::StepNetwork;
 use ocibuild::spec::{Platform, Reference};
 use ocibuild::state::Volume;
@@ -140,10 +139,8 @@ pub(crate) fn host_entry(text: &str) -> Result<(String, IpAddr), Error> {
         return Err(malformed());
     }
     if address == "host-gateway" {
-        return Err(usage(format!(
-            "--add-host {text}: there is no gateway, steps share the network of the host"
-        ))
-        .hint(format!("--add-host {name}:127.0.0.1 reaches the host")));
+        // Steps are in the network of the host, which is reached there.
+        return Ok((name.to_owned(), IpAddr::from([127, 0, 0, 1])));
     }
     let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
     let address = bare.parse().map_err(|error: std::net::AddrParseError| malformed().caused_by(error))?;
@@ -175,51 +172,6 @@ pub(crate) fn size(flag: &str, text: &str) -> Result<u64, Error> {
     let number: f64 = number.parse().map_err(|_| malformed())?;
     let bytes = number * factor as f64;
     if bytes < u64::MAX as f64 { Ok(bytes as u64) } else { Err(malformed()) }
-}
-
-/// `NAME=SOFT[:HARD]`; -1 is without limit.
-pub(crate) fn ulimit(text: &str) -> Result<Rlimit, Error> {
-    let malformed = || {
-        let error = usage(format!("--ulimit {text}: not of the form NAME=SOFT[:HARD]"));
-        error.hint("write --ulimit nofile=1024:4096")
-    };
-    let (name, limits) = text.split_once('=').ok_or_else(malformed)?;
-    let resource = resource(name).ok_or_else(|| {
-        usage(format!("--ulimit {text}: unknown limit {name:?}"))
-            .hint("the limits are nofile, nproc, core and the like")
-    })?;
-    let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
-    let number = |text: &str| match text {
-        "-1" => Ok(u64::MAX),
-        _ => text.parse::<u64>().map_err(|_| malformed()),
-    };
-    let (soft, hard) = (number(soft)?, number(hard)?);
-    if soft > hard {
-        return Err(usage(format!("--ulimit {text}: the soft limit is above the hard one"))
-            .hint("write the smaller one first"));
-    }
-    Ok(Rlimit { resource, soft, hard })
-}
-
-fn resource(name: &str) -> Option<PosixRlimitType> {
-    Some(match name {
-        "core" => PosixRlimitType::RlimitCore,
-        "cpu" => PosixRlimitType::RlimitCpu,
-        "data" => PosixRlimitType::RlimitData,
-        "fsize" => PosixRlimitType::RlimitFsize,
-        "locks" => PosixRlimitType::RlimitLocks,
-        "memlock" => PosixRlimitType::RlimitMemlock,
-        "msgqueue" => PosixRlimitType::RlimitMsgqueue,
-        "nice" => PosixRlimitType::RlimitNice,
-        "nofile" => PosixRlimitType::RlimitNofile,
-        "nproc" => PosixRlimitType::RlimitNproc,
-        "rss" => PosixRlimitType::RlimitRss,
-        "rtprio" => PosixRlimitType::RlimitRtprio,
-        "rttime" => PosixRlimitType::RlimitRttime,
-        "sigpending" => PosixRlimitType::RlimitSigpending,
-        "stack" => PosixRlimitType::RlimitStack,
-        _ => return None,
-    })
 }
 
 /// `SRC:DST[:ro|rw]`
@@ -284,18 +236,9 @@ mod tests {
         assert_eq!(host_entry("a:1.2.3.4").unwrap().1.to_string(), "1.2.3.4");
         assert_eq!(host_entry("a=::1").unwrap().1.to_string(), "::1");
         assert_eq!(host_entry("a:[::1]").unwrap().1.to_string(), "::1");
-        for bad in ["a", ":1.2.3.4", "a:b", "a b:1.2.3.4", "a:host-gateway"] {
+        assert_eq!(host_entry("a:host-gateway").unwrap().1.to_string(), "127.0.0.1");
+        for bad in ["a", ":1.2.3.4", "a:b", "a b:1.2.3.4", "a:host-gateways"] {
             assert!(host_entry(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn limits_are_soft_and_hard() {
-        let limit = ulimit("nofile=10:20").unwrap();
-        assert_eq!((limit.soft, limit.hard), (10, 20));
-        assert_eq!(ulimit("core=-1").unwrap().hard, u64::MAX);
-        for bad in ["nofile", "x=1", "nofile=2:1", "nofile=a"] {
-            assert!(ulimit(bad).is_err(), "{bad}");
         }
     }
 

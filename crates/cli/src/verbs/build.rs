@@ -3,9 +3,9 @@ use std::process::ExitCode;
 
 use ocibuild::dockerfile::lint::{RULES, RuleKind};
 use ocibuild::dockerfile::{Rule, suggest};
-use ocibuild::executor::Rlimit;
+use ocibuild::executor::{Resources, Rlimit};
 use ocibuild::spec::Reference;
-use ocibuild::{Annotation, Build, Built, Error, Fetcher, PlannedBuild, Remotes, Secret};
+use ocibuild::{Annotation, Build, Built, Error, Fetcher, PlannedBuild, Remotes, Secret, SshAgent};
 
 use super::check;
 use super::images::nameable;
@@ -31,7 +31,9 @@ struct Request {
     outputs: BuildOutputs,
     hosts: Vec<(String, std::net::IpAddr)>,
     limits: Vec<Rlimit>,
+    resources: Resources,
     shm_size: Option<u64>,
+    agents: Vec<(String, SshAgent)>,
     secrets: Vec<(String, Secret)>,
     progress: ProgressArg,
     iidfile: Option<PathBuf>,
@@ -50,8 +52,10 @@ impl Request {
             outputs: about("--output", &args.output.join(" "))(values::outputs(&args.output))?,
             hosts: each("--add-host", &args.add_host, values::host_entry)?,
             limits: each("--ulimit", &args.ulimit, values::ulimit)?,
+            resources: values::resources(&args.limits, args.runtime.as_deref())?,
+            agents: each("--ssh", &args.ssh, |text| values::ssh(text, env))?,
             shm_size: args.shm_size.as_deref().map(|text| values::size("--shm-size", text)).transpose()?,
-            secrets: each("--secret", &args.secret, |text| values::secret(text, env))?,
+            secrets: secrets(&args.secret, env)?,
             progress,
             iidfile: args.iidfile.clone(),
             metadata_file: args.metadata_file.clone(),
@@ -94,6 +98,11 @@ fn rule(name: &str) -> Result<&'static Rule, Error> {
 /// The values of a flag that may be repeated.
 fn each<T>(flag: &str, texts: &[String], read: impl Fn(&str) -> Result<T, Error>) -> Result<Vec<T>, Error> {
     texts.iter().map(|text| about(flag, text)(read(text))).collect()
+}
+
+/// What is typed wrong may be the secret itself: the flag alone is shown.
+fn secrets(texts: &[String], env: Lookup<'_>) -> Result<Vec<(String, Secret)>, Error> {
+    texts.iter().map(|text| about("--secret", "…")(values::secret(text, env))).collect()
 }
 
 fn refuse_later(args: &BuildArgs) -> Result<(), Error> {
@@ -251,6 +260,10 @@ fn configured(
     }
     for limit in request.limits {
         build = build.rlimit(limit);
+    }
+    build = build.resources(request.resources);
+    for (id, agent) in request.agents {
+        build = build.ssh(id, agent);
     }
     for (id, secret) in request.secrets {
         build = build.secret(id, secret);

@@ -28,6 +28,7 @@ pub(crate) fn run(root: Option<&Path>, args: &RunArgs) -> Outcome {
     let result = shop.state().run(&name, &options, executor.as_ref(), &mut pass_on, &signals.cancel);
     let status = result.map_err(|error| {
         let mut failure = Failure::from(error);
+        failure.is_container = true;
         failure.signal = signals.received();
         failure.note(&privilege.notes);
         failure

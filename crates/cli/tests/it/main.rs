@@ -16,5 +16,6 @@ mod mistakes;
 mod output;
 mod platforms;
 mod program;
+mod steps;
 mod support;
 mod usage;

@@ -63,10 +63,14 @@ fn plans_that_make_no_sense() {
 #[test]
 fn what_cannot_be_done_is_refused_by_name() {
     let place = Place::with("FROM scratch\n");
-    let table: [(&[&str], &str); 30] = [
+    let table: [(&[&str], &str); 34] = [
         (&["--push"], "--push"),
         (&["--load"], "--load"),
-        (&["--ssh", "default"], "--ssh"),
+        (&["--ssh", "default=/nowhere"], "--ssh"),
+        (&["--memory", "64m"], "--memory"),
+        (&["--memory-swap=-1"], "--memory-swap"),
+        (&["--cpu-quota", "1000"], "--cpu-quota"),
+        (&["--cpuset-cpus", "0"], "--cpuset-cpus"),
         (&["--cache-from", "a"], "--cache-from"),
         (&["--cache-to", "type=inline"], "--cache-to"),
         (&["--annotation", "a"], "--annotation"),
@@ -88,7 +92,7 @@ fn what_cannot_be_done_is_refused_by_name() {
         (&["--progress", "x"], "--progress x"),
         (&["--output", "type=registry,name=a"], "--output type=registry"),
         (&["--output", "type=docker"], "dest is missing"),
-        (&["--add-host", "a:host-gateway"], "host-gateway"),
+        (&["--add-host", "a:nowhere"], "--add-host"),
         (&["--build-context", "a=https://x/y.git#-x"], "invalid git ref"),
         (&["--build-context", "a=target:y"], "--build-context"),
         (&["-f", "http://a b:x/"], "--file"),

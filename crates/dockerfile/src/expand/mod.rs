@@ -122,6 +122,22 @@ pub fn expand_heredoc(text: &str, environment: &dyn Environment) -> Result<Expan
     run(text, Mode { quotes: false, ..Mode::default() }, environment).map(Outcome::into_word)
 }
 
+/// `text` as progress shows it: variables that are set are replaced, all else stays, quotes included.
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use ocibuild_dockerfile::expand::expand_shown;
+///
+/// let environment = BTreeMap::from([("TOKEN".to_owned(), "****".to_owned())]);
+/// let shown = expand_shown(r#"RUN login "$TOKEN" $OTHER"#, '\\', &environment)?;
+/// assert_eq!(shown, r#"RUN login "****" $OTHER"#);
+/// # Ok::<(), ocibuild_dockerfile::ExpandError>(())
+/// ```
+pub fn expand_shown(text: &str, escape: char, environment: &dyn Environment) -> Result<String, ExpandError> {
+    let mode = Mode { escape, keep_quotes: true, keep_unset: true, ..Mode::default() };
+    run(text, mode, environment).map(|outcome| outcome.into_word().value)
+}
+
 /// The words of `text` with all variables unset, or `None` if it is malformed. The result may have any size, since it
 /// cannot be much longer than the text.
 pub(crate) fn lex_words(text: &str, mode: Mode) -> Result<Option<Vec<String>>, ExpandError> {

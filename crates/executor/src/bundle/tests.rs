@@ -51,7 +51,7 @@ fn mounts_of_root() {
 fn without_privilege_sys_is_the_hosts_and_groups_are_few() {
     let bundle = bundle(&step(), &rootless());
     let mounts = list(&bundle);
-    assert!(mounts.contains(&"/sys bind /sys rbind,nosuid,noexec,nodev,ro".to_owned()), "{mounts:?}");
+    assert!(mounts.contains(&"/sys bind /sys rbind,nosuid,noexec,nodev,ro,rro".to_owned()), "{mounts:?}");
     assert!(!mounts.iter().any(|mount| mount.contains("gid=5") || mount.starts_with("/sys/fs/cgroup")));
     let user = bundle.spec.process().as_ref().unwrap().user();
     assert_eq!(user.additional_gids(), &None);

@@ -97,6 +97,8 @@ const SCRIPT: &str = "id -u; id -g; echo $$; hostname; grep CapEff /proc/self/st
 
 const EXPECTED: &str = "0\n0\n1\nbuildkitsandbox\nCapEff:\t00000000a80425fb\nsysfs ro\n14\n1\nro\nro\n";
 
+const SECRET: &str = "stat -c '%a %u:%g' /s/x; cat /s/x; touch /s/x 2>/dev/null || echo ro";
+
 #[test]
 fn privileged_with_one_id() {
     let Some(rootless) = Rootless::new() else { return };
@@ -107,6 +109,11 @@ fn privileged_with_one_id() {
             "{options:?} {stderr}"
         );
         assert_eq!(stdout, EXPECTED, "{options:?} {stderr}");
+    }
+    for options in [&[][..], &["--runtime", "crun"], &["--runtime", "runc"]] {
+        let options = [options, &["--secret", "/s/x=value\n"]].concat();
+        let (stdout, stderr) = text(&rootless.run(&options, SECRET));
+        assert_eq!(stdout, "400 0:0\nvalue\nro\n", "{options:?} {stderr}");
     }
     let (_, stderr) = text(&rootless.run(&["--user", "5:5"], "true"));
     assert!(stderr.contains("user 5 is not mapped"), "{stderr}");
@@ -121,6 +128,9 @@ fn privileged_with_ranges() {
         let (stdout, stderr) =
             text(&rootless.run(&[options, &["--user", "1000:1001"]].concat(), "id -u; id -g"));
         assert_eq!(stdout, "1000\n1001\n", "{options:?} {stderr}");
+        let secret = [options, &["--user", "1000:1001", "--secret", "/s/x=value\n"]].concat();
+        let (stdout, stderr) = text(&rootless.run(&secret, SECRET));
+        assert_eq!(stdout, "400 1000:1001\nvalue\nro\n", "{options:?} {stderr}");
         let (stdout, stderr) = text(
             &rootless
                 .run(&[options, &["--network-none"]].concat(), "ls /sys/class/net; touch /sys/x || echo ro"),

@@ -1,8 +1,10 @@
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fs_err as fs;
-use ocibuild_executor::{ErrorKind, Network, PosixRlimitType, Rlimit};
+use ocibuild_executor::{
+    ErrorKind, Host, MemoryFile, Network, PosixRlimitType, Private, Rlimit, bundle, memory_directory,
+};
 
 use crate::world::{World, chain, executors, mount};
 
@@ -234,4 +236,66 @@ fn steps_that_cannot_be_expressed_are_refused() {
     assert_eq!(world.run().0.unwrap_err().kind(), ErrorKind::InvalidStep);
     world.step.args = vec!["a\0b".to_owned()];
     assert_eq!(world.run().0.unwrap_err().kind(), ErrorKind::InvalidStep);
+}
+
+/// Files in memory have mode, owner and content, and nobody else finds them: neither on the host nor in what is printed.
+#[test]
+fn privileged_files_in_memory_are_the_steps_alone() {
+    let Some(mut world) = World::privileged() else { return };
+    let path = memory_directory(&world.step.state).join("secret");
+    let content = Private::from(b"canary\r\n\0".to_vec());
+    world.step.memory_files =
+        vec![MemoryFile { path: path.clone(), content, mode: 0o440, uid: 1000, gid: 1001 }];
+    let options = ["bind", "ro", "nosuid", "nodev", "noexec"];
+    world.step.mounts = vec![mount(Path::new("/s/file"), "bind", &path, &options)];
+    world.step.env.push("TOKEN=canary in a variable".to_owned());
+    let shown = format!("{:?} {:?}", world.step, bundle(&world.step, &Host::detect()));
+    assert!(shown.contains("TOKEN") && !shown.contains("canary"), "{shown}");
+    world.shell("stat -c '%a %u:%g %s' /s/file; cat /s/file | tr '\\0' 0; echo $TOKEN");
+    for (name, executor) in executors() {
+        let mut looked = false;
+        let directory = world.dir.path().to_owned();
+        let mut text = Vec::new();
+        let result = executor.run(
+            &bundle(&world.step, &Host::detect()),
+            &mut |_, piece| {
+                text.extend_from_slice(piece);
+                looked = true;
+                assert_eq!(files_with(&directory, b"canary"), Vec::<PathBuf>::new(), "{name}");
+            },
+            &world.cancel,
+        );
+        assert!(result.unwrap().success() && looked, "{name}");
+        let text = String::from_utf8(text).unwrap();
+        assert_eq!(text, "440 1000:1001 9\ncanary\r\n0canary in a variable\n", "{name}");
+        assert_eq!(files_with(&directory, b"canary"), Vec::<PathBuf>::new(), "{name}");
+        let left: Vec<_> = fs::read_dir(memory_directory(&world.step.state)).unwrap().collect();
+        assert!(left.is_empty(), "{name}: {left:?}");
+    }
+}
+
+fn files_with(directory: &Path, text: &[u8]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let entry = entry.unwrap();
+        let kind = entry.file_type().unwrap();
+        if kind.is_dir() {
+            found.extend(files_with(&entry.path(), text));
+        } else if kind.is_file() && entry.file_name() != "busybox" {
+            let bytes = fs::read(entry.path()).unwrap();
+            found.extend(bytes.windows(text.len()).any(|window| window == text).then(|| entry.path()));
+        }
+    }
+    found
+}
+
+#[test]
+fn values_that_cannot_be_passed_on_are_not_repeated() {
+    let Some(mut world) = World::privileged() else { return };
+    world.shell("true");
+    world.step.env.push("TOKEN=canary\0".to_owned());
+    let (result, _) = world.run();
+    let error = result.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidStep);
+    assert!(error.to_string().contains("TOKEN") && !format!("{error:?}").contains("canary"), "{error:?}");
 }

@@ -52,7 +52,8 @@ impl Remotes {
         let Some(secret) = self.secrets.get(id) else { return Ok(None) };
         let unusable =
             || Error::new(ErrorKind::Usage, format!("secret {id}: its value cannot be in a header"));
-        let text = String::from_utf8(secret_value(secret)?).map_err(|_| unusable())?;
+        let value = secret_value(secret, id)?;
+        let text = std::str::from_utf8(value.bytes()).map_err(|_| unusable())?;
         let text = text.trim_end_matches(['\r', '\n']);
         if text.chars().any(char::is_control) {
             return Err(unusable());

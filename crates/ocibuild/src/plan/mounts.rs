@@ -205,7 +205,8 @@ impl MountFlag {
             }
             "size" => {
                 self.require_kind(key, &[MountKind::Tmpfs])?;
-                let size = parse_size(&value).ok_or_else(|| invalid(&value))?;
+                let size = parse_size(&value).filter(|size| i64::try_from(*size).is_ok());
+                let size = size.ok_or_else(|| invalid(&value))?;
                 self.size = Some(size).filter(|size| *size > 0);
             }
             "id" => self.id = value,
@@ -367,3 +368,7 @@ fn named<T: Copy>(value: &str, known: &[(&'static str, T)], what: &str) -> Resul
         error.hint(format!("there are {}", names.join(", ")))
     })
 }
+
+#[cfg(test)]
+#[path = "mounts/tests.rs"]
+mod tests;

@@ -1,17 +1,20 @@
 //! `RUN` (5.1).
 
+use ocibuild_dockerfile::expand::expand_shown;
 use ocibuild_dockerfile::{Location, Run, RunCommand, RunNetwork, RunSecurity};
 
 use super::error::{PlanError, PlanErrorKind};
 use super::golang::quote;
 use super::mounts::MountFlag;
-use super::stage::{Origin, StagePlanner, Task};
+use super::stage::{Origin, StagePlanner, Task, step_text};
 use super::{FileSource, MountKind, RunStep, StepKind, StepMount, StepNetwork};
 
 impl StagePlanner<'_> {
     pub(super) fn run(&mut self, run: &Run, task: Task<'_>) -> Result<(), PlanError> {
         if let Some(device) = run.devices.first() {
-            let message = format!("RUN --device={device} is not supported");
+            let message = format!(
+                "RUN --device={device} is not supported: devices are in the labs channel of Dockerfiles only"
+            );
             return Err(PlanError::new(PlanErrorKind::Unsupported, message)
                 .word(device)
                 .hint("remove --device: steps see no devices of the host"));
@@ -37,8 +40,18 @@ impl StagePlanner<'_> {
             insecure,
             hostname: self.settings.hostname.clone(),
         };
-        self.push_step(StepKind::Run(Box::new(step)), task, created_by);
+        let shown = self.shown(task, &step.mounts);
+        self.push_shown_step(StepKind::Run(Box::new(step)), shown, task, created_by);
         Ok(())
+    }
+
+    /// The instruction with the variables of the step in it, and stars for those that are secrets (2.48).
+    fn shown(&self, task: Task<'_>, mounts: &[StepMount]) -> String {
+        let mut variables = self.state.environment.pairs();
+        let secrets = mounts.iter().filter_map(|mount| mount.env.as_ref());
+        variables.extend(secrets.map(|name| (name.clone(), "****".to_owned())));
+        let text = step_text(task);
+        expand_shown(&text, self.settings.escape, &variables).unwrap_or(text)
     }
 
     fn arguments(&self, command: &RunCommand) -> (Vec<String>, Option<(String, String)>) {

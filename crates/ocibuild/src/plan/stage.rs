@@ -203,6 +203,17 @@ impl<'p> StagePlanner<'p> {
     /// A step with its history entry.
     pub(super) fn push_step(&mut self, kind: StepKind, task: Task<'_>, created_by: String) {
         let text = step_text(task);
+        self.push_shown_step(kind, text, task, created_by);
+    }
+
+    /// The same where progress shows another text than that of the file.
+    pub(super) fn push_shown_step(
+        &mut self,
+        kind: StepKind,
+        text: String,
+        task: Task<'_>,
+        created_by: String,
+    ) {
         self.history.push(PlannedHistory { created_by, step: Some(self.steps.len()) });
         self.steps.push(PlannedStep { kind, location: task.location, text });
     }
@@ -275,7 +286,7 @@ pub(super) fn pairs_text(keyword: &str, pairs: &[(String, String)]) -> String {
 }
 
 /// The instruction with its keyword in capitals, behind `ONBUILD` if that is where it comes from (8.23).
-fn step_text(task: Task<'_>) -> String {
+pub(super) fn step_text(task: Task<'_>) -> String {
     let Instruction { text, keyword, .. } = task.instruction;
     let text = text.trim();
     let rest = text.get(keyword.len()..).unwrap_or_default();

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
+use std::sync::Mutex;
 use std::time::Instant;
 
 use ocibuild_spec::CancelToken;
@@ -12,6 +13,7 @@ use crate::build::{Backends, PlannedBuild};
 use crate::image::{Built, Finished, Form, put_together};
 use crate::layers::Layer;
 use crate::output::{Output, export};
+use crate::ssh::Agents;
 use crate::stage::StageState;
 use crate::{Error, Event};
 
@@ -64,6 +66,8 @@ pub(crate) fn carry_out(
         events: &emit,
         made: RefCell::default(),
         remote: RefCell::default(),
+        agents: Agents::default(),
+        emptied: Mutex::default(),
         started: Instant::now(),
     };
     backends.store.sweep_dead_scratch()?;

@@ -3,13 +3,15 @@
 mod carry_out;
 mod conversion;
 mod inputs;
+mod mounted;
 mod remote;
 mod results;
 mod steps;
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use ocibuild_spec::{CancelToken, ChainId, Digest, Timestamp};
@@ -19,6 +21,7 @@ use crate::build::{Backends, PlannedBuild, image_source};
 use crate::cache::Wanted;
 use crate::layers::{ImageHandle, Layer, Layers};
 use crate::plan::{CopyStep, FileSource, Plan, PlannedStage, PlannedStep, StageBase, StepKind};
+use crate::ssh::Agents;
 use crate::stage::StageState;
 use crate::{Error, ErrorKind, Event};
 pub(crate) use carry_out::{Target, built, carry_out};
@@ -37,6 +40,10 @@ pub(crate) struct Session<'a> {
     started: Instant,
     /// What was fetched so far.
     remote: RefCell<remote::Fetched>,
+    /// Agents that were started for keys.
+    pub(crate) agents: Agents,
+    /// Cache mounts that this build has emptied (9.13).
+    pub(crate) emptied: Mutex<HashSet<PathBuf>>,
 }
 
 /// An error of a step, at its instruction: for one that a base brought, that is the `FROM` line.
@@ -58,7 +65,7 @@ pub(crate) struct Run<'a> {
     pub(crate) cancel: &'a CancelToken,
     pub(crate) layers: Layers<'a>,
     pub(crate) scratch: ScratchDir,
-    session: &'a Session<'a>,
+    pub(crate) session: &'a Session<'a>,
     /// The form of the layers.
     wanted: Wanted,
     /// Number of the first step among those of all platforms.
@@ -119,6 +126,7 @@ impl<'a> Run<'a> {
 
     /// The target stage, finished.
     fn target(&self) -> Result<StageState, Error> {
+        self.empty_caches()?;
         let finished = self.stage(self.plan.target, Reach::Full)?.ok_or_else(Error::cancelled)?;
         Ok(finished.state.clone())
     }
@@ -288,8 +296,7 @@ impl<'a> Run<'a> {
         number: usize,
         reach: Reach,
     ) -> Result<Option<StepResult>, Error> {
-        let fresh = self.build.settings.no_cache
-            || stage.name.as_ref().is_some_and(|name| self.build.settings.no_cache_stages.contains(name));
+        let fresh = self.is_uncached(stage);
         let title = self.title(stage, number);
         let (id, started) = (self.number(stage, number), Instant::now());
         if reach == Reach::Full {
@@ -312,6 +319,12 @@ impl<'a> Run<'a> {
             _ => {}
         }
         result
+    }
+
+    /// Whether the steps of a stage run whatever the cache has (9.13, 9.14).
+    pub(crate) fn is_uncached(&self, stage: &PlannedStage) -> bool {
+        let settings = &self.build.settings;
+        settings.no_cache || stage.name.as_ref().is_some_and(|name| settings.no_cache_stages.contains(name))
     }
 
     fn number(&self, stage: &PlannedStage, step: usize) -> usize {

@@ -6,16 +6,16 @@ use ocibuild_snapshot::Tree;
 use ocibuild_spec::{Changeset, Digest, Platform, Timestamp};
 
 use super::inputs::{RunKey, copy_inputs};
+use super::mounted::Mounted;
 use super::remote::is_remote;
 use super::results::{NewLayer, StepResult};
 use super::{Reach, Run};
 use crate::copy::{
-    Choice, CopyContext, NoSource, Part, Selected, Source, TreeSource, copy, digest_all, select, select_all,
-    workdir,
+    CopyContext, NoSource, Part, Selected, Source, TreeSource, copy, digest_all, select_all, workdir,
 };
 use crate::keys::{Framed, Inputs};
 use crate::layers::Layer;
-use crate::plan::{CopyStep, FileSource, MountKind, RunStep, WorkdirStep};
+use crate::plan::{CopyStep, FileSource, RunStep, WorkdirStep};
 use crate::stage::StageState;
 use crate::{ContextSource, Error, ErrorKind};
 
@@ -35,18 +35,33 @@ impl Run<'_> {
         fresh: bool,
         id: usize,
     ) -> Result<Option<StepResult>, Error> {
-        let mut inputs = Inputs::default();
-        inputs.add("parent", state.chain.as_str());
-        inputs.add_json("command", &RunKey::of(step));
-        inputs.add("platform", platform.to_string());
-        inputs.add_json("limits", &self.limits_key());
-        for mount in &step.mounts {
-            if let Some(from) = mount.from.as_ref().filter(|_| mount.kind == MountKind::Bind) {
-                let Some(value) = self.mount_key(from, &mount.source, reach)? else { return Ok(None) };
-                inputs.add("mounted files", value);
-            }
+        let mut operation = Inputs::default();
+        operation.add("parent", state.chain.as_str());
+        operation.add_json("command", &RunKey::of(step));
+        operation.add("platform", platform.to_string());
+        operation.add_json("limits", &self.limits_key());
+        let mut mounted = Mounted::of(step);
+        mounted.read_local(self)?;
+        let quick = self.quick_run_key(&operation, &mounted)?;
+        if let Some(key) = quick.as_ref().and_then(|key| self.backends.cache.alias(key))
+            && !self.is_fresh(&key, fresh)
+            && let Some(found) = self.lookup(&key)?
+        {
+            return Ok(Some(found));
+        }
+        if reach == Reach::Cached && !mounted.is_local() {
+            return Ok(None);
+        }
+        mounted.read_all(self)?;
+        let mut inputs = operation.clone();
+        for (_, digest) in &mounted.0 {
+            inputs.add("mounted files", digest.as_deref().unwrap_or_default());
         }
         let key = inputs.key("run");
+        // A source stage that ran is known now: the next build need not look at its files.
+        if let Some(quick) = quick.or_else(|| self.ran_run_key(&operation, &mounted)) {
+            self.backends.cache.put_alias(&quick, &key)?;
+        }
         let fresh = self.is_fresh(&key, fresh);
         if !fresh && let Some(found) = self.lookup(&key)? {
             return Ok(Some(found));
@@ -56,21 +71,6 @@ impl Run<'_> {
         }
         let written = crate::run::run(self, state, step, platform, id, fresh)?;
         self.record(key, inputs.0, written, fresh).map(Some)
-    }
-
-    /// What the key of a `RUN` has of files that it mounts (9.04).
-    fn mount_key(&self, from: &FileSource, path: &str, reach: Reach) -> Result<Option<String>, Error> {
-        match from {
-            FileSource::Stage(index) => {
-                Ok(self.stage(*index, reach)?.map(|stage| format!("{} {path}", stage.state.chain)))
-            }
-            FileSource::Image(index) => Ok(Some(format!("{} {path}", self.image_key(*index)))),
-            FileSource::Context | FileSource::LocalContext(_) | FileSource::Empty => {
-                let source = self.local_source(from)?;
-                let selected = vec![select(source.as_ref(), path, &Choice::default())?];
-                Ok(Some(digest_all(source.as_ref(), &selected, self.cancel)?.to_string()))
-            }
-        }
     }
 
     pub(crate) fn local_source(&self, from: &FileSource) -> Result<Arc<dyn Source>, Error> {

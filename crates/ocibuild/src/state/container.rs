@@ -121,7 +121,11 @@ impl State<'_> {
             step.mounts.push(volume_mount(volume));
         }
         let bundle = ocibuild_executor::bundle(&step, &Host::detect());
-        Ok(executor.run(&bundle, output, cancel)?)
+        executor.run(&bundle, output, cancel).map_err(|error| match error.exit_code() {
+            // As a shell says it: 127 for what is not there, 126 for what cannot be executed.
+            Some(code) => Error::new(ErrorKind::StepFailed(code), error.to_string()),
+            None => error.into(),
+        })
     }
 }
 

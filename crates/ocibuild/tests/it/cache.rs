@@ -30,13 +30,8 @@ const FILES: [(&str, &str); 5] = [
 ];
 
 /// Steps of [`DOCKERFILE`].
-const STEPS: [&str; 5] = [
-    "WORKDIR /w",
-    "COPY one.txt /w/",
-    "RUN echo $USED > used",
-    "COPY folder /folder/",
-    "RUN echo last  > /last",
-];
+const STEPS: [&str; 5] =
+    ["WORKDIR /w", "COPY one.txt /w/", "RUN echo 1 > used", "COPY folder /folder/", "RUN echo last  > /last"];
 
 fn reset(world: &mut World) {
     fs::remove_dir_all(world.path("context")).unwrap();

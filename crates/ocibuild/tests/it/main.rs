@@ -1,18 +1,23 @@
 //! The library as a whole: real builds of the fixtures.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod agents;
 mod archives;
 mod bases;
 mod cache;
 mod checks;
 mod crash;
 mod determinism;
+mod environment;
 mod errors;
 mod interop;
+mod mounts;
 mod outputs;
 mod platforms;
 mod quickstart;
 mod repositories;
+mod secrets;
 mod state;
+mod steps;
 mod support;
 mod urls;

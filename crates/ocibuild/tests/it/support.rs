@@ -147,6 +147,13 @@ impl World {
         self.bases.push(name.to_owned());
     }
 
+    /// The same for an image of programs of this host.
+    pub(crate) fn host_base(&mut self, name: &str, image: &HostBase) {
+        image.write_layout(self.path(&format!("bases/{name}"))).unwrap();
+        self.bases.retain(|other| other != name);
+        self.bases.push(name.to_owned());
+    }
+
     /// A build of this Dockerfile with the context and all bases.
     pub(crate) fn prepare(&self, dockerfile: &str) -> Build {
         let context = LocalContext::open(self.path("context")).unwrap();

@@ -1,12 +1,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ocibuild_spec::CancelToken;
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{Connector as _, DefaultConnector};
 use ureq::{Agent, Proxy, ProxyProtocol};
@@ -14,6 +13,7 @@ use ureq::{Agent, Proxy, ProxyProtocol};
 use super::address::{ConfinedResolver, KnownReach, Reach};
 use super::error::{HttpError, HttpErrorKind};
 use super::proxy::Proxies;
+use super::roots::{certificates, read_ca_bundle, system_ca_bundle};
 use super::transport::{Interruptible, with_token};
 use super::url::{Scheme, Url};
 
@@ -96,7 +96,7 @@ impl HttpClientBuilder {
     /// Trusts what this system trusts, if its bundle is found and readable.
     #[must_use]
     pub fn system_roots(self) -> Self {
-        match system_ca_bundle().and_then(|path| fs_err::read(path).ok()) {
+        match system_ca_bundle().and_then(|path| read_ca_bundle(path).ok()) {
             Some(pem) => self.ca_pem(pem),
             None => self,
         }
@@ -132,21 +132,7 @@ impl HttpClientBuilder {
 
     /// The client.
     pub fn build(self) -> Result<HttpClient, HttpError> {
-        let mut roots = Vec::new();
-        let malformed = |text| HttpError::new(HttpErrorKind::Configuration, "certificate authorities", text);
-        for bundle in &self.ca_bundles {
-            let before = roots.len();
-            for item in ureq::tls::parse_pem(bundle) {
-                if let PemItem::Certificate(certificate) =
-                    item.map_err(|error| malformed(error.to_string()))?
-                {
-                    roots.push(certificate);
-                }
-            }
-            if roots.len() == before {
-                return Err(malformed("the file holds no certificate in PEM form".to_owned()));
-            }
-        }
+        let roots = certificates(&self.ca_bundles)?;
         for proxy in
             [&self.proxies.http, &self.proxies.https].into_iter().flatten().filter(|text| !text.is_empty())
         {
@@ -169,19 +155,6 @@ fn parse_proxy(text: &str) -> Result<Proxy, HttpError> {
         return Err(unusable("SOCKS is not spoken; use an HTTP proxy"));
     }
     Ok(proxy)
-}
-
-/// Where distributions keep their certificate authorities, in PEM; the first file that exists.
-pub fn system_ca_bundle() -> Option<PathBuf> {
-    const PLACES: [&str; 6] = [
-        "/etc/ssl/certs/ca-certificates.crt",
-        "/etc/pki/tls/certs/ca-bundle.crt",
-        "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-        "/etc/ssl/ca-bundle.pem",
-        "/etc/ssl/cert.pem",
-        "/var/lib/ca-certificates/ca-bundle.pem",
-    ];
-    PLACES.iter().map(PathBuf::from).find(|path| path.is_file())
 }
 
 impl HttpClient {

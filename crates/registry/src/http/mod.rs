@@ -5,12 +5,14 @@ mod address;
 mod client;
 mod error;
 mod proxy;
+mod roots;
 mod transport;
 mod url;
 
 pub use address::Reach;
 pub(crate) use address::is_loopback;
-pub use client::{HttpClient, HttpClientBuilder, HttpRequest, HttpResponse, Trust, system_ca_bundle};
+pub use client::{HttpClient, HttpClientBuilder, HttpRequest, HttpResponse, Trust};
 pub use error::{HttpError, HttpErrorKind};
 pub use proxy::Proxies;
+pub use roots::{read_ca_bundle, system_ca_bundle};
 pub use url::{Scheme, Url, UrlError};

@@ -1,4 +1,4 @@
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ocibuild_spec::{CancelToken, Changeset, DiffId, Entry, Mount};
@@ -6,9 +6,10 @@ use ocibuild_sys::DirHandle;
 
 use super::scan::Record;
 use crate::directory::Directory;
+use crate::driver::Active;
 use crate::mount_points::{MountPoints, Top};
 use crate::step::{Step, rootfs_mount};
-use crate::{ActiveSnapshot, Error, LayerNotes, MountPointKind, Tree};
+use crate::{Error, LayerNotes, Tree};
 
 /// A step's copy, in `rootfs` of its working directory.
 #[derive(Debug)]
@@ -35,38 +36,24 @@ impl ActiveCopy {
         let record = Record::of(&rootfs, cancel)?;
         Ok(Self { step, rootfs, record, mount_points: MountPoints::default() })
     }
-
-    fn top(&self) -> Top<'_> {
-        Top { host: &self.rootfs, base: &self.step.base, writer: self.step.writer() }
-    }
 }
 
-impl ActiveSnapshot for ActiveCopy {
-    fn rootfs_mounts(&self) -> Vec<Mount> {
+impl Active for ActiveCopy {
+    fn top(&mut self) -> (Top<'_>, &mut MountPoints) {
+        let top = Top { host: &self.rootfs, base: &self.step.base, writer: self.step.writer() };
+        (top, &mut self.mount_points)
+    }
+
+    fn mounts(&self) -> Vec<Mount> {
         vec![rootfs_mount("bind", self.rootfs.clone(), vec!["bind".to_owned()])]
     }
 
-    fn create_mount_point(&mut self, target: &Path, kind: MountPointKind) -> Result<(), Error> {
-        let mut mount_points = std::mem::take(&mut self.mount_points);
-        let result = mount_points.create(&self.top(), target, kind);
-        self.mount_points = mount_points;
-        result
-    }
-
-    fn create_directory(&mut self, path: &Path, uid: u32, gid: u32) -> Result<(), Error> {
-        self.top().create_directory(path, (uid, gid))
-    }
-
-    fn remove_mount_points(&mut self) -> Result<(), Error> {
-        self.mount_points.remove(&self.rootfs)
-    }
-
-    fn diff(&self, cancel: &CancelToken) -> Result<(Tree, Changeset), Error> {
+    fn changes(&self, cancel: &CancelToken) -> Result<(Tree, Changeset), Error> {
         let new = super::scan::scan(&self.step, &self.rootfs, &self.record, cancel)?;
         self.step.changeset(&self.rootfs, &new)
     }
 
-    fn commit(self: Box<Self>, layer: &DiffId, entries: &[Entry]) -> Result<(), Error> {
+    fn publish(&self, layer: &DiffId, entries: &[Entry]) -> Result<(), Error> {
         super::commit::gather(&self.rootfs, self.step.work.fs(), entries, self.step.writer())?;
         self.step.directory.publish(&self.step.work, layer, &LayerNotes::default())
     }

@@ -5,13 +5,14 @@ mod commit;
 mod fill;
 mod scan;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use ocibuild_spec::{CancelToken, DiffId};
 
 use crate::directory::Directory;
-use crate::{ActiveSnapshot, Error, Hold, LayerTarget, Snapshotter, Tree, Usage, Whiteouts};
+use crate::driver::Driver;
+use crate::{ActiveSnapshot, Error, Tree, Whiteouts};
 use active::ActiveCopy;
 
 /// Copies the files of a stack into a directory of its own for each step, by reference where the file system can.
@@ -37,53 +38,21 @@ impl CopySnapshots {
     }
 }
 
-impl Snapshotter for CopySnapshots {
-    fn whiteouts(&self) -> Whiteouts {
+impl Driver for CopySnapshots {
+    fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    fn deletions(&self) -> Whiteouts {
         Whiteouts::Files
     }
 
-    fn contains(&self, layer: &DiffId) -> Result<bool, Error> {
-        self.directory.contains(layer)
-    }
-
-    fn prepare_layer(&self, layer: &DiffId) -> Result<LayerTarget, Error> {
-        LayerTarget::new(self.directory.clone(), layer.clone())
-    }
-
-    fn layer_dir(&self, layer: &DiffId) -> PathBuf {
-        self.directory.fs(layer)
-    }
-
-    fn prepare(
+    fn start(
         &self,
         stack: &[DiffId],
         base: Arc<Tree>,
         cancel: &CancelToken,
     ) -> Result<Box<dyn ActiveSnapshot>, Error> {
         Ok(Box::new(ActiveCopy::prepare(&self.directory, stack, base, cancel)?))
-    }
-
-    fn hold(&self, layers: &[DiffId]) -> Result<Hold, Error> {
-        Hold::new(&self.directory, layers)
-    }
-
-    fn remove(&self, layer: &DiffId) -> Result<(), Error> {
-        self.directory.remove(layer)
-    }
-
-    fn list(&self) -> Result<Vec<DiffId>, Error> {
-        self.directory.list()
-    }
-
-    fn usage(&self, layer: &DiffId) -> Result<Usage, Error> {
-        self.directory.usage(layer)
-    }
-
-    fn sync(&self) -> Result<(), Error> {
-        self.directory.sync()
-    }
-
-    fn sweep(&self) -> Result<usize, Error> {
-        self.directory.sweep()
     }
 }

@@ -6,9 +6,10 @@ use ocibuild_spec::{CancelToken, Changeset, DiffId, Entry, Mount};
 use ocibuild_sys::{DirHandle, OverlayAttributes, RootDir};
 
 use crate::directory::Directory;
+use crate::driver::Active;
 use crate::mount_points::{MountPoints, Top};
 use crate::step::{Step, check, rootfs_mount};
-use crate::{ActiveSnapshot, Error, ErrorKind, LayerNotes, MountPointKind, Node, NodeKind, Tree};
+use crate::{Error, ErrorKind, LayerNotes, Node, NodeKind, Tree};
 
 /// `OVL_MAX_STACK`.
 const MAX_LAYERS: usize = 500;
@@ -69,7 +70,7 @@ impl ActiveOverlay {
         let base = Arc::clone(&self.step.base);
         for path in notes.implied_directories {
             if base.lookup(&path).is_some_and(|id| base.is_directory(id)) {
-                self.top().directories(&path, (0, 0), &mut |_| ())?;
+                self.upper().directories(&path, (0, 0), &mut |_| ())?;
                 self.corrected.extend(path.ancestors().map(Path::to_owned));
             }
         }
@@ -91,7 +92,7 @@ impl ActiveOverlay {
             NodeKind::File { origin, .. } if origin.path == path => return Ok(()),
             _ => {}
         }
-        let top = self.top();
+        let top = self.upper();
         let parent = top.directories(above, (0, 0), &mut |_| ())?;
         let host = top.host.join(path);
         if parent.try_stat(name).map_err(Error::system("look at", &host))?.is_none() {
@@ -102,7 +103,7 @@ impl ActiveOverlay {
         Ok(())
     }
 
-    fn top(&self) -> Top<'_> {
+    fn upper(&self) -> Top<'_> {
         Top { host: self.step.work.fs(), base: &self.step.base, writer: self.step.writer() }
     }
 }
@@ -114,8 +115,13 @@ fn highest_first(stack: &[DiffId]) -> Vec<&DiffId> {
     stack.iter().rev().filter(|layer| seen.insert(*layer)).collect()
 }
 
-impl ActiveSnapshot for ActiveOverlay {
-    fn rootfs_mounts(&self) -> Vec<Mount> {
+impl Active for ActiveOverlay {
+    fn top(&mut self) -> (Top<'_>, &mut MountPoints) {
+        let top = Top { host: self.step.work.fs(), base: &self.step.base, writer: self.step.writer() };
+        (top, &mut self.mount_points)
+    }
+
+    fn mounts(&self) -> Vec<Mount> {
         let path = self.step.work.path().display();
         let lower: Vec<String> = (0..self.lower).map(|number| format!("{path}/{number}")).collect();
         let mut options = vec![
@@ -138,28 +144,13 @@ impl ActiveSnapshot for ActiveOverlay {
         vec![rootfs_mount("overlay", "overlay".into(), options)]
     }
 
-    fn create_mount_point(&mut self, target: &Path, kind: MountPointKind) -> Result<(), Error> {
-        let mut mount_points = std::mem::take(&mut self.mount_points);
-        let result = mount_points.create(&self.top(), target, kind);
-        self.mount_points = mount_points;
-        result
-    }
-
-    fn create_directory(&mut self, path: &Path, uid: u32, gid: u32) -> Result<(), Error> {
-        self.top().create_directory(path, (uid, gid))
-    }
-
-    fn remove_mount_points(&mut self) -> Result<(), Error> {
-        self.mount_points.remove(self.step.work.fs())
-    }
-
-    fn diff(&self, cancel: &CancelToken) -> Result<(Tree, Changeset), Error> {
+    fn changes(&self, cancel: &CancelToken) -> Result<(Tree, Changeset), Error> {
         let upper = self.step.work.fs();
         let new = super::scan::scan(&self.step, upper, self.attributes, &self.corrected, cancel)?;
         self.step.changeset(upper, &new)
     }
 
-    fn commit(self: Box<Self>, layer: &DiffId, entries: &[Entry]) -> Result<(), Error> {
+    fn publish(&self, layer: &DiffId, entries: &[Entry]) -> Result<(), Error> {
         let upper = self.step.work.fs();
         let root = RootDir::open(upper).map_err(Error::system("open", upper))?;
         super::commit::reduce(&root, upper, entries, self.attributes)?;

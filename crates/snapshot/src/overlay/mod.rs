@@ -5,16 +5,15 @@ mod commit;
 mod scan;
 
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use ocibuild_spec::{CancelToken, DiffId};
 use ocibuild_sys::{OverlayAttributes, overlay_works};
 
 use crate::directory::Directory;
-use crate::{
-    ActiveSnapshot, CopySnapshots, Error, ErrorKind, Hold, LayerTarget, Snapshotter, Tree, Usage, Whiteouts,
-};
+use crate::driver::Driver;
+use crate::{ActiveSnapshot, CopySnapshots, Error, ErrorKind, Snapshotter, Tree, Whiteouts};
 use active::ActiveOverlay;
 
 /// Stacks unpacked layers with overlayfs: nothing is copied until a step writes to it.
@@ -48,57 +47,25 @@ impl Overlay {
     }
 }
 
-impl Snapshotter for Overlay {
-    fn whiteouts(&self) -> Whiteouts {
+impl Driver for Overlay {
+    fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    fn deletions(&self) -> Whiteouts {
         match self.attributes {
             OverlayAttributes::Trusted => Whiteouts::OverlayTrusted,
             OverlayAttributes::User => Whiteouts::OverlayUser,
         }
     }
 
-    fn contains(&self, layer: &DiffId) -> Result<bool, Error> {
-        self.directory.contains(layer)
-    }
-
-    fn prepare_layer(&self, layer: &DiffId) -> Result<LayerTarget, Error> {
-        LayerTarget::new(self.directory.clone(), layer.clone())
-    }
-
-    fn layer_dir(&self, layer: &DiffId) -> PathBuf {
-        self.directory.fs(layer)
-    }
-
-    fn prepare(
+    fn start(
         &self,
         stack: &[DiffId],
         base: Arc<Tree>,
         cancel: &CancelToken,
     ) -> Result<Box<dyn ActiveSnapshot>, Error> {
         Ok(Box::new(ActiveOverlay::prepare(&self.directory, self.attributes, stack, base, cancel)?))
-    }
-
-    fn hold(&self, layers: &[DiffId]) -> Result<Hold, Error> {
-        Hold::new(&self.directory, layers)
-    }
-
-    fn remove(&self, layer: &DiffId) -> Result<(), Error> {
-        self.directory.remove(layer)
-    }
-
-    fn list(&self) -> Result<Vec<DiffId>, Error> {
-        self.directory.list()
-    }
-
-    fn usage(&self, layer: &DiffId) -> Result<Usage, Error> {
-        self.directory.usage(layer)
-    }
-
-    fn sync(&self) -> Result<(), Error> {
-        self.directory.sync()
-    }
-
-    fn sweep(&self) -> Result<usize, Error> {
-        self.directory.sweep()
     }
 }
 

@@ -1,0 +1,250 @@
+//! One `RUN`: its root file system, its mounts, its command, and the layer it leaves.
+
+mod caches;
+mod files;
+mod mounts;
+mod secret;
+
+use std::collections::VecDeque;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fs_err as fs;
+use ocibuild_executor::{Emulation, Host, Network, Rootfs, Step, Stream, User};
+use ocibuild_snapshot::{ActiveSnapshot, MountPointKind, Tree};
+use ocibuild_spec::{DiffId, Mount, Platform};
+
+use self::mounts::Mounts;
+pub(crate) use self::secret::secret_value;
+use crate::accounts::Identity;
+use crate::copy::{Source as _, TreeSource};
+use crate::failed::FailedStep;
+use crate::layers::Layer;
+use crate::plan::{RunStep, StepNetwork, quote};
+use crate::schedule::{NewLayer, Run};
+use crate::stage::StageState;
+use crate::{Error, ErrorKind, Event};
+
+/// Bytes of a failed step's output that its error repeats.
+const TAIL: usize = 64 << 10;
+
+/// Runs a step on the files of a stage and writes the layer it makes.
+pub(crate) fn run(
+    run: &Run<'_>,
+    state: &StageState,
+    step: &RunStep,
+    platform: &Platform,
+    id: usize,
+    fresh: bool,
+) -> Result<NewLayer, Error> {
+    let tree = state.tree(&run.layers)?;
+    let accounts = run.layers.accounts(&state.stack, &tree)?;
+    let identity = accounts.identity(&step.user)?;
+    run.layers.unpack(&state.stack)?;
+    let stack: Vec<DiffId> = state.stack.iter().map(|layer| layer.diff_id.clone()).collect();
+    let mut active = run.backends.snapshots.prepare(&stack, Arc::clone(&tree), run.cancel)?;
+    let directory = run.scratch.path().join(format!("step-{id}"));
+    for folder in ["rootfs", "state", "mounts"] {
+        fs::create_dir_all(directory.join(folder)).map_err(|error| unusable(&directory, error))?;
+    }
+    let mut mounts = Mounts::new(run, &directory);
+    mounts.make(step, &tree, fresh)?;
+    for (target, point) in &mounts.made {
+        if !is_hidden(Path::new(target.destination())) {
+            active.create_mount_point(target.destination(), *point)?;
+        }
+    }
+    prepare_directories(active.as_mut(), step, &identity)?;
+    let described =
+        describe(run, step, &identity, accounts.home(identity.uid), &mounts, active.as_ref(), &directory);
+    let secret_names: Vec<&str> = mounts.env.iter().map(|(name, _)| &name[..]).collect();
+    let status = execute(run, &described, step, platform, id)
+        .map_err(|error| explained(error, run, step, (&tree, &state.stack), secret_names));
+    active.remove_mount_points()?;
+    status?;
+    let (_, changeset) = active.diff(run.cancel)?;
+    let written =
+        run.write(changeset, |diff_id, entries| active.commit(diff_id, entries).map_err(Error::from))?;
+    fs::remove_dir_all(&directory).map_err(|error| unusable(&directory, error))?;
+    Ok(written)
+}
+
+pub(crate) fn unusable(path: &Path, error: std::io::Error) -> Error {
+    Error::new(ErrorKind::Host, format!("cannot use {}", path.display())).caused_by(error)
+}
+
+/// Whether a path lies where a step has file systems of its own, whatever the image has there.
+fn is_hidden(path: &Path) -> bool {
+    ["/dev", "/proc", "/sys"].iter().any(|system| path.starts_with(system))
+}
+
+/// The directories that must be there before the command: some only for its time (8.20), some for good (8.13).
+fn prepare_directories(
+    active: &mut dyn ActiveSnapshot,
+    step: &RunStep,
+    identity: &Identity,
+) -> Result<(), Error> {
+    for system in ["/proc", "/dev", "/sys"] {
+        active.create_directory(Path::new(system), 0, 0)?;
+    }
+    for file in ["/etc/hosts", "/etc/resolv.conf"] {
+        active.create_mount_point(Path::new(file), MountPointKind::File)?;
+    }
+    if !is_hidden(Path::new(&step.cwd)) {
+        active.create_directory(Path::new(&step.cwd), identity.uid, identity.gid)?;
+    }
+    Ok(())
+}
+
+fn describe(
+    run: &Run<'_>,
+    step: &RunStep,
+    identity: &Identity,
+    home: String,
+    mounts: &Mounts<'_, '_>,
+    active: &dyn ActiveSnapshot,
+    directory: &Path,
+) -> Step {
+    let settings = &run.build.settings;
+    let rootfs = directory.join("rootfs");
+    let mut root = mounts_at(active.rootfs_mounts(), &rootfs);
+    root.extend_from_slice(&mounts.outside);
+    let mut described = Step::new(Rootfs { mounts: root, dir: rootfs }, directory.join("state"));
+    described.args.clone_from(&step.args);
+    described.env = environment(&[&step.env, &step.proxy_env, &mounts.env]);
+    described.home = home;
+    described.cwd = PathBuf::from(&step.cwd);
+    described.user =
+        User { uid: identity.uid, gid: identity.gid, additional_gids: identity.additional_gids.clone() };
+    described.hostname.clone_from(&step.hostname);
+    described.network = match step.network {
+        StepNetwork::None => Network::None,
+        StepNetwork::Default | StepNetwork::Host => Network::Host,
+    };
+    described.insecure = step.insecure;
+    described.mounts = mounts.made.iter().map(|(mount, _)| mount.clone()).collect();
+    described.memory_files.clone_from(&mounts.memory_files);
+    described.rlimits.clone_from(&settings.rlimits);
+    described.resources.clone_from(&settings.resources);
+    described.shm_size = settings.shm_size;
+    described.hosts = ocibuild_executor::hosts(&step.hostname, &settings.added_hosts);
+    described.resolv_conf =
+        ocibuild_executor::resolv_conf(&settings.resolv_conf, described.network == Network::Host);
+    described
+}
+
+/// Variables of all lists in order, each name once, where and as it comes last (8.02, 8.03).
+fn environment(lists: &[&[(String, String)]]) -> Vec<String> {
+    let all: Vec<&(String, String)> = lists.iter().flat_map(|list| list.iter()).collect();
+    let is_last = |(index, (name, _)): &(usize, &&(String, String))| {
+        !all[index + 1..].iter().any(|(later, _)| later == name)
+    };
+    let last = all.iter().enumerate().filter(is_last);
+    last.map(|(_, (name, value))| format!("{name}={value}")).collect()
+}
+
+/// The mounts of a root file system, made at a directory of the host.
+pub(crate) fn mounts_at(mut mounts: Vec<Mount>, directory: &Path) -> Vec<Mount> {
+    for mount in &mut mounts {
+        let inside = mount.destination().strip_prefix("/").unwrap_or(mount.destination()).to_owned();
+        mount.set_destination(directory.join(inside));
+    }
+    mounts
+}
+
+fn execute(
+    run: &Run<'_>,
+    described: &Step,
+    step: &RunStep,
+    platform: &Platform,
+    id: usize,
+) -> Result<(), Error> {
+    let mut tail = VecDeque::new();
+    let mut output = |stream: Stream, bytes: &[u8]| {
+        tail.extend(bytes);
+        let excess = tail.len().saturating_sub(TAIL);
+        tail.drain(..excess);
+        run.emit(Event::Output { step: id, stderr: stream == Stream::Stderr, bytes });
+    };
+    let bundle = ocibuild_executor::bundle(described, &Host::detect());
+    let result = run.backends.executor.run(&bundle, &mut output, run.cancel);
+    let tail: Vec<u8> = tail.into();
+    let tail = String::from_utf8_lossy(&tail).into_owned();
+    let failed = |code: i32| {
+        let message =
+            format!("process {} did not complete successfully: exit code: {code}", quote(&step.command));
+        Error::new(ErrorKind::StepFailed(code), message).with_output(tail.clone())
+    };
+    match result {
+        Ok(status) if status.success() => Ok(()),
+        // How a cancelled command ends is up to the executor and says nothing about the step.
+        Ok(_) if run.cancel.is_cancelled() => Err(Error::cancelled()),
+        Ok(status) => Err(match status.code() {
+            // What a shell ends with when it cannot execute a program.
+            code @ (126 | 127) if !is_executed_here(platform) => {
+                failed(code).hint(Emulation::detect(platform).advice(platform))
+            }
+            code => failed(code),
+        }),
+        Err(error) => Err(match error.exit_code() {
+            Some(code) => foreign_program(&error, platform)
+                .unwrap_or_else(|hint| hint.into_iter().fold(failed(code), Error::hint))
+                .caused_by(error),
+            None => error.into(),
+        }),
+    }
+}
+
+/// The error of a program that this host cannot execute because it is for another platform; otherwise what could help.
+fn foreign_program(error: &ocibuild_executor::Error, platform: &Platform) -> Result<Error, Option<String>> {
+    use ocibuild_executor::ErrorKind::{ProgramFormat, ProgramNotFound};
+
+    let emulation = Emulation::detect(platform);
+    let advice = emulation.advice(platform);
+    match (error.kind(), &emulation) {
+        (ProgramFormat, Emulation::Native | Emulation::Interpreter(_)) => Err(Some(advice)),
+        // The kernel looks for an interpreter without the flag F in the image, and does not find it.
+        (ProgramFormat, _) | (ProgramNotFound, Emulation::OutsideOnly(_)) => {
+            let host = Platform::host();
+            let message = format!("programs for {platform} cannot be executed on this host, which is {host}");
+            Ok(Error::new(ErrorKind::Host, message).hint(advice))
+        }
+        _ => Err(None),
+    }
+}
+
+/// Whether the processor or an interpreter executes programs of this platform wherever they are.
+fn is_executed_here(platform: &Platform) -> bool {
+    matches!(Emulation::detect(platform), Emulation::Native | Emulation::Interpreter(_))
+}
+
+/// A failed command's error with what its output and its files tell.
+fn explained(
+    error: Error,
+    run: &Run<'_>,
+    step: &RunStep,
+    (tree, stack): (&Arc<Tree>, &[Layer]),
+    secret_names: Vec<&str>,
+) -> Error {
+    let ErrorKind::StepFailed(code) = error.kind() else { return error };
+    let output = error.output().unwrap_or_default().to_owned();
+    let not_started = std::error::Error::source(&error).is_some();
+    let failed = FailedStep {
+        step,
+        dockerfile: &run.build.dockerfile,
+        tree,
+        secret_names,
+        code,
+        output: &output,
+        not_started,
+    };
+    let first_line = |path: &Path| -> Option<Vec<u8>> {
+        let view = TreeSource::new(Arc::clone(tree));
+        let files = run.layers.files(stack, &view.origin_of(path)).ok()?;
+        let mut bytes = Vec::new();
+        view.with_files(files).open(path).ok()?.take(256).read_to_end(&mut bytes).ok()?;
+        bytes.split(|byte| *byte == b'\n').next().map(<[u8]>::to_vec)
+    };
+    failed.explain(error, &first_line)
+}

@@ -1,0 +1,158 @@
+//! The mounts of one `RUN`: what its flags ask for, as paths of the host that the executor can bind.
+
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+use ocibuild_executor::MemoryFile;
+use ocibuild_snapshot::{MountPointKind, Tree};
+use ocibuild_spec::{Mount, MountBuilder};
+
+use super::unusable;
+use crate::plan::{FileSource, MountKind, RunStep, StepMount};
+use crate::schedule::Run;
+use crate::ssh::Forwarder;
+use crate::{Error, ErrorKind};
+
+/// Mounts of the instruction, and what must live as long as the step runs.
+pub(super) struct Mounts<'a, 'r> {
+    pub(super) run: &'a Run<'r>,
+    /// Where copies, throwaway caches and sockets are.
+    pub(super) directory: PathBuf,
+    /// The private directory of the step.
+    pub(super) state: PathBuf,
+    pub(super) made: Vec<(Mount, MountPointKind)>,
+    /// What is mounted before the root of the step is entered, to be bound from.
+    pub(super) outside: Vec<Mount>,
+    /// Files for the file system in memory.
+    pub(super) memory_files: Vec<MemoryFile>,
+    /// Variables with the values of secrets.
+    pub(super) env: Vec<(String, String)>,
+    /// Caches that only one may use.
+    pub(super) locks: Vec<(PathBuf, ocibuild_sys::FileLock)>,
+    /// Agents that are forwarded.
+    forwarders: Vec<Forwarder>,
+}
+
+impl<'a, 'r> Mounts<'a, 'r> {
+    pub(super) fn new(run: &'a Run<'r>, step_directory: &Path) -> Self {
+        Self {
+            run,
+            directory: step_directory.join("mounts"),
+            state: step_directory.join("state"),
+            made: Vec::new(),
+            outside: Vec::new(),
+            memory_files: Vec::new(),
+            env: Vec::new(),
+            locks: Vec::new(),
+            forwarders: Vec::new(),
+        }
+    }
+
+    pub(super) fn make(&mut self, step: &RunStep, tree: &Tree, fresh: bool) -> Result<(), Error> {
+        if let Some((name, content)) = &step.script {
+            let path = self.directory.join("script");
+            fs::write(&path, content).map_err(|error| unusable(&path, error))?;
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            fs::set_permissions(&path, mode).map_err(|error| unusable(&path, error))?;
+            self.bind(&path, &format!("/dev/pipes/{name}"), true, MountPointKind::File);
+        }
+        let mut ordered: Vec<&StepMount> = step.mounts.iter().collect();
+        ordered.sort_by_key(|mount| Path::new(&mount.target).components().count());
+        for (number, mount) in ordered.into_iter().enumerate() {
+            let place = self.directory.join(number.to_string());
+            match mount.kind {
+                MountKind::Bind => self.files(mount, &place)?,
+                MountKind::Cache => self.cache(mount, fresh, number)?,
+                MountKind::Tmpfs => self.tmpfs(mount, step, tree, &place)?,
+                MountKind::Secret => self.secret(mount)?,
+                MountKind::Ssh => self.ssh(mount, number)?,
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn bind(&mut self, source: &Path, target: &str, read_only: bool, point: MountPointKind) {
+        let mut options = vec!["rbind", "rprivate"];
+        if read_only {
+            options.push("ro");
+        }
+        self.add(target, "bind", source, &options, point);
+    }
+
+    pub(super) fn add(
+        &mut self,
+        target: &str,
+        kind: &str,
+        source: &Path,
+        options: &[&str],
+        point: MountPointKind,
+    ) {
+        self.made.push((mount_of(Path::new(target), kind, source, options), point));
+    }
+
+    /// A copy of what is mounted: it shows the context without what is ignored, and writes to it go nowhere.
+    fn files(&mut self, mount: &StepMount, place: &Path) -> Result<(), Error> {
+        let from = mount.from.as_ref().unwrap_or(&FileSource::Context);
+        let point = self.run.copy_of(from, &mount.source, place)?;
+        let source = if point == MountPointKind::File { place.join("file") } else { place.to_owned() };
+        self.bind(&source, &mount.target, mount.read_only, point);
+        Ok(())
+    }
+
+    /// Mounted outside and bound into the step: of a file system that a runtime mounts itself it sets the mode.
+    fn tmpfs(&mut self, mount: &StepMount, step: &RunStep, tree: &Tree, place: &Path) -> Result<(), Error> {
+        fs::create_dir_all(place).map_err(|error| unusable(place, error))?;
+        let mode = format!("mode={:o}", tmpfs_mode(mount, step, tree));
+        let size = mount.size.map(|size| format!("size={size}"));
+        let mut options = vec!["nosuid", &mode];
+        options.extend(size.as_deref());
+        self.outside.push(mount_of(place, "tmpfs", Path::new("tmpfs"), &options));
+        let mut options = vec!["bind", "nosuid"];
+        options.extend(mount.read_only.then_some("ro"));
+        self.add(&mount.target, "bind", place, &options, MountPointKind::Directory);
+        Ok(())
+    }
+
+    /// A socket of the step's own, behind which is the agent of who builds.
+    fn ssh(&mut self, mount: &StepMount, number: usize) -> Result<(), Error> {
+        let id = if mount.id.is_empty() { "default" } else { &mount.id };
+        let Some(agent) = self.run.build.settings.ssh.get(id) else {
+            if mount.required {
+                let message = format!("no SSH key \"{}\" forwarded from the client", mount.id);
+                return Err(Error::new(ErrorKind::Usage, message)
+                    .id("ssh-not-found")
+                    .hint(format!("forward an agent with --ssh {id}, or a key with --ssh {id}=FILE")));
+            }
+            return Ok(());
+        };
+        let upstream = self.run.session.agents.socket(id, agent, self.run.scratch.path())?;
+        let name = format!("agent-{number}");
+        let owner = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
+        let forwarder =
+            Forwarder::start(&self.directory, &name, upstream, mount.mode.unwrap_or(0o600), owner)?;
+        self.forwarders.push(forwarder);
+        self.bind(&self.directory.join(name), &mount.target, mount.read_only, MountPointKind::File);
+        Ok(())
+    }
+}
+
+/// As BuildKit's runtime has it: the mode of the directory that is mounted over, and 1777 where there was none.
+fn tmpfs_mode(mount: &StepMount, step: &RunStep, tree: &Tree) -> u32 {
+    let target = Path::new(&mount.target);
+    let is_above = |other: &StepMount| other.target != mount.target && target.starts_with(&other.target);
+    if step.mounts.iter().any(is_above) {
+        return 0o1777;
+    }
+    let found = tree.resolve(target, true).ok().and_then(|resolved| resolved.node);
+    found.map_or(0o1777, |id| tree.node(id).metadata.mode & 0o7777)
+}
+
+fn mount_of(destination: &Path, kind: &str, source: &Path, options: &[&str]) -> Mount {
+    MountBuilder::default()
+        .destination(destination)
+        .typ(kind)
+        .source(source)
+        .options(options.iter().map(|option| (*option).to_owned()).collect::<Vec<_>>())
+        .build()
+        .expect("every field a mount needs is set")
+}

@@ -1,0 +1,111 @@
+//! Secrets: from where the caller has them to memory of the step, and nowhere else.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use fs_err as fs;
+use ocibuild_executor::{MemoryFile, Private, memory_directory};
+use ocibuild_snapshot::MountPointKind;
+
+use super::mounts::Mounts;
+use super::unusable;
+use crate::build::Secret;
+use crate::plan::StepMount;
+use crate::{Error, ErrorKind};
+
+/// Larger secrets are refused, as BuildKit does.
+const MAX_SECRET: u64 = 500 << 10;
+
+impl Mounts<'_, '_> {
+    pub(super) fn secret(&mut self, mount: &StepMount) -> Result<(), Error> {
+        let Some(secret) = self.run.build.settings.secrets.get(&mount.id) else {
+            if mount.required {
+                return Err(Error::new(ErrorKind::Usage, format!("secret {}: not found", mount.id))
+                    .id("secret-not-found")
+                    .word(&mount.id)
+                    .hint(format!("give it with --secret id={},src=FILE", mount.id)));
+            }
+            self.env.extend(mount.env.iter().map(|name| (name.clone(), String::new())));
+            return Ok(());
+        };
+        let value = secret_value(secret, &mount.id)?;
+        if let Some(name) = &mount.env {
+            self.env.push((name.clone(), text_of(&value, &mount.id)?));
+        }
+        if mount.as_file {
+            let path = memory_directory(&self.state).join(format!("secret-{}", self.memory_files.len()));
+            let options = ["bind", "ro", "nosuid", "nodev", "noexec"];
+            self.add(&mount.target, "bind", &path, &options, MountPointKind::File);
+            self.memory_files.push(MemoryFile {
+                path,
+                content: value,
+                mode: mount.mode.unwrap_or(0o400),
+                uid: mount.uid.unwrap_or(0),
+                gid: mount.gid.unwrap_or(0),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// The value of a secret, read now and kept nowhere.
+pub(crate) fn secret_value(secret: &Secret, id: &str) -> Result<Private, Error> {
+    match secret {
+        Secret::Value(value) if value.len() as u64 > MAX_SECRET => Err(too_large(id)),
+        Secret::Value(value) => Ok(Private::from(value.clone())),
+        Secret::File(path) => read(path, id),
+    }
+}
+
+fn read(path: &Path, id: &str) -> Result<Private, Error> {
+    let file = fs::File::open(path).map_err(|error| unusable(path, error))?;
+    let mut value = Vec::new();
+    file.take(MAX_SECRET + 1).read_to_end(&mut value).map_err(|error| unusable(path, error))?;
+    if value.len() as u64 > MAX_SECRET {
+        return Err(too_large(id));
+    }
+    Ok(Private::from(value))
+}
+
+fn too_large(id: &str) -> Error {
+    Error::new(ErrorKind::Usage, format!("secret {id} has more than 500 KiB"))
+        .hint("large files are what COPY and bind mounts are for")
+}
+
+/// The value for a variable. What is wrong with it is said without it.
+fn text_of(value: &Private, id: &str) -> Result<String, Error> {
+    let invalid = |what: &str| {
+        let message = format!("the value of secret {id} {what}, and cannot be a variable");
+        Error::new(ErrorKind::Usage, message).hint("mount it as a file: leave out env=")
+    };
+    let text = std::str::from_utf8(value.bytes()).map_err(|_| invalid("is not valid UTF-8"))?;
+    if text.contains('\0') {
+        return Err(invalid("contains NUL"));
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_that_cannot_be_variables_are_not_repeated() {
+        for bytes in [b"canary\0x".to_vec(), b"canary\xff".to_vec()] {
+            let error = text_of(&Private::from(bytes), "id").unwrap_err();
+            assert!(error.to_string().contains("secret id") && !format!("{error:?}").contains("canary"));
+        }
+        assert_eq!(text_of(&Private::from(b"a\r\n".to_vec()), "id").unwrap(), "a\r\n");
+    }
+
+    #[test]
+    fn secrets_have_a_largest_size() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret");
+        for (size, fits) in [(500 << 10, true), ((500 << 10) + 1, false)] {
+            fs::write(&path, vec![b'x'; size]).unwrap();
+            assert_eq!(read(&path, "id").is_ok(), fits);
+            assert_eq!(secret_value(&Secret::Value(vec![b'x'; size]), "id").is_ok(), fits);
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Bind, cache and tmpfs mounts: what a step sees, what stays, and when it runs again (5.1, 9.04, 9.13, 9.17).
+
+use fs_err as fs;
+
+use crate::steps::{last_layer, worlds};
+use crate::support::{World, write_files};
+
+#[test]
+fn binds_show_the_selected_path_and_forget_what_is_written() {
+    for (name, world) in worlds() {
+        world.files(&[("dir/a", "text a"), ("dir/sub/b", "text b"), ("file", "one file"), ("ignored", "x")]);
+        world.files(&[(".dockerignore", "ignored\n")]);
+        let dockerfile = "FROM base AS other\nRUN mkdir /made && echo made > /made/file && ln -s /made/file /link\n\
+             FROM base\nWORKDIR /w\nRUN --mount=target=/ctx \
+             --mount=source=dir,target=/d,rw \
+             --mount=source=file,target=/f \
+             --mount=from=other,source=/made,target=/m \
+             --mount=from=other,source=/link,target=/l \
+             --mount=from=base,source=/etc/passwd,target=rel \
+             ls /ctx; cat /d/sub/b /f /m/file /l; grep=$(sed -n 1p /w/rel); echo \" $grep\"; \
+             touch /ctx/new 2>/dev/null || echo read-only; touch /m/new 2>/dev/null || echo read-only; \
+             echo changed > /d/a; touch /d/new; cat /d/a; stat -c '%u:%g %a' /d/sub /ctx/file\n\
+             RUN --mount=source=dir,target=/d ls /d; cat /d/a; ls /w\n";
+        let (image, seen) = world.build(world.prepare(dockerfile));
+        let words = [
+            "Dockerfile",
+            "text bone filemade\nmade\n root:x:0:0:root:/root:/bin/sh\n",
+            "read-only\nread-only\nchanged\n",
+            "0:0 755\n0:0 644\n",
+            "a\nsub\ntext a",
+        ];
+        for word in words.iter().skip(1) {
+            assert!(seen.output.contains(word), "{name}: {word:?} in {}", seen.output);
+        }
+        assert!(!seen.output.contains("ignored"), "{name}: {}", seen.output);
+        assert_eq!(last_layer(&world, &image), Vec::<String>::new(), "{name}");
+        assert_eq!(fs::read_to_string(world.path("context/dir/a")).unwrap(), "text a");
+        assert!(!world.path("context/dir/new").exists(), "{name}");
+        world.check_left_nothing();
+    }
+}
+
+#[test]
+fn what_is_not_there_cannot_be_mounted() {
+    let Some(world) = World::with_shell() else { return };
+    for (flag, message) in [
+        ("source=/x,target=/y", "\"/x\": not found (line 2)"),
+        ("from=base,source=/no/such,target=/y", "\"/no/such\": not found (line 2)"),
+        ("source=a*,target=/y", "\"/a*\": not found (line 2)"),
+        ("source=link,target=/y", "\"/link\": not found (line 2)"),
+    ] {
+        world.files(&[("ab", "")]);
+        let link = world.path("context/link");
+        if !link.is_symlink() {
+            std::os::unix::fs::symlink("/etc/hostname", &link).unwrap();
+        }
+        let (error, _) = world.fail(world.prepare(&format!("FROM base\nRUN --mount={flag} true\n")));
+        assert_eq!(error.to_string(), message, "{flag}");
+    }
+}
+
+/// The mounted files count by what they are, not by what they are part of or how they came to be.
+#[test]
+fn mounted_files_count_by_content() {
+    let Some(world) = World::with_shell() else { return };
+    world.files(&[("in/a", "1"), ("out", "1")]);
+    let dockerfile = |other: &str, mount: &str| {
+        format!("FROM base AS s\nRUN echo same > /used; {other}\nFROM base\nRUN --mount={mount} echo ran\n")
+    };
+    let ran = |dockerfile: &str| {
+        let (_, seen) = world.build(world.prepare(dockerfile));
+        seen.output.contains("ran")
+    };
+    // A stage that runs again and leaves the same file.
+    let of_stage = "from=s,source=/used,target=/u";
+    assert!(ran(&dockerfile("echo 1 > /unused", of_stage)));
+    assert!(!ran(&dockerfile("echo 1 > /unused", of_stage)), "nothing changed");
+    assert!(!ran(&dockerfile("echo 2 > /unused", of_stage)), "only what is not mounted changed");
+    assert!(!ran(&dockerfile("echo 2 > /unused", of_stage)), "known without a look at the files");
+    assert!(ran(&dockerfile("echo other > /used", of_stage)), "what is mounted changed");
+    assert!(ran(&dockerfile("chmod 600 /used", of_stage)), "its mode changed");
+    // The whole stage.
+    let whole = "from=s,target=/u";
+    assert!(ran(&dockerfile("echo 1 > /unused", whole)));
+    assert!(ran(&dockerfile("echo 2 > /unused", whole)));
+    // The context.
+    let of_context = dockerfile("true", "source=in,target=/i");
+    assert!(ran(&of_context));
+    write_files(&world.path("context"), &[("out", "2")]);
+    assert!(!ran(&of_context), "only what is not mounted changed");
+    write_files(&world.path("context"), &[("in/a", "2")]);
+    assert!(ran(&of_context));
+    // An image, by path.
+    assert!(ran(&dockerfile("true", "from=base,source=/etc/passwd,target=/p")));
+    assert!(!ran(&dockerfile("true", "from=base,source=/etc/passwd,target=/p")));
+    assert!(ran(&dockerfile("true", "from=base,source=/etc/group,target=/p")));
+}
+
+#[test]
+fn caches_outlive_builds_by_their_identity() {
+    for (name, world) in worlds() {
+        let run = |flags: &str, namespace: &str| {
+            let dockerfile =
+                format!("FROM base\nARG N\nRUN --mount=type=cache,{flags} ls /c; touch /c/left\n");
+            let build = world.prepare(&dockerfile).build_arg("N", format!("{flags}{namespace}"));
+            let build = build.build_arg("BUILDKIT_CACHE_MOUNT_NS", namespace).no_cache_stage("none");
+            let (image, seen) = world.build(build);
+            assert_eq!(last_layer(&world, &image), Vec::<String>::new(), "{name}: {flags}");
+            seen.output.contains("left")
+        };
+        assert!(!run("target=/c", "a"));
+        assert!(run("target=/c,sharing=locked", "a"), "{name}: the same cache");
+        assert!(run("id=/c,target=/c", "a"), "{name}: the id is the target by default");
+        assert!(!run("target=/c", "b"), "{name}: another namespace");
+        assert!(!run("target=/c,id=x", "a"), "{name}: another id");
+        assert!(!run("target=/c,uid=5", "a"), "{name}: another owner");
+        assert!(!run("target=/c,mode=0700", "a"), "{name}: another mode");
+        assert!(!run("target=/c,id=../../x", "a"), "{name}: an id is no path");
+        assert!(run("target=/c,id=../../x,sharing=private", "a"), "{name}");
+        world.check_left_nothing();
+    }
+}
+
+#[test]
+fn caches_begin_as_they_are_told() {
+    for (name, world) in worlds() {
+        let dockerfile = |seed: &str| {
+            format!(
+                "FROM base AS seed\nRUN mkdir -m 750 /s && echo {seed} > /s/file && chown -R 3:4 /s\nFROM base\n\
+                 RUN --mount=type=cache,target=/a --mount=type=cache,target=/b,mode=0711,uid=5,gid=6 \
+                 --mount=type=cache,target=/c,from=seed,source=/s --mount=type=cache,target=/d,from=seed,source=/s,ro \
+                 stat -c '%n %a %u:%g' /a /b /c; cat /c/file; echo more >> /c/file; touch /d/x 2>/dev/null || echo ro\n\
+                 RUN --mount=type=cache,target=/c,from=seed,source=/s cat /c/file\n"
+            )
+        };
+        let (_, seen) = world.build(world.prepare(&dockerfile("one")));
+        let expected = "/a 755 0:0\n/b 711 5:6\n/c 750 3:4\none\nro\none\nmore\n";
+        assert_eq!(seen.output, expected, "{name}");
+        // Other content, another cache; the first is still there.
+        let (_, seen) = world.build(world.prepare(&dockerfile("two")));
+        assert!(seen.output.ends_with("two\nro\ntwo\nmore\n"), "{name}: {}", seen.output);
+        let (_, seen) =
+            world.build(world.prepare(&dockerfile("one").replace("cat /c/file;", "cat /c/file ;")));
+        assert!(seen.output.contains("one\nmore\nro\n"), "{name}: {}", seen.output);
+    }
+}
+
+#[test]
+fn without_the_cache_cache_mounts_begin_anew_once() {
+    let Some(world) = World::with_shell() else { return };
+    let dockerfile = "FROM base AS a\nRUN --mount=type=cache,target=/c ls /c; touch /c/first\n\
+         RUN --mount=type=cache,target=/c ls /c; touch /c/second\n\
+         FROM a AS b\nRUN --mount=type=cache,target=/c ls /c\n";
+    let all = "first\nfirst\nsecond\n";
+    let (_, seen) = world.build(world.prepare(dockerfile));
+    assert_eq!(seen.output, all);
+    let (_, seen) = world.build(world.prepare(dockerfile).no_cache(true));
+    assert_eq!(seen.output, all, "emptied before the first step, and not again");
+    let (_, seen) = world.build(world.prepare(dockerfile).no_cache_stage("b"));
+    assert_eq!(seen.output, "", "those of one stage");
+    world.check_left_nothing();
+}
+
+/// The same cache twice in one step must not wait for itself.
+#[test]
+fn a_locked_cache_can_be_mounted_twice() {
+    let Some(world) = World::with_shell() else { return };
+    let (_, seen) = world.build(world.prepare(
+        "FROM base\nRUN --mount=type=cache,id=x,target=/a,sharing=locked \
+         --mount=type=cache,id=x,target=/b,sharing=locked --mount=type=cache,id=x,target=/p,sharing=private \
+         touch /a/file; ls /b; ls /p\n",
+    ));
+    assert_eq!(seen.output, "file\n");
+}
+
+#[test]
+fn memory_is_limited_and_forgotten() {
+    for (name, world) in worlds() {
+        let (image, seen) = world.build(world.prepare(
+            "FROM base\nRUN --mount=type=tmpfs,target=/t --mount=type=tmpfs,target=/s,size=64k \
+             --mount=type=tmpfs,target=/r,ro --mount=type=tmpfs,target=/root stat -c '%a' /t /root; touch /r/x 2>/dev/null || echo ro; \
+             dd if=/dev/zero of=/s/x bs=1k count=100 2>/dev/null || echo full; echo x > /t/x; \
+             awk '$2 == \"/t\" { print $3, $4 }' /proc/mounts; mkdir /t/deep; \n\
+             RUN --mount=type=tmpfs,target=/t --mount=type=tmpfs,target=/t/a/b ls /t; ls -d /t/a/b\n",
+        ));
+        assert!(seen.output.starts_with("1777\n700\nro\nfull\ntmpfs rw,nosuid"), "{name}: {}", seen.output);
+        assert!(seen.output.ends_with("a\n/t/a/b\n"), "{name}: {}", seen.output);
+        assert_eq!(last_layer(&world, &image), Vec::<String>::new(), "{name}");
+    }
+}
+
+/// 5.112, 8.20: later mounts win, parents come first, and what was made to be mounted on goes.
+#[test]
+fn mounts_are_ordered_and_their_points_go() {
+    for (name, world) in worlds() {
+        world.files(&[("one/x", "1"), ("two/x", "2"), ("file", "")]);
+        let (image, seen) = world.build(world.prepare(
+            "FROM base\nRUN mkdir -p /kept/empty && ln -s /dangling/target /link && touch -d @1000 /kept /\n\
+             RUN --mount=source=two,target=/a/b/c --mount=source=one,target=/m --mount=source=two,target=/m \
+             --mount=type=tmpfs,target=/a --mount=source=one,target=/kept/empty --mount=source=one,target=/kept/new \
+             --mount=source=file,target=/link --mount=type=tmpfs,target=/filled/deep \
+             cat /m/x /a/b/c/x /kept/empty/x; touch /filled/file\n\
+             RUN ls -d /a /m /kept/new /dangling 2>&1 | wc -l; ls /kept /filled; stat -c %Y /kept\n",
+        ));
+        assert!(seen.output.starts_with("221"), "{name}: {}", seen.output);
+        assert!(seen.output.contains("/filled:\nfile\n\n/kept:\nempty\n1000\n"), "{name}: {}", seen.output);
+        assert_eq!(seen.output.matches("No such").count(), 0, "{name}");
+        let layers: Vec<_> = image.layers().collect();
+        let (_, descriptor) = layers[layers.len() - 2];
+        let listing = crate::support::layer_listing(&world.blobs().join(descriptor.digest.hex()));
+        let paths: Vec<&str> = listing.iter().map(|line| line.split_whitespace().next().unwrap()).collect();
+        assert_eq!(paths, ["filled/", "filled/file"], "{name}");
+    }
+}

@@ -1,0 +1,243 @@
+//! Everything that happens between `clone` and `execve`.
+//!
+//! The caller may have any number of threads, and the new process is a copy of only one of them: a lock that
+//! another thread held stays locked here for ever, that of the allocator included. So nothing in this folder
+//! allocates, locks, panics on purpose or calls into the C library but for thin wrappers of system calls; all
+//! it uses was prepared before. C library functions that would tell other threads (`setuid` and its kind) are
+//! bypassed. Failures go back as a [`Report`] through a pipe.
+#![expect(unsafe_code, reason = "this is what the crate is for")]
+
+mod confine;
+mod descriptors;
+mod mounts;
+mod operate;
+mod paths;
+mod points;
+mod report;
+
+use std::ffi::CStr;
+use std::os::fd::RawFd;
+use std::ptr;
+
+use libc::{c_char, c_int, c_long, c_ulong, c_void};
+
+use self::confine::{confine, limit};
+use self::descriptors::{close_on_exec_from, close_others};
+use self::operate::operate;
+use self::paths::PATH_BUFFER;
+pub(crate) use self::report::{Report, Stage, at};
+use self::report::{errno, fail, send, set_errno};
+use crate::sandbox::{Confinement, Operation};
+
+/// Prepared by [`crate::spawn`]: nothing but borrowed data and descriptors.
+pub(crate) struct Prepared<'p> {
+    pub(crate) operations: &'p [Operation],
+    pub(crate) confinement: Option<&'p Confinement>,
+    pub(crate) rlimits: &'p [(u32, u64, u64)],
+    /// Paths to try, one after the other.
+    pub(crate) programs: &'p [std::ffi::CString],
+    /// Whether they come from a search, in which case a missing one is passed over.
+    pub(crate) searched: bool,
+    /// NULL-terminated.
+    pub(crate) argv: &'p [*const c_char],
+    /// NULL-terminated.
+    pub(crate) envp: &'p [*const c_char],
+    pub(crate) cwd: &'p CStr,
+    pub(crate) umask: u32,
+    pub(crate) stdin: RawFd,
+    pub(crate) stdout: RawFd,
+    pub(crate) stderr: RawFd,
+    pub(crate) report: RawFd,
+    /// The descriptors above, sorted.
+    pub(crate) keep: [RawFd; 4],
+    pub(crate) clone_flags: c_int,
+    pub(crate) keeper: bool,
+}
+
+/// Runs in the copy that [`fork`] made. Never returns.
+///
+/// # Safety
+/// Must be called in a new process that shares no memory with another.
+pub(crate) unsafe fn run(prepared: &Prepared<'_>) -> ! {
+    // SAFETY: as promised by the caller, and everything in `prepared` was made before the copy.
+    unsafe {
+        if prepared.keeper {
+            keep(prepared)
+        } else {
+            close_others(&prepared.keep);
+            become_command(prepared)
+        }
+    }
+}
+
+/// `fork` without the handlers that the C library runs, with flags. 0 in the child, where `pidfd` is not set.
+///
+/// No signal is sent when the child ends: a handler of SIGCHLD, or a loop around `wait`, of the program this
+/// library is part of never learns of it.
+///
+/// # Safety
+/// The child may do no more than the comment on top of this folder says.
+pub(crate) unsafe fn fork(flags: c_int, pidfd: &mut c_int) -> c_long {
+    // SAFETY: without CLONE_VM the child gets a copy of the memory, stack included; `pidfd` is written to only
+    // in the parent.
+    unsafe {
+        libc::syscall(
+            libc::SYS_clone,
+            (flags | libc::CLONE_PIDFD) as c_ulong,
+            ptr::null_mut::<c_void>(),
+            ptr::from_mut(pidfd),
+            ptr::null_mut::<c_int>(),
+            0 as c_ulong,
+        )
+    }
+}
+
+/// The keeper is process 1 of a namespace around that of the command. When it dies, the kernel kills all below;
+/// and it dies with the caller. It executes nothing and keeps its credentials, so that nothing clears the
+/// signal that the kernel owes it.
+unsafe fn keep(prepared: &Prepared<'_>) -> ! {
+    // SAFETY: system calls on our own descriptors, with pointers to locals.
+    unsafe {
+        close_others(&prepared.keep);
+        die_with_the_caller(prepared.report);
+        let mut pidfd = -1;
+        let pid = fork(prepared.clone_flags, &mut pidfd);
+        if pid < 0 {
+            fail(prepared.report, Stage::Keeper, 0, 0);
+        }
+        if pid == 0 {
+            become_command(prepared);
+        }
+        // Their other end must see that they are closed when the command closes them.
+        libc::close(prepared.stdin);
+        libc::close(prepared.stdout);
+        libc::close(prepared.stderr);
+        let mut status = 0;
+        while libc::waitpid(pid as c_int, &raw mut status, libc::__WALL) < 0 {
+            if errno() != libc::EINTR {
+                fail(prepared.report, Stage::Keeper, 0, 0);
+            }
+        }
+        send(prepared.report, Stage::Exited, 0, status, 0);
+        libc::_exit(0)
+    }
+}
+
+unsafe fn become_command(prepared: &Prepared<'_>) -> ! {
+    let report = prepared.report;
+    // SAFETY: as for `run`.
+    unsafe {
+        if libc::setsid() < 0 {
+            fail(report, Stage::Session, 0, 0);
+        }
+        streams(prepared);
+        let mut root = -1;
+        for (index, operation) in prepared.operations.iter().enumerate() {
+            if let Err(at) = operate(operation, &mut root) {
+                fail(report, Stage::Operation, index as u32, at);
+            }
+        }
+        libc::umask(prepared.umask as libc::mode_t);
+        enter_directory(prepared);
+        if close_on_exec_from(3) < 0 {
+            fail(report, Stage::Descriptors, 0, 0);
+        }
+        limit(prepared);
+        if let Some(confinement) = prepared.confinement {
+            confine(report, confinement);
+        }
+        if !prepared.keeper {
+            // Only now: a change of credentials clears it.
+            die_with_the_caller(report);
+        }
+        default_signals();
+        execute(prepared)
+    }
+}
+
+/// Input from nowhere, output to the caller's pipes.
+unsafe fn streams(prepared: &Prepared<'_>) {
+    // SAFETY: descriptors of ours; a descriptor that already is in its place needs the flag cleared instead.
+    unsafe {
+        let wanted = [(prepared.stdin, 0), (prepared.stdout, 1), (prepared.stderr, 2)];
+        for (have, want) in wanted {
+            if libc::dup2(have, want) < 0 {
+                fail(prepared.report, Stage::Streams, 0, want as u32);
+            }
+        }
+    }
+}
+
+/// A working directory outside the root has been the way out of a container before: the kernel says of such a
+/// directory that it is unreachable.
+unsafe fn enter_directory(prepared: &Prepared<'_>) {
+    // SAFETY: the buffer's size is given.
+    unsafe {
+        if libc::chdir(prepared.cwd.as_ptr()) < 0 {
+            fail(prepared.report, Stage::Directory, 0, 0);
+        }
+        let mut buffer = [0_u8; PATH_BUFFER];
+        let length = libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len());
+        if length < 0 {
+            fail(prepared.report, Stage::Directory, 0, 0);
+        }
+        if buffer[0] != b'/' {
+            set_errno(libc::ENOENT);
+            fail(prepared.report, Stage::OutsideRoot, 0, 0);
+        }
+    }
+}
+
+unsafe fn execute(prepared: &Prepared<'_>) -> ! {
+    // SAFETY: both lists end in NULL, and their strings were prepared.
+    unsafe {
+        if prepared.programs.is_empty() && !prepared.searched {
+            libc::_exit(0);
+        }
+        let mut denied = false;
+        for program in prepared.programs {
+            libc::execve(program.as_ptr(), prepared.argv.as_ptr(), prepared.envp.as_ptr());
+            let errno = errno();
+            denied |= errno == libc::EACCES;
+            let missing = matches!(errno, libc::ENOENT | libc::ENOTDIR | libc::EACCES);
+            if !(prepared.searched && missing) {
+                fail(prepared.report, Stage::Execute, 0, 0);
+            }
+        }
+        set_errno(if denied { libc::EACCES } else { libc::ENOENT });
+        fail(prepared.report, Stage::NotFoundInPath, 0, 0)
+    }
+}
+
+/// Asks to be killed when the caller's thread ends, and ends if that was before.
+unsafe fn die_with_the_caller(report: RawFd) {
+    // SAFETY: the struct outlives the call.
+    unsafe {
+        if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) < 0 {
+            fail(report, Stage::Keeper, 0, 1);
+        }
+        // The parent is in another process namespace, so that its number is 0 dead or alive. Who reads the
+        // reports is alive.
+        let mut poll = libc::pollfd { fd: report, events: 0, revents: 0 };
+        if libc::poll(&raw mut poll, 1, 0) > 0 && poll.revents & libc::POLLERR != 0 {
+            libc::_exit(127);
+        }
+    }
+}
+
+/// The command starts with no signal ignored or blocked, whatever the caller did.
+unsafe fn default_signals() {
+    // SAFETY: the set is plain data, and the array as long as the struct it stands for.
+    unsafe {
+        // `struct sigaction` of the kernel: all zeros is the default. The C library would keep two signals to
+        // itself; the kernel refuses SIGKILL and SIGSTOP.
+        let default = [0_u64; 4];
+        for signal in 1..=64 {
+            let nothing = ptr::null_mut::<c_void>();
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), nothing, size_of::<u64>());
+        }
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
+    }
+}
