@@ -100,7 +100,6 @@ mod tests {
     #[test]
     fn stars_without_anything_between_are_few_tokens() {
         let count = |text: String| Pattern::parse(text.as_bytes(), false, 1).unwrap().tokens.len();
-        assert_eq!(count("**/*".repeat(10_000)), 2);
         assert_eq!(count("**/".repeat(10_000) + "x"), 2);
         assert_eq!(count("*".repeat(10_001)), count("*".repeat(3)));
     }
