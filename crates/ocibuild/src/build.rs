@@ -430,13 +430,14 @@ impl Build {
     }
 }
 
-/// What was found for any of the platforms, each finding once.
+/// What was found for any of the platforms; what was found for an earlier one is not told again.
 fn report(plans: &[Plan]) -> CheckReport {
     let mut findings: Vec<Finding> = Vec::new();
-    for finding in plans.iter().flat_map(|plan| &plan.findings) {
-        if !findings.contains(finding) {
-            findings.push(finding.clone());
-        }
+    for plan in plans {
+        let earlier = findings.len();
+        let is_new = |finding: &&Finding| !findings[..earlier].contains(finding);
+        let new: Vec<Finding> = plan.findings.iter().filter(is_new).cloned().collect();
+        findings.extend(new);
     }
     let is_wanted = plans.iter().any(|plan| plan.checks.error);
     CheckReport { is_error: is_wanted && !findings.is_empty(), findings }
