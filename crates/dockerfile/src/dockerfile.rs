@@ -5,7 +5,7 @@ use crate::lint::{CheckOptionError, CheckOptions};
 use crate::meaning::{self, Meaning};
 use crate::syntax::{self, Source};
 use crate::syntax_tree::{MAX_ERRORS, decode};
-use crate::{Diagnostic, Instruction, InstructionKind, Location, Node, ParseErrors, Stage};
+use crate::{Diagnostic, Instruction, InstructionKind, Location, Node, ParseErrors, Span, Stage, keyword};
 
 /// What the comment lines at the top of the file ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,8 +42,8 @@ pub struct Dockerfile {
     pub source: String,
     /// The directives at the top.
     pub directives: Directives,
-    /// The syntax, one node for each instruction.
-    pub nodes: Vec<Node>,
+    /// The last lines of the instructions that have blank lines inside of their continuation.
+    pub empty_continuations: Vec<Location>,
     /// `ARG`s before the first `FROM`.
     pub global_args: Vec<Instruction>,
     /// The stages; at least one.
@@ -76,17 +76,13 @@ impl Dockerfile {
                     .into(),
             ]));
         }
-        let syntax = syntax::read_file(source);
-        decoded.reject_replaced(&syntax.nodes).map_err(|error| errors(vec![error.into()]))?;
-        let mut assembly = Assembly { errors: syntax.errors, ..Assembly::default() };
-        let is_broken = !assembly.errors.is_empty();
-        for node in &syntax.nodes {
-            assembly.add(node);
-            // What is known to be left out of the report need not be found.
-            if assembly.errors.len() >= MAX_ERRORS {
-                break;
-            }
-        }
+        decoded.reject_replaced().map_err(|error| errors(vec![error.into()]))?;
+        let mut assembly = Assembly::default();
+        let mut syntax = syntax::read_each(source, |node| assembly.add(node, source));
+        let is_broken = !syntax.errors.is_empty();
+        // Those of the syntax come first.
+        syntax.errors.append(&mut assembly.errors);
+        assembly.errors = syntax.errors;
         if assembly.stages.is_empty() && !assembly.has_from && !is_broken && !assembly.lacks_stage {
             let error = Failure::new("no-stages", "dockerfile contains no stages to build", None)
                 .cause("there is no FROM in it")
@@ -106,7 +102,7 @@ impl Dockerfile {
         Ok(Self {
             source: source.to_owned(),
             directives: syntax.directives,
-            nodes: syntax.nodes,
+            empty_continuations: assembly.empty_continuations,
             global_args: assembly.global_args,
             stages: assembly.stages,
         })
@@ -118,9 +114,10 @@ impl Dockerfile {
 struct Assembly {
     global_args: Vec<Instruction>,
     stages: Vec<Stage>,
+    empty_continuations: Vec<Location>,
     errors: Vec<Diagnostic>,
     /// The keyword of the instruction above, and where it stands.
-    above: Option<(String, Location)>,
+    above: Option<(&'static str, Location)>,
     /// A `FROM` was seen, be it wrong.
     has_from: bool,
     /// The first instruction that lacks a stage has been reported; those behind it have the same reason.
@@ -128,16 +125,22 @@ struct Assembly {
 }
 
 impl Assembly {
-    fn add(&mut self, node: &Node) {
-        self.has_from |= node.keyword.text.eq_ignore_ascii_case("from");
-        match meaning::read(node) {
-            Ok(Meaning::Stage(stage)) => self.stages.push(*stage),
-            Ok(Meaning::Instruction(instruction)) => self.add_instruction(*instruction, node),
-            Err(error) => self.errors.push(self.explained(error.into(), node)),
+    fn add(&mut self, mut node: Node, source: &str) {
+        // What is known to be left out of the report need not be found.
+        if self.errors.len() >= MAX_ERRORS {
+            return;
         }
-        let keyword = node.keyword.text.to_uppercase();
-        let is_known = meaning::KEYWORDS.iter().any(|known| known.eq_ignore_ascii_case(&keyword));
-        self.above = is_known.then_some((keyword, node.location));
+        let keyword = keyword::known(&node.keyword.text).map(|(_, upper)| upper);
+        self.has_from |= keyword == Some("FROM");
+        match meaning::read(&mut node) {
+            Ok(Meaning::Stage(stage)) => self.stages.push(stage),
+            Ok(Meaning::Instruction(instruction)) => self.add_instruction(instruction, node.keyword.span),
+            Err(error) => self.errors.push(self.explained(error.into(), &node)),
+        }
+        if node.empty_continuation {
+            self.empty_continuations.push(last_line(&node, source));
+        }
+        self.above = keyword.map(|keyword| (keyword, node.location));
     }
 
     /// An unknown instruction may be the rest of the one above.
@@ -157,7 +160,7 @@ impl Assembly {
         error
     }
 
-    fn add_instruction(&mut self, instruction: Instruction, node: &Node) {
+    fn add_instruction(&mut self, instruction: Instruction, keyword: Span) {
         if let Some(stage) = self.stages.last_mut() {
             stage.instructions.push(instruction);
         } else if self.has_from {
@@ -167,12 +170,21 @@ impl Assembly {
         } else if !std::mem::replace(&mut self.lacks_stage, true) {
             let message = "no build stage in current context";
             let error = Failure::new("no-stage", message, Some(instruction.location));
-            let keyword = node.keyword.text.to_uppercase();
-            let error = error.cause(format!("{keyword} stands before the first FROM"));
+            let name = instruction.keyword.to_uppercase();
+            let error = error.cause(format!("{name} stands before the first FROM"));
             let hint = "only ARG may stand before the first FROM: begin with FROM and a base image, FROM alpine:3.20";
-            self.errors.push(error.label(node.keyword.span).hint(hint).into());
+            self.errors.push(error.label(keyword).hint(hint).into());
         }
     }
+}
+
+/// The last line of a node as its location.
+fn last_line(node: &Node, source: &str) -> Location {
+    let mut location = node.location;
+    let text = source.get(location.span.range()).unwrap_or_default();
+    location.span.start += text.rfind('\n').map_or(0, |newline| newline + 1);
+    location.start_line = location.end_line;
+    location
 }
 
 /// Parses the text of a trigger as an image stores it: exactly one instruction, with `\` as escape character.
@@ -182,17 +194,17 @@ pub fn parse_trigger(text: &str) -> Result<Instruction, ParseErrors> {
     let errors = |diagnostics| ParseErrors { source: text.to_owned(), diagnostics };
     let checked = Source::decode(text.as_bytes()).and_then(|source| source.reject_nul());
     checked.map_err(|error| errors(vec![error.into()]))?;
-    let syntax = syntax::read_trigger(text);
+    let mut syntax = syntax::read_trigger(text);
     if !syntax.errors.is_empty() {
         return Err(errors(syntax.errors));
     }
-    let [node] = &syntax.nodes[..] else {
+    let [node] = &mut syntax.nodes[..] else {
         let message = "onbuild trigger should be a single expression";
         let error = Failure::new("trigger-count", message, None);
         return Err(errors(vec![error.hint("split it into several ONBUILD instructions").into()]));
     };
     match meaning::read(node) {
-        Ok(Meaning::Instruction(instruction)) => Ok(*instruction),
+        Ok(Meaning::Instruction(instruction)) => Ok(instruction),
         Ok(Meaning::Stage(_)) => {
             let message = "FROM isn't allowed as an ONBUILD trigger";
             let error = Failure::new("forbidden-trigger", message, Some(node.location));

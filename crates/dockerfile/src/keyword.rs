@@ -24,8 +24,15 @@ const KEYWORDS: [(&str, &str); 18] = [
 
 /// The keyword that `text` is, in lower and in upper case.
 pub(crate) fn known(text: &str) -> Option<(&'static str, &'static str)> {
-    let find = |text: &str| KEYWORDS.into_iter().find(|(lower, _)| lower.eq_ignore_ascii_case(text));
     if text.is_ascii() { find(text) } else { find(&lower(text)) }
+}
+
+fn find(text: &str) -> Option<(&'static str, &'static str)> {
+    let first = text.as_bytes().first()?.to_ascii_lowercase();
+    KEYWORDS
+        .iter()
+        .find(|(lower, _)| lower.as_bytes()[0] == first && lower.eq_ignore_ascii_case(text))
+        .copied()
 }
 
 /// `keyword` in lower case, one character for one, as Go does it: letters outside of ASCII that have an ASCII letter

@@ -3,7 +3,7 @@
 use crate::{Location, Span};
 
 /// A word and where it stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Word {
     /// The word; quotes are gone from flags only.
     pub text: String,

@@ -77,9 +77,11 @@ fn write_node(f: &mut fmt::Formatter<'_>, node: &Node, escape: char) -> fmt::Res
     for comment in &node.comments {
         writeln!(f, "# {comment}")?;
     }
-    let is_continued = syntax::without_continuation(&node.text, escape).1;
-    if node.text.is_empty() || is_continued {
-        // The file ends in the midst of the instruction, behind this escape character.
+    // The file ends in the midst of an instruction, of which nothing or something is there.
+    if node.text.trim().is_empty() {
+        return writeln!(f, "{escape}");
+    }
+    if syntax::without_continuation(&node.text, escape).1 {
         return writeln!(f, "{}{escape}", node.text);
     }
     writeln!(f, "{}", node.text)?;

@@ -21,7 +21,7 @@ pub use rule::{
     UNUSED_IGNORE_PATTERN, WORKDIR_RELATIVE_PATH,
 };
 
-use crate::{Dockerfile, Instruction, InstructionKind, Location, Node, Stage};
+use crate::{Dockerfile, Instruction, InstructionKind, Location, Stage};
 
 impl Dockerfile {
     /// Adds what those checks find that need the text alone. They look at all stages, built or not.
@@ -44,8 +44,8 @@ struct Text<'a> {
 impl Text<'_> {
     /// The checks that a comment above an instruction cannot silence.
     fn whole_file(&mut self, file: &Dockerfile) {
-        for node in file.nodes.iter().filter(|node| node.empty_continuation) {
-            let place = Place::Dockerfile(last_line(node, &file.source));
+        for location in &file.empty_continuations {
+            let place = Place::Dockerfile(*location);
             self.findings.add(&NO_EMPTY_CONTINUATION, "Empty continuation line", place);
         }
         self.keyword_casing(&file.stages);
@@ -144,13 +144,4 @@ fn is_lower(keyword: &str) -> bool {
 
 fn is_upper(keyword: &str) -> bool {
     !keyword.chars().any(char::is_lowercase)
-}
-
-/// The last line of a node as its location.
-fn last_line(node: &Node, source: &str) -> Location {
-    let mut location = node.location;
-    let text = source.get(location.span.range()).unwrap_or_default();
-    location.span.start += text.rfind('\n').map_or(0, |newline| newline + 1);
-    location.start_line = location.end_line;
-    location
 }

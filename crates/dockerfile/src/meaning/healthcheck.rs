@@ -4,7 +4,7 @@ use super::duration::parse_duration;
 use super::flags::{Flags, Known, Takes};
 use super::{Reading, Result};
 use crate::quote::quote;
-use crate::{Command, Healthcheck, InstructionKind};
+use crate::{Healthcheck, InstructionKind};
 
 const FLAGS: Known = &[
     ("interval", Takes::Text),
@@ -17,7 +17,7 @@ const FLAGS: Known = &[
 /// The shortest time that is not zero, in nanoseconds.
 const MIN_DURATION: i64 = 1_000_000;
 
-pub(super) fn healthcheck(reading: &Reading<'_>) -> Result<InstructionKind> {
+pub(super) fn healthcheck(reading: &mut Reading<'_>) -> Result<InstructionKind> {
     reading.require_arguments()?;
     let Some((kind, command)) = reading.node.arguments.split_first() else {
         return Err(reading.at_least_one());
@@ -45,19 +45,20 @@ pub(super) fn healthcheck(reading: &Reading<'_>) -> Result<InstructionKind> {
             .label(kind.span)
             .hint("write the command behind CMD: HEALTHCHECK CMD curl -f http://localhost/"));
     }
-    let mut words = command.iter().map(|word| word.text.clone());
-    let command = if reading.node.json {
-        Command::Exec(words.collect())
-    } else {
-        Command::Shell(words.next().unwrap_or_default())
-    };
+    let interval = duration(reading, &flags, "interval")?;
+    let timeout = duration(reading, &flags, "timeout")?;
+    let start_period = duration(reading, &flags, "start-period")?;
+    let start_interval = duration(reading, &flags, "start-interval")?;
+    let retries = retries(reading, &flags)?;
+    reading.node.arguments.remove(0);
+    let command = reading.command();
     Ok(InstructionKind::Healthcheck(Healthcheck::Command {
         command,
-        interval: duration(reading, &flags, "interval")?,
-        timeout: duration(reading, &flags, "timeout")?,
-        start_period: duration(reading, &flags, "start-period")?,
-        start_interval: duration(reading, &flags, "start-interval")?,
-        retries: retries(reading, &flags)?,
+        interval,
+        timeout,
+        start_period,
+        start_interval,
+        retries,
     }))
 }
 

@@ -44,41 +44,48 @@ pub(crate) const KEYWORDS: [&str; 18] = [
 #[derive(Debug)]
 pub(crate) enum Meaning {
     /// A `FROM`, the stage still without instructions.
-    Stage(Box<Stage>),
+    Stage(Stage),
     /// Anything else.
-    Instruction(Box<Instruction>),
+    Instruction(Instruction),
 }
 
-/// Finds out what `node` means.
-pub(crate) fn read(node: &Node) -> Result<Meaning> {
+/// Finds out what `node` means. If it means something, its texts are taken out of it.
+pub(crate) fn read(node: &mut Node) -> Result<Meaning> {
     let name = keyword::known(&node.keyword.text).map_or("", |(_, upper)| upper);
-    let reading = Reading { node, name };
+    let mut reading = Reading { node, name };
     if name == "FROM" {
-        return reading.stage().map(|stage| Meaning::Stage(Box::new(stage)));
+        return reading.stage().map(Meaning::Stage);
     }
-    Ok(Meaning::Instruction(Box::new(Instruction {
+    Ok(Meaning::Instruction(Instruction {
         kind: reading.kind()?,
         location: node.location,
-        keyword: node.keyword.text.clone(),
-        text: node.text.trim().to_owned(),
-        comments: node.comments.clone(),
-    })))
+        text: trimmed(std::mem::take(&mut node.text)),
+        keyword: std::mem::take(&mut node.keyword.text),
+        comments: std::mem::take(&mut node.comments),
+    }))
+}
+
+fn trimmed(text: String) -> String {
+    match text.trim() {
+        trimmed if trimmed.len() == text.len() => text,
+        trimmed => trimmed.to_owned(),
+    }
 }
 
 /// A node, and its keyword in upper case.
 struct Reading<'a> {
-    node: &'a Node,
+    node: &'a mut Node,
     name: &'a str,
 }
 
-impl<'a> Reading<'a> {
-    fn kind(&self) -> Result<InstructionKind> {
+impl Reading<'_> {
+    fn kind(&mut self) -> Result<InstructionKind> {
         match self.name {
             "ADD" => transfer::add(self),
             "ARG" => self.arg(),
-            "CMD" => self.flags(&[]).map(|_| InstructionKind::Cmd(self.command())),
+            "CMD" => self.exec_or_shell().map(InstructionKind::Cmd),
             "COPY" => transfer::copy(self),
-            "ENTRYPOINT" => self.flags(&[]).map(|_| InstructionKind::Entrypoint(self.command())),
+            "ENTRYPOINT" => self.exec_or_shell().map(InstructionKind::Entrypoint),
             "ENV" => self.pairs().map(InstructionKind::Env),
             "EXPOSE" => self.list().map(InstructionKind::Expose),
             "HEALTHCHECK" => healthcheck::healthcheck(self),
@@ -134,8 +141,9 @@ impl<'a> Reading<'a> {
         Flags::parse(self.node, known)
     }
 
-    fn words(&self) -> impl Iterator<Item = String> + use<'a> {
-        self.node.arguments.iter().map(|word| word.text.clone())
+    /// Takes the arguments out.
+    fn words(&mut self) -> impl Iterator<Item = String> + use<> {
+        std::mem::take(&mut self.node.arguments).into_iter().map(|word| word.text)
     }
 
     fn at_least_one(&self) -> Failure {
@@ -148,9 +156,9 @@ impl<'a> Reading<'a> {
     }
 
     /// Destination and sources; at least one source is there.
-    fn require_destination(&self) -> Result<(&'a crate::Word, &'a [crate::Word])> {
+    fn require_destination(&self) -> Result<()> {
         match self.node.arguments.split_last() {
-            Some((destination, sources)) if !sources.is_empty() => Ok((destination, sources)),
+            Some((_, sources)) if !sources.is_empty() => Ok(()),
             _ => {
                 let message = format!(
                     "{} requires at least two arguments, but only one was provided. \
@@ -171,32 +179,38 @@ impl<'a> Reading<'a> {
         }
     }
 
-    fn only_argument(&self) -> Result<String> {
-        if let [word] = &self.node.arguments[..] {
-            return Ok(word.text.clone());
+    fn only_argument(&mut self) -> Result<String> {
+        if let [word] = &mut self.node.arguments[..] {
+            return Ok(std::mem::take(&mut word.text));
         }
         let message = format!("{} requires exactly one argument", self.name);
         Err(self.error("argument-count", message).hint(format!("write {}", example(self.name))))
     }
 
-    fn single(&self) -> Result<String> {
+    fn single(&mut self) -> Result<String> {
         let word = self.only_argument()?;
         self.flags(&[]).map(|_| word)
     }
 
-    fn list(&self) -> Result<Vec<String>> {
+    fn list(&mut self) -> Result<Vec<String>> {
         self.require_arguments()?;
-        self.flags(&[]).map(|_| self.words().collect())
+        self.flags(&[])?;
+        Ok(self.words().collect())
     }
 
-    fn command(&self) -> Command {
+    fn exec_or_shell(&mut self) -> Result<Command> {
+        self.flags(&[])?;
+        Ok(self.command())
+    }
+
+    fn command(&mut self) -> Command {
         if self.node.json {
             return Command::Exec(self.words().collect());
         }
         Command::Shell(self.words().next().unwrap_or_default())
     }
 
-    fn shell(&self) -> Result<InstructionKind> {
+    fn shell(&mut self) -> Result<InstructionKind> {
         self.flags(&[])?;
         self.require_arguments()?;
         if !self.node.json {
@@ -207,16 +221,17 @@ impl<'a> Reading<'a> {
         Ok(InstructionKind::Shell(self.words().collect()))
     }
 
-    fn volume(&self) -> Result<InstructionKind> {
-        let volumes: Vec<String> = self.list()?.iter().map(|volume| volume.trim().to_owned()).collect();
-        if let Some(position) = volumes.iter().position(String::is_empty) {
+    fn volume(&mut self) -> Result<InstructionKind> {
+        self.require_arguments()?;
+        self.flags(&[])?;
+        if let Some(word) = self.node.arguments.iter().find(|word| word.text.trim().is_empty()) {
             let message = "VOLUME specified can not be an empty string";
             return Err(self
                 .error("empty-volume", message)
-                .label(self.node.arguments[position].span)
+                .label(word.span)
                 .hint("name a path, as in VOLUME /data, or drop the instruction"));
         }
-        Ok(InstructionKind::Volume(volumes))
+        Ok(InstructionKind::Volume(self.words().map(trimmed).collect()))
     }
 
     fn blank_name(&self, word: &crate::Word) -> Failure {
@@ -224,36 +239,38 @@ impl<'a> Reading<'a> {
         self.error("blank-name", format!("{} names can not be blank", self.name)).label(word.span).hint(hint)
     }
 
-    fn pairs(&self) -> Result<KeyValues> {
+    fn pairs(&mut self) -> Result<KeyValues> {
         self.flags(&[])?;
         self.require_arguments()?;
+        let mut triples = self.node.arguments.chunks_exact(3);
+        if let Some([_, _, sign]) = triples.find(|triple| triple[0].text.is_empty()) {
+            return Err(self.blank_name(sign));
+        }
         let mut pairs = Vec::with_capacity(self.node.arguments.len() / 3);
         let mut legacy = false;
-        for triple in self.node.arguments.chunks_exact(3) {
-            let [key, value, sign] = triple else { continue };
-            if key.text.is_empty() {
-                return Err(self.blank_name(sign));
-            }
-            legacy |= sign.text.is_empty();
-            pairs.push((key.text.clone(), value.text.clone()));
+        let mut words = self.words();
+        while let (Some(key), Some(value), Some(sign)) = (words.next(), words.next(), words.next()) {
+            legacy |= sign.is_empty();
+            pairs.push((key, value));
         }
         Ok(KeyValues { pairs, legacy })
     }
 
-    fn arg(&self) -> Result<InstructionKind> {
+    fn arg(&mut self) -> Result<InstructionKind> {
         self.require_arguments()?;
-        let definition = |word: &crate::Word| {
-            let (name, default) = match word.text.split_once('=') {
-                Some((name, default)) => (name, Some(default.to_owned())),
-                None => (&word.text[..], None),
-            };
-            if name.is_empty() {
-                return Err(self.blank_name(word));
-            }
-            Ok(ArgDefinition { name: name.to_owned(), default })
+        let is_blank = |word: &&crate::Word| word.text.is_empty() || word.text.starts_with('=');
+        if let Some(word) = self.node.arguments.iter().find(is_blank) {
+            return Err(self.blank_name(word));
+        }
+        let definition = |mut name: String| {
+            let default = name.find('=').map(|sign| {
+                let default = name[sign + 1..].to_owned();
+                name.truncate(sign);
+                default
+            });
+            ArgDefinition { name, default }
         };
-        let definitions: Result<Vec<_>> = self.node.arguments.iter().map(definition).collect();
-        definitions.map(InstructionKind::Arg)
+        Ok(InstructionKind::Arg(self.words().map(definition).collect()))
     }
 
     fn onbuild(&self) -> Result<InstructionKind> {
@@ -287,7 +304,7 @@ impl<'a> Reading<'a> {
         text
     }
 
-    fn stage(&self) -> Result<Stage> {
+    fn stage(&mut self) -> Result<Stage> {
         let (as_keyword, name) = self.stage_name()?;
         let flags = self.flags(&[("platform", Takes::Text)])?;
         Ok(Stage {
@@ -296,10 +313,10 @@ impl<'a> Reading<'a> {
             name: name.as_ref().map(|name| name.to_lowercase()),
             name_as_written: name,
             location: self.node.location,
-            keyword: self.node.keyword.text.clone(),
+            keyword: std::mem::take(&mut self.node.keyword.text),
             as_keyword,
-            text: self.node.text.trim().to_owned(),
-            comments: self.node.comments.clone(),
+            text: trimmed(std::mem::take(&mut self.node.text)),
+            comments: std::mem::take(&mut self.node.comments),
             instructions: Vec::new(),
         })
     }

@@ -11,13 +11,13 @@ use crate::{Command, HeredocNode, InstructionKind, Run, RunCommand, RunNetwork, 
 const FLAGS: Known =
     &[("mount", Takes::List), ("network", Takes::Text), ("security", Takes::Text), ("device", Takes::List)];
 
-pub(super) fn run(reading: &Reading<'_>) -> Result<InstructionKind> {
+pub(super) fn run(reading: &mut Reading<'_>) -> Result<InstructionKind> {
     let flags = reading.flags(FLAGS)?;
     Ok(InstructionKind::Run(Run {
-        command: command(reading),
-        mounts: flags.list("mount"),
         network: network(reading, &flags)?,
         security: security(reading, &flags)?,
+        command: command(reading),
+        mounts: flags.list("mount"),
         devices: flags.list("device"),
     }))
 }
@@ -58,7 +58,7 @@ fn choice(error: Failure, flag: &str, given: &str, known: &[&str]) -> Failure {
     error.hint(format!("the values of --{flag} are {}", known.join(", ")))
 }
 
-fn command(reading: &Reading<'_>) -> RunCommand {
+fn command(reading: &mut Reading<'_>) -> RunCommand {
     let line = match reading.command() {
         Command::Exec(words) => return RunCommand::Exec(words),
         Command::Shell(line) => line,

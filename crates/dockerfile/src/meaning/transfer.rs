@@ -30,28 +30,31 @@ const ADD_FLAGS: Known = &[
     ("unpack", Takes::Boolean),
 ];
 
-pub(super) fn copy(reading: &Reading<'_>) -> Result<InstructionKind> {
-    let (destination, sources) = reading.require_destination()?;
+pub(super) fn copy(reading: &mut Reading<'_>) -> Result<InstructionKind> {
+    reading.require_destination()?;
     let flags = reading.flags(COPY_FLAGS)?;
     Ok(InstructionKind::Copy(Copy {
-        transfer: transfer(reading, &flags, sources, destination)?,
+        transfer: transfer(reading, &flags)?,
         from: flags.text("from"),
         parents: flags.boolean("parents").unwrap_or_default(),
     }))
 }
 
-pub(super) fn add(reading: &Reading<'_>) -> Result<InstructionKind> {
-    let (destination, sources) = reading.require_destination()?;
+pub(super) fn add(reading: &mut Reading<'_>) -> Result<InstructionKind> {
+    reading.require_destination()?;
     let flags = reading.flags(ADD_FLAGS)?;
     Ok(InstructionKind::Add(Add {
-        transfer: transfer(reading, &flags, sources, destination)?,
+        transfer: transfer(reading, &flags)?,
         checksum: flags.text("checksum"),
         keep_git_dir: flags.boolean("keep-git-dir"),
         unpack: flags.boolean("unpack"),
     }))
 }
 
-fn transfer(reading: &Reading<'_>, flags: &Flags, words: &[Word], destination: &Word) -> Result<Transfer> {
+/// The destination is there.
+fn transfer(reading: &mut Reading<'_>, flags: &Flags) -> Result<Transfer> {
+    let mut words = std::mem::take(&mut reading.node.arguments);
+    let destination = words.pop().unwrap_or_default();
     if heredoc::start(&destination.text).is_some() {
         let message = format!("{} cannot accept a heredoc as a destination", reading.name);
         let error = reading.error("heredoc-destination", message).label(destination.span);
@@ -64,7 +67,7 @@ fn transfer(reading: &Reading<'_>, flags: &Flags, words: &[Word], destination: &
     Ok(Transfer {
         sources,
         heredocs,
-        destination: destination.text.clone(),
+        destination: destination.text,
         chown: flags.text("chown"),
         chmod: flags.text("chmod"),
         link: flags.boolean("link").unwrap_or_default(),
@@ -73,16 +76,16 @@ fn transfer(reading: &Reading<'_>, flags: &Flags, words: &[Word], destination: &
 }
 
 /// Tells heredocs from paths. A word that looks like the start of a heredoc is one, even in the JSON form.
-fn sources(reading: &Reading<'_>, words: &[Word]) -> Result<(Vec<Heredoc>, Vec<String>)> {
+fn sources(reading: &Reading<'_>, words: Vec<Word>) -> Result<(Vec<Heredoc>, Vec<String>)> {
     // Of several bodies with one name the last counts.
     let contents: HashMap<&str, &str> =
         reading.node.heredocs.iter().map(|body| (&body.name[..], &body.content[..])).collect();
     let mut heredocs = Vec::new();
     let mut total = 0;
-    let mut paths = Vec::new();
+    let mut paths = Vec::with_capacity(words.len());
     for word in words {
         let Some(start) = heredoc::start(&word.text) else {
-            paths.push(word.text.clone());
+            paths.push(word.text);
             continue;
         };
         let content = contents.get(&start.name[..]).copied().unwrap_or_default();

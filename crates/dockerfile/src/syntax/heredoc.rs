@@ -30,15 +30,26 @@ pub(super) fn starts(line: &str) -> Result<Vec<HeredocStart>, ExpandError> {
 /// What `word` begins, if it is all one start of a heredoc.
 pub(crate) fn start(word: &str) -> Option<HeredocStart> {
     let (_, (digits, chomp, delimiter)) = all_consuming(pieces).parse(word).ok()?;
-    let plain = Mode { keep_unset: true, ..Mode::default() };
-    let name = single_word(delimiter, plain)?;
-    let with_quotes = single_word(delimiter, Mode { keep_quotes: true, ..plain })?;
+    let (name, expand) = name(delimiter)?;
     Some(HeredocStart {
-        expand: name == with_quotes,
         name,
+        expand,
         chomp,
         file_descriptor: if digits.is_empty() { 0 } else { digits.parse().unwrap_or(u64::MAX) },
     })
+}
+
+/// The name that a delimiter stands for, and whether no part of it is quoted.
+fn name(delimiter: &str) -> Option<(String, bool)> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    if !delimiter.is_empty() && delimiter.bytes().all(is_plain) {
+        return Some((delimiter.to_owned(), true));
+    }
+    let plain = Mode { keep_unset: true, ..Mode::default() };
+    let name = single_word(delimiter, plain)?;
+    let with_quotes = single_word(delimiter, Mode { keep_quotes: true, ..plain })?;
+    let expand = name == with_quotes;
+    Some((name, expand))
 }
 
 fn pieces(input: &str) -> IResult<&str, (&str, bool, &str)> {

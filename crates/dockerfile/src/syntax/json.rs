@@ -1,11 +1,10 @@
 //! The JSON form of arguments.
 
 use nom::branch::alt;
-use nom::bytes::complete::{tag, take_while, take_while_m_n, take_while1};
+use nom::bytes::complete::{tag, take_while_m_n};
 use nom::character::complete::{char, one_of};
-use nom::combinator::{all_consuming, consumed, map_res, opt, value};
-use nom::multi::{fold_many0, separated_list0};
-use nom::sequence::{delimited, preceded, terminated};
+use nom::combinator::{map_res, opt, value};
+use nom::sequence::preceded;
 use nom::{IResult, Parser};
 use serde::de::IgnoredAny;
 
@@ -27,7 +26,7 @@ pub(super) fn parse(text: &str) -> Json<'_> {
     if !text.starts_with('[') {
         return Json::None;
     }
-    if let Ok((_, strings)) = all_consuming(delimited(blanks, list, blanks)).parse(text) {
+    if let Some(strings) = list(text) {
         return Json::Strings(strings);
     }
     // This reads any depth without recursion.
@@ -82,45 +81,41 @@ fn string_length(text: &str) -> usize {
     text.len()
 }
 
-fn blanks(input: &str) -> IResult<&str, &str> {
-    take_while(|c| matches!(c, ' ' | '\t' | '\r' | '\n')).parse(input)
+/// The blanks of JSON.
+fn is_blank(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\r' | '\n')
 }
 
-fn list(input: &str) -> IResult<&str, Vec<Written<'_>>> {
-    let separator = delimited(blanks, char(','), blanks);
-    let items = separated_list0(separator, consumed(string));
-    delimited(pair_open, items, preceded(blanks, char(']'))).parse(input)
+/// A list of strings and nothing behind it.
+fn list(text: &str) -> Option<Vec<Written<'_>>> {
+    let mut strings = Vec::new();
+    let mut rest = text.strip_prefix('[')?.trim_start_matches(is_blank);
+    if !rest.starts_with(']') {
+        loop {
+            let (after, value) = string(rest)?;
+            strings.push((&rest[..rest.len() - after.len()], value));
+            rest = after.trim_start_matches(is_blank);
+            let Some(after) = rest.strip_prefix(',') else { break };
+            rest = after.trim_start_matches(is_blank);
+        }
+    }
+    rest.strip_prefix(']')?.trim_start_matches(is_blank).is_empty().then_some(strings)
 }
 
-fn pair_open(input: &str) -> IResult<&str, &str> {
-    preceded(char('['), blanks).parse(input)
-}
-
-fn string(input: &str) -> IResult<&str, String> {
-    let (rest, plain) = preceded(char('"'), take_while(is_plain)).parse(input)?;
-    let piece = alt((take_while1(is_plain).map(Piece::Plain), escape.map(Piece::Escaped)));
-    let pieces = fold_many0(
-        piece,
-        || plain.to_owned(),
-        |mut text, piece| {
-            match piece {
-                Piece::Plain(plain) => text.push_str(plain),
-                Piece::Escaped(c) => text.push(c),
-            }
-            text
-        },
-    );
-    terminated(pieces, char('"')).parse(rest)
-}
-
-/// A part of a string.
-enum Piece<'a> {
-    Plain(&'a str),
-    Escaped(char),
-}
-
-fn is_plain(c: char) -> bool {
-    c >= ' ' && c != '"' && c != '\\'
+/// A string, and what follows it.
+fn string(text: &str) -> Option<(&str, String)> {
+    let mut rest = text.strip_prefix('"')?;
+    let mut value = String::new();
+    loop {
+        let (plain, after) = rest.split_at(rest.find(|c| c < ' ' || c == '"' || c == '\\')?);
+        value.push_str(plain);
+        if let Some(after) = after.strip_prefix('"') {
+            return Some((after, value));
+        }
+        let (after, c) = escape(after).ok()?;
+        value.push(c);
+        rest = after;
+    }
 }
 
 fn escape(input: &str) -> IResult<&str, char> {

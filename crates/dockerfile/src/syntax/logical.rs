@@ -18,8 +18,10 @@ pub(super) struct LogicalLine {
 
 impl LogicalLine {
     /// A line whose first piece begins at `start` in the source.
-    pub(super) fn new(piece: &str, start: usize) -> Self {
-        Self { text: piece.to_owned(), start, pieces: Vec::new() }
+    pub(super) fn new(piece: &str, start: usize, goes_on: bool) -> Self {
+        let mut text = String::with_capacity(if goes_on { piece.len() * 4 } else { piece.len() });
+        text.push_str(piece);
+        Self { text, start, pieces: Vec::new() }
     }
 
     /// Appends `piece`, which begins at `start` in the source.

@@ -26,36 +26,56 @@ pub(crate) struct Syntax {
     pub(crate) errors: Vec<Diagnostic>,
 }
 
+/// A file without its nodes.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    pub(crate) directives: Directives,
+    pub(crate) errors: Vec<Diagnostic>,
+}
+
 /// Reads a whole file.
 pub(crate) fn read_file(source: &str) -> Syntax {
+    let mut nodes = Vec::new();
+    let Frame { directives, errors } = read_each(source, |node| nodes.push(node));
+    Syntax { directives, nodes, errors }
+}
+
+/// As [`read_file`], with each node as soon as it is read.
+pub(crate) fn read_each(source: &str, sink: impl FnMut(Node)) -> Frame {
     let directives = directive::frontend(source);
-    Reader::new(source, directives, directive::Zone::new()).read()
+    Reader::new(source, directives, directive::Zone::new(), sink).read()
 }
 
 /// Reads the text of a trigger, which has no directives.
 pub(crate) fn read_trigger(text: &str) -> Syntax {
-    Reader::new(text, Directives::default(), directive::Zone::closed()).read()
+    let mut nodes = Vec::new();
+    let (directives, zone) = (Directives::default(), directive::Zone::closed());
+    let Frame { directives, errors } = Reader::new(text, directives, zone, |node| nodes.push(node)).read();
+    Syntax { directives, nodes, errors }
 }
 
-struct Reader<'a> {
+struct Reader<'a, S> {
     source: &'a str,
     lines: Lines<'a>,
     zone: directive::Zone,
     comments: Vec<String>,
-    syntax: Syntax,
+    frame: Frame,
+    sink: S,
+    has_nodes: bool,
 }
 
-impl<'a> Reader<'a> {
-    fn new(source: &'a str, directives: Directives, zone: directive::Zone) -> Self {
-        let syntax = Syntax { directives, nodes: Vec::new(), errors: Vec::new() };
-        Self { source, lines: Lines::new(source), zone, comments: Vec::new(), syntax }
+impl<'a, S: FnMut(Node)> Reader<'a, S> {
+    fn new(source: &'a str, directives: Directives, zone: directive::Zone, sink: S) -> Self {
+        let frame = Frame { directives, errors: Vec::new() };
+        let lines = Lines::new(source);
+        Self { source, lines, zone, comments: Vec::new(), frame, sink, has_nodes: false }
     }
 
-    fn read(mut self) -> Syntax {
+    fn read(mut self) -> Frame {
         while let Some(line) = self.lines.next() {
             let text = line.text().trim_start();
             let is_directive = self.directive(&line, text).unwrap_or_else(|error| {
-                self.syntax.errors.push(error.into());
+                self.frame.errors.push(error.into());
                 true
             });
             if is_directive {
@@ -68,16 +88,16 @@ impl<'a> Reader<'a> {
             }
         }
         self.finish();
-        self.syntax
+        self.frame
     }
 
     fn finish(&mut self) {
-        if self.syntax.nodes.is_empty() {
-            if self.syntax.errors.is_empty() {
+        if !self.has_nodes {
+            if self.frame.errors.is_empty() {
                 let error = Failure::new("no-instructions", "file with no instructions", None)
                     .cause("there are only comments and blank lines in it")
                     .hint("begin with FROM and a base image: FROM alpine:3.20");
-                self.syntax.errors.push(error.into());
+                self.frame.errors.push(error.into());
             }
         } else if self.lines.too_long {
             let message = format!("dockerfile line greater than max allowed size of {MAX_LINE_BYTES}");
@@ -86,7 +106,7 @@ impl<'a> Reader<'a> {
             let error = Failure::new("line-too-long", message, location)
                 .cause(format!("line {number} is longer than that"))
                 .hint("break the line with a \"\\\" at its end, or put the text into a file and copy that");
-            self.syntax.errors.push(error.into());
+            self.frame.errors.push(error.into());
         }
     }
 
@@ -94,7 +114,7 @@ impl<'a> Reader<'a> {
     fn directive(&mut self, line: &Line<'a>, text: &'a str) -> Result<bool, Failure> {
         let directive = self.zone.read(line, text)?;
         if let Some(("escape", value)) = directive {
-            self.syntax.directives.escape = directive::escape(value, line)?;
+            self.frame.directives.escape = directive::escape(value, line)?;
         }
         Ok(directive.is_some())
     }
@@ -114,12 +134,12 @@ impl<'a> Reader<'a> {
         let comments = std::mem::take(&mut self.comments);
         let (line, empty_continuation) = self.continued(first);
         let location = self.location_from(first);
-        let builder = Builder { line: &line, escape: self.syntax.directives.escape, location };
+        let builder = Builder { line: &line, escape: self.frame.directives.escape, location };
         let mut node = match builder.node() {
             Ok(node) => node,
             Err(error) => {
                 let diagnostic = Failure::new(error.id, error.message, Some(location));
-                self.syntax.errors.push(diagnostic.label(error.culprit).hint(error.hint).into());
+                self.frame.errors.push(diagnostic.label(error.culprit).hint(error.hint).into());
                 return;
             }
         };
@@ -130,18 +150,19 @@ impl<'a> Reader<'a> {
             Ok(heredocs) => {
                 node.heredocs = heredocs;
                 node.location = self.location_from(first);
-                self.syntax.nodes.push(node);
+                self.has_nodes = true;
+                (self.sink)(node);
             }
-            Err(error) => self.syntax.errors.push(error.into()),
+            Err(error) => self.frame.errors.push(error.into()),
         }
     }
 
     /// Joins the lines of an instruction; also says whether blank lines were among them.
     fn continued(&mut self, first: &Line<'a>) -> (LogicalLine, bool) {
-        let escape = self.syntax.directives.escape;
+        let escape = self.frame.directives.escape;
         let text = first.text().trim_start();
         let (piece, mut goes_on) = without_continuation(text, escape);
-        let mut joined = LogicalLine::new(piece, first.start + (first.text().len() - text.len()));
+        let mut joined = LogicalLine::new(piece, first.start + (first.text().len() - text.len()), goes_on);
         let mut has_empty_line = false;
         while goes_on {
             let Some(line) = self.lines.next() else { break };

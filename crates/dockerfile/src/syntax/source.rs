@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use super::lines::line_at;
+use crate::Span;
 use crate::diagnostic::Failure;
-use crate::{Node, Span};
 
 /// The largest Dockerfile, 16 MiB.
 pub(crate) const MAX_FILE_BYTES: usize = 16 << 20;
@@ -88,7 +88,11 @@ impl<'a> Source<'a> {
     }
 
     /// Fails if bytes that are no text stand anywhere but in comments.
-    pub(crate) fn reject_replaced(&self, nodes: &[Node]) -> Result<(), Failure> {
+    pub(crate) fn reject_replaced(&self) -> Result<(), Failure> {
+        if self.replaced.is_empty() {
+            return Ok(());
+        }
+        let nodes = super::read_file(&self.text).nodes;
         let mut nodes = nodes.iter().peekable();
         for &position in &self.replaced {
             while nodes.next_if(|node| node.location.span.end <= position).is_some() {}

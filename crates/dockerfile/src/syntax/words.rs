@@ -46,6 +46,11 @@ pub(super) fn flags(text: &str, escape: char) -> (Vec<Piece<'_>>, &str) {
 
 /// One flag: quotes group and vanish, the escape character takes the next one as it is.
 fn flag_word(input: &str, escape: char) -> (&str, String) {
+    let end = input.find(is_blank).unwrap_or(input.len());
+    let (word, rest) = input.split_at(end);
+    if !word.contains(|c| is_quote(c) || c == escape) {
+        return (rest, word.to_owned());
+    }
     let mut word = String::new();
     let mut quote = None;
     let mut chars = input.chars();
