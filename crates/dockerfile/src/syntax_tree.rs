@@ -77,9 +77,10 @@ fn write_node(f: &mut fmt::Formatter<'_>, node: &Node, escape: char) -> fmt::Res
     for comment in &node.comments {
         writeln!(f, "# {comment}")?;
     }
-    if node.text.is_empty() {
-        // A lone escape character at the end of the file.
-        return writeln!(f, "{escape}");
+    let is_continued = syntax::without_continuation(&node.text, escape).1;
+    if node.text.is_empty() || is_continued {
+        // The file ends in the midst of the instruction, behind this escape character.
+        return writeln!(f, "{}{escape}", node.text);
     }
     writeln!(f, "{}", node.text)?;
     node.heredocs.iter().try_for_each(|body| writeln!(f, "{}{}", body.content, body.name))

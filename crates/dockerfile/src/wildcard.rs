@@ -102,9 +102,9 @@ pub(crate) fn push_literal(tokens: &mut Vec<Token>, byte: u8) {
     }
 }
 
-/// Adds a token that may match nothing, unless those in front of it reach everything already that it could.
+/// Adds a token that may match nothing, unless the one in front of it is the same.
 pub(crate) fn push_empty(tokens: &mut Vec<Token>, token: Token) {
-    if tokens.last() != Some(&token) && !tokens.ends_with(&[Token::Components, Token::Run]) {
+    if tokens.last() != Some(&token) {
         tokens.push(token);
     }
 }

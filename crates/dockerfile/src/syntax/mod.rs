@@ -207,7 +207,7 @@ impl<'a> Reader<'a> {
 }
 
 /// The text without the escape character that continues it, if there is one.
-fn without_continuation(text: &str, escape: char) -> (&str, bool) {
+pub(crate) fn without_continuation(text: &str, escape: char) -> (&str, bool) {
     match text.trim_end_matches([' ', '\t']).strip_suffix(escape) {
         Some(before) if !before.ends_with(escape) => (before, true),
         _ => (text, false),
