@@ -111,7 +111,7 @@ pub(crate) struct BuildArgs {
     ///
     /// Attributes of oci and docker: dest, name, tar=false (a layout directory), compression=gzip|zstd|uncompressed,
     /// compression-level, force-compression, oci-mediatypes, rewrite-timestamp, source-date-epoch, annotation.KEY,
-    /// annotation-TYPE[PLATFORM].KEY; of local and tar: dest, platform-split, source-date-epoch; of local:
+    /// `annotation-TYPE[PLATFORM].KEY`; of local and tar: dest, platform-split, source-date-epoch; of local:
     /// mode=delete. `dest=-` is standard output.
     #[arg(short, long, value_name = "OUTPUT", help_heading = "Image")]
     pub(crate) output: Vec<String>,

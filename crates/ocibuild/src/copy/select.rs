@@ -128,6 +128,8 @@ fn find(source: &dyn Source, word: &str) -> Result<Vec<Found>, Error> {
     };
     let base = match resolve(source, &prefix, true)? {
         Lead::Found(at, node) if node.is_directory() => at,
+        // Nothing is below a file. Of a context it would not even be sent, and so BuildKit does not find it.
+        Lead::Found(..) if !source.is_sent_on_demand() => return Ok(Vec::new()),
         _ => {
             let message = format!("lstat /{}: no such file or directory", prefix.display());
             let missing = not_found(source, word, &prefix);
@@ -294,9 +296,19 @@ fn select_with_parents(source: &dyn Source, word: &str, choice: &Choice) -> Resu
             .caused_by(error)
     })?;
     let mut out = Vec::new();
+    // What is excluded as a whole is not there (5.208).
+    let excluded = is_literal
+        && choice.excludes.matches(pattern.as_os_str().as_bytes())
+        && !choice.excludes.may_have_exceptions_below(pattern.as_os_str().as_bytes());
     for Found { path, node, .. } in find(source, before)? {
         if is_literal {
             require_without_links(source, &path, &pattern)?;
+        }
+        if excluded {
+            let message = format!("\"/{}\": not found", path.join(&pattern).display());
+            return Err(Error::new(ErrorKind::Dockerfile, message)
+                .word(word)
+                .hint("--exclude leaves it out as a whole: change the pattern, or remove the instruction"));
         }
         out.push(Selected {
             name: OsString::new(),

@@ -28,6 +28,11 @@ pub(crate) trait Source: Send + Sync + std::fmt::Debug {
     /// Opens a regular file.
     fn open(&self, path: &Path) -> Result<Box<dyn Read + Send>, Error>;
 
+    /// Whether BuildKit would transfer no more of it than what a step selects (7.14).
+    fn is_sent_on_demand(&self) -> bool {
+        false
+    }
+
     /// The line of an ignore file that hides `path`, if that is why [`stat`](Self::stat) does not show it.
     fn hidden_by(&self, _path: &Path) -> Option<Hiding> {
         None
@@ -222,6 +227,10 @@ impl LocalSource {
 }
 
 impl Source for LocalSource {
+    fn is_sent_on_demand(&self) -> bool {
+        true
+    }
+
     fn stat(&self, path: &Path) -> Result<Option<SourceNode>, Error> {
         let Some(name) = path.file_name() else { return self.stat_root().map(Some) };
         let directory = match self.parent(path) {
