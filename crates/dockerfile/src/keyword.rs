@@ -1,38 +1,23 @@
 //! Keywords, in whatever case they are written.
 
-/// The keywords there are, in both cases.
-const KEYWORDS: [(&str, &str); 18] = [
-    ("run", "RUN"),
-    ("copy", "COPY"),
-    ("env", "ENV"),
-    ("from", "FROM"),
-    ("arg", "ARG"),
-    ("workdir", "WORKDIR"),
-    ("label", "LABEL"),
-    ("cmd", "CMD"),
-    ("add", "ADD"),
-    ("entrypoint", "ENTRYPOINT"),
-    ("expose", "EXPOSE"),
-    ("user", "USER"),
-    ("volume", "VOLUME"),
-    ("healthcheck", "HEALTHCHECK"),
-    ("maintainer", "MAINTAINER"),
-    ("onbuild", "ONBUILD"),
-    ("shell", "SHELL"),
-    ("stopsignal", "STOPSIGNAL"),
-];
-
 /// The keyword that `text` is, in lower and in upper case.
 pub(crate) fn known(text: &str) -> Option<(&'static str, &'static str)> {
     if text.is_ascii() { find(text) } else { find(&lower(text)) }
 }
 
+/// Among the keywords of the same length, in both cases.
 fn find(text: &str) -> Option<(&'static str, &'static str)> {
-    let first = text.as_bytes().first()?.to_ascii_lowercase();
-    KEYWORDS
-        .iter()
-        .find(|(lower, _)| lower.as_bytes()[0] == first && lower.eq_ignore_ascii_case(text))
-        .copied()
+    let keywords: &[(&str, &str)] = match text.len() {
+        3 => &[("run", "RUN"), ("env", "ENV"), ("arg", "ARG"), ("cmd", "CMD"), ("add", "ADD")],
+        4 => &[("copy", "COPY"), ("from", "FROM"), ("user", "USER")],
+        5 => &[("label", "LABEL"), ("shell", "SHELL")],
+        6 => &[("expose", "EXPOSE"), ("volume", "VOLUME")],
+        7 => &[("workdir", "WORKDIR"), ("onbuild", "ONBUILD")],
+        10 => &[("entrypoint", "ENTRYPOINT"), ("maintainer", "MAINTAINER"), ("stopsignal", "STOPSIGNAL")],
+        11 => &[("healthcheck", "HEALTHCHECK")],
+        _ => &[],
+    };
+    keywords.iter().find(|(lower, upper)| text == *upper || lower.eq_ignore_ascii_case(text)).copied()
 }
 
 /// `keyword` in lower case, one character for one, as Go does it: letters outside of ASCII that have an ASCII letter
@@ -58,6 +43,9 @@ mod tests {
         assert_eq!(known("rUn"), Some(("run", "RUN")));
         assert_eq!(known("WOR\u{212a}DIR"), Some(("workdir", "WORKDIR")));
         assert_eq!(known("runs"), None);
+        for keyword in crate::meaning::KEYWORDS {
+            assert_eq!(known(keyword), Some((keyword, &keyword.to_uppercase()[..])));
+        }
     }
 
     #[test]

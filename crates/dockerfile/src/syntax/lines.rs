@@ -16,12 +16,14 @@ pub(crate) struct Line<'a> {
     pub(crate) start: usize,
     /// Its text with line end.
     pub(crate) raw: &'a str,
+    /// How long it is without.
+    length: usize,
 }
 
 impl<'a> Line<'a> {
     /// The text without line end.
     pub(crate) fn text(&self) -> &'a str {
-        self.raw.trim_end_matches(['\r', '\n'])
+        &self.raw[..self.length]
     }
 
     pub(crate) fn location(&self) -> Location {
@@ -64,7 +66,8 @@ impl<'a> Iterator for Lines<'a> {
             return None;
         }
         self.number += 1;
-        let line = Line { number: self.number, start: self.next, raw };
+        let ends = raw.bytes().rev().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+        let line = Line { number: self.number, start: self.next, raw, length: raw.len() - ends };
         self.next += length;
         self.last = Some(line);
         Some(line)
