@@ -61,6 +61,8 @@ impl fmt::Display for SyntaxTree {
         let Directives { escape, syntax, check } = &self.directives;
         for (name, value) in [("syntax", syntax), ("check", check)] {
             if let Some((value, _)) = value {
+                // Without any value it would be a comment.
+                let value = if value.is_empty() { " " } else { value };
                 writeln!(f, "# {name}={value}")?;
             }
         }

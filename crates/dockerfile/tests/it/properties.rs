@@ -119,10 +119,17 @@ fn view(nodes: &[Node]) -> Vec<String> {
     nodes.iter().map(node).collect()
 }
 
-/// Ends of files that were once printed as something else.
+/// What was once printed as something else.
 #[test]
-fn unfinished_ends_can_be_printed() {
-    for text in ["\\", "\\ \\", "FROM a\n\\\n \\\n\\", "FROM a\n\\\n\\\\", "# escape=`\nFROM a \\ `"] {
+fn odd_trees_can_be_printed() {
+    for text in [
+        "# check= \nFROM a",
+        "\\",
+        "\\ \\",
+        "FROM a\n\\\n \\\n\\",
+        "FROM a\n\\\n\\\\",
+        "# escape=`\nFROM a \\ `",
+    ] {
         let tree = SyntaxTree::parse(text).unwrap();
         let again = SyntaxTree::parse(tree.to_string()).unwrap();
         assert_eq!(view(&tree.nodes), view(&again.nodes), "{text:?} {tree}");
