@@ -27,12 +27,13 @@ fuzz_target!(|bytes: &[u8]| {
 /// All of a tree but places.
 fn view(nodes: &[Node]) -> Vec<String> {
     let mut nodes = nodes.to_vec();
-    for (line, node) in (1..).zip(&mut nodes) {
-        (node.location.start_line, node.location.end_line) = (line, line);
-        for child in &mut node.children {
-            (child.location.start_line, child.location.end_line) = (line, line);
-        }
-    }
-    let comments = nodes.iter().map(|node| format!("{:?}{:?}", node.comments, node.text.trim())).collect::<Vec<_>>();
+    nodes.iter_mut().for_each(forget_places);
+    let comments = nodes.iter().map(|node| format!("{:?}{:?}", node.comments, node.text.trim()));
+    let comments: Vec<_> = comments.collect();
     nodes_json(&nodes).lines().map(str::to_owned).chain(comments).collect()
+}
+
+fn forget_places(node: &mut Node) {
+    (node.location.start_line, node.location.end_line) = (1, 1);
+    node.children.iter_mut().for_each(forget_places);
 }

@@ -26,13 +26,17 @@ fuzz_target!(|bytes: &[u8]| {
     let has_sign = |text: &[u8]| text.contains(&b'!');
     // Stars glued to what follows them have one as well.
     let is_glued = |text: &[u8]| text.starts_with(b"**") && text.get(2).is_some_and(|byte| *byte != b'/');
-    if patterns.len() > 1 && patterns.iter().enumerate().any(is_repeated) || patterns.iter().any(|(_, text)| is_glued(text) || has_sign(text)) {
+    if patterns.len() > 1 && patterns.iter().enumerate().any(is_repeated)
+        || patterns.iter().any(|(_, text)| is_glued(text) || has_sign(text))
+    {
         return;
     }
     // Parents first: what one decided stays in force below it.
     let mut expected = false;
     let mut matched = vec![false; patterns.len()];
-    for end in path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at).chain([path.len()]) {
+    for end in
+        path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at).chain([path.len()])
+    {
         expected = false;
         for ((is_exception, text), matched) in patterns.iter().zip(&mut matched) {
             *matched = *matched || (*is_exception == expected && matches(text, &path[..end]));

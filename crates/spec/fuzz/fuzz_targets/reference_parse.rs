@@ -9,7 +9,11 @@ fuzz_target!(|text: &str| {
         let written = reference.to_string();
         assert_eq!(written.parse::<Reference>().expect("written references are references"), reference);
         let familiar = reference.familiar();
-        assert_eq!(familiar.parse::<Reference>().expect("short forms are references"), reference, "{familiar}");
+        assert_eq!(
+            familiar.parse::<Reference>().expect("short forms are references"),
+            reference,
+            "{familiar}"
+        );
     }
     if let Ok(digest) = text.parse::<Digest>() {
         assert_eq!(digest.to_string(), text);
