@@ -8,6 +8,9 @@ use rustix::io::Errno;
 use crate::Error;
 
 /// A held `flock`. Dropping it, or the death of the process, lets it go: there are no stale locks.
+///
+/// A process forked meanwhile does not keep the lock beyond the drop, but dropping its copy would end the lock for
+/// both: a child leaves by `exec` or `_exit`.
 #[derive(Debug)]
 #[must_use = "the lock is let go when this is dropped"]
 pub struct FileLock {
@@ -18,6 +21,14 @@ impl FileLock {
     /// The locked file.
     pub fn file(&self) -> &File {
         &self.file
+    }
+}
+
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        // Closing is not enough: a child between `fork` and `exec` has the same open file and would hold it on.
+        // The only failures are of descriptors that are none.
+        let _ = rustix::fs::flock(self.file.as_fd(), FlockOperation::Unlock);
     }
 }
 

@@ -245,6 +245,17 @@ fn locks_exclude_and_are_let_go() {
 }
 
 #[test]
+fn locks_end_although_a_child_still_has_the_file() {
+    let host = tempfile::tempdir().unwrap();
+    let path = host.path().join("lock");
+    let held = try_lock_exclusive(&path).unwrap().unwrap();
+    let inherited = held.file().try_clone().unwrap();
+    drop(held);
+    assert!(try_lock_exclusive(&path).unwrap().is_some());
+    drop(inherited);
+}
+
+#[test]
 fn files_are_read_through_links_inside() {
     let world = world();
     fs::create_dir(world.path.join("etc")).unwrap();
