@@ -16,8 +16,8 @@ use crate::context::{BuildContext, ContextSource, Fetcher, GitAddress, HttpAddre
 use crate::image::Built;
 use crate::output::{Output, OutputEpoch, check_outputs, output_epoch};
 use crate::plan::{
-    BaseRequest, EpochSource, ImageOrigin, NamedContext, Plan, PlanOptions, ResolveError, SourceKind,
-    StepNetwork, epoch_source, parse_bool, plan as make_plan,
+    BaseRequest, EpochSource, ImageOrigin, NamedContext, Outline, Plan, PlanOptions, ResolveError,
+    SourceKind, StepNetwork, Targets, epoch_source, parse_bool, plan as make_plan,
 };
 use crate::schedule::carry_out;
 use crate::{Error, ErrorKind, Event};
@@ -339,6 +339,17 @@ impl Build {
     pub fn check(mut self, backends: &Backends<'_>, cancel: &CancelToken) -> Result<CheckReport, Error> {
         self.options.all_stages = self.options.target.is_none();
         Ok(report(&self.checked_plans(backends, cancel)?))
+    }
+
+    /// What the target takes from outside (10.09), for the first platform. Base images are looked up, nothing is built.
+    pub fn outline(mut self, backends: &Backends<'_>, cancel: &CancelToken) -> Result<Outline, Error> {
+        let plans = self.checked_plans(backends, cancel)?;
+        Ok(plans.into_iter().next().map(|plan| plan.outline).unwrap_or_default())
+    }
+
+    /// The stages of the file (10.09).
+    pub fn targets(&self) -> Targets {
+        Targets::of(&self.dockerfile)
     }
 
     /// Plans the build: resolves the names of base images and every word of the file. Nothing is built.

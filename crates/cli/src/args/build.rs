@@ -179,11 +179,11 @@ pub(crate) struct BuildArgs {
     #[arg(long, help_heading = "Checks")]
     pub(crate) check: bool,
 
-    /// What to do with the Dockerfile: build or check
+    /// What to do with the Dockerfile: build, check, outline (what the target takes from outside) or targets (its stages)
     #[arg(long, value_name = "METHOD", help_heading = "Checks")]
     pub(crate) call: Option<String>,
 
-    /// How to print what --check finds
+    /// How to print what --check finds, and what --call is answered
     #[arg(long, value_name = "FORMAT", help_heading = "Checks")]
     pub(crate) format: Option<ReportFormat>,
 

@@ -7,10 +7,10 @@ use ocibuild::executor::{Resources, Rlimit};
 use ocibuild::spec::Reference;
 use ocibuild::{Annotation, Build, Built, Error, Fetcher, PlannedBuild, Remotes, Secret, SshAgent};
 
-use super::check;
+use super::call::Call;
 use super::images::nameable;
 use super::results::{forget, outputs, write_iidfile, write_metadata};
-use crate::args::{BuildArgs, ProgressArg, ReportFormat};
+use crate::args::{BuildArgs, ProgressArg};
 use crate::backends::{BaseImages, Workshop, executor, resolv_conf};
 use crate::failure::{Failure, Outcome, SourceText, about, usage};
 use crate::input::{PlanInput, process_env};
@@ -38,7 +38,7 @@ struct Request {
     progress: ProgressArg,
     iidfile: Option<PathBuf>,
     metadata_file: Option<PathBuf>,
-    check: Option<ReportFormat>,
+    call: Option<Call>,
     enabled_checks: Vec<&'static Rule>,
 }
 
@@ -59,7 +59,7 @@ impl Request {
             progress,
             iidfile: args.iidfile.clone(),
             metadata_file: args.metadata_file.clone(),
-            check: check::wanted(args)?,
+            call: Call::new(args)?,
             enabled_checks: args.enable_check.iter().map(|name| rule(name)).collect::<Result<_, _>>()?,
             input: PlanInput::new(&args.plan, env)?,
         })
@@ -141,8 +141,8 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
     let names = request.names();
     let (kind, iidfile, metadata_file) =
         (request.progress, request.iidfile.clone(), request.metadata_file.clone());
-    let checks = request.check;
-    if checks.is_none() {
+    let call = request.call;
+    if call.is_none() {
         for file in [&iidfile, &metadata_file] {
             forget(file.as_deref())?;
         }
@@ -165,8 +165,8 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
         failure
     });
     let (build, source) = opened?;
-    if let Some(format) = checks {
-        return check::check(&root, args, build, &source, format);
+    if let Some(call) = call {
+        return call.answer(&root, args, build, &source);
     }
     let (shop, signals) = match early {
         Some(open) => open,

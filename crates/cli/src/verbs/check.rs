@@ -1,81 +1,23 @@
 //! `build --check`: what the build checks say, and nothing else.
 
 use std::fmt::Write as _;
-use std::path::Path;
 use std::process::ExitCode;
 
+use ocibuild::CheckReport;
 use ocibuild::dockerfile::{Finding, Place, line_column};
-use ocibuild::{CheckReport, Error};
 use serde_json::{Value, json};
 
-use crate::args::{BuildArgs, ReportFormat};
-use crate::backends::{BaseImages, Workshop, executor};
+use crate::args::ReportFormat;
 use crate::diagnostics::finding_excerpt;
-use crate::failure::{Failure, Outcome, SourceText, usage};
-use crate::signals::Signals;
+use crate::failure::{Outcome, SourceText};
 use crate::terminal::{Paint, to_stderr, to_stdout};
 use crate::text::printable;
 
-/// How the findings are wanted, if it is them that are.
-pub(super) fn wanted(args: &BuildArgs) -> Result<Option<ReportFormat>, Error> {
-    let (method, mut format) = method(args.call.as_deref().unwrap_or("build"))?;
-    format = args.format.or(format);
-    if args.check || method == "check" {
-        return Ok(Some(format.unwrap_or(ReportFormat::Text)));
-    }
-    match format {
-        Some(_) => Err(usage("--format is for --check").hint("a plan as JSON: ocibuild plan --format json")),
-        None => Ok(None),
-    }
-}
-
-/// `METHOD[,format=FORMAT]`
-fn method(call: &str) -> Result<(&str, Option<ReportFormat>), Error> {
-    let (method, attributes) = call.split_once(',').unwrap_or((call, ""));
-    match method {
-        "build" | "check" => {}
-        "outline" | "targets" => {
-            return Err(usage(format!("--call {method} is known, but this version cannot do it")));
-        }
-        _ => {
-            let message = format!("--call {}: there is no such method", printable(method));
-            return Err(usage(message).hint("this version has build and check"));
-        }
-    }
-    let format = match attributes {
-        "" => None,
-        "format=text" => Some(ReportFormat::Text),
-        "format=json" => Some(ReportFormat::Json),
-        other => {
-            let message = format!("--call {method}: {} is no attribute of it", printable(other));
-            return Err(usage(message).hint("write --call check,format=json"));
-        }
-    };
-    Ok((method, format))
-}
-
-/// Makes the checks and prints what they find.
-pub(super) fn check(
-    root: &Path,
-    args: &BuildArgs,
-    build: ocibuild::Build,
-    source: &SourceText,
-    format: ReportFormat,
-) -> Outcome {
-    let shop = Workshop::open_plainly(root)?;
-    let images =
-        BaseImages::new(&shop.layout, args.plan.pull, &args.plan.insecure_registry, &args.plan.cacert)?;
-    let executor = executor(None)?;
-    let signals = Signals::install()?;
-    let backends = shop.backends(&images, executor.as_ref());
-    let report = build.check(&backends, &signals.cancel).map_err(|error| {
-        let mut failure = Failure::from(error).with_source(source.clone());
-        failure.signal = signals.received();
-        failure
-    })?;
+/// Prints what the checks found. Findings are an exit code of their own.
+pub(super) fn print(report: &CheckReport, source: &SourceText, format: ReportFormat) -> Outcome {
     let text = match format {
-        ReportFormat::Text => text(&report, source),
-        ReportFormat::Json => json(&report, source),
+        ReportFormat::Text => text(report, source),
+        ReportFormat::Json => json(report, source),
     };
     to_stdout(text.as_bytes())?;
     if let Some(violation) = report.violation() {

@@ -1,11 +1,13 @@
 //! One file for each verb, or for those that belong together.
 
 mod build;
+mod call;
 mod check;
 mod context;
 mod history;
 mod images;
 mod inspect;
+mod outline;
 mod plan;
 mod protocols;
 mod results;

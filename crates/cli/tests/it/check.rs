@@ -86,9 +86,93 @@ fn errors_are_no_findings() {
     place.build(&["--check"]).fails(2, &["unknown instruction: BOGUS", "--> Dockerfile:2:1"]);
     place.write("Dockerfile", "FROM scratch\n");
     place.build(&["--format", "json"]).fails(2, &["--format is for --check", "hint:"]);
-    place.build(&["--call", "outline"]).fails(2, &["--call outline is known"]);
+    place.build(&["--call", "outline", "--check"]).fails(2, &["exclude each other", "hint:"]);
     place.build(&["--call", "chek"]).fails(2, &["no such method", "check"]);
     place.build(&["--call", "check,x=y"]).fails(2, &["x=y", "format=json"]);
+}
+
+const PARAMETERS: &str = "\
+# GLOBAL is global
+ARG GLOBAL=base
+ARG DEEP=$GLOBAL UNUSED=3
+# base is where <it> starts
+FROM --platform=$BUILDPLATFORM scratch AS base
+# WHO is greeted
+ARG WHO=world OTHER
+ARG TARGETPLATFORM
+RUN --mount=type=secret,id=token,required=true --mount=type=cache,target=/c true
+
+FROM ${DEEP} AS other
+ARG GLOBAL
+ARG IN_OTHER=$GLOBAL
+RUN --mount=type=ssh --mount=type=secret,id=token true
+
+FROM scratch AS apart
+ARG APART
+FROM base AS Final
+ARG WHO
+COPY --from=other /x /
+RUN --mount=type=ssh,id=k,required true
+";
+
+#[test]
+fn what_a_target_takes_from_outside() {
+    let place = Place::with(PARAMETERS);
+    let text = place.build(&["--call", "outline", "--build-arg", "WHO=me"]).succeeds().to_owned();
+    let expected = "\
+TARGET:   final
+
+BUILD ARG   VALUE   DESCRIPTION
+GLOBAL      base    is global
+DEEP        base
+OTHER
+IN_OTHER    base
+WHO         me
+
+SECRET   REQUIRED
+token    true
+
+SSH       REQUIRED
+default
+k         true
+
+CACHE
+/c
+";
+    assert_eq!(text, expected);
+    let ended = place.build(&["--call=outline,format=json", "--target=base"]);
+    let outline: Value = serde_json::from_str(ended.succeeds()).unwrap();
+    assert_eq!(outline["description"], "is where <it> starts");
+    let names: Vec<&str> =
+        outline["args"].as_array().unwrap().iter().map(|arg| arg["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["WHO", "OTHER"]);
+    let location = serde_json::json!({"ranges": [{"start": {"line": 7}, "end": {"line": 7}}]});
+    assert_eq!(outline["args"][0]["location"], location);
+    place.build(&["--call=outline", "--target=bas"]).fails(2, &["target stage \"bas\"", "base"]);
+}
+
+#[test]
+fn the_stages_of_a_file() {
+    let place = Place::with(PARAMETERS);
+    let expected = "\
+TARGET            DESCRIPTION
+base              is where <it> starts
+other
+apart
+final (default)
+";
+    assert_eq!(place.build(&["--call", "targets"]).succeeds(), expected);
+    let ended = place.build(&["--call", "targets", "--format", "json"]);
+    let targets: Value = serde_json::from_str(ended.succeeds()).unwrap();
+    let last = serde_json::json!({
+        "name": "final", "default": true, "base": "base",
+        "location": {"ranges": [{"start": {"line": 18}, "end": {"line": 18}}]},
+    });
+    assert_eq!(targets["targets"][3], last);
+    assert_eq!(targets["targets"][0]["platform"], "$BUILDPLATFORM");
+    // Nothing is resolved: a file whose bases are nowhere has stages as well.
+    place.write("Dockerfile", "FROM nowhere.invalid/x");
+    assert!(place.build(&["--call", "targets"]).succeeds().ends_with("(default)\n"));
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn plans_that_make_no_sense() {
 #[test]
 fn what_cannot_be_done_is_refused_by_name() {
     let place = Place::with("FROM scratch\n");
-    let table: [(&[&str], &str); 34] = [
+    let table: [(&[&str], &str); 33] = [
         (&["--push"], "--push"),
         (&["--load"], "--load"),
         (&["--ssh", "default=/nowhere"], "--ssh"),
@@ -78,7 +78,6 @@ fn what_cannot_be_done_is_refused_by_name() {
         (&["--attest", "type=sbom"], "--attest"),
         (&["--sbom=true"], "--provenance=false"),
         (&["--provenance", "--no-cache"], "--provenance"),
-        (&["--call=outline"], "--call"),
         (&["--explain"], "--explain"),
         (&["--on-error", "shell"], "--on-error"),
         (&["--sandbox", "chroot"], "--sandbox chroot"),

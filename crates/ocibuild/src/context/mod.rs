@@ -17,3 +17,4 @@ pub use remotes::Remotes;
 
 pub(crate) use git::{GitFiles, GitJob, Resolved, without_credentials};
 pub(crate) use http::{Download, OneFile, download, is_unchanged};
+pub(crate) use percent::base64;

@@ -116,6 +116,11 @@ impl DeclaredArgs {
         }
     }
 
+    /// The value that the latest declaration gave.
+    pub(super) fn value(&self, name: &str) -> Option<&str> {
+        self.values.get(name)?.as_deref()
+    }
+
     pub(super) fn is_declared(&self, name: &str) -> bool {
         self.values.contains_key(name)
     }

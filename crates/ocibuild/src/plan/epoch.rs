@@ -7,7 +7,7 @@ use ocibuild_dockerfile::{Add, Dockerfile, InstructionKind, Stage};
 use super::env::Environment;
 use super::error::{PlanError, PlanErrorKind, PlanErrors};
 use super::remote::SourceKind;
-use super::settings::{declare, globals_of};
+use super::settings::{declare_all, globals_of};
 use super::{PlanOptions, planner};
 
 pub(super) const EPOCH: &str = "SOURCE_DATE_EPOCH";
@@ -122,7 +122,7 @@ fn stage_source(
     let mut found = None;
     for instruction in &stage.instructions {
         match &instruction.kind {
-            InstructionKind::Arg(_) => declare(instruction, escape, build_args, &mut environment)?,
+            InstructionKind::Arg(_) => declare_all(instruction, escape, build_args, &mut environment)?,
             InstructionKind::Add(_) if found.is_some() => {
                 return Err(refuse("must contain exactly one remote ADD"));
             }

@@ -25,6 +25,8 @@ pub(super) struct Node<'f> {
     pub(super) base_name: String,
     /// `FROM --platform`, expanded.
     pub(super) platform: Option<Platform>,
+    /// Arguments that the `FROM` line refers to.
+    pub(super) used_args: Vec<String>,
     /// The `FROM` line, or the `COPY` or `RUN` that names the image.
     pub(super) location: Option<Location>,
     pub(super) text: &'f str,
@@ -190,6 +192,7 @@ impl<'f> Graph<'f> {
             display: String::new(),
             base_name: name.to_owned(),
             platform: None,
+            used_args: Vec::new(),
             location,
             text: "",
             base: None,
@@ -286,14 +289,14 @@ fn stage_node<'f>(index: usize, mut line: FromLine<'f, '_>) -> Result<Node<'f>, 
     let expanded =
         globals.expand_watched(&stage.base, settings.escape).map_err(|error| at(PlanError::from(error)))?;
     line.undefined(&expanded);
-    let base_name = expanded.value;
+    let (base_name, mut used_args) = (expanded.value, expanded.used);
     if base_name.is_empty() {
         let message = format!("base name ({}) should not be blank", stage.base);
         return Err(at(blank_base(PlanError::file(message).word(&stage.base), stage, settings)));
     }
     let platform = match stage.platform.as_deref() {
         None | Some("") => None,
-        Some(text) => Some(parse_platform(text, &mut line).map_err(at)?),
+        Some(text) => Some(parse_platform(text, &mut line, &mut used_args).map_err(at)?),
     };
     let replaced_by = match &stage.name {
         Some(name) if !is_reserved(name) => {
@@ -312,6 +315,7 @@ fn stage_node<'f>(index: usize, mut line: FromLine<'f, '_>) -> Result<Node<'f>, 
         display: stage.name.clone().unwrap_or_else(|| format!("stage-{index}")),
         base_name,
         platform,
+        used_args,
         location: Some(stage.location),
         text: &stage.text,
         base: None,
@@ -352,7 +356,11 @@ fn blank_base(
     if error.hints.is_empty() { error.hint("name a base image: FROM alpine:3.20") } else { error }
 }
 
-fn parse_platform(text: &str, line: &mut FromLine<'_, '_>) -> Result<Platform, PlanError> {
+fn parse_platform(
+    text: &str,
+    line: &mut FromLine<'_, '_>,
+    used_args: &mut Vec<String>,
+) -> Result<Platform, PlanError> {
     let settings = line.settings;
     let globals = &settings.globals;
     let expanded = globals.expand_watched(text, settings.escape).map_err(|error| {
@@ -360,6 +368,7 @@ fn parse_platform(text: &str, line: &mut FromLine<'_, '_>) -> Result<Platform, P
     })?;
     line.undefined(&expanded);
     line.platform(text, &expanded);
+    used_args.extend_from_slice(&expanded.used);
     let suggestion = || unset_names(&expanded.unset, settings);
     let expanded = &expanded.value;
     if expanded.is_empty() {

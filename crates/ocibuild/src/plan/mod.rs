@@ -20,6 +20,7 @@ mod graph;
 mod model;
 mod mounts;
 mod options;
+mod outline;
 mod paths;
 mod planner;
 mod print;
@@ -46,6 +47,7 @@ pub use model::{
     PlannedStage, PlannedStep, RunStep, StageBase, StepKind, StepMount, StepNetwork, WorkdirStep,
 };
 pub use options::{NamedContext, PlanOptions};
+pub use outline::{Outline, OutlineArg, OutlineCache, OutlineMount, Target, Targets};
 pub use print::{all_to_json, render_text, to_json};
 pub use remote::SourceKind;
 pub use resolver::{BaseRequest, BaseResolver, ResolveError};

@@ -4,6 +4,8 @@ use ocibuild_dockerfile::{CheckOptions, Finding, Location};
 use ocibuild_spec::{History, ImageConfig, Platform, Reference, ResolvedImage};
 use serde::Serialize;
 
+use super::Outline;
+
 /// A build as plain data: what will be done, with every word resolved, before anything is done.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -19,6 +21,8 @@ pub struct Plan {
     pub source_date_epoch: Option<i64>,
     /// Names given by `--build-arg` that no `ARG` consumed, in order (3.21).
     pub unused_build_args: Vec<String>,
+    /// What the target takes from outside.
+    pub outline: Outline,
     /// What the build checks found, by line.
     pub findings: Vec<Finding>,
     /// What the build checks were asked for.
@@ -196,7 +200,7 @@ pub struct StepMount {
 }
 
 /// The types of `--mount`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MountKind {
     /// Files of a context, stage or image.

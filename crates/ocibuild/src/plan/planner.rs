@@ -7,6 +7,7 @@ use super::bases::{Bases, Root, state_of};
 use super::checks;
 use super::error::{PlanError, PlanErrors};
 use super::graph::{Graph, Node};
+use super::outline::{Outline, Outliner};
 use super::settings::{self, Settings};
 use super::stage::{Origin, StagePlanner, StageState, Task};
 use super::{BaseResolver, FileSource, Plan, PlanOptions, PlannedImage, PlannedStage, StageBase};
@@ -29,8 +30,10 @@ pub(super) fn plan(
     let mut bases = Bases::new(resolver);
     let reachable = settle(&mut graph, &mut bases, target, &settings)?;
     checks::base_images(file, &graph, &bases, &settings, &mut findings);
-    let (stages, target) =
-        Assembly::new(&settings, &graph, &bases.images, target).run(&reachable, &mut findings)?;
+    let mut assembly = Assembly::new(&settings, &graph, &bases.images, target);
+    assembly.run(&reachable, &mut findings)?;
+    let outline = assembly.outline(file).map_err(|error| vec![error])?;
+    let (stages, target) = assembly.into_stages();
     let mut plan = Plan {
         platform: options.target_platform().clone(),
         stages,
@@ -38,6 +41,7 @@ pub(super) fn plan(
         source_date_epoch: settings.epoch,
         unused_build_args: unused_build_args(&graph, file, options),
         images: bases.images,
+        outline,
         findings: findings.into_sorted(),
         checks,
     };
@@ -167,12 +171,8 @@ impl<'a, 'f> Assembly<'a, 'f> {
         }
     }
 
-    /// The stages and the target's index among them.
-    fn run(
-        mut self,
-        reachable: &[bool],
-        findings: &mut Findings,
-    ) -> Result<(Vec<PlannedStage>, usize), Vec<PlanError>> {
+    /// Carries out all stages that are needed.
+    fn run(&mut self, reachable: &[bool], findings: &mut Findings) -> Result<(), Vec<PlanError>> {
         let is_base = |index: usize| {
             (0..self.graph.stages)
                 .any(|child| reachable[child] && self.graph.nodes[child].base == Some(index))
@@ -194,12 +194,23 @@ impl<'a, 'f> Assembly<'a, 'f> {
         if self.errors.is_empty() {
             self.errors.append(&mut self.late_errors);
         }
-        if self.errors.is_empty() {
-            let target = self.planned[self.target].unwrap_or_default();
-            Ok((self.stages, target))
-        } else {
-            Err(self.errors)
-        }
+        if self.errors.is_empty() { Ok(()) } else { Err(std::mem::take(&mut self.errors)) }
+    }
+
+    fn outline(&self, file: &Dockerfile) -> Result<Outline, PlanError> {
+        let args = self.states.iter().map(|state| state.as_ref().map(|state| &state.args));
+        let outliner = Outliner {
+            graph: self.graph,
+            stages: &self.stages,
+            planned: &self.planned,
+            args: &args.collect::<Vec<_>>(),
+        };
+        outliner.outline(file, self.settings, self.target)
+    }
+
+    /// The stages and the target's index among them.
+    fn into_stages(self) -> (Vec<PlannedStage>, usize) {
+        (self.stages, self.planned[self.target].unwrap_or_default())
     }
 
     fn replaced_stage(&mut self, index: usize) {

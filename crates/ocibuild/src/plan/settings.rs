@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use ocibuild_dockerfile::{Dockerfile, Instruction, InstructionKind, suggest};
+use ocibuild_dockerfile::{ArgDefinition, Dockerfile, Instruction, InstructionKind, suggest};
 use ocibuild_spec::Platform;
 
 use super::env::Environment;
@@ -78,7 +78,7 @@ impl<'a> Settings<'a> {
         let build_args = options.build_args.iter().cloned().collect();
         let mut globals = automatic(file, options, &build_args);
         for instruction in &file.global_args {
-            declare(instruction, file.directives.escape, &HashMap::new(), &mut globals).ok()?;
+            declare_all(instruction, file.directives.escape, &HashMap::new(), &mut globals).ok()?;
         }
         Some(globals)
     }
@@ -96,14 +96,18 @@ pub(super) fn globals_of(
 ) -> Result<Environment, PlanError> {
     let mut globals = automatic(file, options, build_args);
     for instruction in &file.global_args {
-        declare(instruction, file.directives.escape, build_args, &mut globals)
+        declare_all(instruction, file.directives.escape, build_args, &mut globals)
             .map_err(|error| error.at(instruction.location))?;
     }
     Ok(globals)
 }
 
 /// The automatic arguments (3.15), each as `--build-arg` has it if that names it.
-fn automatic(file: &Dockerfile, options: &PlanOptions, build_args: &HashMap<String, String>) -> Environment {
+pub(super) fn automatic(
+    file: &Dockerfile,
+    options: &PlanOptions,
+    build_args: &HashMap<String, String>,
+) -> Environment {
     let (build, target) = (&options.build_platform, options.target_platform());
     let last = file.stages.last().and_then(|stage| stage.name.as_deref());
     let stage = options.target.as_deref().filter(|name| !name.is_empty()).or(last).unwrap_or("default");
@@ -136,25 +140,33 @@ fn names(instruction: &Instruction) -> impl Iterator<Item = &str> {
     definitions.iter().map(|definition| definition.name.as_str())
 }
 
-/// A global `ARG` (3.01 - 3.03).
-pub(super) fn declare(
+/// The definitions of a global `ARG`, each seeing those before it.
+pub(super) fn declare_all(
     instruction: &Instruction,
     escape: char,
     build_args: &HashMap<String, String>,
     globals: &mut Environment,
 ) -> Result<(), PlanError> {
     let InstructionKind::Arg(definitions) = &instruction.kind else { return Ok(()) };
-    for definition in definitions {
-        let value = match (build_args.get(&definition.name), &definition.default) {
-            (Some(given), _) => Some(given.clone()),
-            (None, Some(default)) => Some(globals.expand(default, escape)?),
-            (None, None) => None,
-        };
-        if let Some(value) = value {
-            globals.set(&definition.name, &value);
-        }
+    definitions.iter().try_for_each(|one| declare(one, escape, build_args, globals).map(drop))
+}
+
+/// A definition of a global `ARG` (3.01 - 3.03), and the arguments that its default refers to.
+pub(super) fn declare(
+    definition: &ArgDefinition,
+    escape: char,
+    build_args: &HashMap<String, String>,
+    globals: &mut Environment,
+) -> Result<Vec<String>, PlanError> {
+    let ArgDefinition { name, default } = definition;
+    if let Some(given) = build_args.get(name) {
+        globals.set(name, given);
+        return Ok(Vec::new());
     }
-    Ok(())
+    let Some(default) = default else { return Ok(Vec::new()) };
+    let expanded = globals.expand_watched(default, escape)?;
+    globals.set(name, &expanded.value);
+    Ok(expanded.used)
 }
 
 /// Proxy variables in upper and lower case (3.19).
