@@ -1,9 +1,13 @@
 //! The forms of CONTEXT and of `--file` (12.1).
 
+use std::ffi::OsString;
+use std::fs::Permissions;
 use std::io::Write as _;
-use std::process::Stdio;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
-use ocibuild_testkit::{GitRepository, Reply, WebServer};
+use ocibuild_testkit::{GitRepository, Reply, WebServer, skip};
 
 use crate::program::Place;
 
@@ -19,6 +23,17 @@ fn archive(files: &[(&str, &str)]) -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
+/// The bytes as a program of this machine packs them; `None`, with the reason said, without the program.
+fn packed(program: &str, bytes: &[u8]) -> Option<Vec<u8>> {
+    let spawned = Command::new(program).arg("-c").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let Ok(mut child) = spawned else {
+        skip(&format!("there is no {program}"));
+        return None;
+    };
+    child.stdin.take().unwrap().write_all(bytes).unwrap();
+    Some(child.wait_with_output().unwrap().stdout)
+}
+
 #[test]
 fn standard_input_is_an_archive_or_a_dockerfile() {
     let place = Place::new();
@@ -31,6 +46,13 @@ fn standard_input_is_an_archive_or_a_dockerfile() {
     assert_eq!(place.read("out/f"), "x");
     place.run_with_input(&["build", "-q", "-o", "out", "-f", "other", "-"], &bytes).succeeds();
     assert_eq!(place.read("out/o"), "x");
+    for program in ["gzip", "bzip2", "xz", "zstd"] {
+        let Some(packed) = packed(program, &bytes) else { continue };
+        let _ = fs_err::remove_dir_all(place.path("out"));
+        place.run_with_input(&["build", "-q", "-o", "out", "-"], &packed).succeeds();
+        assert_eq!(place.read("out/f"), "x", "{program}");
+        place.run_with_input(&["build", "-"], &packed[..packed.len() - 9]).fails(3, &["archive"]);
+    }
     let text = b"FROM scratch\nWROKDIR /x\n";
     place.run_with_input(&["build", "-"], text).fails(2, &["WROKDIR", "Dockerfile:2"]);
     place.run_with_input(&["build", "-"], &bytes[..520]).fails(3, &["archive"]);
@@ -65,6 +87,57 @@ fn urls_and_repositories_are_contexts() {
     let named = format!("code={url}");
     assert!(run(&["build", "-q", "-o", "out", "--build-context", &named, "."]).success());
     assert_eq!(place.read("out/b"), "from git");
+}
+
+/// Files of a user who has configured git to run a command at every turn, and the variables that make it read them.
+fn configured_git(place: &Place, mark: &Path) -> Vec<(&'static str, OsString)> {
+    let command = format!("touch {}; cat", mark.display());
+    let hooks = place.path("hooks");
+    place.write("hooks/post-checkout", &format!("#!/bin/sh\ntouch {}\n", mark.display()));
+    let hook = place.path("hooks/post-checkout");
+    fs_err::set_permissions(hook, Permissions::from_mode(0o755)).unwrap();
+    let config = format!(
+        "[filter \"run\"]\n\tsmudge = \"{command}\"\n[core]\n\thooksPath = {}\n\tfsmonitor = \"{command}\"\n",
+        hooks.display(),
+    );
+    place.write("home/.gitconfig", &config);
+    place.write("home/.config/git/attributes", "* filter=run\n");
+    vec![
+        ("HOME", place.path("home").into()),
+        ("XDG_CONFIG_HOME", place.path("home/.config").into()),
+        ("GIT_CONFIG_GLOBAL", place.path("home/.gitconfig").into()),
+        ("GIT_CONFIG_SYSTEM", place.path("home/.gitconfig").into()),
+        ("GIT_TEMPLATE_DIR", place.path("home").into()),
+        ("GIT_CONFIG_COUNT", "1".into()),
+        ("GIT_CONFIG_KEY_0", "filter.run.smudge".into()),
+        ("GIT_CONFIG_VALUE_0", command.into()),
+        ("PATH", std::env::var_os("PATH").unwrap_or_default()),
+    ]
+}
+
+#[test]
+fn how_the_user_has_configured_git_does_not_count() {
+    let (place, server) = (Place::with("FROM scratch\n"), WebServer::start());
+    let Some(repository) = GitRepository::init(&place.path("repository")) else { return };
+    repository.commit(&[("a", "from git"), (".gitattributes", "* filter=run\n")], 86_400);
+    server.serve_directory("/r.git", &repository.git_directory());
+    let mark = place.path("mark");
+    let variables = configured_git(&place, &mark);
+
+    // git itself does as it is configured: otherwise there would be nothing to see below.
+    let clone = place.path("clone");
+    let mut git = Command::new("git");
+    git.args(["clone", "--quiet", "--local"]).arg(place.path("repository")).arg(&clone).env_clear();
+    let status = git.envs(variables.iter().map(|(name, value)| (name, value))).status().unwrap();
+    assert!(status.success() && mark.exists(), "{status}");
+    fs_err::remove_file(&mark).unwrap();
+
+    place.write("Dockerfile", &format!("FROM scratch\nADD {} /\n", server.url("/r.git")));
+    let mut command = place.command(&["build", "-q", "-o", "out", "."]);
+    let status = command.envs(variables.iter().map(|(name, value)| (name, value))).status().unwrap();
+    assert!(status.success(), "{status}");
+    assert_eq!(place.read("out/a"), "from git");
+    assert!(!mark.exists(), "a command of the user's configuration was run");
 }
 
 #[test]

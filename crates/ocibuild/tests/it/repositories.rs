@@ -1,7 +1,5 @@
 //! Git repositories, as `ADD` and as build contexts, from servers on loopback.
 
-use std::path::Path;
-
 use fs_err as fs;
 use ocibuild::dockerfile::Dockerfile;
 use ocibuild::{
@@ -238,16 +236,4 @@ fn a_repository_is_a_context() {
     let planned = epoch.plan(&served.world.backends()).unwrap();
     assert_eq!(planned.plans[0].source_date_epoch, Some(THEN.cast_signed() + 60));
     served.world.check_left_nothing();
-}
-
-#[test]
-fn settings_and_hooks_of_this_machine_do_not_count() {
-    let Some(served) = Served::new() else { return };
-    // A smudge filter that a repository asks for runs only where somebody configured it.
-    served.repository.commit(&[(".gitattributes", "* filter=run\n")], THEN + 200);
-    let listing = served.listing("", "");
-    assert!(listing.iter().any(|entry| entry.contains("d/a")));
-    assert!(!Path::new("/nowhere").exists());
-    let left = fs::read_dir(served.world.path("state/tmp")).unwrap().count();
-    assert_eq!(left, 0);
 }
