@@ -33,6 +33,11 @@ impl Environment {
         all.into_iter().map(|(name, (_, value))| (name.clone(), value.clone())).collect()
     }
 
+    /// What it takes in memory, about.
+    pub(super) fn bytes(&self) -> usize {
+        self.values.iter().map(|(name, (_, value))| pair_bytes(name, value)).sum()
+    }
+
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.values.keys().map(String::as_str)
     }
@@ -56,6 +61,12 @@ impl ocibuild_dockerfile::Environment for Environment {
     fn get(&self, name: &str) -> Option<Cow<'_, str>> {
         Environment::get(self, name).map(Cow::Borrowed)
     }
+}
+
+/// What a variable takes in memory, about.
+pub(super) fn pair_bytes(name: &str, value: &str) -> usize {
+    const BESIDES: usize = 96;
+    name.len() + value.len() + BESIDES
 }
 
 /// `Env` of a config: a name keeps the place of its first assignment (5.309).

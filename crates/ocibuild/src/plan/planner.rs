@@ -148,6 +148,7 @@ struct Assembly<'a, 'f> {
     stages: Vec<PlannedStage>,
     errors: Vec<PlanError>,
     late_errors: Vec<PlanError>,
+    plan_bytes: usize,
 }
 
 impl<'a, 'f> Assembly<'a, 'f> {
@@ -168,6 +169,7 @@ impl<'a, 'f> Assembly<'a, 'f> {
             stages: Vec::new(),
             errors: Vec::new(),
             late_errors: Vec::new(),
+            plan_bytes: 0,
         }
     }
 
@@ -226,7 +228,7 @@ impl<'a, 'f> Assembly<'a, 'f> {
         let node = &graph.nodes[index];
         self.tried[index] = true;
         let Some((base, state)) = self.beginning(node) else { return };
-        let mut planner = StagePlanner::new(self.settings, &node.display, state, findings);
+        let mut planner = StagePlanner::new(self.settings, &node.display, state, findings, self.plan_bytes);
         let mut is_sound = true;
         for command in &node.commands {
             let origins: Vec<Option<Origin>> =
@@ -243,12 +245,19 @@ impl<'a, 'f> Assembly<'a, 'f> {
                 self.errors.push(error.at(command.location));
                 is_sound = false;
                 // What follows may be wrong only because a variable is missing.
-                if matches!(command.instruction.kind, InstructionKind::Env(_) | InstructionKind::Arg(_)) {
+                let defines =
+                    matches!(command.instruction.kind, InstructionKind::Env(_) | InstructionKind::Arg(_));
+                if defines || planner.is_full() {
                     break;
                 }
             }
         }
-        let StagePlanner { state, steps, history, mut late_errors, .. } = planner;
+        if is_sound && planner.is_full() {
+            self.errors.push(StagePlanner::too_much().at(node.location.unwrap_or_default()));
+            is_sound = false;
+        }
+        let StagePlanner { state, steps, history, mut late_errors, plan_bytes, .. } = planner;
+        self.plan_bytes = plan_bytes;
         self.late_errors.append(&mut late_errors);
         if is_sound {
             self.finish(index, base, state, steps, history);

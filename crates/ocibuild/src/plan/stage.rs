@@ -6,13 +6,16 @@ use ocibuild_dockerfile::{
 use ocibuild_spec::{ImageConfig, Platform, RootFs};
 
 use super::checks::UsedOnce;
-use super::env::{ConfigEnv, DeclaredArgs, Environment};
+use super::env::{ConfigEnv, DeclaredArgs, Environment, pair_bytes};
 use super::error::PlanError;
 use super::settings::Settings;
 use super::{FileSource, PlannedHistory, PlannedStep, StepKind, WorkdirStep, paths};
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// What the history and the environments of a plan may take together. The history of a `RUN` repeats every argument, and
+/// its environment every variable, so a file of some kilobytes could ask for gigabytes.
+const MAX_PLAN_BYTES: usize = 32 << 20;
 /// Arguments that only say what to scan, and are no variables (3.20).
 pub(super) const SCAN_ARGS: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
 
@@ -130,6 +133,8 @@ pub(super) struct StagePlanner<'p> {
     /// Errors that come up only when everything else is fine: BuildKit finds them when it solves the build.
     pub(super) late_errors: Vec<PlanError>,
     pub(super) findings: &'p mut Findings,
+    /// What history and environments take so far, those of earlier stages included.
+    pub(super) plan_bytes: usize,
     /// Where the instruction at work stands.
     pub(super) location: Location,
     /// The comment block above it.
@@ -145,17 +150,19 @@ impl<'p> StagePlanner<'p> {
         name: &'p str,
         mut state: StageState,
         findings: &'p mut Findings,
+        plan_bytes: usize,
     ) -> Self {
         state.begin_stage();
         Self {
             settings,
             name,
-            state,
             steps: Vec::new(),
             history: Vec::new(),
             has_cmd: false,
             late_errors: Vec::new(),
             findings,
+            plan_bytes: plan_bytes + state.environment.bytes(),
+            state,
             location: Location::default(),
             comments: Vec::new(),
             cmd_used: UsedOnce::default(),
@@ -168,6 +175,12 @@ impl<'p> StagePlanner<'p> {
     pub(super) fn carry_out(&mut self, task: Task<'_>) -> Result<(), PlanError> {
         self.location = task.location;
         self.comments.clone_from(&task.instruction.comments);
+        let before = (self.history.len(), self.steps.len());
+        self.apply(task)?;
+        self.weigh(before)
+    }
+
+    fn apply(&mut self, task: Task<'_>) -> Result<(), PlanError> {
         match &task.instruction.kind {
             InstructionKind::Arg(definitions) => self.arg(definitions),
             InstructionKind::Env(pairs) => self.env(pairs, &task.instruction.keyword),
@@ -177,6 +190,33 @@ impl<'p> StagePlanner<'p> {
             InstructionKind::Workdir(path) => self.work_in(path, task),
             other => self.configure(other, &task.instruction.keyword),
         }
+    }
+
+    /// Whether nothing more may be planned.
+    pub(super) fn is_full(&self) -> bool {
+        self.plan_bytes > MAX_PLAN_BYTES
+    }
+
+    /// Counts what an instruction added to the plan, which had so many history entries and steps before.
+    fn weigh(&mut self, (entries, steps): (usize, usize)) -> Result<(), PlanError> {
+        self.plan_bytes +=
+            self.history.iter().skip(entries).map(|entry| entry.created_by.len()).sum::<usize>();
+        for step in self.steps.iter().skip(steps) {
+            let StepKind::Run(run) = &step.kind else { continue };
+            self.plan_bytes += run.env.iter().map(|(name, value)| pair_bytes(name, value)).sum::<usize>();
+        }
+        if self.is_full() { Err(Self::too_much()) } else { Ok(()) }
+    }
+
+    /// The error of a plan that is full.
+    pub(super) fn too_much() -> PlanError {
+        let mebibytes = MAX_PLAN_BYTES >> 20;
+        let message = format!("the history and environments of this build take more than {mebibytes} MiB");
+        PlanError::file(message)
+            .because(
+                "each RUN repeats all arguments and variables of its stage, and each stage those of its base",
+            )
+            .hint("declare ARG and ENV where they are used, or put commands together in one RUN")
     }
 
     /// `word` in the environment as it is now. What is not defined there is a finding.

@@ -269,6 +269,17 @@ fn independent_errors_come_together() {
 }
 
 #[test]
+fn a_small_file_makes_no_plan_of_gigabytes() {
+    let variables: String = (0..1500).map(|n| format!("ENV a{n}=1\n")).collect();
+    let too_much = "the history and environments of this build take more than 32 MiB";
+    let chain: String = (0..3000).map(|n| format!("FROM s{n} AS s{}\n", n + 1)).collect();
+    for rest in ["RUN x\n".repeat(3000), chain] {
+        let found = errors(&format!("FROM alpine AS s0\n{variables}{rest}"), "");
+        assert!(matches!(&found[..], [error] if error.ends_with(too_much)), "{found:?}");
+    }
+}
+
+#[test]
 fn errors_point_at_the_words_to_blame() {
     let file = "FROM alpine\nLABEL a=1 b=${X?}\n";
     let errors = try_plan(file, "").unwrap_err();
