@@ -270,9 +270,10 @@ fn independent_errors_come_together() {
 
 #[test]
 fn a_small_file_makes_no_plan_of_gigabytes() {
-    let variables: String = (0..1500).map(|n| format!("ENV a{n}=1\n")).collect();
+    let lines = |count: u32, line: &dyn Fn(u32) -> String| (0..count).map(line).collect::<Vec<_>>().concat();
+    let variables = lines(1500, &|n| format!("ENV a{n}=1\n"));
     let too_much = "the history and environments of this build take more than 32 MiB";
-    let chain: String = (0..3000).map(|n| format!("FROM s{n} AS s{}\n", n + 1)).collect();
+    let chain = lines(3000, &|n| format!("FROM s{n} AS s{}\n", n + 1));
     for rest in ["RUN x\n".repeat(3000), chain] {
         let found = errors(&format!("FROM alpine AS s0\n{variables}{rest}"), "");
         assert!(matches!(&found[..], [error] if error.ends_with(too_much)), "{found:?}");
