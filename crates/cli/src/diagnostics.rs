@@ -6,7 +6,6 @@ mod usage;
 
 pub(crate) use excerpt::excerpt as finding_excerpt;
 
-use ocibuild::dockerfile::line_column;
 use ocibuild::dockerfile::{Location, Span};
 use ocibuild::{ErrorKind, Place, Report};
 use std::fmt::Write as _;
@@ -131,12 +130,10 @@ fn instruction_place(source: &SourceText, report: &Report) -> Option<String> {
     let location = report.location?;
     let name = printable(&source.name);
     let start = report.label.map_or(location.span.start, |label| label.start);
-    let (line, column) = line_column(&source.text, start);
-    let is_first_line = !source.text.is_empty() && u32::try_from(line) == Ok(location.start_line);
-    Some(if is_first_line {
-        format!("{name}:{}:{column}", location.start_line)
-    } else {
-        format!("{name}:{}", location.start_line)
+    let line = format!("{name}:{}", location.start_line);
+    Some(match location.column(start, &source.text) {
+        Some(column) => format!("{line}:{column}"),
+        None => line,
     })
 }
 

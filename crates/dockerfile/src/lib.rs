@@ -33,6 +33,6 @@ pub use crate::{
     lint::{CheckOptionError, CheckOptions, Finding, Findings, Place, Rule},
     node::{HeredocNode, Node, Word},
     span::{Location, Span, line_column},
-    suggest::{nearest, suggest},
+    suggest::{nearest, suggest, suggest_unordered},
     syntax_tree::{SyntaxTree, parse_nodes},
 };

@@ -35,6 +35,13 @@ pub struct Location {
 }
 
 impl Location {
+    /// The column of a byte that stands on the first of these lines of `source`, in characters and counted from 1.
+    pub fn column(&self, byte: usize, source: &str) -> Option<usize> {
+        let start = source.get(..self.span.start)?.rfind('\n').map_or(0, |newline| newline + 1);
+        let before = source.get(start..byte).filter(|before| !before.contains('\n'))?;
+        Some(before.chars().count() + 1)
+    }
+
     /// Where `word` stands in these lines of `source`: its only place, or the first where it is no part of a longer word.
     pub fn span_of(&self, word: &str, source: &str) -> Option<Span> {
         let text = source.get(self.span.range())?;
@@ -69,7 +76,17 @@ pub fn line_column(text: &str, byte: usize) -> (usize, usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::line_column;
+    use super::{Location, Span, line_column};
+
+    #[test]
+    fn columns_are_those_of_the_first_line() {
+        let text = "FROM a\n é RUN é \\\n  x\n";
+        let location = Location { span: Span::new(10, text.len() - 1), start_line: 2, end_line: 3 };
+        let column = |word: &str| location.column(text.find(word).unwrap(), text);
+        assert_eq!((column("RUN"), column("\\"), column("x")), (Some(4), Some(10), None));
+        assert_eq!(location.column(999, text), None);
+        assert_eq!(location.column(0, ""), None);
+    }
 
     #[test]
     fn columns_count_characters() {

@@ -1,16 +1,26 @@
 //! The nearest known word to an unknown one.
 
+/// Edits that a suggestion may be away.
+const MAX_EDITS: usize = 2;
+
 /// The candidate nearest to `word`, if it is at most two edits away and not `word` itself. Of equals the first.
 pub fn suggest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let mut best: Option<(&str, usize)> = None;
-    for candidate in candidates {
-        let limit = best.map_or(3, |(_, distance)| distance);
-        let distance = edit_distance(word, candidate);
-        if distance > 0 && distance < limit {
-            best = Some((candidate, distance));
-        }
-    }
-    best.map(|(candidate, _)| candidate)
+    measured(word, candidates).min_by_key(|(distance, _)| *distance).map(|(_, candidate)| candidate)
+}
+
+/// The same for candidates in no order: of equals the one that sorts first.
+pub fn suggest_unordered<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    measured(word, candidates).min().map(|(_, candidate)| candidate)
+}
+
+fn measured<'a>(
+    word: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> impl Iterator<Item = (usize, &'a str)> {
+    candidates
+        .into_iter()
+        .filter_map(move |candidate| Some((edits(word, candidate, MAX_EDITS)?, candidate)))
+        .filter(|(distance, _)| *distance > 0)
 }
 
 /// The candidate that was probably meant by `word`: the same in another case, or the nearest by a more generous measure
@@ -64,28 +74,35 @@ fn transposing_distance(a: &[char], b: &[char]) -> usize {
     above[b.len()]
 }
 
-/// Insertions, removals and replacements that lead from `a` to `b`; at least 3 is as good as any number here.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().collect());
-    if a.len().abs_diff(b.len()) > 2 {
-        return 3;
+/// Insertions, removals and replacements that lead from `a` to `b`, unless these are more than `allowed`.
+fn edits(a: &str, b: &str, allowed: usize) -> Option<usize> {
+    // A character has four bytes at most.
+    if a.len().abs_diff(b.len()) > 4 * allowed {
+        return None;
     }
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(from != to);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+    let (mut a, mut b) = (a.chars(), b.chars());
+    loop {
+        let (rest_of_a, rest_of_b) = (a.as_str(), b.as_str());
+        match (a.next(), b.next()) {
+            (None, None) => return Some(0),
+            (one, other) if one == other => {}
+            _ if allowed == 0 => return None,
+            _ => {
+                let (a, b) = (a.as_str(), b.as_str());
+                let ways = [(a, rest_of_b), (rest_of_a, b), (a, b)];
+                return ways
+                    .iter()
+                    .filter_map(|(a, b)| edits(a, b, allowed - 1))
+                    .min()
+                    .map(|edits| edits + 1);
+            }
         }
     }
-    row[b.len()]
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{nearest, suggest};
+    use super::{nearest, suggest, suggest_unordered};
 
     #[test]
     fn nearest_in_a_generous_measure() {
@@ -108,5 +125,15 @@ mod tests {
         assert_eq!(suggest("copy", known), None);
         assert_eq!(suggest("run", known), None);
         assert_eq!(suggest(&"x".repeat(100_000), known), None);
+        let long = "x".repeat(100_000);
+        assert_eq!(suggest(&format!("a{long}b"), [long.as_str()]), Some(long.as_str()));
+        assert_eq!(suggest(&format!("a{long}bc"), [long.as_str()]), None);
+        assert_eq!(suggest("é", ["e", ""]), Some("e"));
+    }
+
+    #[test]
+    fn of_equals_the_first_in_either_order() {
+        assert_eq!(suggest("ab", ["ac", "aa", "abcd"]), Some("ac"));
+        assert_eq!(suggest_unordered("ab", ["ac", "aa", "abcd"]), Some("aa"));
     }
 }

@@ -30,10 +30,10 @@ pub(crate) fn excerpt(text: &str, location: Location, label: Option<Span>, paint
     let first = location.start_line as usize;
     let last = (location.end_line as usize).max(first);
     let label = label.filter(|label| label.start < label.end && label.end <= text.len());
-    let lines: Vec<Line<'_>> = Lines { text, at: 0, number: 1 }
-        .skip_while(|line| line.number < first)
-        .take_while(|line| line.number <= last)
-        .collect();
+    let before = text.get(..location.span.start).unwrap_or_default();
+    let at = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let lines: Vec<Line<'_>> =
+        Lines { text, at, number: first }.take_while(|line| (1..=last).contains(&line.number)).collect();
     if lines.is_empty() {
         return String::new();
     }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use ocibuild::CheckReport;
-use ocibuild::dockerfile::{Finding, Place, line_column};
+use ocibuild::dockerfile::{Finding, Place};
 use serde_json::{Value, json};
 
 use crate::args::ReportFormat;
@@ -73,9 +73,7 @@ fn object(finding: &Finding, source: &SourceText) -> Value {
     if let Some(location) = finding.location() {
         object["file"] = source.name.as_str().into();
         let start = finding.label.map_or(location.span.start, |label| label.start);
-        let (line, column) = line_column(&source.text, start);
-        // A column belongs to a line: that of a word further down is not one of the first line.
-        if u32::try_from(line) == Ok(location.start_line) {
+        if let Some(column) = location.column(start, &source.text) {
             object["column"] = column.into();
         }
     }

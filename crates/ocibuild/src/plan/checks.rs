@@ -9,7 +9,7 @@ use ocibuild_dockerfile::lint::{
 };
 use ocibuild_dockerfile::{
     CheckOptions, Command, Dockerfile, Expanded, Findings, Instruction, InstructionKind, KeyValues, Location,
-    Place, Rule, Stage, suggest,
+    Place, Rule, Stage, suggest, suggest_unordered,
 };
 use ocibuild_spec::{ImageConfig, Platform, Reference};
 
@@ -195,9 +195,7 @@ impl StagePlanner<'_> {
         let unknown: Vec<&String> = unset.iter().filter(|name| !is_declared(name)).collect();
         for name in unknown {
             let names = self.state.environment.names();
-            let mut known: Vec<&str> = names.filter(|known| !known.is_empty()).collect();
-            known.sort_unstable();
-            let hint = did_you_mean("$", suggest(name, known));
+            let hint = did_you_mean("$", suggest_unordered(name, names.filter(|known| !known.is_empty())));
             self.report(&UNDEFINED_VAR, format!("Usage of undefined variable '${name}'{hint}"), name);
         }
     }

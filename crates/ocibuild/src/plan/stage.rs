@@ -13,9 +13,9 @@ use super::{FileSource, PlannedHistory, PlannedStep, StepKind, WorkdirStep, path
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What the history and the environments of a plan may take together. The history of a `RUN` repeats every argument, and
-/// its environment every variable, so a file of some kilobytes could ask for gigabytes.
-const MAX_PLAN_BYTES: usize = 32 << 20;
+/// What the history, the steps and the environments of a plan may take together. The history of a `RUN` repeats every
+/// argument, and its environment every variable, so a file of some kilobytes could ask for gigabytes.
+const MAX_PLAN_BYTES: usize = 16 << 20;
 /// Arguments that only say what to scan, and are no variables (3.20).
 pub(super) const SCAN_ARGS: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
 
@@ -202,8 +202,15 @@ impl<'p> StagePlanner<'p> {
         self.plan_bytes +=
             self.history.iter().skip(entries).map(|entry| entry.created_by.len()).sum::<usize>();
         for step in self.steps.iter().skip(steps) {
-            let StepKind::Run(run) = &step.kind else { continue };
-            self.plan_bytes += run.env.iter().map(|(name, value)| pair_bytes(name, value)).sum::<usize>();
+            let pairs = |pairs: &[(String, String)]| {
+                pairs.iter().map(|(name, value)| pair_bytes(name, value)).sum::<usize>()
+            };
+            self.plan_bytes += step.text.len()
+                + match &step.kind {
+                    StepKind::Run(run) => pairs(&run.env),
+                    StepKind::Copy(copy) => pairs(&copy.heredocs) + copy.destination.len(),
+                    StepKind::Workdir(workdir) => workdir.path.as_os_str().len(),
+                };
         }
         if self.is_full() { Err(Self::too_much()) } else { Ok(()) }
     }

@@ -272,9 +272,10 @@ fn independent_errors_come_together() {
 fn a_small_file_makes_no_plan_of_gigabytes() {
     let lines = |count: u32, line: &dyn Fn(u32) -> String| (0..count).map(line).collect::<Vec<_>>().concat();
     let variables = lines(1500, &|n| format!("ENV a{n}=1\n"));
-    let too_much = "the history and environments of this build take more than 32 MiB";
+    let too_much = "the history and environments of this build take more than 16 MiB";
     let chain = lines(3000, &|n| format!("FROM s{n} AS s{}\n", n + 1));
-    for rest in ["RUN x\n".repeat(3000), chain] {
+    let growing = "WORKDIR a\n".repeat(6000);
+    for rest in ["RUN x\n".repeat(3000), chain, growing] {
         let found = errors(&format!("FROM alpine AS s0\n{variables}{rest}"), "");
         assert!(matches!(&found[..], [error] if error.ends_with(too_much)), "{found:?}");
     }
