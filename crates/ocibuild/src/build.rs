@@ -73,7 +73,7 @@ pub(crate) struct Settings {
     pub(crate) added_hosts: Vec<(IpAddr, String)>,
     pub(crate) resolv_conf: String,
     pub(crate) rlimits: Vec<Rlimit>,
-    pub(crate) shm_size: u64,
+    pub(crate) shm_size: Option<u64>,
     pub(crate) resources: Resources,
     pub(crate) secrets: BTreeMap<String, Secret>,
     pub(crate) ssh: BTreeMap<String, SshAgent>,
@@ -121,7 +121,7 @@ impl Build {
             added_hosts: Vec::new(),
             resolv_conf: String::new(),
             rlimits: Vec::new(),
-            shm_size: 64 << 20,
+            shm_size: None,
             resources: Resources::default(),
             secrets: BTreeMap::new(),
             ssh: BTreeMap::new(),
@@ -264,10 +264,10 @@ impl Build {
         self
     }
 
-    /// `--shm-size`, in bytes.
+    /// `--shm-size`, in bytes; 0 for the default, which is 64 MiB.
     #[must_use]
     pub fn shm_size(mut self, bytes: u64) -> Self {
-        self.settings.shm_size = bytes;
+        self.settings.shm_size = (bytes > 0).then_some(bytes);
         self
     }
 

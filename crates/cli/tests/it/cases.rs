@@ -6,7 +6,7 @@
 //! [`image`] prints of the result, or the exit code and the first report of a build that fails. With `between.sh`
 //! (run in the same place) the case is built twice, `expected` is that of the second build (with `arguments2` where
 //! they are there), and begins with what happened to each of its steps. With `show-times` the times of files are
-//! printed too. The base image `busybox` has busybox, its links, and the users root and app (1000:1001).
+//! printed too, with `show-created` those of the image and its history. The base image `busybox` has busybox, its links, and the users root and app (1000:1001).
 //!
 //! With `OCIBUILD_UPDATE_FIXTURES=1` in the environment `expected` is written in place of being compared.
 
@@ -54,6 +54,10 @@ fn every_case_gives_what_it_says() {
             let mut case = Case::read(path);
             if case.needs_root() && !rustix::process::geteuid().is_root() {
                 skip(&format!("{} needs root", path.display()));
+                continue;
+            }
+            if let Some(program) = case.missing_program() {
+                skip(&format!("{} needs {program}", path.display()));
                 continue;
             }
             let got = case.run(base);

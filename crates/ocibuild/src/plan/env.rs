@@ -91,7 +91,8 @@ impl ConfigEnv {
         if let Some(position) = self.positions.get(name) {
             self.entries[*position] = entry;
         } else {
-            self.positions.insert(name.to_owned(), self.entries.len());
+            // A name that expanded to something with `=` in it ends there for whoever reads the entry.
+            self.positions.entry(split(&entry).0.to_owned()).or_insert(self.entries.len());
             self.entries.push(entry);
         }
     }

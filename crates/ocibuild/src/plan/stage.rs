@@ -247,10 +247,11 @@ impl<'p> StagePlanner<'p> {
         self.history.push(PlannedHistory { created_by, step: None });
     }
 
-    /// A step with its history entry.
+    /// A step with its history entry, shown with what its variables hold (2.48).
     pub(super) fn push_step(&mut self, kind: StepKind, task: Task<'_>, created_by: String) {
         let text = step_text(task);
-        self.push_shown_step(kind, text, task, created_by);
+        let shown = self.state.environment.expand(&text, self.settings.escape).unwrap_or(text);
+        self.push_shown_step(kind, shown, task, created_by);
     }
 
     /// The same where progress shows another text than that of the file.

@@ -29,6 +29,9 @@ use crate::{Error, ErrorKind, Event};
 /// Bytes of a failed step's output that its error repeats.
 const TAIL: usize = 64 << 10;
 
+/// Where a step has file systems of its own.
+const SYSTEM_DIRECTORIES: [&str; 3] = ["/proc", "/dev", "/sys"];
+
 /// Runs a step on the files of a stage and writes the layer it makes.
 pub(crate) fn run(
     run: &Run<'_>,
@@ -55,6 +58,18 @@ pub(crate) fn run(
             active.create_mount_point(target.destination(), *point)?;
         }
     }
+    let has_mounts_below = |system: &str| {
+        let shared_memory = run.build.settings.shm_size.is_some() && system == "/dev";
+        shared_memory || mounts.made.iter().any(|(mount, _)| mount.destination().starts_with(system))
+    };
+    for system in SYSTEM_DIRECTORIES {
+        // A parent of a mount point goes with it, this one too.
+        if has_mounts_below(system) {
+            active.create_mount_point(Path::new(system), MountPointKind::Directory)?;
+        } else {
+            active.create_directory(Path::new(system), 0, 0)?;
+        }
+    }
     prepare_directories(active.as_mut(), step, &identity)?;
     let described =
         describe(run, step, &identity, accounts.home(identity.uid), &mounts, active.as_ref(), &directory);
@@ -76,7 +91,7 @@ pub(crate) fn unusable(path: &Path, error: std::io::Error) -> Error {
 
 /// Whether a path lies where a step has file systems of its own, whatever the image has there.
 fn is_hidden(path: &Path) -> bool {
-    ["/dev", "/proc", "/sys"].iter().any(|system| path.starts_with(system))
+    SYSTEM_DIRECTORIES.iter().any(|system| path.starts_with(system))
 }
 
 /// The directories that must be there before the command: some only for its time (8.20), some for good (8.13).
@@ -85,9 +100,6 @@ fn prepare_directories(
     step: &RunStep,
     identity: &Identity,
 ) -> Result<(), Error> {
-    for system in ["/proc", "/dev", "/sys"] {
-        active.create_directory(Path::new(system), 0, 0)?;
-    }
     for file in ["/etc/hosts", "/etc/resolv.conf"] {
         active.create_mount_point(Path::new(file), MountPointKind::File)?;
     }
@@ -127,7 +139,7 @@ fn describe(
     described.memory_files.clone_from(&mounts.memory_files);
     described.rlimits.clone_from(&settings.rlimits);
     described.resources.clone_from(&settings.resources);
-    described.shm_size = settings.shm_size;
+    described.shm_size = settings.shm_size.unwrap_or(described.shm_size);
     described.hosts = ocibuild_executor::hosts(&step.hostname, &settings.added_hosts);
     described.resolv_conf =
         ocibuild_executor::resolv_conf(&settings.resolv_conf, described.network == Network::Host);

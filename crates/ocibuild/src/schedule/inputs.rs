@@ -92,7 +92,7 @@ impl Run<'_> {
             .iter()
             .map(|limit| format!("{:?}={}:{}", limit.resource, limit.soft, limit.hard))
             .collect();
-        out.push(format!("shm={}", settings.shm_size));
+        out.extend(settings.shm_size.map(|bytes| format!("shm={bytes}")));
         out.extend(settings.resources.cgroup_parent.iter().map(|parent| format!("cgroup={parent}")));
         out.extend(settings.added_hosts.iter().map(|(_, name)| format!("host={name}")));
         out

@@ -258,7 +258,8 @@ impl<'a> Run<'a> {
         let Some(result) = self.copy_step(&state, &step, reach, false)? else { return Ok(None) };
         let ran = result.ran;
         state.push(result.layer, result.chain);
-        state.base_layers = 1;
+        // A layer of this build, of which only the exporter's entry of the history will tell (11.06).
+        state.made.push((format!("local source for {name}"), result.created));
         Ok(Some((state, ran)))
     }
 

@@ -4,7 +4,7 @@ use std::process::{Command, Output, Stdio};
 
 use fs_err as fs;
 
-use super::image;
+use super::image::{self, Shown};
 
 /// A case: its words, and its files in the order of the text.
 pub(super) struct Case {
@@ -36,6 +36,15 @@ impl Case {
         self.file("expected").unwrap_or_default()
     }
 
+    /// A program that this host does not have, and without which its files cannot be made.
+    pub(super) fn missing_program(&self) -> Option<&'static str> {
+        let script = self.file("prepare.sh")?;
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let is_here = |name: &str| std::env::split_paths(&path).any(|folder| folder.join(name).exists());
+        let packers = ["bzip2", "xz", "zstd"];
+        packers.into_iter().find(|name| script.contains(&format!("{name} ")) && !is_here(name))
+    }
+
     /// Whether its files cannot be made by an ordinary user.
     pub(super) fn needs_root(&self) -> bool {
         let script = self.file("prepare.sh").unwrap_or_default();
@@ -64,10 +73,13 @@ impl Case {
             }
         }
         self.script("prepare.sh", place.path());
-        let times = self.file("show-times").is_some();
+        let shown = Shown {
+            times: self.file("show-times").is_some(),
+            created: self.file("show-created").is_some(),
+        };
         let first = self.build(place.path(), base, "arguments", &[]);
         if self.file("between.sh").is_none() {
-            return print(place.path(), &first, times);
+            return print(place.path(), &first, shown);
         }
         assert!(first.status.success(), "{}", String::from_utf8_lossy(&first.stderr));
         fs::remove_dir_all(place.path().join("out")).unwrap();
@@ -75,7 +87,7 @@ impl Case {
         let again = if self.file("arguments2").is_some() { "arguments2" } else { "arguments" };
         let second = self.build(place.path(), base, again, &["--progress", "json"]);
         let mut printed = steps(&second);
-        printed.push_str(&print(place.path(), &second, times));
+        printed.push_str(&print(place.path(), &second, shown));
         printed
     }
 
@@ -101,10 +113,10 @@ impl Case {
 }
 
 /// What a build printed, or what it made.
-fn print(place: &Path, ended: &Output, times: bool) -> String {
+fn print(place: &Path, ended: &Output, shown: Shown) -> String {
     let out: PathBuf = place.join("out");
     if ended.status.success() && out.exists() {
-        return image::print(&out, times);
+        return image::print(&out, shown);
     }
     let mut text = format!("exit {}\n", ended.status.code().unwrap_or(-1));
     text.push_str(&String::from_utf8_lossy(&ended.stdout));

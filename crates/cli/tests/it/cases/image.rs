@@ -5,39 +5,49 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 use serde_json::Value;
 
+/// What is printed besides, of cases where it does not depend on when they are built.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shown {
+    /// Times of files.
+    pub(super) times: bool,
+    /// Times of the image and its history.
+    pub(super) created: bool,
+}
+
 /// Files with more bytes than this are printed as their size and digest.
 const SHOWN: usize = 120;
 
 /// Prints the image, or the images, of a layout directory: config, history, and the layers that the build made.
-pub(super) fn print(layout: &Path, times: bool) -> String {
+pub(super) fn print(layout: &Path, shown: Shown) -> String {
     let index: Value = json(&layout.join("index.json"));
     let mut text = String::new();
     for descriptor in index["manifests"].as_array().unwrap() {
-        print_of(layout, descriptor, times, &mut text);
+        print_of(layout, descriptor, shown, &mut text);
     }
     text
 }
 
-fn print_of(layout: &Path, descriptor: &Value, times: bool, text: &mut String) {
+fn print_of(layout: &Path, descriptor: &Value, shown: Shown, text: &mut String) {
     let document: Value = json(&blob(layout, descriptor));
     let Some(images) = document["manifests"].as_array() else {
-        return print_image(layout, &document, times, text);
+        return print_image(layout, &document, shown, text);
     };
     for image in images {
         let platform = &image["platform"];
         let part = |name: &str| platform[name].as_str().unwrap_or_default().to_owned();
         let parts = [part("os"), part("architecture"), part("variant")];
         let _ = writeln!(text, "platform {}", parts.join("/").trim_end_matches('/'));
-        print_of(layout, image, times, text);
+        print_of(layout, image, shown, text);
     }
 }
 
-fn print_image(layout: &Path, manifest: &Value, times: bool, text: &mut String) {
+fn print_image(layout: &Path, manifest: &Value, shown: Shown, text: &mut String) {
     let config: Value = json(&blob(layout, &manifest["config"]));
-    for key in ["author"] {
-        if !config[key].is_null() {
-            let _ = writeln!(text, "{key} {}", config[key]);
-        }
+    if !config["author"].is_null() {
+        let _ = writeln!(text, "author {}", config["author"]);
+    }
+    if shown.created {
+        let _ = writeln!(text, "created {}", config["created"]);
     }
     if let Some(annotations) = manifest["annotations"].as_object() {
         for (key, value) in annotations {
@@ -51,11 +61,12 @@ fn print_image(layout: &Path, manifest: &Value, times: bool, text: &mut String) 
     let base = base_entries(&history);
     for entry in &history[base.0..] {
         let mark = if entry["empty_layer"].as_bool() == Some(true) { "history (empty)" } else { "history" };
-        let _ = writeln!(text, "{mark} {}", entry["created_by"]);
+        let created = if shown.created { format!(" {}", entry["created"]) } else { String::new() };
+        let _ = writeln!(text, "{mark} {}{created}", entry["created_by"]);
     }
     for layer in manifest["layers"].as_array().into_iter().flatten().skip(base.1) {
         text.push_str("layer\n");
-        print_layer(&blob(layout, layer), layer["mediaType"].as_str().unwrap_or_default(), times, text);
+        print_layer(&blob(layout, layer), layer["mediaType"].as_str().unwrap_or_default(), shown, text);
     }
 }
 
@@ -73,7 +84,7 @@ fn base_entries(history: &[&Value]) -> (usize, usize) {
     }
 }
 
-fn print_layer(blob: &Path, media_type: &str, times: bool, text: &mut String) {
+fn print_layer(blob: &Path, media_type: &str, shown: Shown, text: &mut String) {
     let bytes = fs::read(blob).unwrap();
     let plain: Box<dyn std::io::Read> = match media_type.rsplit_once('+') {
         Some((_, "gzip")) => Box::new(flate2::read::MultiGzDecoder::new(bytes.as_slice())),
@@ -111,7 +122,7 @@ fn print_layer(blob: &Path, media_type: &str, times: bool, text: &mut String) {
                 }
             }
         }
-        if times {
+        if shown.times {
             let _ = write!(line, " @{}", entry.header().mtime().unwrap());
         }
         let _ = writeln!(text, "  {line}");
