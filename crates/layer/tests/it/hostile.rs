@@ -151,11 +151,8 @@ fn sorts_that_are_not_read_are_named() {
         (tar(&[header(b"odd", b'7').bytes()]), "contiguous"),
         (tar(&[header(b"odd", b'Q').bytes()]), "unknown type"),
     ] {
-        for policy in [Policy::Layer, Policy::Archive] {
-            let error = names(&bytes, policy).unwrap_err();
-            assert!(error.to_string().contains("odd") && error.to_string().contains(word), "{error}");
-        }
-        assert!(is_tar(&mut &bytes[..]));
+        let error = names(&bytes, Policy::Layer).unwrap_err();
+        assert!(error.to_string().contains("odd") && error.to_string().contains(word), "{error}");
     }
     let label = tar(&[header(b"backup", b'V').bytes(), file("f", b"")]);
     assert_eq!(names(&label, Policy::Archive).unwrap(), ["f 0"]);

@@ -2,8 +2,9 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use ocibuild_layer::TarEntry;
 use ocibuild_snapshot::{Node, NodeId, NodeKind};
-use ocibuild_spec::{Entry, EntryKind};
+use ocibuild_spec::EntryKind;
 
 use super::place::{Bytes, Placement, new_file};
 use super::select::clean;
@@ -12,7 +13,7 @@ use crate::{Error, ErrorKind};
 /// The entries of an archive, as stored, each file's content number being the offset of its bytes in the plain tar.
 #[derive(Debug)]
 pub(crate) struct Archive {
-    pub(crate) entries: Vec<Entry>,
+    pub(crate) entries: Vec<TarEntry>,
     /// Number by which the content is found again.
     pub(crate) number: usize,
 }
@@ -26,9 +27,9 @@ impl Placement {
         let base = base?;
         let root = self.directory_at(&base)?;
         let mut directories = Vec::new();
-        for entry in &archive.entries {
-            if let Some(id) = self.extract_entry(archive.number, &base, root, entry)? {
-                directories.push((id, entry.metadata.mtime));
+        for found in &archive.entries {
+            if let Some(id) = self.extract_entry(archive.number, &base, root, found)? {
+                directories.push((id, found.entry.metadata.mtime));
             }
         }
         for (id, mtime) in directories {
@@ -43,7 +44,7 @@ impl Placement {
         archive: usize,
         base: &Path,
         root: NodeId,
-        entry: &Entry,
+        TarEntry { entry, sparse, .. }: &TarEntry,
     ) -> Result<Option<NodeId>, Error> {
         let path = clean(entry.path.as_os_str());
         let Some(name) = path.file_name() else { return Ok(None) };
@@ -69,7 +70,8 @@ impl Placement {
                 return Ok(None);
             }
             EntryKind::File { size, content } => {
-                let content = self.content(Bytes::Archive { archive, offset: content.0 });
+                let sparse = sparse.clone();
+                let content = self.content(Bytes::Archive { archive, offset: content.0, sparse });
                 new_file(content, *size)
             }
             EntryKind::Symlink { target } => {

@@ -15,7 +15,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use ocibuild_layer::{Limits, Policy, TarReader, decompress, is_tar};
+use ocibuild_layer::{Limits, Policy, SparseMap, TarReader, decompress, is_tar};
 use ocibuild_snapshot::{Changes, Node, NodeKind, Tree, changes};
 use ocibuild_spec::{CancelToken, Changeset, Content, Digest, Entry, Timestamp};
 
@@ -199,12 +199,25 @@ impl Contents {
         }
         match place {
             Some(Bytes::Inline(text)) => Ok(Box::new(io::Cursor::new(text.clone().into_bytes()))),
-            Some(Bytes::Archive { archive, offset }) => {
+            Some(Bytes::Archive { archive, offset, sparse }) => {
                 let file = self.archives[*archive].try_clone()?;
-                Ok(Box::new(FileRange { file, at: *offset, left: size }))
+                Ok(archived(file, *offset, size, sparse.as_ref()))
             }
             _ => Err(io::Error::other("a file without content")),
         }
+    }
+}
+
+/// The content of a file of `size` bytes in a tar, which begins at `offset`.
+pub(crate) fn archived(
+    file: File,
+    offset: u64,
+    size: u64,
+    sparse: Option<&SparseMap>,
+) -> Box<dyn Read + Send> {
+    match sparse {
+        Some(map) => Box::new(map.clone().expand(FileRange { file, at: offset, left: map.stored() })),
+        None => Box::new(FileRange { file, at: offset, left: size }),
     }
 }
 
@@ -251,7 +264,7 @@ fn archive_of(
     let mut reader = TarReader::new(tee, Policy::Archive, Limits::UNLIMITED);
     let mut entries = Vec::new();
     while let Some(found) = reader.next_entry().map_err(|error| broken(&error))? {
-        entries.push(found.entry);
+        entries.push(found);
     }
     reader.drain().map_err(|error| broken(&error))?;
     spool.seek(SeekFrom::Start(0)).map_err(|error| no_spool(scratch, error))?;

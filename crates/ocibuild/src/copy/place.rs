@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use ocibuild_layer::SparseMap;
 use ocibuild_snapshot::{Node, NodeId, NodeKind, Origin, ResolveError, Tree};
 use ocibuild_spec::{Content, Metadata, Timestamp};
 
@@ -34,8 +35,8 @@ pub(crate) enum Bytes {
     },
     /// The text of a heredoc.
     Inline(String),
-    /// A range of an unpacked archive.
-    Archive { archive: usize, offset: u64 },
+    /// A range of an unpacked archive, with holes between its parts if it is a sparse file.
+    Archive { archive: usize, offset: u64, sparse: Option<SparseMap> },
 }
 
 /// Carries out copies on a [`Tree`] the way a kernel and BuildKit would on files (6.2, 6.3).
