@@ -28,7 +28,8 @@ pub struct TarEntry {
     /// The entry; a file's content number is the offset of its bytes in the plain tar.
     ///
     /// With [`Policy::Layer`] paths are normalised (and empty for the root directory itself) and whiteouts have
-    /// kinds of their own; with [`Policy::Archive`] path and hard link target are the bytes that are stored.
+    /// kinds of their own; with [`Policy::Archive`] path and hard link target are the bytes that are stored, and of
+    /// owners the lowest 32 bits count, as with the kernel, where all of them set mean "leave it".
     pub entry: Entry,
     /// Where its first header begins in the plain tar.
     pub offset: u64,
@@ -43,7 +44,7 @@ pub struct TarEntry {
 /// directories, devices and pipes have no content whatever size their header states. The archive ends with two blocks
 /// of zeros, or where the stream does; a single block of zeros in the middle is an error. All this is what Go does.
 ///
-/// Sparse files are read in the PAX formats of GNU tar; a file's content number is then the offset of the first stored
+/// Global records say nothing. Sparse files are read in the PAX formats of GNU tar; a file's content number is then the offset of the first stored
 /// part. Not as Go: sparse files of the old GNU format and parts of volumes are refused, of which BuildKit unpacks
 /// neither. A layer, moreover, must not have sparse files at all, must not have unknown types, global
 /// records other than comments, or two extended headers that say the same of one entry.
@@ -65,10 +66,12 @@ pub struct TarReader<R> {
     /// Name of the entry being read, for errors.
     current: PathBuf,
     ended: bool,
+    has_globals: bool,
 }
 
-/// Entries of metadata that may come before one that is not.
+/// Entries of metadata that may come before one that is not, in a layer and in an archive, of which Go reads any number.
 const MAX_PENDING: u32 = 16;
+const MAX_PENDING_IN_ARCHIVE: u32 = 1 << 16;
 
 /// What headers before the entry's own said about it.
 #[derive(Debug, Default)]
@@ -94,6 +97,7 @@ impl<R: Read> TarReader<R> {
             holes: 0,
             current: PathBuf::new(),
             ended: false,
+            has_globals: false,
         }
     }
 
@@ -140,8 +144,7 @@ impl<R: Read> TarReader<R> {
     fn next_header(&mut self, pending: &mut Pending) -> Result<Option<RawHeader>, Error> {
         loop {
             let Some(block) = self.header_block()? else {
-                let nothing = pending.count == 0;
-                return if nothing {
+                return if pending.count == 0 || self.policy == Policy::Archive {
                     Ok(None)
                 } else {
                     Err(self.malformed("it ends where an entry should follow"))
@@ -154,8 +157,9 @@ impl<R: Read> TarReader<R> {
                 return Ok(Some(header));
             }
             pending.count += 1;
-            if pending.count > MAX_PENDING {
-                return Err(self.malformed("more than 16 extended headers before one entry"));
+            let most = if self.policy == Policy::Layer { MAX_PENDING } else { MAX_PENDING_IN_ARCHIVE };
+            if pending.count > most {
+                return Err(self.malformed("there are too many extended headers before one entry"));
             }
             let body = self.special_body(&header)?;
             self.take_special(header.typeflag, body, pending)?;
@@ -177,11 +181,16 @@ impl<R: Read> TarReader<R> {
             b'K' => pending.long_link.replace(until_nul(body)).is_some(),
             _ => {
                 let records = pax::parse(&body).map_err(|reason| self.malformed(reason))?;
+                self.has_globals = true;
                 let harmless = records.keys().all(|key| key == b"comment");
                 if strict && !harmless {
                     return Err(self.refused("it is a global header with more than comments"));
                 }
-                pending.count -= 1;
+                if strict {
+                    pending.count -= 1;
+                } else {
+                    *pending = Pending::default();
+                }
                 false
             }
         };
@@ -195,7 +204,7 @@ impl<R: Read> TarReader<R> {
     fn special_body(&mut self, header: &RawHeader) -> Result<Vec<u8>, Error> {
         let size = usize::try_from(header.size).map_err(|_| self.malformed("a size is negative"))?;
         if size > pax::MAX_BODY {
-            return Err(self.limit("bytes in an extended header", pax::MAX_BODY as u64));
+            return Err(self.malformed("an extended header has more than 1 MiB"));
         }
         let mut body = vec![0; size.next_multiple_of(BLOCK)];
         if self.read_full(&mut body)? < body.len() {
@@ -271,10 +280,6 @@ impl<R: Read> TarReader<R> {
                     _ => EntryKind::BlockDevice { major, minor },
                 }
             }
-            b'V' if self.policy == Policy::Archive => {
-                self.begin_content(&header)?;
-                return Ok(None);
-            }
             typeflag => return Err(self.unsupported(typeflag, offset)),
         };
         let entry = Entry { path: path.clone(), metadata, kind };
@@ -325,8 +330,11 @@ impl<R: Read> TarReader<R> {
         if let Some(link) = pending.long_link.filter(|link| !link.is_empty()) {
             header.link = link;
         }
-        // The last id means "leave it" to chown.
-        let id = |value: i64| u32::try_from(value).ok().filter(|id| *id != u32::MAX);
+        let id = |value: i64| match self.policy {
+            // The last id means "leave it" to chown.
+            Policy::Layer => u32::try_from(value).ok().filter(|id| *id != u32::MAX),
+            Policy::Archive => Some(value as u32),
+        };
         let (Some(uid), Some(gid)) = (id(header.uid), id(header.gid)) else {
             self.current = bytes_to_path(header.name.clone());
             return Err(self.refused("its owner or group is out of range"));
@@ -525,11 +533,13 @@ fn bytes_to_path(bytes: Vec<u8>) -> PathBuf {
     PathBuf::from(OsString::from_vec(bytes))
 }
 
-/// Whether the stream is a tar by its first entry (6.60). An empty archive is none; one whose first entry is of a sort
-/// that is not supported is one.
+/// Whether the stream is a tar by its first entry (6.60), for which a global header counts too. An empty archive is none;
+/// one whose first entry is of a sort that is not supported is one.
 pub fn is_tar(reader: &mut dyn Read) -> bool {
-    match TarReader::new(reader, Policy::Archive, Limits::UNLIMITED).next_entry() {
-        Ok(entry) => entry.is_some(),
+    let mut reader = TarReader::new(reader, Policy::Archive, Limits::UNLIMITED);
+    match reader.next_entry() {
+        Ok(entry) => entry.is_some() || reader.has_globals,
+        Err(_) if reader.has_globals => true,
         Err(error) => matches!(
             error.kind(),
             ErrorKind::UnsupportedEntry { .. }

@@ -14,6 +14,9 @@ use crate::{Error, ErrorKind};
 /// The layer number of files that this step brings.
 pub(crate) const NEW_LAYER: u32 = u32::MAX;
 
+/// Why overlayfs does not make such a device, and neither do we.
+pub(crate) const DELETION: &str = "a character device 0:0 stands for a deletion";
+
 /// Where the bytes of placed files come from; their [`Content`] is an index in the list of these.
 #[derive(Debug, Clone)]
 pub(crate) enum Bytes {
@@ -37,6 +40,8 @@ pub(crate) enum Bytes {
     Inline(String),
     /// A range of an unpacked archive, with holes between its parts if it is a sparse file.
     Archive { archive: usize, offset: u64, sparse: Option<SparseMap> },
+    /// A file of the layers below.
+    Base { origin: Origin, size: u64 },
 }
 
 /// Carries out copies on a [`Tree`] the way a kernel and BuildKit would on files (6.2, 6.3).
@@ -60,7 +65,7 @@ impl Bytes {
             Self::Below { part, source, target } => {
                 placed.strip_prefix(target).ok().map(|below| (*part, source.join(below)))
             }
-            Self::Inline(_) | Self::Archive { .. } => None,
+            Self::Inline(_) | Self::Archive { .. } | Self::Base { .. } => None,
         }
     }
 }
@@ -282,6 +287,10 @@ impl Placement {
             SourceKind::File { size } => new_file(content, *size),
             SourceKind::Symlink(target) => NodeKind::Symlink(target.clone()),
             SourceKind::Fifo => NodeKind::Fifo,
+            SourceKind::CharacterDevice(0, 0) => {
+                return Err(refuse(format!("/{}: {DELETION}", target.display()))
+                    .hint("leave the device out: a layer cannot have it"));
+            }
             SourceKind::CharacterDevice(major, minor) => NodeKind::CharacterDevice(*major, *minor),
             SourceKind::BlockDevice(major, minor) => NodeKind::BlockDevice(*major, *minor),
             SourceKind::Directory => NodeKind::Directory(BTreeMap::new()),
