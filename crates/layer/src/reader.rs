@@ -69,9 +69,9 @@ pub struct TarReader<R> {
     has_globals: bool,
 }
 
-/// Entries of metadata that may come before one that is not, in a layer and in an archive, of which Go reads any number.
-const MAX_PENDING: u32 = 16;
-const MAX_PENDING_IN_ARCHIVE: u32 = 1 << 16;
+/// Entries of metadata that may come before one that is not. Go reads any number of them; in a layer each sort may be
+/// there once.
+const MAX_PENDING: u32 = 1 << 16;
 
 /// What headers before the entry's own said about it.
 #[derive(Debug, Default)]
@@ -157,8 +157,7 @@ impl<R: Read> TarReader<R> {
                 return Ok(Some(header));
             }
             pending.count += 1;
-            let most = if self.policy == Policy::Layer { MAX_PENDING } else { MAX_PENDING_IN_ARCHIVE };
-            if pending.count > most {
+            if pending.count > MAX_PENDING {
                 return Err(self.malformed("there are too many extended headers before one entry"));
             }
             let body = self.special_body(&header)?;

@@ -122,11 +122,9 @@ fn metadata_is_bounded() {
         assert!(matches!(error.kind(), ErrorKind::MalformedTar { .. }), "{error}");
         assert!(!is_tar(&mut &tar(&[huge.bytes()])[..]));
     }
-    for (policy, count) in [(Policy::Layer, 100), (Policy::Archive, 70_000)] {
-        let endless = vec![pax(b'x', &[record("comment", b"x")]); count];
-        let error = names(&tar(&endless), policy).unwrap_err();
-        assert!(matches!(error.kind(), ErrorKind::MalformedTar { .. }), "{error}");
-    }
+    let endless = vec![pax(b'x', &[record("comment", b"x")]); 70_000];
+    let error = names(&tar(&endless), Policy::Archive).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::MalformedTar { .. }), "{error}");
 }
 
 #[test]

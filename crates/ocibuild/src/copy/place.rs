@@ -120,7 +120,9 @@ impl Placement {
             let target = self.destination_directory(destination)?;
             self.items(source, selected, &target)?;
             let id = self.directory_at(&target)?;
-            self.tree.metadata_mut(id).mtime = selected.node.metadata.mtime;
+            // The root of a source is made by whoever provides that, when it is needed.
+            let is_root = selected.path.as_os_str().is_empty();
+            self.tree.metadata_mut(id).mtime = if is_root { self.now } else { selected.node.metadata.mtime };
             return Ok(());
         }
         let target = self.file_target(destination, &selected.name)?;

@@ -301,11 +301,11 @@ fn select_with_parents(source: &dyn Source, word: &str, choice: &Choice) -> Resu
         && choice.excludes.matches(pattern.as_os_str().as_bytes())
         && !choice.excludes.may_have_exceptions_below(pattern.as_os_str().as_bytes());
     if is_literal {
-        require_without_links(source, &clean(OsStr::new(before)).join(&pattern))?;
+        require_without_links(source, word, &clean(OsStr::new(before)).join(&pattern))?;
     }
     for Found { path, node, .. } in find(source, before)? {
         if path.as_os_str().is_empty() {
-            require_links_to_lead(source, &pattern, &include, choice)?;
+            require_links_to_lead(source, word, &pattern, &include, choice)?;
         }
         if excluded {
             let message = format!("\"/{}\": not found", path.join(&pattern).display());
@@ -348,14 +348,26 @@ impl Walk<'_> {
 }
 
 /// The path must be there, and no part of it but the last may be a link, on either side of the pivot.
-fn require_without_links(source: &dyn Source, path: &Path) -> Result<(), Error> {
+fn require_without_links(source: &dyn Source, word: &str, path: &Path) -> Result<(), Error> {
     let mut at = PathBuf::new();
     let count = path.iter().count();
     for (number, part) in path.iter().enumerate() {
         at.push(part);
         match source.stat(&at)? {
             Some(node) if number + 1 == count || node.is_directory() => {}
-            _ => return Err(not_found(source, &path.display().to_string(), path)),
+            Some(SourceNode { kind: SourceKind::Symlink(target), .. }) => {
+                let message = format!("\"/{}\": not found", path.display());
+                return Err(Error::new(ErrorKind::Dockerfile, message)
+                    .id("source-not-found")
+                    .word(word)
+                    .cause(format!(
+                        "--parents does not follow /{}, a link to {}",
+                        at.display(),
+                        target.display()
+                    ))
+                    .hint("name the directory that the link leads to, or copy without --parents"));
+            }
+            _ => return Err(not_found(source, word, path)),
         }
     }
     Ok(())
@@ -365,6 +377,7 @@ fn require_without_links(source: &dyn Source, path: &Path) -> Result<(), Error> 
 /// behind them.
 fn require_links_to_lead(
     source: &dyn Source,
+    word: &str,
     pattern: &Path,
     include: &IgnorePatterns,
     choice: &Choice,
@@ -379,7 +392,7 @@ fn require_links_to_lead(
             continue;
         }
         if let Lead::Missing = resolve(source, path, true)? {
-            return Err(not_found(source, &pattern.display().to_string(), path));
+            return Err(not_found(source, word, path));
         }
     }
     Ok(())
