@@ -39,7 +39,7 @@ impl LayerIndex {
     ) -> Result<(Self, DiffId), Error> {
         let mut reader = LayerReader::new(tar, limits, cancel);
         let mut tree = Tree::default();
-        while let Some(TarEntry { entry, offset }) = reader.next_entry()? {
+        while let Some(TarEntry { entry, offset, .. }) = reader.next_entry()? {
             let step = tree.insert(&entry).map_err(|reason| refused(&entry, offset, reason))?;
             if let (Step::Make { path, .. }, EntryKind::File { size, .. }) = (&step, &entry.kind)
                 && Tree::wants_text(path, *size)

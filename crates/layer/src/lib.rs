@@ -63,8 +63,8 @@
 //!
 //! # Limitations
 //!
-//! Sparse files in archives, be they of GNU tar or PAX, are refused, where Go reads them. What is written has no sparse
-//! files either. The blob that [`write()`] makes differs from BuildKit's, the tar within does not. `etc/passwd` is not in
+//! Sparse files are read in archives for ADD alone, and of those in the three PAX formats of GNU tar; its old format, which
+//! BuildKit does not unpack either, and sparse files in layers are refused. What is written has no sparse files. The blob that [`write()`] makes differs from BuildKit's, the tar within does not. `etc/passwd` is not in
 //! the index when it is only another name of a file that comes before it. A hard link has the metadata of its file,
 //! whatever its own entry says. A layer that implies a directory where the layers below have a link is unpacked with a
 //! directory there; [`LayerIndex::implied_directories`] lets the caller notice.
@@ -85,6 +85,7 @@ mod pax;
 mod raw;
 mod reader;
 mod recompress;
+mod sparse;
 mod tree;
 mod write;
 
@@ -97,4 +98,5 @@ pub use index::LayerIndex;
 pub use limits::Limits;
 pub use reader::{Policy, TarEntry, TarReader, is_tar};
 pub use recompress::recompress;
+pub use sparse::{Expanded, SparseMap};
 pub use write::{LayerOptions, WrittenLayer, write};

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use ocibuild_spec::Timestamp;
 
+use crate::sparse;
+
 /// Keywords and values, in the order in which they are written.
 pub(crate) type Records = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -35,9 +37,11 @@ fn digits(number: usize) -> usize {
     number.to_string().len()
 }
 
-/// Reads records; of several with one keyword the last counts (as in Go, GNU tar and Python).
+/// Reads records; of several with one keyword the last counts (as in Go, GNU tar and Python). Those that GNU tar repeats
+/// for each part of a sparse file become one with all of them.
 pub(crate) fn parse(mut body: &[u8]) -> Result<Records, &'static str> {
     let mut records = Records::new();
+    let mut parts: Vec<&[u8]> = Vec::new();
     while !body.is_empty() {
         let space =
             body.iter().take(10).position(|byte| *byte == b' ').ok_or("a PAX record has no length")?;
@@ -57,8 +61,18 @@ pub(crate) fn parse(mut body: &[u8]) -> Result<Records, &'static str> {
         if key.is_empty() || key.contains(&0) || (textual && value.contains(&0)) {
             return Err("a PAX record has a bad keyword or a NUL in a name");
         }
-        records.insert(key.to_vec(), value.to_vec());
         body = rest;
+        if key == sparse::OFFSET || key == sparse::LENGTH {
+            if (parts.len() % 2 == 0) != (key == sparse::OFFSET) || value.contains(&b',') {
+                return Err("the parts of a sparse file are out of order");
+            }
+            parts.push(value);
+        } else {
+            records.insert(key.to_vec(), value.to_vec());
+        }
+    }
+    if !parts.is_empty() {
+        records.insert(sparse::MAP.to_vec(), parts.join(&b','));
     }
     Ok(records)
 }
@@ -110,6 +124,16 @@ mod tests {
         ]);
         assert_eq!(parse(&encode(&records)).unwrap(), records);
         assert_eq!(parse(b"10 path=a\n10 path=b\n").unwrap()[&b"path"[..]], b"b");
+    }
+
+    #[test]
+    fn repeated_parts_of_a_sparse_file_are_gathered() {
+        let part = b"23 GNU.sparse.offset=1\n25 GNU.sparse.numbytes=2\n";
+        let read = parse(&part.repeat(2)).unwrap();
+        assert_eq!(read, Records::from([(b"GNU.sparse.map".to_vec(), b"1,2,1,2".to_vec())]));
+        assert!(parse(&part[23..]).is_err());
+        assert!(parse(&part[..23].repeat(2)).is_err());
+        assert!(parse(b"25 GNU.sparse.offset=1,2\n").is_err());
     }
 
     #[test]

@@ -9,7 +9,8 @@ use crate::header::BLOCK;
 use crate::name::{self, LayerName};
 use crate::pax::{self, Records};
 use crate::raw::{self, Block, RawHeader};
-use crate::{Error, ErrorKind, Limits};
+use crate::sparse::{self, Cursor, Described, Leading, Place};
+use crate::{Error, ErrorKind, Limits, SparseMap};
 
 /// How strictly a tar is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,10 +28,13 @@ pub struct TarEntry {
     /// The entry; a file's content number is the offset of its bytes in the plain tar.
     ///
     /// With [`Policy::Layer`] paths are normalised (and empty for the root directory itself) and whiteouts have
-    /// kinds of their own; with [`Policy::Archive`] path and hard link target are the bytes that are stored.
+    /// kinds of their own; with [`Policy::Archive`] path and hard link target are the bytes that are stored, and of
+    /// owners the lowest 32 bits count, as with the kernel, where all of them set mean "leave it".
     pub entry: Entry,
     /// Where its first header begins in the plain tar.
     pub offset: u64,
+    /// What is stored of a sparse file; only with [`Policy::Archive`].
+    pub sparse: Option<SparseMap>,
 }
 
 /// Reads a plain tar entry by entry; as [`Read`], gives the content of the entry it is at.
@@ -40,7 +44,9 @@ pub struct TarEntry {
 /// directories, devices and pipes have no content whatever size their header states. The archive ends with two blocks
 /// of zeros, or where the stream does; a single block of zeros in the middle is an error. All this is what Go does.
 ///
-/// Not as Go: sparse files and parts of volumes are refused. A layer, moreover, must not have unknown types, global
+/// Global records say nothing. Sparse files are read in the PAX formats of GNU tar; a file's content number is then the offset of the first stored
+/// part. Not as Go: sparse files of the old GNU format and parts of volumes are refused, of which BuildKit unpacks
+/// neither. A layer, moreover, must not have sparse files at all, must not have unknown types, global
 /// records other than comments, or two extended headers that say the same of one entry.
 #[derive(Debug)]
 pub struct TarReader<R> {
@@ -52,14 +58,20 @@ pub struct TarReader<R> {
     /// Bytes of the current content not yet read, and zeros after it.
     content: u64,
     padding: u64,
+    /// How far the current content has been read, if it is a sparse file.
+    cursor: Option<Cursor>,
     entries: u64,
+    /// Zeros that sparse files stated so far.
+    holes: u64,
     /// Name of the entry being read, for errors.
     current: PathBuf,
     ended: bool,
+    has_globals: bool,
 }
 
-/// Entries of metadata that may come before one that is not.
-const MAX_PENDING: u32 = 16;
+/// Entries of metadata that may come before one that is not. Go reads any number of them; in a layer each sort may be
+/// there once.
+const MAX_PENDING: u32 = 1 << 16;
 
 /// What headers before the entry's own said about it.
 #[derive(Debug, Default)]
@@ -80,9 +92,12 @@ impl<R: Read> TarReader<R> {
             position: 0,
             content: 0,
             padding: 0,
+            cursor: None,
             entries: 0,
+            holes: 0,
             current: PathBuf::new(),
             ended: false,
+            has_globals: false,
         }
     }
 
@@ -103,7 +118,8 @@ impl<R: Read> TarReader<R> {
                 return Err(self.limit("entries", self.limits.entries));
             }
             if let Some(entry) = self.entry(header, pending, offset)? {
-                return Ok(Some(TarEntry { entry, offset }));
+                let sparse = self.cursor.as_ref().map(|cursor| cursor.map().clone());
+                return Ok(Some(TarEntry { entry, offset, sparse }));
             }
         }
     }
@@ -128,8 +144,7 @@ impl<R: Read> TarReader<R> {
     fn next_header(&mut self, pending: &mut Pending) -> Result<Option<RawHeader>, Error> {
         loop {
             let Some(block) = self.header_block()? else {
-                let nothing = pending.count == 0;
-                return if nothing {
+                return if pending.count == 0 || self.policy == Policy::Archive {
                     Ok(None)
                 } else {
                     Err(self.malformed("it ends where an entry should follow"))
@@ -143,7 +158,7 @@ impl<R: Read> TarReader<R> {
             }
             pending.count += 1;
             if pending.count > MAX_PENDING {
-                return Err(self.malformed("more than 16 extended headers before one entry"));
+                return Err(self.malformed("there are too many extended headers before one entry"));
             }
             let body = self.special_body(&header)?;
             self.take_special(header.typeflag, body, pending)?;
@@ -165,11 +180,16 @@ impl<R: Read> TarReader<R> {
             b'K' => pending.long_link.replace(until_nul(body)).is_some(),
             _ => {
                 let records = pax::parse(&body).map_err(|reason| self.malformed(reason))?;
+                self.has_globals = true;
                 let harmless = records.keys().all(|key| key == b"comment");
                 if strict && !harmless {
                     return Err(self.refused("it is a global header with more than comments"));
                 }
-                pending.count -= 1;
+                if strict {
+                    pending.count -= 1;
+                } else {
+                    *pending = Pending::default();
+                }
                 false
             }
         };
@@ -183,7 +203,7 @@ impl<R: Read> TarReader<R> {
     fn special_body(&mut self, header: &RawHeader) -> Result<Vec<u8>, Error> {
         let size = usize::try_from(header.size).map_err(|_| self.malformed("a size is negative"))?;
         if size > pax::MAX_BODY {
-            return Err(self.limit("bytes in an extended header", pax::MAX_BODY as u64));
+            return Err(self.malformed("an extended header has more than 1 MiB"));
         }
         let mut body = vec![0; size.next_multiple_of(BLOCK)];
         if self.read_full(&mut body)? < body.len() {
@@ -224,19 +244,28 @@ impl<R: Read> TarReader<R> {
         pending: Pending,
         offset: u64,
     ) -> Result<Option<Entry>, Error> {
-        let metadata = self.merge(&mut header, pending)?;
+        let (metadata, sparse) = self.merge(&mut header, pending)?;
         let path = bytes_to_path(std::mem::take(&mut header.name));
         self.current.clone_from(&path);
         let folder_name = path_bytes(&path).ends_with(b"/");
         if header.typeflag == 0 {
             header.typeflag = if folder_name { b'5' } else { b'0' };
         }
+        let path = match &sparse {
+            Some(Described { name: Some(name), .. }) => bytes_to_path(name.clone()),
+            _ => path,
+        };
         let refuse = |reason| Error::from(ErrorKind::RefusedEntry { offset, entry: path.clone(), reason });
         let kind = match header.typeflag {
             b'0' if folder_name && self.policy == Policy::Layer => {
                 return Err(refuse("it is a file with the name of a directory"));
             }
-            b'0' => EntryKind::File { size: self.begin_content(&header)?, content: Content(self.position) },
+            b'0' => {
+                let size = self.begin_content(&header)?;
+                let size = sparse.map_or(Ok(size), |sparse| self.begin_sparse(sparse, &header))?;
+                EntryKind::File { size, content: Content(self.position) }
+            }
+            _ if sparse.is_some() => return Err(self.malformed("a sparse file is no file")),
             b'5' => EntryKind::Directory,
             b'1' => EntryKind::Hardlink { target: bytes_to_path(header.link.clone()) },
             b'2' => EntryKind::Symlink { target: bytes_to_path(header.link.clone()) },
@@ -250,10 +279,6 @@ impl<R: Read> TarReader<R> {
                     _ => EntryKind::BlockDevice { major, minor },
                 }
             }
-            b'V' if self.policy == Policy::Archive => {
-                self.begin_content(&header)?;
-                return Ok(None);
-            }
             typeflag => return Err(self.unsupported(typeflag, offset)),
         };
         let entry = Entry { path: path.clone(), metadata, kind };
@@ -261,7 +286,11 @@ impl<R: Read> TarReader<R> {
     }
 
     /// The metadata of an entry from its header and what came before; names, size and devices go into the header.
-    fn merge(&mut self, header: &mut RawHeader, pending: Pending) -> Result<Metadata, Error> {
+    fn merge(
+        &mut self,
+        header: &mut RawHeader,
+        pending: Pending,
+    ) -> Result<(Metadata, Option<Described>), Error> {
         let mut mtime = Timestamp::from_seconds(header.mtime);
         let mut xattrs = std::collections::BTreeMap::new();
         let records = pending.records.unwrap_or_default();
@@ -272,6 +301,10 @@ impl<R: Read> TarReader<R> {
         {
             return Err(self.refused("two extended headers name the same entry"));
         }
+        if strict && records.keys().any(|key| key.starts_with(sparse::PREFIX)) {
+            return Err(self.unsupported(b'S', self.position));
+        }
+        let sparse = sparse::described(&records).map_err(|reason| self.malformed(reason))?;
         // An empty value means that the header's own one stands.
         for (key, value) in records.into_iter().filter(|(_, value)| !value.is_empty()) {
             let number = |value: &[u8]| pax::number(value).map_err(|reason| self.malformed(reason));
@@ -282,7 +315,6 @@ impl<R: Read> TarReader<R> {
                 b"uid" => header.uid = number(&value)?,
                 b"gid" => header.gid = number(&value)?,
                 b"mtime" => mtime = pax::time(&value).map_err(|reason| self.malformed(reason))?,
-                _ if key.starts_with(b"GNU.sparse.") => return Err(self.unsupported(b'S', self.position)),
                 _ => {
                     let name = key.strip_prefix(pax::XATTR_PREFIX).map(<[u8]>::to_vec);
                     if let Some(name) = name.and_then(|name| String::from_utf8(name).ok()) {
@@ -297,14 +329,17 @@ impl<R: Read> TarReader<R> {
         if let Some(link) = pending.long_link.filter(|link| !link.is_empty()) {
             header.link = link;
         }
-        // The last id means "leave it" to chown.
-        let id = |value: i64| u32::try_from(value).ok().filter(|id| *id != u32::MAX);
+        let id = |value: i64| match self.policy {
+            // The last id means "leave it" to chown.
+            Policy::Layer => u32::try_from(value).ok().filter(|id| *id != u32::MAX),
+            Policy::Archive => Some(value as u32),
+        };
         let (Some(uid), Some(gid)) = (id(header.uid), id(header.gid)) else {
             self.current = bytes_to_path(header.name.clone());
             return Err(self.refused("its owner or group is out of range"));
         };
         let mode = (header.mode & 0o7777) as u32;
-        Ok(Metadata { mode, uid, gid, mtime, xattrs })
+        Ok((Metadata { mode, uid, gid, mtime, xattrs }, sparse))
     }
 
     fn begin_content(&mut self, header: &RawHeader) -> Result<u64, Error> {
@@ -317,14 +352,54 @@ impl<R: Read> TarReader<R> {
         Ok(size)
     }
 
+    /// Makes the content that was begun that of a sparse file, and gives its size.
+    fn begin_sparse(&mut self, sparse: Described, header: &RawHeader) -> Result<u64, Error> {
+        let parts = match sparse.map {
+            Place::Records(parts) => parts,
+            Place::Content => self.leading_map()?,
+        };
+        let size = sparse.size.unwrap_or(header.size);
+        let map = SparseMap::new(parts, size).map_err(|reason| self.malformed(reason))?;
+        if map.stored() != self.content {
+            return Err(self.refused("what is stored of the sparse file is not what its map states"));
+        }
+        if map.size() > self.limits.file_size {
+            return Err(self.limit("bytes in one file", self.limits.file_size));
+        }
+        self.entries += map.parts() as u64;
+        self.holes = self.holes.saturating_add(map.size() - map.stored());
+        if self.holes > self.limits.holes {
+            return Err(self.limit("bytes of holes in sparse files", self.limits.holes));
+        }
+        let size = map.size();
+        self.cursor = Some(Cursor::new(map));
+        Ok(size)
+    }
+
+    /// The map of a sparse file at the beginning of its content.
+    fn leading_map(&mut self) -> Result<Vec<(i64, i64)>, Error> {
+        let mut leading = Leading::default();
+        let mut block = [0; BLOCK];
+        loop {
+            if self.content < BLOCK as u64 || self.read_full(&mut block)? < BLOCK {
+                return Err(self.truncated());
+            }
+            self.content -= BLOCK as u64;
+            if let Some(parts) = leading.feed(&block).map_err(|reason| self.malformed(reason))? {
+                return Ok(parts);
+            }
+        }
+    }
+
     fn skip_content(&mut self) -> Result<(), Error> {
+        self.cursor = None;
         if self.content + self.padding == 0 {
             return Ok(());
         }
         let mut buffer =
             vec![0; usize::try_from(self.content.max(BLOCK as u64)).map_or(BUFFER, |size| size.min(BUFFER))];
         while self.content > 0 {
-            if self.read_content(&mut buffer)? == 0 {
+            if self.read_stored(&mut buffer)? == 0 {
                 return Err(self.truncated());
             }
         }
@@ -334,6 +409,13 @@ impl<R: Read> TarReader<R> {
     }
 
     pub(crate) fn read_content(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
+        let Some(mut cursor) = self.cursor.take() else { return self.read_stored(buffer) };
+        let read = cursor.read(buffer, |part| self.read_stored(part));
+        self.cursor = Some(cursor);
+        read
+    }
+
+    fn read_stored(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
         let length = usize::try_from(self.content).map_or(buffer.len(), |left| left.min(buffer.len()));
         if length == 0 {
             return Ok(0);
@@ -395,6 +477,7 @@ impl<R: Read> TarReader<R> {
 
     fn unsupported(&self, typeflag: u8, offset: u64) -> Error {
         let what = match typeflag {
+            b'S' if self.policy == Policy::Archive => "a sparse file in the old format of GNU tar".to_owned(),
             b'S' => "a sparse file".to_owned(),
             b'M' => "the rest of a file on another volume".to_owned(),
             b'V' => "a volume label".to_owned(),
@@ -449,11 +532,13 @@ fn bytes_to_path(bytes: Vec<u8>) -> PathBuf {
     PathBuf::from(OsString::from_vec(bytes))
 }
 
-/// Whether the stream is a tar by its first entry (6.60). An empty archive is none; one whose first entry is of a sort
-/// that is not supported is one.
+/// Whether the stream is a tar by its first entry (6.60), for which a global header counts too. An empty archive is none;
+/// one whose first entry is of a sort that is not supported is one.
 pub fn is_tar(reader: &mut dyn Read) -> bool {
-    match TarReader::new(reader, Policy::Archive, Limits::UNLIMITED).next_entry() {
-        Ok(entry) => entry.is_some(),
+    let mut reader = TarReader::new(reader, Policy::Archive, Limits::UNLIMITED);
+    match reader.next_entry() {
+        Ok(entry) => entry.is_some() || reader.has_globals,
+        Err(_) if reader.has_globals => true,
         Err(error) => matches!(
             error.kind(),
             ErrorKind::UnsupportedEntry { .. }

@@ -30,7 +30,7 @@ struct Differ<'a> {
     new: &'a Tree,
     same_content: &'a mut dyn FnMut(&Path, &Node, &Node) -> bool,
     entries: Vec<Entry>,
-    /// For each node of `new`, one more than the index in `entries` of the file with its content; 0 for none. Of many
+    /// For each node of `new`, one more than the index in `entries` of its first name; 0 for none. Of many
     /// files there are many, so nothing bigger is kept of each.
     listed: Vec<u32>,
     /// Files that are another node in `new` and yet the same: links to them may be among the entries.
@@ -107,32 +107,33 @@ impl Differ<'_> {
     /// A path that is new or replaces something else, with everything below it.
     fn added(&mut self, path: &mut PathBuf, id: NodeId) {
         let node = self.new.node(id);
+        if let NodeKind::Directory(_) = node.kind {
+            self.entries.push(directory_entry(path, &node.metadata));
+            for (name, child) in self.new.children(id) {
+                path.push(name);
+                self.added(path, child);
+                path.pop();
+            }
+            return;
+        }
+        let listed = &mut self.listed[usize::try_from(id.number()).expect("a tree fits into memory")];
+        let first = listed.checked_sub(1);
+        if first.is_none() {
+            *listed = u32::try_from(self.entries.len() + 1).expect("a tree has fewer than 2^32 nodes");
+        }
         let kind = match &node.kind {
-            NodeKind::Directory(_) => {
-                self.entries.push(directory_entry(path, &node.metadata));
-                for (name, child) in self.new.children(id) {
-                    path.push(name);
-                    self.added(path, child);
-                    path.pop();
-                }
-                return;
-            }
-            NodeKind::File { size, origin } => {
-                let listed = &mut self.listed[usize::try_from(id.number()).expect("a tree fits into memory")];
-                if let Some(first) = listed.checked_sub(1) {
-                    EntryKind::Hardlink { target: self.entries[first as usize].path.clone() }
-                } else {
-                    *listed =
-                        u32::try_from(self.entries.len() + 1).expect("a tree has fewer than 2^32 nodes");
-                    EntryKind::File { size: *size, content: origin.content }
-                }
-            }
+            NodeKind::Directory(_) => EntryKind::Directory,
+            NodeKind::File { size, origin } => EntryKind::File { size: *size, content: origin.content },
             NodeKind::Symlink(target) => EntryKind::Symlink { target: target.clone() },
             NodeKind::Fifo => EntryKind::Fifo,
             NodeKind::CharacterDevice(major, minor) => {
                 EntryKind::CharacterDevice { major: *major, minor: *minor }
             }
             NodeKind::BlockDevice(major, minor) => EntryKind::BlockDevice { major: *major, minor: *minor },
+        };
+        let kind = match first {
+            Some(first) => EntryKind::Hardlink { target: self.entries[first as usize].path.clone() },
+            None => kind,
         };
         self.entries.push(Entry { path: path.clone(), metadata: node.metadata.clone(), kind });
     }
@@ -252,6 +253,17 @@ mod tests {
         for name in ["e/w", "e/y"] {
             assert_eq!(after.lookup(Path::new(name)), after.lookup(Path::new("e/x")), "{name}");
         }
+    }
+
+    #[test]
+    fn links_and_pipes_have_hard_links_too() {
+        let old = tree();
+        let mut new = old.clone();
+        for (name, kind) in [("l", NodeKind::Symlink("x".into())), ("p", NodeKind::Fifo)] {
+            let id = new.insert(Path::new(name), Node { metadata: Metadata::default(), kind }, NOW);
+            new.link(Path::new(&format!("{name}2")), id, NOW);
+        }
+        assert_eq!(listing(&old, &new), ["+ l", "h l l2", "+ p", "h p p2"]);
     }
 
     #[test]

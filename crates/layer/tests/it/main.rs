@@ -6,6 +6,7 @@ mod golden;
 mod hostile;
 mod index;
 mod round_trip;
+mod sparse;
 mod support;
 mod write;
 

@@ -7,7 +7,7 @@ use ocibuild_layer::{Format, Limits, Policy, TarReader, decompress, is_tar, snif
 use ocibuild_snapshot::Tree;
 use ocibuild_spec::{EntryKind, Timestamp};
 
-use crate::copy::{Archive, Bytes, FileRange, Placement, Source, SourceNode, TreeSource};
+use crate::copy::{Archive, Bytes, FileRange, Placement, Source, SourceNode, TreeSource, archived};
 use crate::{Error, ErrorKind};
 
 /// The files of an archive, which is read where it lies: nothing of it is unpacked.
@@ -84,10 +84,11 @@ impl ArchiveSource {
             TarReader::new(io::BufReader::with_capacity(64 << 10, whole), Policy::Archive, limits);
         let mut entries = Vec::new();
         while let Some(found) = reader.next_entry().map_err(|error| broken(&error))? {
-            entries.push(found.entry);
+            entries.push(found);
         }
         reader.drain().map_err(|error| broken(&error))?;
-        let files = entries.iter().filter(|entry| matches!(entry.kind, EntryKind::File { .. }));
+        let files = entries.iter().map(|found| &found.entry);
+        let files = files.filter(|entry| matches!(entry.kind, EntryKind::File { .. }));
         let newest = files.map(|entry| entry.metadata.mtime).max();
         let mut placement = Placement::new(Tree::new(), Timestamp::default());
         placement.extract(&Archive { entries, number: 0 }, "/").map_err(|error| broken(&error))?;
@@ -107,9 +108,9 @@ impl Source for ArchiveSource {
 
     fn open(&self, path: &Path) -> Result<Box<dyn Read + Send>, Error> {
         match self.view.content(path).map(|(content, size)| (self.placement.bytes.get(content), size)) {
-            Some((Some(Bytes::Archive { offset, .. }), size)) => {
+            Some((Some(Bytes::Archive { offset, sparse, .. }), size)) => {
                 let file = self.plain.try_clone().map_err(cannot_read)?;
-                Ok(Box::new(FileRange { file, at: *offset, left: size }))
+                Ok(archived(file, *offset, size, sparse.as_ref()))
             }
             _ => {
                 Err(Error::new(ErrorKind::Dockerfile, format!("\"/{}\": not a regular file", path.display())))

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ocibuild_dockerfile::nearest;
 
-use super::source::{Source, SourceNode};
+use super::source::{Source, SourceKind, SourceNode};
 use crate::{Error, ErrorKind, Place};
 
 /// As many entries are looked at for a file of the same name elsewhere.
@@ -49,7 +49,9 @@ pub(crate) fn not_found(source: &dyn Source, word: &str, path: &Path) -> Error {
             "move {word} into the build context, or build with a directory above as CONTEXT and the Dockerfile named with -f"
         ));
     }
-    if let Some(meant) = near(source, path) {
+    if let Some(SourceKind::Symlink(target)) = exists(source, path).map(|node| node.kind) {
+        error = error.cause(format!("it is a link to {}, and nothing is there", target.display()));
+    } else if let Some(meant) = near(source, path) {
         error = error.hint(format!("did you mean {}?", meant.display()));
     } else if let Some(other) = elsewhere(source, path) {
         error = error.hint(format!("did you mean {}? That is where a file of this name is", other.display()));

@@ -15,8 +15,8 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use ocibuild_layer::{Limits, Policy, TarReader, decompress, is_tar};
-use ocibuild_snapshot::{Changes, Node, NodeKind, Tree, changes};
+use ocibuild_layer::{Limits, Policy, SparseMap, TarReader, decompress, is_tar};
+use ocibuild_snapshot::{Changes, Node, NodeKind, Origin, Tree, changes};
 use ocibuild_spec::{CancelToken, Changeset, Content, Digest, Entry, Timestamp};
 
 pub(crate) use digest::content_digest;
@@ -26,6 +26,7 @@ pub(crate) use select::{Choice, Selected, clean, name_in_key, select};
 pub(crate) use source::{Lead, LocalSource, Source, SourceKind, SourceNode, TreeSource, resolve};
 
 use crate::accounts::Accounts;
+use crate::layers::LayerFiles;
 use crate::plan::{Chmod, CopyStep, WorkdirStep};
 use crate::{Error, ErrorKind};
 
@@ -56,6 +57,9 @@ pub(crate) fn digest_all(
     Ok(framed.finish())
 }
 
+/// Finds the content of files of the base, each with its size.
+type BaseFiles<'a> = dyn Fn(&[(Origin, u64)]) -> Result<LayerFiles, Error> + 'a;
+
 type SameContent<'a> = dyn FnMut(&Node, &mut dyn Read) -> Result<bool, Error> + 'a;
 
 /// What a copy is carried out on and with.
@@ -69,6 +73,7 @@ pub(crate) struct CopyContext<'a> {
     pub(crate) scratch: &'a Path,
     /// Whether a file of the base and a new one, alike in all metadata, have the same bytes.
     pub(crate) same_content: &'a mut SameContent<'a>,
+    pub(crate) base_files: &'a BaseFiles<'a>,
 }
 
 /// Carries out a `COPY` or `ADD` and gives what its layer consists of.
@@ -101,7 +106,9 @@ pub(crate) fn copy(
     for (name, content) in &step.heredocs {
         placement.heredoc(name, content, &step.destination)?;
     }
-    let contents = Contents { bytes: placement.bytes, sources, archives };
+    let taken = taken_from_base(&placement);
+    let base_files = if taken.is_empty() { None } else { Some((context.base_files)(&taken)?) };
+    let contents = Contents { bytes: placement.bytes, sources, archives, base_files };
     let empty = Tree::new();
     let base = if step.link { &empty } else { context.base };
     changeset(base, &placement.tree, contents, context)
@@ -118,8 +125,21 @@ pub(crate) fn workdir(
         placement.owner = Some(owner(&step.user, false, context)?);
     }
     extract::workdir(&mut placement, &step.path, epoch.unwrap_or(context.now))?;
-    let contents = Contents { bytes: placement.bytes, sources: Vec::new(), archives: Vec::new() };
+    let contents =
+        Contents { bytes: placement.bytes, sources: Vec::new(), archives: Vec::new(), base_files: None };
     changeset(context.base, &placement.tree, contents, context)
+}
+
+/// The files of the base that an archive links to, and so changes.
+fn taken_from_base(placement: &Placement) -> Vec<(Origin, u64)> {
+    placement
+        .bytes
+        .iter()
+        .filter_map(|bytes| match bytes {
+            Bytes::Base { origin, size } => Some((origin.clone(), *size)),
+            _ => None,
+        })
+        .collect()
 }
 
 fn parse_chmod(text: &str) -> Result<Chmod, Error> {
@@ -189,6 +209,7 @@ struct Contents {
     bytes: Vec<Bytes>,
     sources: Vec<Arc<dyn Source>>,
     archives: Vec<File>,
+    base_files: Option<LayerFiles>,
 }
 
 impl Contents {
@@ -199,12 +220,29 @@ impl Contents {
         }
         match place {
             Some(Bytes::Inline(text)) => Ok(Box::new(io::Cursor::new(text.clone().into_bytes()))),
-            Some(Bytes::Archive { archive, offset }) => {
+            Some(Bytes::Archive { archive, offset, sparse }) => {
                 let file = self.archives[*archive].try_clone()?;
-                Ok(Box::new(FileRange { file, at: *offset, left: size }))
+                Ok(archived(file, *offset, size, sparse.as_ref()))
             }
+            Some(Bytes::Base { origin, .. }) => match &self.base_files {
+                Some(files) => files.open(origin, size).map_err(io::Error::other),
+                None => Err(io::Error::other("a file of the base without content")),
+            },
             _ => Err(io::Error::other("a file without content")),
         }
+    }
+}
+
+/// The content of a file of `size` bytes in a tar, which begins at `offset`.
+pub(crate) fn archived(
+    file: File,
+    offset: u64,
+    size: u64,
+    sparse: Option<&SparseMap>,
+) -> Box<dyn Read + Send> {
+    match sparse {
+        Some(map) => Box::new(map.clone().expand(FileRange { file, at: offset, left: map.stored() })),
+        None => Box::new(FileRange { file, at: offset, left: size }),
     }
 }
 
@@ -250,10 +288,10 @@ fn archive_of(
     let tee = Tee { inner: plain, copy };
     let mut reader = TarReader::new(tee, Policy::Archive, Limits::UNLIMITED);
     let mut entries = Vec::new();
+    // What follows the end of the archive is not even looked at, be it broken.
     while let Some(found) = reader.next_entry().map_err(|error| broken(&error))? {
-        entries.push(found.entry);
+        entries.push(found);
     }
-    reader.drain().map_err(|error| broken(&error))?;
     spool.seek(SeekFrom::Start(0)).map_err(|error| no_spool(scratch, error))?;
     Ok(Some((Archive { entries, number }, spool)))
 }

@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use ocibuild_layer::SparseMap;
 use ocibuild_snapshot::{Node, NodeId, NodeKind, Origin, ResolveError, Tree};
 use ocibuild_spec::{Content, Metadata, Timestamp};
 
@@ -12,6 +13,9 @@ use crate::{Error, ErrorKind};
 
 /// The layer number of files that this step brings.
 pub(crate) const NEW_LAYER: u32 = u32::MAX;
+
+/// Why overlayfs does not make such a device, and neither do we.
+pub(crate) const DELETION: &str = "a character device 0:0 stands for a deletion";
 
 /// Where the bytes of placed files come from; their [`Content`] is an index in the list of these.
 #[derive(Debug, Clone)]
@@ -34,8 +38,10 @@ pub(crate) enum Bytes {
     },
     /// The text of a heredoc.
     Inline(String),
-    /// A range of an unpacked archive.
-    Archive { archive: usize, offset: u64 },
+    /// A range of an unpacked archive, with holes between its parts if it is a sparse file.
+    Archive { archive: usize, offset: u64, sparse: Option<SparseMap> },
+    /// A file of the layers below.
+    Base { origin: Origin, size: u64 },
 }
 
 /// Carries out copies on a [`Tree`] the way a kernel and BuildKit would on files (6.2, 6.3).
@@ -59,7 +65,7 @@ impl Bytes {
             Self::Below { part, source, target } => {
                 placed.strip_prefix(target).ok().map(|below| (*part, source.join(below)))
             }
-            Self::Inline(_) | Self::Archive { .. } => None,
+            Self::Inline(_) | Self::Archive { .. } | Self::Base { .. } => None,
         }
     }
 }
@@ -114,7 +120,9 @@ impl Placement {
             let target = self.destination_directory(destination)?;
             self.items(source, selected, &target)?;
             let id = self.directory_at(&target)?;
-            self.tree.metadata_mut(id).mtime = selected.node.metadata.mtime;
+            // The root of a source is made by whoever provides that, when it is needed.
+            let is_root = selected.path.as_os_str().is_empty();
+            self.tree.metadata_mut(id).mtime = if is_root { self.now } else { selected.node.metadata.mtime };
             return Ok(());
         }
         let target = self.file_target(destination, &selected.name)?;
@@ -281,6 +289,10 @@ impl Placement {
             SourceKind::File { size } => new_file(content, *size),
             SourceKind::Symlink(target) => NodeKind::Symlink(target.clone()),
             SourceKind::Fifo => NodeKind::Fifo,
+            SourceKind::CharacterDevice(0, 0) => {
+                return Err(refuse(format!("/{}: {DELETION}", target.display()))
+                    .hint("leave the device out: a layer cannot have it"));
+            }
             SourceKind::CharacterDevice(major, minor) => NodeKind::CharacterDevice(*major, *minor),
             SourceKind::BlockDevice(major, minor) => NodeKind::BlockDevice(*major, *minor),
             SourceKind::Directory => NodeKind::Directory(BTreeMap::new()),

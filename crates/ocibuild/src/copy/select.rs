@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ocibuild_dockerfile::{IgnorePatterns, glob_match};
 
 use super::missing::{broken_json, not_found};
-use super::source::{Lead, Source, SourceNode, resolve};
+use super::source::{Lead, Source, SourceKind, SourceNode, resolve};
 use crate::{Error, ErrorKind};
 
 /// What one source of an instruction, or one match of its wildcard, brings.
@@ -300,9 +300,12 @@ fn select_with_parents(source: &dyn Source, word: &str, choice: &Choice) -> Resu
     let excluded = is_literal
         && choice.excludes.matches(pattern.as_os_str().as_bytes())
         && !choice.excludes.may_have_exceptions_below(pattern.as_os_str().as_bytes());
+    if is_literal {
+        require_without_links(source, word, &clean(OsStr::new(before)).join(&pattern))?;
+    }
     for Found { path, node, .. } in find(source, before)? {
-        if is_literal {
-            require_without_links(source, &path, &pattern)?;
+        if path.as_os_str().is_empty() {
+            require_links_to_lead(source, word, &pattern, &include, choice)?;
         }
         if excluded {
             let message = format!("\"/{}\": not found", path.join(&pattern).display());
@@ -344,14 +347,52 @@ impl Walk<'_> {
     }
 }
 
-fn require_without_links(source: &dyn Source, base: &Path, path: &Path) -> Result<(), Error> {
-    let mut at = base.to_owned();
+/// The path must be there, and no part of it but the last may be a link, on either side of the pivot.
+fn require_without_links(source: &dyn Source, word: &str, path: &Path) -> Result<(), Error> {
+    let mut at = PathBuf::new();
     let count = path.iter().count();
     for (number, part) in path.iter().enumerate() {
         at.push(part);
         match source.stat(&at)? {
             Some(node) if number + 1 == count || node.is_directory() => {}
-            _ => return Err(not_found(source, &path.display().to_string(), &base.join(path))),
+            Some(SourceNode { kind: SourceKind::Symlink(target), .. }) => {
+                let message = format!("\"/{}\": not found", path.display());
+                return Err(Error::new(ErrorKind::Dockerfile, message)
+                    .id("source-not-found")
+                    .word(word)
+                    .cause(format!(
+                        "--parents does not follow /{}, a link to {}",
+                        at.display(),
+                        target.display()
+                    ))
+                    .hint("name the directory that the link leads to, or copy without --parents"));
+            }
+            _ => return Err(not_found(source, word, path)),
+        }
+    }
+    Ok(())
+}
+
+/// Links at the top of the source are copied as links, and yet they must lead somewhere: BuildKit looks for what changes
+/// behind them.
+fn require_links_to_lead(
+    source: &dyn Source,
+    word: &str,
+    pattern: &Path,
+    include: &IgnorePatterns,
+    choice: &Choice,
+) -> Result<(), Error> {
+    let is_one_name = pattern.iter().count() == 1 && !has_wildcard(pattern.as_os_str().as_bytes());
+    let names =
+        if is_one_name { vec![pattern.as_os_str().to_owned()] } else { source.names(Path::new(""))? };
+    for name in names {
+        let chosen = include.matches(name.as_bytes()) && !choice.excludes.matches(name.as_bytes());
+        let path = Path::new(&name);
+        if !chosen || !source.stat(path)?.is_some_and(|node| matches!(node.kind, SourceKind::Symlink(_))) {
+            continue;
+        }
+        if let Lead::Missing = resolve(source, path, true)? {
+            return Err(not_found(source, word, path));
         }
     }
     Ok(())

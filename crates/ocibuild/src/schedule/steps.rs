@@ -240,6 +240,7 @@ impl Run<'_> {
             now: self.now(),
             scratch: self.scratch.path(),
             same_content: &mut same_content,
+            base_files: &|origins| self.layers.files(&state.stack, origins),
         };
         let changeset = make(&mut context)?;
         drop(tree);
