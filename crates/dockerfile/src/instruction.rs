@@ -3,6 +3,8 @@
 //! Nothing here is expanded: words are as they stand in the file, quotes and all, so that the same instruction
 //! can be carried out against different environments. Expansion is [`crate::expand`]'s.
 
+use std::borrow::Cow;
+
 use crate::Location;
 
 /// One instruction of a stage, or an `ARG` before the first `FROM`.
@@ -13,7 +15,7 @@ pub struct Instruction {
     /// Where it stands, heredoc bodies included.
     pub location: Location,
     /// The keyword as written (`run`, `RUN`, `Run`).
-    pub keyword: String,
+    pub keyword: Cow<'static, str>,
     /// The instruction's text with continuation lines joined, without heredoc bodies: what progress shows.
     pub text: String,
     /// The comment block directly above, one line each, without `#` and the blanks around.
@@ -232,7 +234,7 @@ pub struct Stage {
     /// The `FROM` line.
     pub location: Location,
     /// The keyword `FROM` as written.
-    pub keyword: String,
+    pub keyword: Cow<'static, str>,
     /// The keyword `AS` as written.
     pub as_keyword: Option<String>,
     /// The `FROM` line's text with continuation lines joined.

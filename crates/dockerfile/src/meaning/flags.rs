@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use crate::diagnostic::Failure;
-use crate::{Node, Word, suggest};
+use crate::node::{BorrowedNode, BorrowedWord};
+use crate::suggest;
 
 /// What a flag takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,12 +22,12 @@ pub(super) type Known = &'static [(&'static str, Takes)];
 
 /// The flags that were given.
 #[derive(Debug, Default)]
-pub(super) struct Flags {
-    values: Vec<(&'static str, String)>,
+pub(super) struct Flags<'a> {
+    values: Vec<(&'static str, &'a str)>,
 }
 
-impl Flags {
-    pub(super) fn parse(node: &Node, known: Known) -> Result<Self, Failure> {
+impl<'a> Flags<'a> {
+    pub(super) fn parse(node: &'a BorrowedNode<'_>, known: Known) -> Result<Self, Failure> {
         let mut flags = Self::default();
         for word in &node.flags {
             let (name, value) =
@@ -36,7 +37,7 @@ impl Flags {
         Ok(flags)
     }
 
-    fn read(&self, word: &Word, known: Known) -> Result<(&'static str, String), Failure> {
+    fn read(&self, word: &'a BorrowedWord<'_>, known: Known) -> Result<(&'static str, &'a str), Failure> {
         let (flag, value) = match word.text.split_once('=') {
             Some((flag, value)) => (flag, Some(value)),
             None => (&word.text[..], None),
@@ -50,28 +51,33 @@ impl Flags {
                 .hint(format!("keep one {flag} and remove the other")));
         }
         match (takes, value) {
-            (Takes::Boolean, None) => Ok((name, "true".to_owned())),
+            (Takes::Boolean, None) => Ok((name, "true")),
             (Takes::Boolean, Some(value)) if !value.is_empty() => {
                 boolean(flag, value).map(|value| (name, value))
             }
-            (Takes::Text | Takes::List, Some(value)) => Ok((name, value.to_owned())),
+            (Takes::Text | Takes::List, Some(value)) => Ok((name, value)),
             _ => Err(error("missing-flag-value", format!("missing a value on flag: {flag}"))
                 .hint(format!("write the value behind an equals sign, without blanks: {flag}=VALUE"))),
         }
     }
 
     /// The value of a flag, empty ones included.
-    pub(super) fn given(&self, name: &str) -> Option<&str> {
-        self.values.iter().find(|(given, _)| *given == name).map(|(_, value)| &value[..])
+    pub(super) fn given(&self, name: &str) -> Option<&'a str> {
+        self.values.iter().find(|(given, _)| *given == name).map(|(_, value)| *value)
     }
 
     /// The value of a flag; an empty one is as good as none.
-    pub(super) fn text(&self, name: &str) -> Option<String> {
-        self.given(name).filter(|value| !value.is_empty()).map(str::to_owned)
+    pub(super) fn text(&self, name: &str) -> Option<&'a str> {
+        self.given(name).filter(|value| !value.is_empty())
+    }
+
+    /// A copy of that.
+    pub(super) fn owned(&self, name: &str) -> Option<String> {
+        self.text(name).map(str::to_owned)
     }
 
     pub(super) fn list(&self, name: &str) -> Vec<String> {
-        self.values.iter().filter(|(given, _)| *given == name).map(|(_, value)| value.clone()).collect()
+        self.values.iter().filter(|(given, _)| *given == name).map(|(_, value)| (*value).to_owned()).collect()
     }
 
     pub(super) fn boolean(&self, name: &str) -> Option<bool> {
@@ -79,10 +85,10 @@ impl Flags {
     }
 }
 
-fn boolean(flag: &str, value: &str) -> Result<String, Failure> {
-    let lower = value.to_lowercase();
-    match &lower[..] {
-        "true" | "false" => Ok(lower),
+fn boolean(flag: &str, value: &str) -> Result<&'static str, Failure> {
+    match &value.to_lowercase()[..] {
+        "true" => Ok("true"),
+        "false" => Ok("false"),
         _ => {
             let message = format!("expecting boolean value for flag {flag}, not: {value}");
             Err(error("not-boolean", message).hint(format!("write {flag}=true or {flag}=false")))

@@ -1,9 +1,11 @@
 //! Splits the text of an instruction: keyword, flags, arguments.
 
+use std::borrow::Cow;
+
 use nom::AsChar;
 
 /// A piece of text as it stands there, and what it means.
-pub(super) type Piece<'a, T = String> = (&'a str, T);
+pub(super) type Piece<'a> = (&'a str, Cow<'a, str>);
 
 /// Ends keywords and separates plain words.
 fn is_blank(c: char) -> bool {
@@ -45,20 +47,20 @@ pub(super) fn flags(text: &str, escape: char) -> (Vec<Piece<'_>>, &str) {
 }
 
 /// One flag: quotes group and vanish, the escape character takes the next one as it is.
-fn flag_word(input: &str, escape: char) -> (&str, String) {
+fn flag_word(input: &str, escape: char) -> (&str, Cow<'_, str>) {
     let end = input.find(is_blank).unwrap_or(input.len());
     let (word, rest) = input.split_at(end);
     if !word.contains(|c| is_quote(c) || c == escape) {
-        return (rest, word.to_owned());
+        return (rest, word.into());
     }
     let mut word = String::new();
     let mut quote = None;
     let mut chars = input.chars();
     loop {
         let rest = chars.as_str();
-        let Some(c) = chars.next() else { return (rest, word) };
+        let Some(c) = chars.next() else { return (rest, word.into()) };
         match quote {
-            None if is_blank(c) => return (rest, word),
+            None if is_blank(c) => return (rest, word.into()),
             None if is_quote(c) => quote = Some(c),
             Some(open) if open == c => quote = None,
             // At the very end it stands for nothing.
@@ -69,17 +71,15 @@ fn flag_word(input: &str, escape: char) -> (&str, String) {
 }
 
 /// The words of `ENV`, `LABEL` and `ARG`: quotes and escapes group, and stay in the word.
-pub(super) fn quoted_words(text: &str, escape: char) -> Vec<&str> {
-    let mut words = Vec::new();
+pub(super) fn quoted_words(text: &str, escape: char) -> impl Iterator<Item = &str> {
     let mut rest = text.trim_start();
-    while !rest.is_empty() {
+    let words = std::iter::from_fn(move || {
         let (word, after) = quoted_word(rest, escape);
-        if !word.is_empty() {
-            words.push(word);
-        }
+        let is_end = rest.is_empty();
         rest = after.trim_start();
-    }
-    words
+        (!is_end).then_some(word)
+    });
+    words.filter(|word| !word.is_empty())
 }
 
 /// The first word, and what follows it. An escape character at the very end is dropped, an open quote goes on to there.
@@ -113,13 +113,17 @@ pub(super) fn is_name(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{flags, quoted_words};
+    use super::flags;
+
+    fn quoted_words(text: &str, escape: char) -> Vec<&str> {
+        super::quoted_words(text, escape).collect()
+    }
 
     #[test]
     fn flags_end_at_a_plain_word_or_dashes() {
         let texts = |text| {
             let (flags, rest) = flags(text, '\\');
-            (flags.into_iter().map(|(_, flag)| flag).collect::<Vec<_>>(), rest.to_owned())
+            (flags.into_iter().map(|(_, flag)| flag.into_owned()).collect::<Vec<_>>(), rest.to_owned())
         };
         assert_eq!(texts("--a --b=c d --e"), (vec!["--a".into(), "--b=c".into()], "d --e".into()));
         assert_eq!(texts("--a -- --b c"), (vec!["--a".into()], "--b c".into()));
