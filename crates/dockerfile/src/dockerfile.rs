@@ -3,7 +3,7 @@
 use crate::diagnostic::Failure;
 use crate::keyword::Keyword;
 use crate::lint::{CheckOptionError, CheckOptions};
-use crate::meaning::{self, Meaning};
+use crate::meaning;
 use crate::node::BorrowedNode;
 use crate::syntax::{self, Source};
 use crate::syntax_tree::{MAX_ERRORS, decode};
@@ -80,7 +80,7 @@ impl Dockerfile {
         }
         decoded.reject_replaced().map_err(|error| errors(vec![error.into()]))?;
         let mut assembly = Assembly::default();
-        let mut syntax = syntax::read_each(source, |node| assembly.add(node, source));
+        let mut syntax = syntax::read_each(source, |keyword, node| assembly.add(keyword, node, source));
         let is_broken = !syntax.errors.is_empty();
         // Those of the syntax come first.
         syntax.errors.append(&mut assembly.errors);
@@ -127,17 +127,21 @@ struct Assembly {
 }
 
 impl Assembly {
-    fn add(&mut self, node: &BorrowedNode<'_>, source: &str) {
+    fn add(&mut self, keyword: Option<Keyword>, node: &BorrowedNode<'_>, source: &str) {
         // What is known to be left out of the report need not be found.
         if self.errors.len() >= MAX_ERRORS {
             return;
         }
-        let keyword = Keyword::of(&node.keyword.text);
-        self.has_from |= keyword == Some(Keyword::From);
-        match meaning::read(node) {
-            Ok(Meaning::Stage(stage)) => self.stages.push(stage),
-            Ok(Meaning::Instruction(instruction)) => self.add_instruction(instruction, node.keyword.span),
-            Err(error) => self.errors.push(self.explained(error.into(), node)),
+        let is_from = keyword == Some(Keyword::From);
+        self.has_from |= is_from;
+        let added = if is_from {
+            meaning::stage(node).map(|stage| self.stages.push(stage))
+        } else {
+            meaning::instruction(keyword, node)
+                .map(|instruction| self.add_instruction(instruction, node.keyword.span))
+        };
+        if let Err(error) = added {
+            self.errors.push(self.explained(error.into(), node));
         }
         if node.empty_continuation {
             self.empty_continuations.push(last_line(node, source));
@@ -198,28 +202,29 @@ pub fn parse_trigger(text: &str) -> Result<Instruction, ParseErrors> {
     let checked = Source::decode(text.as_bytes()).and_then(|source| source.reject_nul());
     checked.map_err(|error| errors(vec![error.into()]))?;
     let mut nodes = 0;
-    let mut meaning = None;
-    let syntax = syntax::read_trigger(text, |node| {
+    let mut first = None;
+    let syntax = syntax::read_trigger(text, |keyword, node| {
         nodes += 1;
-        meaning.get_or_insert_with(|| (meaning::read(node), node.location));
+        first.get_or_insert_with(|| trigger(keyword, node));
     });
     if !syntax.errors.is_empty() {
         return Err(errors(syntax.errors));
     }
-    let (Some((meaning, location)), 1) = (meaning, nodes) else {
+    let (Some(instruction), 1) = (first, nodes) else {
         let message = "onbuild trigger should be a single expression";
         let error = Failure::new("trigger-count", message, None);
         return Err(errors(vec![error.hint("split it into several ONBUILD instructions").into()]));
     };
-    match meaning {
-        Ok(Meaning::Instruction(instruction)) => Ok(instruction),
-        Ok(Meaning::Stage(_)) => {
-            let message = "FROM isn't allowed as an ONBUILD trigger";
-            let error = Failure::new("forbidden-trigger", message, Some(location));
-            Err(errors(vec![
-                error.hint("build on another base image, or rebuild it without the trigger").into(),
-            ]))
-        }
-        Err(error) => Err(errors(vec![error.into()])),
+    instruction.map_err(|error| errors(vec![error.into()]))
+}
+
+/// The instruction of a trigger.
+fn trigger(keyword: Option<Keyword>, node: &BorrowedNode<'_>) -> Result<Instruction, Failure> {
+    if keyword != Some(Keyword::From) {
+        return meaning::instruction(keyword, node);
     }
+    meaning::stage(node)?;
+    let message = "FROM isn't allowed as an ONBUILD trigger";
+    let error = Failure::new("forbidden-trigger", message, Some(node.location));
+    Err(error.hint("build on another base image, or rebuild it without the trigger"))
 }

@@ -21,49 +21,33 @@ pub(super) enum Takes {
 pub(super) type Known = &'static [(&'static str, Takes)];
 
 /// The flags that were given.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Flags<'a> {
-    values: Vec<(&'static str, &'a str)>,
+    words: &'a [BorrowedWord<'a>],
 }
 
 impl<'a> Flags<'a> {
     pub(super) fn parse(node: &'a BorrowedNode<'_>, known: Known) -> Result<Self, Failure> {
-        let mut flags = Self::default();
-        for word in &node.flags {
-            let (name, value) =
-                flags.read(word, known).map_err(|error| error.at(node.location).label(word.span))?;
-            flags.values.push((name, value));
+        let words = &node.flags[..];
+        for (position, word) in words.iter().enumerate() {
+            check(word, &words[..position], known)
+                .map_err(|error| error.at(node.location).label(word.span))?;
         }
-        Ok(flags)
+        Ok(Self { words })
     }
 
-    fn read(&self, word: &'a BorrowedWord<'_>, known: Known) -> Result<(&'static str, &'a str), Failure> {
-        let (flag, value) = match word.text.split_once('=') {
-            Some((flag, value)) => (flag, Some(value)),
-            None => (&word.text[..], None),
+    /// The values of a flag, in order; `true` where there is none.
+    fn values(&self, name: &str) -> impl Iterator<Item = &'a str> {
+        let value = move |word: &'a BorrowedWord<'_>| {
+            let (flag, value) = split(word);
+            (flag_name(flag) == name).then(|| value.unwrap_or("true"))
         };
-        let name = flag.strip_prefix("--").unwrap_or(flag);
-        let Some(&(name, takes)) = known.iter().find(|(known, _)| *known == name) else {
-            return Err(unknown(flag, name, known));
-        };
-        if takes != Takes::List && self.values.iter().any(|(given, _)| *given == name) {
-            return Err(error("duplicate-flag", format!("duplicate flag specified: {flag}"))
-                .hint(format!("keep one {flag} and remove the other")));
-        }
-        match (takes, value) {
-            (Takes::Boolean, None) => Ok((name, "true")),
-            (Takes::Boolean, Some(value)) if !value.is_empty() => {
-                boolean(flag, value).map(|value| (name, value))
-            }
-            (Takes::Text | Takes::List, Some(value)) => Ok((name, value)),
-            _ => Err(error("missing-flag-value", format!("missing a value on flag: {flag}"))
-                .hint(format!("write the value behind an equals sign, without blanks: {flag}=VALUE"))),
-        }
+        self.words.iter().filter_map(value)
     }
 
     /// The value of a flag, empty ones included.
     pub(super) fn given(&self, name: &str) -> Option<&'a str> {
-        self.values.iter().find(|(given, _)| *given == name).map(|(_, value)| *value)
+        self.values(name).next()
     }
 
     /// The value of a flag; an empty one is as good as none.
@@ -77,18 +61,48 @@ impl<'a> Flags<'a> {
     }
 
     pub(super) fn list(&self, name: &str) -> Vec<String> {
-        self.values.iter().filter(|(given, _)| *given == name).map(|(_, value)| (*value).to_owned()).collect()
+        self.values(name).map(str::to_owned).collect()
     }
 
     pub(super) fn boolean(&self, name: &str) -> Option<bool> {
-        self.given(name).map(|value| value == "true")
+        self.given(name).map(|value| value.to_lowercase() == "true")
     }
 }
 
-fn boolean(flag: &str, value: &str) -> Result<&'static str, Failure> {
+/// A flag with its dashes, and what is behind the equals sign.
+fn split<'a>(word: &'a BorrowedWord<'_>) -> (&'a str, Option<&'a str>) {
+    match word.text.split_once('=') {
+        Some((flag, value)) => (flag, Some(value)),
+        None => (&word.text, None),
+    }
+}
+
+fn flag_name(flag: &str) -> &str {
+    flag.strip_prefix("--").unwrap_or(flag)
+}
+
+/// Fails if `word`, a flag behind those `before`, is none of the `known` or has not the value that one takes.
+fn check(word: &BorrowedWord<'_>, before: &[BorrowedWord<'_>], known: Known) -> Result<(), Failure> {
+    let (flag, value) = split(word);
+    let name = flag_name(flag);
+    let Some(&(_, takes)) = known.iter().find(|(known, _)| *known == name) else {
+        return Err(unknown(flag, name, known));
+    };
+    if takes != Takes::List && before.iter().any(|word| flag_name(split(word).0) == name) {
+        return Err(error("duplicate-flag", format!("duplicate flag specified: {flag}"))
+            .hint(format!("keep one {flag} and remove the other")));
+    }
+    match (takes, value) {
+        (Takes::Boolean, None) | (Takes::Text | Takes::List, Some(_)) => Ok(()),
+        (Takes::Boolean, Some(value)) if !value.is_empty() => boolean(flag, value),
+        _ => Err(error("missing-flag-value", format!("missing a value on flag: {flag}"))
+            .hint(format!("write the value behind an equals sign, without blanks: {flag}=VALUE"))),
+    }
+}
+
+fn boolean(flag: &str, value: &str) -> Result<(), Failure> {
     match &value.to_lowercase()[..] {
-        "true" => Ok("true"),
-        "false" => Ok("false"),
+        "true" | "false" => Ok(()),
         _ => {
             let message = format!("expecting boolean value for flag {flag}, not: {value}");
             Err(error("not-boolean", message).hint(format!("write {flag}=true or {flag}=false")))

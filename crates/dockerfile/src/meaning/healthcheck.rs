@@ -22,8 +22,7 @@ pub(super) fn healthcheck(reading: &Reading<'_>) -> Result<InstructionKind> {
     let Some((kind, command)) = reading.node.arguments.split_first() else {
         return Err(reading.at_least_one());
     };
-    let kind_upper = kind.text.to_uppercase();
-    if kind_upper == "NONE" {
+    if kind.text.eq_ignore_ascii_case("NONE") {
         if let Some(word) = command.first() {
             let message = "HEALTHCHECK NONE takes no arguments";
             let error = reading.error("too-many-arguments", message).label(word.span);
@@ -34,8 +33,8 @@ pub(super) fn healthcheck(reading: &Reading<'_>) -> Result<InstructionKind> {
         return Ok(InstructionKind::Healthcheck(Healthcheck::None));
     }
     let flags = reading.flags(FLAGS)?;
-    if kind_upper != "CMD" {
-        let message = format!("Unknown type {} in HEALTHCHECK (try CMD)", quote(&kind_upper));
+    if !kind.text.eq_ignore_ascii_case("CMD") {
+        let message = format!("Unknown type {} in HEALTHCHECK (try CMD)", quote(&kind.text.to_uppercase()));
         let hint = format!("put CMD in front of the command: HEALTHCHECK CMD {}", reading.rest());
         return Err(reading.error("unknown-healthcheck", message).label(kind.span).hint(hint));
     }

@@ -42,46 +42,41 @@ pub(crate) const KEYWORDS: [&str; 18] = [
     "workdir",
 ];
 
-/// What a node means.
-#[derive(Debug)]
-pub(crate) enum Meaning {
-    /// A `FROM`, the stage still without instructions.
-    Stage(Stage),
-    /// Anything else.
-    Instruction(Instruction),
+/// The stage that `node`, a `FROM`, opens, still without instructions.
+pub(crate) fn stage(node: &BorrowedNode<'_>) -> Result<Stage> {
+    Reading { node, name: Keyword::From.upper() }.stage()
 }
 
-/// Finds out what `node` means.
-pub(crate) fn read(node: &BorrowedNode<'_>) -> Result<Meaning> {
-    let keyword = Keyword::of(&node.keyword.text);
+/// The instruction that `node` means, if it is no `FROM`.
+pub(crate) fn instruction(keyword: Option<Keyword>, node: &BorrowedNode<'_>) -> Result<Instruction> {
     let reading = Reading { node, name: keyword.map_or("", Keyword::upper) };
-    let kind = match keyword.ok_or_else(|| reading.unknown())? {
-        Keyword::From => return reading.stage().map(Meaning::Stage),
-        Keyword::Add => transfer::add(&reading),
-        Keyword::Arg => reading.arg(),
-        Keyword::Cmd => reading.exec_or_shell().map(InstructionKind::Cmd),
-        Keyword::Copy => transfer::copy(&reading),
-        Keyword::Entrypoint => reading.exec_or_shell().map(InstructionKind::Entrypoint),
-        Keyword::Env => reading.pairs().map(InstructionKind::Env),
-        Keyword::Expose => reading.list().map(InstructionKind::Expose),
-        Keyword::Healthcheck => healthcheck::healthcheck(&reading),
-        Keyword::Label => reading.pairs().map(InstructionKind::Label),
-        Keyword::Maintainer => reading.single().map(InstructionKind::Maintainer),
-        Keyword::Onbuild => reading.onbuild(),
-        Keyword::Run => run::run(&reading),
-        Keyword::Shell => reading.shell(),
-        Keyword::Stopsignal => reading.only_argument().map(InstructionKind::Stopsignal),
-        Keyword::User => reading.single().map(InstructionKind::User),
-        Keyword::Volume => reading.volume(),
-        Keyword::Workdir => reading.single().map(InstructionKind::Workdir),
+    let kind = match keyword {
+        None | Some(Keyword::From) => Err(reading.unknown()),
+        Some(Keyword::Add) => transfer::add(&reading),
+        Some(Keyword::Arg) => reading.arg(),
+        Some(Keyword::Cmd) => reading.exec_or_shell().map(InstructionKind::Cmd),
+        Some(Keyword::Copy) => transfer::copy(&reading),
+        Some(Keyword::Entrypoint) => reading.exec_or_shell().map(InstructionKind::Entrypoint),
+        Some(Keyword::Env) => reading.pairs().map(InstructionKind::Env),
+        Some(Keyword::Expose) => reading.list().map(InstructionKind::Expose),
+        Some(Keyword::Healthcheck) => healthcheck::healthcheck(&reading),
+        Some(Keyword::Label) => reading.pairs().map(InstructionKind::Label),
+        Some(Keyword::Maintainer) => reading.single().map(InstructionKind::Maintainer),
+        Some(Keyword::Onbuild) => reading.onbuild(),
+        Some(Keyword::Run) => run::run(&reading),
+        Some(Keyword::Shell) => reading.shell(),
+        Some(Keyword::Stopsignal) => reading.only_argument().map(InstructionKind::Stopsignal),
+        Some(Keyword::User) => reading.single().map(InstructionKind::User),
+        Some(Keyword::Volume) => reading.volume(),
+        Some(Keyword::Workdir) => reading.single().map(InstructionKind::Workdir),
     }?;
-    Ok(Meaning::Instruction(Instruction {
+    Ok(Instruction {
         kind,
         location: node.location,
         text: node.text.trim().to_owned(),
         keyword: reading.keyword(),
         comments: reading.comments(),
-    }))
+    })
 }
 
 /// A node, and its keyword in upper case.

@@ -40,18 +40,18 @@ pub(crate) struct Frame {
 /// Reads a whole file.
 pub(crate) fn read_file(source: &str) -> Syntax {
     let mut nodes = Vec::new();
-    let Frame { directives, errors } = read_each(source, |node| nodes.push(node.to_node()));
+    let Frame { directives, errors } = read_each(source, |_, node| nodes.push(node.to_node()));
     Syntax { directives, nodes, errors }
 }
 
-/// As [`read_file`], with each node as soon as it is read.
-pub(crate) fn read_each(source: &str, sink: impl FnMut(&BorrowedNode<'_>)) -> Frame {
+/// As [`read_file`], with each node and its keyword as soon as it is read.
+pub(crate) fn read_each(source: &str, sink: impl FnMut(Option<Keyword>, &BorrowedNode<'_>)) -> Frame {
     let directives = directive::frontend(source);
     Reader::new(source, directives, directive::Zone::new(), sink).read()
 }
 
 /// As [`read_each`], for the text of a trigger, which has no directives.
-pub(crate) fn read_trigger(text: &str, sink: impl FnMut(&BorrowedNode<'_>)) -> Frame {
+pub(crate) fn read_trigger(text: &str, sink: impl FnMut(Option<Keyword>, &BorrowedNode<'_>)) -> Frame {
     Reader::new(text, Directives::default(), directive::Zone::closed(), sink).read()
 }
 
@@ -65,7 +65,7 @@ struct Reader<'a, S> {
     has_nodes: bool,
 }
 
-impl<'a, S: FnMut(&BorrowedNode<'_>)> Reader<'a, S> {
+impl<'a, S: FnMut(Option<Keyword>, &BorrowedNode<'_>)> Reader<'a, S> {
     fn new(source: &'a str, directives: Directives, zone: directive::Zone, sink: S) -> Self {
         let frame = Frame { directives, errors: Vec::new() };
         let lines = Lines::new(source);
@@ -136,8 +136,8 @@ impl<'a, S: FnMut(&BorrowedNode<'_>)> Reader<'a, S> {
         let (line, empty_continuation) = self.continued(first);
         let location = self.location_from(first);
         let builder = Builder { line: &line, escape: self.frame.directives.escape, location };
-        let mut node = match builder.node() {
-            Ok(node) => node,
+        let (keyword, mut node) = match builder.node() {
+            Ok(built) => built,
             Err(error) => {
                 let diagnostic = Failure::new(error.id, error.message, Some(location));
                 self.frame.errors.push(diagnostic.label(error.culprit).hint(error.hint).into());
@@ -146,12 +146,12 @@ impl<'a, S: FnMut(&BorrowedNode<'_>)> Reader<'a, S> {
         };
         node.comments = comments;
         node.empty_continuation = empty_continuation;
-        match self.heredocs(&node, first) {
+        match self.heredocs(keyword, &node, first) {
             Ok(heredocs) => {
                 node.heredocs = heredocs;
                 node.location = self.location_from(first);
                 self.has_nodes = true;
-                (self.sink)(&node);
+                (self.sink)(keyword, &node);
             }
             Err(error) => self.frame.errors.push(error.into()),
         }
@@ -192,10 +192,11 @@ impl<'a, S: FnMut(&BorrowedNode<'_>)> Reader<'a, S> {
 
     fn heredocs(
         &mut self,
+        keyword: Option<Keyword>,
         node: &BorrowedNode<'_>,
         first: &Line<'a>,
     ) -> Result<Vec<BorrowedHeredoc<'a>>, Failure> {
-        if !may_have_heredocs(node) || !node.text.contains("<<") {
+        if !may_have_heredocs(keyword, node) || !node.text.contains("<<") {
             return Ok(Vec::new());
         }
         let starts = heredoc::starts(&node.text).map_err(|error| {
@@ -244,10 +245,10 @@ pub(crate) fn without_continuation(text: &str, escape: char) -> (&str, bool) {
 }
 
 /// `RUN`, `COPY` and `ADD`, alone or as a trigger, but not in the JSON form.
-fn may_have_heredocs(node: &BorrowedNode<'_>) -> bool {
-    let node = match node.children.first() {
-        Some(trigger) if node.keyword.text.eq_ignore_ascii_case("onbuild") => trigger,
-        _ => node,
+fn may_have_heredocs(keyword: Option<Keyword>, node: &BorrowedNode<'_>) -> bool {
+    let (keyword, node) = match node.children.first() {
+        Some(trigger) => (Keyword::of(&trigger.keyword.text), trigger),
+        None => (keyword, node),
     };
-    !node.json && matches!(Keyword::of(&node.keyword.text), Some(Keyword::Run | Keyword::Copy | Keyword::Add))
+    !node.json && matches!(keyword, Some(Keyword::Run | Keyword::Copy | Keyword::Add))
 }

@@ -51,17 +51,25 @@ pub(super) struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    /// The node of the whole line.
-    pub(super) fn node(&self) -> Result<BorrowedNode<'a>, SyntaxError> {
+    /// The node of the whole line, and its keyword.
+    pub(super) fn node(&self) -> Result<(Option<Keyword>, BorrowedNode<'a>), SyntaxError> {
         self.node_of(self.line.text(), MAX_TRIGGERS)
     }
 
-    fn node_of(&self, text: &'a str, triggers: usize) -> Result<BorrowedNode<'a>, SyntaxError> {
-        let (keyword, rest) = split_first(text.trim());
+    fn node_of(
+        &self,
+        text: &'a str,
+        triggers: usize,
+    ) -> Result<(Option<Keyword>, BorrowedNode<'a>), SyntaxError> {
+        let (word, rest) = split_first(text.trim());
+        let keyword = Keyword::of(word);
         let (flags, rest) = flags(rest, self.escape);
-        let arguments = self.arguments(keyword, rest, triggers)?;
-        Ok(Node {
-            keyword: self.line.word(keyword, keyword),
+        let arguments = match keyword {
+            Some(keyword) if !rest.is_empty() => self.arguments(keyword, word, rest, triggers)?,
+            _ => Arguments::default(),
+        };
+        let node = Node {
+            keyword: self.line.word(word, word),
             flags: flags.into_iter().map(|(part, flag)| self.line.word(part, flag)).collect(),
             arguments: arguments.words,
             json: arguments.json,
@@ -71,14 +79,19 @@ impl<'a> Builder<'a> {
             comments: Vec::new(),
             location: self.location,
             empty_continuation: false,
-        })
+        };
+        Ok((keyword, node))
     }
 
-    fn arguments(&self, keyword: &str, rest: &'a str, triggers: usize) -> Result<Arguments<'a>, SyntaxError> {
-        let (Some(known), false) = (Keyword::of(keyword), rest.is_empty()) else {
-            return Ok(Arguments::default());
-        };
-        match known {
+    /// The arguments of `keyword`, which is written as `word`.
+    fn arguments(
+        &self,
+        keyword: Keyword,
+        word: &str,
+        rest: &'a str,
+        triggers: usize,
+    ) -> Result<Arguments<'a>, SyntaxError> {
+        match keyword {
             Keyword::Run | Keyword::Cmd | Keyword::Entrypoint | Keyword::Shell => {
                 Ok(self.json(rest)?.unwrap_or_else(|| self.words([rest])))
             }
@@ -86,7 +99,7 @@ impl<'a> Builder<'a> {
                 Ok(self.json(rest)?.unwrap_or_else(|| self.words(plain_words(rest))))
             }
             Keyword::Healthcheck => self.healthcheck(rest),
-            Keyword::Env | Keyword::Label => self.pairs(keyword, rest).map(Arguments::from),
+            Keyword::Env | Keyword::Label => self.pairs(word, rest).map(Arguments::from),
             Keyword::Arg => Ok(self.words(quoted_words(rest, self.escape))),
             Keyword::Expose | Keyword::From => Ok(self.words(plain_words(rest))),
             Keyword::Maintainer | Keyword::Stopsignal | Keyword::User | Keyword::Workdir => {
@@ -176,7 +189,7 @@ impl<'a> Builder<'a> {
         let Some(triggers) = triggers.checked_sub(1) else {
             return Ok(Arguments::default());
         };
-        let children = vec![self.node_of(rest, triggers)?];
+        let children = vec![self.node_of(rest, triggers)?.1];
         Ok(Arguments { children, ..Arguments::default() })
     }
 }

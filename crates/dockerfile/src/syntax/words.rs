@@ -17,15 +17,25 @@ fn is_quote(c: char) -> bool {
     matches!(c, '\'' | '"')
 }
 
+/// Where the first of those characters stands that `is_it` means, which are ASCII all, or the end.
+fn find(text: &str, is_it: impl Fn(char) -> bool) -> usize {
+    text.bytes().position(|byte| byte.is_ascii() && is_it(char::from(byte))).unwrap_or(text.len())
+}
+
 /// The first word of `text` and what is behind the blanks that follow it.
 pub(super) fn split_first(text: &str) -> (&str, &str) {
-    let (word, rest) = text.split_at(text.find(is_blank).unwrap_or(text.len()));
+    let (word, rest) = text.split_at(find(text, is_blank));
     (word, rest.trim_start_matches(is_blank))
 }
 
 /// Splits at blanks, whatever the words hold.
 pub(super) fn plain_words(text: &str) -> impl Iterator<Item = &str> {
-    text.split(is_blank).filter(|word| !word.is_empty())
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let (word, after) = split_first(rest.trim_start_matches(is_blank));
+        rest = after;
+        (!word.is_empty()).then_some(word)
+    })
 }
 
 /// The flags at the beginning of `text`, and what comes behind them and an optional `--`.
@@ -48,9 +58,8 @@ pub(super) fn flags(text: &str, escape: char) -> (Vec<Piece<'_>>, &str) {
 
 /// One flag: quotes group and vanish, the escape character takes the next one as it is.
 fn flag_word(input: &str, escape: char) -> (&str, Cow<'_, str>) {
-    let end = input.find(is_blank).unwrap_or(input.len());
-    let (word, rest) = input.split_at(end);
-    if !word.contains(|c| is_quote(c) || c == escape) {
+    let (word, rest) = input.split_at(find(input, |c| is_blank(c) || is_quote(c) || c == escape));
+    if !rest.starts_with(|c| is_quote(c) || c == escape) {
         return (rest, word.into());
     }
     let mut word = String::new();
@@ -84,9 +93,14 @@ pub(super) fn quoted_words(text: &str, escape: char) -> impl Iterator<Item = &st
 
 /// The first word, and what follows it. An escape character at the very end is dropped, an open quote goes on to there.
 fn quoted_word(text: &str, escape: char) -> (&str, &str) {
+    let is_special = |c: char| !c.is_ascii_graphic() || is_quote(c) || c == escape;
     let mut quote = None;
-    let mut chars = text.char_indices();
-    while let Some((position, c)) = chars.next() {
+    let mut position = 0;
+    loop {
+        let rest = &text[position..];
+        position += rest.bytes().position(|byte| is_special(char::from(byte))).unwrap_or(rest.len());
+        let mut chars = text[position..].chars();
+        let Some(c) = chars.next() else { return (text, "") };
         match quote {
             None if c.is_whitespace() => return text.split_at(position),
             None if is_quote(c) => quote = Some(c),
@@ -95,14 +109,14 @@ fn quoted_word(text: &str, escape: char) -> (&str, &str) {
             _ if c == escape && chars.next().is_none() => return (&text[..position], ""),
             _ => {}
         }
+        position = text.len() - chars.as_str().len();
     }
-    (text, "")
 }
 
 /// The type word of a `HEALTHCHECK` and the command behind it.
 pub(super) fn split_type(text: &str) -> (&str, &str) {
     let is_space = |c: char| c == '\n' || is_blank(c);
-    let (word, rest) = text.split_at(text.find(is_space).unwrap_or(text.len()));
+    let (word, rest) = text.split_at(find(text, is_space));
     (word, rest.trim_start_matches(is_space))
 }
 
