@@ -33,11 +33,11 @@ pub enum InstructionKind {
     /// `LABEL key=value…`
     Label(KeyValues),
     /// `RUN`
-    Run(Run),
+    Run(Box<Run>),
     /// `COPY`
-    Copy(Copy),
+    Copy(Box<Copy>),
     /// `ADD`
-    Add(Add),
+    Add(Box<Add>),
     /// `CMD`
     Cmd(Command),
     /// `ENTRYPOINT`
@@ -57,7 +57,7 @@ pub enum InstructionKind {
     /// `MAINTAINER name`
     Maintainer(String),
     /// `HEALTHCHECK`
-    Healthcheck(Healthcheck),
+    Healthcheck(Box<Healthcheck>),
     /// `ONBUILD`, with the trigger's text as it is stored in an image (`SEMANTICS` 1.61 of the reference).
     Onbuild(String),
 }

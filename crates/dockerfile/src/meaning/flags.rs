@@ -38,11 +38,8 @@ impl<'a> Flags<'a> {
 
     /// The values of a flag, in order; `true` where there is none.
     fn values(&self, name: &str) -> impl Iterator<Item = &'a str> {
-        let value = move |word: &'a BorrowedWord<'_>| {
-            let (flag, value) = split(word);
-            (flag_name(flag) == name).then(|| value.unwrap_or("true"))
-        };
-        self.words.iter().filter_map(value)
+        let given = self.words.iter().filter_map(move |word| behind_name(word, name));
+        given.map(|rest| rest.strip_prefix('=').unwrap_or("true"))
     }
 
     /// The value of a flag, empty ones included.
@@ -69,34 +66,27 @@ impl<'a> Flags<'a> {
     }
 }
 
-/// A flag with its dashes, and what is behind the equals sign.
-fn split<'a>(word: &'a BorrowedWord<'_>) -> (&'a str, Option<&'a str>) {
-    match word.text.split_once('=') {
-        Some((flag, value)) => (flag, Some(value)),
-        None => (&word.text, None),
-    }
-}
-
-fn flag_name(flag: &str) -> &str {
-    flag.strip_prefix("--").unwrap_or(flag)
+/// What follows the name in `word`, if that is the flag `name`: nothing, or an equals sign and the value.
+fn behind_name<'a>(word: &'a BorrowedWord<'_>, name: &str) -> Option<&'a str> {
+    let rest = word.text.strip_prefix("--")?.strip_prefix(name)?;
+    (rest.is_empty() || rest.starts_with('=')).then_some(rest)
 }
 
 /// Fails if `word`, a flag behind those `before`, is none of the `known` or has not the value that one takes.
 fn check(word: &BorrowedWord<'_>, before: &[BorrowedWord<'_>], known: Known) -> Result<(), Failure> {
-    let (flag, value) = split(word);
-    let name = flag_name(flag);
-    let Some(&(_, takes)) = known.iter().find(|(known, _)| *known == name) else {
-        return Err(unknown(flag, name, known));
-    };
-    if takes != Takes::List && before.iter().any(|word| flag_name(split(word).0) == name) {
-        return Err(error("duplicate-flag", format!("duplicate flag specified: {flag}"))
-            .hint(format!("keep one {flag} and remove the other")));
+    let flag = || word.text.split('=').next().unwrap_or_default();
+    let given = known.iter().find_map(|(name, takes)| Some((name, takes, behind_name(word, name)?)));
+    let Some((name, takes, rest)) = given else { return Err(unknown(flag(), known)) };
+    if *takes != Takes::List && before.iter().any(|word| behind_name(word, name).is_some()) {
+        return Err(error("duplicate-flag", format!("duplicate flag specified: {}", flag()))
+            .hint(format!("keep one {0} and remove the other", flag())));
     }
-    match (takes, value) {
-        (Takes::Boolean, None) | (Takes::Text | Takes::List, Some(_)) => Ok(()),
-        (Takes::Boolean, Some(value)) if !value.is_empty() => boolean(flag, value),
-        _ => Err(error("missing-flag-value", format!("missing a value on flag: {flag}"))
-            .hint(format!("write the value behind an equals sign, without blanks: {flag}=VALUE"))),
+    match (takes, rest) {
+        (Takes::Boolean, "") => Ok(()),
+        (Takes::Text | Takes::List, rest) if !rest.is_empty() => Ok(()),
+        (Takes::Boolean, rest) if rest != "=" => boolean(flag(), &rest[1..]),
+        _ => Err(error("missing-flag-value", format!("missing a value on flag: {}", flag()))
+            .hint(format!("write the value behind an equals sign, without blanks: {}=VALUE", flag()))),
     }
 }
 
@@ -110,7 +100,8 @@ fn boolean(flag: &str, value: &str) -> Result<(), Failure> {
     }
 }
 
-fn unknown(flag: &str, name: &str, known: Known) -> Failure {
+fn unknown(flag: &str, known: Known) -> Failure {
+    let name = flag.strip_prefix("--").unwrap_or(flag);
     let mut message = format!("unknown flag: {flag}");
     let nearest = suggest(name, known.iter().map(|(known, _)| *known));
     if let Some(nearest) = nearest {

@@ -30,7 +30,7 @@ pub(super) fn healthcheck(reading: &Reading<'_>) -> Result<InstructionKind> {
                 error.hint("write HEALTHCHECK NONE alone, or HEALTHCHECK CMD with the command behind it")
             );
         }
-        return Ok(InstructionKind::Healthcheck(Healthcheck::None));
+        return Ok(InstructionKind::Healthcheck(Box::new(Healthcheck::None)));
     }
     let flags = reading.flags(FLAGS)?;
     if !kind.text.eq_ignore_ascii_case("CMD") {
@@ -50,14 +50,8 @@ pub(super) fn healthcheck(reading: &Reading<'_>) -> Result<InstructionKind> {
     let start_interval = duration(reading, &flags, "start-interval")?;
     let retries = retries(reading, &flags)?;
     let command = reading.command(command);
-    Ok(InstructionKind::Healthcheck(Healthcheck::Command {
-        command,
-        interval,
-        timeout,
-        start_period,
-        start_interval,
-        retries,
-    }))
+    let check = Healthcheck::Command { command, interval, timeout, start_period, start_interval, retries };
+    Ok(InstructionKind::Healthcheck(Box::new(check)))
 }
 
 fn duration(reading: &Reading<'_>, flags: &Flags<'_>, name: &'static str) -> Result<i64> {

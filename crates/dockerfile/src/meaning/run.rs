@@ -14,13 +14,14 @@ const FLAGS: Known =
 
 pub(super) fn run(reading: &Reading<'_>) -> Result<InstructionKind> {
     let flags = reading.flags(FLAGS)?;
-    Ok(InstructionKind::Run(Run {
+    let run = Run {
         network: network(reading, &flags)?,
         security: security(reading, &flags)?,
         command: command(reading),
         mounts: flags.list("mount"),
         devices: flags.list("device"),
-    }))
+    };
+    Ok(InstructionKind::Run(Box::new(run)))
 }
 
 fn network(reading: &Reading<'_>, flags: &Flags<'_>) -> Result<Option<RunNetwork>> {

@@ -34,22 +34,24 @@ const ADD_FLAGS: Known = &[
 pub(super) fn copy(reading: &Reading<'_>) -> Result<InstructionKind> {
     reading.require_destination()?;
     let flags = reading.flags(COPY_FLAGS)?;
-    Ok(InstructionKind::Copy(Copy {
+    let copy = Copy {
         transfer: transfer(reading, &flags)?,
         from: flags.owned("from"),
         parents: flags.boolean("parents").unwrap_or_default(),
-    }))
+    };
+    Ok(InstructionKind::Copy(Box::new(copy)))
 }
 
 pub(super) fn add(reading: &Reading<'_>) -> Result<InstructionKind> {
     reading.require_destination()?;
     let flags = reading.flags(ADD_FLAGS)?;
-    Ok(InstructionKind::Add(Add {
+    let add = Add {
         transfer: transfer(reading, &flags)?,
         checksum: flags.owned("checksum"),
         keep_git_dir: flags.boolean("keep-git-dir"),
         unpack: flags.boolean("unpack"),
-    }))
+    };
+    Ok(InstructionKind::Add(Box::new(add)))
 }
 
 fn transfer(reading: &Reading<'_>, flags: &Flags<'_>) -> Result<Transfer> {

@@ -148,8 +148,10 @@ impl<'a, S: FnMut(Option<Keyword>, &BorrowedNode<'_>)> Reader<'a, S> {
         node.empty_continuation = empty_continuation;
         match self.heredocs(keyword, &node, first) {
             Ok(heredocs) => {
-                node.heredocs = heredocs;
-                node.location = self.location_from(first);
+                if !heredocs.is_empty() {
+                    node.heredocs = heredocs;
+                    node.location = self.location_from(first);
+                }
                 self.has_nodes = true;
                 (self.sink)(keyword, &node);
             }
@@ -196,7 +198,7 @@ impl<'a, S: FnMut(Option<Keyword>, &BorrowedNode<'_>)> Reader<'a, S> {
         node: &BorrowedNode<'_>,
         first: &Line<'a>,
     ) -> Result<Vec<BorrowedHeredoc<'a>>, Failure> {
-        if !may_have_heredocs(keyword, node) || !node.text.contains("<<") {
+        if !may_have_heredocs(keyword, node) || !node.text.as_bytes().windows(2).any(|pair| pair == b"<<") {
             return Ok(Vec::new());
         }
         let starts = heredoc::starts(&node.text).map_err(|error| {

@@ -1,5 +1,7 @@
 //! From the text of an instruction to its node.
 
+use memchr::memchr;
+
 use super::json::{self, Json};
 use super::logical::LogicalLine;
 use super::words::{flags, plain_words, quoted_words, split_first, split_type};
@@ -151,9 +153,9 @@ impl<'a> Builder<'a> {
             return self.legacy_pair(keyword, rest);
         }
         // None of them, if there is but an escape character.
-        let mut pairs = Vec::new();
+        let mut pairs = Vec::with_capacity(6);
         for word in words {
-            let Some(position) = word.find('=') else {
+            let Some(position) = memchr(b'=', word.as_bytes()) else {
                 return Err(SyntaxError {
                     id: "pair-without-equals",
                     message: format!(
