@@ -1,11 +1,13 @@
 //! A whole Dockerfile.
 
 use crate::diagnostic::Failure;
+use crate::keyword::Keyword;
 use crate::lint::{CheckOptionError, CheckOptions};
-use crate::meaning::{self, Meaning};
+use crate::meaning;
+use crate::node::BorrowedNode;
 use crate::syntax::{self, Source};
 use crate::syntax_tree::{MAX_ERRORS, decode};
-use crate::{Diagnostic, Instruction, InstructionKind, Location, Node, ParseErrors, Span, Stage, keyword};
+use crate::{Diagnostic, Instruction, InstructionKind, Location, ParseErrors, Span, Stage};
 
 /// What the comment lines at the top of the file ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,7 +80,7 @@ impl Dockerfile {
         }
         decoded.reject_replaced().map_err(|error| errors(vec![error.into()]))?;
         let mut assembly = Assembly::default();
-        let mut syntax = syntax::read_each(source, |node| assembly.add(node, source));
+        let mut syntax = syntax::read_each(source, |keyword, node| assembly.add(keyword, node, source));
         let is_broken = !syntax.errors.is_empty();
         // Those of the syntax come first.
         syntax.errors.append(&mut assembly.errors);
@@ -117,7 +119,7 @@ struct Assembly {
     empty_continuations: Vec<Location>,
     errors: Vec<Diagnostic>,
     /// The keyword of the instruction above, and where it stands.
-    above: Option<(&'static str, Location)>,
+    above: Option<(Keyword, Location)>,
     /// A `FROM` was seen, be it wrong.
     has_from: bool,
     /// The first instruction that lacks a stage has been reported; those behind it have the same reason.
@@ -125,26 +127,30 @@ struct Assembly {
 }
 
 impl Assembly {
-    fn add(&mut self, mut node: Node, source: &str) {
+    fn add(&mut self, keyword: Option<Keyword>, node: &BorrowedNode<'_>, source: &str) {
         // What is known to be left out of the report need not be found.
         if self.errors.len() >= MAX_ERRORS {
             return;
         }
-        let keyword = keyword::known(&node.keyword.text).map(|(_, upper)| upper);
-        self.has_from |= keyword == Some("FROM");
-        match meaning::read(&mut node) {
-            Ok(Meaning::Stage(stage)) => self.stages.push(stage),
-            Ok(Meaning::Instruction(instruction)) => self.add_instruction(instruction, node.keyword.span),
-            Err(error) => self.errors.push(self.explained(error.into(), &node)),
+        let is_from = keyword == Some(Keyword::From);
+        self.has_from |= is_from;
+        let added = if is_from {
+            meaning::stage(node).map(|stage| self.stages.push(stage))
+        } else {
+            meaning::instruction(keyword, node)
+                .map(|instruction| self.add_instruction(instruction, node.keyword.span))
+        };
+        if let Err(error) = added {
+            self.errors.push(self.explained(error.into(), node));
         }
         if node.empty_continuation {
-            self.empty_continuations.push(last_line(&node, source));
+            self.empty_continuations.push(last_line(node, source));
         }
         self.above = keyword.map(|keyword| (keyword, node.location));
     }
 
     /// An unknown instruction may be the rest of the one above.
-    fn explained(&self, mut error: Diagnostic, node: &Node) -> Diagnostic {
+    fn explained(&self, mut error: Diagnostic, node: &BorrowedNode<'_>) -> Diagnostic {
         let Some((keyword, above)) = &self.above else { return error };
         let goes_on = above.end_line + 1 == node.location.start_line;
         let is_known_word = error.message.contains("did you mean");
@@ -152,7 +158,8 @@ impl Assembly {
             error.hints.insert(
                 0,
                 format!(
-                    "if this belongs to the {keyword} above, end line {} with a backslash (\\)",
+                    "if this belongs to the {} above, end line {} with a backslash (\\)",
+                    keyword.upper(),
                     above.end_line
                 ),
             );
@@ -179,7 +186,7 @@ impl Assembly {
 }
 
 /// The last line of a node as its location.
-fn last_line(node: &Node, source: &str) -> Location {
+fn last_line(node: &BorrowedNode<'_>, source: &str) -> Location {
     let mut location = node.location;
     let text = source.get(location.span.range()).unwrap_or_default();
     location.span.start += text.rfind('\n').map_or(0, |newline| newline + 1);
@@ -194,24 +201,30 @@ pub fn parse_trigger(text: &str) -> Result<Instruction, ParseErrors> {
     let errors = |diagnostics| ParseErrors { source: text.to_owned(), diagnostics };
     let checked = Source::decode(text.as_bytes()).and_then(|source| source.reject_nul());
     checked.map_err(|error| errors(vec![error.into()]))?;
-    let mut syntax = syntax::read_trigger(text);
+    let mut nodes = 0;
+    let mut first = None;
+    let syntax = syntax::read_trigger(text, |keyword, node| {
+        nodes += 1;
+        first.get_or_insert_with(|| trigger(keyword, node));
+    });
     if !syntax.errors.is_empty() {
         return Err(errors(syntax.errors));
     }
-    let [node] = &mut syntax.nodes[..] else {
+    let (Some(instruction), 1) = (first, nodes) else {
         let message = "onbuild trigger should be a single expression";
         let error = Failure::new("trigger-count", message, None);
         return Err(errors(vec![error.hint("split it into several ONBUILD instructions").into()]));
     };
-    match meaning::read(node) {
-        Ok(Meaning::Instruction(instruction)) => Ok(instruction),
-        Ok(Meaning::Stage(_)) => {
-            let message = "FROM isn't allowed as an ONBUILD trigger";
-            let error = Failure::new("forbidden-trigger", message, Some(node.location));
-            Err(errors(vec![
-                error.hint("build on another base image, or rebuild it without the trigger").into(),
-            ]))
-        }
-        Err(error) => Err(errors(vec![error.into()])),
+    instruction.map_err(|error| errors(vec![error.into()]))
+}
+
+/// The instruction of a trigger.
+fn trigger(keyword: Option<Keyword>, node: &BorrowedNode<'_>) -> Result<Instruction, Failure> {
+    if keyword != Some(Keyword::From) {
+        return meaning::instruction(keyword, node);
     }
+    meaning::stage(node)?;
+    let message = "FROM isn't allowed as an ONBUILD trigger";
+    let error = Failure::new("forbidden-trigger", message, Some(node.location));
+    Err(error.hint("build on another base image, or rebuild it without the trigger"))
 }

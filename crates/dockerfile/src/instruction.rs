@@ -3,6 +3,8 @@
 //! Nothing here is expanded: words are as they stand in the file, quotes and all, so that the same instruction
 //! can be carried out against different environments. Expansion is [`crate::expand`]'s.
 
+use std::borrow::Cow;
+
 use crate::Location;
 
 /// One instruction of a stage, or an `ARG` before the first `FROM`.
@@ -13,7 +15,7 @@ pub struct Instruction {
     /// Where it stands, heredoc bodies included.
     pub location: Location,
     /// The keyword as written (`run`, `RUN`, `Run`).
-    pub keyword: String,
+    pub keyword: Cow<'static, str>,
     /// The instruction's text with continuation lines joined, without heredoc bodies: what progress shows.
     pub text: String,
     /// The comment block directly above, one line each, without `#` and the blanks around.
@@ -31,11 +33,11 @@ pub enum InstructionKind {
     /// `LABEL key=value…`
     Label(KeyValues),
     /// `RUN`
-    Run(Run),
+    Run(Box<Run>),
     /// `COPY`
-    Copy(Copy),
+    Copy(Box<Copy>),
     /// `ADD`
-    Add(Add),
+    Add(Box<Add>),
     /// `CMD`
     Cmd(Command),
     /// `ENTRYPOINT`
@@ -55,7 +57,7 @@ pub enum InstructionKind {
     /// `MAINTAINER name`
     Maintainer(String),
     /// `HEALTHCHECK`
-    Healthcheck(Healthcheck),
+    Healthcheck(Box<Healthcheck>),
     /// `ONBUILD`, with the trigger's text as it is stored in an image (`SEMANTICS` 1.61 of the reference).
     Onbuild(String),
 }
@@ -232,7 +234,7 @@ pub struct Stage {
     /// The `FROM` line.
     pub location: Location,
     /// The keyword `FROM` as written.
-    pub keyword: String,
+    pub keyword: Cow<'static, str>,
     /// The keyword `AS` as written.
     pub as_keyword: Option<String>,
     /// The `FROM` line's text with continuation lines joined.

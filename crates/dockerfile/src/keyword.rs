@@ -1,23 +1,88 @@
 //! Keywords, in whatever case they are written.
 
-/// The keyword that `text` is, in lower and in upper case.
-pub(crate) fn known(text: &str) -> Option<(&'static str, &'static str)> {
-    if text.is_ascii() { find(text) } else { find(&lower(text)) }
+/// The length of `healthcheck`.
+const LONGEST: usize = 11;
+
+/// The keywords there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keyword {
+    Add,
+    Arg,
+    Cmd,
+    Copy,
+    Entrypoint,
+    Env,
+    Expose,
+    From,
+    Healthcheck,
+    Label,
+    Maintainer,
+    Onbuild,
+    Run,
+    Shell,
+    Stopsignal,
+    User,
+    Volume,
+    Workdir,
 }
 
-/// Among the keywords of the same length, in both cases.
-fn find(text: &str) -> Option<(&'static str, &'static str)> {
-    let keywords: &[(&str, &str)] = match text.len() {
-        3 => &[("run", "RUN"), ("env", "ENV"), ("arg", "ARG"), ("cmd", "CMD"), ("add", "ADD")],
-        4 => &[("copy", "COPY"), ("from", "FROM"), ("user", "USER")],
-        5 => &[("label", "LABEL"), ("shell", "SHELL")],
-        6 => &[("expose", "EXPOSE"), ("volume", "VOLUME")],
-        7 => &[("workdir", "WORKDIR"), ("onbuild", "ONBUILD")],
-        10 => &[("entrypoint", "ENTRYPOINT"), ("maintainer", "MAINTAINER"), ("stopsignal", "STOPSIGNAL")],
-        11 => &[("healthcheck", "HEALTHCHECK")],
-        _ => &[],
-    };
-    keywords.iter().find(|(lower, upper)| text == *upper || lower.eq_ignore_ascii_case(text)).copied()
+impl Keyword {
+    /// The keyword that `text` is.
+    pub(crate) fn of(text: &str) -> Option<Self> {
+        if text.is_ascii() { Self::find(text.as_bytes()) } else { Self::find(lower(text).as_bytes()) }
+    }
+
+    fn find(text: &[u8]) -> Option<Self> {
+        let mut lower = [0; LONGEST];
+        let lower = lower.get_mut(..text.len())?;
+        lower.copy_from_slice(text);
+        lower.make_ascii_lowercase();
+        Some(match &*lower {
+            b"add" => Self::Add,
+            b"arg" => Self::Arg,
+            b"cmd" => Self::Cmd,
+            b"copy" => Self::Copy,
+            b"entrypoint" => Self::Entrypoint,
+            b"env" => Self::Env,
+            b"expose" => Self::Expose,
+            b"from" => Self::From,
+            b"healthcheck" => Self::Healthcheck,
+            b"label" => Self::Label,
+            b"maintainer" => Self::Maintainer,
+            b"onbuild" => Self::Onbuild,
+            b"run" => Self::Run,
+            b"shell" => Self::Shell,
+            b"stopsignal" => Self::Stopsignal,
+            b"user" => Self::User,
+            b"volume" => Self::Volume,
+            b"workdir" => Self::Workdir,
+            _ => return None,
+        })
+    }
+
+    /// As it is mostly written.
+    pub(crate) fn upper(self) -> &'static str {
+        match self {
+            Self::Add => "ADD",
+            Self::Arg => "ARG",
+            Self::Cmd => "CMD",
+            Self::Copy => "COPY",
+            Self::Entrypoint => "ENTRYPOINT",
+            Self::Env => "ENV",
+            Self::Expose => "EXPOSE",
+            Self::From => "FROM",
+            Self::Healthcheck => "HEALTHCHECK",
+            Self::Label => "LABEL",
+            Self::Maintainer => "MAINTAINER",
+            Self::Onbuild => "ONBUILD",
+            Self::Run => "RUN",
+            Self::Shell => "SHELL",
+            Self::Stopsignal => "STOPSIGNAL",
+            Self::User => "USER",
+            Self::Volume => "VOLUME",
+            Self::Workdir => "WORKDIR",
+        }
+    }
 }
 
 /// `keyword` in lower case, one character for one, as Go does it: letters outside of ASCII that have an ASCII letter
@@ -36,15 +101,18 @@ fn lower_char(c: char) -> char {
 
 #[cfg(test)]
 mod tests {
-    use super::{known, lower};
+    use super::{Keyword, lower};
 
     #[test]
     fn any_case() {
-        assert_eq!(known("rUn"), Some(("run", "RUN")));
-        assert_eq!(known("WOR\u{212a}DIR"), Some(("workdir", "WORKDIR")));
-        assert_eq!(known("runs"), None);
+        assert_eq!(Keyword::of("rUn"), Some(Keyword::Run));
+        assert_eq!(Keyword::of("WOR\u{212a}DIR"), Some(Keyword::Workdir));
+        for other in ["", "runs", "healthchecks", "é"] {
+            assert_eq!(Keyword::of(other), None);
+        }
         for keyword in crate::meaning::KEYWORDS {
-            assert_eq!(known(keyword), Some((keyword, &keyword.to_uppercase()[..])));
+            let upper = Keyword::of(keyword).map(Keyword::upper);
+            assert_eq!(upper, Some(&keyword.to_uppercase()[..]));
         }
     }
 

@@ -1,23 +1,25 @@
 //! The syntax tree: what was written, before anyone asks what it means.
 
+use std::borrow::Cow;
+
 use crate::{Location, Span};
 
 /// A word and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Word {
+pub struct Word<T = String> {
     /// The word; quotes are gone from flags only.
-    pub text: String,
+    pub text: T,
     /// Its bytes in the source, comments and line breaks of a continuation included.
     pub span: Span,
 }
 
 /// A heredoc as it is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HeredocNode {
+pub struct HeredocNode<T = String> {
     /// The delimiter without quotes.
-    pub name: String,
+    pub name: T,
     /// The body, byte for byte.
-    pub content: String,
+    pub content: T,
     /// Whether the delimiter is free of quotes, so that the body is expanded where that applies.
     pub expand: bool,
     /// `<<-`
@@ -28,28 +30,65 @@ pub struct HeredocNode {
     pub span: Span,
 }
 
-/// One instruction as syntax.
+/// One instruction as syntax, each of its texts a `T`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Node {
+pub struct Node<T = String> {
     /// The keyword as written.
-    pub keyword: Word,
+    pub keyword: Word<T>,
     /// Leading words with two dashes, quotes removed.
-    pub flags: Vec<Word>,
+    pub flags: Vec<Word<T>>,
     /// The arguments, split as this instruction wants it. `ENV` and `LABEL` have three each: key, value, and `=` or
     /// nothing for the legacy form.
-    pub arguments: Vec<Word>,
+    pub arguments: Vec<Word<T>>,
     /// Written as a JSON list.
     pub json: bool,
     /// The bodies below the line. Those of a trigger belong to the `ONBUILD`.
-    pub heredocs: Vec<HeredocNode>,
+    pub heredocs: Vec<HeredocNode<T>>,
     /// The instruction of an `ONBUILD`.
-    pub children: Vec<Node>,
+    pub children: Vec<Node<T>>,
     /// The text with continuation lines joined, without heredoc bodies.
-    pub text: String,
+    pub text: T,
     /// The comment block above.
-    pub comments: Vec<String>,
+    pub comments: Vec<T>,
     /// First and last line, heredoc bodies included.
     pub location: Location,
     /// Blank lines stand inside the continuation.
     pub empty_continuation: bool,
+}
+
+/// A word whose text is still that of the file, where it stands there in one piece.
+pub(crate) type BorrowedWord<'a> = Word<Cow<'a, str>>;
+
+/// A heredoc likewise.
+pub(crate) type BorrowedHeredoc<'a> = HeredocNode<Cow<'a, str>>;
+
+/// A node while its file is read: what is only looked at need not be copied.
+pub(crate) type BorrowedNode<'a> = Node<Cow<'a, str>>;
+
+impl BorrowedNode<'_> {
+    /// The node with texts of its own.
+    pub(crate) fn to_node(&self) -> Node {
+        let text = |text: &Cow<'_, str>| text[..].to_owned();
+        let word = |word: &BorrowedWord<'_>| Word { text: text(&word.text), span: word.span };
+        let heredoc = |body: &BorrowedHeredoc<'_>| HeredocNode {
+            name: text(&body.name),
+            content: text(&body.content),
+            expand: body.expand,
+            chomp: body.chomp,
+            file_descriptor: body.file_descriptor,
+            span: body.span,
+        };
+        Node {
+            keyword: word(&self.keyword),
+            flags: self.flags.iter().map(word).collect(),
+            arguments: self.arguments.iter().map(word).collect(),
+            json: self.json,
+            heredocs: self.heredocs.iter().map(heredoc).collect(),
+            children: self.children.iter().map(Self::to_node).collect(),
+            text: text(&self.text),
+            comments: self.comments.iter().map(text).collect(),
+            location: self.location,
+            empty_continuation: self.empty_continuation,
+        }
+    }
 }

@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use crate::diagnostic::Failure;
-use crate::{Node, Word, suggest};
+use crate::node::{BorrowedNode, BorrowedWord};
+use crate::suggest;
 
 /// What a flag takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,69 +21,78 @@ pub(super) enum Takes {
 pub(super) type Known = &'static [(&'static str, Takes)];
 
 /// The flags that were given.
-#[derive(Debug, Default)]
-pub(super) struct Flags {
-    values: Vec<(&'static str, String)>,
+#[derive(Debug)]
+pub(super) struct Flags<'a> {
+    words: &'a [BorrowedWord<'a>],
 }
 
-impl Flags {
-    pub(super) fn parse(node: &Node, known: Known) -> Result<Self, Failure> {
-        let mut flags = Self::default();
-        for word in &node.flags {
-            let (name, value) =
-                flags.read(word, known).map_err(|error| error.at(node.location).label(word.span))?;
-            flags.values.push((name, value));
+impl<'a> Flags<'a> {
+    pub(super) fn parse(node: &'a BorrowedNode<'_>, known: Known) -> Result<Self, Failure> {
+        let words = &node.flags[..];
+        for (position, word) in words.iter().enumerate() {
+            check(word, &words[..position], known)
+                .map_err(|error| error.at(node.location).label(word.span))?;
         }
-        Ok(flags)
+        Ok(Self { words })
     }
 
-    fn read(&self, word: &Word, known: Known) -> Result<(&'static str, String), Failure> {
-        let (flag, value) = match word.text.split_once('=') {
-            Some((flag, value)) => (flag, Some(value)),
-            None => (&word.text[..], None),
-        };
-        let name = flag.strip_prefix("--").unwrap_or(flag);
-        let Some(&(name, takes)) = known.iter().find(|(known, _)| *known == name) else {
-            return Err(unknown(flag, name, known));
-        };
-        if takes != Takes::List && self.values.iter().any(|(given, _)| *given == name) {
-            return Err(error("duplicate-flag", format!("duplicate flag specified: {flag}"))
-                .hint(format!("keep one {flag} and remove the other")));
-        }
-        match (takes, value) {
-            (Takes::Boolean, None) => Ok((name, "true".to_owned())),
-            (Takes::Boolean, Some(value)) if !value.is_empty() => {
-                boolean(flag, value).map(|value| (name, value))
-            }
-            (Takes::Text | Takes::List, Some(value)) => Ok((name, value.to_owned())),
-            _ => Err(error("missing-flag-value", format!("missing a value on flag: {flag}"))
-                .hint(format!("write the value behind an equals sign, without blanks: {flag}=VALUE"))),
-        }
+    /// The values of a flag, in order; `true` where there is none.
+    fn values(&self, name: &str) -> impl Iterator<Item = &'a str> {
+        let given = self.words.iter().filter_map(move |word| behind_name(word, name));
+        given.map(|rest| rest.strip_prefix('=').unwrap_or("true"))
     }
 
     /// The value of a flag, empty ones included.
-    pub(super) fn given(&self, name: &str) -> Option<&str> {
-        self.values.iter().find(|(given, _)| *given == name).map(|(_, value)| &value[..])
+    pub(super) fn given(&self, name: &str) -> Option<&'a str> {
+        self.values(name).next()
     }
 
     /// The value of a flag; an empty one is as good as none.
-    pub(super) fn text(&self, name: &str) -> Option<String> {
-        self.given(name).filter(|value| !value.is_empty()).map(str::to_owned)
+    pub(super) fn text(&self, name: &str) -> Option<&'a str> {
+        self.given(name).filter(|value| !value.is_empty())
+    }
+
+    /// A copy of that.
+    pub(super) fn owned(&self, name: &str) -> Option<String> {
+        self.text(name).map(str::to_owned)
     }
 
     pub(super) fn list(&self, name: &str) -> Vec<String> {
-        self.values.iter().filter(|(given, _)| *given == name).map(|(_, value)| value.clone()).collect()
+        self.values(name).map(str::to_owned).collect()
     }
 
     pub(super) fn boolean(&self, name: &str) -> Option<bool> {
-        self.given(name).map(|value| value == "true")
+        self.given(name).map(|value| value.to_lowercase() == "true")
     }
 }
 
-fn boolean(flag: &str, value: &str) -> Result<String, Failure> {
-    let lower = value.to_lowercase();
-    match &lower[..] {
-        "true" | "false" => Ok(lower),
+/// What follows the name in `word`, if that is the flag `name`: nothing, or an equals sign and the value.
+fn behind_name<'a>(word: &'a BorrowedWord<'_>, name: &str) -> Option<&'a str> {
+    let rest = word.text.strip_prefix("--")?.strip_prefix(name)?;
+    (rest.is_empty() || rest.starts_with('=')).then_some(rest)
+}
+
+/// Fails if `word`, a flag behind those `before`, is none of the `known` or has not the value that one takes.
+fn check(word: &BorrowedWord<'_>, before: &[BorrowedWord<'_>], known: Known) -> Result<(), Failure> {
+    let flag = || word.text.split('=').next().unwrap_or_default();
+    let given = known.iter().find_map(|(name, takes)| Some((name, takes, behind_name(word, name)?)));
+    let Some((name, takes, rest)) = given else { return Err(unknown(flag(), known)) };
+    if *takes != Takes::List && before.iter().any(|word| behind_name(word, name).is_some()) {
+        return Err(error("duplicate-flag", format!("duplicate flag specified: {}", flag()))
+            .hint(format!("keep one {0} and remove the other", flag())));
+    }
+    match (takes, rest) {
+        (Takes::Boolean, "") => Ok(()),
+        (Takes::Text | Takes::List, rest) if !rest.is_empty() => Ok(()),
+        (Takes::Boolean, rest) if rest != "=" => boolean(flag(), &rest[1..]),
+        _ => Err(error("missing-flag-value", format!("missing a value on flag: {}", flag()))
+            .hint(format!("write the value behind an equals sign, without blanks: {}=VALUE", flag()))),
+    }
+}
+
+fn boolean(flag: &str, value: &str) -> Result<(), Failure> {
+    match &value.to_lowercase()[..] {
+        "true" | "false" => Ok(()),
         _ => {
             let message = format!("expecting boolean value for flag {flag}, not: {value}");
             Err(error("not-boolean", message).hint(format!("write {flag}=true or {flag}=false")))
@@ -90,7 +100,8 @@ fn boolean(flag: &str, value: &str) -> Result<String, Failure> {
     }
 }
 
-fn unknown(flag: &str, name: &str, known: Known) -> Failure {
+fn unknown(flag: &str, known: Known) -> Failure {
+    let name = flag.strip_prefix("--").unwrap_or(flag);
     let mut message = format!("unknown flag: {flag}");
     let nearest = suggest(name, known.iter().map(|(known, _)| *known));
     if let Some(nearest) = nearest {

@@ -17,13 +17,12 @@ const FLAGS: Known = &[
 /// The shortest time that is not zero, in nanoseconds.
 const MIN_DURATION: i64 = 1_000_000;
 
-pub(super) fn healthcheck(reading: &mut Reading<'_>) -> Result<InstructionKind> {
+pub(super) fn healthcheck(reading: &Reading<'_>) -> Result<InstructionKind> {
     reading.require_arguments()?;
     let Some((kind, command)) = reading.node.arguments.split_first() else {
         return Err(reading.at_least_one());
     };
-    let kind_upper = kind.text.to_uppercase();
-    if kind_upper == "NONE" {
+    if kind.text.eq_ignore_ascii_case("NONE") {
         if let Some(word) = command.first() {
             let message = "HEALTHCHECK NONE takes no arguments";
             let error = reading.error("too-many-arguments", message).label(word.span);
@@ -31,11 +30,11 @@ pub(super) fn healthcheck(reading: &mut Reading<'_>) -> Result<InstructionKind> 
                 error.hint("write HEALTHCHECK NONE alone, or HEALTHCHECK CMD with the command behind it")
             );
         }
-        return Ok(InstructionKind::Healthcheck(Healthcheck::None));
+        return Ok(InstructionKind::Healthcheck(Box::new(Healthcheck::None)));
     }
     let flags = reading.flags(FLAGS)?;
-    if kind_upper != "CMD" {
-        let message = format!("Unknown type {} in HEALTHCHECK (try CMD)", quote(&kind_upper));
+    if !kind.text.eq_ignore_ascii_case("CMD") {
+        let message = format!("Unknown type {} in HEALTHCHECK (try CMD)", quote(&kind.text.to_uppercase()));
         let hint = format!("put CMD in front of the command: HEALTHCHECK CMD {}", reading.rest());
         return Err(reading.error("unknown-healthcheck", message).label(kind.span).hint(hint));
     }
@@ -50,21 +49,14 @@ pub(super) fn healthcheck(reading: &mut Reading<'_>) -> Result<InstructionKind> 
     let start_period = duration(reading, &flags, "start-period")?;
     let start_interval = duration(reading, &flags, "start-interval")?;
     let retries = retries(reading, &flags)?;
-    reading.node.arguments.remove(0);
-    let command = reading.command();
-    Ok(InstructionKind::Healthcheck(Healthcheck::Command {
-        command,
-        interval,
-        timeout,
-        start_period,
-        start_interval,
-        retries,
-    }))
+    let command = reading.command(command);
+    let check = Healthcheck::Command { command, interval, timeout, start_period, start_interval, retries };
+    Ok(InstructionKind::Healthcheck(Box::new(check)))
 }
 
-fn duration(reading: &Reading<'_>, flags: &Flags, name: &'static str) -> Result<i64> {
+fn duration(reading: &Reading<'_>, flags: &Flags<'_>, name: &'static str) -> Result<i64> {
     let Some(text) = flags.text(name) else { return Ok(0) };
-    let duration = parse_duration(&text).map_err(|error| {
+    let duration = parse_duration(text).map_err(|error| {
         let error = reading.flag_error("invalid-duration", error.to_string(), name);
         error.hint(format!("give a number with a unit (ms, s, m, h), as in --{name}=30s"))
     })?;
@@ -76,17 +68,17 @@ fn duration(reading: &Reading<'_>, flags: &Flags, name: &'static str) -> Result<
     Ok(duration)
 }
 
-fn retries(reading: &Reading<'_>, flags: &Flags) -> Result<i64> {
+fn retries(reading: &Reading<'_>, flags: &Flags<'_>) -> Result<i64> {
     let Some(text) = flags.text("retries") else { return Ok(0) };
     let error = |message: String| {
         let error = reading.flag_error("invalid-retries", message, "retries");
         error.hint("give a whole number from 0 up, as in --retries=3")
     };
     let number: i32 = text.parse().map_err(|_| {
-        let digits = text.strip_prefix(['+', '-']).unwrap_or(&text);
+        let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
         let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
         let reason = if is_number { "value out of range" } else { "invalid syntax" };
-        error(format!("strconv.ParseInt: parsing {}: {reason}", quote(&text)))
+        error(format!("strconv.ParseInt: parsing {}: {reason}", quote(text)))
     })?;
     if number < 0 {
         return Err(error(format!("--retries cannot be negative ({number})")));

@@ -7,14 +7,16 @@ mod run;
 mod transfer;
 mod unknown;
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use flags::{Flags, Known, Takes};
 
 use crate::diagnostic::Failure;
-
+use crate::keyword::Keyword;
+use crate::node::{BorrowedNode, BorrowedWord};
 use crate::quote::quote;
-use crate::{ArgDefinition, Command, Instruction, InstructionKind, KeyValues, Node, Stage, keyword, suggest};
+use crate::{ArgDefinition, Command, Instruction, InstructionKind, KeyValues, Stage, suggest};
 
 type Result<T> = std::result::Result<T, Failure>;
 
@@ -40,66 +42,60 @@ pub(crate) const KEYWORDS: [&str; 18] = [
     "workdir",
 ];
 
-/// What a node means.
-#[derive(Debug)]
-pub(crate) enum Meaning {
-    /// A `FROM`, the stage still without instructions.
-    Stage(Stage),
-    /// Anything else.
-    Instruction(Instruction),
+/// The stage that `node`, a `FROM`, opens, still without instructions.
+pub(crate) fn stage(node: &BorrowedNode<'_>) -> Result<Stage> {
+    Reading { node, name: Keyword::From.upper() }.stage()
 }
 
-/// Finds out what `node` means. If it means something, its texts are taken out of it.
-pub(crate) fn read(node: &mut Node) -> Result<Meaning> {
-    let name = keyword::known(&node.keyword.text).map_or("", |(_, upper)| upper);
-    let mut reading = Reading { node, name };
-    if name == "FROM" {
-        return reading.stage().map(Meaning::Stage);
-    }
-    Ok(Meaning::Instruction(Instruction {
-        kind: reading.kind()?,
+/// The instruction that `node` means, if it is no `FROM`.
+pub(crate) fn instruction(keyword: Option<Keyword>, node: &BorrowedNode<'_>) -> Result<Instruction> {
+    let reading = Reading { node, name: keyword.map_or("", Keyword::upper) };
+    let kind = match keyword {
+        None | Some(Keyword::From) => Err(reading.unknown()),
+        Some(Keyword::Add) => transfer::add(&reading),
+        Some(Keyword::Arg) => reading.arg(),
+        Some(Keyword::Cmd) => reading.exec_or_shell().map(InstructionKind::Cmd),
+        Some(Keyword::Copy) => transfer::copy(&reading),
+        Some(Keyword::Entrypoint) => reading.exec_or_shell().map(InstructionKind::Entrypoint),
+        Some(Keyword::Env) => reading.pairs().map(InstructionKind::Env),
+        Some(Keyword::Expose) => reading.list().map(InstructionKind::Expose),
+        Some(Keyword::Healthcheck) => healthcheck::healthcheck(&reading),
+        Some(Keyword::Label) => reading.pairs().map(InstructionKind::Label),
+        Some(Keyword::Maintainer) => reading.single().map(InstructionKind::Maintainer),
+        Some(Keyword::Onbuild) => reading.onbuild(),
+        Some(Keyword::Run) => run::run(&reading),
+        Some(Keyword::Shell) => reading.shell(),
+        Some(Keyword::Stopsignal) => reading.only_argument().map(InstructionKind::Stopsignal),
+        Some(Keyword::User) => reading.single().map(InstructionKind::User),
+        Some(Keyword::Volume) => reading.volume(),
+        Some(Keyword::Workdir) => reading.single().map(InstructionKind::Workdir),
+    }?;
+    Ok(Instruction {
+        kind,
         location: node.location,
-        text: trimmed(std::mem::take(&mut node.text)),
-        keyword: std::mem::take(&mut node.keyword.text),
-        comments: std::mem::take(&mut node.comments),
-    }))
-}
-
-fn trimmed(text: String) -> String {
-    match text.trim() {
-        trimmed if trimmed.len() == text.len() => text,
-        trimmed => trimmed.to_owned(),
-    }
+        text: node.text.trim().to_owned(),
+        keyword: reading.keyword(),
+        comments: reading.comments(),
+    })
 }
 
 /// A node, and its keyword in upper case.
 struct Reading<'a> {
-    node: &'a mut Node,
-    name: &'a str,
+    node: &'a BorrowedNode<'a>,
+    name: &'static str,
 }
 
-impl Reading<'_> {
-    fn kind(&mut self) -> Result<InstructionKind> {
-        match self.name {
-            "ADD" => transfer::add(self),
-            "ARG" => self.arg(),
-            "CMD" => self.exec_or_shell().map(InstructionKind::Cmd),
-            "COPY" => transfer::copy(self),
-            "ENTRYPOINT" => self.exec_or_shell().map(InstructionKind::Entrypoint),
-            "ENV" => self.pairs().map(InstructionKind::Env),
-            "EXPOSE" => self.list().map(InstructionKind::Expose),
-            "HEALTHCHECK" => healthcheck::healthcheck(self),
-            "LABEL" => self.pairs().map(InstructionKind::Label),
-            "MAINTAINER" => self.single().map(InstructionKind::Maintainer),
-            "ONBUILD" => self.onbuild(),
-            "RUN" => run::run(self),
-            "SHELL" => self.shell(),
-            "STOPSIGNAL" => self.only_argument().map(InstructionKind::Stopsignal),
-            "USER" => self.single().map(InstructionKind::User),
-            "VOLUME" => self.volume(),
-            "WORKDIR" => self.single().map(InstructionKind::Workdir),
-            _ => Err(self.unknown()),
+impl<'a> Reading<'a> {
+    /// The keyword as written.
+    fn keyword(&self) -> Cow<'static, str> {
+        match &self.node.keyword.text[..] {
+            text if text == self.name => self.name.into(),
+            text => text.to_owned().into(),
         }
+    }
+
+    fn comments(&self) -> Vec<String> {
+        self.node.comments.iter().map(|comment| comment[..].to_owned()).collect()
     }
 
     /// An error about the instruction, with its keyword to blame.
@@ -137,13 +133,13 @@ impl Reading<'_> {
         text.lines().next().unwrap_or_default().chars().take(80).collect()
     }
 
-    fn flags(&self, known: Known) -> Result<Flags> {
+    fn flags(&self, known: Known) -> Result<Flags<'a>> {
         Flags::parse(self.node, known)
     }
 
-    /// Takes the arguments out.
-    fn words(&mut self) -> impl Iterator<Item = String> + use<> {
-        std::mem::take(&mut self.node.arguments).into_iter().map(|word| word.text)
+    /// The texts of all arguments.
+    fn words(&self) -> Vec<String> {
+        texts(&self.node.arguments)
     }
 
     fn at_least_one(&self) -> Failure {
@@ -179,38 +175,39 @@ impl Reading<'_> {
         }
     }
 
-    fn only_argument(&mut self) -> Result<String> {
-        if let [word] = &mut self.node.arguments[..] {
-            return Ok(std::mem::take(&mut word.text));
+    fn only_argument(&self) -> Result<String> {
+        if let [word] = &self.node.arguments[..] {
+            return Ok(word.text[..].to_owned());
         }
         let message = format!("{} requires exactly one argument", self.name);
         Err(self.error("argument-count", message).hint(format!("write {}", example(self.name))))
     }
 
-    fn single(&mut self) -> Result<String> {
+    fn single(&self) -> Result<String> {
         let word = self.only_argument()?;
         self.flags(&[]).map(|_| word)
     }
 
-    fn list(&mut self) -> Result<Vec<String>> {
+    fn list(&self) -> Result<Vec<String>> {
         self.require_arguments()?;
         self.flags(&[])?;
-        Ok(self.words().collect())
+        Ok(self.words())
     }
 
-    fn exec_or_shell(&mut self) -> Result<Command> {
+    fn exec_or_shell(&self) -> Result<Command> {
         self.flags(&[])?;
-        Ok(self.command())
+        Ok(self.command(&self.node.arguments))
     }
 
-    fn command(&mut self) -> Command {
+    /// The command that `words` are.
+    fn command(&self, words: &[BorrowedWord<'_>]) -> Command {
         if self.node.json {
-            return Command::Exec(self.words().collect());
+            return Command::Exec(texts(words));
         }
-        Command::Shell(self.words().next().unwrap_or_default())
+        Command::Shell(words.first().map_or_else(String::new, |word| word.text[..].to_owned()))
     }
 
-    fn shell(&mut self) -> Result<InstructionKind> {
+    fn shell(&self) -> Result<InstructionKind> {
         self.flags(&[])?;
         self.require_arguments()?;
         if !self.node.json {
@@ -218,10 +215,10 @@ impl Reading<'_> {
             let error = self.error("shell-not-json", message).hint("write SHELL [\"/bin/sh\", \"-c\"]");
             return Err(error.hint("JSON takes double quotes, with commas between the strings"));
         }
-        Ok(InstructionKind::Shell(self.words().collect()))
+        Ok(InstructionKind::Shell(self.words()))
     }
 
-    fn volume(&mut self) -> Result<InstructionKind> {
+    fn volume(&self) -> Result<InstructionKind> {
         self.require_arguments()?;
         self.flags(&[])?;
         if let Some(word) = self.node.arguments.iter().find(|word| word.text.trim().is_empty()) {
@@ -231,46 +228,41 @@ impl Reading<'_> {
                 .label(word.span)
                 .hint("name a path, as in VOLUME /data, or drop the instruction"));
         }
-        Ok(InstructionKind::Volume(self.words().map(trimmed).collect()))
+        let paths = self.node.arguments.iter().map(|word| word.text.trim().to_owned());
+        Ok(InstructionKind::Volume(paths.collect()))
     }
 
-    fn blank_name(&self, word: &crate::Word) -> Failure {
+    fn blank_name(&self, word: &BorrowedWord<'_>) -> Failure {
         let hint = format!("put a name in front of the \"=\": {}", example(self.name));
         self.error("blank-name", format!("{} names can not be blank", self.name)).label(word.span).hint(hint)
     }
 
-    fn pairs(&mut self) -> Result<KeyValues> {
+    fn pairs(&self) -> Result<KeyValues> {
         self.flags(&[])?;
         self.require_arguments()?;
-        let mut triples = self.node.arguments.chunks_exact(3);
-        if let Some([_, _, sign]) = triples.find(|triple| triple[0].text.is_empty()) {
+        let (triples, _) = self.node.arguments.as_chunks::<3>();
+        if let Some([_, _, sign]) = triples.iter().find(|[key, ..]| key.text.is_empty()) {
             return Err(self.blank_name(sign));
         }
-        let mut pairs = Vec::with_capacity(self.node.arguments.len() / 3);
-        let mut legacy = false;
-        let mut words = self.words();
-        while let (Some(key), Some(value), Some(sign)) = (words.next(), words.next(), words.next()) {
-            legacy |= sign.is_empty();
-            pairs.push((key, value));
-        }
+        let text = |word: &BorrowedWord<'_>| word.text[..].to_owned();
+        let pairs = triples.iter().map(|[key, value, _]| (text(key), text(value))).collect();
+        let legacy = triples.iter().any(|[.., sign]| sign.text.is_empty());
         Ok(KeyValues { pairs, legacy })
     }
 
-    fn arg(&mut self) -> Result<InstructionKind> {
+    fn arg(&self) -> Result<InstructionKind> {
         self.require_arguments()?;
-        let is_blank = |word: &&crate::Word| word.text.is_empty() || word.text.starts_with('=');
+        let is_blank = |word: &&BorrowedWord<'_>| word.text.is_empty() || word.text.starts_with('=');
         if let Some(word) = self.node.arguments.iter().find(is_blank) {
             return Err(self.blank_name(word));
         }
-        let definition = |mut name: String| {
-            let default = name.find('=').map(|sign| {
-                let default = name[sign + 1..].to_owned();
-                name.truncate(sign);
-                default
-            });
-            ArgDefinition { name, default }
+        let definition = |word: &BorrowedWord<'_>| match word.text.split_once('=') {
+            Some((name, default)) => {
+                ArgDefinition { name: name.to_owned(), default: Some(default.to_owned()) }
+            }
+            None => ArgDefinition { name: word.text[..].to_owned(), default: None },
         };
-        Ok(InstructionKind::Arg(self.words().map(definition).collect()))
+        Ok(InstructionKind::Arg(self.node.arguments.iter().map(definition).collect()))
     }
 
     fn onbuild(&self) -> Result<InstructionKind> {
@@ -304,28 +296,29 @@ impl Reading<'_> {
         text
     }
 
-    fn stage(&mut self) -> Result<Stage> {
-        let (as_keyword, name) = self.stage_name()?;
+    fn stage(&self) -> Result<Stage> {
+        let (base, as_keyword, name) = self.stage_name()?;
         let flags = self.flags(&[("platform", Takes::Text)])?;
         Ok(Stage {
-            base: self.words().next().unwrap_or_default(),
-            platform: flags.text("platform"),
+            base,
+            platform: flags.owned("platform"),
             name: name.as_ref().map(|name| name.to_lowercase()),
             name_as_written: name,
             location: self.node.location,
-            keyword: std::mem::take(&mut self.node.keyword.text),
+            keyword: self.keyword(),
             as_keyword,
-            text: trimmed(std::mem::take(&mut self.node.text)),
-            comments: std::mem::take(&mut self.node.comments),
+            text: self.node.text.trim().to_owned(),
+            comments: self.comments(),
             instructions: Vec::new(),
         })
     }
 
-    /// `AS` and the name behind it, as written.
-    fn stage_name(&self) -> Result<(Option<String>, Option<String>)> {
+    /// The base, `AS` and the name behind it, as written.
+    fn stage_name(&self) -> Result<(String, Option<String>, Option<String>)> {
+        let text = |word: &BorrowedWord<'_>| word.text[..].to_owned();
         match &self.node.arguments[..] {
-            [_] => Ok((None, None)),
-            [_, keyword, name] if keyword.text.eq_ignore_ascii_case("as") => {
+            [base] => Ok((text(base), None, None)),
+            [base, keyword, name] if keyword.text.eq_ignore_ascii_case("as") => {
                 if !is_stage_name(&name.text.to_lowercase()) {
                     let message = format!(
                         "invalid name for build stage: {}, name can't start with a number or contain symbols",
@@ -336,7 +329,7 @@ impl Reading<'_> {
                         .label(name.span)
                         .hint("begin the stage's name with a letter, and use letters, digits, '-', '_' and '.' only"));
                 }
-                Ok((Some(keyword.text.clone()), Some(name.text.clone())))
+                Ok((text(base), Some(text(keyword)), Some(text(name))))
             }
             words => {
                 let message = "FROM requires either one or three arguments";
@@ -367,6 +360,10 @@ impl Reading<'_> {
             }
         }
     }
+}
+
+fn texts(words: &[BorrowedWord<'_>]) -> Vec<String> {
+    words.iter().map(|word| word.text[..].to_owned()).collect()
 }
 
 /// How an instruction is written.

@@ -4,25 +4,27 @@ use super::flags::{Flags, Known, Takes};
 use super::transfer::chomp;
 use super::{Reading, Result};
 use crate::diagnostic::Failure;
+use crate::node::BorrowedHeredoc;
 use crate::quote::quote;
 use crate::syntax::heredoc;
-use crate::{Command, HeredocNode, InstructionKind, Run, RunCommand, RunNetwork, RunSecurity};
+use crate::{Command, InstructionKind, Run, RunCommand, RunNetwork, RunSecurity};
 
 const FLAGS: Known =
     &[("mount", Takes::List), ("network", Takes::Text), ("security", Takes::Text), ("device", Takes::List)];
 
-pub(super) fn run(reading: &mut Reading<'_>) -> Result<InstructionKind> {
+pub(super) fn run(reading: &Reading<'_>) -> Result<InstructionKind> {
     let flags = reading.flags(FLAGS)?;
-    Ok(InstructionKind::Run(Run {
+    let run = Run {
         network: network(reading, &flags)?,
         security: security(reading, &flags)?,
         command: command(reading),
         mounts: flags.list("mount"),
         devices: flags.list("device"),
-    }))
+    };
+    Ok(InstructionKind::Run(Box::new(run)))
 }
 
-fn network(reading: &Reading<'_>, flags: &Flags) -> Result<Option<RunNetwork>> {
+fn network(reading: &Reading<'_>, flags: &Flags<'_>) -> Result<Option<RunNetwork>> {
     match flags.given("network") {
         None => Ok(None),
         Some("default") => Ok(Some(RunNetwork::Default)),
@@ -36,7 +38,7 @@ fn network(reading: &Reading<'_>, flags: &Flags) -> Result<Option<RunNetwork>> {
     }
 }
 
-fn security(reading: &Reading<'_>, flags: &Flags) -> Result<Option<RunSecurity>> {
+fn security(reading: &Reading<'_>, flags: &Flags<'_>) -> Result<Option<RunSecurity>> {
     match flags.given("security") {
         None => Ok(None),
         Some("sandbox") => Ok(Some(RunSecurity::Sandbox)),
@@ -58,8 +60,8 @@ fn choice(error: Failure, flag: &str, given: &str, known: &[&str]) -> Failure {
     error.hint(format!("the values of --{flag} are {}", known.join(", ")))
 }
 
-fn command(reading: &mut Reading<'_>) -> RunCommand {
-    let line = match reading.command() {
+fn command(reading: &Reading<'_>) -> RunCommand {
+    let line = match reading.command(&reading.node.arguments) {
         Command::Exec(words) => return RunCommand::Exec(words),
         Command::Shell(line) => line,
     };
@@ -67,24 +69,23 @@ fn command(reading: &mut Reading<'_>) -> RunCommand {
     match bodies.first() {
         None => RunCommand::Shell(line),
         Some(body) if heredoc::start(&line).is_some() => script(body),
-        Some(_) => RunCommand::Shell(rebuilt(&line, bodies)),
+        Some(_) => RunCommand::Shell(rebuilt(line, bodies)),
     }
 }
 
 /// The line is nothing but a heredoc: its body is what runs.
-fn script(body: &HeredocNode) -> RunCommand {
-    let content = if body.chomp { chomp(&body.content) } else { body.content.clone() };
+fn script(body: &BorrowedHeredoc<'_>) -> RunCommand {
+    let content = if body.chomp { chomp(&body.content) } else { body.content[..].to_owned() };
     if body.content.starts_with("#!") {
-        return RunCommand::Script { name: body.name.clone(), content };
+        return RunCommand::Script { name: body.name[..].to_owned(), content };
     }
     RunCommand::Shell(content)
 }
 
 /// The line with its heredocs as the shell wants them.
-fn rebuilt(line: &str, bodies: &[HeredocNode]) -> String {
-    let mut text = line.to_owned();
+fn rebuilt(mut line: String, bodies: &[BorrowedHeredoc<'_>]) -> String {
     for body in bodies {
-        text.extend(["\n", &body.content, &body.name]);
+        line.extend(["\n", &body.content, &body.name]);
     }
-    text
+    line
 }

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use super::flags::{Flags, Known, Takes};
 use super::{Reading, Result};
+use crate::node::BorrowedWord;
 use crate::syntax::heredoc;
-use crate::{Add, Copy, Heredoc, InstructionKind, Transfer, Word};
+use crate::{Add, Copy, Heredoc, InstructionKind, Transfer};
 
 /// All heredocs of an instruction together. A body counts for each of its names' uses, so that this can be more than
 /// the file itself.
@@ -30,31 +31,33 @@ const ADD_FLAGS: Known = &[
     ("unpack", Takes::Boolean),
 ];
 
-pub(super) fn copy(reading: &mut Reading<'_>) -> Result<InstructionKind> {
+pub(super) fn copy(reading: &Reading<'_>) -> Result<InstructionKind> {
     reading.require_destination()?;
     let flags = reading.flags(COPY_FLAGS)?;
-    Ok(InstructionKind::Copy(Copy {
+    let copy = Copy {
         transfer: transfer(reading, &flags)?,
-        from: flags.text("from"),
+        from: flags.owned("from"),
         parents: flags.boolean("parents").unwrap_or_default(),
-    }))
+    };
+    Ok(InstructionKind::Copy(Box::new(copy)))
 }
 
-pub(super) fn add(reading: &mut Reading<'_>) -> Result<InstructionKind> {
+pub(super) fn add(reading: &Reading<'_>) -> Result<InstructionKind> {
     reading.require_destination()?;
     let flags = reading.flags(ADD_FLAGS)?;
-    Ok(InstructionKind::Add(Add {
+    let add = Add {
         transfer: transfer(reading, &flags)?,
-        checksum: flags.text("checksum"),
+        checksum: flags.owned("checksum"),
         keep_git_dir: flags.boolean("keep-git-dir"),
         unpack: flags.boolean("unpack"),
-    }))
+    };
+    Ok(InstructionKind::Add(Box::new(add)))
 }
 
-/// The destination is there.
-fn transfer(reading: &mut Reading<'_>, flags: &Flags) -> Result<Transfer> {
-    let mut words = std::mem::take(&mut reading.node.arguments);
-    let destination = words.pop().unwrap_or_default();
+fn transfer(reading: &Reading<'_>, flags: &Flags<'_>) -> Result<Transfer> {
+    let Some((destination, words)) = reading.node.arguments.split_last() else {
+        return Err(reading.at_least_one());
+    };
     if heredoc::start(&destination.text).is_some() {
         let message = format!("{} cannot accept a heredoc as a destination", reading.name);
         let error = reading.error("heredoc-destination", message).label(destination.span);
@@ -67,16 +70,16 @@ fn transfer(reading: &mut Reading<'_>, flags: &Flags) -> Result<Transfer> {
     Ok(Transfer {
         sources,
         heredocs,
-        destination: destination.text,
-        chown: flags.text("chown"),
-        chmod: flags.text("chmod"),
+        destination: destination.text[..].to_owned(),
+        chown: flags.owned("chown"),
+        chmod: flags.owned("chmod"),
         link: flags.boolean("link").unwrap_or_default(),
         excludes: flags.list("exclude"),
     })
 }
 
 /// Tells heredocs from paths. A word that looks like the start of a heredoc is one, even in the JSON form.
-fn sources(reading: &Reading<'_>, words: Vec<Word>) -> Result<(Vec<Heredoc>, Vec<String>)> {
+fn sources(reading: &Reading<'_>, words: &[BorrowedWord<'_>]) -> Result<(Vec<Heredoc>, Vec<String>)> {
     // Of several bodies with one name the last counts.
     let contents: HashMap<&str, &str> =
         reading.node.heredocs.iter().map(|body| (&body.name[..], &body.content[..])).collect();
@@ -85,7 +88,7 @@ fn sources(reading: &Reading<'_>, words: Vec<Word>) -> Result<(Vec<Heredoc>, Vec
     let mut paths = Vec::with_capacity(words.len());
     for word in words {
         let Some(start) = heredoc::start(&word.text) else {
-            paths.push(word.text);
+            paths.push(word.text[..].to_owned());
             continue;
         };
         let content = contents.get(&start.name[..]).copied().unwrap_or_default();

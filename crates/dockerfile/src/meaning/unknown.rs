@@ -1,7 +1,8 @@
 //! What was probably meant by an instruction that there is not.
 
 use super::KEYWORDS;
-use crate::{Node, nearest};
+use crate::nearest;
+use crate::node::BorrowedNode;
 
 /// Words of other languages and tools, and the instruction for them.
 const OTHERS: [(&str, &str); 30] = [
@@ -42,7 +43,7 @@ const COMPOSE: [&str; 9] =
     ["version:", "services:", "volumes:", "networks:", "name:", "image:", "build:", "apiversion:", "kind:"];
 
 /// What to do about the instruction of `node`; at least one thing.
-pub(super) fn hints(node: &Node) -> Vec<String> {
+pub(super) fn hints(node: &BorrowedNode<'_>) -> Vec<String> {
     let word = &node.keyword.text;
     let lower = word.to_lowercase();
     let mut hints = Vec::new();

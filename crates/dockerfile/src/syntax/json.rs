@@ -1,5 +1,7 @@
 //! The JSON form of arguments.
 
+use std::borrow::Cow;
+
 use nom::branch::alt;
 use nom::bytes::complete::{tag, take_while_m_n};
 use nom::character::complete::{char, one_of};
@@ -103,17 +105,18 @@ fn list(text: &str) -> Option<Vec<Written<'_>>> {
 }
 
 /// A string, and what follows it.
-fn string(text: &str) -> Option<(&str, String)> {
+fn string(text: &str) -> Option<(&str, Cow<'_, str>)> {
     let mut rest = text.strip_prefix('"')?;
-    let mut value = String::new();
+    let mut value = Cow::default();
     loop {
         let (plain, after) = rest.split_at(rest.find(|c| c < ' ' || c == '"' || c == '\\')?);
-        value.push_str(plain);
+        // Borrowed, if there is nothing before.
+        value += plain;
         if let Some(after) = after.strip_prefix('"') {
             return Some((after, value));
         }
         let (after, c) = escape(after).ok()?;
-        value.push(c);
+        value.to_mut().push(c);
         rest = after;
     }
 }
@@ -156,7 +159,7 @@ mod tests {
 
     fn strings(text: &str) -> Option<Vec<String>> {
         match parse(text) {
-            Json::Strings(strings) => Some(strings.into_iter().map(|(_, text)| text).collect()),
+            Json::Strings(strings) => Some(strings.into_iter().map(|(_, text)| text.into_owned()).collect()),
             _ => None,
         }
     }

@@ -1,5 +1,7 @@
 //! The physical lines of a file.
 
+use memchr::memchr;
+
 use crate::{Location, Span};
 
 /// The longest line, its end not counted. Longer lines of continued instructions are fine.
@@ -59,12 +61,13 @@ impl<'a> Iterator for Lines<'a> {
         if rest.is_empty() || self.too_long {
             return None;
         }
-        let length = rest.find('\n').map_or(rest.len(), |newline| newline + 1);
-        let raw = &rest[..length];
-        if raw.strip_suffix('\n').unwrap_or(raw).len() > MAX_LINE_BYTES {
+        let newline = memchr(b'\n', rest.as_bytes());
+        if newline.unwrap_or(rest.len()) > MAX_LINE_BYTES {
             self.too_long = true;
             return None;
         }
+        let length = newline.map_or(rest.len(), |newline| newline + 1);
+        let raw = &rest[..length];
         self.number += 1;
         let ends = raw.bytes().rev().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
         let line = Line { number: self.number, start: self.next, raw, length: raw.len() - ends };

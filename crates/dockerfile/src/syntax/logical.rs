@@ -1,43 +1,45 @@
 //! Lines joined by continuation.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use nom::Offset;
 
+use crate::node::BorrowedWord;
 use crate::{Span, Word};
 
 /// The text of an instruction, and where each part of it comes from.
 #[derive(Debug)]
-pub(super) struct LogicalLine {
-    text: String,
+pub(super) struct LogicalLine<'a> {
+    /// That of the source as long as there is but one piece.
+    text: Cow<'a, str>,
     /// Where the first piece begins in the source.
     start: usize,
     /// Where each further piece begins: in `text` and in the source.
     pieces: Vec<(usize, usize)>,
 }
 
-impl LogicalLine {
+impl<'a> LogicalLine<'a> {
     /// A line whose first piece begins at `start` in the source.
-    pub(super) fn new(piece: &str, start: usize, goes_on: bool) -> Self {
-        let mut text = String::with_capacity(if goes_on { piece.len() * 4 } else { piece.len() });
-        text.push_str(piece);
-        Self { text, start, pieces: Vec::new() }
+    pub(super) fn new(piece: &'a str, start: usize) -> Self {
+        Self { text: piece.into(), start, pieces: Vec::new() }
     }
 
     /// Appends `piece`, which begins at `start` in the source.
     pub(super) fn push(&mut self, piece: &str, start: usize) {
         if !piece.is_empty() {
             self.pieces.push((self.text.len(), start));
-            self.text.push_str(piece);
+            if let Cow::Borrowed(first) = self.text {
+                let mut joined = String::with_capacity((first.len() + piece.len()) * 2);
+                joined.push_str(first);
+                self.text = joined.into();
+            }
+            self.text.to_mut().push_str(piece);
         }
     }
 
     pub(super) fn text(&self) -> &str {
         &self.text
-    }
-
-    pub(super) fn into_text(self) -> String {
-        self.text
     }
 
     /// Where a part of [`Self::text`] stands in the source.
@@ -48,7 +50,7 @@ impl LogicalLine {
     }
 
     /// A part of [`Self::text`] as a word, with `text` for its text.
-    pub(super) fn word(&self, part: &str, text: impl Into<String>) -> Word {
+    pub(super) fn word<'t>(&self, part: &str, text: impl Into<Cow<'t, str>>) -> BorrowedWord<'t> {
         Word { text: text.into(), span: self.span(part) }
     }
 

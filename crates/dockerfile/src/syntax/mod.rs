@@ -9,8 +9,12 @@ mod source;
 mod tree;
 mod words;
 
+use std::borrow::Cow;
+
 use crate::diagnostic::Failure;
-use crate::{Diagnostic, Directives, HeredocNode, Location, Node, Span, keyword};
+use crate::keyword::Keyword;
+use crate::node::{BorrowedHeredoc, BorrowedNode};
+use crate::{Diagnostic, Directives, HeredocNode, Location, Node, Span};
 
 pub(crate) use directive::comment_directive;
 use lines::{Line, Lines, MAX_LINE_BYTES};
@@ -36,35 +40,32 @@ pub(crate) struct Frame {
 /// Reads a whole file.
 pub(crate) fn read_file(source: &str) -> Syntax {
     let mut nodes = Vec::new();
-    let Frame { directives, errors } = read_each(source, |node| nodes.push(node));
+    let Frame { directives, errors } = read_each(source, |_, node| nodes.push(node.to_node()));
     Syntax { directives, nodes, errors }
 }
 
-/// As [`read_file`], with each node as soon as it is read.
-pub(crate) fn read_each(source: &str, sink: impl FnMut(Node)) -> Frame {
+/// As [`read_file`], with each node and its keyword as soon as it is read.
+pub(crate) fn read_each(source: &str, sink: impl FnMut(Option<Keyword>, &BorrowedNode<'_>)) -> Frame {
     let directives = directive::frontend(source);
     Reader::new(source, directives, directive::Zone::new(), sink).read()
 }
 
-/// Reads the text of a trigger, which has no directives.
-pub(crate) fn read_trigger(text: &str) -> Syntax {
-    let mut nodes = Vec::new();
-    let (directives, zone) = (Directives::default(), directive::Zone::closed());
-    let Frame { directives, errors } = Reader::new(text, directives, zone, |node| nodes.push(node)).read();
-    Syntax { directives, nodes, errors }
+/// As [`read_each`], for the text of a trigger, which has no directives.
+pub(crate) fn read_trigger(text: &str, sink: impl FnMut(Option<Keyword>, &BorrowedNode<'_>)) -> Frame {
+    Reader::new(text, Directives::default(), directive::Zone::closed(), sink).read()
 }
 
 struct Reader<'a, S> {
     source: &'a str,
     lines: Lines<'a>,
     zone: directive::Zone,
-    comments: Vec<String>,
+    comments: Vec<Cow<'a, str>>,
     frame: Frame,
     sink: S,
     has_nodes: bool,
 }
 
-impl<'a, S: FnMut(Node)> Reader<'a, S> {
+impl<'a, S: FnMut(Option<Keyword>, &BorrowedNode<'_>)> Reader<'a, S> {
     fn new(source: &'a str, directives: Directives, zone: directive::Zone, sink: S) -> Self {
         let frame = Frame { directives, errors: Vec::new() };
         let lines = Lines::new(source);
@@ -120,12 +121,12 @@ impl<'a, S: FnMut(Node)> Reader<'a, S> {
     }
 
     /// A comment in the first column loses its sign; one without text ends the block.
-    fn comment(&mut self, text: &str) {
+    fn comment(&mut self, text: &'a str) {
         let comment = text.strip_prefix('#').unwrap_or(text).trim();
         if comment.is_empty() {
             self.comments.clear();
         } else {
-            self.comments.push(comment.to_owned());
+            self.comments.push(comment.into());
         }
     }
 
@@ -135,34 +136,35 @@ impl<'a, S: FnMut(Node)> Reader<'a, S> {
         let (line, empty_continuation) = self.continued(first);
         let location = self.location_from(first);
         let builder = Builder { line: &line, escape: self.frame.directives.escape, location };
-        let mut node = match builder.node() {
-            Ok(node) => node,
+        let (keyword, mut node) = match builder.node() {
+            Ok(built) => built,
             Err(error) => {
                 let diagnostic = Failure::new(error.id, error.message, Some(location));
                 self.frame.errors.push(diagnostic.label(error.culprit).hint(error.hint).into());
                 return;
             }
         };
-        node.text = line.into_text();
         node.comments = comments;
         node.empty_continuation = empty_continuation;
-        match self.heredocs(&node, first) {
+        match self.heredocs(keyword, &node, first) {
             Ok(heredocs) => {
-                node.heredocs = heredocs;
-                node.location = self.location_from(first);
+                if !heredocs.is_empty() {
+                    node.heredocs = heredocs;
+                    node.location = self.location_from(first);
+                }
                 self.has_nodes = true;
-                (self.sink)(node);
+                (self.sink)(keyword, &node);
             }
             Err(error) => self.frame.errors.push(error.into()),
         }
     }
 
     /// Joins the lines of an instruction; also says whether blank lines were among them.
-    fn continued(&mut self, first: &Line<'a>) -> (LogicalLine, bool) {
+    fn continued(&mut self, first: &Line<'a>) -> (LogicalLine<'a>, bool) {
         let escape = self.frame.directives.escape;
         let text = first.text().trim_start();
         let (piece, mut goes_on) = without_continuation(text, escape);
-        let mut joined = LogicalLine::new(piece, first.start + (first.text().len() - text.len()), goes_on);
+        let mut joined = LogicalLine::new(piece, first.start + (first.text().len() - text.len()));
         let mut has_empty_line = false;
         while goes_on {
             let Some(line) = self.lines.next() else { break };
@@ -190,8 +192,13 @@ impl<'a, S: FnMut(Node)> Reader<'a, S> {
         Location { span: Span::new(start, end), start_line: first.number, end_line: last.number }
     }
 
-    fn heredocs(&mut self, node: &Node, first: &Line<'a>) -> Result<Vec<HeredocNode>, Failure> {
-        if !may_have_heredocs(node) || !node.text.contains("<<") {
+    fn heredocs(
+        &mut self,
+        keyword: Option<Keyword>,
+        node: &BorrowedNode<'_>,
+        first: &Line<'a>,
+    ) -> Result<Vec<BorrowedHeredoc<'a>>, Failure> {
+        if !may_have_heredocs(keyword, node) || !node.text.as_bytes().windows(2).any(|pair| pair == b"<<") {
             return Ok(Vec::new());
         }
         let starts = heredoc::starts(&node.text).map_err(|error| {
@@ -202,7 +209,11 @@ impl<'a, S: FnMut(Node)> Reader<'a, S> {
     }
 
     /// Reads the body of a heredoc, up to its end line.
-    fn heredoc(&mut self, start: heredoc::HeredocStart, first: &Line<'a>) -> Result<HeredocNode, Failure> {
+    fn heredoc(
+        &mut self,
+        start: heredoc::HeredocStart,
+        first: &Line<'a>,
+    ) -> Result<BorrowedHeredoc<'a>, Failure> {
         let body_start = self.lines.last.map_or(0, |line| line.start + line.raw.len());
         for line in self.lines.by_ref() {
             let text = line.text();
@@ -210,8 +221,8 @@ impl<'a, S: FnMut(Node)> Reader<'a, S> {
             if text == start.name {
                 let span = Span::new(body_start, line.start);
                 return Ok(HeredocNode {
-                    name: start.name,
-                    content: self.source[span.range()].to_owned(),
+                    name: start.name.into(),
+                    content: self.source[span.range()].into(),
                     expand: start.expand,
                     chomp: start.chomp,
                     file_descriptor: start.file_descriptor,
@@ -236,10 +247,10 @@ pub(crate) fn without_continuation(text: &str, escape: char) -> (&str, bool) {
 }
 
 /// `RUN`, `COPY` and `ADD`, alone or as a trigger, but not in the JSON form.
-fn may_have_heredocs(node: &Node) -> bool {
-    let node = match node.children.first() {
-        Some(trigger) if node.keyword.text.eq_ignore_ascii_case("onbuild") => trigger,
-        _ => node,
+fn may_have_heredocs(keyword: Option<Keyword>, node: &BorrowedNode<'_>) -> bool {
+    let (keyword, node) = match node.children.first() {
+        Some(trigger) => (Keyword::of(&trigger.keyword.text), trigger),
+        None => (keyword, node),
     };
-    !node.json && matches!(keyword::known(&node.keyword.text), Some(("run" | "copy" | "add", _)))
+    !node.json && matches!(keyword, Some(Keyword::Run | Keyword::Copy | Keyword::Add))
 }

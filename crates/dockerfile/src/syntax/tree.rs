@@ -1,10 +1,14 @@
 //! From the text of an instruction to its node.
 
+use memchr::memchr;
+
 use super::json::{self, Json};
 use super::logical::LogicalLine;
 use super::words::{flags, plain_words, quoted_words, split_first, split_type};
+use crate::keyword::Keyword;
+use crate::node::{BorrowedNode, BorrowedWord};
 use crate::quote::quote;
-use crate::{Location, Node, Span, Word, keyword};
+use crate::{Location, Node, Span};
 
 /// Why a text is no instruction.
 #[derive(Debug)]
@@ -17,14 +21,14 @@ pub(super) struct SyntaxError {
 
 /// The arguments of an instruction.
 #[derive(Debug, Default)]
-struct Arguments {
-    words: Vec<Word>,
+struct Arguments<'a> {
+    words: Vec<BorrowedWord<'a>>,
     json: bool,
-    children: Vec<Node>,
+    children: Vec<BorrowedNode<'a>>,
 }
 
-impl From<Vec<Word>> for Arguments {
-    fn from(words: Vec<Word>) -> Self {
+impl<'a> From<Vec<BorrowedWord<'a>>> for Arguments<'a> {
+    fn from(words: Vec<BorrowedWord<'a>>) -> Self {
         Self { words, ..Self::default() }
     }
 }
@@ -43,69 +47,84 @@ const MAX_TRIGGERS: usize = 16;
 
 /// Makes nodes from parts of one logical line.
 pub(super) struct Builder<'a> {
-    pub(super) line: &'a LogicalLine,
+    pub(super) line: &'a LogicalLine<'a>,
     pub(super) escape: char,
     pub(super) location: Location,
 }
 
-impl Builder<'_> {
-    /// The node of the whole line, but for its text.
-    pub(super) fn node(&self) -> Result<Node, SyntaxError> {
+impl<'a> Builder<'a> {
+    /// The node of the whole line, and its keyword.
+    pub(super) fn node(&self) -> Result<(Option<Keyword>, BorrowedNode<'a>), SyntaxError> {
         self.node_of(self.line.text(), MAX_TRIGGERS)
     }
 
-    fn node_of(&self, text: &str, triggers: usize) -> Result<Node, SyntaxError> {
-        let (keyword, rest) = split_first(text.trim());
+    fn node_of(
+        &self,
+        text: &'a str,
+        triggers: usize,
+    ) -> Result<(Option<Keyword>, BorrowedNode<'a>), SyntaxError> {
+        let (word, rest) = split_first(text.trim());
+        let keyword = Keyword::of(word);
         let (flags, rest) = flags(rest, self.escape);
-        let arguments = self.arguments(keyword, rest, triggers)?;
-        Ok(Node {
-            keyword: self.line.word(keyword, keyword),
+        let arguments = match keyword {
+            Some(keyword) if !rest.is_empty() => self.arguments(keyword, word, rest, triggers)?,
+            _ => Arguments::default(),
+        };
+        let node = Node {
+            keyword: self.line.word(word, word),
             flags: flags.into_iter().map(|(part, flag)| self.line.word(part, flag)).collect(),
             arguments: arguments.words,
             json: arguments.json,
             heredocs: Vec::new(),
             children: arguments.children,
-            text: String::new(),
+            text: text.into(),
             comments: Vec::new(),
             location: self.location,
             empty_continuation: false,
-        })
+        };
+        Ok((keyword, node))
     }
 
-    fn arguments(&self, keyword: &str, rest: &str, triggers: usize) -> Result<Arguments, SyntaxError> {
-        if rest.is_empty() {
-            return Ok(Arguments::default());
-        }
-        match keyword::known(keyword).map_or("", |(lower, _)| lower) {
-            "run" | "cmd" | "entrypoint" | "shell" => self.json_or(rest, |rest| vec![rest]),
-            "add" | "copy" | "volume" => self.json_or(rest, |rest| plain_words(rest).collect()),
-            "healthcheck" => self.healthcheck(rest),
-            "env" | "label" => self.pairs(keyword, rest).map(Arguments::from),
-            "arg" => Ok(self.words(quoted_words(rest, self.escape))),
-            "expose" | "from" => Ok(self.words(plain_words(rest))),
-            "maintainer" | "stopsignal" | "user" | "workdir" => Ok(self.words([rest])),
-            "onbuild" => self.trigger(rest, triggers),
-            _ => Ok(Arguments::default()),
+    /// The arguments of `keyword`, which is written as `word`.
+    fn arguments(
+        &self,
+        keyword: Keyword,
+        word: &str,
+        rest: &'a str,
+        triggers: usize,
+    ) -> Result<Arguments<'a>, SyntaxError> {
+        match keyword {
+            Keyword::Run | Keyword::Cmd | Keyword::Entrypoint | Keyword::Shell => {
+                Ok(self.json(rest)?.unwrap_or_else(|| self.words([rest])))
+            }
+            Keyword::Add | Keyword::Copy | Keyword::Volume => {
+                Ok(self.json(rest)?.unwrap_or_else(|| self.words(plain_words(rest))))
+            }
+            Keyword::Healthcheck => self.healthcheck(rest),
+            Keyword::Env | Keyword::Label => self.pairs(word, rest).map(Arguments::from),
+            Keyword::Arg => Ok(self.words(quoted_words(rest, self.escape))),
+            Keyword::Expose | Keyword::From => Ok(self.words(plain_words(rest))),
+            Keyword::Maintainer | Keyword::Stopsignal | Keyword::User | Keyword::Workdir => {
+                Ok(self.words([rest]))
+            }
+            Keyword::Onbuild => self.trigger(rest, triggers),
         }
     }
 
-    fn word(&self, part: &str) -> Word {
+    fn word(&self, part: &'a str) -> BorrowedWord<'a> {
         self.line.word(part, part)
     }
 
-    fn words<'t>(&self, parts: impl IntoIterator<Item = &'t str>) -> Arguments {
+    fn words(&self, parts: impl IntoIterator<Item = &'a str>) -> Arguments<'a> {
         parts.into_iter().map(|part| self.word(part)).collect::<Vec<_>>().into()
     }
 
-    fn json_or<'t>(
-        &self,
-        rest: &'t str,
-        split: impl Fn(&'t str) -> Vec<&'t str>,
-    ) -> Result<Arguments, SyntaxError> {
+    /// The arguments in the JSON form, if `rest` is that.
+    fn json(&self, rest: &'a str) -> Result<Option<Arguments<'a>>, SyntaxError> {
         match json::parse(rest) {
             Json::Strings(strings) => {
                 let words = strings.into_iter().map(|(part, text)| self.line.word(part, text)).collect();
-                Ok(Arguments { words, json: true, ..Arguments::default() })
+                Ok(Some(Arguments { words, json: true, ..Arguments::default() }))
             }
             Json::Others => Err(SyntaxError {
                 id: "json-not-strings",
@@ -113,31 +132,30 @@ impl Builder<'_> {
                 culprit: self.line.span(rest),
                 hint: "put every element in double quotes: [\"a\", \"1\"]".to_owned(),
             }),
-            Json::None => Ok(self.words(split(rest))),
+            Json::None => Ok(None),
         }
     }
 
-    fn healthcheck(&self, rest: &str) -> Result<Arguments, SyntaxError> {
+    fn healthcheck(&self, rest: &'a str) -> Result<Arguments<'a>, SyntaxError> {
         let (kind, command) = split_type(rest);
-        let mut arguments =
-            if command.is_empty() { Arguments::default() } else { self.json_or(command, |rest| vec![rest])? };
+        if command.is_empty() {
+            return Ok(self.words([kind]));
+        }
+        let Some(mut arguments) = self.json(command)? else { return Ok(self.words([kind, command])) };
         arguments.words.insert(0, self.word(kind));
         Ok(arguments)
     }
 
     /// Key, value, and the sign between them; the legacy form has none.
-    fn pairs(&self, keyword: &str, rest: &str) -> Result<Vec<Word>, SyntaxError> {
-        let words = quoted_words(rest, self.escape);
-        if words.is_empty() {
-            // A lone escape character.
-            return Ok(Vec::new());
-        }
-        if !words.first().is_some_and(|word| word.contains('=')) {
+    fn pairs(&self, keyword: &str, rest: &'a str) -> Result<Vec<BorrowedWord<'a>>, SyntaxError> {
+        let mut words = quoted_words(rest, self.escape).peekable();
+        if words.peek().is_some_and(|word| !word.contains('=')) {
             return self.legacy_pair(keyword, rest);
         }
-        let mut pairs = Vec::with_capacity(words.len() * 3);
+        // None of them, if there is but an escape character.
+        let mut pairs = Vec::with_capacity(6);
         for word in words {
-            let Some(position) = word.find('=') else {
+            let Some(position) = memchr(b'=', word.as_bytes()) else {
                 return Err(SyntaxError {
                     id: "pair-without-equals",
                     message: format!(
@@ -155,7 +173,7 @@ impl Builder<'_> {
         Ok(pairs)
     }
 
-    fn legacy_pair(&self, keyword: &str, rest: &str) -> Result<Vec<Word>, SyntaxError> {
+    fn legacy_pair(&self, keyword: &str, rest: &'a str) -> Result<Vec<BorrowedWord<'a>>, SyntaxError> {
         let (key, value) = split_first(rest);
         if value.is_empty() {
             return Err(SyntaxError {
@@ -169,13 +187,11 @@ impl Builder<'_> {
         Ok(vec![self.word(key), self.word(value), self.word(sign)])
     }
 
-    fn trigger(&self, rest: &str, triggers: usize) -> Result<Arguments, SyntaxError> {
+    fn trigger(&self, rest: &'a str, triggers: usize) -> Result<Arguments<'a>, SyntaxError> {
         let Some(triggers) = triggers.checked_sub(1) else {
             return Ok(Arguments::default());
         };
-        let mut child = self.node_of(rest, triggers)?;
-        rest.clone_into(&mut child.text);
-        let children = vec![child];
+        let children = vec![self.node_of(rest, triggers)?.1];
         Ok(Arguments { children, ..Arguments::default() })
     }
 }

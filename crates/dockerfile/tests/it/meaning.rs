@@ -84,7 +84,7 @@ fn transfers() {
 #[test]
 fn healthchecks() {
     let check = |text| match kind(text) {
-        InstructionKind::Healthcheck(check) => check,
+        InstructionKind::Healthcheck(check) => *check,
         other => panic!("{other:?}"),
     };
     assert_eq!(check("HEALTHCHECK --bogus none"), Healthcheck::None);

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use ocibuild_dockerfile::{Copy, Dockerfile, Findings, Instruction, InstructionKind, Location, Run, suggest};
+use ocibuild_dockerfile::{Dockerfile, Findings, Instruction, InstructionKind, Location, suggest};
 use ocibuild_spec::{Platform, Reference};
 
 use super::checks::FromLine;
@@ -150,11 +150,12 @@ impl<'f> Graph<'f> {
         location: Location,
     ) -> Result<Vec<Option<usize>>, PlanError> {
         match &instruction.kind {
-            InstructionKind::Copy(Copy { from: Some(from), .. }) if !from.is_empty() => {
-                Ok(vec![Some(self.copy_source(from, location)?)])
-            }
-            InstructionKind::Run(Run { mounts, .. }) => {
-                mounts.iter().map(|flag| self.mount_source(flag, location)).collect()
+            InstructionKind::Copy(copy) => match copy.from.as_deref() {
+                None | Some("") => Ok(Vec::new()),
+                Some(from) => Ok(vec![Some(self.copy_source(from, location)?)]),
+            },
+            InstructionKind::Run(run) => {
+                run.mounts.iter().map(|flag| self.mount_source(flag, location)).collect()
             }
             _ => Ok(Vec::new()),
         }
