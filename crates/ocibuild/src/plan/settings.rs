@@ -145,7 +145,7 @@ pub(super) fn declare(
 ) -> Result<(), PlanError> {
     let InstructionKind::Arg(definitions) = &instruction.kind else { return Ok(()) };
     for definition in definitions {
-        let value = match (build_args.get(&definition.name), &definition.default) {
+        let value = match (build_args.get(definition.name.as_str()), &definition.default) {
             (Some(given), _) => Some(given.clone()),
             (None, Some(default)) => Some(globals.expand(default, escape)?),
             (None, None) => None,
