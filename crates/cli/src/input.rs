@@ -116,7 +116,7 @@ impl PlanInput {
             let text = errors.source.clone();
             Failure::from(errors).with_source(SourceText { name: name.clone(), text })
         })?;
-        let source = SourceText { name, text: dockerfile.source.clone() };
+        let source = SourceText { name, text: dockerfile.source.to_string() };
         Ok((self.configured(Build::new(dockerfile, context))?, source))
     }
 

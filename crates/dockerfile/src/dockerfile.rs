@@ -1,13 +1,15 @@
 //! A whole Dockerfile.
 
+use std::sync::Arc;
+
 use crate::diagnostic::Failure;
 use crate::keyword::Keyword;
 use crate::lint::{CheckOptionError, CheckOptions};
 use crate::meaning;
-use crate::node::BorrowedNode;
+use crate::node::{BorrowedNode, Parsed};
 use crate::syntax::{self, Source};
 use crate::syntax_tree::{MAX_ERRORS, decode};
-use crate::{Diagnostic, Instruction, InstructionKind, Location, ParseErrors, Span, Stage};
+use crate::{Diagnostic, Instruction, InstructionKind, Location, ParseErrors, Span, Stage, Text};
 
 /// What the comment lines at the top of the file ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +43,7 @@ impl Directives {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dockerfile {
     /// The text, which spans point into; a byte order mark is kept.
-    pub source: String,
+    pub source: Text,
     /// The directives at the top.
     pub directives: Directives,
     /// The last lines of the instructions that have blank lines inside of their continuation.
@@ -79,8 +81,9 @@ impl Dockerfile {
             ]));
         }
         decoded.reject_replaced().map_err(|error| errors(vec![error.into()]))?;
+        let shared = Arc::<str>::from(source);
         let mut assembly = Assembly::default();
-        let mut syntax = syntax::read_each(source, |keyword, node| assembly.add(keyword, node, source));
+        let mut syntax = syntax::read_each(&shared, |parsed| assembly.add(parsed));
         let is_broken = !syntax.errors.is_empty();
         // Those of the syntax come first.
         syntax.errors.append(&mut assembly.errors);
@@ -102,7 +105,7 @@ impl Dockerfile {
             return Err(errors(assembly.errors));
         }
         Ok(Self {
-            source: source.to_owned(),
+            source: shared.into(),
             directives: syntax.directives,
             empty_continuations: assembly.empty_continuations,
             global_args: assembly.global_args,
@@ -127,24 +130,25 @@ struct Assembly {
 }
 
 impl Assembly {
-    fn add(&mut self, keyword: Option<Keyword>, node: &BorrowedNode<'_>, source: &str) {
+    fn add(&mut self, parsed: Parsed<'_>) {
         // What is known to be left out of the report need not be found.
         if self.errors.len() >= MAX_ERRORS {
             return;
         }
+        let Parsed { keyword, node, .. } = parsed;
         let is_from = keyword == Some(Keyword::From);
         self.has_from |= is_from;
         let added = if is_from {
-            meaning::stage(node).map(|stage| self.stages.push(stage))
+            meaning::stage(parsed).map(|stage| self.stages.push(stage))
         } else {
-            meaning::instruction(keyword, node)
+            meaning::instruction(parsed)
                 .map(|instruction| self.add_instruction(instruction, node.keyword.span))
         };
         if let Err(error) = added {
             self.errors.push(self.explained(error.into(), node));
         }
         if node.empty_continuation {
-            self.empty_continuations.push(last_line(node, source));
+            self.empty_continuations.push(last_line(node, parsed.file));
         }
         self.above = keyword.map(|keyword| (keyword, node.location));
     }
@@ -203,9 +207,9 @@ pub fn parse_trigger(text: &str) -> Result<Instruction, ParseErrors> {
     checked.map_err(|error| errors(vec![error.into()]))?;
     let mut nodes = 0;
     let mut first = None;
-    let syntax = syntax::read_trigger(text, |keyword, node| {
+    let syntax = syntax::read_trigger(&text.into(), |parsed| {
         nodes += 1;
-        first.get_or_insert_with(|| trigger(keyword, node));
+        first.get_or_insert_with(|| trigger(parsed));
     });
     if !syntax.errors.is_empty() {
         return Err(errors(syntax.errors));
@@ -219,12 +223,12 @@ pub fn parse_trigger(text: &str) -> Result<Instruction, ParseErrors> {
 }
 
 /// The instruction of a trigger.
-fn trigger(keyword: Option<Keyword>, node: &BorrowedNode<'_>) -> Result<Instruction, Failure> {
-    if keyword != Some(Keyword::From) {
-        return meaning::instruction(keyword, node);
+fn trigger(parsed: Parsed<'_>) -> Result<Instruction, Failure> {
+    if parsed.keyword != Some(Keyword::From) {
+        return meaning::instruction(parsed);
     }
-    meaning::stage(node)?;
+    meaning::stage(parsed)?;
     let message = "FROM isn't allowed as an ONBUILD trigger";
-    let error = Failure::new("forbidden-trigger", message, Some(node.location));
+    let error = Failure::new("forbidden-trigger", message, Some(parsed.node.location));
     Err(error.hint("build on another base image, or rebuild it without the trigger"))
 }

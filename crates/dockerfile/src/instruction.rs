@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use crate::Location;
+use crate::{Location, Text};
 
 /// One instruction of a stage, or an `ARG` before the first `FROM`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,9 +17,9 @@ pub struct Instruction {
     /// The keyword as written (`run`, `RUN`, `Run`).
     pub keyword: Cow<'static, str>,
     /// The instruction's text with continuation lines joined, without heredoc bodies: what progress shows.
-    pub text: String,
+    pub text: Text,
     /// The comment block directly above, one line each, without `#` and the blanks around.
-    pub comments: Vec<String>,
+    pub comments: Vec<Text>,
 }
 
 /// The instructions of the Dockerfile language, `FROM` aside, which opens a [`Stage`].
@@ -43,39 +43,39 @@ pub enum InstructionKind {
     /// `ENTRYPOINT`
     Entrypoint(Command),
     /// `SHELL ["…"]`
-    Shell(Vec<String>),
+    Shell(Vec<Text>),
     /// `EXPOSE port…`, words as written.
-    Expose(Vec<String>),
+    Expose(Vec<Text>),
     /// `VOLUME path…`
-    Volume(Vec<String>),
+    Volume(Vec<Text>),
     /// `USER name`
-    User(String),
+    User(Text),
     /// `WORKDIR path`
-    Workdir(String),
+    Workdir(Text),
     /// `STOPSIGNAL signal`
-    Stopsignal(String),
+    Stopsignal(Text),
     /// `MAINTAINER name`
-    Maintainer(String),
+    Maintainer(Text),
     /// `HEALTHCHECK`
     Healthcheck(Box<Healthcheck>),
     /// `ONBUILD`, with the trigger's text as it is stored in an image (`SEMANTICS` 1.61 of the reference).
-    Onbuild(String),
+    Onbuild(Text),
 }
 
 /// One name of an `ARG`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ArgDefinition {
     /// The name, never expanded and never unquoted.
-    pub name: String,
+    pub name: Text,
     /// The default as written; `None` without `=`.
-    pub default: Option<String>,
+    pub default: Option<Text>,
 }
 
 /// Pairs of `ENV` and `LABEL`, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyValues {
     /// Key and value as written.
-    pub pairs: Vec<(String, String)>,
+    pub pairs: Vec<(Text, Text)>,
     /// Written in the legacy form `ENV key value`.
     pub legacy: bool,
 }
@@ -84,9 +84,9 @@ pub struct KeyValues {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// The rest of the line, handed to the shell in effect.
-    Shell(String),
+    Shell(Text),
     /// A JSON list: the argument vector itself.
-    Exec(Vec<String>),
+    Exec(Vec<Text>),
 }
 
 /// `RUN` with its flags.
@@ -95,28 +95,28 @@ pub struct Run {
     /// What runs.
     pub command: RunCommand,
     /// Values of `--mount`, as written after the quotes of the flag are gone.
-    pub mounts: Vec<String>,
+    pub mounts: Vec<Text>,
     /// Value of `--network`.
     pub network: Option<RunNetwork>,
     /// Value of `--security`.
     pub security: Option<RunSecurity>,
     /// Values of `--device`.
-    pub devices: Vec<String>,
+    pub devices: Vec<Text>,
 }
 
 /// The command of a `RUN`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RunCommand {
     /// Shell form; heredocs other than a script are already rebuilt into the text.
-    Shell(String),
+    Shell(Text),
     /// Exec form.
-    Exec(Vec<String>),
+    Exec(Vec<Text>),
     /// A heredoc that begins with `#!`: a file of this name and content, run by the shell as `/dev/pipes/NAME`.
     Script {
         /// The delimiter, which names the file.
-        name: String,
+        name: Text,
         /// The file's content.
-        content: String,
+        content: Text,
     },
 }
 
@@ -144,19 +144,19 @@ pub enum RunSecurity {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transfer {
     /// Sources as written, without heredocs.
-    pub sources: Vec<String>,
+    pub sources: Vec<Text>,
     /// Heredoc sources, in order; they come after all others.
     pub heredocs: Vec<Heredoc>,
     /// Destination as written.
-    pub destination: String,
+    pub destination: Text,
     /// Value of `--chown`.
-    pub chown: Option<String>,
+    pub chown: Option<Text>,
     /// Value of `--chmod`.
-    pub chmod: Option<String>,
+    pub chmod: Option<Text>,
     /// `--link`
     pub link: bool,
     /// Values of `--exclude`.
-    pub excludes: Vec<String>,
+    pub excludes: Vec<Text>,
 }
 
 /// `COPY`
@@ -165,7 +165,7 @@ pub struct Copy {
     /// Sources, destination and the flags `ADD` has too.
     pub transfer: Transfer,
     /// Value of `--from`; an empty one is `None`.
-    pub from: Option<String>,
+    pub from: Option<Text>,
     /// `--parents`
     pub parents: bool,
 }
@@ -176,7 +176,7 @@ pub struct Add {
     /// Sources, destination and the flags `COPY` has too.
     pub transfer: Transfer,
     /// Value of `--checksum`.
-    pub checksum: Option<String>,
+    pub checksum: Option<Text>,
     /// `--keep-git-dir`
     pub keep_git_dir: Option<bool>,
     /// `--unpack`
@@ -187,9 +187,9 @@ pub struct Add {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Heredoc {
     /// The delimiter without quotes: the end line, and a file's name in `COPY`.
-    pub name: String,
+    pub name: Text,
     /// Body as data, leading tabs removed already where `chomp` asks for it.
-    pub content: String,
+    pub content: Text,
     /// Whether the body is expanded (the delimiter has no quotes).
     pub expand: bool,
     /// `<<-`
@@ -224,23 +224,23 @@ pub enum Healthcheck {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stage {
     /// Image name or stage name as written, not expanded.
-    pub base: String,
+    pub base: Text,
     /// Value of `--platform` as written.
-    pub platform: Option<String>,
+    pub platform: Option<Text>,
     /// The name after `AS`, in lower case.
     pub name: Option<String>,
     /// The name after `AS` as written.
-    pub name_as_written: Option<String>,
+    pub name_as_written: Option<Text>,
     /// The `FROM` line.
     pub location: Location,
     /// The keyword `FROM` as written.
     pub keyword: Cow<'static, str>,
     /// The keyword `AS` as written.
-    pub as_keyword: Option<String>,
+    pub as_keyword: Option<Text>,
     /// The `FROM` line's text with continuation lines joined.
-    pub text: String,
+    pub text: Text,
     /// The comment block above `FROM`.
-    pub comments: Vec<String>,
+    pub comments: Vec<Text>,
     /// What follows, up to the next `FROM`.
     pub instructions: Vec<Instruction>,
 }

@@ -17,6 +17,7 @@ mod span;
 mod suggest;
 mod syntax;
 mod syntax_tree;
+mod text;
 mod wildcard;
 
 pub use crate::{
@@ -35,4 +36,5 @@ pub use crate::{
     span::{Location, Span, line_column},
     suggest::{nearest, suggest, suggest_unordered},
     syntax_tree::{SyntaxTree, parse_nodes},
+    text::Text,
 };

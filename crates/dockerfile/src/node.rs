@@ -1,12 +1,14 @@
 //! The syntax tree: what was written, before anyone asks what it means.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
-use crate::{Location, Span};
+use crate::keyword::Keyword;
+use crate::{Location, Span, Text};
 
 /// A word and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Word<T = String> {
+pub struct Word<T = Text> {
     /// The word; quotes are gone from flags only.
     pub text: T,
     /// Its bytes in the source, comments and line breaks of a continuation included.
@@ -15,7 +17,7 @@ pub struct Word<T = String> {
 
 /// A heredoc as it is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HeredocNode<T = String> {
+pub struct HeredocNode<T = Text> {
     /// The delimiter without quotes.
     pub name: T,
     /// The body, byte for byte.
@@ -32,7 +34,7 @@ pub struct HeredocNode<T = String> {
 
 /// One instruction as syntax, each of its texts a `T`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Node<T = String> {
+pub struct Node<T = Text> {
     /// The keyword as written.
     pub keyword: Word<T>,
     /// Leading words with two dashes, quotes removed.
@@ -65,30 +67,48 @@ pub(crate) type BorrowedHeredoc<'a> = HeredocNode<Cow<'a, str>>;
 /// A node while its file is read: what is only looked at need not be copied.
 pub(crate) type BorrowedNode<'a> = Node<Cow<'a, str>>;
 
-impl BorrowedNode<'_> {
-    /// The node with texts of its own.
-    pub(crate) fn to_node(&self) -> Node {
-        let text = |text: &Cow<'_, str>| text[..].to_owned();
-        let word = |word: &BorrowedWord<'_>| Word { text: text(&word.text), span: word.span };
+/// A node as it was read, and what its texts are parts of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Parsed<'a> {
+    pub(crate) keyword: Option<Keyword>,
+    pub(crate) node: &'a BorrowedNode<'a>,
+    pub(crate) file: &'a Arc<str>,
+    /// Its lines joined, where there are several.
+    pub(crate) line: Option<&'a Arc<str>>,
+}
+
+impl Parsed<'_> {
+    /// A text of the node to be kept.
+    pub(crate) fn text(&self, text: &str) -> Text {
+        let within = |whole| Text::within(whole, text);
+        self.line.and_then(within).or_else(|| within(self.file)).unwrap_or_else(|| text.into())
+    }
+
+    pub(crate) fn to_node(self) -> Node {
+        self.copy(self.node)
+    }
+
+    fn copy(&self, node: &BorrowedNode<'_>) -> Node {
+        let word = |word: &BorrowedWord<'_>| Word { text: self.text(&word.text), span: word.span };
         let heredoc = |body: &BorrowedHeredoc<'_>| HeredocNode {
-            name: text(&body.name),
-            content: text(&body.content),
+            name: self.text(&body.name),
+            content: self.text(&body.content),
             expand: body.expand,
             chomp: body.chomp,
             file_descriptor: body.file_descriptor,
             span: body.span,
         };
         Node {
-            keyword: word(&self.keyword),
-            flags: self.flags.iter().map(word).collect(),
-            arguments: self.arguments.iter().map(word).collect(),
-            json: self.json,
-            heredocs: self.heredocs.iter().map(heredoc).collect(),
-            children: self.children.iter().map(Self::to_node).collect(),
-            text: text(&self.text),
-            comments: self.comments.iter().map(text).collect(),
-            location: self.location,
-            empty_continuation: self.empty_continuation,
+            keyword: word(&node.keyword),
+            flags: node.flags.iter().map(word).collect(),
+            arguments: node.arguments.iter().map(word).collect(),
+            json: node.json,
+            heredocs: node.heredocs.iter().map(heredoc).collect(),
+            children: node.children.iter().map(|child| self.copy(child)).collect(),
+            text: self.text(&node.text),
+            comments: node.comments.iter().map(|comment| self.text(comment)).collect(),
+            location: node.location,
+            empty_continuation: node.empty_continuation,
         }
     }
 }

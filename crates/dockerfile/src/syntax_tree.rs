@@ -35,7 +35,7 @@ impl SyntaxTree {
     /// Here a NUL byte is a character as any other, and a byte that is no part of UTF-8 the replacement character.
     pub fn parse(bytes: impl AsRef<[u8]>) -> Result<Self, ParseErrors> {
         let decoded = decode(bytes.as_ref())?;
-        let mut syntax = syntax::read_file(&decoded.text);
+        let mut syntax = syntax::read_file(&decoded.text[..].into());
         if syntax.errors.is_empty() {
             return Ok(Self { directives: syntax.directives, nodes: syntax.nodes });
         }

@@ -442,7 +442,7 @@ fn refused_program(output: &str) -> Option<String> {
 
 /// Whether a `RUN` above the one with `command` does nothing but change its directory.
 fn has_lone_cd(dockerfile: &Dockerfile, command: &str) -> bool {
-    use ocibuild_dockerfile::RunCommand;
+    use ocibuild_dockerfile::{RunCommand, Text};
     let text = |instruction: &ocibuild_dockerfile::Instruction| match &instruction.kind {
         InstructionKind::Run(run) => match &run.command {
             RunCommand::Shell(text) => Some(text.clone()),
@@ -451,8 +451,8 @@ fn has_lone_cd(dockerfile: &Dockerfile, command: &str) -> bool {
         _ => None,
     };
     dockerfile.stages.iter().any(|stage| {
-        let runs: Vec<String> = stage.instructions.iter().filter_map(text).collect();
-        let is_this = |run: &String| !run.is_empty() && command.ends_with(run.as_str());
+        let runs: Vec<Text> = stage.instructions.iter().filter_map(text).collect();
+        let is_this = |run: &Text| !run.is_empty() && command.ends_with(run.as_str());
         let cd = runs
             .iter()
             .position(|run| run.trim_start().starts_with("cd ") && !run.contains(['&', ';', '\n']));

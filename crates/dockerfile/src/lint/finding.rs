@@ -97,7 +97,7 @@ impl Findings {
         rule: &'static Rule,
         message: impl Into<String>,
         location: Location,
-        comments: &[String],
+        comments: &[impl AsRef<str>],
     ) -> Option<&mut Finding> {
         if !self.options.merged(&CheckOptions::of_comments(comments)).reports(rule) {
             return None;

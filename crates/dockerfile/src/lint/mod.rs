@@ -21,12 +21,12 @@ pub use rule::{
     UNUSED_IGNORE_PATTERN, WORKDIR_RELATIVE_PATH,
 };
 
-use crate::{Dockerfile, Instruction, InstructionKind, Location, Stage};
+use crate::{Dockerfile, Instruction, InstructionKind, Location, Stage, Text};
 
 impl Dockerfile {
     /// Adds what those checks find that need the text alone. They look at all stages, built or not.
     pub fn lint(&self, findings: &mut Findings) {
-        let mut text = Text { findings };
+        let mut text = TextChecks { findings };
         text.whole_file(self);
         self.global_args.iter().for_each(|instruction| text.instruction(instruction));
         for stage in &self.stages {
@@ -37,11 +37,11 @@ impl Dockerfile {
 }
 
 /// The checks of a text at work.
-struct Text<'a> {
+struct TextChecks<'a> {
     findings: &'a mut Findings,
 }
 
-impl Text<'_> {
+impl TextChecks<'_> {
     /// The checks that a comment above an instruction cannot silence.
     fn whole_file(&mut self, file: &Dockerfile) {
         for location in &file.empty_continuations {
@@ -79,7 +79,7 @@ impl Text<'_> {
 
     fn stage(&mut self, stage: &Stage) {
         if let (Some(name), Some(written)) = (&stage.name, &stage.name_as_written)
-            && name != written
+            && name.as_str() != written.as_str()
         {
             let message = format!("Stage name '{written}' should be lowercase");
             self.findings.add_at(&STAGE_NAME_CASING, message, stage.location, &stage.comments);
@@ -112,7 +112,7 @@ impl Text<'_> {
     }
 
     /// The last line of the comment block above something with a name describes it.
-    fn description(&mut self, keyword: &str, names: &[&str], location: Location, comments: &[String]) {
+    fn description(&mut self, keyword: &str, names: &[&str], location: Location, comments: &[Text]) {
         let Some(comment) = comments.last() else { return };
         let first = comment.split(' ').next().unwrap_or_default();
         if names.contains(&first) {

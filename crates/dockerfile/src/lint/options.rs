@@ -57,8 +57,8 @@ impl CheckOptions {
 
     /// The options in the comment block above an instruction: the first `check=` counts if it can be read, without
     /// `error`, which is for whole files.
-    pub fn of_comments(comments: &[String]) -> Self {
-        let first = comments.iter().find_map(|comment| comment_directive(comment, "check"));
+    pub fn of_comments(comments: &[impl AsRef<str>]) -> Self {
+        let first = comments.iter().find_map(|comment| comment_directive(comment.as_ref(), "check"));
         let value = first.and_then(|value| value.split(' ').next());
         let options = value.and_then(|value| Self::parse(value).ok()).unwrap_or_default();
         Self { error: false, ..options }

@@ -37,7 +37,7 @@ impl<'a> Flags<'a> {
     }
 
     /// The values of a flag, in order; `true` where there is none.
-    fn values(&self, name: &str) -> impl Iterator<Item = &'a str> {
+    pub(super) fn values(&self, name: &str) -> impl Iterator<Item = &'a str> {
         let given = self.words.iter().filter_map(move |word| behind_name(word, name));
         given.map(|rest| rest.strip_prefix('=').unwrap_or("true"))
     }
@@ -50,15 +50,6 @@ impl<'a> Flags<'a> {
     /// The value of a flag; an empty one is as good as none.
     pub(super) fn text(&self, name: &str) -> Option<&'a str> {
         self.given(name).filter(|value| !value.is_empty())
-    }
-
-    /// A copy of that.
-    pub(super) fn owned(&self, name: &str) -> Option<String> {
-        self.text(name).map(str::to_owned)
-    }
-
-    pub(super) fn list(&self, name: &str) -> Vec<String> {
-        self.values(name).map(str::to_owned).collect()
     }
 
     pub(super) fn boolean(&self, name: &str) -> Option<bool> {

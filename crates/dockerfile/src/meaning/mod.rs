@@ -14,9 +14,9 @@ use flags::{Flags, Known, Takes};
 
 use crate::diagnostic::Failure;
 use crate::keyword::Keyword;
-use crate::node::{BorrowedNode, BorrowedWord};
+use crate::node::{BorrowedNode, BorrowedWord, Parsed};
 use crate::quote::quote;
-use crate::{ArgDefinition, Command, Instruction, InstructionKind, KeyValues, Stage, suggest};
+use crate::{ArgDefinition, Command, Instruction, InstructionKind, KeyValues, Stage, Text, suggest};
 
 type Result<T> = std::result::Result<T, Failure>;
 
@@ -42,15 +42,15 @@ pub(crate) const KEYWORDS: [&str; 18] = [
     "workdir",
 ];
 
-/// The stage that `node`, a `FROM`, opens, still without instructions.
-pub(crate) fn stage(node: &BorrowedNode<'_>) -> Result<Stage> {
-    Reading { node, name: Keyword::From.upper() }.stage()
+/// The stage that a `FROM` opens, still without instructions.
+pub(crate) fn stage(parsed: Parsed<'_>) -> Result<Stage> {
+    Reading::new(parsed).stage()
 }
 
-/// The instruction that `node` means, if it is no `FROM`.
-pub(crate) fn instruction(keyword: Option<Keyword>, node: &BorrowedNode<'_>) -> Result<Instruction> {
-    let reading = Reading { node, name: keyword.map_or("", Keyword::upper) };
-    let kind = match keyword {
+/// The instruction that a node means, if it is no `FROM`.
+pub(crate) fn instruction(parsed: Parsed<'_>) -> Result<Instruction> {
+    let reading = Reading::new(parsed);
+    let kind = match parsed.keyword {
         None | Some(Keyword::From) => Err(reading.unknown()),
         Some(Keyword::Add) => transfer::add(&reading),
         Some(Keyword::Arg) => reading.arg(),
@@ -72,8 +72,8 @@ pub(crate) fn instruction(keyword: Option<Keyword>, node: &BorrowedNode<'_>) -> 
     }?;
     Ok(Instruction {
         kind,
-        location: node.location,
-        text: node.text.trim().to_owned(),
+        location: parsed.node.location,
+        text: parsed.text(parsed.node.text.trim()),
         keyword: reading.keyword(),
         comments: reading.comments(),
     })
@@ -81,11 +81,25 @@ pub(crate) fn instruction(keyword: Option<Keyword>, node: &BorrowedNode<'_>) -> 
 
 /// A node, and its keyword in upper case.
 struct Reading<'a> {
+    parsed: Parsed<'a>,
     node: &'a BorrowedNode<'a>,
     name: &'static str,
 }
 
 impl<'a> Reading<'a> {
+    fn new(parsed: Parsed<'a>) -> Self {
+        Self { parsed, node: parsed.node, name: parsed.keyword.map_or("", Keyword::upper) }
+    }
+
+    /// A text of the node to be kept.
+    fn text(&self, text: &str) -> Text {
+        self.parsed.text(text)
+    }
+
+    fn word(&self, word: &BorrowedWord<'_>) -> Text {
+        self.text(&word.text)
+    }
+
     /// The keyword as written.
     fn keyword(&self) -> Cow<'static, str> {
         match &self.node.keyword.text[..] {
@@ -94,8 +108,8 @@ impl<'a> Reading<'a> {
         }
     }
 
-    fn comments(&self) -> Vec<String> {
-        self.node.comments.iter().map(|comment| comment[..].to_owned()).collect()
+    fn comments(&self) -> Vec<Text> {
+        self.node.comments.iter().map(|comment| self.text(comment)).collect()
     }
 
     /// An error about the instruction, with its keyword to blame.
@@ -137,9 +151,22 @@ impl<'a> Reading<'a> {
         Flags::parse(self.node, known)
     }
 
+    fn texts(&self, words: &[BorrowedWord<'_>]) -> Vec<Text> {
+        words.iter().map(|word| self.word(word)).collect()
+    }
+
     /// The texts of all arguments.
-    fn words(&self) -> Vec<String> {
-        texts(&self.node.arguments)
+    fn words(&self) -> Vec<Text> {
+        self.texts(&self.node.arguments)
+    }
+
+    /// The value of a flag; an empty one is as good as none.
+    fn value(&self, flags: &Flags<'_>, name: &str) -> Option<Text> {
+        flags.text(name).map(|value| self.text(value))
+    }
+
+    fn values(&self, flags: &Flags<'_>, name: &str) -> Vec<Text> {
+        flags.values(name).map(|value| self.text(value)).collect()
     }
 
     fn at_least_one(&self) -> Failure {
@@ -175,20 +202,20 @@ impl<'a> Reading<'a> {
         }
     }
 
-    fn only_argument(&self) -> Result<String> {
+    fn only_argument(&self) -> Result<Text> {
         if let [word] = &self.node.arguments[..] {
-            return Ok(word.text[..].to_owned());
+            return Ok(self.word(word));
         }
         let message = format!("{} requires exactly one argument", self.name);
         Err(self.error("argument-count", message).hint(format!("write {}", example(self.name))))
     }
 
-    fn single(&self) -> Result<String> {
+    fn single(&self) -> Result<Text> {
         let word = self.only_argument()?;
         self.flags(&[]).map(|_| word)
     }
 
-    fn list(&self) -> Result<Vec<String>> {
+    fn list(&self) -> Result<Vec<Text>> {
         self.require_arguments()?;
         self.flags(&[])?;
         Ok(self.words())
@@ -202,9 +229,9 @@ impl<'a> Reading<'a> {
     /// The command that `words` are.
     fn command(&self, words: &[BorrowedWord<'_>]) -> Command {
         if self.node.json {
-            return Command::Exec(texts(words));
+            return Command::Exec(self.texts(words));
         }
-        Command::Shell(words.first().map_or_else(String::new, |word| word.text[..].to_owned()))
+        Command::Shell(words.first().map(|word| self.word(word)).unwrap_or_default())
     }
 
     fn shell(&self) -> Result<InstructionKind> {
@@ -228,7 +255,7 @@ impl<'a> Reading<'a> {
                 .label(word.span)
                 .hint("name a path, as in VOLUME /data, or drop the instruction"));
         }
-        let paths = self.node.arguments.iter().map(|word| word.text.trim().to_owned());
+        let paths = self.node.arguments.iter().map(|word| self.text(word.text.trim()));
         Ok(InstructionKind::Volume(paths.collect()))
     }
 
@@ -244,8 +271,7 @@ impl<'a> Reading<'a> {
         if let Some([_, _, sign]) = triples.iter().find(|[key, ..]| key.text.is_empty()) {
             return Err(self.blank_name(sign));
         }
-        let text = |word: &BorrowedWord<'_>| word.text[..].to_owned();
-        let pairs = triples.iter().map(|[key, value, _]| (text(key), text(value))).collect();
+        let pairs = triples.iter().map(|[key, value, _]| (self.word(key), self.word(value))).collect();
         let legacy = triples.iter().any(|[.., sign]| sign.text.is_empty());
         Ok(KeyValues { pairs, legacy })
     }
@@ -258,9 +284,9 @@ impl<'a> Reading<'a> {
         }
         let definition = |word: &BorrowedWord<'_>| match word.text.split_once('=') {
             Some((name, default)) => {
-                ArgDefinition { name: name.to_owned(), default: Some(default.to_owned()) }
+                ArgDefinition { name: self.text(name), default: Some(self.text(default)) }
             }
-            None => ArgDefinition { name: word.text[..].to_owned(), default: None },
+            None => ArgDefinition { name: self.word(word), default: None },
         };
         Ok(InstructionKind::Arg(self.node.arguments.iter().map(definition).collect()))
     }
@@ -286,14 +312,19 @@ impl<'a> Reading<'a> {
     }
 
     /// The line without `ONBUILD`, and the heredocs below it.
-    fn trigger_text(&self) -> String {
+    fn trigger_text(&self) -> Text {
         let line = self.node.text.trim_start();
         let line = line.get(self.node.keyword.text.len()..).unwrap_or_default();
-        let mut text = line.trim_start().to_owned();
-        for body in &self.node.heredocs {
-            text.extend(["\n", &body.content, &body.name]);
+        self.with_bodies(line.trim_start())
+    }
+
+    /// A text with the heredocs below it.
+    fn with_bodies(&self, text: &str) -> Text {
+        if self.node.heredocs.is_empty() {
+            return self.text(text);
         }
-        text
+        let bodies = self.node.heredocs.iter().flat_map(|body| ["\n", &body.content, &body.name]);
+        std::iter::once(text).chain(bodies).collect::<String>().into()
     }
 
     fn stage(&self) -> Result<Stage> {
@@ -301,23 +332,22 @@ impl<'a> Reading<'a> {
         let flags = self.flags(&[("platform", Takes::Text)])?;
         Ok(Stage {
             base,
-            platform: flags.owned("platform"),
+            platform: self.value(&flags, "platform"),
             name: name.as_ref().map(|name| name.to_lowercase()),
             name_as_written: name,
             location: self.node.location,
             keyword: self.keyword(),
             as_keyword,
-            text: self.node.text.trim().to_owned(),
+            text: self.text(self.node.text.trim()),
             comments: self.comments(),
             instructions: Vec::new(),
         })
     }
 
     /// The base, `AS` and the name behind it, as written.
-    fn stage_name(&self) -> Result<(String, Option<String>, Option<String>)> {
-        let text = |word: &BorrowedWord<'_>| word.text[..].to_owned();
+    fn stage_name(&self) -> Result<(Text, Option<Text>, Option<Text>)> {
         match &self.node.arguments[..] {
-            [base] => Ok((text(base), None, None)),
+            [base] => Ok((self.word(base), None, None)),
             [base, keyword, name] if keyword.text.eq_ignore_ascii_case("as") => {
                 if !is_stage_name(&name.text.to_lowercase()) {
                     let message = format!(
@@ -329,7 +359,7 @@ impl<'a> Reading<'a> {
                         .label(name.span)
                         .hint("begin the stage's name with a letter, and use letters, digits, '-', '_' and '.' only"));
                 }
-                Ok((text(base), Some(text(keyword)), Some(text(name))))
+                Ok((self.word(base), Some(self.word(keyword)), Some(self.word(name))))
             }
             words => {
                 let message = "FROM requires either one or three arguments";
@@ -360,10 +390,6 @@ impl<'a> Reading<'a> {
             }
         }
     }
-}
-
-fn texts(words: &[BorrowedWord<'_>]) -> Vec<String> {
-    words.iter().map(|word| word.text[..].to_owned()).collect()
 }
 
 /// How an instruction is written.

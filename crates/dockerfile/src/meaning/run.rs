@@ -1,7 +1,7 @@
 //! `RUN`.
 
 use super::flags::{Flags, Known, Takes};
-use super::transfer::chomp;
+use super::transfer::chomped;
 use super::{Reading, Result};
 use crate::diagnostic::Failure;
 use crate::node::BorrowedHeredoc;
@@ -18,8 +18,8 @@ pub(super) fn run(reading: &Reading<'_>) -> Result<InstructionKind> {
         network: network(reading, &flags)?,
         security: security(reading, &flags)?,
         command: command(reading),
-        mounts: flags.list("mount"),
-        devices: flags.list("device"),
+        mounts: reading.values(&flags, "mount"),
+        devices: reading.values(&flags, "device"),
     };
     Ok(InstructionKind::Run(Box::new(run)))
 }
@@ -65,27 +65,19 @@ fn command(reading: &Reading<'_>) -> RunCommand {
         Command::Exec(words) => return RunCommand::Exec(words),
         Command::Shell(line) => line,
     };
-    let bodies = &reading.node.heredocs;
-    match bodies.first() {
+    match reading.node.heredocs.first() {
+        Some(body) if heredoc::start(&line).is_some() => script(reading, body),
+        // The line with its heredocs is as the shell wants it.
+        Some(_) => RunCommand::Shell(reading.with_bodies(&line)),
         None => RunCommand::Shell(line),
-        Some(body) if heredoc::start(&line).is_some() => script(body),
-        Some(_) => RunCommand::Shell(rebuilt(line, bodies)),
     }
 }
 
 /// The line is nothing but a heredoc: its body is what runs.
-fn script(body: &BorrowedHeredoc<'_>) -> RunCommand {
-    let content = if body.chomp { chomp(&body.content) } else { body.content[..].to_owned() };
+fn script(reading: &Reading<'_>, body: &BorrowedHeredoc<'_>) -> RunCommand {
+    let content = chomped(reading, &body.content, body.chomp);
     if body.content.starts_with("#!") {
-        return RunCommand::Script { name: body.name[..].to_owned(), content };
+        return RunCommand::Script { name: reading.text(&body.name), content };
     }
     RunCommand::Shell(content)
-}
-
-/// The line with its heredocs as the shell wants them.
-fn rebuilt(mut line: String, bodies: &[BorrowedHeredoc<'_>]) -> String {
-    for body in bodies {
-        line.extend(["\n", &body.content, &body.name]);
-    }
-    line
 }

@@ -6,7 +6,7 @@ use super::flags::{Flags, Known, Takes};
 use super::{Reading, Result};
 use crate::node::BorrowedWord;
 use crate::syntax::heredoc;
-use crate::{Add, Copy, Heredoc, InstructionKind, Transfer};
+use crate::{Add, Copy, Heredoc, InstructionKind, Text, Transfer};
 
 /// All heredocs of an instruction together. A body counts for each of its names' uses, so that this can be more than
 /// the file itself.
@@ -36,7 +36,7 @@ pub(super) fn copy(reading: &Reading<'_>) -> Result<InstructionKind> {
     let flags = reading.flags(COPY_FLAGS)?;
     let copy = Copy {
         transfer: transfer(reading, &flags)?,
-        from: flags.owned("from"),
+        from: reading.value(&flags, "from"),
         parents: flags.boolean("parents").unwrap_or_default(),
     };
     Ok(InstructionKind::Copy(Box::new(copy)))
@@ -47,7 +47,7 @@ pub(super) fn add(reading: &Reading<'_>) -> Result<InstructionKind> {
     let flags = reading.flags(ADD_FLAGS)?;
     let add = Add {
         transfer: transfer(reading, &flags)?,
-        checksum: flags.owned("checksum"),
+        checksum: reading.value(&flags, "checksum"),
         keep_git_dir: flags.boolean("keep-git-dir"),
         unpack: flags.boolean("unpack"),
     };
@@ -70,16 +70,16 @@ fn transfer(reading: &Reading<'_>, flags: &Flags<'_>) -> Result<Transfer> {
     Ok(Transfer {
         sources,
         heredocs,
-        destination: destination.text[..].to_owned(),
-        chown: flags.owned("chown"),
-        chmod: flags.owned("chmod"),
+        destination: reading.word(destination),
+        chown: reading.value(flags, "chown"),
+        chmod: reading.value(flags, "chmod"),
         link: flags.boolean("link").unwrap_or_default(),
-        excludes: flags.list("exclude"),
+        excludes: reading.values(flags, "exclude"),
     })
 }
 
 /// Tells heredocs from paths. A word that looks like the start of a heredoc is one, even in the JSON form.
-fn sources(reading: &Reading<'_>, words: &[BorrowedWord<'_>]) -> Result<(Vec<Heredoc>, Vec<String>)> {
+fn sources(reading: &Reading<'_>, words: &[BorrowedWord<'_>]) -> Result<(Vec<Heredoc>, Vec<Text>)> {
     // Of several bodies with one name the last counts.
     let contents: HashMap<&str, &str> =
         reading.node.heredocs.iter().map(|body| (&body.name[..], &body.content[..])).collect();
@@ -88,7 +88,7 @@ fn sources(reading: &Reading<'_>, words: &[BorrowedWord<'_>]) -> Result<(Vec<Her
     let mut paths = Vec::with_capacity(words.len());
     for word in words {
         let Some(start) = heredoc::start(&word.text) else {
-            paths.push(word.text[..].to_owned());
+            paths.push(reading.word(word));
             continue;
         };
         let content = contents.get(&start.name[..]).copied().unwrap_or_default();
@@ -99,8 +99,8 @@ fn sources(reading: &Reading<'_>, words: &[BorrowedWord<'_>]) -> Result<(Vec<Her
             return Err(error.hint("put the text into a file of the context and copy that"));
         }
         heredocs.push(Heredoc {
-            content: if start.chomp { chomp(content) } else { content.to_owned() },
-            name: start.name,
+            content: chomped(reading, content, start.chomp),
+            name: reading.text(&start.name),
             expand: start.expand,
             chomp: start.chomp,
             file_descriptor: start.file_descriptor,
@@ -109,7 +109,10 @@ fn sources(reading: &Reading<'_>, words: &[BorrowedWord<'_>]) -> Result<(Vec<Her
     Ok((heredocs, paths))
 }
 
-/// The body without the tabs at the beginning of its lines.
-pub(super) fn chomp(body: &str) -> String {
-    body.split_inclusive('\n').map(|line| line.trim_start_matches('\t')).collect()
+/// The body of a heredoc, if asked for without the tabs at the beginning of its lines.
+pub(super) fn chomped(reading: &Reading<'_>, body: &str, chomp: bool) -> Text {
+    if !chomp {
+        return reading.text(body);
+    }
+    body.split_inclusive('\n').map(|line| line.trim_start_matches('\t')).collect::<String>().into()
 }

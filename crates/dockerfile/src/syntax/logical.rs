@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::Arc;
 
 use nom::Offset;
 
@@ -11,8 +12,12 @@ use crate::{Span, Word};
 /// The text of an instruction, and where each part of it comes from.
 #[derive(Debug)]
 pub(super) struct LogicalLine<'a> {
-    /// That of the source as long as there is but one piece.
-    text: Cow<'a, str>,
+    /// The first piece, a part of the source.
+    first: &'a str,
+    /// All pieces, if there are more, as long as they are not complete.
+    joined: String,
+    /// All pieces, if there are more.
+    whole: Option<Arc<str>>,
     /// Where the first piece begins in the source.
     start: usize,
     /// Where each further piece begins: in `text` and in the source.
@@ -22,24 +27,35 @@ pub(super) struct LogicalLine<'a> {
 impl<'a> LogicalLine<'a> {
     /// A line whose first piece begins at `start` in the source.
     pub(super) fn new(piece: &'a str, start: usize) -> Self {
-        Self { text: piece.into(), start, pieces: Vec::new() }
+        Self { first: piece, joined: String::new(), whole: None, start, pieces: Vec::new() }
     }
 
     /// Appends `piece`, which begins at `start` in the source.
     pub(super) fn push(&mut self, piece: &str, start: usize) {
         if !piece.is_empty() {
-            self.pieces.push((self.text.len(), start));
-            if let Cow::Borrowed(first) = self.text {
-                let mut joined = String::with_capacity((first.len() + piece.len()) * 2);
-                joined.push_str(first);
-                self.text = joined.into();
+            if self.pieces.is_empty() {
+                self.joined.reserve((self.first.len() + piece.len()) * 2);
+                self.joined.push_str(self.first);
             }
-            self.text.to_mut().push_str(piece);
+            self.pieces.push((self.joined.len(), start));
+            self.joined.push_str(piece);
         }
     }
 
+    /// Nothing is appended any more.
+    pub(super) fn complete(&mut self) {
+        if !self.pieces.is_empty() {
+            self.whole = Some(std::mem::take(&mut self.joined).into());
+        }
+    }
+
+    /// What [`Self::text`] is a part of, if that is not the source.
+    pub(super) fn whole(&self) -> Option<&Arc<str>> {
+        self.whole.as_ref()
+    }
+
     pub(super) fn text(&self) -> &str {
-        &self.text
+        self.whole.as_deref().unwrap_or(self.first)
     }
 
     /// Where a part of [`Self::text`] stands in the source.
@@ -55,8 +71,9 @@ impl<'a> LogicalLine<'a> {
     }
 
     fn range(&self, part: &str) -> Range<usize> {
-        let start = self.text.offset(part).min(self.text.len());
-        start..(start + part.len()).min(self.text.len())
+        let text = self.text();
+        let start = text.offset(part).min(text.len());
+        start..(start + part.len()).min(text.len())
     }
 
     fn source_position(&self, position: usize) -> usize {

@@ -10,10 +10,11 @@ mod tree;
 mod words;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use crate::diagnostic::Failure;
 use crate::keyword::Keyword;
-use crate::node::{BorrowedHeredoc, BorrowedNode};
+use crate::node::{BorrowedHeredoc, BorrowedNode, Parsed};
 use crate::{Diagnostic, Directives, HeredocNode, Location, Node, Span};
 
 pub(crate) use directive::comment_directive;
@@ -38,25 +39,25 @@ pub(crate) struct Frame {
 }
 
 /// Reads a whole file.
-pub(crate) fn read_file(source: &str) -> Syntax {
+pub(crate) fn read_file(source: &Arc<str>) -> Syntax {
     let mut nodes = Vec::new();
-    let Frame { directives, errors } = read_each(source, |_, node| nodes.push(node.to_node()));
+    let Frame { directives, errors } = read_each(source, |node| nodes.push(node.to_node()));
     Syntax { directives, nodes, errors }
 }
 
-/// As [`read_file`], with each node and its keyword as soon as it is read.
-pub(crate) fn read_each(source: &str, sink: impl FnMut(Option<Keyword>, &BorrowedNode<'_>)) -> Frame {
+/// As [`read_file`], with each node as soon as it is read.
+pub(crate) fn read_each(source: &Arc<str>, sink: impl FnMut(Parsed<'_>)) -> Frame {
     let directives = directive::frontend(source);
     Reader::new(source, directives, directive::Zone::new(), sink).read()
 }
 
 /// As [`read_each`], for the text of a trigger, which has no directives.
-pub(crate) fn read_trigger(text: &str, sink: impl FnMut(Option<Keyword>, &BorrowedNode<'_>)) -> Frame {
+pub(crate) fn read_trigger(text: &Arc<str>, sink: impl FnMut(Parsed<'_>)) -> Frame {
     Reader::new(text, Directives::default(), directive::Zone::closed(), sink).read()
 }
 
 struct Reader<'a, S> {
-    source: &'a str,
+    source: &'a Arc<str>,
     lines: Lines<'a>,
     zone: directive::Zone,
     comments: Vec<Cow<'a, str>>,
@@ -65,8 +66,8 @@ struct Reader<'a, S> {
     has_nodes: bool,
 }
 
-impl<'a, S: FnMut(Option<Keyword>, &BorrowedNode<'_>)> Reader<'a, S> {
-    fn new(source: &'a str, directives: Directives, zone: directive::Zone, sink: S) -> Self {
+impl<'a, S: FnMut(Parsed<'_>)> Reader<'a, S> {
+    fn new(source: &'a Arc<str>, directives: Directives, zone: directive::Zone, sink: S) -> Self {
         let frame = Frame { directives, errors: Vec::new() };
         let lines = Lines::new(source);
         Self { source, lines, zone, comments: Vec::new(), frame, sink, has_nodes: false }
@@ -153,7 +154,7 @@ impl<'a, S: FnMut(Option<Keyword>, &BorrowedNode<'_>)> Reader<'a, S> {
                     node.location = self.location_from(first);
                 }
                 self.has_nodes = true;
-                (self.sink)(keyword, &node);
+                (self.sink)(Parsed { keyword, node: &node, file: self.source, line: line.whole() });
             }
             Err(error) => self.frame.errors.push(error.into()),
         }
@@ -180,6 +181,7 @@ impl<'a, S: FnMut(Option<Keyword>, &BorrowedNode<'_>)> Reader<'a, S> {
             joined.push(piece, line.start);
             goes_on = more;
         }
+        joined.complete();
         (joined, has_empty_line)
     }
 

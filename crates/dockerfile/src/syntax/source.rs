@@ -92,7 +92,7 @@ impl<'a> Source<'a> {
         if self.replaced.is_empty() {
             return Ok(());
         }
-        let nodes = super::read_file(&self.text).nodes;
+        let nodes = super::read_file(&self.text[..].into()).nodes;
         let mut nodes = nodes.iter().peekable();
         for &position in &self.replaced {
             while nodes.next_if(|node| node.location.span.end <= position).is_some() {}

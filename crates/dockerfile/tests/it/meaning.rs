@@ -36,7 +36,7 @@ fn stages() {
 
 #[test]
 fn run_forms() {
-    let shell = |text: &str| RunCommand::Shell(text.to_owned());
+    let shell = |text: &str| RunCommand::Shell(text.into());
     assert_eq!(run("RUN a  b"), shell("a  b"));
     assert_eq!(run("RUN"), shell(""));
     assert_eq!(run("RUN []"), RunCommand::Exec(vec![]));
@@ -45,7 +45,7 @@ fn run_forms() {
     assert_eq!(run("RUN <<-E cat\n\ta\n\tE"), shell("<<-E cat\n\ta\nE"));
     assert_eq!(run("RUN <<A # note\na\nA"), shell("<<A # note\na\nA"));
     assert_eq!(run("RUN cat <<A <<'B'\na\nA\nb\nB"), shell("cat <<A <<'B'\na\nA\nb\nB"));
-    let script = RunCommand::Script { name: "E".to_owned(), content: "#!/bin/x\n$a\n".to_owned() };
+    let script = RunCommand::Script { name: "E".into(), content: "#!/bin/x\n$a\n".into() };
     assert_eq!(run("RUN <<E\n#!/bin/x\n$a\nE"), script);
 }
 
@@ -56,7 +56,7 @@ fn run_flags() {
     };
     assert_eq!(run.mounts, ["type=a", "b c"]);
     assert_eq!((run.network, run.security), (Some(RunNetwork::None), None));
-    assert_eq!(run.command, RunCommand::Shell("--x".to_owned()));
+    assert_eq!(run.command, RunCommand::Shell("--x".into()));
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn healthchecks() {
     };
     assert_eq!(check("HEALTHCHECK --bogus none"), Healthcheck::None);
     let expected = Healthcheck::Command {
-        command: Command::Exec(vec!["a".to_owned()]),
+        command: Command::Exec(vec!["a".into()]),
         interval: 90_000_000_000,
         timeout: 0,
         start_period: 0,

@@ -55,7 +55,7 @@ pub(super) fn global_values(file: &Dockerfile, settings: &Settings<'_>, findings
         let InstructionKind::Arg(definitions) = kind else { continue };
         for definition in definitions.iter().filter(|definition| definition.default.is_some()) {
             let name = &definition.name;
-            let is_own = !settings.build_args.contains_key(name);
+            let is_own = !settings.build_args.contains_key(name.as_str());
             if let Some(kind) = settings.globals.get(name).filter(|_| is_own).and_then(secret_kind) {
                 findings.add_at(
                     &SECRET_VALUE_IN_ARG_OR_ENV,

@@ -1,6 +1,6 @@
 //! Instructions that change the config alone (5.3).
 
-use ocibuild_dockerfile::{Command, Healthcheck, InstructionKind, expand};
+use ocibuild_dockerfile::{Command, Healthcheck, InstructionKind, Text, expand};
 use ocibuild_spec::{Empty, HealthConfig};
 
 use super::error::{PlanError, PlanErrorKind};
@@ -34,8 +34,8 @@ impl StagePlanner<'_> {
                 self.entrypoint(command);
             }
             InstructionKind::Shell(shell) => {
-                self.note(format!("SHELL {}", plain_list(shell)));
-                self.state.config.config.shell.clone_from(shell);
+                self.note(format!("SHELL {}", plain_list(&strings(shell))));
+                self.state.config.config.shell = strings(shell);
             }
             InstructionKind::Expose(words) => self.expose(words)?,
             InstructionKind::Volume(paths) => self.volume(paths)?,
@@ -47,13 +47,13 @@ impl StagePlanner<'_> {
             InstructionKind::Stopsignal(signal) => self.stop_signal(signal)?,
             InstructionKind::Maintainer(name) => {
                 self.note(format!("MAINTAINER {name}"));
-                self.state.config.author.clone_from(name);
+                self.state.config.author = name.to_string();
             }
             InstructionKind::Healthcheck(check) => {
                 self.check_used_once(keyword, |stage| &mut stage.healthcheck_used);
                 self.healthcheck(check);
             }
-            InstructionKind::Onbuild(trigger) => self.state.config.config.on_build.push(trigger.clone()),
+            InstructionKind::Onbuild(trigger) => self.state.config.config.on_build.push(trigger.to_string()),
             other => {
                 let message = format!("no plan for {other:?}");
                 return Err(PlanError::new(PlanErrorKind::Unsupported, message)
@@ -78,7 +78,7 @@ impl StagePlanner<'_> {
     fn command_line(&self, command: &Command) -> Vec<String> {
         match command {
             Command::Shell(text) => self.with_shell(text),
-            Command::Exec(args) => args.clone(),
+            Command::Exec(args) => strings(args),
         }
     }
 
@@ -101,7 +101,7 @@ impl StagePlanner<'_> {
         }
     }
 
-    fn expose(&mut self, words: &[String]) -> Result<(), PlanError> {
+    fn expose(&mut self, words: &[Text]) -> Result<(), PlanError> {
         let mut words = words.to_vec();
         words.sort_unstable();
         let mut expanded = Vec::new();
@@ -114,7 +114,7 @@ impl StagePlanner<'_> {
         Ok(())
     }
 
-    fn volume(&mut self, paths: &[String]) -> Result<(), PlanError> {
+    fn volume(&mut self, paths: &[Text]) -> Result<(), PlanError> {
         let paths = self.expand_all(paths)?;
         if paths.iter().any(String::is_empty) {
             return Err(PlanError::file("VOLUME specified can not be an empty string")
@@ -157,15 +157,18 @@ impl StagePlanner<'_> {
     }
 }
 
+/// Texts that are no part of the Dockerfile any more.
+pub(super) fn strings(texts: &[Text]) -> Vec<String> {
+    texts.iter().map(Text::to_string).collect()
+}
+
 fn health_config(check: &Healthcheck) -> HealthConfig {
     match check {
         Healthcheck::None => HealthConfig { test: vec!["NONE".to_owned()], ..HealthConfig::default() },
         Healthcheck::Command { command, interval, timeout, start_period, start_interval, retries } => {
             let test = match command {
-                Command::Shell(text) => vec!["CMD-SHELL".to_owned(), text.clone()],
-                Command::Exec(args) => {
-                    std::iter::once("CMD".to_owned()).chain(args.iter().cloned()).collect()
-                }
+                Command::Shell(text) => vec!["CMD-SHELL".to_owned(), text.to_string()],
+                Command::Exec(args) => std::iter::once("CMD".to_owned()).chain(strings(args)).collect(),
             };
             HealthConfig {
                 test,

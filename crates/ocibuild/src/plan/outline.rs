@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use ocibuild_dockerfile::{Dockerfile, Instruction, InstructionKind, Location};
+use ocibuild_dockerfile::{Dockerfile, Instruction, InstructionKind, Location, Text};
 use serde::{Serialize, Serializer};
 
 use super::env::{DeclaredArgs, Environment};
@@ -116,17 +116,17 @@ impl Targets {
     /// The stages of `file`, which need not be one that can be built.
     pub fn of(file: &Dockerfile) -> Self {
         let targets = file.stages.iter().enumerate().map(|(index, stage)| {
-            let name = stage.name.clone().unwrap_or_default();
+            let name = stage.name.as_deref().unwrap_or_default().to_owned();
             Target {
                 default: index + 1 == file.stages.len(),
                 description: described(&stage.comments, &name),
-                base: stage.base.clone(),
-                platform: stage.platform.clone().unwrap_or_default(),
+                base: stage.base.to_string(),
+                platform: stage.platform.as_deref().unwrap_or_default().to_owned(),
                 location: stage.location,
                 name,
             }
         });
-        Self { targets: targets.collect(), sources: file.source.clone() }
+        Self { targets: targets.collect(), sources: file.source.to_string() }
     }
 }
 
@@ -154,7 +154,7 @@ impl Outliner<'_, '_> {
         let mut outline = Outline {
             description: described(comments, &name),
             name,
-            sources: file.source.clone(),
+            sources: file.source.to_string(),
             ..Outline::default()
         };
         let mut seen = Seen::default();
@@ -197,7 +197,7 @@ impl Outliner<'_, '_> {
                 let value =
                     self.args[index].and_then(|args| args.value(&definition.name)).unwrap_or_default();
                 let arg = OutlineArg {
-                    name: definition.name.clone(),
+                    name: definition.name.to_string(),
                     description: described(comments, &definition.name),
                     value: value.to_owned(),
                     location: command.location,
@@ -249,7 +249,7 @@ impl Globals {
         for instruction in &file.global_args {
             let InstructionKind::Arg(definitions) = &instruction.kind else { continue };
             for definition in definitions {
-                let name = &definition.name;
+                let name: &str = &definition.name;
                 let mut needs = declare(definition, settings.escape, &settings.build_args, &mut values)?;
                 if let Some(at) = needs.iter().position(|needed| needed == name) {
                     needs.remove(at);
@@ -258,12 +258,12 @@ impl Globals {
                 let has_value = definition.default.is_some() || settings.build_args.contains_key(name);
                 let value = values.get(name).filter(|_| has_value).unwrap_or_default();
                 let arg = OutlineArg {
-                    name: name.clone(),
+                    name: name.to_owned(),
                     description: described(&instruction.comments, name),
                     value: value.to_owned(),
                     location: instruction.location,
                 };
-                args.insert(name.clone(), GlobalArg { arg, needs });
+                args.insert(name.to_owned(), GlobalArg { arg, needs });
             }
         }
         Ok(Self { args, values, given: settings.build_args.keys().cloned().collect() })
@@ -300,8 +300,8 @@ fn mounts_of(stage: &PlannedStage, cache_namespace: &str, seen: &mut Seen, outli
 }
 
 /// What the comment block above a definition says of `name`.
-fn described(comments: &[String], name: &str) -> String {
-    let text = |comment: &String| comment.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned);
+fn described(comments: &[Text], name: &str) -> String {
+    let text = |comment: &Text| comment.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned);
     comments.iter().filter(|_| !name.is_empty()).find_map(text).unwrap_or_default()
 }
 

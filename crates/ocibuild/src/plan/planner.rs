@@ -96,7 +96,7 @@ fn triggers(graph: &Graph<'_>, bases: &Bases<'_>, index: usize) -> Vec<String> {
 
 fn trigger(instruction: &Instruction) -> Option<String> {
     match &instruction.kind {
-        InstructionKind::Onbuild(text) => Some(text.clone()),
+        InstructionKind::Onbuild(text) => Some(text.to_string()),
         _ => None,
     }
 }

@@ -1,8 +1,9 @@
 //! `RUN` (5.1).
 
 use ocibuild_dockerfile::expand::expand_shown;
-use ocibuild_dockerfile::{Location, Run, RunCommand, RunNetwork, RunSecurity};
+use ocibuild_dockerfile::{Location, Run, RunCommand, RunNetwork, RunSecurity, Text};
 
+use super::config::strings;
 use super::error::{PlanError, PlanErrorKind};
 use super::golang::quote;
 use super::mounts::MountFlag;
@@ -20,7 +21,8 @@ impl StagePlanner<'_> {
                 .hint("remove --device: steps see no devices of the host"));
         }
         if let Some(value) = self.state.environment.get("") {
-            let message = format!("environment variable name can't be empty: {}", quote(&format!("={value}")));
+            let message =
+                format!("environment variable name can't be empty: {}", quote(&format!("={value}")));
             return Err(PlanError::file(message).hint("a name of an ENV or ARG above expands to nothing"));
         }
         let (args, script) = self.arguments(&run.command);
@@ -60,11 +62,12 @@ impl StagePlanner<'_> {
 
     fn arguments(&self, command: &RunCommand) -> (Vec<String>, Option<(String, String)>) {
         match command {
-            RunCommand::Exec(args) => (args.clone(), None),
+            RunCommand::Exec(args) => (strings(args), None),
             RunCommand::Shell(text) => (self.with_shell(text), None),
-            RunCommand::Script { name, content } => {
-                (self.with_shell(&format!("/dev/pipes/{name}")), Some((name.clone(), content.clone())))
-            }
+            RunCommand::Script { name, content } => (
+                self.with_shell(&format!("/dev/pipes/{name}")),
+                Some((name.to_string(), content.to_string())),
+            ),
         }
     }
 
@@ -103,7 +106,7 @@ impl StagePlanner<'_> {
     }
 
     /// Two passes as in BuildKit: all flags are read before the first is looked at more closely.
-    fn mounts(&mut self, flags: &[String], origins: &[Option<Origin>]) -> Result<Vec<StepMount>, PlanError> {
+    fn mounts(&mut self, flags: &[Text], origins: &[Option<Origin>]) -> Result<Vec<StepMount>, PlanError> {
         let mut expand = |value: &str| self.expand(value).map_err(PlanError::from);
         let parsed: Vec<MountFlag> =
             flags.iter().map(|flag| MountFlag::parse(flag, &mut expand)).collect::<Result<_, _>>()?;

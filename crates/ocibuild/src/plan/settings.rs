@@ -158,7 +158,7 @@ pub(super) fn declare(
     build_args: &HashMap<String, String>,
     globals: &mut Environment,
 ) -> Result<Vec<String>, PlanError> {
-    let ArgDefinition { name, default } = definition;
+    let (name, default): (&str, _) = (&definition.name, &definition.default);
     if let Some(given) = build_args.get(name) {
         globals.set(name, given);
         return Ok(Vec::new());

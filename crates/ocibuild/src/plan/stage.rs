@@ -1,7 +1,7 @@
 //! One stage while its instructions are carried out, one after the other.
 
 use ocibuild_dockerfile::{
-    ArgDefinition, ExpandError, Findings, Instruction, InstructionKind, KeyValues, Location,
+    ArgDefinition, ExpandError, Findings, Instruction, InstructionKind, KeyValues, Location, Text,
 };
 use ocibuild_spec::{ImageConfig, Platform, RootFs};
 
@@ -138,7 +138,7 @@ pub(super) struct StagePlanner<'p> {
     /// Where the instruction at work stands.
     pub(super) location: Location,
     /// The comment block above it.
-    pub(super) comments: Vec<String>,
+    pub(super) comments: Vec<Text>,
     pub(super) cmd_used: UsedOnce,
     pub(super) entrypoint_used: UsedOnce,
     pub(super) healthcheck_used: UsedOnce,
@@ -233,7 +233,7 @@ impl<'p> StagePlanner<'p> {
         Ok(expanded.value)
     }
 
-    pub(super) fn expand_all(&mut self, words: &[String]) -> Result<Vec<String>, ExpandError> {
+    pub(super) fn expand_all(&mut self, words: &[Text]) -> Result<Vec<String>, ExpandError> {
         words.iter().map(|word| self.expand(word)).collect()
     }
 
@@ -284,8 +284,8 @@ impl<'p> StagePlanner<'p> {
         let mut created_by = String::from("ARG");
         for ArgDefinition { name, default } in definitions {
             self.check_secret_name("ARG", name);
-            let is_own = default.is_some() || self.settings.build_args.contains_key(name);
-            let value = match (self.settings.build_args.get(name), default) {
+            let is_own = default.is_some() || self.settings.build_args.contains_key(name.as_str());
+            let value = match (self.settings.build_args.get(name.as_str()), default) {
                 (Some(given), _) => Some(given.clone()),
                 (None, Some(default)) => Some(self.expand(default)?),
                 (None, None) => self.settings.globals.get(name).map(str::to_owned),

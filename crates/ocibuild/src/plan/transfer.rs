@@ -3,6 +3,7 @@
 use ocibuild_dockerfile::{Add, Copy, Transfer, expand};
 
 use super::chmod::Chmod;
+use super::config::strings;
 use super::error::PlanError;
 use super::golang::quote;
 use super::remote::{self, SourceKind};
@@ -100,9 +101,9 @@ impl StagePlanner<'_> {
                 self.check_undefined(&expanded.unset);
                 expanded.value
             } else {
-                heredoc.content.clone()
+                heredoc.content.to_string()
             };
-            heredocs.push((heredoc.name.clone(), content));
+            heredocs.push((heredoc.name.to_string(), content));
         }
         Ok(Words { chown, chmod, checksum, sources, destination, heredocs })
     }
@@ -118,7 +119,7 @@ impl StagePlanner<'_> {
             chown: words.chown,
             chmod: words.chmod,
             parents: false,
-            excludes: transfer.excludes.clone(),
+            excludes: strings(&transfer.excludes),
             checksum: words.checksum,
             keep_git_dir: None,
             unpack: None,
