@@ -73,10 +73,8 @@ impl Case {
             }
         }
         self.script("prepare.sh", place.path());
-        let shown = Shown {
-            times: self.file("show-times").is_some(),
-            created: self.file("show-created").is_some(),
-        };
+        let shown =
+            Shown { times: self.file("show-times").is_some(), created: self.file("show-created").is_some() };
         let first = self.build(place.path(), base, "arguments", &[]);
         if self.file("between.sh").is_none() {
             return print(place.path(), &first, shown);
