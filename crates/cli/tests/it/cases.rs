@@ -27,7 +27,7 @@ pub(crate) fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/build")
 }
 
-fn case_files() -> Vec<PathBuf> {
+pub(crate) fn case_files() -> Vec<PathBuf> {
     let mut files = Vec::new();
     for section in fs::read_dir(fixtures()).unwrap() {
         let section = section.unwrap().path();

@@ -16,6 +16,7 @@ mod mistakes;
 mod output;
 mod platforms;
 mod program;
+mod rules;
 mod steps;
 mod support;
 mod usage;
