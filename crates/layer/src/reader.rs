@@ -377,7 +377,7 @@ impl<R: Read> TarReader<R> {
     }
 
     /// The map of a sparse file at the beginning of its content.
-    fn leading_map(&mut self) -> Result<Vec<(i64, i64)>, Error> {
+    fn leading_map(&mut self) -> Result<sparse::Parts, Error> {
         let mut leading = Leading::default();
         let mut block = [0; BLOCK];
         loop {
