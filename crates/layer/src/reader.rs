@@ -315,6 +315,9 @@ impl<R: Read> TarReader<R> {
                 b"uid" => header.uid = number(&value)?,
                 b"gid" => header.gid = number(&value)?,
                 b"mtime" => mtime = pax::time(&value).map_err(|reason| self.malformed(reason))?,
+                b"atime" | b"ctime" => {
+                    pax::time(&value).map_err(|reason| self.malformed(reason))?;
+                }
                 _ => {
                     let name = key.strip_prefix(pax::XATTR_PREFIX).map(<[u8]>::to_vec);
                     if let Some(name) = name.and_then(|name| String::from_utf8(name).ok()) {
