@@ -1,6 +1,6 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read, Write as _};
+use std::io::{self, Read, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use ocibuild_spec::{CancelToken, DiffId, Entry, EntryKind, Metadata};
@@ -118,6 +118,11 @@ pub fn apply(tar: &mut dyn Read, root: &RootDir, options: &ApplyOptions) -> Resu
 }
 
 const BUFFER: usize = 128 * 1024;
+
+/// Shorter runs of zeros are written.
+const SMALLEST_HOLE: usize = 16 * 1024;
+
+static ZEROS: [u8; BUFFER] = [0; BUFFER];
 
 /// Directories have this mode until everything in them is made.
 const PRIVATE: u32 = 0o700;
@@ -252,12 +257,23 @@ impl<'a> Unpacker<'a> {
         if let Some(text) = &text {
             file.write_all(text).map_err(failed)?;
         } else {
+            let mut ends_in_hole = false;
             loop {
                 let count = reader.read_content(&mut self.buffer)?;
                 if count == 0 {
                     break;
                 }
-                file.write_all(&self.buffer[..count]).map_err(failed)?;
+                let bytes = &self.buffer[..count];
+                // A file that was sparse once takes no room here either.
+                ends_in_hole = count >= SMALLEST_HOLE && bytes == &ZEROS[..count];
+                if ends_in_hole {
+                    file.seek_relative(count as i64).map_err(failed)?;
+                } else {
+                    file.write_all(bytes).map_err(failed)?;
+                }
+            }
+            if ends_in_hole {
+                file.set_len(size).map_err(failed)?;
             }
         }
         self.finish_file(&file, metadata, path)?;

@@ -63,7 +63,7 @@ pub(crate) fn parse(mut body: &[u8]) -> Result<Records, &'static str> {
         }
         body = rest;
         if key == sparse::OFFSET || key == sparse::LENGTH {
-            if (parts.len() % 2 == 0) != (key == sparse::OFFSET) || value.contains(&b',') {
+            if parts.len().is_multiple_of(2) != (key == sparse::OFFSET) || value.contains(&b',') {
                 return Err("the parts of a sparse file are out of order");
             }
             parts.push(value);

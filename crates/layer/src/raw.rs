@@ -32,6 +32,7 @@ pub(crate) fn parse(block: &Block) -> Result<RawHeader, &'static str> {
     let prefix = match (star, ustar) {
         (true, _) => text(&block[345..476]),
         (false, true) => text(&block[345..500]),
+        (false, false) if gnu && times_are_a_prefix(block) => text(&block[345..500]),
         (false, false) => b"",
     };
     if !prefix.is_empty() {
@@ -49,6 +50,14 @@ pub(crate) fn parse(block: &Block) -> Result<RawHeader, &'static str> {
         mtime: number(&block[136..148])?,
         device,
     })
+}
+
+/// Go before 1.8, and so Docker of that time, wrote a prefix into headers of GNU tar, where two times belong. It is told by
+/// not being times.
+fn times_are_a_prefix(block: &Block) -> bool {
+    let is_time = |field: &[u8]| field[0] == 0 || number(field).is_ok();
+    let times = is_time(&block[345..357]) && is_time(&block[357..369]);
+    !times && text(&block[345..500]).is_ascii()
 }
 
 /// Old tars summed signed bytes.
@@ -101,6 +110,25 @@ fn octal(field: &[u8]) -> Result<i64, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_prefix_in_place_of_times_is_a_prefix() {
+        let named = |fields: &[u8]| {
+            let mut block = [0; BLOCK];
+            block[..1].copy_from_slice(b"f");
+            block[257..265].copy_from_slice(b"ustar  \0");
+            block[345..345 + fields.len()].copy_from_slice(fields);
+            block[CHECKSUM].fill(b' ');
+            let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+            block[CHECKSUM].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+            String::from_utf8(parse(&block).unwrap().name).unwrap()
+        };
+        assert_eq!(named(b"usr/share"), "usr/share/f");
+        assert_eq!(named(b"00000000000\x00usr"), "00000000000/f");
+        assert_eq!(named(b"14000000000\x0014000000001\x00"), "f");
+        assert_eq!(named(b""), "f");
+        assert_eq!(named("usr/\u{e9}".as_bytes()), "f");
+    }
 
     #[test]
     fn numbers_are_octal_or_base_256() {

@@ -315,6 +315,9 @@ impl<R: Read> TarReader<R> {
                 b"uid" => header.uid = number(&value)?,
                 b"gid" => header.gid = number(&value)?,
                 b"mtime" => mtime = pax::time(&value).map_err(|reason| self.malformed(reason))?,
+                b"atime" | b"ctime" => {
+                    pax::time(&value).map_err(|reason| self.malformed(reason))?;
+                }
                 _ => {
                     let name = key.strip_prefix(pax::XATTR_PREFIX).map(<[u8]>::to_vec);
                     if let Some(name) = name.and_then(|name| String::from_utf8(name).ok()) {
@@ -377,7 +380,7 @@ impl<R: Read> TarReader<R> {
     }
 
     /// The map of a sparse file at the beginning of its content.
-    fn leading_map(&mut self) -> Result<Vec<(i64, i64)>, Error> {
+    fn leading_map(&mut self) -> Result<sparse::Parts, Error> {
         let mut leading = Leading::default();
         let mut block = [0; BLOCK];
         loop {

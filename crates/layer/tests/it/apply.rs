@@ -180,6 +180,20 @@ fn account_files_are_kept() {
 }
 
 #[test]
+fn long_runs_of_zeros_take_no_room() {
+    use std::os::unix::fs::MetadataExt as _;
+    let zeros = vec![0; 8 << 20];
+    let middle = [b"begin", &zeros[..], b"end"].concat();
+    let (_, host) = unpacked(&tar(&[file("zeros", &zeros), file("middle", &middle)]), WhiteoutFormat::Files);
+    for (name, content) in [("zeros", &zeros), ("middle", &middle)] {
+        let path = host.path().join(name);
+        assert!(fs_err::read(&path).unwrap() == *content, "{name}");
+        let metadata = fs_err::metadata(&path).unwrap();
+        assert!(metadata.blocks() * 512 < 1 << 20, "{name} takes {} blocks", metadata.blocks());
+    }
+}
+
+#[test]
 fn what_follows_the_archive_counts() {
     let bytes = [tar(&[file("f", b"x")]), vec![0; 10_000], b"more".to_vec()].concat();
     let (applied, _host) = unpacked(&bytes, WhiteoutFormat::Files);
