@@ -114,7 +114,11 @@ impl Placement {
             let target = self.destination_directory(destination)?;
             self.items(source, selected, &target)?;
             let id = self.directory_at(&target)?;
-            self.tree.metadata_mut(id).mtime = selected.node.metadata.mtime;
+            // How old the root of a stage, an image or a context is, nothing tells.
+            let is_root = selected.path.file_name().is_none();
+            let known =
+                Some(selected.node.metadata.mtime).filter(|mtime| !is_root || *mtime != Timestamp::default());
+            self.tree.metadata_mut(id).mtime = known.unwrap_or(self.now);
             return Ok(());
         }
         let target = self.file_target(destination, &selected.name)?;

@@ -177,11 +177,13 @@ impl LocalSource {
         Ok(directory)
     }
 
+    /// The directory itself is not part of a context: how old it is does not count.
     fn stat_root(&self) -> Result<SourceNode, Error> {
         let found = self.root.top().and_then(|top| top.metadata());
         let found = found.map_err(|error| self.io(Path::new(""), &error))?;
+        let metadata = metadata_of(&found, BTreeMap::new());
         Ok(SourceNode {
-            metadata: metadata_of(&found, BTreeMap::new()),
+            metadata: Metadata { mtime: Timestamp::default(), ..metadata },
             kind: SourceKind::Directory,
             links: None,
         })
