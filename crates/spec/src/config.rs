@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{DiffId, Timestamp};
 
@@ -20,7 +20,7 @@ pub struct ImageConfig {
     #[serde(default)]
     pub created: Option<Timestamp>,
     /// One entry per instruction.
-    #[serde(default, deserialize_with = "null_is_default")]
+    #[serde(default, serialize_with = "empty_is_null", deserialize_with = "null_is_default")]
     pub history: Vec<History>,
     /// Operating system, in Go's spelling.
     pub os: String,
@@ -164,6 +164,11 @@ fn is_zero(value: &i64) -> bool {
 }
 
 /// Go writes empty lists and maps as `null` where a field is not left out; both mean the same.
+fn empty_is_null<S: Serializer, T: Serialize>(list: &[T], serializer: S) -> Result<S::Ok, S::Error> {
+    (!list.is_empty()).then_some(list).serialize(serializer)
+}
+
+/// The way back.
 fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,

@@ -79,14 +79,15 @@ fn settle(
     }
 }
 
-/// What fires in a stage: triggers of its image, or those that its parent stage sets.
+/// What fires in a stage: triggers of its image, or those that its parent stage sets, even where a context stands in
+/// for the parent.
 fn triggers(graph: &Graph<'_>, bases: &Bases<'_>, index: usize) -> Vec<String> {
     let node = &graph.nodes[index];
     if node.has_fired || node.replaced_by.is_some() {
         return Vec::new();
     }
     match (node.base, &node.root) {
-        (Some(parent), _) if graph.nodes[parent].replaced_by.is_none() => {
+        (Some(parent), _) => {
             graph.nodes[parent].commands.iter().filter_map(|command| trigger(&command.instruction)).collect()
         }
         (None, Some(Root::Image(image))) => bases.images[*image].image.config.config.on_build.clone(),
