@@ -29,6 +29,10 @@ pub(super) fn starts(line: &str) -> Result<Vec<HeredocStart>, ExpandError> {
 
 /// What `word` begins, if it is all one start of a heredoc.
 pub(crate) fn start(word: &str) -> Option<HeredocStart> {
+    // Most words are none, which is seen at once.
+    if !word.starts_with(|c: char| c == '<' || c.is_ascii_digit()) {
+        return None;
+    }
     let (_, (digits, chomp, delimiter)) = all_consuming(pieces).parse(word).ok()?;
     let (name, expand) = name(delimiter)?;
     Some(HeredocStart {

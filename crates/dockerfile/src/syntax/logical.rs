@@ -61,6 +61,9 @@ impl<'a> LogicalLine<'a> {
     /// Where a part of [`Self::text`] stands in the source.
     pub(super) fn span(&self, part: &str) -> Span {
         let Range { start, end } = self.range(part);
+        if self.pieces.is_empty() {
+            return Span::new(self.start + start, self.start + end);
+        }
         let first = self.source_position(start);
         Span::new(first, if start == end { first } else { self.source_position(end - 1) + 1 })
     }
