@@ -10,7 +10,7 @@ use ocibuild::spec::{
     CancelToken, Descriptor, ImageSource, Platform, Reference, ResolvedImage, SourceError, SourceErrorKind,
 };
 use ocibuild::store::{ArchiveSource, BlobSink, ImageLayout, LayoutSource};
-use ocibuild::{Backends, Cache, Error};
+use ocibuild::{Backends, Cache, Error, Place};
 
 use crate::args::SnapshotterArg;
 use crate::failure::{host, usage};
@@ -25,7 +25,8 @@ pub(crate) struct Workshop {
 
 impl Workshop {
     pub(crate) fn open(root: &Path, snapshotter: SnapshotterArg) -> Result<Self, Error> {
-        let layout = ImageLayout::open_or_create(root)?;
+        let place = || Place::Argument(format!("--root {}", root.display()));
+        let layout = ImageLayout::open_or_create(root).map_err(|error| Error::from(error).place(place()))?;
         let cache = Cache::open(layout.private_dir("cache"))?;
         let directory = layout.private_dir("snapshots");
         let snapshots: Box<dyn Snapshotter> = match snapshotter {

@@ -5,6 +5,15 @@ pub(crate) fn known(text: &str) -> Option<(&'static str, &'static str)> {
     if text.is_ascii() { find(text) } else { find(&lower(text)) }
 }
 
+/// Whether `word` is the keyword of an instruction, in any case.
+///
+/// ```
+/// assert!(ocibuild_dockerfile::is_instruction("COPY") && !ocibuild_dockerfile::is_instruction("cp"));
+/// ```
+pub fn is_instruction(word: &str) -> bool {
+    known(word).is_some()
+}
+
 /// Among the keywords of the same length, in both cases.
 fn find(text: &str) -> Option<(&'static str, &'static str)> {
     let keywords: &[(&str, &str)] = match text.len() {

@@ -30,9 +30,11 @@ pub use crate::{
         Add, ArgDefinition, Command, Copy, Healthcheck, Heredoc, Instruction, InstructionKind, KeyValues,
         Run, RunCommand, RunNetwork, RunSecurity, Stage, Transfer,
     },
+    keyword::is_instruction,
     lint::{CheckOptionError, CheckOptions, Finding, Findings, Place, Rule},
     node::{HeredocNode, Node, Word},
     span::{Location, Span, line_column},
     suggest::{nearest, suggest},
+    syntax::json_fault,
     syntax_tree::{SyntaxTree, parse_nodes},
 };

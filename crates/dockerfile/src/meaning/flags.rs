@@ -29,8 +29,10 @@ impl Flags {
     pub(super) fn parse(node: &Node, known: Known) -> Result<Self, Failure> {
         let mut flags = Self::default();
         for word in &node.flags {
-            let (name, value) =
-                flags.read(word, known).map_err(|error| error.at(node.location).label(word.span))?;
+            let (name, value) = flags.read(word, known).map_err(|error| {
+                let error = error.at(node.location).label(word.span);
+                if error.is("missing-flag-value") { error.hint(with_value(word, node)) } else { error }
+            })?;
             flags.values.push((name, value));
         }
         Ok(flags)
@@ -55,8 +57,7 @@ impl Flags {
                 boolean(flag, value).map(|value| (name, value))
             }
             (Takes::Text | Takes::List, Some(value)) => Ok((name, value.to_owned())),
-            _ => Err(error("missing-flag-value", format!("missing a value on flag: {flag}"))
-                .hint(format!("write the value behind an equals sign, without blanks: {flag}=VALUE"))),
+            _ => Err(error("missing-flag-value", format!("missing a value on flag: {flag}"))),
         }
     }
 
@@ -90,6 +91,35 @@ fn boolean(flag: &str, value: &str) -> Result<String, Failure> {
     }
 }
 
+/// How a flag is written with its value, which may be the word behind it.
+fn with_value(flag: &Word, node: &Node) -> String {
+    let name = flag.text.trim_end_matches('=');
+    let is_last = node.flags.last() == Some(flag) && !flag.text.contains('=');
+    let next = node.arguments.first().and_then(|word| word.text.split_whitespace().next());
+    let value = next.filter(|_| is_last).unwrap_or("VALUE");
+    format!("write the value behind an equals sign, without blanks: {name}={value}")
+}
+
+/// The instructions that have a flag which others have not.
+const OWNERS: [(&str, &str); 16] = [
+    ("from", "COPY"),
+    ("parents", "COPY"),
+    ("chown", "COPY and ADD"),
+    ("chmod", "COPY and ADD"),
+    ("link", "COPY and ADD"),
+    ("exclude", "COPY and ADD"),
+    ("checksum", "ADD"),
+    ("keep-git-dir", "ADD"),
+    ("unpack", "ADD"),
+    ("mount", "RUN"),
+    ("network", "RUN"),
+    ("security", "RUN"),
+    ("platform", "FROM"),
+    ("interval", "HEALTHCHECK"),
+    ("timeout", "HEALTHCHECK"),
+    ("retries", "HEALTHCHECK"),
+];
+
 fn unknown(flag: &str, name: &str, known: Known) -> Failure {
     let mut message = format!("unknown flag: {flag}");
     let nearest = suggest(name, known.iter().map(|(known, _)| *known));
@@ -98,6 +128,10 @@ fn unknown(flag: &str, name: &str, known: Known) -> Failure {
         let _ = write!(message, " (did you mean {nearest}?)");
     }
     let error = error("unknown-flag", message);
+    let error = match OWNERS.iter().find(|(owned, _)| *owned == name) {
+        Some((_, owner)) => error.hint(format!("{flag} is a flag of {owner}")),
+        None => error,
+    };
     let error = match nearest.or_else(|| crate::nearest(name, known.iter().map(|(known, _)| *known))) {
         Some(nearest) => error.hint(format!("write --{nearest} in place of {flag}")),
         None => error,

@@ -68,6 +68,13 @@ impl LocalContext {
             .hint("CONTEXT is a directory; the Dockerfile is named with -f"));
         }
         let root = RootDir::open(path).map_err(|error| Error::new(ErrorKind::Host, error.to_string()))?;
+        if fs::metadata(ignore_file).is_ok_and(|metadata| metadata.is_dir()) {
+            let name = ignore_name(path, ignore_file);
+            return Err(Error::new(ErrorKind::Usage, format!("{name} is a directory, not a file"))
+                .id("no-regular-file")
+                .place(Place::File(name))
+                .hint("remove the directory, or make it a file with one pattern on each line"));
+        }
         let ignore = match read_confined(path, ignore_file)? {
             Some(bytes) => {
                 let name = ignore_name(path, ignore_file);
@@ -115,7 +122,16 @@ pub fn read_dockerfile(path: &Path) -> Result<Vec<u8>, Error> {
 
 /// As [`read_dockerfile`], for the build of `context`: a file in it may be a link, but not to something outside.
 pub fn read_dockerfile_of(context: &Path, path: &Path) -> Result<Vec<u8>, Error> {
-    read_confined(context, path)?.ok_or_else(|| no_dockerfile(path))
+    read_confined(context, path)?.ok_or_else(|| {
+        let error = no_dockerfile(path);
+        let inside = context.join(path);
+        if path.starts_with(context) || !fs::metadata(&inside).is_ok_and(|metadata| metadata.is_file()) {
+            return error;
+        }
+        error
+            .cause(format!("-f counts from the working directory, not from CONTEXT {}", context.display()))
+            .hint_first(format!("write -f {}", inside.display()))
+    })
 }
 
 /// Reads a file that may lie in the context, where links do not lead out.

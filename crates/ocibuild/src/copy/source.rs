@@ -74,6 +74,14 @@ pub(crate) enum SourceKind {
 }
 
 impl SourceNode {
+    /// Where a link leads.
+    pub(super) fn link_target(&self) -> Option<PathBuf> {
+        match &self.kind {
+            SourceKind::Symlink(target) => Some(PathBuf::from(target)),
+            _ => None,
+        }
+    }
+
     pub(crate) fn is_directory(&self) -> bool {
         self.kind == SourceKind::Directory
     }

@@ -130,7 +130,7 @@ impl Run<'_> {
     ) -> Result<Option<StepResult>, Error> {
         let operation = copy_inputs(state, step);
         if is_remote(step) {
-            return self.remote_copy(state, step, &operation, reach, fresh).map_err(Error::elsewhere);
+            return self.remote_copy(state, step, &operation, reach, fresh);
         }
         let quick = self.quick_key(&operation, &step.from)?;
         if !fresh

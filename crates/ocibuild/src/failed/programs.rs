@@ -1,0 +1,247 @@
+//! Programs that a command names: what they are, and what to do about those that an image lacks.
+
+use std::path::{Path, PathBuf};
+
+use ocibuild_dockerfile::is_instruction;
+use ocibuild_snapshot::NodeKind;
+use ocibuild_spec::Platform;
+
+use super::{FailedStep, SHELLS};
+use crate::Error;
+use crate::plan::quote;
+
+/// Package managers, and how each installs something.
+const MANAGERS: [(&str, &str); 8] = [
+    ("apk", "apk add --no-cache"),
+    ("apt-get", "apt-get update && apt-get install -y"),
+    ("microdnf", "microdnf install -y"),
+    ("dnf", "dnf install -y"),
+    ("yum", "yum install -y"),
+    ("zypper", "zypper install -y"),
+    ("pacman", "pacman -Sy --noconfirm"),
+    ("apt", "apt-get update && apt-get install -y"),
+];
+
+/// Programs of which an image often has the other one.
+const ALTERNATIVES: [(&str, &str); 9] = [
+    ("useradd", "adduser"),
+    ("groupadd", "addgroup"),
+    ("python", "python3"),
+    ("pip", "pip3"),
+    ("curl", "wget"),
+    ("vim", "vi"),
+    ("node", "nodejs"),
+    ("gcc", "cc"),
+    ("bash", "sh"),
+];
+
+/// Where programs usually are.
+const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Reads the first line of a file of the image.
+pub(super) type FirstLine<'a> = dyn Fn(&Path) -> Option<Vec<u8>> + 'a;
+
+impl FailedStep<'_> {
+    /// Whether the file system has a program, and where: by its path, or on the `PATH`.
+    pub(super) fn find(&self, program: &str) -> Option<PathBuf> {
+        if program.contains('/') {
+            let resolved = self.tree.resolve(&Path::new(&self.step.cwd).join(program), true).ok()?;
+            return resolved.node.map(|_| resolved.path);
+        }
+        self.find_on(self.path(), program)
+    }
+
+    pub(super) fn path(&self) -> &str {
+        self.step.env.iter().rev().find(|(name, _)| name == "PATH").map_or("", |(_, value)| value)
+    }
+
+    fn find_on(&self, path: &str, program: &str) -> Option<PathBuf> {
+        path.split(':').find_map(|directory| {
+            let resolved = self.tree.resolve(&Path::new(directory).join(program), true).ok()?;
+            let is_file = matches!(self.tree.node(resolved.node?).kind, NodeKind::File { .. });
+            is_file.then_some(resolved.path)
+        })
+    }
+
+    /// The package manager of the image, and how it installs.
+    fn manager(&self) -> Option<(&'static str, &'static str)> {
+        MANAGERS.into_iter().find(|(name, _)| self.find_on(USUAL_PATH, name).is_some())
+    }
+
+    /// A program that is not there.
+    pub(super) fn absent(&self, error: Error, program: &str) -> Error {
+        if let Some((cause, hints)) = self.no_program_word(program) {
+            return hints.into_iter().fold(error.cause(cause), Error::hint);
+        }
+        if !program.contains('/')
+            && let Some(place) = self.find_on(USUAL_PATH, program)
+        {
+            return error
+                .cause(format!("{} is there, but PATH is {}", place.display(), quote(self.path())))
+                .hint(format!("keep what PATH was: ENV PATH={}:$PATH", self.path()));
+        }
+        let beside = Path::new(&self.step.cwd).join(program);
+        if !program.contains('/') && self.tree.lookup(&beside).is_some() {
+            return error
+                .cause(format!("{program} is in {}, which is not on the PATH", self.step.cwd))
+                .hint(format!("write ./{program}"));
+        }
+        let error = error.cause(format!("the image has no program {program}"));
+        if MANAGERS.iter().any(|(name, _)| *name == program) {
+            return error.hint(match self.manager() {
+                Some((name, install)) => format!("this image has {name}: use `{install} PACKAGE`"),
+                None => "this image has no package manager: choose a base image that has one, or COPY what is needed"
+                    .to_owned(),
+            });
+        }
+        let error = match program {
+            "sudo" => {
+                return error.hint(
+                    "leave sudo out: RUN is root unless USER says otherwise; put USER root in front of it",
+                );
+            }
+            "systemctl" | "service" | "systemd" | "initctl" => {
+                return error.hint(format!(
+                    "leave {program} out: a build starts no services; name what the container is to run with CMD"
+                ));
+            }
+            "docker" | "podman" | "docker-compose" => {
+                return error.hint(format!(
+                    "leave {program} out: steps cannot build or run images; give each image a stage (FROM … AS …)"
+                ));
+            }
+            "source" | "[[" | "shopt" | "declare" | "pushd" | "popd" => {
+                return error.hint(format!(
+                    "{program} is of bash: SHELL [\"/bin/bash\", \"-c\"] if the image has it, or write it for sh (. FILE, [ … ])"
+                ));
+            }
+            _ => error,
+        };
+        let other = ALTERNATIVES.iter().find_map(|(one, other)| match program {
+            _ if program == *one => Some(*other),
+            _ if program == *other => Some(*one),
+            _ => None,
+        });
+        let error = match other.filter(|other| self.find_on(USUAL_PATH, other).is_some()) {
+            Some(other) => error.hint(format!("this image has {other}")),
+            None => match self.similar(program) {
+                Some(near) => error.hint(format!("did you mean {near}?")),
+                None => error,
+            },
+        };
+        error.hint(match self.manager().filter(|_| !program.contains('/')) {
+            Some((_, install)) => format!(
+                "install {program} in an earlier RUN (`{install} PACKAGE`), COPY it in, or check its name"
+            ),
+            None => format!("install {program} in an earlier RUN, COPY it in, or check its name and path"),
+        })
+    }
+
+    /// What a word is that stands where a program should, and what to do about it.
+    pub(super) fn no_program_word(&self, word: &str) -> Option<(String, Vec<String>)> {
+        if word == word.to_uppercase() && is_instruction(word) {
+            return Some((
+                format!("{word} is a part of this RUN's command, since the line above it goes on"),
+                vec![format!(
+                    "remove the backslash, and the `&&` in front of it, at the end of the line above {word}"
+                )],
+            ));
+        }
+        if word.starts_with("--") {
+            return Some((
+                format!("{word} is taken for a program"),
+                vec![format!(
+                    "flags of RUN stand right behind RUN, in front of the command: RUN {word} COMMAND"
+                )],
+            ));
+        }
+        if word.starts_with('[') && !matches!(word, "[" | "[[") {
+            return Some((
+                format!("{word} is taken for a program"),
+                vec!["put blanks behind \"[\" and in front of \"]\": [ \"$A\" = \"x\" ]".to_owned()],
+            ));
+        }
+        if word.contains(char::is_whitespace) {
+            return Some((
+                format!("{} is taken for the name of one program", quote(word)),
+                vec![
+                    format!("leave the brackets out, so that a shell runs it: RUN {word}"),
+                    "or make each word a string of its own: RUN [\"program\", \"argument\"]".to_owned(),
+                ],
+            ));
+        }
+        None
+    }
+
+    /// What the files that the command runs are, where that alone is a reason to fail.
+    pub(super) fn with_files(&self, error: Error, first_line: &FirstLine<'_>) -> Result<Error, Error> {
+        for program in self.programs() {
+            let Some(line) = self.find(&program).and_then(|path| first_line(&path)) else { continue };
+            if line.starts_with(b"\xef\xbb\xbf#!") {
+                return Ok(error
+                    .cause(format!(
+                        "{program} begins with a byte order mark, so that its first line is not seen"
+                    ))
+                    .hint(format!("save {program} as UTF-8 without a byte order mark (BOM)")));
+            }
+            if line.starts_with(b"#!") && line.ends_with(b"\r") {
+                let text = String::from_utf8_lossy(&line[2..]).into_owned();
+                return Ok(error
+                    .cause(format!(
+                        "{program} has Windows line ends (CRLF): its first line asks for {}",
+                        quote(text.trim_start())
+                    ))
+                    .hint(format!(
+                        "save {program} with Unix line ends (LF): dos2unix, or `sed -i 's/\\r$//' {program}` in a RUN before"
+                    )));
+            }
+            let host = Platform::host();
+            let is_own = |other: &str| host.compatible().iter().any(|own| own.architecture == other);
+            if let Some(other) = elf_architecture(&line).filter(|other| self.code >= 126 && !is_own(other)) {
+                return Ok(error
+                    .cause(format!("{program} is a program for {other}, and this host is {}", host.architecture))
+                    .hint("build or fetch the program for the platform of the image, or choose that with --platform"));
+            }
+        }
+        Err(error)
+    }
+
+    /// What the command calls, as far as its text tells without a shell's knowledge: the first word of each part, and
+    /// the script that a shell is given.
+    fn programs(&self) -> Vec<String> {
+        let parts: Vec<Vec<String>> = if self.is_exec() {
+            vec![self.step.args.clone()]
+        } else {
+            let text = self.step.args.last().map_or("", String::as_str);
+            let words = |part: &str| part.split_whitespace().map(str::to_owned).collect();
+            text.split(['&', ';', '|', '\n']).map(words).collect()
+        };
+        let mut programs = Vec::new();
+        for words in parts {
+            let mut words = words.iter().filter(|word| !word.contains('='));
+            let Some(first) = words.next() else { continue };
+            let is_shell = SHELLS.iter().any(|shell| Path::new(first).ends_with(shell));
+            let script = if is_shell { words.find(|word| !word.starts_with('-')) } else { None };
+            programs.extend([Some(first), script].into_iter().flatten().cloned());
+        }
+        programs
+    }
+}
+
+/// The architecture of an ELF file that begins so.
+fn elf_architecture(begin: &[u8]) -> Option<&'static str> {
+    let rest = begin.strip_prefix(b"\x7fELF")?;
+    let (order, machine) = (*rest.get(1)?, rest.get(14..16)?);
+    let machine: [u8; 2] = machine.try_into().ok()?;
+    let machine = if order == 1 { u16::from_le_bytes(machine) } else { u16::from_be_bytes(machine) };
+    Some(match machine {
+        3 => "386",
+        21 => "ppc64le",
+        22 => "s390x",
+        40 => "arm",
+        62 => "amd64",
+        183 => "arm64",
+        243 => "riscv64",
+        _ => return None,
+    })
+}
