@@ -12,6 +12,7 @@ mod keyword;
 pub mod lint;
 mod meaning;
 mod node;
+mod odd_blank;
 mod quote;
 mod span;
 mod suggest;
@@ -33,6 +34,7 @@ pub use crate::{
     keyword::is_instruction,
     lint::{CheckOptionError, CheckOptions, Finding, Findings, Place, Rule},
     node::{HeredocNode, Node, Word},
+    odd_blank::odd_blank,
     span::{Location, Span, line_column},
     suggest::{nearest, suggest},
     syntax::json_fault,

@@ -153,6 +153,13 @@ impl Error {
         self
     }
 
+    /// The same without one of its hints.
+    #[must_use]
+    pub(crate) fn without_hint(mut self, hint: &str) -> Self {
+        self.reports[0].hints.retain(|other| other != hint);
+        self
+    }
+
     /// The same with other text to blame.
     #[must_use]
     pub(crate) fn word_instead(mut self, word: &str) -> Self {
@@ -284,7 +291,12 @@ impl From<PlanErrors> for Error {
         }
         if let Some(error) = image_error {
             reports[0].id = source_id(error.kind());
-            reports[0].hints.extend(source_hint(error.kind()));
+            // What a context names on the command line is no name of an image.
+            let is_context = reports[0].hints.iter().any(|hint| hint.contains("the one of --build-context"));
+            reports[0].hints.extend(
+                source_hint(error.kind())
+                    .filter(|_| !is_context || error.kind() == SourceErrorKind::NoPlatform),
+            );
         }
         Self { kind, reports, output: None, source }
     }

@@ -40,6 +40,12 @@ impl ReferenceError {
         if let Some((_, rest)) = text.split_once("://") {
             return format!("leave the scheme out: {}", rest.trim_end_matches('/'));
         }
+        if let Some((_, rest)) = text.split_once('@').filter(|(_, rest)| rest.contains('/')) {
+            return format!("leave out what stands in front of the \"@\": {rest}");
+        }
+        if let Some(rest) = text.strip_prefix("./") {
+            return format!("a name is no path: leave ./ out, {rest}");
+        }
         if let Some((image, _)) = text.split_once('@') {
             return format!("a digest is sha256: and 64 hexadecimal digits: {image}@sha256:…");
         }
@@ -50,10 +56,19 @@ impl ReferenceError {
         if last.is_empty() && !path.is_empty() {
             return format!("leave the slash at the end out: {path}");
         }
+        if last.starts_with(['_', '-', '.']) {
+            return format!(
+                "a name begins with a letter or a digit: {}",
+                last.trim_start_matches(['_', '-', '.'])
+            );
+        }
         if last.matches(':').count() > 1 {
             return "a name has one tag: name:tag".to_owned();
         }
         if let Some((_, tag)) = last.split_once(':') {
+            if tag.len() > 128 {
+                return "a tag has up to 128 characters: choose a shorter one".to_owned();
+            }
             let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
             if tag.chars().any(|c| !fits(c)) {
                 let tag: String = tag.chars().map(|c| if fits(c) { c } else { '-' }).collect();

@@ -138,7 +138,10 @@ fn slips(error: &Error, words: &[String]) -> Vec<String> {
     let mut hints = Vec::new();
     for pair in words.windows(2) {
         let [before, word] = pair else { continue };
-        if word.len() > 1 && word.starts_with('=') && before.len() > 1 {
+        if let Some(text) = before.strip_suffix(',').filter(|text| text.contains('=')) {
+            hints.push(format!("no blank stands behind a comma: {text},{word}"));
+        }
+        if word.len() > 1 && word.starts_with('=') {
             hints.push(format!("no blanks stand around the \"=\": {before}{word}"));
         }
         let is_last = words.last() == Some(word);
@@ -148,6 +151,14 @@ fn slips(error: &Error, words: &[String]) -> Vec<String> {
         }
     }
     for word in words {
+        if let Some(flag) = word.strip_prefix(['\u{2013}', '\u{2014}', '\u{2212}']) {
+            let flag = flag.trim_start_matches('-');
+            hints.push(format!("the dash of {word} is none of the keyboard's: write --{flag}"));
+        }
+        let is_plain = !word.starts_with('-') && std::path::Path::new(word).is_file();
+        if is_plain && error.kind() == ErrorKind::UnknownArgument && is_positional(words, word) {
+            hints.push(format!("name the Dockerfile with -f: ocibuild build -f {word} CONTEXT"));
+        }
         let name = word.trim_start_matches('-').split('=').next().unwrap_or_default();
         if word.starts_with('-') && !word.starts_with("--") && name.len() > 2 && is_flag(name) {
             hints.push(format!("flags of more than one letter have two dashes: -{word}"));
@@ -158,6 +169,13 @@ fn slips(error: &Error, words: &[String]) -> Vec<String> {
 
 fn is_flag(name: &str) -> bool {
     any_argument(&|argument| argument.get_long() == Some(name) && !argument.is_hide_set())
+}
+
+/// Whether `word` stands where CONTEXT does: not behind a flag that takes a value.
+fn is_positional(words: &[String], word: &str) -> bool {
+    let at = words.iter().position(|other| other == word);
+    at.and_then(|at| words.get(at.checked_sub(1)?))
+        .is_none_or(|before| before.contains('=') || !takes_value(before))
 }
 
 fn takes_value(flag: &str) -> bool {

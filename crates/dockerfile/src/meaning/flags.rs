@@ -128,6 +128,12 @@ fn unknown(flag: &str, name: &str, known: Known) -> Failure {
         let _ = write!(message, " (did you mean {nearest}?)");
     }
     let error = error("unknown-flag", message);
+    let error = match name.split_once(':') {
+        Some((before, value)) if known.iter().any(|(known, _)| *known == before) => {
+            error.hint(format!("write --{before}={value}, with an equals sign"))
+        }
+        _ => error,
+    };
     let error = match OWNERS.iter().find(|(owned, _)| *owned == name) {
         Some((_, owner)) => error.hint(format!("{flag} is a flag of {owner}")),
         None => error,

@@ -15,7 +15,9 @@ pub(crate) use unknown::is_no_word;
 use crate::diagnostic::Failure;
 
 use crate::quote::quote;
-use crate::{ArgDefinition, Command, Instruction, InstructionKind, KeyValues, Node, Stage, keyword, suggest};
+use crate::{
+    ArgDefinition, Command, Instruction, InstructionKind, KeyValues, Node, Stage, keyword, odd_blank, suggest,
+};
 
 type Result<T> = std::result::Result<T, Failure>;
 
@@ -171,7 +173,19 @@ impl Reading<'_> {
                     "give the destination in the image as the last argument: {} {given} /path/in/the/image",
                     self.name
                 );
-                let error = self.error("missing-destination", message).hint(hint);
+                let error = self.error("missing-destination", message);
+                let error = match odd_blank(given) {
+                    Some(code) => error.hint(format!(
+                        "{} holds the character {code}, which looks like a blank and is none: write a plain blank",
+                        quote(given)
+                    )),
+                    None if self.node.json => error.hint(format!(
+                        "give the destination in the image as the last string: {} [{}, \"/path/in/the/image\"]",
+                        self.name,
+                        quote(given)
+                    )),
+                    None => error.hint(hint),
+                };
                 Err(match self.node.arguments.first() {
                     Some(word) => error.cause(format!("{} is all that is given", quote(&word.text))),
                     None => error,

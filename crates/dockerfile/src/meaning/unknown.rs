@@ -1,7 +1,8 @@
 //! What was probably meant by an instruction that there is not.
 
 use super::KEYWORDS;
-use crate::{Node, nearest};
+use crate::quote::quote;
+use crate::{Node, is_instruction, nearest, odd_blank};
 
 /// Words of other languages and tools, and the instruction for them.
 const OTHERS: [(&str, &str); 28] = [
@@ -88,7 +89,20 @@ pub(super) fn hints(node: &Node) -> Vec<String> {
     let word = &node.keyword.text;
     let lower = word.to_lowercase();
     let mut hints = Vec::new();
-    if COMPOSE.contains(&&lower[..]) {
+    let bare = word.trim_matches(|c: char| !c.is_alphanumeric());
+    let next = node.text.trim().get(word.len()..).unwrap_or_default().trim_start();
+    if let Some(code) = odd_blank(word) {
+        hints.push(format!(
+            "{} holds the character {code}, which looks like a blank or like nothing: write it anew with plain blanks",
+            quote(word)
+        ));
+    } else if is_instruction(bare) && !is_instruction(word) {
+        hints.push(format!("write {} in place of {word}", bare.to_uppercase()));
+    } else if let Some(keyword) = next.split_whitespace().next().filter(|next| is_instruction(next))
+        && !word.contains(char::is_alphabetic)
+    {
+        hints.push(format!("remove {word} in front of {keyword}: {}", shortened(next)));
+    } else if COMPOSE.contains(&&lower[..]) {
         hints.push(
             "this looks like a compose or another YAML file: name the Dockerfile with -f FILE".to_owned(),
         );

@@ -176,9 +176,14 @@ fn similar(path: &Path) -> Option<String> {
     let wanted = path.file_name()?.to_str()?;
     let contains =
         |part: &str| names.iter().find(|name| name.to_lowercase().contains(part)).map(String::as_str);
-    let found = ocibuild_dockerfile::nearest(wanted, names.iter().map(String::as_str))
+    let is_file = |name: &&String| parent.join(name).is_file();
+    let found = ocibuild_dockerfile::nearest(wanted, names.iter().filter(is_file).map(String::as_str))
         .or_else(|| contains("dockerfile"))
-        .or_else(|| contains("containerfile"))?;
+        .or_else(|| contains("containerfile"));
+    // Many projects keep it one directory further down.
+    let below =
+        || names.iter().map(|name| Path::new(name).join(wanted)).find(|inner| parent.join(inner).is_file());
+    let found = found.map(PathBuf::from).or_else(below)?;
     Some(path.with_file_name(found).display().to_string())
 }
 
@@ -196,7 +201,14 @@ fn read_regular(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     let refused = |message: String| {
         Error::new(ErrorKind::Usage, message).id("no-regular-file").place(Place::File(shown.to_string()))
     };
-    let not_a_file = |what: &str| refused(format!("{shown} is {what}, not a file")).hint("-f names a file");
+    let not_a_file = |what: &str| {
+        let inside = path.join("Dockerfile");
+        let hint = match inside.is_file() {
+            true => format!("-f names a file: -f {}", inside.display()),
+            false => "-f names a file".to_owned(),
+        };
+        refused(format!("{shown} is {what}, not a file")).hint(hint)
+    };
     // A socket cannot be opened at all.
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => return Err(not_a_file("a directory")),

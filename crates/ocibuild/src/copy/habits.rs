@@ -1,6 +1,6 @@
 //! What people write into `COPY` and `ADD` out of habit, and what to write in its place.
 
-use ocibuild_dockerfile::{Dockerfile, Instruction, InstructionKind, Transfer, nearest};
+use ocibuild_dockerfile::{Dockerfile, Instruction, InstructionKind, Transfer, nearest, odd_blank};
 
 use crate::Error;
 
@@ -48,15 +48,32 @@ pub(crate) fn explain(mut error: Error, file: &Dockerfile, unused: &[&str]) -> E
 fn habit(word: &str, keyword: &str, instruction: &Instruction, last: Option<&str>) -> Option<String> {
     let is_shell = matches!(word, "&&" | "||" | "|" | ";" | ">" | "2>&1")
         || word.starts_with("2>")
-        || word.starts_with(">/")
-        || word.contains("$(");
+        || word.starts_with(">/");
+    if let Some(code) = odd_blank(word) {
+        return Some(format!("{word:?} holds the character {code}, which looks like a blank and is none"));
+    }
+    if let Some(flag) =
+        instruction.text.split_whitespace().find(|flag| flag.starts_with("--") && flag.ends_with('='))
+    {
+        return Some(format!("no blank stands behind {flag}"));
+    }
+    if word.split_once('=').is_some_and(|(flag, _)| FLAGS.contains(&flag)) {
+        return Some(format!("flags begin with two dashes: --{word}"));
+    }
+    if word.contains('`') || word.contains("$(") {
+        return Some(format!("{keyword} runs no commands: {word} is taken as it is written"));
+    }
+    if word.contains('{') && word.contains(',') && word.contains('}') && !word.contains("${") {
+        return Some(format!("braces mean nothing here: name each file in place of {word}, or use *"));
+    }
+    if word.matches('%').count() > 1 {
+        return Some(format!("{word} is taken as it is written: a variable is $NAME"));
+    }
     if word.starts_with('#') {
         return Some("a comment needs a line of its own".to_owned());
     }
     if is_shell {
-        return Some(format!(
-            "{keyword} is no command of a shell: {word} means nothing here; leave it out, or copy with RUN"
-        ));
+        return Some(format!("{keyword} is no command of a shell: leave {word} out, or copy with RUN"));
     }
     if let Some(flag) = word.strip_prefix("--")
         && FLAGS.contains(&flag.split('=').next()?)

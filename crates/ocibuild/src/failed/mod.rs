@@ -5,15 +5,21 @@ mod programs;
 
 use std::path::{Path, PathBuf};
 
-use ocibuild_dockerfile::{Dockerfile, InstructionKind, RunCommand, json_fault, nearest};
+use ocibuild_dockerfile::{Dockerfile, InstructionKind, RunCommand, json_fault, nearest, odd_blank};
 use ocibuild_snapshot::Tree;
 
 use crate::Error;
 use crate::plan::{MountKind, RunStep, StepNetwork, quote};
 use programs::FirstLine;
 
+const NEEDS_BASH: &str = "the command needs bash: SHELL [\"/bin/bash\", \"-c\"], if the image has it";
+
+const UNREADABLE: &str = "the shell cannot read the command: check quotes, `&&` at line ends, and the backslashes that continue lines";
+
+const AS_ROOT: &str = "run it as root: put USER root in front of the RUN";
+
 /// Texts of an output and what can be done about them; of several that fit, the first three are told.
-const TEXTS: [(&[&str], &str); 38] = [
+const TEXTS: [(&[&str], &str); 43] = [
     (
         &["exec format error"],
         "the program is for another architecture, or a script without a first line like #!/bin/sh: \
@@ -75,6 +81,11 @@ const TEXTS: [(&[&str], &str); 38] = [
         "COPY package-lock.json too, as with `COPY package*.json ./`: npm ci needs it, npm install does not",
     ),
     (&["missing script"], "check the script's name: those there are stand under \"scripts\" in package.json"),
+    (&["missing ]", ": [: not found"], "put blanks behind \"[\" and in front of \"]\": [ \"$A\" = \"x\" ]"),
+    (
+        &["unexpected operator", "unary operator expected", "unknown operand"],
+        "put variables in double quotes: [ \"$A\" = \"x\" ]; what is empty leaves no word otherwise",
+    ),
     (
         &["no matching distribution", "could not find a version that satisfies"],
         "check the name and the version of the package",
@@ -99,7 +110,6 @@ const TEXTS: [(&[&str], &str); 38] = [
         &["file exists", "already exists"],
         "it is there already: leave the command out, or let it be as it is (mkdir -p, ln -sf)",
     ),
-    (&["can't create directory", "cannot create directory"], "mkdir -p makes the directories above as well"),
     (
         &["http/1.0 404", "http/1.1 404", "http/2 404", "error: 404", "error 404", "404 file not found"],
         "the server has nothing at this address: check it",
@@ -114,6 +124,26 @@ const TEXTS: [(&[&str], &str); 38] = [
         "a build starts no services: name what the container is to run with CMD",
     ),
     (&["cannot connect to the docker daemon"], "a step has no docker: give each image a stage of its own"),
+    (&["connection refused"], "nothing listens at this address: check host and port"),
+    (
+        &["connection reset", "timed out", "timeout"],
+        "the server did not answer: check the address and the network, and try again",
+    ),
+    (
+        &[
+            "short read",
+            "not in gzip format",
+            "invalid tar magic",
+            "does not look like a tar",
+            "end-of-central-directory",
+            "bad zipfile",
+        ],
+        "the archive is damaged, or of another kind than its name says: look at the file that is copied in",
+    ),
+    (
+        &["unknown user", "invalid user", "unknown group", "invalid group"],
+        "add the user or group in an earlier RUN (adduser, useradd), or give numeric ids",
+    ),
     (&["is a directory"], "a directory is named where a file is needed: name a file in it"),
     (&["package.json"], "COPY package.json first, and choose its directory with WORKDIR"),
     (
@@ -132,7 +162,7 @@ const TEXTS: [(&[&str], &str); 38] = [
             "\"(\" unexpected",
             "redirection",
         ],
-        "the command needs bash: SHELL [\"/bin/bash\", \"-c\"], if the image has it",
+        NEEDS_BASH,
     ),
     (
         &[
@@ -142,7 +172,7 @@ const TEXTS: [(&[&str], &str); 38] = [
             "unexpected newline",
             "syntax error",
         ],
-        "the shell cannot read the command: check quotes, `&&` at line ends, and the backslashes that continue lines",
+        UNREADABLE,
     ),
     (
         &["can't cd to", "cd: "],
@@ -150,7 +180,7 @@ const TEXTS: [(&[&str], &str); 38] = [
     ),
     (
         &["are you root", "must be root", "requires root", "superuser privilege", "operation not permitted"],
-        "run it as root: put USER root in front of the RUN",
+        AS_ROOT,
     ),
     (
         &["permission denied"],
@@ -174,6 +204,9 @@ const TEXTS: [(&[&str], &str); 38] = [
 const SECRETS: [&str; 9] =
     ["password", "passwd", "secret", "token", "apikey", "api_key", "private", "credential", "auth"];
 
+/// As much of a line of output as a cause repeats.
+const MAX_REPEATED: usize = 240;
+
 /// Shells by the names of their programs.
 const SHELLS: [&str; 4] = ["sh", "bash", "ash", "dash"];
 
@@ -196,6 +229,8 @@ pub(crate) struct FailedStep<'a> {
     pub(crate) code: i32,
     /// The end of its output.
     pub(crate) output: &'a str,
+    /// Whether the build context has a file of this path.
+    pub(crate) in_context: &'a dyn Fn(&Path) -> bool,
     /// The program itself could not be started.
     pub(crate) not_started: bool,
 }
@@ -208,17 +243,36 @@ impl FailedStep<'_> {
             return hints.into_iter().fold(error.cause(cause), Error::hint);
         }
         let error = self.with_secrets(self.with_environment(error));
+        let causes = error.reports()[0].causes.len();
         let error = match self.with_files(error, first_line) {
             Ok(explained) => return explained,
             Err(error) => self.with_code(error, first_line),
         };
         let error = self.with_missing_path(self.with_output(self.with_user(error)));
+        let error =
+            if error.reports()[0].causes.len() == causes { self.with_last_words(error) } else { error };
         if self.output.trim().is_empty() && !self.not_started && error.reports()[0].hints.is_empty() {
             return error
                 .cause("the command printed nothing")
                 .hint("put `set -x;` in front of the command to see which part of it fails");
         }
         error
+    }
+
+    /// Repeats the line of the output that tells most: one that a hint is about, else the last one.
+    fn with_last_words(&self, error: Error) -> Error {
+        let lines = || self.output.lines().map(str::trim).filter(|line| !line.is_empty());
+        let is_telling = |line: &&str| {
+            let lower = line.to_lowercase();
+            TEXTS.iter().any(|(texts, _)| texts.iter().any(|text| lower.contains(text)))
+        };
+        match lines().rev().find(is_telling).or_else(|| lines().next_back()) {
+            Some(line) => {
+                let short: String = line.chars().take(MAX_REPEATED).collect();
+                error.cause(format!("the command says: {short}"))
+            }
+            None => error,
+        }
     }
 
     /// Whether the command is a JSON list in the file.
@@ -236,16 +290,24 @@ impl FailedStep<'_> {
     fn form_fault(&self) -> Option<(String, Vec<String>)> {
         let args = &self.step.args;
         let (program, last) = (args.first()?, args.last()?.trim_start());
+        if let Some(code) = odd_blank(last).filter(|_| self.code == 127) {
+            return Some((
+                format!("the command holds the character {code}, which looks like a blank and is none"),
+                vec!["write plain blanks in its place".to_owned()],
+            ));
+        }
         if self.is_exec() {
-            let variable = names_in(&args.join(" ")).into_iter().next();
             let is_shell = SHELLS.iter().any(|shell| Path::new(program).ends_with(shell));
-            return match variable {
-                Some(name) if !is_shell => Some((
-                    format!("there is no shell behind a JSON list: ${name} stays as it is written"),
-                    vec![format!("leave the brackets out, so that a shell runs it: RUN {}", args.join(" "))],
-                )),
-                _ => None,
+            let is_for_shells = |arg: &&String| {
+                let is_word = !arg.contains(char::is_whitespace);
+                matches!(&arg[..], "&&" | "||" | "|" | ";" | ">" | ">>" | "<")
+                    || (is_word && (arg.contains('*') || !names_in(arg).is_empty()))
             };
+            let arg = args[1..].iter().find(is_for_shells).filter(|_| !is_shell)?;
+            return Some((
+                format!("there is no shell behind a JSON list: {arg} stays as it is written"),
+                vec![format!("leave the brackets out, so that a shell runs it: RUN {}", args.join(" "))],
+            ));
         }
         let is_list = last.starts_with('[') && !last.starts_with("[ ") && !last.starts_with("[[");
         if let Some(fault) = json_fault(last).filter(|_| is_list && args.len() > 1) {
@@ -293,14 +355,17 @@ impl FailedStep<'_> {
         error
     }
 
+    fn is_root(&self) -> bool {
+        self.step.user.is_empty() || matches!(self.step.user.split(':').next(), Some("root" | "0"))
+    }
+
     /// A step that is not root's may do less.
     fn with_user(&self, error: Error) -> Error {
         let user = &self.step.user;
         let lower = self.output.to_lowercase();
-        let is_root = user.is_empty() || matches!(user.split(':').next(), Some("root" | "0"));
         let texts =
             ["permission denied", "operation not permitted", "are you root", "must be root", "eacces"];
-        if is_root || !texts.iter().any(|text| lower.contains(text)) {
+        if self.is_root() || !texts.iter().any(|text| lower.contains(text)) {
             return error;
         }
         error.cause(format!("the step runs as USER {user}, which is not root")).hint(format!(
@@ -358,8 +423,23 @@ impl FailedStep<'_> {
             Some(known) => error.hint(format!("did you mean ${known}?")),
             None if self.is_declared(&name) => error
                 .hint(format!("give it a value: --build-arg {name}=VALUE, or a default in ARG {name}=VALUE")),
+            None if self.is_exported(&name) => error.hint(format!(
+                "a variable that a RUN sets lasts to the end of that RUN only: use ENV {name}=VALUE"
+            )),
             None => error.hint(format!("declare it in this stage: ARG {name}=VALUE or ENV {name}=VALUE")),
         }
+    }
+
+    /// Whether some other `RUN` gives the variable a value.
+    fn is_exported(&self, name: &str) -> bool {
+        let mut all = self.dockerfile.stages.iter().flat_map(|stage| &stage.instructions);
+        let sign = format!("{name}=");
+        all.any(|instruction| match &instruction.kind {
+            InstructionKind::Run(run) => {
+                matches!(&run.command, RunCommand::Shell(text) if text.contains(&sign))
+            }
+            _ => false,
+        })
     }
 
     /// Whether some stage has an `ARG` of this name.
@@ -466,11 +546,17 @@ impl FailedStep<'_> {
             .filter(|(_, (texts, _))| texts.iter().any(|text| lower.contains(text)))
             .take(3)
         {
-            error = if number == 5 && is_offline {
+            error = if *hint == AS_ROOT && self.is_root() {
+                error.hint("the step is root's, but may not do that: it takes RUN --security=insecure, and --allow security.insecure")
+            } else if number == 5 && is_offline {
                 error.hint("the step has no network (--network=none): drop that, or bring the files with COPY or ADD")
             } else {
                 error.hint(*hint)
             };
+        }
+        let is_bash = |hint: &String| hint.starts_with(NEEDS_BASH);
+        if error.reports()[0].hints.iter().any(is_bash) {
+            error = error.without_hint(UNREADABLE);
         }
         if has_lone_cd(self.dockerfile, &self.step.command) {
             error = error.hint("`RUN cd DIR` lasts to the end of its own RUN only: use WORKDIR DIR");
@@ -495,7 +581,10 @@ impl FailedStep<'_> {
                 names.extend(self.tree.children(id).filter_map(|(name, _)| Some(name.to_str()?.to_owned())));
             }
         }
-        nearest(name, names.iter().map(String::as_str)).map(str::to_owned)
+        // Programs have short names, and many of them: one that begins with another letter was hardly meant.
+        let begin = name.chars().next();
+        let names = names.iter().map(String::as_str).filter(|other| other.chars().next() == begin);
+        nearest(name, names).map(str::to_owned)
     }
 }
 
@@ -541,7 +630,7 @@ fn missing_program(output: &str) -> Option<String> {
             .or_else(|| line.strip_suffix(": No such file or directory"))
             .or_else(|| line.strip_suffix(": inaccessible or not found"))?;
         let program = before.rsplit(": ").next()?.trim();
-        (!program.is_empty() && !program.contains(char::is_whitespace)).then(|| program.to_owned())
+        (!program.is_empty()).then(|| program.to_owned())
     })
 }
 

@@ -20,31 +20,50 @@ impl FailedStep<'_> {
         if is_mounted || is_there {
             return error.cause(format!("the command does not find {path}"));
         }
-        let error = match path.starts_with('/') {
-            true => error.cause(format!("the image has no {path}")),
-            false => error.cause(format!("there is no {path} where the command looks for it")),
-        };
-        if error.reports()[0].hints.iter().any(|hint| hint.contains(&path)) {
-            return error;
+        let lower = self.output.to_lowercase();
+        if let Some(above) = absolute.parent().filter(|_| lower.contains("create directory")) {
+            return error
+                .cause(format!("{path} cannot be made: there is no {}", above.display()))
+                .hint_first("make the directories above as well: mkdir -p".to_owned());
         }
-        let other = self.near_path(&absolute).or_else(|| self.same_name(&absolute));
-        match other {
-            Some(other) => error.hint(format!("did you mean {}?", other.display())),
+        let changes_directory = self.step.command.contains("cd ");
+        let error = error.cause(if path.starts_with('/') {
+            format!("the image has no {path}")
+        } else if changes_directory {
+            format!("there is no {path} where the command looks for it")
+        } else {
+            format!("there is no {path} in {}, where the command starts", self.step.cwd)
+        });
+        if let Some(own) = self.context_path(&absolute) {
+            return error.hint_first(format!(
+                "{own} is in the build context: put COPY {own} ./ in front of this RUN"
+            ));
+        }
+        match self.near_path(&absolute).or_else(|| self.same_name(&absolute)) {
+            Some(other) => error.hint_first(format!("did you mean {}?", other.display())),
             None => error,
         }
     }
 
+    /// The path in the build context of what has this path in the image, if it is there.
+    pub(super) fn context_path(&self, absolute: &Path) -> Option<String> {
+        let own = absolute.strip_prefix(&self.step.cwd).or_else(|_| absolute.strip_prefix("/")).ok()?;
+        let own: PathBuf = own.components().filter(|part| *part != std::path::Component::CurDir).collect();
+        (self.in_context)(&own).then(|| own.display().to_string())
+    }
+
     /// A name like it in the same directory.
-    fn near_path(&self, path: &Path) -> Option<PathBuf> {
+    pub(super) fn near_path(&self, path: &Path) -> Option<PathBuf> {
         let directory = self.tree.resolve(path.parent()?, true).ok()?;
+        let above = Path::new("/").join(&directory.path);
         let id = directory.node.filter(|id| self.tree.is_directory(*id))?;
         let names: Vec<&str> = self.tree.children(id).filter_map(|(name, _)| name.to_str()).collect();
         let near = ocibuild_dockerfile::nearest(path.file_name()?.to_str()?, names)?;
-        Some(directory.path.join(near))
+        Some(above.join(near))
     }
 
     /// A file of that name in another directory, the nearest to the root.
-    fn same_name(&self, path: &Path) -> Option<PathBuf> {
+    pub(super) fn same_name(&self, path: &Path) -> Option<PathBuf> {
         let wanted = path.file_name()?;
         let mut open = VecDeque::from([(PathBuf::from("/"), self.tree.root())]);
         let mut looked_at = 0;
@@ -73,15 +92,19 @@ fn missing_path(output: &str) -> Option<String> {
         let line = line.trim();
         let lower = line.to_lowercase();
         let begin = if lower.contains("no such file") {
-            ENDS.iter().find_map(|end| lower.strip_suffix(end)).map_or(line, |begin| &line[..begin.len()])
+            match ENDS.iter().find_map(|end| lower.strip_suffix(end)) {
+                Some(begin) => line.get(..begin.len()).unwrap_or(line),
+                None => return quoted(line).map(str::to_owned),
+            }
         } else if lower.contains("can't cd to ") || lower.contains("can't open ") {
             line
         } else {
             return None;
         };
-        let path = quoted(begin).unwrap_or_else(|| {
-            begin.rsplit(": ").next().unwrap_or(begin).rsplit(' ').next().unwrap_or_default()
-        });
+        let path = match quoted(begin) {
+            Some(path) => path,
+            None => begin.rsplit_once(": ")?.1.rsplit(' ').next()?,
+        };
         let is_path = !path.is_empty() && !path.contains(char::is_whitespace) && !path.ends_with(':');
         is_path.then(|| path.to_owned())
     })
@@ -112,6 +135,7 @@ mod tests {
             ("/bin/sh: 1: cd: can't cd to /x", Some("/x")),
             ("python: can't open file '/app.py': [Errno 2] No such file or directory", Some("/app.py")),
             ("[Errno 2] No such file or directory: 'requirements.txt'", Some("requirements.txt")),
+            ("E: no list (2: No such file or directory)", None),
             ("error: No such file or directory", None),
             ("all is well", None),
         ] {

@@ -35,6 +35,10 @@ const ALTERNATIVES: [(&str, &str); 9] = [
     ("bash", "sh"),
 ];
 
+/// Commands that a shell carries out itself.
+const OF_SHELLS: [&str; 10] =
+    ["cd", "export", "source", "set", "alias", "umask", "ulimit", "eval", "exit", "."];
+
 /// Where programs usually are.
 const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -59,7 +63,7 @@ impl FailedStep<'_> {
         path.split(':').find_map(|directory| {
             let resolved = self.tree.resolve(&Path::new(directory).join(program), true).ok()?;
             let is_file = matches!(self.tree.node(resolved.node?).kind, NodeKind::File { .. });
-            is_file.then_some(resolved.path)
+            is_file.then(|| Path::new("/").join(resolved.path))
         })
     }
 
@@ -78,13 +82,57 @@ impl FailedStep<'_> {
         {
             return error
                 .cause(format!("{} is there, but PATH is {}", place.display(), quote(self.path())))
-                .hint(format!("keep what PATH was: ENV PATH={}:$PATH", self.path()));
+                .hint(format!("keep what PATH was: ENV PATH={}:$PATH", self.path().trim_matches(':')));
         }
         let beside = Path::new(&self.step.cwd).join(program);
         if !program.contains('/') && self.tree.lookup(&beside).is_some() {
             return error
                 .cause(format!("{program} is in {}, which is not on the PATH", self.step.cwd))
                 .hint(format!("write ./{program}"));
+        }
+        if matches!(program, "source" | "[[" | "shopt" | "declare" | "pushd" | "popd") {
+            let shell = self.step.args.first().map_or("sh", String::as_str);
+            return error.cause(format!("{program} is a command of bash, and the step is run by {shell}")).hint(
+                "write SHELL [\"/bin/bash\", \"-c\"] in front if the image has bash; sh has `.` for source and `[` for [[",
+            );
+        }
+        let command = self.step.args.last().map_or("", String::as_str);
+        if self.is_exec() && OF_SHELLS.contains(&program) {
+            return error
+                .cause(format!("{program} is a command of the shell, and a JSON list has none"))
+                .hint(format!(
+                    "leave the brackets out, so that a shell runs it: RUN {}",
+                    self.step.args.join(" ")
+                ));
+        }
+        if command.contains(&format!("{program} = ")) {
+            return error
+                .cause(format!("{program} is taken for a program"))
+                .hint(format!("no blanks stand around the \"=\" in a shell: {program}=VALUE"));
+        }
+        if command.contains('\\') && !command.contains(program) && command.replace('\\', "").contains(program)
+        {
+            return error
+                .cause(format!("the shell takes the backslashes away, so that {program} is left"))
+                .hint("write paths with slashes: ./dir/file");
+        }
+        if program.contains('/') {
+            let error = error.cause(if program.starts_with('/') {
+                format!("the image has no program {program}")
+            } else {
+                format!("there is no program {program} in {}", self.step.cwd)
+            });
+            let path = Path::new(&self.step.cwd).join(program);
+            if let Some(own) = self.context_path(&path) {
+                return error.hint(format!(
+                    "{own} is in the build context: put COPY --chmod=755 {own} {program} in front of this RUN"
+                ));
+            }
+            let error = match self.near_path(&path).or_else(|| self.same_name(&path)) {
+                Some(other) => error.hint(format!("did you mean {}?", other.display())),
+                None => error,
+            };
+            return error.hint(format!("COPY {program} in, install it in an earlier RUN, or check its path"));
         }
         let error = error.cause(format!("the image has no program {program}"));
         if MANAGERS.iter().any(|(name, _)| *name == program) {
@@ -110,11 +158,6 @@ impl FailedStep<'_> {
                     "leave {program} out: steps cannot build or run images; give each image a stage (FROM … AS …)"
                 ));
             }
-            "source" | "[[" | "shopt" | "declare" | "pushd" | "popd" => {
-                return error.hint(format!(
-                    "{program} is of bash: SHELL [\"/bin/bash\", \"-c\"] if the image has it, or write it for sh (. FILE, [ … ])"
-                ));
-            }
             _ => error,
         };
         let other = ALTERNATIVES.iter().find_map(|(one, other)| match program {
@@ -129,7 +172,7 @@ impl FailedStep<'_> {
                 None => error,
             },
         };
-        error.hint(match self.manager().filter(|_| !program.contains('/')) {
+        error.hint(match self.manager() {
             Some((_, install)) => format!(
                 "install {program} in an earlier RUN (`{install} PACKAGE`), COPY it in, or check its name"
             ),
@@ -141,10 +184,16 @@ impl FailedStep<'_> {
     pub(super) fn no_program_word(&self, word: &str) -> Option<(String, Vec<String>)> {
         if word == word.to_uppercase() && is_instruction(word) {
             return Some((
-                format!("{word} is a part of this RUN's command, since the line above it goes on"),
-                vec![format!(
-                    "remove the backslash, and the `&&` in front of it, at the end of the line above {word}"
-                )],
+                format!("{word} is an instruction, and here a part of the command of this RUN"),
+                vec![
+                    if self.step.args.last().is_some_and(|command| command.trim_start().starts_with(word)) {
+                        format!("leave RUN out in front of {word}")
+                    } else {
+                        format!(
+                            "put {word} on a line of its own, and end the line above without a backslash and `&&`"
+                        )
+                    },
+                ],
             ));
         }
         if word.starts_with("--") {
@@ -164,10 +213,17 @@ impl FailedStep<'_> {
         if word.contains(char::is_whitespace) {
             return Some((
                 format!("{} is taken for the name of one program", quote(word)),
-                vec![
-                    format!("leave the brackets out, so that a shell runs it: RUN {word}"),
-                    "or make each word a string of its own: RUN [\"program\", \"argument\"]".to_owned(),
-                ],
+                if self.is_exec() {
+                    vec![
+                        format!(
+                            "leave the brackets out, so that a shell runs it: RUN {}",
+                            self.step.args.join(" ")
+                        ),
+                        "or make each word a string of its own: RUN [\"program\", \"argument\"]".to_owned(),
+                    ]
+                } else {
+                    vec![format!("leave the quotes around the whole command out: RUN {word}")]
+                },
             ));
         }
         None

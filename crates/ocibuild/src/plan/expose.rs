@@ -26,14 +26,18 @@ pub(super) fn ports(
             if word.starts_with('#') {
                 return error.hint("a comment needs a line of its own");
             }
-            if word.contains(',') && word.split(',').filter(|part| !part.is_empty()).all(is_port) {
-                let ports: Vec<&str> = word.split(',').filter(|part| !part.is_empty()).collect();
+            let parts = || word.split([',', ';']).filter(|part| !part.is_empty());
+            if word.contains([',', ';']) && parts().all(is_port) {
+                let ports: Vec<&str> = parts().collect();
                 return error.hint(format!("separate ports by blanks: EXPOSE {}", ports.join(" ")));
             }
             if let Some((first, last)) = word.split_once('-')
                 && let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>())
             {
                 return error.hint(format!("begin a range with the smaller port: EXPOSE {last}-{first}"));
+            }
+            if let Some((protocol, port)) = word.split_once('/').filter(|(_, port)| is_port(port)) {
+                return error.hint(format!("the protocol stands behind the port: EXPOSE {port}/{protocol}"));
             }
             if let Some((_, container)) = word.rsplit_once(':').filter(|(_, container)| is_port(container)) {
                 return error.hint(format!("name the port of the container alone: EXPOSE {container}"));

@@ -238,6 +238,7 @@ fn explained(
         tree,
         secret_names,
         given_secrets: run.build.settings.secrets.keys().map(String::as_str).collect(),
+        in_context: &|path| run.build.context.source().stat(path).is_ok_and(|found| found.is_some()),
         code,
         output: &output,
         not_started,
