@@ -167,10 +167,15 @@ impl FailedStep<'_> {
         });
         let error = match other.filter(|other| self.find_on(USUAL_PATH, other).is_some()) {
             Some(other) => error.hint(format!("this image has {other}")),
-            None => match self.similar(program) {
-                Some(near) => error.hint(format!("did you mean {near}?")),
-                None => error,
-            },
+            None => {
+                // A name with a dot is one of a script more often than one of a program.
+                let script = program.contains('.').then(|| Path::new("/").join(program));
+                let script = script.and_then(|path| self.same_name(&path));
+                match script.map(|path| path.display().to_string()).or_else(|| self.similar(program)) {
+                    Some(near) => error.hint(format!("did you mean {near}?")),
+                    None => error,
+                }
+            }
         };
         error.hint(match self.manager() {
             Some((_, install)) => format!(
@@ -187,7 +192,10 @@ impl FailedStep<'_> {
                 format!("{word} is an instruction, and here a part of the command of this RUN"),
                 vec![
                     if self.step.args.last().is_some_and(|command| command.trim_start().starts_with(word)) {
-                        format!("leave RUN out in front of {word}")
+                        match word {
+                        "RUN" => "write RUN once".to_owned(),
+                        _ => format!("leave RUN out in front of {word}"),
+                    }
                     } else {
                         format!(
                             "put {word} on a line of its own, and end the line above without a backslash and `&&`"
