@@ -198,7 +198,9 @@ fn output(text: &str, fields: Fields) -> Result<Option<OutputSpec>, Error> {
         "oci" if is_layout => OutputKind::OciLayout,
         "oci" => OutputKind::OciArchive,
         "docker" if is_layout => {
-            return Err(wrong("an archive for docker is a tar").hint("leave tar=false out, or write type=oci"));
+            return Err(
+                wrong("an archive for docker is a tar").hint("leave tar=false out, or write type=oci")
+            );
         }
         "docker" => OutputKind::DockerArchive,
         "tar" => OutputKind::Tar,

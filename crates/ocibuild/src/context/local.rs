@@ -203,9 +203,10 @@ fn read_regular(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     };
     let not_a_file = |what: &str| {
         let inside = path.join("Dockerfile");
-        let hint = match inside.is_file() {
-            true => format!("-f names a file: -f {}", inside.display()),
-            false => "-f names a file".to_owned(),
+        let hint = if inside.is_file() {
+            format!("-f names a file: -f {}", inside.display())
+        } else {
+            "-f names a file".to_owned()
         };
         refused(format!("{shown} is {what}, not a file")).hint(hint)
     };

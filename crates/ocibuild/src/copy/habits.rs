@@ -37,7 +37,7 @@ pub(crate) fn explain(mut error: Error, file: &Dockerfile, unused: &[&str]) -> E
     error = without_value(error, transfer, unused);
     let words = || transfer.sources.iter().chain([&transfer.destination]).map(String::as_str);
     for word in words() {
-        if let Some(hint) = habit(word, keyword, instruction, words().last()) {
+        if let Some(hint) = habit(word, keyword, instruction, words().next_back()) {
             return error.hint_first(hint);
         }
     }

@@ -421,9 +421,9 @@ impl FailedStep<'_> {
         let known = self.step.env.iter().map(|(name, _)| &name[..]).chain(globals);
         match nearest(name, known) {
             Some(known) => error.hint(format!("did you mean ${known}?")),
-            None if self.is_declared(&name) => error
+            None if self.is_declared(name) => error
                 .hint(format!("give it a value: --build-arg {name}=VALUE, or a default in ARG {name}=VALUE")),
-            None if self.is_exported(&name) => error.hint(format!(
+            None if self.is_exported(name) => error.hint(format!(
                 "a variable that a RUN sets lasts to the end of that RUN only: use ENV {name}=VALUE"
             )),
             None => error.hint(format!("declare it in this stage: ARG {name}=VALUE or ENV {name}=VALUE")),

@@ -74,107 +74,105 @@ impl FailedStep<'_> {
 
     /// A program that is not there.
     pub(super) fn absent(&self, error: Error, program: &str) -> Error {
-        if let Some((cause, hints)) = self.no_program_word(program) {
+        if let Some((cause, hints)) = self.no_program_word(program).or_else(|| self.misread(program)) {
             return hints.into_iter().fold(error.cause(cause), Error::hint);
         }
-        if !program.contains('/')
-            && let Some(place) = self.find_on(USUAL_PATH, program)
-        {
-            return error
-                .cause(format!("{} is there, but PATH is {}", place.display(), quote(self.path())))
-                .hint(format!("keep what PATH was: ENV PATH={}:$PATH", self.path().trim_matches(':')));
+        if program.contains('/') {
+            self.absent_path(error, program)
+        } else {
+            self.absent_name(error, program)
         }
-        let beside = Path::new(&self.step.cwd).join(program);
-        if !program.contains('/') && self.tree.lookup(&beside).is_some() {
-            return error
-                .cause(format!("{program} is in {}, which is not on the PATH", self.step.cwd))
-                .hint(format!("write ./{program}"));
+    }
+
+    /// A program that is there, but not where it is looked for; a command of another shell; a word that the shell made.
+    fn misread(&self, program: &str) -> Option<(String, Vec<String>)> {
+        let command = self.step.args.last().map_or("", String::as_str);
+        if self.is_exec() && OF_SHELLS.contains(&program) {
+            return Some((
+                format!("{program} is a command of the shell, and a JSON list has none"),
+                vec![format!(
+                    "leave the brackets out, so that a shell runs it: RUN {}",
+                    self.step.args.join(" ")
+                )],
+            ));
         }
         if matches!(program, "source" | "[[" | "shopt" | "declare" | "pushd" | "popd") {
             let shell = self.step.args.first().map_or("sh", String::as_str);
-            return error.cause(format!("{program} is a command of bash, and the step is run by {shell}")).hint(
-                "write SHELL [\"/bin/bash\", \"-c\"] in front if the image has bash; sh has `.` for source and `[` for [[",
-            );
-        }
-        let command = self.step.args.last().map_or("", String::as_str);
-        if self.is_exec() && OF_SHELLS.contains(&program) {
-            return error
-                .cause(format!("{program} is a command of the shell, and a JSON list has none"))
-                .hint(format!(
-                    "leave the brackets out, so that a shell runs it: RUN {}",
-                    self.step.args.join(" ")
-                ));
+            return Some((
+                format!("{program} is a command of bash, and the step is run by {shell}"),
+                vec!["write SHELL [\"/bin/bash\", \"-c\"] in front if the image has bash; sh has `.` for source and `[` for [["
+                    .to_owned()],
+            ));
         }
         if command.contains(&format!("{program} = ")) {
-            return error
-                .cause(format!("{program} is taken for a program"))
-                .hint(format!("no blanks stand around the \"=\" in a shell: {program}=VALUE"));
+            return Some((
+                format!("{program} is taken for a program"),
+                vec![format!("no blanks stand around the \"=\" in a shell: {program}=VALUE")],
+            ));
         }
         if command.contains('\\') && !command.contains(program) && command.replace('\\', "").contains(program)
         {
-            return error
-                .cause(format!("the shell takes the backslashes away, so that {program} is left"))
-                .hint("write paths with slashes: ./dir/file");
+            return Some((
+                format!("the shell takes the backslashes away, so that {program} is left"),
+                vec!["write paths with slashes: ./dir/file".to_owned()],
+            ));
         }
         if program.contains('/') {
-            let error = error.cause(if program.starts_with('/') {
-                format!("the image has no program {program}")
-            } else {
-                format!("there is no program {program} in {}", self.step.cwd)
-            });
-            let path = Path::new(&self.step.cwd).join(program);
-            if let Some(own) = self.context_path(&path) {
-                return error.hint(format!(
-                    "{own} is in the build context: put COPY --chmod=755 {own} {program} in front of this RUN"
-                ));
-            }
-            let error = match self.near_path(&path).or_else(|| self.same_name(&path)) {
-                Some(other) => error.hint(format!("did you mean {}?", other.display())),
-                None => error,
-            };
-            return error.hint(format!("COPY {program} in, install it in an earlier RUN, or check its path"));
+            return None;
         }
-        let error = error.cause(format!("the image has no program {program}"));
-        if MANAGERS.iter().any(|(name, _)| *name == program) {
-            return error.hint(match self.manager() {
-                Some((name, install)) => format!("this image has {name}: use `{install} PACKAGE`"),
-                None => "this image has no package manager: choose a base image that has one, or COPY what is needed"
-                    .to_owned(),
-            });
+        if let Some(place) = self.find_on(USUAL_PATH, program) {
+            return Some((
+                format!("{} is there, but PATH is {}", place.display(), quote(self.path())),
+                vec![format!("keep what PATH was: ENV PATH={}:$PATH", self.path().trim_matches(':'))],
+            ));
         }
-        let error = match program {
-            "sudo" => {
-                return error.hint(
-                    "leave sudo out: RUN is root unless USER says otherwise; put USER root in front of it",
-                );
-            }
-            "systemctl" | "service" | "systemd" | "initctl" => {
-                return error.hint(format!(
-                    "leave {program} out: a build starts no services; name what the container is to run with CMD"
-                ));
-            }
-            "docker" | "podman" | "docker-compose" => {
-                return error.hint(format!(
-                    "leave {program} out: steps cannot build or run images; give each image a stage (FROM … AS …)"
-                ));
-            }
-            _ => error,
+        let is_beside = self.tree.lookup(&Path::new(&self.step.cwd).join(program)).is_some();
+        is_beside.then(|| {
+            (
+                format!("{program} is in {}, which is not on the PATH", self.step.cwd),
+                vec![format!("write ./{program}")],
+            )
+        })
+    }
+
+    fn absent_path(&self, error: Error, program: &str) -> Error {
+        let error = error.cause(if program.starts_with('/') {
+            format!("the image has no program {program}")
+        } else {
+            format!("there is no program {program} in {}", self.step.cwd)
+        });
+        let path = Path::new(&self.step.cwd).join(program);
+        if let Some(own) = self.context_path(&path) {
+            return error.hint(format!(
+                "{own} is in the build context: put COPY --chmod=755 {own} {program} in front of this RUN"
+            ));
+        }
+        let error = match self.near_path(&path).or_else(|| self.same_name(&path)) {
+            Some(other) => error.hint(format!("did you mean {}?", other.display())),
+            None => error,
         };
+        error.hint(format!("COPY {program} in, install it in an earlier RUN, or check its path"))
+    }
+
+    fn absent_name(&self, error: Error, program: &str) -> Error {
+        let error = error.cause(format!("the image has no program {program}"));
+        if let Some(hint) = self.instead(program) {
+            return error.hint(hint);
+        }
         let other = ALTERNATIVES.iter().find_map(|(one, other)| match program {
             _ if program == *one => Some(*other),
             _ if program == *other => Some(*one),
             _ => None,
         });
-        let error = match other.filter(|other| self.find_on(USUAL_PATH, other).is_some()) {
-            Some(other) => error.hint(format!("this image has {other}")),
-            None => {
-                // A name with a dot is one of a script more often than one of a program.
-                let script = program.contains('.').then(|| Path::new("/").join(program));
-                let script = script.and_then(|path| self.same_name(&path));
-                match script.map(|path| path.display().to_string()).or_else(|| self.similar(program)) {
-                    Some(near) => error.hint(format!("did you mean {near}?")),
-                    None => error,
-                }
+        let error = if let Some(other) = other.filter(|other| self.find_on(USUAL_PATH, other).is_some()) {
+            error.hint(format!("this image has {other}"))
+        } else {
+            // A name with a dot is one of a script more often than one of a program.
+            let script = program.contains('.').then(|| Path::new("/").join(program));
+            let script = script.and_then(|path| self.same_name(&path));
+            match script.map(|path| path.display().to_string()).or_else(|| self.similar(program)) {
+                Some(near) => error.hint(format!("did you mean {near}?")),
+                None => error,
             }
         };
         error.hint(match self.manager() {
@@ -185,6 +183,30 @@ impl FailedStep<'_> {
         })
     }
 
+    /// What to do in place of a program that no build needs.
+    fn instead(&self, program: &str) -> Option<String> {
+        if MANAGERS.iter().any(|(name, _)| *name == program) {
+            return Some(match self.manager() {
+                Some((name, install)) => format!("this image has {name}: use `{install} PACKAGE`"),
+                None => "this image has no package manager: choose a base image that has one, or COPY what is needed"
+                    .to_owned(),
+            });
+        }
+        match program {
+            "sudo" => Some(
+                "leave sudo out: RUN is root unless USER says otherwise; put USER root in front of it"
+                    .to_owned(),
+            ),
+            "systemctl" | "service" | "systemd" | "initctl" => Some(format!(
+                "leave {program} out: a build starts no services; name what the container is to run with CMD"
+            )),
+            "docker" | "podman" | "docker-compose" => Some(format!(
+                "leave {program} out: steps cannot build or run images; give each image a stage (FROM … AS …)"
+            )),
+            _ => None,
+        }
+    }
+
     /// What a word is that stands where a program should, and what to do about it.
     pub(super) fn no_program_word(&self, word: &str) -> Option<(String, Vec<String>)> {
         if word == word.to_uppercase() && is_instruction(word) {
@@ -193,9 +215,9 @@ impl FailedStep<'_> {
                 vec![
                     if self.step.args.last().is_some_and(|command| command.trim_start().starts_with(word)) {
                         match word {
-                        "RUN" => "write RUN once".to_owned(),
-                        _ => format!("leave RUN out in front of {word}"),
-                    }
+                            "RUN" => "write RUN once".to_owned(),
+                            _ => format!("leave RUN out in front of {word}"),
+                        }
                     } else {
                         format!(
                             "put {word} on a line of its own, and end the line above without a backslash and `&&`"
