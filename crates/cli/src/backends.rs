@@ -10,7 +10,7 @@ use ocibuild::spec::{
     CancelToken, Descriptor, ImageSource, Platform, Reference, ResolvedImage, SourceError, SourceErrorKind,
 };
 use ocibuild::store::{ArchiveSource, BlobSink, ImageLayout, LayoutSource};
-use ocibuild::{Backends, Cache, Error};
+use ocibuild::{Backends, Cache, Error, Place};
 
 use crate::args::SnapshotterArg;
 use crate::failure::{host, usage};
@@ -25,7 +25,14 @@ pub(crate) struct Workshop {
 
 impl Workshop {
     pub(crate) fn open(root: &Path, snapshotter: SnapshotterArg) -> Result<Self, Error> {
-        let layout = ImageLayout::open_or_create(root)?;
+        let place = || Place::Argument(format!("--root {}", root.display()));
+        let layout = ImageLayout::open_or_create(root).map_err(|error| {
+            let error = Error::from(error).place(place());
+            if error.reports()[0].hints.is_empty() {
+                return error.hint("name a directory that this user can make and write with --root DIR");
+            }
+            error
+        })?;
         let cache = Cache::open(layout.private_dir("cache"))?;
         let directory = layout.private_dir("snapshots");
         let snapshots: Box<dyn Snapshotter> = match snapshotter {
@@ -154,6 +161,7 @@ fn registry(insecure: &[String], certificates: &[PathBuf]) -> Result<Registry, E
 pub(crate) fn certificate(path: &Path) -> Result<Vec<u8>, Error> {
     read_ca_bundle(path)
         .map_err(|error| host(format!("cannot read the certificates in {}", path.display()), error))
+        .map_err(|error| error.place(Place::Argument(format!("--cacert {}", path.display()))))
 }
 
 /// An image given as a named context, which is opened when a build first asks for it: one that nobody needs may be

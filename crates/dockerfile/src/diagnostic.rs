@@ -56,6 +56,10 @@ impl Failure {
         self
     }
 
+    pub(crate) fn is(&self, id: &str) -> bool {
+        self.0.id == id
+    }
+
     pub(crate) fn cause(mut self, cause: impl Into<String>) -> Self {
         self.0.causes.push(cause.into());
         self

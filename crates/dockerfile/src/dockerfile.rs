@@ -145,7 +145,7 @@ impl Assembly {
                 .map(|instruction| self.add_instruction(instruction, node.keyword.span))
         };
         if let Err(error) = added {
-            self.errors.push(self.explained(error.into(), node));
+            self.errors.push(self.explained(error.into(), node, parsed.file));
         }
         if node.empty_continuation {
             self.empty_continuations.push(last_line(node, parsed.file));
@@ -154,20 +154,36 @@ impl Assembly {
     }
 
     /// An unknown instruction may be the rest of the one above.
-    fn explained(&self, mut error: Diagnostic, node: &BorrowedNode<'_>) -> Diagnostic {
+    fn explained(&self, mut error: Diagnostic, node: &BorrowedNode<'_>, source: &str) -> Diagnostic {
         let Some((keyword, above)) = &self.above else { return error };
         let goes_on = above.end_line + 1 == node.location.start_line;
-        let is_known_word = error.message.contains("did you mean");
-        if error.id == "unknown-instruction" && goes_on && !is_known_word {
-            error.hints.insert(
-                0,
-                format!(
-                    "if this belongs to the {} above, end line {} with a backslash (\\)",
-                    keyword.upper(),
-                    above.end_line
-                ),
-            );
+        let word: &str = &node.keyword.text;
+        let is_known_word = error.message.contains("did you mean") && !word.contains('=');
+        let is_indented = source[..node.keyword.span.start].ends_with([' ', '\t']);
+        let may_belong = is_indented
+            || !matches!(keyword, Keyword::From | Keyword::User | Keyword::Workdir | Keyword::Stopsignal);
+        if error.id != "unknown-instruction"
+            || !goes_on
+            || is_known_word
+            || !may_belong
+            || meaning::is_no_word(word)
+        {
+            return error;
         }
+        let text = source.get(above.span.range()).unwrap_or_default().trim_end();
+        let line = text.lines().next_back().unwrap_or_default().trim_end();
+        let number = above.end_line;
+        let belongs = format!("if this belongs to the {} above", keyword.upper());
+        let hint = match line.rsplit_once('\\') {
+            Some((_, comment)) if comment.trim_start().starts_with('#') => format!(
+                "{belongs}, put the comment of line {number} on a line of its own: nothing may stand behind the backslash (\\)"
+            ),
+            _ if line.ends_with(" /") => {
+                format!("{belongs}, end line {number} with a backslash (\\) in place of the slash (/)")
+            }
+            _ => format!("{belongs}, end line {number} with a backslash (\\)"),
+        };
+        error.hints.insert(0, hint);
         error
     }
 

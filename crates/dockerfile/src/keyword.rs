@@ -85,6 +85,15 @@ impl Keyword {
     }
 }
 
+/// Whether `word` is the keyword of an instruction, in any case.
+///
+/// ```
+/// assert!(ocibuild_dockerfile::is_instruction("COPY") && !ocibuild_dockerfile::is_instruction("cp"));
+/// ```
+pub fn is_instruction(word: &str) -> bool {
+    Keyword::of(word).is_some()
+}
+
 /// `keyword` in lower case, one character for one, as Go does it: letters outside of ASCII that have an ASCII letter
 /// for their lower case, such as the sign for kelvin, make keywords too.
 pub(crate) fn lower(keyword: &str) -> String {

@@ -12,6 +12,7 @@ mod keyword;
 pub mod lint;
 mod meaning;
 mod node;
+mod odd_blank;
 mod quote;
 mod span;
 mod suggest;
@@ -31,10 +32,13 @@ pub use crate::{
         Add, ArgDefinition, Command, Copy, Healthcheck, Heredoc, Instruction, InstructionKind, KeyValues,
         Run, RunCommand, RunNetwork, RunSecurity, Stage, Transfer,
     },
+    keyword::is_instruction,
     lint::{CheckOptionError, CheckOptions, Finding, Findings, Place, Rule},
     node::{HeredocNode, Node, Word},
+    odd_blank::odd_blank,
     span::{Location, Span, line_column},
     suggest::{nearest, suggest, suggest_unordered},
+    syntax::json_fault,
     syntax_tree::{SyntaxTree, parse_nodes},
     text::Text,
 };

@@ -37,8 +37,8 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         let other: Vec<char> = candidate.to_lowercase().chars().take(MAX_CHARS + 1).collect();
         let allowed = match lower.len().min(other.len()) {
             0 => continue,
-            1..=2 => 1,
-            3..=7 => 2,
+            1..=3 => 1,
+            4..=7 => 2,
             length => length / 3,
         };
         if lower.len().abs_diff(other.len()) > allowed || other.len() > MAX_CHARS {

@@ -570,6 +570,9 @@ impl PlannedBuild {
         if !self.findings.is_empty() && !cancel.is_cancelled() {
             events(Event::Findings { findings: &self.findings });
         }
-        result.map_err(|error| error.labelled(&self.dockerfile.source))
+        let unused: Vec<&str> = self.unused_build_args().collect();
+        result.map_err(|error| {
+            crate::copy::habits::explain(error, &self.dockerfile, &unused).labelled(&self.dockerfile.source)
+        })
     }
 }

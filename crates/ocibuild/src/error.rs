@@ -16,8 +16,6 @@ pub struct Error {
     kind: ErrorKind,
     reports: Vec<Report>,
     output: Option<String>,
-    /// Whoever adds a place later adds none.
-    has_no_place: bool,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -116,7 +114,9 @@ impl Error {
     pub(crate) fn labelled(mut self, source: &str) -> Self {
         for report in &mut self.reports {
             if let (None, Some(location), Some(word)) = (report.label, report.location, &report.word) {
-                report.label = location.span_of(word, source);
+                // Paths of a context are written with and without a slash in front.
+                let find = |word| location.span_of(word, source);
+                report.label = find(word).or_else(|| find(word.trim_start_matches('/')));
             }
         }
         self
@@ -126,21 +126,13 @@ impl Error {
 impl Error {
     /// An error with its headline.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, reports: vec![Report::new(message)], output: None, has_no_place: false, source: None }
+        Self { kind, reports: vec![Report::new(message)], output: None, source: None }
     }
 
     /// The same at an instruction, unless it already has a place.
     #[must_use]
     pub fn at(mut self, location: Location) -> Self {
-        let first = &mut self.reports[0];
-        if !self.has_no_place {
-            first.location = first.location.or(Some(location));
-        } else if self.kind != ErrorKind::Cancelled {
-            let hint = format!("the instruction is in line {}", location.start_line);
-            if !first.hints.contains(&hint) {
-                first.hints.push(hint);
-            }
-        }
+        self.reports[0].location.get_or_insert(location);
         self
     }
 
@@ -151,6 +143,27 @@ impl Error {
         if !hints.contains(&hint) {
             hints.push(hint);
         }
+        self
+    }
+
+    /// The same with what to do about it, in front of what else is said.
+    #[must_use]
+    pub(crate) fn hint_first(mut self, hint: String) -> Self {
+        self.reports[0].hints.insert(0, hint);
+        self
+    }
+
+    /// The same without one of its hints.
+    #[must_use]
+    pub(crate) fn without_hint(mut self, hint: &str) -> Self {
+        self.reports[0].hints.retain(|other| other != hint);
+        self
+    }
+
+    /// The same with other text to blame.
+    #[must_use]
+    pub(crate) fn word_instead(mut self, word: &str) -> Self {
+        self.reports[0].word = Some(word.to_owned());
         self
     }
 
@@ -194,13 +207,6 @@ impl Error {
             let message = &mut self.reports[0].message;
             *message = format!("{what}: {message}");
         }
-        self
-    }
-
-    /// The same where no instruction is at fault, but what one fetches. BuildKit names no place then; here a hint
-    /// tells which one it was.
-    pub(crate) fn elsewhere(mut self) -> Self {
-        self.has_no_place = self.reports[0].location.is_none();
         self
     }
 
@@ -254,7 +260,7 @@ impl From<ParseErrors> for Error {
             ..Report::new(diagnostic.message)
         };
         let reports = errors.diagnostics.into_iter().map(report).collect();
-        Self { kind: ErrorKind::Dockerfile, reports, output: None, has_no_place: false, source: None }
+        Self { kind: ErrorKind::Dockerfile, reports, output: None, source: None }
     }
 }
 
@@ -285,9 +291,14 @@ impl From<PlanErrors> for Error {
         }
         if let Some(error) = image_error {
             reports[0].id = source_id(error.kind());
-            reports[0].hints.extend(source_hint(error.kind()));
+            // What a context names on the command line is no name of an image.
+            let is_context = reports[0].hints.iter().any(|hint| hint.contains("the one of --build-context"));
+            reports[0].hints.extend(
+                source_hint(error.kind())
+                    .filter(|_| !is_context || error.kind() == SourceErrorKind::NoPlatform),
+            );
         }
-        Self { kind, reports, output: None, has_no_place: false, source }
+        Self { kind, reports, output: None, source }
     }
 }
 

@@ -22,6 +22,63 @@ pub struct ReferenceError {
     reason: &'static str,
 }
 
+impl ReferenceError {
+    /// What to write in place of the text.
+    ///
+    /// ```
+    /// use ocibuild_spec::Reference;
+    ///
+    /// let error = "App:1.0".parse::<Reference>().unwrap_err();
+    /// assert_eq!(error.advice(), "names of images are lower case: write app:1.0");
+    /// ```
+    pub fn advice(&self) -> String {
+        let text = &self.text;
+        let lower = text.to_lowercase();
+        if lower != *text && lower.parse::<Reference>().is_ok() {
+            return format!("names of images are lower case: write {lower}");
+        }
+        if let Some((_, rest)) = text.split_once("://") {
+            return format!("leave the scheme out: {}", rest.trim_end_matches('/'));
+        }
+        if let Some((_, rest)) = text.split_once('@').filter(|(_, rest)| rest.contains('/')) {
+            return format!("leave out what stands in front of the \"@\": {rest}");
+        }
+        if let Some(rest) = text.strip_prefix("./") {
+            return format!("a name is no path: leave ./ out, {rest}");
+        }
+        if let Some((image, _)) = text.split_once('@') {
+            return format!("a digest is sha256: and 64 hexadecimal digits: {image}@sha256:…");
+        }
+        if let Some(name) = text.strip_suffix(':') {
+            return format!("put a tag behind the colon: {name}:latest");
+        }
+        let (path, last) = text.rsplit_once('/').map_or(("", &text[..]), |(path, last)| (path, last));
+        if last.is_empty() && !path.is_empty() {
+            return format!("leave the slash at the end out: {path}");
+        }
+        if last.starts_with(['_', '-', '.']) {
+            return format!(
+                "a name begins with a letter or a digit: {}",
+                last.trim_start_matches(['_', '-', '.'])
+            );
+        }
+        if last.matches(':').count() > 1 {
+            return "a name has one tag: name:tag".to_owned();
+        }
+        if let Some((_, tag)) = last.split_once(':') {
+            if tag.len() > 128 {
+                return "a tag has up to 128 characters: choose a shorter one".to_owned();
+            }
+            let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+            if tag.chars().any(|c| !fits(c)) {
+                let tag: String = tag.chars().map(|c| if fits(c) { c } else { '-' }).collect();
+                return format!("a tag holds letters, digits, '_', '.' and '-' only, as in {tag}");
+            }
+        }
+        "write a name as [registry/]name[:tag][@digest], in lower case without blanks: alpine:3.20".to_owned()
+    }
+}
+
 const DEFAULT_REGISTRY: &str = "docker.io";
 const MAX_REPOSITORY: usize = 255;
 

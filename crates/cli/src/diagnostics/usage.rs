@@ -28,8 +28,11 @@ pub(crate) fn misused(error: &Error, paint: Paint) -> Option<String> {
     let mut usage = None;
     for paragraph in paragraphs {
         for line in paragraph.lines().map(str::trim) {
-            if let Some(tip) = line.strip_prefix("tip:") {
-                hint(tip.trim());
+            if let Some(tip) = line.strip_prefix("tip:").map(str::trim) {
+                // A flag that nobody knows is seldom meant as CONTEXT, and one that others know is not misspelt.
+                if !tip.starts_with("to pass") && !is_foreign(error) {
+                    hint(tip);
+                }
             } else if let Some(text) = line.strip_prefix("Usage:") {
                 usage = Some(text.trim().to_owned());
             }
@@ -38,20 +41,170 @@ pub(crate) fn misused(error: &Error, paint: Paint) -> Option<String> {
     for text in own_hints(error) {
         hint(&text);
     }
-    if let Some(usage) = usage {
+    if let Some(usage) = usage.filter(|_| !is_foreign(error)) {
         hint(&format!("usage: {usage}; --help says more"));
     }
     Some(out)
 }
 
-/// What the parser does not know about the habits of people.
-fn own_hints(error: &Error) -> Vec<String> {
-    let mut hints = Vec::new();
-    let value = |kind| match error.get(kind) {
+/// Flags of other builders, and what is here in their place.
+const FOREIGN_FLAGS: [(&str, &str); 27] = [
+    ("--squash", "leave it out: layers are not joined here; COPY --from a last stage what the image needs"),
+    ("--rm", "leave it out: no containers are left behind"),
+    ("--force-rm", "leave it out: no containers are left behind"),
+    ("--compress", "leave it out: the context is not sent anywhere"),
+    ("--destination", "name the image with -t NAME[:TAG]"),
+    ("--dockerfile", "name the Dockerfile with -f FILE"),
+    ("--context", "CONTEXT is an argument of its own, the last one: ocibuild build ."),
+    ("--context-sub-path", "name the directory itself as CONTEXT: ocibuild build ./dir"),
+    ("--no-push", "leave it out: nothing is pushed"),
+    ("--tar-path", "write an archive with -o type=docker,dest=FILE"),
+    ("--tarPath", "write an archive with -o type=docker,dest=FILE"),
+    ("--oci-layout-path", "write a layout with -o type=oci,tar=false,dest=DIR"),
+    ("--cache", "leave it out: steps are cached by default"),
+    ("--layers", "leave it out: steps are cached by default"),
+    ("--isolation", "leave it out, or choose with --sandbox"),
+    (
+        "--security-opt",
+        "leave it out: a step asks with RUN --security=insecure, and --allow security.insecure lets it",
+    ),
+    (
+        "--privileged",
+        "leave it out: a step asks with RUN --security=insecure, and --allow security.insecure lets it",
+    ),
+    (
+        "--volume",
+        "leave it out: bring files in with COPY or RUN --mount=type=bind, others with --build-context",
+    ),
+    ("-v", "leave it out: bring files in with COPY or RUN --mount=type=bind, others with --build-context"),
+    ("--env", "set variables with ENV in the Dockerfile, or ARG and --build-arg NAME=VALUE"),
+    ("-e", "set variables with ENV in the Dockerfile, or ARG and --build-arg NAME=VALUE"),
+    ("-p", "ports are opened when the image runs: EXPOSE in the Dockerfile"),
+    ("--name", "name the image with -t NAME[:TAG]"),
+    ("--verbosity", "choose with --progress plain or --progress quiet"),
+    ("--verbose", "choose with --progress plain"),
+    ("--build", "that is a flag of compose: ocibuild build ."),
+    ("--no-deps", "that is a flag of compose: ocibuild build ."),
+];
+
+/// Verbs of other programs, and what is here in their place.
+const FOREIGN_VERBS: [(&str, &str); 18] = [
+    ("buildx", "write ocibuild build in place of buildx build"),
+    ("builder", "write ocibuild build in place of builder build"),
+    ("bud", "write ocibuild build"),
+    ("image", "write ocibuild images, inspect, history, tag or rmi without the word image"),
+    ("container", "there are no containers here; ocibuild run tries an image"),
+    ("compose", "ocibuild builds one image: ocibuild build DIR, for each service"),
+    ("up", "ocibuild builds one image: ocibuild build DIR, for each service"),
+    ("down", "ocibuild builds images only; there is nothing to stop"),
+    ("ps", "there are no containers here; ocibuild images lists images"),
+    ("exec", "there are no containers here; ocibuild run tries an image"),
+    ("start", "there are no containers here; ocibuild run tries an image"),
+    ("stop", "there are no containers here; ocibuild run tries an image"),
+    ("rm", "images are removed with ocibuild rmi"),
+    ("commit", "write what is to be done into a Dockerfile: ocibuild build ."),
+    ("pull", "this version does not pull: a build fetches what FROM names"),
+    ("push", "this version does not push: -o type=oci,dest=FILE writes an archive to push"),
+    ("save", "write an archive when building: -o type=docker,dest=FILE"),
+    ("load", "this version does not load: --build-context NAME=FILE builds on an archive"),
+];
+
+fn foreign(error: &Error) -> Option<&'static str> {
+    let given = match error.kind() {
+        ErrorKind::UnknownArgument => context(error, ContextKind::InvalidArg),
+        ErrorKind::InvalidSubcommand => context(error, ContextKind::InvalidSubcommand),
+        _ => return None,
+    }?;
+    let name = given.split('=').next()?;
+    let table: &[(&str, &str)] =
+        if error.kind() == ErrorKind::UnknownArgument { &FOREIGN_FLAGS } else { &FOREIGN_VERBS };
+    table.iter().find(|(known, _)| *known == name).map(|(_, advice)| *advice)
+}
+
+fn is_foreign(error: &Error) -> bool {
+    foreign(error).is_some()
+}
+
+fn context(error: &Error, kind: ContextKind) -> Option<String> {
+    match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
         Some(ContextValue::Strings(texts)) => Some(texts.join(" ")),
         _ => None,
-    };
+    }
+}
+
+/// What the words of the command line tell, whatever the parser stopped at.
+fn slips(error: &Error, words: &[String]) -> Vec<String> {
+    let mut hints = Vec::new();
+    for pair in words.windows(2) {
+        let [before, word] = pair else { continue };
+        if let Some(text) = before.strip_suffix(',').filter(|text| text.contains('=')) {
+            hints.push(format!("no blank stands behind a comma: {text},{word}"));
+        }
+        if word.len() > 1 && word.starts_with('=') {
+            hints.push(format!("no blanks stand around the \"=\": {before}{word}"));
+        }
+        let is_last = words.last() == Some(word);
+        let is_missing = error.kind() == ErrorKind::MissingRequiredArgument && is_last;
+        if is_missing && takes_value(before) && std::path::Path::new(word).is_dir() {
+            hints.push(format!("{word} is taken for the value of {before}: write {before} VALUE {word}"));
+        }
+    }
+    for word in words {
+        if let Some(flag) = word.strip_prefix(['\u{2013}', '\u{2014}', '\u{2212}']) {
+            let flag = flag.trim_start_matches('-');
+            hints.push(format!("the dash of {word} is none of the keyboard's: write --{flag}"));
+        }
+        let is_plain = !word.starts_with('-') && std::path::Path::new(word).is_file();
+        if is_plain && error.kind() == ErrorKind::UnknownArgument && is_positional(words, word) {
+            hints.push(format!("name the Dockerfile with -f: ocibuild build -f {word} CONTEXT"));
+        }
+        let name = word.trim_start_matches('-').split('=').next().unwrap_or_default();
+        if word.starts_with('-') && !word.starts_with("--") && name.len() > 2 && is_flag(name) {
+            hints.push(format!("flags of more than one letter have two dashes: -{word}"));
+        }
+    }
+    hints
+}
+
+fn is_flag(name: &str) -> bool {
+    any_argument(&|argument| argument.get_long() == Some(name) && !argument.is_hide_set())
+}
+
+/// Whether `word` stands where CONTEXT does: not behind a flag that takes a value.
+fn is_positional(words: &[String], word: &str) -> bool {
+    let at = words.iter().position(|other| other == word);
+    at.and_then(|at| words.get(at.checked_sub(1)?))
+        .is_none_or(|before| before.contains('=') || !takes_value(before))
+}
+
+fn takes_value(flag: &str) -> bool {
+    let long = flag.strip_prefix("--");
+    let short = flag.strip_prefix('-').filter(|_| long.is_none()).and_then(|name| {
+        let mut letters = name.chars();
+        letters.next().filter(|_| letters.next().is_none())
+    });
+    any_argument(&|argument| {
+        let is_it = (long.is_some() && argument.get_long() == long)
+            || (short.is_some() && argument.get_short() == short);
+        is_it && argument.get_action().takes_values()
+    })
+}
+
+fn any_argument(is_it: &dyn Fn(&clap::Arg) -> bool) -> bool {
+    let command = Cli::command();
+    command.get_subcommands().flat_map(clap::Command::get_arguments).any(is_it)
+}
+
+/// What the parser does not know about the habits of people.
+fn own_hints(error: &Error) -> Vec<String> {
+    if let Some(advice) = foreign(error) {
+        return vec![advice.to_owned()];
+    }
+    let words: Vec<String> =
+        std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let mut hints = slips(error, &words);
+    let value = |kind| context(error, kind);
     let argument = value(ContextKind::InvalidArg).unwrap_or_default();
     match error.kind() {
         ErrorKind::MissingRequiredArgument if argument.contains("CONTEXT") => {
@@ -68,7 +221,7 @@ fn own_hints(error: &Error) -> Vec<String> {
                 ));
             }
         }
-        ErrorKind::UnknownArgument => {
+        ErrorKind::UnknownArgument if hints.is_empty() => {
             hints.push(format!(
                 "there is one CONTEXT: remove {argument}, put quotes around values with blanks, and name the Dockerfile with -f"
             ));
@@ -83,6 +236,13 @@ fn own_hints(error: &Error) -> Vec<String> {
             hints.push(format!("the verbs are {}", verbs.join(", ")));
         }
         ErrorKind::MissingSubcommand => hints.push("begin with a verb: ocibuild build .".to_owned()),
+        ErrorKind::InvalidValue if value(ContextKind::InvalidValue).is_none_or(|value| value.is_empty()) => {
+            hints.push(format!("put a value behind it: {argument}"));
+        }
+        ErrorKind::TooManyValues | ErrorKind::WrongNumberOfValues => {
+            let given = value(ContextKind::InvalidValue).unwrap_or_default();
+            hints.push(format!("{argument} takes no value: leave ={given} out"));
+        }
         ErrorKind::InvalidValue => hints.push(format!("give {argument} one of the values there are")),
         ErrorKind::ArgumentConflict => {
             hints.push(format!("leave {argument} out, or what it does not go with"));

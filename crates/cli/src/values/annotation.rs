@@ -5,7 +5,8 @@ use crate::failure::usage;
 
 /// `--annotation [TYPE[PLATFORM],…:]KEY=VALUE`: one annotation for each type (11.20).
 pub(crate) fn annotations(text: &str) -> Result<Vec<Annotation>, Error> {
-    let wrong = |what: String| usage(format!("--annotation {text}: {what}"));
+    let wrong =
+        |what: String| usage(format!("--annotation {text}: {what}")).hint("write --annotation KEY=VALUE");
     let (before, value) =
         text.split_once('=').ok_or_else(|| wrong("invalid annotation, expected key=value".to_owned()))?;
     let (types, key) = before.split_once(':').unwrap_or(("manifest", before));

@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 
+use ocibuild::dockerfile::nearest;
 use ocibuild::spec::{Digest, DigestError, Reference};
 use ocibuild::{Error, RemoteSource};
 
@@ -69,10 +70,26 @@ fn source_of(text: &str, source: &str) -> Result<NamedSource, Error> {
         ))
         .hint("write the other build to a layout, and name that: oci-layout://DIR"));
     }
-    let metadata = fs_err::metadata(source).map_err(|error| {
-        usage(format!("--build-context {text}: cannot use the path"))
+    let metadata = fs_err::metadata(source).map_err(|reason| {
+        let error = usage(format!("--build-context {text}: cannot use the path"));
+        let scheme = source.split_once(':').map(|(scheme, rest)| (scheme, rest.trim_start_matches('/')));
+        let known = ["oci-layout", "docker-image", "https", "http"];
+        let meant = scheme.and_then(|(scheme, rest)| {
+            let near = known
+                .iter()
+                .find(|known| **known == scheme)
+                .copied()
+                .or_else(|| nearest(scheme, known.iter().copied()));
+            near.map(|near| (near, if source.contains(":/") { format!("/{rest}") } else { rest.to_owned() }))
+        });
+        let error = match meant {
+            Some((near @ "oci-layout", rest)) => error.hint(format!("write {near}://{rest}")),
+            Some((near, rest)) => error.hint(format!("write {near}://{}", rest.trim_start_matches('/'))),
+            None => error,
+        };
+        error
             .hint("name a directory or an archive that is there; an image is docker-image://NAME")
-            .caused_by(error)
+            .caused_by(reason)
     })?;
     let path = PathBuf::from(source);
     Ok(if metadata.is_dir() {

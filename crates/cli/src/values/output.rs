@@ -90,7 +90,9 @@ pub(crate) fn outputs(texts: &[String]) -> Result<BuildOutputs, Error> {
     }
     let to_stdout = out.outputs.iter().filter(|output| output.target == Target::Stdout).count();
     if to_stdout > 1 {
-        return Err(usage("--output: standard output takes one output"));
+        return Err(
+            usage("--output: standard output takes one output").hint("name a file for the others: dest=FILE")
+        );
     }
     let layers = layers.unwrap_or_default();
     out.compression = compression(&layers)?;
@@ -128,7 +130,9 @@ fn fields(text: &str) -> Result<Fields, Error> {
             "tar" => out.as_tar = Some(flag()?),
             "compression" => out.layers.compression = Some(value),
             "compression-level" => {
-                let level = value.parse().map_err(|_| wrong("compression-level is a number".to_owned()))?;
+                let level = value.parse().map_err(|_| {
+                    wrong("compression-level is a number".to_owned()).hint("write compression-level=6")
+                })?;
                 out.layers.level = Some(level);
             }
             "force-compression" => out.layers.force = flag()?,
@@ -136,8 +140,10 @@ fn fields(text: &str) -> Result<Fields, Error> {
             "oci-mediatypes" => out.docker_media_types = !flag()?,
             "source-date-epoch" if value.is_empty() => out.epoch = OutputEpoch::None,
             "source-date-epoch" => {
-                let seconds =
-                    value.parse().map_err(|_| wrong(format!("invalid SOURCE_DATE_EPOCH: {value}")))?;
+                let seconds = value.parse().map_err(|_| {
+                    wrong(format!("invalid SOURCE_DATE_EPOCH: {value}"))
+                        .hint("give seconds since 1970: source-date-epoch=0")
+                })?;
                 out.epoch = OutputEpoch::At(seconds);
             }
             "platform-split" => out.platform_split = Some(flag()?),
@@ -191,7 +197,11 @@ fn output(text: &str, fields: Fields) -> Result<Option<OutputSpec>, Error> {
     let kind = match fields.kind.as_str() {
         "oci" if is_layout => OutputKind::OciLayout,
         "oci" => OutputKind::OciArchive,
-        "docker" if is_layout => return Err(wrong("an archive for docker is a tar")),
+        "docker" if is_layout => {
+            return Err(
+                wrong("an archive for docker is a tar").hint("leave tar=false out, or write type=oci")
+            );
+        }
         "docker" => OutputKind::DockerArchive,
         "tar" => OutputKind::Tar,
         "local" => OutputKind::Local,

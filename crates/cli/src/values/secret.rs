@@ -17,7 +17,13 @@ const LIMIT: u64 = 1 << 20;
 pub(crate) fn secret(text: &str, env: Lookup<'_>) -> Result<(String, Secret), Error> {
     let (mut id, mut source, mut variable, mut kind) = (None, None, None, None);
     let pairs = pairs("--secret", text).map_err(|_| {
-        usage("--secret: not of the form id=ID[,src=FILE|,env=NAME]").hint("write --secret id=NAME,src=FILE")
+        let error = usage("--secret: not of the form id=ID[,src=FILE|,env=NAME]");
+        let path = std::path::Path::new(text);
+        // The name of a file that is there is no secret.
+        match path.file_name().filter(|_| path.is_file()) {
+            Some(name) => error.hint(format!("write --secret id={},src={text}", name.display())),
+            None => error.hint("write --secret id=NAME,src=FILE"),
+        }
     })?;
     for (key, value) in pairs {
         match key.as_str() {

@@ -12,14 +12,8 @@ use crate::failure::usage;
 
 /// A name of an image.
 pub(crate) fn reference(text: &str) -> Result<Reference, Error> {
-    text.parse().map_err(|error: ocibuild::spec::ReferenceError| {
-        let lower = text.to_lowercase();
-        let error = usage(error.to_string());
-        if lower != text && lower.parse::<Reference>().is_ok() {
-            return error.hint(format!("names of images are lower case: write {lower}"));
-        }
-        error.hint("write a name as [registry/]name[:tag], in lower case without blanks: app:1.0")
-    })
+    text.parse()
+        .map_err(|error: ocibuild::spec::ReferenceError| usage(error.to_string()).hint(error.advice()))
 }
 
 /// `NAME=VALUE`, or `NAME` with the value from the environment; `None` when it is not set there either (3.23).

@@ -22,8 +22,11 @@ pub(crate) fn ssh(text: &str, env: Lookup<'_>) -> Result<(String, SshAgent), Err
     let mut keys = Vec::new();
     let mut socket = None;
     for path in &paths {
-        let metadata = fs_err::metadata(path)
-            .map_err(|error| usage(format!("--ssh {text}: cannot use {path}")).caused_by(error))?;
+        let metadata = fs_err::metadata(path).map_err(|error| {
+            usage(format!("--ssh {text}: cannot use {path}"))
+                .hint("name the socket of an agent or a key that is there")
+                .caused_by(error)
+        })?;
         let absolute = std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path));
         if metadata.file_type().is_socket() {
             socket = Some(absolute);

@@ -9,7 +9,7 @@ use ocibuild::{Annotation, Build, Built, Error, Fetcher, PlannedBuild, Remotes, 
 
 use super::call::Call;
 use super::images::nameable;
-use super::results::{forget, outputs, write_iidfile, write_metadata};
+use super::results::{forget, in_a_directory, outputs, write_iidfile, write_metadata};
 use crate::args::{BuildArgs, ProgressArg};
 use crate::backends::{BaseImages, Workshop, executor, resolv_conf};
 use crate::failure::{Failure, Outcome, SourceText, about, usage};
@@ -119,7 +119,8 @@ fn refuse_later(args: &BuildArgs) -> Result<(), Error> {
         None | Some("auto") => Ok(()),
         Some("namespaces") if args.runtime.is_none() => Ok(()),
         Some("namespaces") => Err(usage("--sandbox namespaces and --runtime exclude each other")),
-        Some(other) => Err(usage(format!("--sandbox {other}: this version has auto and namespaces"))),
+        Some(other) => Err(usage(format!("--sandbox {other}: this version has auto and namespaces"))
+            .hint("write --sandbox auto, or leave it out")),
     }
 }
 
@@ -135,13 +136,21 @@ pub(crate) fn build(root: Option<&Path>, args: &BuildArgs) -> Outcome {
 
 fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
     let request = Request::new(args, &process_env)?;
-    let executor = executor(args.runtime.as_deref())?;
+    let executor = match &args.runtime {
+        Some(runtime) => about("--runtime", &runtime.display().to_string())(executor(Some(runtime)))?,
+        None => executor(None)?,
+    };
     let root = state_dir(root)?;
     let privilege = privilege::enter();
     let names = request.names();
     let (kind, iidfile, metadata_file) =
         (request.progress, request.iidfile.clone(), request.metadata_file.clone());
     let call = request.call;
+    for (flag, file) in [("--iidfile", &iidfile), ("--metadata-file", &metadata_file)] {
+        if let Some(path) = file {
+            about(flag, &path.display().to_string())(in_a_directory(path))?;
+        }
+    }
     if call.is_none() {
         for file in [&iidfile, &metadata_file] {
             forget(file.as_deref())?;

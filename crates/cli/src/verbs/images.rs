@@ -68,7 +68,9 @@ pub(crate) fn tag(root: Option<&Path>, args: &TagArgs) -> Outcome {
 pub(crate) fn nameable(text: &str) -> Result<Reference, ocibuild::Error> {
     let name = reference(text)?;
     if name.digest().is_some() {
-        return Err(crate::failure::usage(format!("{text}: a name with a digest cannot be given")));
+        let name = text.split('@').next().unwrap_or_default();
+        return Err(crate::failure::usage(format!("{text}: a name with a digest cannot be given"))
+            .hint(format!("the digest follows from what is built: give a tag, as in {name}:1.0")));
     }
     Ok(name)
 }

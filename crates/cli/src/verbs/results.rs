@@ -26,9 +26,8 @@ fn output(spec: OutputSpec) -> Result<Output, Error> {
         Target::Path(path) => {
             let is_directory =
                 matches!(spec.kind, ocibuild::OutputKind::Local | ocibuild::OutputKind::OciLayout);
-            if !is_directory {
-                about("--output", &format!("dest={}", path.display()))(check_file(&path))?;
-            }
+            let check = if is_directory { check_directory(&path) } else { check_file(&path) };
+            about("--output", &format!("dest={}", path.display()))(check)?;
             Destination::Path(path)
         }
     };
@@ -51,6 +50,19 @@ fn check_file(path: &Path) -> Result<(), Error> {
         return Err(usage(format!("--output: {} is a directory", path.display()))
             .hint("name a file; type=local and tar=false write directories"));
     }
+    in_a_directory(path)
+}
+
+fn check_directory(path: &Path) -> Result<(), Error> {
+    if path.is_file() {
+        return Err(Error::new(ErrorKind::Host, format!("cannot write below {}, which is a file", path.display()))
+            .hint("name another directory, or remove the file; an archive is type=oci,dest=FILE or type=tar,dest=FILE"));
+    }
+    Ok(())
+}
+
+/// Refuses what cannot be written to since its directory is not there.
+pub(super) fn in_a_directory(path: &Path) -> Result<(), Error> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !parent.is_dir() {
         return Err(Error::new(ErrorKind::Host, format!("cannot write {}", path.display())).hint(format!(

@@ -3,10 +3,11 @@
 //! A file of `fixtures/mistakes` is one of them: lines `KEY: VALUE`, then the files of the context, each below a line
 //! `-- NAME --`. The keys are `args` (the command line behind `ocibuild`, by default `build .`), `exit`, `place`,
 //! `culprit`, `next`, `needs` (`busybox`: a base image of that name, and the right to run steps) and `transform`, what
-//! text cannot hold (`crlf FILE`, `utf16 FILE`, `directory FILE`).
+//! text cannot hold (`crlf FILE`, `utf16 FILE`, `bom FILE`, `directory FILE`, `link FILE TARGET`).
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 use fs_err as fs;
 
@@ -77,7 +78,15 @@ impl Mistake {
                     let units = std::iter::once(0xfeff).chain(text.encode_utf16());
                     fs::write(&path, units.flat_map(u16::to_le_bytes).collect::<Vec<u8>>()).unwrap();
                 }
+                "bom" => {
+                    let text = fs::read_to_string(&path).unwrap();
+                    fs::write(&path, format!("\u{feff}{text}")).unwrap();
+                }
                 "directory" => fs::create_dir_all(&path).unwrap(),
+                "link" => {
+                    let (name, target) = name.split_once(' ').unwrap();
+                    std::os::unix::fs::symlink(target, place.path(&format!("context/{name}"))).unwrap();
+                }
                 other => panic!("{other}"),
             }
         }
@@ -143,30 +152,43 @@ fn judge(mistake: &Mistake, ended: &Ended) -> Vec<String> {
     wrong
 }
 
+/// What is wrong with the message about a mistake, with the message.
+fn failure_of(mistake: &Mistake) -> Option<String> {
+    assert!(
+        !mistake.places.is_empty() && !mistake.culprits.is_empty() && !mistake.next.is_empty(),
+        "{}",
+        mistake.name
+    );
+    let ended = mistake.run(&mistake.make());
+    let wrong = judge(mistake, &ended);
+    (!wrong.is_empty()).then(|| format!("== {}: {}\n{}", mistake.name, wrong.join("; "), ended.stderr))
+}
+
 #[test]
 fn privileged_mistakes_are_explained() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/mistakes");
     let mut paths: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     assert!(paths.len() >= 50, "{} mistakes", paths.len());
-    let mut failures = Vec::new();
-    let mut left_out = 0;
-    for path in paths {
-        let mistake = read(&path);
-        assert!(
-            !mistake.places.is_empty() && !mistake.culprits.is_empty() && !mistake.next.is_empty(),
-            "{path:?}"
-        );
-        if mistake.needs_busybox && busybox().is_none() {
-            left_out += 1;
-            continue;
+    let mistakes: Vec<Mistake> = paths.iter().map(|path| read(path)).collect();
+    let is_left_out = |mistake: &&Mistake| mistake.needs_busybox && busybox().is_none();
+    let left_out = mistakes.iter().filter(is_left_out).count();
+    // Several wait for servers that are not there: that takes time, but no processor.
+    let next = AtomicUsize::new(0);
+    let failures = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                while let Some(mistake) = mistakes.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if !is_left_out(&mistake) {
+                        failures.lock().unwrap().extend(failure_of(mistake));
+                    }
+                }
+            });
         }
-        let ended = mistake.run(&mistake.make());
-        let wrong = judge(&mistake, &ended);
-        if !wrong.is_empty() {
-            failures.push(format!("== {}: {}\n{}", mistake.name, wrong.join("; "), ended.stderr));
-        }
-    }
+    });
+    let mut failures = failures.into_inner().unwrap();
+    failures.sort();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
     if left_out > 0 {
         ocibuild_testkit::skip(&format!(

@@ -30,8 +30,10 @@ impl<'a> Flags<'a> {
     pub(super) fn parse(node: &'a BorrowedNode<'_>, known: Known) -> Result<Self, Failure> {
         let words = &node.flags[..];
         for (position, word) in words.iter().enumerate() {
-            check(word, &words[..position], known)
-                .map_err(|error| error.at(node.location).label(word.span))?;
+            check(word, &words[..position], known).map_err(|error| {
+                let error = error.at(node.location).label(word.span);
+                if error.is("missing-flag-value") { error.hint(with_value(word, node)) } else { error }
+            })?;
         }
         Ok(Self { words })
     }
@@ -91,6 +93,35 @@ fn boolean(flag: &str, value: &str) -> Result<(), Failure> {
     }
 }
 
+/// How a flag is written with its value, which may be the word behind it.
+fn with_value(flag: &BorrowedWord<'_>, node: &BorrowedNode<'_>) -> String {
+    let name = flag.text.trim_end_matches('=');
+    let is_last = node.flags.last().map(|last| last.span) == Some(flag.span) && !flag.text.contains('=');
+    let next = node.arguments.first().and_then(|word| word.text.split_whitespace().next());
+    let value = next.filter(|_| is_last).unwrap_or("VALUE");
+    format!("write the value behind an equals sign, without blanks: {name}={value}")
+}
+
+/// The instructions that have a flag which others have not.
+const OWNERS: [(&str, &str); 16] = [
+    ("from", "COPY"),
+    ("parents", "COPY"),
+    ("chown", "COPY and ADD"),
+    ("chmod", "COPY and ADD"),
+    ("link", "COPY and ADD"),
+    ("exclude", "COPY and ADD"),
+    ("checksum", "ADD"),
+    ("keep-git-dir", "ADD"),
+    ("unpack", "ADD"),
+    ("mount", "RUN"),
+    ("network", "RUN"),
+    ("security", "RUN"),
+    ("platform", "FROM"),
+    ("interval", "HEALTHCHECK"),
+    ("timeout", "HEALTHCHECK"),
+    ("retries", "HEALTHCHECK"),
+];
+
 fn unknown(flag: &str, known: Known) -> Failure {
     let name = flag.strip_prefix("--").unwrap_or(flag);
     let mut message = format!("unknown flag: {flag}");
@@ -100,6 +131,16 @@ fn unknown(flag: &str, known: Known) -> Failure {
         let _ = write!(message, " (did you mean {nearest}?)");
     }
     let error = error("unknown-flag", message);
+    let error = match name.split_once(':') {
+        Some((before, value)) if known.iter().any(|(known, _)| *known == before) => {
+            error.hint(format!("write --{before}={value}, with an equals sign"))
+        }
+        _ => error,
+    };
+    let error = match OWNERS.iter().find(|(owned, _)| *owned == name) {
+        Some((_, owner)) => error.hint(format!("{flag} is a flag of {owner}")),
+        None => error,
+    };
     let error = match nearest.or_else(|| crate::nearest(name, known.iter().map(|(known, _)| *known))) {
         Some(nearest) => error.hint(format!("write --{nearest} in place of {flag}")),
         None => error,

@@ -34,8 +34,20 @@ pub(super) fn healthcheck(reading: &Reading<'_>) -> Result<InstructionKind> {
     }
     let flags = reading.flags(FLAGS)?;
     if !kind.text.eq_ignore_ascii_case("CMD") {
-        let message = format!("Unknown type {} in HEALTHCHECK (try CMD)", quote(&kind.text.to_uppercase()));
-        let hint = format!("put CMD in front of the command: HEALTHCHECK CMD {}", reading.rest());
+        let kind_upper = kind.text.to_uppercase();
+        let message = format!("Unknown type {} in HEALTHCHECK (try CMD)", quote(&kind_upper));
+        let is_flag = |name: &str| FLAGS.iter().any(|(known, _)| *known == name.trim_start_matches('-'));
+        let rest = reading.rest();
+        let command = rest.strip_prefix(&*kind.text).unwrap_or(&rest).trim_start();
+        let hint = if kind.text.split_once('=').is_some_and(|(name, _)| is_flag(name)) {
+            format!("flags begin with two dashes: --{}", kind.text.trim_start_matches('-'))
+        } else if kind_upper == "RUN" || kind_upper == "CMD-SHELL" {
+            format!("write CMD in place of {}: HEALTHCHECK CMD {command}", kind.text)
+        } else if kind_upper.starts_with("[\"CMD") {
+            format!("write CMD in front of the list, not in it: HEALTHCHECK CMD [{command}")
+        } else {
+            format!("put CMD in front of the command: HEALTHCHECK CMD {rest}")
+        };
         return Err(reading.error("unknown-healthcheck", message).label(kind.span).hint(hint));
     }
     if command.is_empty() {

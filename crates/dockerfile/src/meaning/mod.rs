@@ -11,12 +11,15 @@ use std::borrow::Cow;
 use std::fmt::Write;
 
 use flags::{Flags, Known, Takes};
+pub(crate) use unknown::is_no_word;
 
 use crate::diagnostic::Failure;
 use crate::keyword::Keyword;
 use crate::node::{BorrowedNode, BorrowedWord, Parsed};
 use crate::quote::quote;
-use crate::{ArgDefinition, Command, Instruction, InstructionKind, KeyValues, Stage, Text, suggest};
+use crate::{
+    ArgDefinition, Command, Instruction, InstructionKind, KeyValues, Stage, Text, odd_blank, suggest,
+};
 
 type Result<T> = std::result::Result<T, Failure>;
 
@@ -193,7 +196,19 @@ impl<'a> Reading<'a> {
                     "give the destination in the image as the last argument: {} {given} /path/in/the/image",
                     self.name
                 );
-                let error = self.error("missing-destination", message).hint(hint);
+                let error = self.error("missing-destination", message);
+                let error = match odd_blank(given) {
+                    Some(code) => error.hint(format!(
+                        "{} holds the character {code}, which looks like a blank and is none: write a plain blank",
+                        quote(given)
+                    )),
+                    None if self.node.json => error.hint(format!(
+                        "give the destination in the image as the last string: {} [{}, \"/path/in/the/image\"]",
+                        self.name,
+                        quote(given)
+                    )),
+                    None => error.hint(hint),
+                };
                 Err(match self.node.arguments.first() {
                     Some(word) => error.cause(format!("{} is all that is given", quote(&word.text))),
                     None => error,
@@ -240,7 +255,11 @@ impl<'a> Reading<'a> {
         if !self.node.json {
             let message = "SHELL requires the arguments to be in JSON form";
             let error = self.error("shell-not-json", message).hint("write SHELL [\"/bin/sh\", \"-c\"]");
-            return Err(error.hint("JSON takes double quotes, with commas between the strings"));
+            let error = error.hint("JSON takes double quotes, with commas between the strings");
+            return Err(match crate::json_fault(&self.rest()) {
+                Some(fault) => error.cause(fault),
+                None => error.cause(format!("{} is no JSON list", quote(&self.rest()))),
+            });
         }
         Ok(InstructionKind::Shell(self.words()))
     }
@@ -279,8 +298,14 @@ impl<'a> Reading<'a> {
     fn arg(&self) -> Result<InstructionKind> {
         self.require_arguments()?;
         let is_blank = |word: &&BorrowedWord<'_>| word.text.is_empty() || word.text.starts_with('=');
-        if let Some(word) = self.node.arguments.iter().find(is_blank) {
-            return Err(self.blank_name(word));
+        if let Some(at) = self.node.arguments.iter().position(|word| is_blank(&word)) {
+            let error = self.blank_name(&self.node.arguments[at]);
+            let Some(before) = at.checked_sub(1).map(|before| &self.node.arguments[before].text) else {
+                return Err(error);
+            };
+            let value =
+                self.node.arguments[at..].iter().take(2).map(|word| &word.text[..]).collect::<String>();
+            return Err(error.hint(format!("no blanks stand around the \"=\": ARG {before}{value}")));
         }
         let definition = |word: &BorrowedWord<'_>| match word.text.split_once('=') {
             Some((name, default)) => {
@@ -364,6 +389,14 @@ impl<'a> Reading<'a> {
             words => {
                 let message = "FROM requires either one or three arguments";
                 let error = self.error("from-arguments", message);
+                let bare = self.node.flags.iter().find(|flag| !flag.text.contains('='));
+                if let (Some(flag), Some(value)) = (bare, words.first()) {
+                    let written = format!("{}={}", flag.text, value.text);
+                    return Err(error
+                        .label(flag.span)
+                        .cause(format!("{} is taken for the base image", quote(&value.text)))
+                        .hint(format!("write the value behind an equals sign, without blanks: {written}")));
+                }
                 Err(match words {
                     [] => {
                         error.hint("name the base image: FROM alpine:3.20, or FROM scratch for an empty one")
@@ -371,6 +404,13 @@ impl<'a> Reading<'a> {
                     [_, second, ..] if second.text.starts_with('#') => {
                         error.label(second.span).hint("a comment needs a line of its own")
                     }
+                    [image, second, name, more, ..] if second.text.eq_ignore_ascii_case("as") => error
+                        .label(more.span)
+                        .cause(format!("{} is not expected behind {}", quote(&more.text), quote(&name.text)))
+                        .hint(format!(
+                            "the name of a stage is one word: FROM {} AS {}",
+                            image.text, name.text
+                        )),
                     [image, second, ..] if second.text.eq_ignore_ascii_case("as") => error
                         .label(second.span)
                         .hint(format!("put the stage's name behind AS: FROM {} AS build", image.text)),

@@ -1,11 +1,12 @@
 //! What was probably meant by an instruction that there is not.
 
 use super::KEYWORDS;
-use crate::nearest;
 use crate::node::BorrowedNode;
+use crate::quote::quote;
+use crate::{is_instruction, nearest, odd_blank};
 
 /// Words of other languages and tools, and the instruction for them.
-const OTHERS: [(&str, &str); 30] = [
+const OTHERS: [(&str, &str); 28] = [
     ("apk", "RUN"),
     ("apt", "RUN"),
     ("apt-get", "RUN"),
@@ -22,8 +23,6 @@ const OTHERS: [(&str, &str); 30] = [
     ("execute", "RUN"),
     ("export", "ENV"),
     ("go", "RUN"),
-    ("import", "FROM"),
-    ("include", "FROM"),
     ("install", "RUN"),
     ("make", "RUN"),
     ("mkdir", "RUN"),
@@ -42,23 +41,90 @@ const OTHERS: [(&str, &str); 30] = [
 const COMPOSE: [&str; 9] =
     ["version:", "services:", "volumes:", "networks:", "name:", "image:", "build:", "apiversion:", "kind:"];
 
+/// Words of shells, which a Dockerfile does not have.
+const OF_SHELLS: [&str; 13] =
+    ["if", "then", "else", "elif", "fi", "for", "while", "do", "done", "case", "esac", "function", "{"];
+
+/// Whether `word` is a mark of something else, and neither an instruction nor a part of one.
+pub(crate) fn is_no_word(word: &str) -> bool {
+    mark(word).is_some()
+}
+
+/// What a word is that some other file begins lines with, and what to do about it.
+fn mark(word: &str) -> Option<String> {
+    let text = if ["<<<<<<<", "=======", ">>>>>>>", "|||||||"].iter().any(|mark| word.starts_with(mark)) {
+        "this is the mark of a merge conflict: keep one of the two versions, and remove the lines with marks"
+    } else if word.starts_with("```") || word.starts_with("~~~") {
+        "this is the mark of a code block: remove the line"
+    } else if word.starts_with("//")
+        || word.starts_with("/*")
+        || word.starts_with("*/")
+        || word.starts_with("--")
+        || word.starts_with(';')
+    {
+        "a comment begins with \"#\", on a line of its own"
+    } else if word.starts_with(['{', '}', '<', '[']) && word != "{" {
+        "this does not look like a Dockerfile: name the Dockerfile with -f FILE"
+    } else {
+        return None;
+    };
+    Some(text.to_owned())
+}
+
+/// A keyword and what stands behind it without a blank.
+fn glued(word: &str) -> Option<(&str, &str)> {
+    let keyword = KEYWORDS.iter().find(|keyword| {
+        let begin = word.get(..keyword.len()).unwrap_or_default();
+        let next = word[begin.len()..].chars().next();
+        begin.eq_ignore_ascii_case(keyword)
+            && next.is_some_and(|next| {
+                let is_other_case = begin == begin.to_uppercase() && next.is_lowercase();
+                is_other_case || !next.is_alphanumeric()
+            })
+    })?;
+    Some(word.split_at(keyword.len()))
+}
+
 /// What to do about the instruction of `node`; at least one thing.
 pub(super) fn hints(node: &BorrowedNode<'_>) -> Vec<String> {
     let word = &node.keyword.text;
     let lower = word.to_lowercase();
     let mut hints = Vec::new();
-    if COMPOSE.contains(&&lower[..]) {
+    let bare = word.trim_matches(|c: char| !c.is_alphanumeric());
+    let next = node.text.trim().get(word.len()..).unwrap_or_default().trim_start();
+    if let Some(code) = odd_blank(word) {
+        hints.push(format!(
+            "{} holds the character {code}, which looks like a blank or like nothing: write it anew with plain blanks",
+            quote(word)
+        ));
+    } else if is_instruction(bare) && !is_instruction(word) {
+        hints.push(format!("write {} in place of {word}", bare.to_uppercase()));
+    } else if let Some(keyword) = next.split_whitespace().next().filter(|next| is_instruction(next))
+        && !word.contains(char::is_alphabetic)
+    {
+        hints.push(format!("remove {word} in front of {keyword}: {}", shortened(next)));
+    } else if COMPOSE.contains(&&lower[..]) {
         hints.push(
             "this looks like a compose or another YAML file: name the Dockerfile with -f FILE".to_owned(),
         );
-    } else if lower.starts_with("//")
-        || lower.starts_with("/*")
-        || lower.starts_with("--")
-        || lower.starts_with(';')
-    {
-        hints.push("a comment begins with \"#\", on a line of its own".to_owned());
-    } else if lower.starts_with(['{', '<', '[']) {
-        hints.push("this does not look like a Dockerfile: name the Dockerfile with -f FILE".to_owned());
+    } else if let Some(hint) = mark(word) {
+        hints.push(hint);
+    } else if matches!(&lower[..], "include" | "import") {
+        hints.push(
+            "a Dockerfile cannot take in another: copy its lines, or build it first and begin FROM its image"
+                .to_owned(),
+        );
+    } else if matches!(&lower[..], "$" | "%" | ">") {
+        let command = node.text.trim().get(1..).unwrap_or_default();
+        hints.push(format!("remove the prompt {word}: RUN {}", shortened(command)));
+    } else if OF_SHELLS.contains(&&lower[..]) {
+        hints.push(format!(
+            "{word} is of the shell: write it behind RUN, with a backslash (\\) at the end of each line that goes on"
+        ));
+    } else if matches!(&lower[..], "docker" | "docker-compose" | "podman" | "buildah") {
+        hints.push(format!(
+            "{word} is a command for your own shell: remove the line, or name the Dockerfile with -f FILE"
+        ));
     } else if let Some((_, keyword)) = OTHERS.iter().find(|(other, _)| *other == lower) {
         let text = if *keyword == "RUN" && !matches!(&lower[..], "exec" | "execute" | "install") {
             format!("a command needs an instruction in front of it: RUN {}", shortened(&node.text))
@@ -66,7 +132,17 @@ pub(super) fn hints(node: &BorrowedNode<'_>) -> Vec<String> {
             format!("the instruction for that is {keyword}")
         };
         hints.push(text);
-    } else if let Some(keyword) = nearest(lower.trim_end_matches(':'), KEYWORDS) {
+    } else if let Some((keyword, rest)) = glued(word) {
+        let keyword = keyword.to_uppercase();
+        let rest = rest.trim_start_matches([':', '=']);
+        hints.push(if rest.is_empty() {
+            format!("write {keyword} in place of {word}")
+        } else {
+            format!("put a blank behind {keyword}: {keyword} {rest}")
+        });
+    } else if word.contains('=') {
+        hints.push(format!("a variable is set with ENV: ENV {}", shortened(&node.text)));
+    } else if let Some(keyword) = nearest(&lower, KEYWORDS) {
         hints.push(format!("write {} in place of {word}", keyword.to_uppercase()));
     }
     if hints.is_empty() {

@@ -3,6 +3,7 @@
 mod directive;
 pub(crate) mod heredoc;
 mod json;
+mod json_fault;
 mod lines;
 mod logical;
 mod source;
@@ -18,6 +19,7 @@ use crate::node::{BorrowedHeredoc, BorrowedNode, Parsed};
 use crate::{Diagnostic, Directives, HeredocNode, Location, Node, Span};
 
 pub(crate) use directive::comment_directive;
+pub use json_fault::json_fault;
 use lines::{Line, Lines, MAX_LINE_BYTES};
 use logical::LogicalLine;
 pub(crate) use source::{MAX_FILE_BYTES, Source};
@@ -217,6 +219,7 @@ impl<'a, S: FnMut(Parsed<'_>)> Reader<'a, S> {
         first: &Line<'a>,
     ) -> Result<BorrowedHeredoc<'a>, Failure> {
         let body_start = self.lines.last.map_or(0, |line| line.start + line.raw.len());
+        let mut nearly = None;
         for line in self.lines.by_ref() {
             let text = line.text();
             let text = if start.chomp { text.trim_start_matches('\t') } else { text };
@@ -231,10 +234,18 @@ impl<'a, S: FnMut(Parsed<'_>)> Reader<'a, S> {
                     span,
                 });
             }
+            if nearly.is_none() && text.trim().eq_ignore_ascii_case(&start.name) {
+                nearly = Some(line.number);
+            }
         }
         let location = self.location_from(first);
         let name = crate::quote::quote(&start.name);
-        let hint = format!("the body must end with the line {name}: add it, without blanks around it");
+        let hint = match nearly {
+            Some(number) => format!(
+                "line {number} must be {name} and nothing else: the same case, without blanks around it"
+            ),
+            None => format!("the body must end with the line {name}: add it, without blanks around it"),
+        };
         let error = Failure::new("unterminated-heredoc", "unterminated heredoc", Some(location));
         Err(error.cause(format!("nothing below ends what <<{} begins", start.name)).hint(hint))
     }

@@ -36,6 +36,14 @@ impl<'a> From<Vec<BorrowedWord<'a>>> for Arguments<'a> {
 /// What to do about a word without an equals sign.
 fn pair_hint(keyword: &str, word: &str) -> String {
     let keyword = keyword.to_ascii_uppercase();
+    if word.starts_with('#') {
+        return "a comment needs a line of its own: nothing behind an instruction is one".to_owned();
+    }
+    if word.contains(['\u{201c}', '\u{201d}', '\u{201e}', '\u{2018}', '\u{2019}']) {
+        return format!(
+            "typographic quotes mean nothing here: write straight double quotes, {keyword} NAME=\"VALUE\""
+        );
+    }
     format!(
         "write {keyword} NAME=VALUE without blanks around the \"=\", and put a value with blanks in double quotes: \
          {keyword} NAME=\"... {word}\""

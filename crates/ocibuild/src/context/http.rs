@@ -274,7 +274,8 @@ impl Check {
         }
         let message = format!("{address}: digest mismatch {found}: {wanted}");
         Err(Error::new(ErrorKind::Refused, message)
-            .hint("the first digest is of what the server sent, the second is that of --checksum"))
+            .hint("the first digest is of what the server sent, the second is that of --checksum")
+            .hint(format!("if the file is the right one, write --checksum={found}")))
     }
 }
 

@@ -68,6 +68,13 @@ impl LocalContext {
             .hint("CONTEXT is a directory; the Dockerfile is named with -f"));
         }
         let root = RootDir::open(path).map_err(|error| Error::new(ErrorKind::Host, error.to_string()))?;
+        if fs::metadata(ignore_file).is_ok_and(|metadata| metadata.is_dir()) {
+            let name = ignore_name(path, ignore_file);
+            return Err(Error::new(ErrorKind::Usage, format!("{name} is a directory, not a file"))
+                .id("no-regular-file")
+                .place(Place::File(name))
+                .hint("remove the directory, or make it a file with one pattern on each line"));
+        }
         let ignore = match read_confined(path, ignore_file)? {
             Some(bytes) => {
                 let name = ignore_name(path, ignore_file);
@@ -115,7 +122,16 @@ pub fn read_dockerfile(path: &Path) -> Result<Vec<u8>, Error> {
 
 /// As [`read_dockerfile`], for the build of `context`: a file in it may be a link, but not to something outside.
 pub fn read_dockerfile_of(context: &Path, path: &Path) -> Result<Vec<u8>, Error> {
-    read_confined(context, path)?.ok_or_else(|| no_dockerfile(path))
+    read_confined(context, path)?.ok_or_else(|| {
+        let error = no_dockerfile(path);
+        let inside = context.join(path);
+        if path.starts_with(context) || !fs::metadata(&inside).is_ok_and(|metadata| metadata.is_file()) {
+            return error;
+        }
+        error
+            .cause(format!("-f counts from the working directory, not from CONTEXT {}", context.display()))
+            .hint_first(format!("write -f {}", inside.display()))
+    })
 }
 
 /// Reads a file that may lie in the context, where links do not lead out.
@@ -160,9 +176,14 @@ fn similar(path: &Path) -> Option<String> {
     let wanted = path.file_name()?.to_str()?;
     let contains =
         |part: &str| names.iter().find(|name| name.to_lowercase().contains(part)).map(String::as_str);
-    let found = ocibuild_dockerfile::nearest(wanted, names.iter().map(String::as_str))
+    let is_file = |name: &&String| parent.join(name).is_file();
+    let found = ocibuild_dockerfile::nearest(wanted, names.iter().filter(is_file).map(String::as_str))
         .or_else(|| contains("dockerfile"))
-        .or_else(|| contains("containerfile"))?;
+        .or_else(|| contains("containerfile"));
+    // Many projects keep it one directory further down.
+    let below =
+        || names.iter().map(|name| Path::new(name).join(wanted)).find(|inner| parent.join(inner).is_file());
+    let found = found.map(PathBuf::from).or_else(below)?;
     Some(path.with_file_name(found).display().to_string())
 }
 
@@ -180,7 +201,15 @@ fn read_regular(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     let refused = |message: String| {
         Error::new(ErrorKind::Usage, message).id("no-regular-file").place(Place::File(shown.to_string()))
     };
-    let not_a_file = |what: &str| refused(format!("{shown} is {what}, not a file")).hint("-f names a file");
+    let not_a_file = |what: &str| {
+        let inside = path.join("Dockerfile");
+        let hint = if inside.is_file() {
+            format!("-f names a file: -f {}", inside.display())
+        } else {
+            "-f names a file".to_owned()
+        };
+        refused(format!("{shown} is {what}, not a file")).hint(hint)
+    };
     // A socket cannot be opened at all.
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => return Err(not_a_file("a directory")),

@@ -44,6 +44,19 @@ pub(crate) fn not_found(source: &dyn Source, word: &str, path: &Path) -> Error {
     if climbs {
         error = error.cause(format!("{word} leads above the root of {}, where it ends", source.what()));
     }
+    if let Some(target) = exists(source, path).and_then(|node| node.link_target()) {
+        return error
+            .cause(format!("{shown} is a link to {}, which is not in {}", target.display(), source.what()))
+            .hint("copy what the link leads to in its place, or make it lead to something that is there");
+    }
+    if let Some(name) = with_blanks(source, path) {
+        return error.cause(format!("{} is there: a blank ends a source", crate::plan::quote(&name))).hint(
+            format!(
+                "write names with blanks as a JSON list: [{}, \"/path/in/the/image\"]",
+                crate::plan::quote(&name)
+            ),
+        );
+    }
     if let Some(outside) = source.beside(word) {
         error = error.cause(format!("{} is there, but not in the build context", outside.display())).hint(format!(
             "move {word} into the build context, or build with a directory above as CONTEXT and the Dockerfile named with -f"
@@ -68,7 +81,31 @@ pub(crate) fn not_found(source: &dyn Source, word: &str, path: &Path) -> Error {
     if let Some(alone) = word.strip_suffix(',') {
         error = error.hint(format!("sources are separated by blanks, not commas: {alone}"));
     }
+    if error.reports()[0].hints.is_empty()
+        && let Some(hint) = listed(source, path)
+    {
+        error = error.hint(hint);
+    }
     error.hint(source.advice())
+}
+
+/// A name that begins with that of `path` and a blank.
+fn with_blanks(source: &dyn Source, path: &Path) -> Option<String> {
+    let begin = format!("{} ", path.file_name()?.to_str()?);
+    let directory = path.parent()?;
+    let names = source.names(directory).ok()?;
+    let name = names.iter().filter_map(|name| name.to_str()).find(|name| name.starts_with(&begin))?;
+    Some(directory.join(name).to_str()?.to_owned())
+}
+
+/// What is in the directory where `path` would be.
+fn listed(source: &dyn Source, path: &Path) -> Option<String> {
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty())?;
+    let names = source.names(directory).ok()?;
+    let names: Vec<&str> = names.iter().filter_map(|name| name.to_str()).collect();
+    let shown = names.iter().take(8).copied().collect::<Vec<_>>().join(", ");
+    let more = if names.len() > 8 { ", …" } else { "" };
+    (!names.is_empty()).then(|| format!("what there is in /{}: {shown}{more}", directory.display()))
 }
 
 /// What to do about a word that looks like a part of a JSON list which is none.

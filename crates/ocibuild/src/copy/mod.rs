@@ -3,6 +3,7 @@
 
 mod digest;
 mod extract;
+pub(crate) mod habits;
 mod missing;
 mod place;
 mod select;
@@ -280,7 +281,8 @@ fn archive_of(
     }
     let broken = |error: &dyn std::fmt::Display| {
         Error::new(ErrorKind::Dockerfile, format!("/{}: broken archive: {error}", selected.path.display()))
-            .hint("ADD --unpack=false copies the file as it is")
+            .word(selected.path.to_string_lossy())
+            .hint("make the archive anew; ADD --unpack=false copies the file as it is")
     };
     let (_, plain) = decompress(source.open(&selected.path)?).map_err(|error| broken(&error))?;
     let mut spool = tempfile::tempfile_in(scratch).map_err(|error| no_spool(scratch, error))?;

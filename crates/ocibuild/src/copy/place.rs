@@ -120,9 +120,11 @@ impl Placement {
             let target = self.destination_directory(destination)?;
             self.items(source, selected, &target)?;
             let id = self.directory_at(&target)?;
-            // The root of a source is made by whoever provides that, when it is needed.
+            // How old the root of a source is, nothing tells, unless an archive did.
             let is_root = selected.path.as_os_str().is_empty();
-            self.tree.metadata_mut(id).mtime = if is_root { self.now } else { selected.node.metadata.mtime };
+            let known =
+                Some(selected.node.metadata.mtime).filter(|mtime| !is_root || *mtime != Timestamp::default());
+            self.tree.metadata_mut(id).mtime = known.unwrap_or(self.now);
             return Ok(());
         }
         let target = self.file_target(destination, &selected.name)?;

@@ -74,6 +74,14 @@ pub(crate) enum SourceKind {
 }
 
 impl SourceNode {
+    /// Where a link leads.
+    pub(super) fn link_target(&self) -> Option<PathBuf> {
+        match &self.kind {
+            SourceKind::Symlink(target) => Some(PathBuf::from(target)),
+            _ => None,
+        }
+    }
+
     pub(crate) fn is_directory(&self) -> bool {
         self.kind == SourceKind::Directory
     }
@@ -177,11 +185,13 @@ impl LocalSource {
         Ok(directory)
     }
 
+    /// The directory itself is not part of a context: how old it is does not count.
     fn stat_root(&self) -> Result<SourceNode, Error> {
         let found = self.root.top().and_then(|top| top.metadata());
         let found = found.map_err(|error| self.io(Path::new(""), &error))?;
+        let metadata = metadata_of(&found, BTreeMap::new());
         Ok(SourceNode {
-            metadata: metadata_of(&found, BTreeMap::new()),
+            metadata: Metadata { mtime: Timestamp::default(), ..metadata },
             kind: SourceKind::Directory,
             links: None,
         })

@@ -3,7 +3,7 @@
 use ocibuild_spec::Reference;
 
 use super::error::{PlanError, PlanErrorKind};
-use super::graph::{Graph, Node, named_context, parse_reference};
+use super::graph::{Graph, Node, explain_unset, named_context, parse_reference};
 use super::settings::Settings;
 use super::stage::StageState;
 use super::{BaseRequest, BaseResolver, FileSource, ImageOrigin, NamedContext, PlannedImage, StageBase};
@@ -58,7 +58,7 @@ impl<'r> Bases<'r> {
         reachable: &[bool],
         settings: &Settings<'_>,
     ) -> Result<(), Vec<PlanError>> {
-        check_references(graph)?;
+        check_references(graph, settings)?;
         self.stage_names = graph.nodes.iter().filter_map(|node| node.name.clone()).collect();
         for (node, _) in graph.nodes.iter_mut().zip(reachable).filter(|(_, reachable)| **reachable) {
             if node.base.is_none() && node.root.is_none() {
@@ -125,6 +125,11 @@ impl<'r> Bases<'r> {
         let image = self.resolver.resolve(&request).map_err(|source| {
             let message = format!("cannot load image {name}");
             let error = PlanError::new(PlanErrorKind::BaseImage, message).word(name);
+            if let ImageOrigin::NamedContext(context) = &request.origin {
+                let hint =
+                    format!("the image is the one of --build-context {context}=…: check what stands there");
+                return error.hint(hint).caused_by(source);
+            }
             suggestion(error, name, node, &names, settings).caused_by(source)
         })?;
         let BaseRequest { name, reference, platform, origin } = request;
@@ -180,6 +185,9 @@ fn suggestion(
     use ocibuild_dockerfile::nearest;
     let (bare, tag) = name.split_once(':').map_or((name, None), |(bare, tag)| (bare, Some(tag)));
     let is_short = !bare.contains(['/', '.']);
+    if bare == "scratch" {
+        return error.hint("the empty base image has no tag: write FROM scratch");
+    }
     if is_short
         && tag.is_none()
         && let Some(stage) = nearest(name, stages.iter().map(String::as_str))
@@ -218,12 +226,17 @@ pub(super) fn state_of(images: &[PlannedImage], node: &Node<'_>, settings: &Sett
 }
 
 /// Names that are no references are errors in every stage, needed or not.
-fn check_references(graph: &Graph<'_>) -> Result<(), Vec<PlanError>> {
+fn check_references(graph: &Graph<'_>, settings: &Settings<'_>) -> Result<(), Vec<PlanError>> {
     let errors: Vec<PlanError> = graph
         .nodes
         .iter()
         .filter(|node| node.base.is_none() && node.root.is_none() && node.base_name != "scratch")
-        .filter_map(|node| parse_reference(&node.base_name).err().map(|error| at_node(error, node)))
+        .filter_map(|node| {
+            let error = parse_reference(&node.base_name).err()?;
+            let error =
+                if node.unset.is_empty() { error } else { explain_unset(error, &node.unset, settings) };
+            Some(at_node(error, node))
+        })
         .collect();
     if errors.is_empty() { Ok(()) } else { Err(errors) }
 }

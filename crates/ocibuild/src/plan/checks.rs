@@ -23,13 +23,18 @@ use super::{ImageOrigin, PlanOptions, PlannedImage, paths};
 
 /// Which checks are wanted: the build argument takes the place of the directive (10.02).
 pub(super) fn options(file: &Dockerfile, options: &PlanOptions) -> Result<CheckOptions, PlanError> {
-    let parsed = match options.build_arg("BUILDKIT_DOCKERFILE_CHECK") {
+    let given = options.build_arg("BUILDKIT_DOCKERFILE_CHECK");
+    let parsed = match given {
         Some(value) => CheckOptions::parse(value),
         None => file.directives.check_options(),
     };
     let mut wanted = parsed.map_err(|error| {
-        PlanError::file(error.to_string())
-            .hint("a value is `skip=RULE,…`, `experimental=RULE,…` and `error=true`, with `;` between")
+        let error = PlanError::file(error.to_string())
+            .hint("a value is `skip=RULE,…`, `experimental=RULE,…` and `error=true`, with `;` between");
+        match &file.directives.check {
+            Some((value, location)) if given.is_none() => error.at(*location).word(value),
+            _ => error,
+        }
     })?;
     wanted.experimental.extend(options.enabled_checks.iter().cloned());
     Ok(wanted)

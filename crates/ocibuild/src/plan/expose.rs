@@ -22,6 +22,26 @@ pub(super) fn ports(
     for word in words {
         let (first, last, protocol) = parse(word, report).map_err(|message| {
             let error = PlanError::file(message).word(word);
+            let is_port = |text: &str| text.split('/').next().is_some_and(|port| range(port).is_some());
+            if word.starts_with('#') {
+                return error.hint("a comment needs a line of its own");
+            }
+            let parts = || word.split([',', ';']).filter(|part| !part.is_empty());
+            if word.contains([',', ';']) && parts().all(is_port) {
+                let ports: Vec<&str> = parts().collect();
+                return error.hint(format!("separate ports by blanks: EXPOSE {}", ports.join(" ")));
+            }
+            if let Some((first, last)) = word.split_once('-')
+                && let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>())
+            {
+                return error.hint(format!("begin a range with the smaller port: EXPOSE {last}-{first}"));
+            }
+            if let Some((protocol, port)) = word.split_once('/').filter(|(_, port)| is_port(port)) {
+                return error.hint(format!("the protocol stands behind the port: EXPOSE {port}/{protocol}"));
+            }
+            if let Some((_, container)) = word.rsplit_once(':').filter(|(_, container)| is_port(container)) {
+                return error.hint(format!("name the port of the container alone: EXPOSE {container}"));
+            }
             error.hint("write a port from 0 to 65535, with /tcp, /udp or /sctp behind it if you like: EXPOSE 8080/tcp")
         })?;
         if ports.len() + usize::from(last - first) >= MAX_PORTS {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use ocibuild_dockerfile::{Dockerfile, Findings, Instruction, InstructionKind, Location, suggest};
-use ocibuild_spec::{Platform, Reference};
+use ocibuild_spec::{Platform, Reference, ReferenceError};
 
 use super::checks::FromLine;
 use super::env::Environment;
@@ -30,6 +30,8 @@ pub(super) struct Node<'f> {
     /// The `FROM` line, or the `COPY` or `RUN` that names the image.
     pub(super) location: Option<Location>,
     pub(super) text: &'f str,
+    /// Variables of the `FROM` line that have no value.
+    pub(super) unset: Vec<String>,
     /// The stage that `FROM` names.
     pub(super) base: Option<usize>,
     /// The named context that takes the stage's place (4.31).
@@ -196,6 +198,7 @@ impl<'f> Graph<'f> {
             used_args: Vec::new(),
             location,
             text: "",
+            unset: Vec::new(),
             base: None,
             replaced_by: None,
             commands: Vec::new(),
@@ -258,8 +261,26 @@ impl<'f> Graph<'f> {
         } else {
             error.because(format!("it reads from: {}", way.join(" <- ")))
         };
-        let error = error
-            .hint("take one of the COPY --from or mounts out, or move what both need to a stage of its own");
+        let same = |other: &&Node<'_>| other.name.is_some() && other.name == node.name;
+        let lines: Vec<String> = (self.nodes.iter().filter(same))
+            .filter_map(|node| Some(node.location?.start_line.to_string()))
+            .collect();
+        let error = if lines.len() > 1 {
+            error.hint(format!(
+                "stages in lines {} are all called {}: rename them",
+                lines.join(", "),
+                node.display
+            ))
+        } else {
+            error
+        };
+        let error = if way.len() == 2 && way.first() == way.last() {
+            error.hint(format!("{} is the stage that this stands in: name another with --from", node.display))
+        } else {
+            error.hint(
+                "take one of the COPY --from or mounts out, or move what both need to a stage of its own",
+            )
+        };
         match first {
             Some((_, location)) => error.at(*location),
             None => error,
@@ -290,10 +311,19 @@ fn stage_node<'f>(index: usize, mut line: FromLine<'f, '_>) -> Result<Node<'f>, 
     let expanded =
         globals.expand_watched(&stage.base, settings.escape).map_err(|error| at(PlanError::from(error)))?;
     line.undefined(&expanded);
+    let is_unset = |name: &&String| globals.get(name).is_none_or(str::is_empty);
+    let mut unset: Vec<String> =
+        expanded.unset.iter().chain(&expanded.used).filter(is_unset).cloned().collect();
+    unset.dedup();
     let (base_name, mut used_args) = (expanded.value, expanded.used);
     if base_name.is_empty() {
         let message = format!("base name ({}) should not be blank", stage.base);
-        return Err(at(blank_base(PlanError::file(message).word(&stage.base), stage, settings)));
+        let error = PlanError::file(message).word(&stage.base);
+        return Err(at(if unset.is_empty() {
+            error.hint("name a base image: FROM alpine:3.20")
+        } else {
+            explain_unset(error, &unset, settings)
+        }));
     }
     let platform = match stage.platform.as_deref() {
         None | Some("") => None,
@@ -319,6 +349,7 @@ fn stage_node<'f>(index: usize, mut line: FromLine<'f, '_>) -> Result<Node<'f>, 
         used_args,
         location: Some(stage.location),
         text: &stage.text,
+        unset,
         base: None,
         replaced_by,
         commands: Vec::new(),
@@ -328,21 +359,14 @@ fn stage_node<'f>(index: usize, mut line: FromLine<'f, '_>) -> Result<Node<'f>, 
     })
 }
 
-/// Says why a base's name is empty, and what to do.
-fn blank_base(
-    mut error: PlanError,
-    stage: &ocibuild_dockerfile::Stage,
-    settings: &Settings<'_>,
-) -> PlanError {
-    let globals: &Environment = &settings.globals;
-    let unset = ocibuild_dockerfile::expand::expand_word(&stage.base, settings.escape, globals)
-        .map(|expanded| (expanded.unset, expanded.used))
-        .unwrap_or_default();
-    for name in unset.0.iter().chain(&unset.1) {
+/// Says why the name of a base image is none: its variables have no value.
+pub(super) fn explain_unset(mut error: PlanError, unset: &[String], settings: &Settings<'_>) -> PlanError {
+    error.hints.clear();
+    for name in unset {
         error = if settings.declared.iter().any(|known| known == name) {
             error
                 .because(format!("ARG {name} stands before the first FROM, but has no value"))
-                .hint(format!("give it one: ARG {name}=alpine:3.20 or --build-arg {name}=alpine:3.20"))
+                .hint(format!("give it one: ARG {name}=VALUE or --build-arg {name}=VALUE"))
         } else {
             let known: Vec<&str> = settings.declared.iter().map(String::as_str).collect();
             let error = match ocibuild_dockerfile::nearest(name, known) {
@@ -351,10 +375,10 @@ fn blank_base(
             };
             error
                 .because(format!("{name} has no value: no ARG {name} stands before the first FROM"))
-                .hint(format!("declare it before the first FROM with a default: ARG {name}=alpine:3.20"))
+                .hint(format!("declare it before the first FROM with a default: ARG {name}=VALUE"))
         };
     }
-    if error.hints.is_empty() { error.hint("name a base image: FROM alpine:3.20") } else { error }
+    error
 }
 
 fn parse_platform(
@@ -460,28 +484,8 @@ fn normalised(name: &str) -> String {
 
 /// The reference that a name stands for, or the message about it (4.13).
 pub(super) fn parse_reference(name: &str) -> Result<Reference, PlanError> {
-    name.parse().map_err(|error| {
-        reference_hints(
-            PlanError::file(format!("failed to parse stage name {}: {error}", quote(name))).word(name),
-            name,
-        )
+    name.parse().map_err(|error: ReferenceError| {
+        let message = format!("failed to parse stage name {}: {error}", quote(name));
+        PlanError::file(message).word(name).hint(error.advice())
     })
-}
-
-/// What to do about a name that is no reference.
-fn reference_hints(error: PlanError, name: &str) -> PlanError {
-    let lower = name.to_lowercase();
-    if lower != name && lower.parse::<Reference>().is_ok() {
-        return error.hint(format!("names of images are lower case: write {lower}"));
-    }
-    if name.contains("://") {
-        return error.hint("leave the scheme out: registry.example.com/name:tag");
-    }
-    if name.ends_with(':') {
-        return error.hint(format!("put a tag behind the colon: {name}latest"));
-    }
-    if name.contains(':') && name.matches(':').count() > 1 && !name.contains('/') {
-        return error.hint("a name has one tag: name:tag");
-    }
-    error.hint("write a name as [registry/]name[:tag][@digest], in lower case without blanks: alpine:3.20")
 }

@@ -167,6 +167,11 @@ impl MountFlag {
             }
             _ => {
                 let error = PlanError::file(format!("invalid field '{field}' must be a key=value pair"));
+                if field.is_empty() {
+                    return Err(error
+                        .because("there is a comma with nothing behind it")
+                        .hint("write a mount without blanks: --mount=type=cache,target=/path"));
+                }
                 let error = match ocibuild_dockerfile::nearest(field, KEYS) {
                     Some(key) => error.hint(format!("did you mean {key}?")),
                     None => error,

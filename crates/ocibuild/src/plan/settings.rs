@@ -202,6 +202,12 @@ pub(super) fn unknown_target<'n>(target: &str, names: impl IntoIterator<Item = &
         error = error.hint(format!("build with --target {nearest}"));
     }
     let own: Vec<&str> = names.iter().copied().filter(|name| !name.starts_with("stage-")).take(20).collect();
+    if target.bytes().all(|byte| byte.is_ascii_digit()) {
+        let last = names.len().saturating_sub(1);
+        return error.hint(format!(
+            "stages are counted from 0, and the last is {last}; a name is FROM IMAGE AS NAME"
+        ));
+    }
     if own.is_empty() {
         return error.hint(format!("name the stage: FROM IMAGE AS {target}"));
     }

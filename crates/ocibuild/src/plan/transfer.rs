@@ -1,6 +1,6 @@
 //! `COPY` and `ADD` (5.2).
 
-use ocibuild_dockerfile::{Add, Copy, Transfer, expand};
+use ocibuild_dockerfile::{Add, Copy, ExpandError, Text, Transfer, expand, json_fault};
 
 use super::chmod::Chmod;
 use super::config::strings;
@@ -92,8 +92,9 @@ impl StagePlanner<'_> {
         let chown = given(transfer.chown.as_deref())?;
         let chmod = given(transfer.chmod.as_deref())?;
         let checksum = given(checksum)?;
-        let sources = self.expand_all(&transfer.sources)?;
-        let destination = self.expand(&transfer.destination)?;
+        let quoted = |error: ExpandError| with_json_form(error.into(), transfer);
+        let sources = self.expand_all(&transfer.sources).map_err(quoted)?;
+        let destination = self.expand(&transfer.destination).map_err(quoted)?;
         let mut heredocs = Vec::with_capacity(transfer.heredocs.len());
         for heredoc in &transfer.heredocs {
             let content = if heredoc.expand {
@@ -136,6 +137,33 @@ impl StagePlanner<'_> {
         .word(from)
         .hint(format!("move the stage {from} above this one, or copy from a stage that stands above"))
     }
+}
+
+/// Names with blanks take the JSON form: quotes do not hold words together here.
+fn with_json_form(mut error: PlanError, transfer: &Transfer) -> PlanError {
+    let words = transfer.sources.iter().chain([&transfer.destination]).map(Text::as_str);
+    let text = words.collect::<Vec<_>>().join(" ");
+    if let Some(fault) = json_fault(&text) {
+        error.hints.clear();
+        return error
+            .because(format!("this is no JSON list: {fault}"))
+            .hint("write double quotes, with commas between the strings: [\"a b\", \"/c\"]");
+    }
+    let mut strings: Vec<String> = Vec::new();
+    let mut rest = text.trim();
+    while let Some(first) = rest.chars().next() {
+        let (word, behind) = match first {
+            '"' | '\'' => match rest[1..].split_once(first) {
+                Some(found) => found,
+                None => return error,
+            },
+            _ => rest.split_once(' ').unwrap_or((rest, "")),
+        };
+        strings.push(quote(word));
+        rest = behind.trim_start();
+    }
+    error.hints.clear();
+    error.hint(format!("quotes do not join words here: write a JSON list, [{}]", strings.join(", ")))
 }
 
 fn check_chmod(chmod: Option<&str>) -> Result<(), PlanError> {

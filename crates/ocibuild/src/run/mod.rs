@@ -215,7 +215,9 @@ fn foreign_program(error: &ocibuild_executor::Error, platform: &Platform) -> Res
     let emulation = Emulation::detect(platform);
     let advice = emulation.advice(platform);
     match (error.kind(), &emulation) {
-        (ProgramFormat, Emulation::Native | Emulation::Interpreter(_)) => Err(Some(advice)),
+        // What the file is instead, [`FailedStep`] tells.
+        (ProgramFormat, Emulation::Native) => Err(None),
+        (ProgramFormat, Emulation::Interpreter(_)) => Err(Some(advice)),
         // The kernel looks for an interpreter without the flag F in the image, and does not find it.
         (ProgramFormat, _) | (ProgramNotFound, Emulation::OutsideOnly(_)) => {
             let host = Platform::host();
@@ -247,6 +249,8 @@ fn explained(
         dockerfile: &run.build.dockerfile,
         tree,
         secret_names,
+        given_secrets: run.build.settings.secrets.keys().map(String::as_str).collect(),
+        in_context: &|path| run.build.context.source().stat(path).is_ok_and(|found| found.is_some()),
         code,
         output: &output,
         not_started,

@@ -20,10 +20,15 @@ impl Mounts<'_, '_> {
     pub(super) fn secret(&mut self, mount: &StepMount) -> Result<(), Error> {
         let Some(secret) = self.run.build.settings.secrets.get(&mount.id) else {
             if mount.required {
-                return Err(Error::new(ErrorKind::Usage, format!("secret {}: not found", mount.id))
+                let error = Error::new(ErrorKind::Usage, format!("secret {}: not found", mount.id))
                     .id("secret-not-found")
                     .word(&mount.id)
-                    .hint(format!("give it with --secret id={},src=FILE", mount.id)));
+                    .hint(format!("give it with --secret id={},src=FILE", mount.id));
+                let given = self.run.build.settings.secrets.keys().map(String::as_str);
+                return Err(match ocibuild_dockerfile::nearest(&mount.id, given) {
+                    Some(near) => error.hint(format!("did you mean id={near}? That secret is given")),
+                    None => error,
+                });
             }
             self.env.extend(mount.env.iter().map(|name| (name.clone(), String::new())));
             return Ok(());

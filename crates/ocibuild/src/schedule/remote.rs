@@ -250,7 +250,7 @@ impl Run<'_> {
         let remotes = self.remotes()?;
         let store = self.backends.store;
         let fetcher = Fetcher { remotes: &remotes, store, cancel: self.cancel, now: self.now() };
-        let context = fetcher.fetch(source).map_err(Error::elsewhere)?;
+        let context = fetcher.fetch(source)?;
         let files = context.source();
         self.session.remote.borrow_mut().contexts.insert(name.to_owned(), context);
         Ok(files)

@@ -130,7 +130,12 @@ impl Run<'_> {
     ) -> Result<Option<StepResult>, Error> {
         let operation = copy_inputs(state, step);
         if is_remote(step) {
-            return self.remote_copy(state, step, &operation, reach, fresh).map_err(Error::elsewhere);
+            let remote =
+                step.sources.iter().find(|source| source.contains("://") || source.starts_with("git@"));
+            return self.remote_copy(state, step, &operation, reach, fresh).map_err(|error| match remote {
+                Some(source) => error.word(source),
+                None => error,
+            });
         }
         let quick = self.quick_key(&operation, &step.from)?;
         if !fresh

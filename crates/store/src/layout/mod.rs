@@ -127,7 +127,8 @@ fn check_owner(root: &Path) -> Result<(), Error> {
     let metadata = fs_err::metadata(root).map_err(Error::fs)?;
     if !metadata.is_dir() {
         let text = format!("{} is not a directory", root.display());
-        return Err(Error::new(ErrorKind::NotAStateDirectory, text));
+        return Err(Error::new(ErrorKind::NotAStateDirectory, text)
+            .with_hint("name a directory with `--root`, an empty one or one that is not there yet"));
     }
     let own = rustix::process::geteuid().as_raw();
     if metadata.uid() != own {

@@ -1,15 +1,25 @@
 //! Why a command failed, as far as its exit code, its output and its root file system tell.
 
+mod paths;
+mod programs;
+
 use std::path::{Path, PathBuf};
 
-use ocibuild_dockerfile::{Dockerfile, InstructionKind, nearest};
-use ocibuild_snapshot::{NodeKind, Tree};
+use ocibuild_dockerfile::{Dockerfile, InstructionKind, RunCommand, Text, json_fault, nearest, odd_blank};
+use ocibuild_snapshot::Tree;
 
 use crate::Error;
-use crate::plan::{RunStep, StepNetwork, quote};
+use crate::plan::{MountKind, RunStep, StepNetwork, quote};
+use programs::FirstLine;
+
+const NEEDS_BASH: &str = "the command needs bash: SHELL [\"/bin/bash\", \"-c\"], if the image has it";
+
+const UNREADABLE: &str = "the shell cannot read the command: check quotes, `&&` at line ends, and the backslashes that continue lines";
+
+const AS_ROOT: &str = "run it as root: put USER root in front of the RUN";
 
 /// Texts of an output and what can be done about them; of several that fit, the first three are told.
-const TEXTS: [(&[&str], &str); 24] = [
+const TEXTS: [(&[&str], &str); 43] = [
     (
         &["exec format error"],
         "the program is for another architecture, or a script without a first line like #!/bin/sh: \
@@ -66,6 +76,75 @@ const TEXTS: [(&[&str], &str); 24] = [
         &["no makefile found", "no targets specified"],
         "COPY the Makefile first, and choose its directory with WORKDIR",
     ),
+    (
+        &["package-lock.json", "npm-shrinkwrap"],
+        "COPY package-lock.json too, as with `COPY package*.json ./`: npm ci needs it, npm install does not",
+    ),
+    (&["missing script"], "check the script's name: those there are stand under \"scripts\" in package.json"),
+    (&["missing ]", ": [: not found"], "put blanks behind \"[\" and in front of \"]\": [ \"$A\" = \"x\" ]"),
+    (
+        &["unexpected operator", "unary operator expected", "unknown operand"],
+        "put variables in double quotes: [ \"$A\" = \"x\" ]; what is empty leaves no word otherwise",
+    ),
+    (
+        &["no matching distribution", "could not find a version that satisfies"],
+        "check the name and the version of the package",
+    ),
+    (
+        &["no module named"],
+        "install the module in an earlier RUN (pip install), or COPY it first if it is your own",
+    ),
+    (&["cannot find module"], "COPY the module first, or install the packages in an earlier RUN (npm ci)"),
+    (
+        &[
+            "command 'gcc'",
+            "command 'cc'",
+            "unable to execute 'gcc'",
+            "gcc: not found",
+            "no acceptable c compiler",
+            "linker `cc` not found",
+        ],
+        "install a compiler in an earlier RUN: build-essential on Debian, build-base on Alpine",
+    ),
+    (
+        &["file exists", "already exists"],
+        "it is there already: leave the command out, or let it be as it is (mkdir -p, ln -sf)",
+    ),
+    (
+        &["http/1.0 404", "http/1.1 404", "http/2 404", "error: 404", "error 404", "404 file not found"],
+        "the server has nothing at this address: check it",
+    ),
+    (
+        &["401 unauthorized", "403 forbidden", "authentication failed", "authentication required"],
+        "the server wants credentials: give them with RUN --mount=type=secret,id=NAME",
+    ),
+    (&["no_pubkey", "is not signed"], "install the key of the package repository in an earlier RUN"),
+    (
+        &["not been booted with systemd", "failed to connect to bus"],
+        "a build starts no services: name what the container is to run with CMD",
+    ),
+    (&["cannot connect to the docker daemon"], "a step has no docker: give each image a stage of its own"),
+    (&["connection refused"], "nothing listens at this address: check host and port"),
+    (
+        &["connection reset", "timed out", "timeout"],
+        "the server did not answer: check the address and the network, and try again",
+    ),
+    (
+        &[
+            "short read",
+            "not in gzip format",
+            "invalid tar magic",
+            "does not look like a tar",
+            "end-of-central-directory",
+            "bad zipfile",
+        ],
+        "the archive is damaged, or of another kind than its name says: look at the file that is copied in",
+    ),
+    (
+        &["unknown user", "invalid user", "unknown group", "invalid group"],
+        "add the user or group in an earlier RUN (adduser, useradd), or give numeric ids",
+    ),
+    (&["is a directory"], "a directory is named where a file is needed: name a file in it"),
     (&["package.json"], "COPY package.json first, and choose its directory with WORKDIR"),
     (
         &["could not open requirements file"],
@@ -74,8 +153,16 @@ const TEXTS: [(&[&str], &str); 24] = [
     (&["go.mod file not found"], "COPY go.mod first, and choose its directory with WORKDIR"),
     (&["could not find `cargo.toml`"], "COPY Cargo.toml first, and choose its directory with WORKDIR"),
     (
-        &["bad substitution", "[[: not found", "source: not found", "pipefail", "unexpected \"(\""],
-        "the command needs bash: SHELL [\"/bin/bash\", \"-c\"], if the image has it",
+        &[
+            "bad substitution",
+            "[[: not found",
+            "source: not found",
+            "pipefail",
+            "unexpected \"(\"",
+            "\"(\" unexpected",
+            "redirection",
+        ],
+        NEEDS_BASH,
     ),
     (
         &[
@@ -85,7 +172,7 @@ const TEXTS: [(&[&str], &str); 24] = [
             "unexpected newline",
             "syntax error",
         ],
-        "the shell cannot read the command: check quotes, `&&` at line ends, and the backslashes that continue lines",
+        UNREADABLE,
     ),
     (
         &["can't cd to", "cd: "],
@@ -93,7 +180,7 @@ const TEXTS: [(&[&str], &str); 24] = [
     ),
     (
         &["are you root", "must be root", "requires root", "superuser privilege", "operation not permitted"],
-        "run it as root: put USER root in front of the RUN",
+        AS_ROOT,
     ),
     (
         &["permission denied"],
@@ -117,6 +204,12 @@ const TEXTS: [(&[&str], &str); 24] = [
 const SECRETS: [&str; 9] =
     ["password", "passwd", "secret", "token", "apikey", "api_key", "private", "credential", "auth"];
 
+/// As much of a line of output as a cause repeats.
+const MAX_REPEATED: usize = 240;
+
+/// Shells by the names of their programs.
+const SHELLS: [&str; 4] = ["sh", "bash", "ash", "dash"];
+
 /// Variables that a shell or the executor sets.
 const OF_THE_SHELL: [&str; 16] = [
     "HOME", "PATH", "PWD", "OLDPWD", "SHELL", "USER", "RANDOM", "HOSTNAME", "IFS", "PS1", "UID", "EUID",
@@ -131,19 +224,153 @@ pub(crate) struct FailedStep<'a> {
     pub(crate) tree: &'a Tree,
     /// Names of variables that hold secrets.
     pub(crate) secret_names: Vec<&'a str>,
+    /// Ids of the secrets that the build was given.
+    pub(crate) given_secrets: Vec<&'a str>,
     pub(crate) code: i32,
     /// The end of its output.
     pub(crate) output: &'a str,
+    /// Whether the build context has a file of this path.
+    pub(crate) in_context: &'a dyn Fn(&Path) -> bool,
     /// The program itself could not be started.
     pub(crate) not_started: bool,
 }
 
 impl FailedStep<'_> {
     /// Adds to `error` what the environment did to the command, and what can be done.
-    pub(crate) fn explain(&self, error: Error, first_line: &dyn Fn(&Path) -> Option<Vec<u8>>) -> Error {
-        let error = self.with_environment(error.id("step-failed"));
-        let error = self.with_code(error, first_line);
-        self.with_output(error)
+    pub(crate) fn explain(&self, error: Error, first_line: &FirstLine<'_>) -> Error {
+        let error = error.id("step-failed");
+        if let Some((cause, hints)) = self.form_fault() {
+            return hints.into_iter().fold(error.cause(cause), Error::hint);
+        }
+        let error = self.with_secrets(self.with_environment(error));
+        let causes = error.reports()[0].causes.len();
+        let error = match self.with_files(error, first_line) {
+            Ok(explained) => return explained,
+            Err(error) => self.with_code(error, first_line),
+        };
+        let error = self.with_missing_path(self.with_output(self.with_user(error)));
+        let error =
+            if error.reports()[0].causes.len() == causes { self.with_last_words(error) } else { error };
+        if self.output.trim().is_empty() && !self.not_started && error.reports()[0].hints.is_empty() {
+            return error
+                .cause("the command printed nothing")
+                .hint("put `set -x;` in front of the command to see which part of it fails");
+        }
+        error
+    }
+
+    /// Repeats the line of the output that tells most: one that a hint is about, else the last one.
+    fn with_last_words(&self, error: Error) -> Error {
+        let lines = || self.output.lines().map(str::trim).filter(|line| !line.is_empty());
+        let is_telling = |line: &&str| {
+            let lower = line.to_lowercase();
+            TEXTS.iter().any(|(texts, _)| texts.iter().any(|text| lower.contains(text)))
+        };
+        match lines().rev().find(is_telling).or_else(|| lines().next_back()) {
+            Some(line) => {
+                let short: String = line.chars().take(MAX_REPEATED).collect();
+                error.cause(format!("the command says: {short}"))
+            }
+            None => error,
+        }
+    }
+
+    /// Whether the command is a JSON list in the file.
+    fn is_exec(&self) -> bool {
+        let mut runs = self.dockerfile.stages.iter().flat_map(|stage| &stage.instructions);
+        runs.any(|instruction| match &instruction.kind {
+            InstructionKind::Run(run) => {
+                matches!(&run.command, RunCommand::Exec(args) if args.iter().map(Text::as_str).eq(&self.step.args))
+            }
+            _ => false,
+        })
+    }
+
+    /// What is wrong with the way the command is written, and what to do about it.
+    fn form_fault(&self) -> Option<(String, Vec<String>)> {
+        let args = &self.step.args;
+        let (program, last) = (args.first()?, args.last()?.trim_start());
+        if let Some(code) = odd_blank(last).filter(|_| self.code == 127) {
+            return Some((
+                format!("the command holds the character {code}, which looks like a blank and is none"),
+                vec!["write plain blanks in its place".to_owned()],
+            ));
+        }
+        if self.is_exec() {
+            let is_shell = SHELLS.iter().any(|shell| Path::new(program).ends_with(shell));
+            let is_for_shells = |arg: &&String| {
+                let is_word = !arg.contains(char::is_whitespace);
+                matches!(&arg[..], "&&" | "||" | "|" | ";" | ">" | ">>" | "<")
+                    || (is_word && (arg.contains('*') || !names_in(arg).is_empty()))
+            };
+            let arg = args[1..].iter().find(is_for_shells).filter(|_| !is_shell)?;
+            return Some((
+                format!("there is no shell behind a JSON list: {arg} stays as it is written"),
+                vec![format!("leave the brackets out, so that a shell runs it: RUN {}", args.join(" "))],
+            ));
+        }
+        let is_list = last.starts_with('[') && !last.starts_with("[ ") && !last.starts_with("[[");
+        if let Some(fault) = json_fault(last).filter(|_| is_list && args.len() > 1) {
+            return Some((
+                format!("the command looks like a JSON list, but is none, so that a shell ran it: {fault}"),
+                vec![
+                    "write straight double quotes, with commas between the strings: [\"program\", \"argument\"]"
+                        .to_owned(),
+                ],
+            ));
+        }
+        let is_shell = SHELLS.iter().any(|shell| Path::new(program).ends_with(shell));
+        if args.len() == 2 && is_shell && !last.starts_with('-') {
+            return Some((
+                format!(
+                    "SHELL [{}] has no \"-c\", so that the shell takes the command for a script",
+                    quote(program)
+                ),
+                vec![format!("write SHELL [{}, \"-c\"]", quote(program))],
+            ));
+        }
+        if args.len() > 2 && last.starts_with('-') && self.code != 127 {
+            let word = last.split_whitespace().next().unwrap_or_default();
+            return Some((
+                format!("the command begins with {word}, which the shell takes for a flag of its own"),
+                vec!["the flags of RUN are --mount, --network, --security and --device; a command begins with a program"
+                    .to_owned()],
+            ));
+        }
+        None
+    }
+
+    /// Secrets that the step asks for and nobody gives.
+    fn with_secrets(&self, mut error: Error) -> Error {
+        let is_absent = |id: &&str| !self.given_secrets.contains(id);
+        let mounts = self.step.mounts.iter().filter(|mount| mount.kind == MountKind::Secret);
+        for id in mounts.map(|mount| &mount.id[..]).filter(is_absent) {
+            error = error
+                .cause(format!("no secret {id} is given, so that it is not there"))
+                .hint(format!("give it with --secret id={id},src=FILE"));
+            if let Some(near) = nearest(id, self.given_secrets.iter().copied()) {
+                error = error.hint(format!("did you mean id={near}? That secret is given"));
+            }
+        }
+        error
+    }
+
+    fn is_root(&self) -> bool {
+        self.step.user.is_empty() || matches!(self.step.user.split(':').next(), Some("root" | "0"))
+    }
+
+    /// A step that is not root's may do less.
+    fn with_user(&self, error: Error) -> Error {
+        let user = &self.step.user;
+        let lower = self.output.to_lowercase();
+        let texts =
+            ["permission denied", "operation not permitted", "are you root", "must be root", "eacces"];
+        if self.is_root() || !texts.iter().any(|text| lower.contains(text)) {
+            return error;
+        }
+        error.cause(format!("the step runs as USER {user}, which is not root")).hint(format!(
+            "put this RUN in front of USER {user}, or give that user the files: COPY --chown={user}, RUN chown {user}"
+        ))
     }
 
     /// Which variables of `ARG` and `ENV` the command names, and their values.
@@ -194,11 +421,37 @@ impl FailedStep<'_> {
         let known = self.step.env.iter().map(|(name, _)| &name[..]).chain(globals);
         match nearest(name, known) {
             Some(known) => error.hint(format!("did you mean ${known}?")),
-            None => error,
+            None if self.is_declared(name) => error
+                .hint(format!("give it a value: --build-arg {name}=VALUE, or a default in ARG {name}=VALUE")),
+            None if self.is_exported(name) => error.hint(format!(
+                "a variable that a RUN sets lasts to the end of that RUN only: use ENV {name}=VALUE"
+            )),
+            None => error.hint(format!("declare it in this stage: ARG {name}=VALUE or ENV {name}=VALUE")),
         }
     }
 
-    fn with_code(&self, error: Error, first_line: &dyn Fn(&Path) -> Option<Vec<u8>>) -> Error {
+    /// Whether some other `RUN` gives the variable a value.
+    fn is_exported(&self, name: &str) -> bool {
+        let mut all = self.dockerfile.stages.iter().flat_map(|stage| &stage.instructions);
+        let sign = format!("{name}=");
+        all.any(|instruction| match &instruction.kind {
+            InstructionKind::Run(run) => {
+                matches!(&run.command, RunCommand::Shell(text) if text.contains(&sign))
+            }
+            _ => false,
+        })
+    }
+
+    /// Whether some stage has an `ARG` of this name.
+    fn is_declared(&self, name: &str) -> bool {
+        let mut all = self.dockerfile.stages.iter().flat_map(|stage| &stage.instructions);
+        all.any(|instruction| match &instruction.kind {
+            InstructionKind::Arg(definitions) => definitions.iter().any(|definition| definition.name == name),
+            _ => false,
+        })
+    }
+
+    fn with_code(&self, error: Error, first_line: &FirstLine<'_>) -> Error {
         match self.code {
             126 => self.not_executable(error, first_line),
             127 => self.no_program(error, first_line),
@@ -209,14 +462,19 @@ impl FailedStep<'_> {
         }
     }
 
-    fn no_program(&self, error: Error, first_line: &dyn Fn(&Path) -> Option<Vec<u8>>) -> Error {
+    fn no_program(&self, error: Error, first_line: &FirstLine<'_>) -> Error {
         if self.not_started {
             let program = self.step.args.first().map_or("", |program| &program[..]);
             if self.find(program).is_some() {
                 return self.bad_interpreter(error, program, first_line);
             }
-            let is_shell = ["sh", "bash", "ash"].iter().any(|shell| Path::new(program).ends_with(shell));
-            return if is_shell {
+            let is_shell = SHELLS.iter().any(|shell| Path::new(program).ends_with(shell));
+            let other = ["/bin/sh", "/bin/bash"].into_iter().find(|other| self.find(other).is_some());
+            return if let Some(other) = other.filter(|_| is_shell) {
+                error.cause(format!("the image has no {program}")).hint(format!(
+                    "use the shell there is, SHELL [\"{other}\", \"-c\"], or install {program} in an earlier RUN"
+                ))
+            } else if is_shell {
                 error
                     .cause(format!("the image has no {program}"))
                     .hint("choose a base image with a shell, or COPY one in; FROM scratch has nothing in it")
@@ -235,39 +493,8 @@ impl FailedStep<'_> {
         }
     }
 
-    /// A program that the image does not have.
-    fn absent(&self, error: Error, program: &str) -> Error {
-        let error = error.cause(format!("the image has no program {program}"));
-        let error = match program {
-            "sudo" => {
-                return error.hint(
-                    "leave sudo out: RUN is root unless USER says otherwise; put USER root in front of it",
-                );
-            }
-            "apt-get" | "apt" if self.find("apk").is_some() => {
-                error.hint("this image is Alpine's: use `apk add --no-cache PACKAGE`")
-            }
-            "apk" if self.find("apt-get").is_some() => {
-                error.hint("this image is Debian's: use `apt-get update && apt-get install -y PACKAGE`")
-            }
-            "yum" | "dnf" if self.find("apt-get").is_some() => error.hint("this image has apt-get"),
-            "bash" if self.find("sh").is_some() => error.hint("use sh, or install bash in an earlier RUN"),
-            _ => error,
-        };
-        let error = match self.similar(program) {
-            Some(near) => error.hint(format!("did you mean {near}?")),
-            None => error,
-        };
-        error.hint(format!("install {program} in an earlier RUN, COPY it in, or check its name and path"))
-    }
-
     /// A script whose first line names what the image does not have.
-    fn bad_interpreter(
-        &self,
-        error: Error,
-        program: &str,
-        first_line: &dyn Fn(&Path) -> Option<Vec<u8>>,
-    ) -> Error {
+    fn bad_interpreter(&self, error: Error, program: &str, first_line: &FirstLine<'_>) -> Error {
         let line = self.find(program).and_then(|path| first_line(&path)).unwrap_or_default();
         let Some(interpreter) = line.strip_prefix(b"#!") else {
             return error
@@ -275,11 +502,6 @@ impl FailedStep<'_> {
                 .hint("it is linked to libraries or a loader that the image lacks: build it statically, or for this image");
         };
         let text = String::from_utf8_lossy(interpreter).into_owned();
-        if text.ends_with('\r') {
-            return error
-                .cause(format!("{program} has Windows line ends (CRLF): its first line asks for {}", quote(text.trim_start())))
-                .hint(format!("save {program} with Unix line ends (LF): dos2unix, or `sed -i 's/\\r$//' {program}` in a RUN before"));
-        }
         let wanted = text.split_whitespace().next().unwrap_or_default().to_owned();
         error
             .cause(format!("{program} asks for the interpreter {wanted}, which the image does not have"))
@@ -288,7 +510,7 @@ impl FailedStep<'_> {
             ))
     }
 
-    fn not_executable(&self, error: Error, first_line: &dyn Fn(&Path) -> Option<Vec<u8>>) -> Error {
+    fn not_executable(&self, error: Error, first_line: &FirstLine<'_>) -> Error {
         let named =
             if self.not_started { self.step.args.first().cloned() } else { refused_program(self.output) };
         let Some(program) = named else {
@@ -316,16 +538,6 @@ impl FailedStep<'_> {
     }
 
     fn with_output(&self, mut error: Error) -> Error {
-        let command = self.step.args.last().map_or("", |command| command.trim_start());
-        if self.step.args.len() > 1
-            && command.starts_with('[')
-            && !command.starts_with("[ ")
-            && !command.starts_with("[[")
-        {
-            error = error
-                .cause("the command looks like a JSON list, but is none, so that a shell ran it")
-                .hint("write straight double quotes, with commas between the strings: [\"program\", \"argument\"]");
-        }
         let lower = self.output.to_lowercase();
         let is_offline = self.step.network == StepNetwork::None;
         for (number, (_, hint)) in TEXTS
@@ -334,32 +546,22 @@ impl FailedStep<'_> {
             .filter(|(_, (texts, _))| texts.iter().any(|text| lower.contains(text)))
             .take(3)
         {
-            error = if number == 5 && is_offline {
+            error = if *hint == AS_ROOT && self.is_root() {
+                error.hint("the step is root's, but may not do that: it takes RUN --security=insecure, and --allow security.insecure")
+            } else if number == 5 && is_offline {
                 error.hint("the step has no network (--network=none): drop that, or bring the files with COPY or ADD")
             } else {
                 error.hint(*hint)
             };
         }
+        let is_bash = |hint: &String| hint.starts_with(NEEDS_BASH);
+        if error.reports()[0].hints.iter().any(is_bash) {
+            error = error.without_hint(UNREADABLE);
+        }
         if has_lone_cd(self.dockerfile, &self.step.command) {
             error = error.hint("`RUN cd DIR` lasts to the end of its own RUN only: use WORKDIR DIR");
         }
         error
-    }
-
-    /// Where a program is: by its path, or on the `PATH`.
-    fn find(&self, program: &str) -> Option<PathBuf> {
-        if program.contains('/') {
-            let path = Path::new(&self.step.cwd).join(program);
-            let resolved = self.tree.resolve(&path, true).ok()?;
-            return resolved.node.map(|_| resolved.path);
-        }
-        let path =
-            self.step.env.iter().rev().find(|(name, _)| name == "PATH").map_or("", |(_, value)| &value[..]);
-        path.split(':').find_map(|directory| {
-            let resolved = self.tree.resolve(&Path::new(directory).join(program), true).ok()?;
-            let id = resolved.node?;
-            matches!(self.tree.node(id).kind, NodeKind::File { .. }).then_some(resolved.path)
-        })
     }
 
     /// The program there is whose name is nearest.
@@ -368,8 +570,7 @@ impl FailedStep<'_> {
             if let Some((directory, name)) = program.rsplit_once('/') {
                 (vec![Path::new(&self.step.cwd).join(directory)], name)
             } else {
-                let path = self.step.env.iter().rev().find(|(name, _)| name == "PATH");
-                (path.map_or("", |(_, value)| &value[..]).split(':').map(PathBuf::from).collect(), program)
+                (self.path().split(':').map(PathBuf::from).collect(), program)
             };
         let mut names: Vec<String> = Vec::new();
         for directory in directories {
@@ -380,7 +581,10 @@ impl FailedStep<'_> {
                 names.extend(self.tree.children(id).filter_map(|(name, _)| Some(name.to_str()?.to_owned())));
             }
         }
-        nearest(name, names.iter().map(String::as_str)).map(str::to_owned)
+        // Programs have short names, and many of them: one that begins with another letter was hardly meant.
+        let begin = name.chars().next();
+        let names = names.iter().map(String::as_str).filter(|other| other.chars().next() == begin);
+        nearest(name, names).map(str::to_owned)
     }
 }
 
@@ -426,7 +630,7 @@ fn missing_program(output: &str) -> Option<String> {
             .or_else(|| line.strip_suffix(": No such file or directory"))
             .or_else(|| line.strip_suffix(": inaccessible or not found"))?;
         let program = before.rsplit(": ").next()?.trim();
-        (!program.is_empty() && !program.contains(char::is_whitespace)).then(|| program.to_owned())
+        (!program.is_empty()).then(|| program.to_owned())
     })
 }
 
@@ -442,7 +646,6 @@ fn refused_program(output: &str) -> Option<String> {
 
 /// Whether a `RUN` above the one with `command` does nothing but change its directory.
 fn has_lone_cd(dockerfile: &Dockerfile, command: &str) -> bool {
-    use ocibuild_dockerfile::{RunCommand, Text};
     let text = |instruction: &ocibuild_dockerfile::Instruction| match &instruction.kind {
         InstructionKind::Run(run) => match &run.command {
             RunCommand::Shell(text) => Some(text.clone()),
