@@ -189,7 +189,7 @@ mod tests {
         let written = crate::json::to_vec(&config).unwrap();
         assert_eq!(
             String::from_utf8(written).unwrap(),
-            r#"{"architecture":"amd64","config":{"Cmd":["a"]},"created":null,"history":[],"os":"linux","rootfs":{"type":"layers","diff_ids":null}}"#
+            r#"{"architecture":"amd64","config":{"Cmd":["a"]},"created":null,"history":null,"os":"linux","rootfs":{"type":"layers","diff_ids":null}}"#
         );
     }
 }

@@ -20,11 +20,6 @@ impl StagePlanner<'_> {
                 .word(device)
                 .hint("remove --device: steps see no devices of the host"));
         }
-        if let Some(value) = self.state.environment.get("") {
-            let message =
-                format!("environment variable name can't be empty: {}", quote(&format!("={value}")));
-            return Err(PlanError::file(message).hint("a name of an ENV or ARG above expands to nothing"));
-        }
         let (args, script) = self.arguments(&run.command);
         let mounts = self.mounts(&run.mounts, task.origins)?;
         let network = self.network(run.network);

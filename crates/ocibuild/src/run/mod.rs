@@ -41,6 +41,12 @@ pub(crate) fn run(
     id: usize,
     fresh: bool,
 ) -> Result<NewLayer, Error> {
+    if let Some((_, value)) = step.env.iter().find(|(name, _)| name.is_empty()) {
+        let message = format!("environment variable name can't be empty: \"={value}\"");
+        return Err(
+            Error::new(ErrorKind::Dockerfile, message).hint("the name of an ENV above expands to nothing")
+        );
+    }
     let tree = state.tree(&run.layers)?;
     let accounts = run.layers.accounts(&state.stack, &tree)?;
     let identity = accounts.identity(&step.user)?;
