@@ -328,6 +328,7 @@ impl<'a, 'f> Assembly<'a, 'f> {
     }
 }
 
+/// What progress counts up to: of the file's instructions those that are steps, and every trigger (8.23).
 fn progress_total(node: &Node<'_>) -> usize {
     let has_from = node.base.is_none() && node.base_name != "scratch";
     let counts = |kind: &InstructionKind| {
@@ -339,7 +340,9 @@ fn progress_total(node: &Node<'_>) -> usize {
                 | InstructionKind::Workdir(_)
         )
     };
-    usize::from(has_from) + node.commands.iter().filter(|command| counts(&command.instruction.kind)).count()
+    let counted =
+        node.commands.iter().filter(|command| command.is_trigger || counts(&command.instruction.kind));
+    usize::from(has_from) + counted.count()
 }
 
 /// Labels of the command line and the platform asked for (5.306, 4.17).
