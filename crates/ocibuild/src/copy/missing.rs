@@ -154,7 +154,7 @@ fn elsewhere(source: &dyn Source, path: &Path) -> Option<PathBuf> {
                 return None;
             }
             let child = directory.join(&name);
-            if name.as_bytes() == wanted.as_bytes() {
+            if name.as_bytes() == wanted.as_bytes() && child != path {
                 return Some(child);
             }
             if exists(source, &child).is_some_and(|node| node.is_directory()) {

@@ -23,7 +23,7 @@ use ocibuild_spec::{CancelToken, Changeset, Content, Digest, Entry, Timestamp};
 pub(crate) use digest::content_digest;
 pub(crate) use extract::Archive;
 pub(crate) use place::{Bytes, NEW_LAYER, Placement};
-pub(crate) use select::{Choice, Selected, clean, name_in_key, select};
+pub(crate) use select::{Choice, Selected, clean, literal_prefix, name_in_key, nothing_matches, select};
 pub(crate) use source::{Lead, LocalSource, Source, SourceKind, SourceNode, TreeSource, resolve};
 
 use crate::accounts::Accounts;

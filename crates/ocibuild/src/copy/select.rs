@@ -151,6 +151,31 @@ fn last_name(path: &Path) -> OsString {
     path.file_name().unwrap_or_default().to_owned()
 }
 
+/// The directory that stands in front of the first wildcard of a source, if it has both.
+pub(crate) fn literal_prefix(word: &str) -> Option<PathBuf> {
+    let (prefix, _) = split_wildcards(&clean(OsStr::new(word)))?;
+    Some(prefix).filter(|prefix| !prefix.as_os_str().is_empty())
+}
+
+/// The error about a pattern that matches nothing in `directory`.
+pub(crate) fn nothing_matches(source: &dyn Source, word: &str, directory: &Path) -> Error {
+    let names = source.names(directory).unwrap_or_default();
+    let names: Vec<&str> = names.iter().filter_map(|name| name.to_str()).take(8).collect();
+    let message = format!("lstat /{}: no such file or directory", directory.display());
+    let error = Error::new(ErrorKind::Dockerfile, message)
+        .id("source-not-found")
+        .word(word)
+        .cause(format!("nothing in {} matches {word}", directory.display()));
+    let error = if names.is_empty() {
+        error
+    } else {
+        error.hint(format!("what there is in /{}: {}", directory.display(), names.join(", ")))
+    };
+    error.hint(
+        "make the file before the image is built, or check the pattern; a literal '[' is matched by '[[]'",
+    )
+}
+
 /// The path as text without `.`, `..` and doubled slashes, relative to the root (6.01).
 pub(crate) fn clean(path: &OsStr) -> PathBuf {
     let mut out = PathBuf::new();

@@ -1,5 +1,7 @@
 //! The three kinds of steps: their keys, their sources, their layers.
 
+use std::ffi::OsStr;
+use std::path::Path;
 use std::sync::Arc;
 
 use ocibuild_snapshot::Tree;
@@ -11,11 +13,12 @@ use super::remote::is_remote;
 use super::results::{NewLayer, StepResult};
 use super::{Reach, Run};
 use crate::copy::{
-    CopyContext, NoSource, Part, Selected, Source, TreeSource, copy, digest_all, select_all, workdir,
+    Choice, CopyContext, NoSource, Part, Selected, Source, TreeSource, clean, copy, digest_all,
+    literal_prefix, nothing_matches, select, select_all, workdir,
 };
 use crate::keys::{Framed, Inputs};
 use crate::layers::Layer;
-use crate::plan::{CopyStep, FileSource, RunStep, WorkdirStep};
+use crate::plan::{CopyStep, FileSource, RunStep, StepKind, WorkdirStep};
 use crate::stage::StageState;
 use crate::{ContextSource, Error, ErrorKind};
 
@@ -192,6 +195,9 @@ impl Run<'_> {
         let Some((tree, stack)) = self.tree_of(&step.from)? else {
             let source = self.local_source(&step.from)?;
             let selected = select_all(source.as_ref(), step)?;
+            if source.is_sent_on_demand() && !step.parents {
+                self.check_sent(source.as_ref(), step, &selected)?;
+            }
             return Ok((source, selected));
         };
         let view = TreeSource::new(tree);
@@ -202,6 +208,47 @@ impl Run<'_> {
         }
         let files = self.layers.files(&stack, &origins)?;
         Ok((Arc::new(view.with_files(files)), selected))
+    }
+
+    /// A pattern without a match is no error, but the directory in front of it must have been sent, which it is not
+    /// unless something in it is copied or mounted somewhere (6.05, 7.14).
+    fn check_sent(
+        &self,
+        source: &dyn Source,
+        step: &CopyStep,
+        selected: &[Vec<Selected>],
+    ) -> Result<(), Error> {
+        let without_match = step.sources.iter().zip(selected).filter(|(_, found)| found.is_empty());
+        for (word, prefix) in without_match.filter_map(|(word, _)| Some((word, literal_prefix(word)?))) {
+            if !self.is_sent(source, &step.from, &prefix) {
+                return Err(nothing_matches(source, word, &prefix));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether some step of the plan copies or mounts what is in or above a directory of a context.
+    fn is_sent(&self, source: &dyn Source, from: &FileSource, directory: &Path) -> bool {
+        let is_near = |path: &Path| path.starts_with(directory) || directory.starts_with(path);
+        let steps = self.plan.stages.iter().flat_map(|stage| &stage.steps);
+        let sends = |step: &StepKind| match step {
+            StepKind::Copy(copy) if copy.from == *from => copy.sources.iter().any(|word| {
+                if copy.parents && word.contains(['*', '?', '[']) {
+                    // What `**` may match is in no one directory.
+                    return true;
+                }
+                // Sources that are not there are errors of their own steps.
+                let found = select(source, word, &Choice::default()).unwrap_or_default();
+                found.iter().any(|one| is_near(&one.path))
+            }),
+            StepKind::Run(run) => run
+                .mounts
+                .iter()
+                .filter(|mount| mount.from.as_ref() == Some(from))
+                .any(|mount| is_near(&clean(OsStr::new(&mount.source)))),
+            _ => false,
+        };
+        steps.map(|step| &step.kind).any(sends)
     }
 
     pub(super) fn workdir_step(
