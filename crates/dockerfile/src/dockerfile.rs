@@ -16,7 +16,7 @@ use crate::{Diagnostic, Instruction, InstructionKind, Location, ParseErrors, Spa
 pub struct Directives {
     /// The escape character: `\` or `` ` ``.
     pub escape: char,
-    /// Value of `syntax`, which has no effect here.
+    /// Value of `syntax`, which has no effect on how the file is read.
     pub syntax: Option<(String, Location)>,
     /// Value of `check`.
     pub check: Option<(String, Location)>,

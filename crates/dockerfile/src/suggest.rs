@@ -37,6 +37,8 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         let other: Vec<char> = candidate.to_lowercase().chars().take(MAX_CHARS + 1).collect();
         let allowed = match lower.len().min(other.len()) {
             0 => continue,
+            // The beginning of a word is probably that word.
+            3 if other.starts_with(&lower) => 2,
             1..=3 => 1,
             4..=7 => 2,
             length => length / 3,

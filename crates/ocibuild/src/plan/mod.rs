@@ -15,6 +15,7 @@ mod env;
 mod epoch;
 mod error;
 mod expose;
+mod frontend;
 mod golang;
 mod graph;
 mod model;

@@ -6,6 +6,7 @@ use ocibuild_spec::{ImageConfig, Platform};
 use super::bases::{Bases, Root, state_of};
 use super::checks;
 use super::error::{PlanError, PlanErrors};
+use super::frontend;
 use super::graph::{Graph, Node};
 use super::outline::{Outline, Outliner};
 use super::settings::{self, Settings};
@@ -18,6 +19,7 @@ pub(super) fn plan(
     options: &PlanOptions,
     resolver: &mut dyn BaseResolver,
 ) -> Result<Plan, Vec<PlanError>> {
+    frontend::check(file, options).map_err(|error| vec![error])?;
     let checks = checks::options(file, options).map_err(|error| vec![error])?;
     let mut findings = Findings::new(checks.clone());
     file.lint(&mut findings);
