@@ -78,8 +78,7 @@ fn check(word: &BorrowedWord<'_>, before: &[BorrowedWord<'_>], known: Known) -> 
         (Takes::Boolean, "") => Ok(()),
         (Takes::Text | Takes::List, rest) if !rest.is_empty() => Ok(()),
         (Takes::Boolean, rest) if rest != "=" => boolean(flag(), &rest[1..]),
-        _ => Err(error("missing-flag-value", format!("missing a value on flag: {}", flag()))
-            .hint(format!("write the value behind an equals sign, without blanks: {}=VALUE", flag()))),
+        _ => Err(error("missing-flag-value", format!("missing a value on flag: {}", flag()))),
     }
 }
 
