@@ -9,7 +9,7 @@ use super::error::PlanError;
 use super::golang::quote;
 
 /// A limit that no image comes near to, so that `0-65535` many times over does not fill the memory.
-const MAX_PORTS: usize = 1 << 20;
+const MAX_PORTS: usize = 1 << 19;
 
 /// The ports of expanded words, `number/protocol` each, ranges one by one (5.308).
 ///
