@@ -45,7 +45,7 @@
 //! single thread ([`sys::enter_user_namespace`]); the library works in whatever namespace it is called in.
 //!
 //! # Limitations
-//! Linux only. Stages are carried out one after the other. Secrets as files, forwarded SSH agents, and pushing are not there yet; each is refused with its place in the Dockerfile.
+//! Linux only. Stages are carried out one after the other. Pushing is not there yet.
 #![forbid(unsafe_code)]
 
 mod accounts;

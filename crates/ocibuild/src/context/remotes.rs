@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use ocibuild_registry::{HttpClient, HttpError, HttpErrorKind};
 
@@ -45,6 +46,12 @@ impl Remotes {
     #[must_use]
     pub fn size_limit(mut self, bytes: u64) -> Self {
         self.size_limit = bytes;
+        self
+    }
+
+    /// The socket of the agent whose keys open repositories.
+    pub(crate) fn ssh_agent(mut self, socket: PathBuf) -> Self {
+        self.git = self.git.ssh_agent(socket);
         self
     }
 

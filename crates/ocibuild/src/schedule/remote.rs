@@ -220,7 +220,7 @@ impl Run<'_> {
         let resolved = if let Some(resolved) = Resolved::pinned(address) {
             resolved?
         } else {
-            let remotes = self.remotes()?;
+            let remotes = self.remotes_of(address)?;
             let place = new_place(self.scratch.path(), "git")?;
             GitJob::new(&remotes, address, &place, self.cancel)?.resolve()?
         };
@@ -235,7 +235,7 @@ impl Run<'_> {
         if let Some(files) = known {
             return Ok(files);
         }
-        let remotes = self.remotes()?;
+        let remotes = self.remotes_of(address)?;
         let place = new_place(self.scratch.path(), "git")?;
         let files = GitJob::new(&remotes, address, &place, self.cancel)?.checkout(&resolved, self.now())?;
         self.session.remote.borrow_mut().repositories.insert(name, (resolved, Some(files.clone())));
@@ -254,6 +254,19 @@ impl Run<'_> {
         let files = context.source();
         self.session.remote.borrow_mut().contexts.insert(name.to_owned(), context);
         Ok(files)
+    }
+
+    /// What reaches a repository: by ssh with the keys of the agent that is forwarded by default.
+    fn remotes_of(&self, address: &GitAddress) -> Result<Arc<Remotes>, Error> {
+        const DEFAULT: &str = "default";
+        let remotes = self.remotes()?;
+        match self.build.settings.ssh.get(DEFAULT).filter(|_| address.is_ssh()) {
+            None => Ok(remotes),
+            Some(agent) => {
+                let socket = self.session.agents.socket(DEFAULT, agent, self.scratch.path())?;
+                Ok(Arc::new(Remotes::clone(&remotes).ssh_agent(socket)))
+            }
+        }
     }
 
     fn remotes(&self) -> Result<Arc<Remotes>, Error> {

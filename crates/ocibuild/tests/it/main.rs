@@ -17,6 +17,7 @@ mod platforms;
 mod quickstart;
 mod repositories;
 mod secrets;
+mod ssh_repositories;
 mod state;
 mod steps;
 mod support;

@@ -203,6 +203,11 @@ fn from_scp(text: &str, base: &str) -> Result<GitAddress, GitAddressError> {
 }
 
 impl GitAddress {
+    /// Whether it is reached by ssh.
+    pub(crate) fn is_ssh(&self) -> bool {
+        self.transport == Transport::Ssh
+    }
+
     fn of(transport: Transport, remote: String, credentials: Option<String>, host: &str) -> Self {
         Self {
             transport,

@@ -309,7 +309,9 @@ fn hint_for(complaint: &str, transport: Transport) -> Option<&'static str> {
         return Some("the key of the host must be known: put it into ~/.ssh/known_hosts");
     }
     if complaint.contains("Permission denied") && transport == Transport::Ssh {
-        return Some("keys come from an SSH agent alone");
+        return Some(
+            "keys come from an SSH agent alone: forward one with --ssh default, or a key with --ssh default=FILE",
+        );
     }
     if complaint.contains("cannot run ssh") || complaint.contains("ssh: not found") {
         return Some("install ssh (package `openssh-client`)");
