@@ -96,3 +96,12 @@ pub use image::{Built, BuiltImage, BuiltIndex};
 pub use listing::{ContextEntry, ContextEntryKind, ContextVerdict, DecidingLine};
 pub use output::{Destination, Output, OutputEpoch, OutputKind};
 pub use report::{Place, Report};
+
+/// The examples of the documents, compiled with the tests.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../../../README.md")]
+    struct Readme;
+    #[doc = include_str!("../../../docs/embedding.md")]
+    struct Embedding;
+}
