@@ -22,6 +22,16 @@ pub struct Instruction {
     pub comments: Vec<Text>,
 }
 
+impl Instruction {
+    /// What an `ARG` declares; nothing for any other instruction.
+    pub fn declared(&self) -> &[ArgDefinition] {
+        match &self.kind {
+            InstructionKind::Arg(definitions) => definitions,
+            _ => &[],
+        }
+    }
+}
+
 /// The instructions of the Dockerfile language, `FROM` aside, which opens a [`Stage`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

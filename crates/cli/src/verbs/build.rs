@@ -299,18 +299,12 @@ fn unused_build_args(planned: &PlannedBuild) -> Vec<String> {
 
 /// Adds to each name the `ARG` that was probably meant.
 fn with_suggestions(unused: &[String], dockerfile: &str) -> Vec<String> {
-    use ocibuild::dockerfile::{Dockerfile, InstructionKind, nearest};
+    use ocibuild::dockerfile::{Dockerfile, Instruction, nearest};
     let Ok(file) = Dockerfile::parse(dockerfile) else { return unused.to_vec() };
     let instructions =
         file.global_args.iter().chain(file.stages.iter().flat_map(|stage| &stage.instructions));
-    let declared: Vec<&str> = instructions
-        .filter_map(|instruction| match &instruction.kind {
-            InstructionKind::Arg(definitions) => Some(definitions),
-            _ => None,
-        })
-        .flatten()
-        .map(|definition| &definition.name[..])
-        .collect();
+    let declared: Vec<&str> =
+        instructions.flat_map(Instruction::declared).map(|definition| &definition.name[..]).collect();
     let with_suggestion = |name: &String| match nearest(name, declared.iter().copied()) {
         Some(meant) => format!("{name} (did you mean {meant}?)"),
         None => name.clone(),

@@ -6,7 +6,9 @@ mod texts;
 
 use std::path::{Path, PathBuf};
 
-use ocibuild_dockerfile::{Dockerfile, InstructionKind, RunCommand, Text, json_fault, nearest, odd_blank};
+use ocibuild_dockerfile::{
+    Dockerfile, Instruction, InstructionKind, RunCommand, Text, json_fault, nearest, odd_blank,
+};
 use ocibuild_snapshot::Tree;
 
 use crate::Error;
@@ -221,11 +223,7 @@ impl FailedStep<'_> {
             .dockerfile
             .global_args
             .iter()
-            .filter_map(|instruction| match &instruction.kind {
-                InstructionKind::Arg(definitions) => Some(definitions),
-                _ => None,
-            })
-            .flatten()
+            .flat_map(Instruction::declared)
             .map(|definition| &definition.name[..])
             .collect();
         if globals.contains(&name) {
@@ -259,10 +257,7 @@ impl FailedStep<'_> {
     /// Whether some stage has an `ARG` of this name.
     fn is_declared(&self, name: &str) -> bool {
         let mut all = self.dockerfile.stages.iter().flat_map(|stage| &stage.instructions);
-        all.any(|instruction| match &instruction.kind {
-            InstructionKind::Arg(definitions) => definitions.iter().any(|definition| definition.name == name),
-            _ => false,
-        })
+        all.any(|instruction| instruction.declared().iter().any(|definition| definition.name == name))
     }
 
     fn with_code(&self, error: Error, first_line: &FirstLine<'_>) -> Error {

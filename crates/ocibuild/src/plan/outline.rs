@@ -247,8 +247,7 @@ impl Globals {
         let mut values = automatic(file, settings.options, &settings.build_args);
         let mut args: HashMap<String, GlobalArg> = HashMap::new();
         for instruction in &file.global_args {
-            let InstructionKind::Arg(definitions) = &instruction.kind else { continue };
-            for definition in definitions {
+            for definition in instruction.declared() {
                 let name: &str = &definition.name;
                 let mut needs = declare(definition, settings.escape, &settings.build_args, &mut values)?;
                 if let Some(at) = needs.iter().position(|needed| needed == name) {

@@ -375,11 +375,7 @@ fn unused_build_args(graph: &Graph<'_>, file: &Dockerfile, options: &PlanOptions
         .global_args
         .iter()
         .chain(fired)
-        .filter_map(|instruction| match &instruction.kind {
-            InstructionKind::Arg(definitions) => Some(definitions),
-            _ => None,
-        })
-        .flatten()
+        .flat_map(Instruction::declared)
         .map(|definition| definition.name.as_str())
         .collect();
     let mut unused: Vec<String> = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use ocibuild_dockerfile::{ArgDefinition, Dockerfile, Instruction, InstructionKind, suggest};
+use ocibuild_dockerfile::{ArgDefinition, Dockerfile, Instruction, suggest};
 use ocibuild_spec::Platform;
 
 use super::env::Environment;
@@ -54,6 +54,7 @@ impl<'a> Settings<'a> {
         let mut build_args: HashMap<String, String> = options.build_args.iter().cloned().collect();
         let mut globals = globals_of(file, options, &build_args)?;
         let escape = file.directives.escape;
+        let declared = file.global_args.iter().flat_map(Instruction::declared);
         let epoch = epoch::epoch(&file.stages, options, &mut build_args, &mut globals)?;
         let argument = |name: &str| options.build_arg(name).filter(|value| !value.is_empty());
         let hostname = argument("BUILDKIT_SANDBOX_HOSTNAME").or(options.hostname.as_deref());
@@ -61,7 +62,7 @@ impl<'a> Settings<'a> {
             options,
             escape,
             source: &file.source,
-            declared: file.global_args.iter().flat_map(names).map(str::to_owned).collect(),
+            declared: declared.map(|definition| definition.name.to_string()).collect(),
             globals,
             epoch,
             proxy_env: proxies(options),
@@ -132,14 +133,6 @@ pub(super) fn automatic(
     globals
 }
 
-fn names(instruction: &Instruction) -> impl Iterator<Item = &str> {
-    let definitions = match &instruction.kind {
-        InstructionKind::Arg(definitions) => definitions.as_slice(),
-        _ => &[],
-    };
-    definitions.iter().map(|definition| definition.name.as_str())
-}
-
 /// The definitions of a global `ARG`, each seeing those before it.
 pub(super) fn declare_all(
     instruction: &Instruction,
@@ -147,8 +140,7 @@ pub(super) fn declare_all(
     build_args: &HashMap<String, String>,
     globals: &mut Environment,
 ) -> Result<(), PlanError> {
-    let InstructionKind::Arg(definitions) = &instruction.kind else { return Ok(()) };
-    definitions.iter().try_for_each(|one| declare(one, escape, build_args, globals).map(drop))
+    instruction.declared().iter().try_for_each(|one| declare(one, escape, build_args, globals).map(drop))
 }
 
 /// A definition of a global `ARG` (3.01 - 3.03), and the arguments that its default refers to.
