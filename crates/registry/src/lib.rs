@@ -42,7 +42,7 @@ mod registry;
 mod retry;
 
 pub use http::{
-    HttpClient, HttpClientBuilder, HttpError, HttpErrorKind, HttpRequest, HttpResponse, Proxies, Reach,
-    Scheme, Trust, Url, UrlError, read_ca_bundle, system_ca_bundle,
+    HttpClient, HttpClientBuilder, HttpError, HttpErrorKind, HttpRequest, HttpResponse, Method, Proxies,
+    Reach, Scheme, Trust, Url, UrlError, read_ca_bundle, system_ca_bundle,
 };
 pub use registry::{Registry, RegistryBuilder};

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ocibuild_layer::{Format, decompress};
-use ocibuild_registry::{HttpError, HttpRequest, HttpResponse, Url, UrlError};
+use ocibuild_registry::{HttpError, HttpRequest, HttpResponse, Method, Url, UrlError};
 use ocibuild_spec::{CancelToken, Digest, Hasher, Metadata, Timestamp};
 use sha2::Digest as _;
 
@@ -174,7 +174,7 @@ pub(crate) fn is_unchanged(
     cancel: &CancelToken,
 ) -> Result<bool, Error> {
     let mut request = request(remotes, address)?.header("if-none-match", etag);
-    request.head = true;
+    request.method = Method::Head;
     match remotes.http.follow(&request, cancel) {
         Ok(response) if response.status == 304 => {
             Ok(response.header("etag").is_none_or(|found| found.trim_start_matches("W/") == etag))

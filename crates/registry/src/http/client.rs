@@ -8,13 +8,13 @@ use ocibuild_spec::CancelToken;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{Connector as _, DefaultConnector};
-use ureq::{Agent, Proxy, ProxyProtocol};
+use ureq::{Agent, Proxy, ProxyProtocol, SendBody};
 
 use super::address::{ConfinedResolver, KnownReach, Reach};
 use super::error::{HttpError, HttpErrorKind};
 use super::proxy::Proxies;
 use super::roots::{certificates, read_ca_bundle, system_ca_bundle};
-use super::transport::{Interruptible, with_token};
+use super::transport::{Interruptible, SentBody, sending, with_token};
 use super::url::{Scheme, Url};
 
 const MAX_REDIRECTS: usize = 5;
@@ -47,23 +47,80 @@ pub enum Trust {
     Foreign(Reach),
 }
 
-/// One request without body.
-#[derive(Debug, Clone)]
+/// What is to be done with a URL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "they are the methods of HTTP")]
+pub enum Method {
+    Get,
+    Head,
+    Post,
+    Put,
+    Patch,
+    Delete,
+}
+
+impl Method {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+        }
+    }
+
+    fn has_body(self) -> bool {
+        matches!(self, Self::Post | Self::Put | Self::Patch)
+    }
+}
+
+/// One request.
+#[derive(Clone)]
 pub struct HttpRequest {
     /// Where to.
     pub url: Url,
-    /// Whether only the headers of the answer are wanted.
-    pub head: bool,
+    /// What to do there.
+    pub method: Method,
     /// Headers; `authorization` goes to the origin of `url` alone.
     pub headers: Vec<(&'static str, String)>,
+    /// What is sent by methods that send something.
+    pub body: Vec<u8>,
     /// Who named the host.
     pub trust: Trust,
+    /// Longest wait for the answer once all was sent, in place of twice the client's stall time.
+    pub patience: Option<Duration>,
+}
+
+impl fmt::Debug for HttpRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Headers and bodies hold credentials.
+        f.debug_struct("HttpRequest")
+            .field("method", &self.method)
+            .field("url", &self.url)
+            .field("trust", &self.trust)
+            .finish_non_exhaustive()
+    }
 }
 
 impl HttpRequest {
     /// A `GET` of a URL that the user named.
     pub fn get(url: Url) -> Self {
-        Self { url, head: false, headers: Vec::new(), trust: Trust::Named }
+        Self::new(Method::Get, url)
+    }
+
+    /// Another method on a URL that the user named.
+    pub fn new(method: Method, url: Url) -> Self {
+        let (headers, body) = (Vec::new(), Vec::new());
+        Self { url, method, headers, body, trust: Trust::Named, patience: None }
+    }
+
+    /// The same with these bytes to send.
+    #[must_use]
+    pub fn body(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.body = bytes.into();
+        self
     }
 
     /// The same with one more header.
@@ -175,13 +232,24 @@ impl HttpClient {
 
     /// Sends one request and gives the answer as it comes, redirects included.
     pub fn send(&self, request: &HttpRequest, cancel: &CancelToken) -> Result<HttpResponse, HttpError> {
+        self.send_from(request, request.body.len() as u64, &mut request.body.as_slice(), cancel)
+    }
+
+    /// The same with a body of `length` bytes that is read while it is sent. A server may answer before it has all of
+    /// it; the rest is then not read.
+    pub fn send_from(
+        &self,
+        request: &HttpRequest,
+        length: u64,
+        body: &mut dyn Read,
+        cancel: &CancelToken,
+    ) -> Result<HttpResponse, HttpError> {
         if cancel.is_cancelled() {
             return Err(HttpError::new(HttpErrorKind::Cancelled, &request.url, "cancelled"));
         }
         let agent = self.agent(request)?;
-        let method = if request.head { "HEAD" } else { "GET" };
         let mut builder = ureq::http::Request::builder()
-            .method(method)
+            .method(request.method.as_str())
             .uri(request.url.to_request())
             .header("accept-encoding", "identity");
         for (name, value) in &request.headers {
@@ -190,9 +258,21 @@ impl HttpClient {
         let malformed = |error: ureq::http::Error| {
             HttpError::new(HttpErrorKind::Protocol, &request.url, error.to_string())
         };
-        let built = builder.body(()).map_err(malformed)?;
-        let answer =
-            with_token(cancel, || agent.run(built)).map_err(|error| HttpError::of(&request.url, &error))?;
+        let patience = request.patience.unwrap_or(self.shared.options.stall_timeout * 2);
+        let mut sent = SentBody::new(body, length);
+        let answer = if request.method.has_body() {
+            let built = builder.header("content-length", length).body(SendBody::from_reader(&mut sent));
+            let built = built.map_err(malformed)?;
+            let built = agent.configure_request(built).timeout_recv_response(Some(patience)).build();
+            with_token(cancel, || sending(|| agent.run(built)))
+        } else {
+            let built = builder.body(()).map_err(malformed)?;
+            with_token(cancel, || agent.run(built))
+        };
+        let answer = answer.map_err(|error| match sent.failure.take() {
+            Some(failure) => HttpError::new(HttpErrorKind::Body, &request.url, failure.to_string()),
+            None => HttpError::of(&request.url, &error),
+        })?;
         let (parts, body) = answer.into_parts();
         Ok(HttpResponse {
             status: parts.status.as_u16(),

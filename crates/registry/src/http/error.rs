@@ -30,6 +30,8 @@ pub enum HttpErrorKind {
     Refused,
     /// What came is no HTTP.
     Protocol,
+    /// What was to be sent could not be read.
+    Body,
     /// The client was configured with something unusable.
     Configuration,
     /// The caller cancelled.

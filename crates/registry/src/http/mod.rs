@@ -11,7 +11,7 @@ mod url;
 
 pub use address::Reach;
 pub(crate) use address::is_loopback;
-pub use client::{HttpClient, HttpClientBuilder, HttpRequest, HttpResponse, Trust};
+pub use client::{HttpClient, HttpClientBuilder, HttpRequest, HttpResponse, Method, Trust};
 pub use error::{HttpError, HttpErrorKind};
 pub use proxy::Proxies;
 pub use roots::{read_ca_bundle, system_ca_bundle};

@@ -1,4 +1,5 @@
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
 use ocibuild_spec::CancelToken;
@@ -12,6 +13,70 @@ thread_local! {
     /// All input and output of a request happens on the thread that asked for it, so the token of the moment is the
     /// thread's. A connection outlives its request in the pool and cannot hold one.
     static TOKEN: RefCell<Option<CancelToken>> = const { RefCell::new(None) };
+    /// How far this thread's sending of a body is.
+    static SENDING: Cell<Sending> = const { Cell::new(Sending::Nothing) };
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sending {
+    Nothing,
+    Body,
+    /// The other side takes no more of it. It may have said why before it stopped, so its answer is still read.
+    Unheard,
+}
+
+/// Runs `work`, which sends a body, so that a connection that takes no more of it is listened to all the same.
+pub(super) fn sending<T>(work: impl FnOnce() -> T) -> T {
+    struct Restore;
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            SENDING.set(Sending::Nothing);
+        }
+    }
+
+    let _restore = Restore;
+    SENDING.set(Sending::Body);
+    work()
+}
+
+/// The body of a request, which ends quickly when nobody listens any more, and which remembers why it broke.
+pub(super) struct SentBody<'a> {
+    inner: &'a mut dyn Read,
+    left: u64,
+    pub(super) failure: Option<io::Error>,
+}
+
+impl<'a> SentBody<'a> {
+    pub(super) fn new(inner: &'a mut dyn Read, length: u64) -> Self {
+        Self { inner, left: length, failure: None }
+    }
+
+    fn read_inner(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.inner.read(buffer) {
+            Ok(0) => {
+                Err(io::Error::new(io::ErrorKind::UnexpectedEof, "there is less to send than announced"))
+            }
+            other => other,
+        }
+    }
+}
+
+impl Read for SentBody<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        let count = if most == 0 || SENDING.get() == Sending::Unheard {
+            // The announced length has to come about, though it goes nowhere.
+            most
+        } else if is_cancelled() {
+            return Err(io::Error::other(Cancelled));
+        } else {
+            self.read_inner(&mut buffer[..most]).inspect_err(|error| {
+                self.failure = Some(io::Error::new(error.kind(), error.to_string()));
+            })?
+        };
+        self.left -= count as u64;
+        Ok(count)
+    }
 }
 
 /// Runs `work` so that its waits for the network end when `cancel` says so.
@@ -43,6 +108,8 @@ pub(super) struct Interruptible;
 #[derive(Debug)]
 pub(super) struct InterruptibleTransport<T> {
     inner: T,
+    /// Nothing is sent any more.
+    is_deaf: bool,
 }
 
 impl<In: Transport> Connector<In> for Interruptible {
@@ -53,7 +120,7 @@ impl<In: Transport> Connector<In> for Interruptible {
         _details: &ConnectionDetails<'_>,
         chained: Option<In>,
     ) -> Result<Option<Self::Out>, Error> {
-        Ok(chained.map(|inner| InterruptibleTransport { inner }))
+        Ok(chained.map(|inner| InterruptibleTransport { inner, is_deaf: false }))
     }
 }
 
@@ -63,7 +130,16 @@ impl<T: Transport> Transport for InterruptibleTransport<T> {
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        self.inner.transmit_output(amount, timeout)
+        if self.is_deaf {
+            return Ok(());
+        }
+        let result = self.inner.transmit_output(amount, timeout);
+        if result.is_err() && SENDING.get() == Sending::Body {
+            self.is_deaf = true;
+            SENDING.set(Sending::Unheard);
+            return Ok(());
+        }
+        result
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
@@ -87,7 +163,7 @@ impl<T: Transport> Transport for InterruptibleTransport<T> {
     }
 
     fn is_open(&mut self) -> bool {
-        self.inner.is_open()
+        !self.is_deaf && self.inner.is_open()
     }
 
     fn is_tls(&self) -> bool {
@@ -95,6 +171,6 @@ impl<T: Transport> Transport for InterruptibleTransport<T> {
     }
 }
 
-fn is_wait(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut)
+fn is_wait(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
