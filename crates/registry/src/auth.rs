@@ -5,6 +5,7 @@ use ocibuild_spec::{CancelToken, Reference, SourceError, SourceErrorKind};
 use serde::Deserialize;
 
 use crate::endpoint::Endpoint;
+use crate::exchange::Access;
 use crate::failure;
 use crate::http::{HttpClient, HttpRequest, HttpResponse, Scheme, Trust};
 
@@ -15,8 +16,11 @@ const MAX_TOKEN: usize = 64 << 10;
 /// Tokens by registry and repository. Nobody's credentials are sent: what a registry gives to everybody has to do.
 #[derive(Debug, Default)]
 pub(crate) struct Tokens {
-    known: Mutex<BTreeMap<(String, String), Token>>,
+    known: Mutex<BTreeMap<Key, Token>>,
 }
+
+/// Registry, and the scopes that a token was asked for.
+type Key = (String, Vec<String>);
 
 /// Its text is a secret, though one that anybody may have.
 #[derive(Clone, PartialEq, Eq)]
@@ -38,9 +42,9 @@ struct Answer {
 
 impl Tokens {
     /// The `authorization` header for requests about this repository, if it takes one.
-    pub(crate) fn header(&self, reference: &Reference) -> Option<String> {
+    pub(crate) fn header(&self, reference: &Reference, access: &Access) -> Option<String> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(&key(reference)).map(|token| format!("Bearer {}", token.0))
+        known.get(&key(reference, access)).map(|token| format!("Bearer {}", token.0))
     }
 
     /// Asks for a token as `response`, a refusal, tells to.
@@ -48,12 +52,12 @@ impl Tokens {
         &self,
         client: &HttpClient,
         endpoint: &Endpoint,
-        reference: &Reference,
+        (reference, access): (&Reference, &Access),
         response: &HttpResponse,
         cancel: &CancelToken,
     ) -> Result<(), SourceError> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(reference));
-        let request = token_request(client, endpoint, reference, response)?;
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(reference, access));
+        let request = token_request(client, endpoint, (reference, access), response)?;
         let answer = client.send(&request, cancel).map_err(|error| failure::of_http(reference, &error))?;
         if answer.status != 200 {
             return Err(failure::of_status(reference, answer));
@@ -64,13 +68,27 @@ impl Tokens {
             let text = format!("{}: the token service {url} gave no usable token", reference.familiar());
             SourceError::new(SourceErrorKind::Network, text)
         })?;
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key(reference), token);
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key(reference, access), token);
         Ok(())
     }
 }
 
-fn key(reference: &Reference) -> (String, String) {
-    (reference.registry().to_owned(), reference.repository().to_owned())
+fn key(reference: &Reference, access: &Access) -> Key {
+    (reference.registry().to_owned(), scopes(reference, access))
+}
+
+/// The scopes of a token (distribution's "Token Scope Documentation").
+fn scopes(reference: &Reference, access: &Access) -> Vec<String> {
+    let own = |actions: &str| format!("repository:{}:{actions}", reference.repository());
+    match access {
+        Access::Pull => vec![own("pull")],
+        Access::Push(others) => {
+            let others = others.iter().map(|repository| format!("repository:{repository}:pull"));
+            std::iter::once(own("pull,push")).chain(others).collect()
+        }
+        Access::Delete => vec![own("delete,pull")],
+        Access::Catalogue => vec!["registry:catalog:*".to_owned()],
+    }
 }
 
 fn token_of(bytes: &[u8]) -> Option<Token> {
@@ -81,11 +99,11 @@ fn token_of(bytes: &[u8]) -> Option<Token> {
     fits.then_some(Token(text))
 }
 
-/// The request that the challenge describes: to where the registry may send us, for pulling and nothing else.
+/// The request that the challenge describes: to where the registry may send us, for what we want and nothing else.
 fn token_request(
     client: &HttpClient,
     endpoint: &Endpoint,
-    reference: &Reference,
+    (reference, access): (&Reference, &Access),
     response: &HttpResponse,
 ) -> Result<HttpRequest, SourceError> {
     let refuse = |why: String| {
@@ -112,12 +130,12 @@ fn token_request(
     } else {
         Trust::Foreign(client.reach(&named))
     };
-    let scope = format!("repository:{}:pull", reference.repository());
     let url = match parameter("service") {
         Some(service) => realm.with_query("service", service),
         None => realm,
     };
-    Ok(HttpRequest { trust, ..HttpRequest::get(url.with_query("scope", &scope)) })
+    let url = scopes(reference, access).iter().fold(url, |url, scope| url.with_query("scope", scope));
+    Ok(HttpRequest { trust, ..HttpRequest::get(url) })
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -36,6 +36,7 @@
 mod auth;
 mod blob;
 mod endpoint;
+mod exchange;
 mod failure;
 mod http;
 mod registry;

@@ -11,8 +11,9 @@ use ocibuild_spec::{
 use crate::auth::Tokens;
 use crate::blob::BlobReader;
 use crate::endpoint::{Endpoint, Endpoints};
+use crate::exchange::{Access, Ask, Place};
 use crate::failure;
-use crate::http::{HttpClient, HttpClientBuilder, HttpError, HttpRequest, HttpResponse, Proxies, Url};
+use crate::http::{HttpClient, HttpClientBuilder, HttpError, HttpResponse, Method, Proxies};
 use crate::retry::Retry;
 
 /// Registries, as a source of images. One value serves any number of them; clones share connections and tokens.
@@ -128,64 +129,37 @@ impl Registry {
         self.shared.retry
     }
 
-    fn endpoint(&self, reference: &Reference) -> Result<Endpoint, SourceError> {
+    pub(crate) fn client(&self) -> &HttpClient {
+        &self.shared.client
+    }
+
+    /// How long a registry may take to look at what it was sent: it may hash all of a layer.
+    pub(crate) fn patience_of_commit(&self) -> Duration {
+        self.shared.client.stall_timeout() * 10
+    }
+
+    pub(crate) fn endpoint(&self, reference: &Reference) -> Result<Endpoint, SourceError> {
         let patience = self.shared.client.connect_timeout();
         self.shared.endpoints.of(reference.registry(), patience).map_err(|error| {
             SourceError::new(SourceErrorKind::Unsupported, format!("{}: {error}", reference.familiar()))
         })
     }
 
-    /// Asks for `path` below `/v2/<repository>/` until there is an answer that is no passing failure: 200 or 206, or
-    /// 416 where a range was asked for.
-    fn get(
-        &self,
-        reference: &Reference,
-        path: &str,
-        headers: &[(&'static str, String)],
-        cancel: &CancelToken,
-    ) -> Result<HttpResponse, SourceError> {
-        let endpoint = self.endpoint(reference)?;
-        let url = endpoint
-            .base
-            .join(&format!("/v2/{}/{path}", reference.repository()))
-            .map_err(|error| SourceError::new(SourceErrorKind::Unsupported, error.to_string()))?;
-        let mut asked_for_token = false;
-        let mut attempt = 0;
-        loop {
-            let request = self.request(reference, &endpoint, &url, headers);
-            let retry_after = match self.shared.client.follow(&request, cancel) {
-                Ok(response) if matches!(response.status, 200 | 206 | 416) => return Ok(response),
-                // Only the registry itself is given a token, so only its own refusal counts (THREATS 49).
-                Ok(response)
-                    if response.status == 401 && !asked_for_token && response.url.is_same_origin(&url) =>
-                {
-                    self.shared.tokens.fetch(&self.shared.client, &endpoint, reference, &response, cancel)?;
-                    asked_for_token = true;
-                    continue;
-                }
-                Ok(response) if Retry::helps(response.status) && attempt + 1 < self.shared.retry.attempts => {
-                    response.header("retry-after").map(str::to_owned)
-                }
-                Ok(response) => return Err(failure::of_status(reference, response)),
-                Err(error) if error.is_transient() && attempt + 1 < self.shared.retry.attempts => None,
-                Err(error) => return Err(failure::of_http(reference, &error)),
-            };
-            attempt += 1;
-            self.shared.retry.wait(attempt, retry_after.as_deref(), reference, cancel)?;
-        }
+    /// The `authorization` header for requests that need this access, if it takes one.
+    pub(crate) fn authorization(&self, reference: &Reference, access: &Access) -> Option<String> {
+        self.shared.tokens.header(reference, access)
     }
 
-    fn request(
+    /// Does what a refusal tells to do about it.
+    pub(crate) fn authorize(
         &self,
         reference: &Reference,
-        endpoint: &Endpoint,
-        url: &Url,
-        headers: &[(&'static str, String)],
-    ) -> HttpRequest {
-        let mut request = HttpRequest { trust: endpoint.trust, ..HttpRequest::get(url.clone()) };
-        request.headers.extend_from_slice(headers);
-        request.headers.extend(self.shared.tokens.header(reference).map(|value| ("authorization", value)));
-        request
+        access: &Access,
+        refusal: &HttpResponse,
+        cancel: &CancelToken,
+    ) -> Result<(), SourceError> {
+        let endpoint = self.endpoint(reference)?;
+        self.shared.tokens.fetch(&self.shared.client, &endpoint, (reference, access), refusal, cancel)
     }
 
     /// A blob from byte `from` on; the answer may be the whole of it.
@@ -196,8 +170,12 @@ impl Registry {
         from: u64,
         cancel: &CancelToken,
     ) -> Result<HttpResponse, SourceError> {
-        let headers = if from > 0 { vec![("range", format!("bytes={from}-"))] } else { Vec::new() };
-        let response = self.get(reference, &format!("blobs/{}", descriptor.digest), &headers, cancel)?;
+        let path = format!("blobs/{}", descriptor.digest);
+        let mut ask = Ask::new(Method::Get, Place::Below(&path), &Access::Pull, &[200, 206, 416]);
+        if from > 0 {
+            ask = ask.header("range", format!("bytes={from}-"));
+        }
+        let response = self.ask(reference, &ask, cancel)?;
         match response.header("content-encoding") {
             None | Some("identity") => Ok(response),
             Some(encoding) => {
@@ -214,8 +192,9 @@ impl Registry {
         name: &str,
         cancel: &CancelToken,
     ) -> Result<(Vec<u8>, Option<MediaType>), SourceError> {
-        let response =
-            self.get(reference, &format!("manifests/{name}"), &[("accept", accepted())], cancel)?;
+        let path = format!("manifests/{name}");
+        let ask = Ask::new(Method::Get, Place::Below(&path), &Access::Pull, &[200]);
+        let response = self.ask(reference, &ask.header("accept", accepted()), cancel)?;
         let url = response.url.clone();
         let stated = match response.content_type().as_deref() {
             // Types that say nothing: what the document calls itself has to do.

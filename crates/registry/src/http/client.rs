@@ -230,6 +230,10 @@ impl HttpClient {
         self.shared.options.connect_timeout
     }
 
+    pub(crate) fn stall_timeout(&self) -> Duration {
+        self.shared.options.stall_timeout
+    }
+
     /// Sends one request and gives the answer as it comes, redirects included.
     pub fn send(&self, request: &HttpRequest, cancel: &CancelToken) -> Result<HttpResponse, HttpError> {
         self.send_from(request, request.body.len() as u64, &mut request.body.as_slice(), cancel)

@@ -59,6 +59,12 @@ impl Url {
         self.scheme
     }
 
+    /// The same URL spoken to otherwise.
+    #[must_use]
+    pub fn with_scheme(&self, scheme: Scheme) -> Self {
+        Self { scheme, ..self.clone() }
+    }
+
     /// The host in lower case; an IPv6 address in brackets.
     pub fn host(&self) -> &str {
         &self.host

@@ -1,0 +1,199 @@
+use std::io::Read;
+
+use ocibuild_spec::{CancelToken, Reference, SourceError, SourceErrorKind};
+
+use crate::endpoint::Endpoint;
+use crate::failure;
+use crate::http::{HttpError, HttpRequest, HttpResponse, Method, Scheme, Url};
+use crate::registry::Registry;
+use crate::retry::Retry;
+
+/// What the credentials of a request have to allow.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Access {
+    /// Reading the repository.
+    Pull,
+    /// Writing to it, and taking blobs over from these others.
+    Push(Vec<String>),
+    /// Removing from it.
+    Delete,
+    /// Listing the repositories of the registry.
+    Catalogue,
+}
+
+/// Where a request goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Place<'a> {
+    /// Below `/v2/<repository>/`.
+    Below(&'a str),
+    /// Somewhere that the registry named: on its own host, which [`own_location`] saw to.
+    At(&'a Url),
+}
+
+/// One request about a repository, and the answers that are no failures.
+#[derive(Debug, Clone)]
+pub(crate) struct Ask<'a> {
+    pub(crate) method: Method,
+    pub(crate) place: Place<'a>,
+    pub(crate) access: &'a Access,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) body: &'a [u8],
+    pub(crate) expected: &'a [u16],
+}
+
+impl<'a> Ask<'a> {
+    pub(crate) fn new(method: Method, place: Place<'a>, access: &'a Access, expected: &'a [u16]) -> Self {
+        Self { method, place, access, headers: Vec::new(), body: &[], expected }
+    }
+
+    #[must_use]
+    pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+}
+
+impl Registry {
+    /// Asks until there is an answer that is no passing failure, which has to be an expected one.
+    pub(crate) fn ask(
+        &self,
+        reference: &Reference,
+        ask: &Ask<'_>,
+        cancel: &CancelToken,
+    ) -> Result<HttpResponse, SourceError> {
+        let mut asked_for_token = false;
+        let mut attempt = 0;
+        loop {
+            let retry_after = match self.ask_once(reference, ask, cancel) {
+                Ok(response) if ask.expected.contains(&response.status) => return Ok(response),
+                // Only the registry itself is given a token, so only its own refusal counts (THREATS 49).
+                Ok(response)
+                    if response.status == 401 && !asked_for_token && self.is_own(reference, &response) =>
+                {
+                    self.authorize(reference, ask.access, &response, cancel)?;
+                    asked_for_token = true;
+                    continue;
+                }
+                Ok(response) if Retry::helps(response.status) && attempt + 1 < self.retry().attempts => {
+                    response.header("retry-after").map(str::to_owned)
+                }
+                Ok(response) => return Err(failure::of_status(reference, response)),
+                Err(Failed::Http(error)) if error.is_transient() && attempt + 1 < self.retry().attempts => {
+                    None
+                }
+                Err(error) => return Err(error.about(reference)),
+            };
+            attempt += 1;
+            self.retry().wait(attempt, retry_after.as_deref(), reference, cancel)?;
+        }
+    }
+
+    fn ask_once(
+        &self,
+        reference: &Reference,
+        ask: &Ask<'_>,
+        cancel: &CancelToken,
+    ) -> Result<HttpResponse, Failed> {
+        let mut request = self.request(reference, ask.method, ask.place, ask.access)?;
+        request.headers.extend_from_slice(&ask.headers);
+        request.body = ask.body.to_vec();
+        let client = self.client();
+        if matches!(ask.method, Method::Get | Method::Head) {
+            return Ok(client.follow(&request, cancel)?);
+        }
+        Ok(client.send(&request, cancel)?)
+    }
+
+    /// Sends a body as it is read, once.
+    pub(crate) fn stream(
+        &self,
+        reference: &Reference,
+        ask: &Ask<'_>,
+        (length, body): (u64, &mut dyn Read),
+        cancel: &CancelToken,
+    ) -> Result<HttpResponse, Failed> {
+        let mut request = self.request(reference, ask.method, ask.place, ask.access)?;
+        request.headers.extend_from_slice(&ask.headers);
+        request.patience = Some(self.patience_of_commit());
+        Ok(self.client().send_from(&request, length, body, cancel)?)
+    }
+
+    fn request(
+        &self,
+        reference: &Reference,
+        method: Method,
+        place: Place<'_>,
+        access: &Access,
+    ) -> Result<HttpRequest, SourceError> {
+        let endpoint = self.endpoint(reference)?;
+        let url = match place {
+            Place::At(url) => url.clone(),
+            Place::Below(path) => endpoint
+                .base
+                .join(&format!("/v2/{}/{path}", reference.repository()))
+                .map_err(|error| SourceError::new(SourceErrorKind::Unsupported, error.to_string()))?,
+        };
+        let mut request = HttpRequest { trust: endpoint.trust, ..HttpRequest::new(method, url) };
+        request.headers.extend(self.authorization(reference, access).map(|value| ("authorization", value)));
+        Ok(request)
+    }
+
+    /// Whether the registry itself gave this answer, and not whom it redirected to.
+    pub(crate) fn is_own(&self, reference: &Reference, response: &HttpResponse) -> bool {
+        self.endpoint(reference).is_ok_and(|endpoint| response.url.is_same_origin(&endpoint.base))
+    }
+}
+
+/// A request without an answer, or one that could not even be made.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    Http(HttpError),
+    Source(SourceError),
+}
+
+impl Failed {
+    pub(crate) fn about(self, reference: &Reference) -> SourceError {
+        match self {
+            Self::Http(error) => failure::of_http(reference, &error),
+            Self::Source(error) => error,
+        }
+    }
+}
+
+impl From<HttpError> for Failed {
+    fn from(error: HttpError) -> Self {
+        Self::Http(error)
+    }
+}
+
+impl From<SourceError> for Failed {
+    fn from(error: SourceError) -> Self {
+        Self::Source(error)
+    }
+}
+
+/// Where the registry wants the next request of an upload or of a listing: on its own host, or nowhere. Neither
+/// credentials nor the bytes of a layer go to another one (THREATS 50, 52).
+pub(crate) fn own_location(
+    reference: &Reference,
+    endpoint: &Endpoint,
+    asked: &Url,
+    location: &str,
+) -> Result<Url, SourceError> {
+    let refuse = |why: String| {
+        let text =
+            format!("{}: {asked} answered with a location that is not followed: {why}", reference.familiar());
+        SourceError::new(SourceErrorKind::Denied, text)
+    };
+    let url = asked.join(location).map_err(|error| refuse(error.to_string()))?;
+    if url.is_same_origin(&endpoint.base) {
+        return Ok(url);
+    }
+    // A registry behind a proxy that ends TLS may think that it is spoken to in the clear.
+    let is_downgrade = endpoint.base.scheme() == Scheme::Https && url.scheme() == Scheme::Http;
+    if is_downgrade && url.authority() == endpoint.base.authority() {
+        return Ok(url.with_scheme(Scheme::Https));
+    }
+    Err(refuse(format!("{url} is not on {}", endpoint.base.authority()))
+        .hint("nothing was sent there; the registry has to name itself (its setting of the external URL)"))
+}
