@@ -3,7 +3,7 @@
 use ocibuild_spec::{Reference, SourceError, SourceErrorKind};
 use serde::Deserialize;
 
-use crate::http::{HttpError, HttpErrorKind, HttpResponse};
+use crate::http::{HttpError, HttpErrorKind, HttpResponse, Url};
 
 /// Most bytes read of the body of a refusal, and most characters shown of it.
 const MAX_BODY: u64 = 64 << 10;
@@ -40,12 +40,50 @@ pub(crate) fn of_http(reference: &Reference, error: &HttpError) -> SourceError {
 
 /// An answer that is a refusal, with the registry's own words.
 pub(crate) fn of_status(reference: &Reference, response: HttpResponse) -> SourceError {
-    let (status, url) = (response.status, response.url.clone());
-    let limit = response.header("ratelimit-limit").map(|limit| clean(limit.as_bytes()));
-    let words = words_of(&response.read_some(MAX_BODY));
-    let words = if words.is_empty() { String::new() } else { format!(": {words}") };
-    let name = reference.familiar();
-    let (kind, hint) = match status {
+    Refusal::read(reference, response).into_error()
+}
+
+/// A refusal, read.
+pub(crate) struct Refusal {
+    name: String,
+    status: u16,
+    url: Url,
+    limit: Option<String>,
+    body: Vec<u8>,
+}
+
+impl Refusal {
+    pub(crate) fn read(reference: &Reference, response: HttpResponse) -> Self {
+        Self {
+            name: reference.familiar(),
+            status: response.status,
+            url: response.url.clone(),
+            limit: response.header("ratelimit-limit").map(|limit| clean(limit.as_bytes())),
+            body: response.read_some(MAX_BODY),
+        }
+    }
+
+    /// Whether the registry misses something that a manifest lists.
+    pub(crate) fn misses_parts(&self) -> bool {
+        let errors = serde_json::from_slice::<Errors>(&self.body).map(|body| body.errors).unwrap_or_default();
+        errors.iter().any(|error| matches!(&error.code[..], "MANIFEST_BLOB_UNKNOWN" | "BLOB_UNKNOWN"))
+    }
+
+    pub(crate) fn into_error(self) -> SourceError {
+        let Self { name, status, url, limit, body } = self;
+        let words = words_of(&body);
+        let words = if words.is_empty() { String::new() } else { format!(": {words}") };
+        let (kind, hint) = advice(status, &url, limit);
+        let error = SourceError::new(kind, format!("{name}: {url} answered {status}{words}"));
+        match hint {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    }
+}
+
+fn advice(status: u16, url: &Url, limit: Option<String>) -> (SourceErrorKind, Option<String>) {
+    match status {
         404 => (SourceErrorKind::NotFound, Some("check the image's name and tag".to_owned())),
         401 | 403 => (
             SourceErrorKind::Denied,
@@ -61,11 +99,6 @@ pub(crate) fn of_status(reference: &Reference, response: HttpResponse) -> Source
             (SourceErrorKind::Network, Some(text))
         }
         _ => (SourceErrorKind::Network, None),
-    };
-    let error = SourceError::new(kind, format!("{name}: {url} answered {status}{words}"));
-    match hint {
-        Some(hint) => error.hint(hint),
-        None => error,
     }
 }
 

@@ -39,11 +39,17 @@ mod endpoint;
 mod exchange;
 mod failure;
 mod http;
+mod listing;
+mod manifests;
+mod referrers;
 mod registry;
 mod retry;
+mod upload;
 
 pub use http::{
     HttpClient, HttpClientBuilder, HttpError, HttpErrorKind, HttpRequest, HttpResponse, Method, Proxies,
     Reach, Scheme, Trust, Url, UrlError, read_ca_bundle, system_ca_bundle,
 };
+pub use manifests::ManifestPush;
 pub use registry::{Registry, RegistryBuilder};
+pub use upload::{BlobPush, BlobUpload, OpenBlob};

@@ -14,6 +14,7 @@ use crate::endpoint::{Endpoint, Endpoints};
 use crate::exchange::{Access, Ask, Place};
 use crate::failure;
 use crate::http::{HttpClient, HttpClientBuilder, HttpError, HttpResponse, Method, Proxies};
+use crate::manifests::name_of;
 use crate::retry::Retry;
 
 /// Registries, as a source of images. One value serves any number of them; clones share connections and tokens.
@@ -216,16 +217,12 @@ impl Registry {
     }
 
     /// What the reference names, verified if it has a digest.
-    fn root(
+    pub(crate) fn root(
         &self,
         reference: &Reference,
         cancel: &CancelToken,
     ) -> Result<(Descriptor, Vec<u8>), SourceError> {
-        let name = match (reference.digest(), reference.tag()) {
-            (Some(digest), _) => digest.to_string(),
-            (None, tag) => tag.unwrap_or("latest").to_owned(),
-        };
-        let (bytes, stated) = self.get_manifest(reference, &name, cancel)?;
+        let (bytes, stated) = self.get_manifest(reference, &name_of(reference), cancel)?;
         let digest = match reference.digest() {
             Some(digest) => digest.clone(),
             None => Digest::of(&bytes),
@@ -299,7 +296,7 @@ fn of_read(reference: &Reference, error: std::io::Error) -> SourceError {
     }
 }
 
-fn accepted() -> String {
+pub(crate) fn accepted() -> String {
     [
         MediaType::ImageIndex.as_ref(),
         MediaType::ImageManifest.as_ref(),

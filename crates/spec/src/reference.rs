@@ -109,6 +109,12 @@ impl Reference {
         Self { tag: None, digest: Some(digest), ..self.clone() }
     }
 
+    /// The same name with this tag in place of tag and digest.
+    pub fn with_tag(&self, tag: &str) -> Result<Self, ReferenceError> {
+        check_tag(tag).map_err(|reason| ReferenceError { text: tag.chars().take(160).collect(), reason })?;
+        Ok(Self { tag: Some(tag.to_owned()), digest: None, ..self.clone() })
+    }
+
     /// The short form that users write: without `docker.io/library/`.
     pub fn familiar(&self) -> String {
         let name = if self.registry == DEFAULT_REGISTRY {

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::LoggedRequest;
-use crate::registry::read_request;
+use crate::registry::{read_body, read_head};
 
 /// A web server on 127.0.0.1 in this process, that answers as it is told to. Dropping it ends it.
 #[derive(Debug)]
@@ -146,9 +146,11 @@ impl Shared {
 
     fn serve(&self, stream: &TcpStream) -> io::Result<()> {
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        stream.set_nodelay(true)?;
         let mut reader = BufReader::new(stream);
         while !self.ended.load(Ordering::SeqCst) {
-            let Some(Ok(request)) = read_request(&mut reader)? else { return Ok(()) };
+            let Some(Ok(mut request)) = read_head(&mut reader)? else { return Ok(()) };
+            request.body = read_body(&mut reader, &request, usize::MAX)?;
             self.state().log.push(request.clone());
             let reply = self.reply(&request);
             if !self.answer(stream, &request, &reply)? {

@@ -3,6 +3,7 @@
 
 mod faults;
 mod pull;
+mod push;
 mod real;
 mod trust;
 

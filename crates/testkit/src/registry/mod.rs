@@ -1,5 +1,8 @@
+mod request;
+mod uploads;
+
 use std::collections::BTreeMap;
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,10 +12,13 @@ use std::time::Duration;
 use ocibuild_spec::Digest;
 
 use crate::ImageBlobs;
+pub use request::LoggedRequest;
+pub(crate) use request::{read_body, read_head};
 
 /// A registry on 127.0.0.1 in this process, that fails as it is told to.
 ///
-/// It serves pulls: manifests by tag and digest, blobs with ranges, tokens. Dropping it ends it.
+/// It serves pulls and pushes: manifests by tag and digest, blobs with ranges, uploads whole and in pieces, mounts,
+/// lists of tags, removal, tokens. Dropping it ends it.
 ///
 /// ```
 /// use ocibuild_testkit::{Fault, TestImage, TestRegistry};
@@ -40,6 +46,9 @@ struct State {
     blobs: BTreeMap<String, Vec<u8>>,
     /// Media type and bytes by `repository/tag` and `repository/digest`.
     manifests: BTreeMap<String, (String, Vec<u8>)>,
+    /// Bytes of uploads that have begun, by their number.
+    uploads: BTreeMap<u64, Vec<u8>>,
+    begun: u64,
     faults: Vec<Rule>,
     token: Option<Token>,
     log: Vec<LoggedRequest>,
@@ -47,7 +56,11 @@ struct State {
 
 #[derive(Debug)]
 struct Rule {
+    /// Empty for every method.
+    method: String,
     path: String,
+    /// Requests to let pass before.
+    skip: usize,
     left: usize,
     fault: Fault,
 }
@@ -83,17 +96,20 @@ pub enum Fault {
     Hangup,
     /// Sends a body that does not end.
     Endless,
-}
-
-/// One request that came.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LoggedRequest {
-    /// The method.
-    pub method: String,
-    /// Path and query.
-    pub path: String,
-    /// Headers, names in lower case.
-    pub headers: BTreeMap<String, String>,
+    /// Sends the body a byte at a time, with this pause in milliseconds.
+    Trickle(u64),
+    /// Takes this many bytes of what is sent and resets the connection.
+    Reset(usize),
+    /// Answers so without reading what is sent, and closes the connection.
+    Early(u16, Vec<(String, String)>, Vec<u8>),
+    /// Does what it is asked, and answers so all the same.
+    DoneButAnswers(u16, Vec<(String, String)>, Vec<u8>),
+    /// Gives the answer this header in place of its own; an empty value takes it away.
+    Header(String, String),
+    /// Forgets all uploads that have begun, then does what it is asked.
+    LoseUploads,
+    /// Wants another token from now on, which its token service gives, then does what it is asked.
+    ExpireToken(String),
 }
 
 impl TestRegistry {
@@ -148,7 +164,23 @@ impl TestRegistry {
 
     /// Does this wrong with the next `times` requests whose path contains `path`. Faults told earlier come first.
     pub fn fault(&self, path: &str, times: usize, fault: Fault) {
-        self.shared.state().faults.push(Rule { path: path.to_owned(), left: times, fault });
+        self.fault_of("", path, 0, times, fault);
+    }
+
+    /// The same for requests of one method, after `skip` of them.
+    pub fn fault_of(&self, method: &str, path: &str, skip: usize, times: usize, fault: Fault) {
+        let rule = Rule { method: method.to_owned(), path: path.to_owned(), skip, left: times, fault };
+        self.shared.state().faults.push(rule);
+    }
+
+    /// The bytes of a blob that a repository has.
+    pub fn blob(&self, repository: &str, digest: &Digest) -> Option<Vec<u8>> {
+        self.shared.state().blobs.get(&format!("{repository}/{digest}")).cloned()
+    }
+
+    /// Media type and bytes of a manifest that a repository has, by tag or digest.
+    pub fn manifest(&self, repository: &str, name: &str) -> Option<(String, Vec<u8>)> {
+        self.shared.state().manifests.get(&format!("{repository}/{name}")).cloned()
     }
 
     /// Wants this Bearer token from now on, and says that `realm` gives it; by default `/token` here does.
@@ -190,6 +222,20 @@ impl Answer {
         self
     }
 
+    /// Status line and headers. A header without value is left out, also one that the answer would have anyway.
+    fn head(&self) -> Vec<u8> {
+        let mut head = format!("HTTP/1.1 {} Status\r\n", self.status);
+        let has_length = self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+        if !has_length && self.status != 204 {
+            head.extend(["content-length: ", &self.body.len().to_string(), "\r\n"]);
+        }
+        for (name, value) in self.headers.iter().filter(|(_, value)| !value.is_empty()) {
+            head.extend([name, ": ", value, "\r\n"]);
+        }
+        head.push_str("\r\n");
+        head.into_bytes()
+    }
+
     fn error(status: u16, code: &str) -> Self {
         Self::of(status, format!(r#"{{"errors":[{{"code":"{code}","message":"no {code} here"}}]}}"#))
             .header("content-type", "application/json")
@@ -203,19 +249,33 @@ impl Shared {
 
     fn serve(&self, stream: &TcpStream) -> io::Result<()> {
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        stream.set_nodelay(true)?;
         let mut reader = BufReader::new(stream);
         while !self.ended.load(Ordering::SeqCst) {
-            let request = match read_request(&mut reader)? {
+            let mut request = match read_head(&mut reader)? {
                 Some(Ok(request)) => request,
                 Some(Err(())) => return (&*stream).write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n"),
                 None => return Ok(()),
             };
-            let fault = {
-                let mut state = self.state();
-                state.log.push(request.clone());
-                state.fault_for(&request.path)
+            let fault = self.state().fault_for(&request);
+            let most = match &fault {
+                Some(Fault::Reset(count)) => *count,
+                Some(Fault::Early(..)) => 0,
+                _ => usize::MAX,
             };
-            if !self.answer(stream, &request, fault)? {
+            let body = read_body(&mut reader, &request, most);
+            request.body = body.unwrap_or_default();
+            let stays = match fault {
+                Some(Fault::Reset(_)) => {
+                    let mut state = self.state();
+                    state.keep_part(&request);
+                    state.log.push(request);
+                    drop(state);
+                    return reset(stream);
+                }
+                fault => self.answer(stream, &request, fault)?,
+            };
+            if !stays {
                 return stream.shutdown(std::net::Shutdown::Both);
             }
         }
@@ -225,37 +285,58 @@ impl Shared {
     /// Tells whether the connection may be used again.
     fn answer(&self, stream: &TcpStream, request: &LoggedRequest, fault: Option<Fault>) -> io::Result<bool> {
         let ignores_range = matches!(fault, Some(Fault::IgnoreRange));
-        let mut answer = self.route(request, ignores_range);
-        let mut sent = usize::MAX;
-        let mut stalls = false;
+        match &fault {
+            Some(Fault::LoseUploads) => self.state().uploads.clear(),
+            Some(Fault::ExpireToken(text)) => {
+                self.state().token.iter_mut().for_each(|token| token.text.clone_from(text));
+            }
+            _ => {}
+        }
+        let is_done = !matches!(fault, Some(Fault::Answer(..) | Fault::Early(..) | Fault::Redirect(_)));
+        let mut answer = if is_done { self.route(request, ignores_range) } else { Answer::of(500, "") };
+        // Whoever sees the answer finds the request in the log.
+        self.state().log.push(request.clone());
+        let (mut sent, mut stalls, mut pause, mut closes) = (usize::MAX, false, None, false);
         match fault {
-            Some(Fault::Answer(status, headers, body)) => answer = Answer { status, headers, body },
+            Some(Fault::Answer(status, headers, body) | Fault::DoneButAnswers(status, headers, body)) => {
+                answer = Answer { status, headers, body };
+            }
+            Some(Fault::Early(status, headers, body)) => {
+                (answer, closes) = (Answer { status, headers, body }, true);
+            }
             Some(Fault::Redirect(to)) => answer = Answer::of(307, "").header("location", to),
             Some(Fault::ContentType(text)) => answer = answer.header("content-type", text),
+            Some(Fault::Header(name, value)) => answer = answer.header(&name, value),
             Some(Fault::WrongBytes) => answer.body.iter_mut().take(1).for_each(|byte| *byte ^= 1),
             Some(Fault::WrongRange) => answer.body.rotate_left(1),
             Some(Fault::OneMore) => answer.body.push(b'!'),
             Some(Fault::Truncate(count)) => sent = count,
             Some(Fault::Stall(count)) => (sent, stalls) = (count, true),
+            Some(Fault::Trickle(milliseconds)) => pause = Some(Duration::from_millis(milliseconds)),
             Some(Fault::Hangup) => return Ok(false),
             Some(Fault::Endless) => return self.endless(stream),
-            Some(Fault::IgnoreRange) | None => {}
-        }
-        let mut head =
-            format!("HTTP/1.1 {} Status\r\ncontent-length: {}\r\n", answer.status, answer.body.len());
-        for (name, value) in &answer.headers {
-            head.extend([name, ": ", value, "\r\n"]);
+            Some(Fault::IgnoreRange | Fault::Reset(_) | Fault::LoseUploads | Fault::ExpireToken(_))
+            | None => {}
         }
         let mut out = stream;
-        out.write_all(head.as_bytes())?;
-        out.write_all(b"\r\n")?;
-        if request.method != "HEAD" {
-            out.write_all(&answer.body[..sent.min(answer.body.len())])?;
+        out.write_all(&answer.head())?;
+        if request.method == "HEAD" {
+            return Ok(!closes);
+        }
+        let shown = &answer.body[..sent.min(answer.body.len())];
+        match pause {
+            None => out.write_all(shown)?,
+            Some(pause) => {
+                for byte in shown.iter().take_while(|_| !self.ended.load(Ordering::SeqCst)) {
+                    out.write_all(&[*byte])?;
+                    thread::sleep(pause);
+                }
+            }
         }
         while stalls && !self.ended.load(Ordering::SeqCst) {
             thread::sleep(Duration::from_millis(20));
         }
-        Ok(sent >= answer.body.len())
+        Ok(!closes && sent >= answer.body.len())
     }
 
     fn endless(&self, mut stream: &TcpStream) -> io::Result<bool> {
@@ -267,8 +348,8 @@ impl Shared {
     }
 
     fn route(&self, request: &LoggedRequest, ignores_range: bool) -> Answer {
-        let state = self.state();
-        let path = request.path.split('?').next().unwrap_or_default();
+        let mut state = self.state();
+        let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
         if path == "/token" {
             let text = state.token.as_ref().map_or("", |token| token.text.as_str());
             return Answer::of(200, format!(r#"{{"token":"{text}"}}"#));
@@ -284,18 +365,64 @@ impl Shared {
         if path.is_empty() {
             return Answer::of(200, "{}");
         }
+        if let Some((repository, rest)) = path.split_once("/blobs/uploads/") {
+            return state.upload(request, repository, rest, query);
+        }
+        if let Some(repository) = path.strip_suffix("/tags/list") {
+            return state.tags(repository);
+        }
         if let Some((repository, name)) = path.split_once("/manifests/") {
-            return match state.manifests.get(&format!("{repository}/{name}")) {
+            return state.manifest(request, repository, name);
+        }
+        match path.split_once("/blobs/") {
+            Some((repository, digest)) => {
+                state.blob(request, &format!("{repository}/{digest}"), ignores_range)
+            }
+            None => Answer::error(404, "NOT_FOUND"),
+        }
+    }
+}
+
+impl State {
+    fn fault_for(&mut self, request: &LoggedRequest) -> Option<Fault> {
+        let rules = self.faults.iter_mut().filter(|rule| {
+            request.path.contains(&rule.path) && (rule.method.is_empty() || rule.method == request.method)
+        });
+        for rule in rules.filter(|rule| rule.left > 0) {
+            if rule.skip == 0 {
+                rule.left -= 1;
+                return Some(rule.fault.clone());
+            }
+            rule.skip -= 1;
+        }
+        None
+    }
+
+    fn tags(&self, repository: &str) -> Answer {
+        let names = self.manifests.keys().filter_map(|key| key.strip_prefix(repository)?.strip_prefix('/'));
+        let tags: Vec<String> =
+            names.filter(|name| !name.contains(['/', ':'])).map(|tag| format!("\"{tag}\"")).collect();
+        Answer::of(200, format!(r#"{{"name":"{repository}","tags":[{}]}}"#, tags.join(",")))
+            .header("content-type", "application/json")
+    }
+
+    fn manifest(&mut self, request: &LoggedRequest, repository: &str, name: &str) -> Answer {
+        let key = format!("{repository}/{name}");
+        match request.method.as_str() {
+            "PUT" => self.store_manifest(request, repository, name),
+            "DELETE" if self.manifests.remove(&key).is_some() => Answer::of(202, ""),
+            "DELETE" => Answer::error(404, "MANIFEST_UNKNOWN"),
+            _ => match self.manifests.get(&key) {
                 Some((media_type, bytes)) => Answer::of(200, bytes.clone())
                     .header("content-type", media_type)
                     .header("docker-content-digest", Digest::of(bytes).to_string()),
                 None => Answer::error(404, "MANIFEST_UNKNOWN"),
-            };
+            },
         }
-        let blob = path
-            .split_once("/blobs/")
-            .and_then(|(repository, digest)| state.blobs.get(&format!("{repository}/{digest}")));
-        let Some(bytes) = blob else { return Answer::error(404, "BLOB_UNKNOWN") };
+    }
+
+    fn blob(&self, request: &LoggedRequest, key: &str, ignores_range: bool) -> Answer {
+        let Some(bytes) = self.blobs.get(key) else { return Answer::error(404, "BLOB_UNKNOWN") };
         let range = request.headers.get("range").filter(|_| !ignores_range);
         let from =
             range.and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
@@ -311,32 +438,8 @@ impl Shared {
     }
 }
 
-impl State {
-    fn fault_for(&mut self, path: &str) -> Option<Fault> {
-        let rule = self.faults.iter_mut().find(|rule| rule.left > 0 && path.contains(&rule.path))?;
-        rule.left -= 1;
-        Some(rule.fault.clone())
-    }
-}
-
-/// `None` at the end of the connection, an error for what is no HTTP.
-pub(crate) fn read_request(
-    reader: &mut BufReader<&TcpStream>,
-) -> io::Result<Option<Result<LoggedRequest, ()>>> {
-    let mut lines = Vec::new();
-    loop {
-        let mut line = Vec::new();
-        let count = reader.by_ref().take(64 << 10).read_until(b'\n', &mut line)?;
-        match String::from_utf8(line) {
-            Ok(_) if count == 0 => return Ok(None),
-            Ok(text) if text.trim().is_empty() && !lines.is_empty() => break,
-            Ok(text) => lines.push(text.trim().to_owned()),
-            Err(_) => return Ok(Some(Err(()))),
-        }
-    }
-    let mut words = lines[0].split(' ').map(str::to_owned);
-    let (Some(method), Some(path)) = (words.next(), words.next()) else { return Ok(Some(Err(()))) };
-    let headers = lines[1..].iter().filter_map(|line| line.split_once(':'));
-    let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned())).collect();
-    Ok(Some(Ok(LoggedRequest { method, path, headers })))
+/// Ends a connection without the politeness of a close, as a crashed machine or a firewall does.
+fn reset(stream: &TcpStream) -> io::Result<()> {
+    // What is sent and not read makes the kernel reset the connection.
+    stream.shutdown(std::net::Shutdown::Both)
 }

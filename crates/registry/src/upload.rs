@@ -1,0 +1,519 @@
+use std::io::{self, Read};
+
+use ocibuild_spec::{
+    CancelToken, Descriptor, Digest, Reference, SourceError, SourceErrorKind, VerifyingReader,
+};
+
+use crate::exchange::{Access, Ask, Failed, Place, own_location};
+use crate::failure;
+use crate::http::{HttpErrorKind, HttpResponse, Method, Url};
+use crate::registry::Registry;
+use crate::retry::Retry;
+
+/// Failures in a row that bring less than [`PROGRESS`] bytes.
+const MAX_FAILURES: u32 = 5;
+const PROGRESS: u64 = 1 << 20;
+/// How often an upload is begun again because the registry forgot the one before.
+const MAX_RESTARTS: u32 = 3;
+/// Smaller blobs are sent in the request that ends their upload.
+const MONOLITHIC: u64 = 1 << 20;
+/// Sizes of the pieces for proxies that refuse larger ones, tried one after the other.
+const PIECES: [u64; 3] = [64 << 20, 16 << 20, 4 << 20];
+
+/// Opens the bytes of a blob from their beginning; asked again when they have to be sent again.
+pub type OpenBlob<'a> = dyn Fn() -> io::Result<Box<dyn Read + Send>> + Sync + 'a;
+
+/// How a registry came by a blob.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BlobPush {
+    /// It was there.
+    Exists,
+    /// It took it over from this repository of its own.
+    Mounted(String),
+    /// It was sent.
+    Sent,
+}
+
+/// A blob on its way to a registry.
+pub struct BlobUpload<'a> {
+    /// What it is; what is read is compared with it.
+    pub descriptor: &'a Descriptor,
+    /// Its bytes.
+    pub open: &'a OpenBlob<'a>,
+    /// Repositories of the same registry that probably have it.
+    pub mount_from: &'a [String],
+    /// Told how many bytes the registry has.
+    pub progress: &'a (dyn Fn(u64) + Sync),
+}
+
+impl std::fmt::Debug for BlobUpload<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BlobUpload").field("descriptor", self.descriptor).finish_non_exhaustive()
+    }
+}
+
+impl Registry {
+    /// Whether the repository has a blob. A registry that tells another size is not believed.
+    pub fn has_blob(
+        &self,
+        repository: &Reference,
+        descriptor: &Descriptor,
+        cancel: &CancelToken,
+    ) -> Result<bool, SourceError> {
+        self.stat_blob(repository, descriptor, &Access::Pull, cancel)
+    }
+
+    fn stat_blob(
+        &self,
+        repository: &Reference,
+        descriptor: &Descriptor,
+        access: &Access,
+        cancel: &CancelToken,
+    ) -> Result<bool, SourceError> {
+        let path = format!("blobs/{}", descriptor.digest);
+        let ask = Ask::new(Method::Head, Place::Below(&path), access, &[200, 404]);
+        let response = self.ask(repository, &ask, cancel)?;
+        let fits = response.content_length().is_none_or(|length| length == descriptor.size);
+        Ok(response.status == 200 && fits)
+    }
+
+    /// Makes a repository have a blob: by finding it there, by having it taken over from another repository of the
+    /// registry, or by sending it. What was sent before a connection broke is not sent again where the registry still
+    /// has it ("Pushing a blob in chunks"). `repository` is a name of which tag and digest do not count.
+    pub fn push_blob(
+        &self,
+        repository: &Reference,
+        upload: &BlobUpload<'_>,
+        cancel: &CancelToken,
+    ) -> Result<BlobPush, SourceError> {
+        let access = Access::Push(upload.mount_from.to_vec());
+        if self.stat_blob(repository, upload.descriptor, &access, cancel)? {
+            return Ok(BlobPush::Exists);
+        }
+        let mut session = None;
+        for other in upload.mount_from.iter().filter(|other| *other != repository.repository()) {
+            match self.begin(repository, &access, Some((&upload.descriptor.digest, other)), cancel)? {
+                // Some say so without having it (THREATS 67).
+                Begun::Mounted if self.stat_blob(repository, upload.descriptor, &access, cancel)? => {
+                    return Ok(BlobPush::Mounted(other.clone()));
+                }
+                Begun::Mounted => {}
+                Begun::Session(begun) => {
+                    session = Some(begun);
+                    break;
+                }
+            }
+        }
+        self.send(repository, upload, session, cancel)
+    }
+
+    /// Sends a blob, whatever the registry says about having it.
+    pub fn send_blob(
+        &self,
+        repository: &Reference,
+        upload: &BlobUpload<'_>,
+        cancel: &CancelToken,
+    ) -> Result<BlobPush, SourceError> {
+        self.send(repository, upload, None, cancel)
+    }
+
+    fn send(
+        &self,
+        repository: &Reference,
+        upload: &BlobUpload<'_>,
+        session: Option<Session>,
+        cancel: &CancelToken,
+    ) -> Result<BlobPush, SourceError> {
+        let sending = Sending {
+            registry: self,
+            repository,
+            upload,
+            // The rest of the upload takes no blob over.
+            access: Access::Push(Vec::new()),
+            cancel,
+            failures: 0,
+            restarts: 0,
+            best: 0,
+            piece: None,
+        };
+        sending.run(session)?;
+        Ok(BlobPush::Sent)
+    }
+
+    fn begin(
+        &self,
+        repository: &Reference,
+        access: &Access,
+        mount: Option<(&Digest, &str)>,
+        cancel: &CancelToken,
+    ) -> Result<Begun, SourceError> {
+        let path = match mount {
+            Some((digest, other)) => format!("blobs/uploads/?mount={digest}&from={other}"),
+            None => "blobs/uploads/".to_owned(),
+        };
+        let ask = Ask::new(Method::Post, Place::Below(&path), access, &[201, 202]);
+        let response = self.ask(repository, &ask, cancel)?;
+        if response.status == 201 && mount.is_some() {
+            return Ok(Begun::Mounted);
+        }
+        let smallest = response.header("oci-chunk-min-length").and_then(|text| text.trim().parse().ok());
+        let url = self.next_location(repository, &response)?;
+        Ok(Begun::Session(Session { url, at: 0, smallest: smallest.unwrap_or(0) }))
+    }
+
+    fn next_location(&self, repository: &Reference, response: &HttpResponse) -> Result<Url, SourceError> {
+        let endpoint = self.endpoint(repository)?;
+        let Some(location) = response.header("location") else {
+            let text = format!(
+                "{}: {} answered {} without saying where to send the blob",
+                repository.familiar(),
+                response.url,
+                response.status
+            );
+            return Err(SourceError::new(SourceErrorKind::Network, text));
+        };
+        own_location(repository, &endpoint, &response.url, location)
+    }
+}
+
+enum Begun {
+    Mounted,
+    Session(Session),
+}
+
+/// An upload that a registry has begun.
+#[derive(Debug, Clone)]
+struct Session {
+    url: Url,
+    /// Bytes that the registry has.
+    at: u64,
+    /// Smallest piece that it takes, but for the last.
+    smallest: u64,
+}
+
+/// What to do after a request of an upload.
+enum Next {
+    /// Go on with this.
+    Continue(Session),
+    /// Something broke; what the registry has is to be found out.
+    Ask(Session, SourceError, Option<String>),
+    /// The registry forgot the upload, or it cannot be gone on with.
+    Restart(SourceError),
+    Done,
+}
+
+struct Sending<'a> {
+    registry: &'a Registry,
+    repository: &'a Reference,
+    upload: &'a BlobUpload<'a>,
+    access: Access,
+    cancel: &'a CancelToken,
+    failures: u32,
+    restarts: u32,
+    /// The most that the registry ever had.
+    best: u64,
+    /// Largest piece that is sent at once; `None` for all that is left.
+    piece: Option<u64>,
+}
+
+impl Sending<'_> {
+    fn size(&self) -> u64 {
+        self.upload.descriptor.size
+    }
+
+    fn run(mut self, session: Option<Session>) -> Result<(), SourceError> {
+        let mut session = match session {
+            Some(session) => session,
+            None => self.begin()?,
+        };
+        loop {
+            let next = if session.at < self.size() && (session.at > 0 || self.size() > self.monolithic()) {
+                self.send_piece(session)?
+            } else {
+                self.finish(session)?
+            };
+            session = match next {
+                Next::Done => return Ok(()),
+                Next::Continue(session) => {
+                    (self.upload.progress)(session.at);
+                    session
+                }
+                Next::Restart(error) => self.restart(error)?,
+                Next::Ask(session, error, retry_after) => {
+                    self.recover(&session, error, retry_after.as_deref())?
+                }
+            };
+        }
+    }
+
+    /// Blobs up to this size are sent with the request that ends the upload.
+    fn monolithic(&self) -> u64 {
+        self.piece.map_or(MONOLITHIC, |piece| piece.min(MONOLITHIC))
+    }
+
+    fn begin(&self) -> Result<Session, SourceError> {
+        match self.registry.begin(self.repository, &self.access, None, self.cancel)? {
+            Begun::Session(session) => Ok(session),
+            Begun::Mounted => unreachable!("nothing was asked to be taken over"),
+        }
+    }
+
+    fn restart(&mut self, error: SourceError) -> Result<Session, SourceError> {
+        self.restarts += 1;
+        if self.restarts > MAX_RESTARTS {
+            return Err(error);
+        }
+        self.begin()
+    }
+
+    /// After something broke: waits, then asks how much of the blob the registry has.
+    fn recover(
+        &mut self,
+        session: &Session,
+        mut error: SourceError,
+        mut retry_after: Option<&str>,
+    ) -> Result<Session, SourceError> {
+        loop {
+            if session.at >= self.best + PROGRESS {
+                (self.best, self.failures) = (session.at, 0);
+            }
+            self.failures += 1;
+            if self.failures > MAX_FAILURES {
+                return Err(error);
+            }
+            self.registry.retry().wait(self.failures, retry_after.take(), self.repository, self.cancel)?;
+            let expected = [200, 204, 404, 400, 405, 416];
+            let ask = Ask::new(Method::Get, Place::At(&session.url), &self.access, &expected);
+            match self.registry.ask(self.repository, &ask, self.cancel) {
+                Ok(response) if matches!(response.status, 200 | 204) => {
+                    return match self.after(session, &response, 0)? {
+                        // Nothing of it arrived, or this registry does not tell.
+                        next if next.at == 0 => self.restart(error),
+                        next => Ok(next),
+                    };
+                }
+                Ok(_) => return self.restart(error),
+                Err(next) if next.kind() == SourceErrorKind::Network => error = next,
+                Err(next) => return Err(next),
+            }
+        }
+    }
+
+    /// The session as an answer describes it: where to go on, and how much is there. Without a range it is `assumed`.
+    fn after(
+        &self,
+        session: &Session,
+        response: &HttpResponse,
+        assumed: u64,
+    ) -> Result<Session, SourceError> {
+        let url = match response.header("location") {
+            Some(_) => self.registry.next_location(self.repository, response)?,
+            None => session.url.clone(),
+        };
+        let at = match response.header("range").and_then(parse_range) {
+            // What an upload without a byte is said to have, too.
+            Some(0) if assumed <= 1 => assumed,
+            Some(last) => last + 1,
+            None => assumed,
+        };
+        if at > self.size() {
+            let text = format!(
+                "{}: {} has {at} bytes of {}, which has {}",
+                self.repository.familiar(),
+                response.url,
+                self.upload.descriptor.digest,
+                self.size()
+            );
+            return Err(SourceError::new(SourceErrorKind::Network, text));
+        }
+        Ok(Session { url, at, smallest: session.smallest })
+    }
+
+    /// The blob from byte `at` on; what comes before is read all the same, for its digest.
+    fn source(&self, at: u64) -> Result<VerifyingReader<Box<dyn Read + Send>>, SourceError> {
+        let opened = (self.upload.open)().map_err(|error| self.unreadable(&error))?;
+        let mut reader = VerifyingReader::new(opened, self.upload.descriptor);
+        let skipped = io::copy(&mut (&mut reader).take(at), &mut io::sink());
+        match skipped {
+            Ok(count) if count == at => Ok(reader),
+            Ok(_) => Err(self.unreadable(&io::Error::from(io::ErrorKind::UnexpectedEof))),
+            Err(error) => Err(self.unreadable(&error)),
+        }
+    }
+
+    fn unreadable(&self, error: &io::Error) -> SourceError {
+        let kind = match error.kind() {
+            io::ErrorKind::InvalidData => SourceErrorKind::Corrupt,
+            _ => SourceErrorKind::Io,
+        };
+        let text =
+            format!("cannot read the blob {} that is to be pushed: {error}", self.upload.descriptor.digest);
+        SourceError::new(kind, text)
+    }
+
+    fn send_piece(&mut self, session: Session) -> Result<Next, SourceError> {
+        let left = self.size() - session.at;
+        let length = self.piece.map_or(left, |piece| left.min(piece.max(session.smallest)));
+        let mut source = self.source(session.at)?;
+        let ask = Ask::new(Method::Patch, Place::At(&session.url), &self.access, &[])
+            .header("content-type", "application/octet-stream")
+            .header("content-range", format!("{}-{}", session.at, session.at + length - 1));
+        let mut counted = Counted { inner: &mut source, at: session.at, progress: self.upload.progress };
+        let answer = self.registry.stream(self.repository, &ask, (length, &mut counted), self.cancel);
+        let end = session.at + length;
+        let response = match answer {
+            Ok(response) => response,
+            Err(error) => return self.broken(session, error),
+        };
+        match response.status {
+            202 | 201 | 204 => {
+                if end == self.size() {
+                    self.check_end(&mut source)?;
+                }
+                let next = self.after(&session, &response, end)?;
+                if next.at <= session.at {
+                    let text = format!("{}: {} took no byte", self.repository.familiar(), response.url);
+                    return Ok(Next::Restart(SourceError::new(SourceErrorKind::Network, text)));
+                }
+                Ok(Next::Continue(next))
+            }
+            _ => self.refused(session, response),
+        }
+    }
+
+    /// Nothing but the end of the file comes after the last byte, and the digest is right.
+    fn check_end(&self, source: &mut dyn Read) -> Result<(), SourceError> {
+        io::copy(source, &mut io::sink()).map(drop).map_err(|error| self.unreadable(&error))
+    }
+
+    /// Ends the upload: with all of a small blob, or with nothing when everything was sent.
+    fn finish(&mut self, session: Session) -> Result<Next, SourceError> {
+        let digest = &self.upload.descriptor.digest;
+        let url = session.url.with_query("digest", digest.as_str());
+        let mut source = self.source(session.at)?;
+        let left = self.size() - session.at;
+        let ask = Ask::new(Method::Put, Place::At(&url), &self.access, &[])
+            .header("content-type", "application/octet-stream");
+        let answer = self.registry.stream(self.repository, &ask, (left, &mut source), self.cancel);
+        let response = match answer {
+            Ok(response) => response,
+            Err(error) if self.is_stored()? => {
+                drop(error);
+                return Ok(Next::Done);
+            }
+            Err(error) => return self.broken(session, error),
+        };
+        match response.status {
+            201 | 204 => {
+                self.check_end(&mut source)?;
+                let told =
+                    response.header("docker-content-digest").and_then(|text| text.parse::<Digest>().ok());
+                match told {
+                    Some(told) if told != *digest && told.algorithm() == digest.algorithm() => {
+                        let text = format!(
+                            "{}: the registry stored {told} where it was sent {digest}",
+                            self.repository.familiar()
+                        );
+                        Err(SourceError::new(SourceErrorKind::Corrupt, text))
+                    }
+                    _ => Ok(Next::Done),
+                }
+            }
+            // It may have been stored before that went wrong.
+            status if Retry::helps(status) && self.is_stored()? => Ok(Next::Done),
+            _ => self.refused(session, response),
+        }
+    }
+
+    fn is_stored(&self) -> Result<bool, SourceError> {
+        match self.registry.stat_blob(self.repository, self.upload.descriptor, &self.access, self.cancel) {
+            Err(error) if error.kind() == SourceErrorKind::Network => Ok(false),
+            other => other,
+        }
+    }
+
+    fn broken(&self, session: Session, error: Failed) -> Result<Next, SourceError> {
+        match error {
+            Failed::Http(error) if error.kind() == HttpErrorKind::Body => {
+                let text =
+                    format!("cannot read the blob {} that is to be pushed", self.upload.descriptor.digest);
+                Err(SourceError::new(SourceErrorKind::Io, text).caused_by(error))
+            }
+            Failed::Http(error) if error.is_transient() => {
+                Ok(Next::Ask(session, failure::of_http(self.repository, &error), None))
+            }
+            error => Err(error.about(self.repository)),
+        }
+    }
+
+    fn refused(&mut self, session: Session, response: HttpResponse) -> Result<Next, SourceError> {
+        let status = response.status;
+        if status == 401 {
+            self.failures += 1;
+            if self.failures <= MAX_FAILURES && self.registry.is_own(self.repository, &response) {
+                self.registry.authorize(self.repository, &self.access, &response, self.cancel)?;
+                // Whatever of it was taken, the registry says.
+                let error = failure::of_status(self.repository, response);
+                return Ok(Next::Ask(session, error, Some("0".to_owned())));
+            }
+        }
+        let retry_after = response.header("retry-after").map(str::to_owned);
+        let error = failure::of_status(self.repository, response);
+        match status {
+            413 if self.smaller_pieces(session.smallest) => Ok(Next::Restart(error)),
+            416 => Ok(Next::Ask(session, error, None)),
+            404 => Ok(Next::Restart(error)),
+            status if Retry::helps(status) => Ok(Next::Ask(session, error, retry_after)),
+            _ => Err(error),
+        }
+    }
+
+    /// Tells whether there are smaller pieces to try.
+    fn smaller_pieces(&mut self, smallest: u64) -> bool {
+        let now = self.piece.unwrap_or(self.size());
+        let next = PIECES.into_iter().find(|piece| *piece < now && *piece >= smallest);
+        // Refusals of this kind are answers, not failures.
+        self.restarts = self.restarts.saturating_sub(1);
+        self.piece = next.or(self.piece);
+        next.is_some()
+    }
+}
+
+/// Tells about bytes while they are sent.
+struct Counted<'a> {
+    inner: &'a mut dyn Read,
+    at: u64,
+    progress: &'a (dyn Fn(u64) + Sync),
+}
+
+impl Read for Counted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.at += count as u64;
+        (self.progress)(self.at);
+        Ok(count)
+    }
+}
+
+/// The last byte of `0-9`, which some write `bytes=0-9`.
+fn parse_range(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let range = text.strip_prefix("bytes=").or_else(|| text.strip_prefix("bytes ")).unwrap_or(text);
+    let (first, last) = range.split_once('-')?;
+    (first.trim() == "0").then(|| last.trim().parse().ok()).flatten().filter(|last| *last < u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_of_uploads_are_read() {
+        assert_eq!(parse_range("0-9"), Some(9));
+        assert_eq!(parse_range("bytes=0-9"), Some(9));
+        for bad in ["", "0", "5-9", "0-x", "0-18446744073709551615", "-9"] {
+            assert_eq!(parse_range(bad), None, "{bad}");
+        }
+    }
+}
