@@ -1,7 +1,7 @@
 //! What a verb works with: the state directory, its snapshots, something that runs steps, and base images.
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ocibuild::executor::{Executor, NamespaceExecutor, RuntimeExecutor};
 use ocibuild::registry::{Proxies, Registry, read_ca_bundle};
@@ -12,7 +12,7 @@ use ocibuild::spec::{
 use ocibuild::store::{ArchiveSource, BlobSink, ImageLayout, LayoutSource};
 use ocibuild::{Backends, Cache, Error, Place};
 
-use crate::args::SnapshotterArg;
+use crate::args::{RegistryArgs, SnapshotterArg};
 use crate::failure::{host, usage};
 use crate::values::ImageSpec;
 
@@ -88,13 +88,8 @@ pub(crate) struct BaseImages {
 }
 
 impl BaseImages {
-    pub(crate) fn new(
-        layout: &ImageLayout,
-        pull: bool,
-        insecure: &[String],
-        certificates: &[PathBuf],
-    ) -> Result<Self, Error> {
-        Ok(Self { layout: layout.clone(), registry: registry(insecure, certificates)?, pull })
+    pub(crate) fn new(layout: &ImageLayout, pull: bool, args: &RegistryArgs) -> Result<Self, Error> {
+        Ok(Self { layout: layout.clone(), registry: registry(args)?, pull })
     }
 }
 
@@ -142,17 +137,18 @@ pub(crate) fn proxies() -> Proxies {
     }
 }
 
-fn registry(insecure: &[String], certificates: &[PathBuf]) -> Result<Registry, Error> {
+/// The client of registries as the flags and the environment want it.
+pub(crate) fn registry(args: &RegistryArgs) -> Result<Registry, Error> {
     let agent = concat!("ocibuild/", env!("CARGO_PKG_VERSION"));
     let mut builder = Registry::builder().user_agent(agent).proxies(proxies());
     builder = match std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()) {
         Some(path) => builder.ca_pem(certificate(Path::new(&path))?),
         None => builder.system_roots(),
     };
-    for path in certificates {
+    for path in &args.cacert {
         builder = builder.ca_pem(certificate(path)?);
     }
-    for name in insecure {
+    for name in &args.insecure_registry {
         builder = builder.insecure(name);
     }
     builder.build().map_err(|error| usage("the registry client cannot be set up").caused_by(error))

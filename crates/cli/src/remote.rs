@@ -7,19 +7,20 @@ use ocibuild::registry::{HttpClient, system_ca_bundle};
 use ocibuild::{CancelToken, Error, GitProgram, Remotes};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::args::RegistryArgs;
 use crate::backends::{certificate, proxies};
 use crate::failure::usage;
 
 /// Clients as the flags and the environment want them. `agent` lends the keys of the user's SSH agent: to what the
 /// user names, not to what a Dockerfile does.
-pub(crate) fn remotes(certificates: &[PathBuf], agent: bool) -> Result<Remotes, Error> {
+pub(crate) fn remotes(args: &RegistryArgs, agent: bool) -> Result<Remotes, Error> {
     let name = concat!("ocibuild/", env!("CARGO_PKG_VERSION"));
     let mut client = HttpClient::builder().user_agent(name).proxies(proxies());
     let path = std::env::var_os("PATH").filter(|path| !path.is_empty());
     let mut git = path.map_or_else(GitProgram::default, GitProgram::new).proxies(proxies());
     let given = std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()).map(PathBuf::from);
     let mut own: Vec<PathBuf> = given.iter().cloned().collect();
-    own.extend_from_slice(certificates);
+    own.extend_from_slice(&args.cacert);
     for path in &own {
         let pem = certificate(path)?;
         git = git.ca_pem(&pem);

@@ -2,6 +2,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::RegistryArgs;
+
 const BUILD_HELP: &str = "\
 Examples:
   ocibuild build -t app:1.0 .
@@ -50,13 +52,8 @@ pub(crate) struct PlanArgs {
     #[arg(long, help_heading = "Registry")]
     pub(crate) pull: bool,
 
-    /// Registry whose certificate does not matter, or which does not speak TLS
-    #[arg(long, value_name = "HOST", help_heading = "Registry")]
-    pub(crate) insecure_registry: Vec<String>,
-
-    /// Certificate authorities to trust besides the system's, as PEM
-    #[arg(long, value_name = "FILE", help_heading = "Registry")]
-    pub(crate) cacert: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
 
     /// Label of the image
     #[arg(long, value_name = "KEY=VALUE", help_heading = "Image")]

@@ -3,6 +3,7 @@
 mod build;
 mod context;
 mod image;
+mod registry;
 
 use std::path::PathBuf;
 
@@ -13,6 +14,7 @@ pub(crate) use context::{ContextLsArgs, ContextVerb};
 pub(crate) use image::{
     DuArgs, HistoryArgs, ImagesArgs, InspectArgs, PruneArgs, RmiArgs, RunArgs, TableFormat, TagArgs,
 };
+pub(crate) use registry::RegistryArgs;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -162,7 +162,7 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
         || -> Result<_, Failure> { Ok((Workshop::open(&root, args.snapshotter)?, Signals::install()?)) };
     // What is wrong with the Dockerfile of a directory is said before there is a state directory.
     let early = if request.input.needs_fetching() { Some(open()?) } else { None };
-    let named = secrets_of(&request, remotes(&args.plan.cacert, true)?);
+    let named = secrets_of(&request, remotes(&args.plan.registry, true)?);
     let fetcher = early.as_ref().map(|(shop, signals)| Fetcher {
         remotes: &named,
         store: &shop.layout,
@@ -181,8 +181,7 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
         Some(open) => open,
         None => open()?,
     };
-    let images =
-        BaseImages::new(&shop.layout, args.plan.pull, &args.plan.insecure_registry, &args.plan.cacert)?;
+    let images = BaseImages::new(&shop.layout, args.plan.pull, &args.plan.registry)?;
     let backends = shop.backends(&images, executor.as_ref());
 
     let mut display = progress(kind, screen);
@@ -240,7 +239,7 @@ fn configured(
     let (mut build, source) = request.input.open(fetcher)?;
     build = build
         .now(now())
-        .remotes(remotes(&args.plan.cacert, false)?)
+        .remotes(remotes(&args.plan.registry, false)?)
         .no_cache(args.no_cache)
         .resolv_conf(resolv_conf())
         .rewrite_timestamps(request.outputs.rewrite_timestamps)
