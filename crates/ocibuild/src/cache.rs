@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use fs_err as fs;
 use ocibuild_layer::{Compression, FORMAT_VERSION, LayerIndex};
-use ocibuild_spec::{Descriptor, DiffId, Digest, Timestamp, json};
+use ocibuild_spec::{Descriptor, DiffId, Digest, Reference, Timestamp, json};
 use serde::{Deserialize, Serialize};
 
 use crate::keys::Input;
@@ -109,6 +109,18 @@ pub(crate) struct Validator {
     pub(crate) digest: Digest,
 }
 
+/// Repositories of registries that have a blob, as far as pulls and pushes showed; the last one first.
+#[derive(Debug, Serialize, Deserialize)]
+struct Origins {
+    v: u32,
+    of: Digest,
+    /// `registry/repository`
+    repositories: Vec<String>,
+}
+
+/// Most repositories that are remembered of one blob.
+const MAX_ORIGINS: usize = 8;
+
 impl Validator {
     pub(crate) fn new(of: Digest, etag: String, last_modified: Option<Timestamp>, digest: Digest) -> Self {
         Self { v: VERSION, of, etag, last_modified, digest }
@@ -119,7 +131,7 @@ impl Cache {
     /// The records below this directory, which is made when it is missing.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, Error> {
         let root = root.into();
-        for folder in ["records", "aliases", "layers", "urls"] {
+        for folder in ["records", "aliases", "layers", "origins", "urls"] {
             fs::create_dir_all(root.join(folder)).map_err(|error| cannot(&root, error))?;
         }
         Ok(Self { root })
@@ -150,6 +162,33 @@ impl Cache {
 
     pub(crate) fn put_validator(&self, validator: &Validator) -> Result<(), Error> {
         self.write("urls", &validator.of, &to_json(validator))
+    }
+
+    /// Remembers that a repository has a blob, so that others at its registry can take it over from there.
+    pub(crate) fn put_origin(&self, blob: &Digest, repository: &Reference) -> Result<(), Error> {
+        let name = repository_name(repository);
+        let mut repositories = self.origins(blob);
+        if repositories.first() == Some(&name) {
+            return Ok(());
+        }
+        repositories.retain(|other| *other != name);
+        repositories.insert(0, name);
+        repositories.truncate(MAX_ORIGINS);
+        let origins = Origins { v: VERSION, of: blob.clone(), repositories };
+        self.write("origins", blob, &to_json(&origins))
+    }
+
+    /// Repositories at this registry that probably have a blob.
+    pub(crate) fn repositories_with(&self, blob: &Digest, registry: &str) -> Vec<String> {
+        let of_registry = |name: &String| name.strip_prefix(registry)?.strip_prefix('/').map(str::to_owned);
+        self.origins(blob).iter().filter_map(of_registry).collect()
+    }
+
+    fn origins(&self, blob: &Digest) -> Vec<String> {
+        let origins: Option<Origins> = self.read("origins", blob);
+        origins
+            .filter(|origins| origins.v == VERSION && origins.of == *blob)
+            .map_or_else(Vec::new, |o| o.repositories)
     }
 
     pub(crate) fn index(&self, layer: &DiffId) -> Option<Arc<LayerIndex>> {
@@ -184,12 +223,21 @@ impl Cache {
         remove(&self.path("records", &record.key)).map(|_| ())
     }
 
-    /// Removes the indexes of all layers but those to keep, aliases of records that are gone, and what is known of URLs;
-    /// the bytes that went.
-    pub(crate) fn remove_indexes(&self, keep: impl Fn(&DiffId) -> bool) -> Result<u64, Error> {
+    /// Removes what is known of layers and of blobs but those to keep, aliases of records that are gone, and what is
+    /// known of URLs; the bytes that went.
+    pub(crate) fn remove_indexes(
+        &self,
+        keep: impl Fn(&DiffId) -> bool,
+        keep_blob: impl Fn(&Digest) -> bool,
+    ) -> Result<u64, Error> {
         let mut freed = 0;
         for (path, digest) in self.documents("layers")? {
             if !keep(&DiffId(digest)) {
+                freed += remove(&path)?;
+            }
+        }
+        for (path, digest) in self.documents("origins")? {
+            if !keep_blob(&digest) {
                 freed += remove(&path)?;
             }
         }
@@ -251,6 +299,10 @@ impl Cache {
 /// The first line of an index, which says what layer it is of: the record itself does not.
 fn owner_of_index(layer: &DiffId) -> String {
     format!("{layer}\n")
+}
+
+fn repository_name(reference: &Reference) -> String {
+    format!("{}/{}", reference.registry(), reference.repository())
 }
 
 /// Removes a document that may be gone already; its size.

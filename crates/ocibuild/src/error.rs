@@ -346,7 +346,7 @@ fn source_hint(kind: SourceErrorKind) -> Option<String> {
     Some(text.to_owned())
 }
 
-fn class_of(kind: SourceErrorKind) -> ErrorKind {
+pub(crate) fn class_of(kind: SourceErrorKind) -> ErrorKind {
     match kind {
         SourceErrorKind::Corrupt | SourceErrorKind::Unsupported => ErrorKind::Refused,
         SourceErrorKind::Denied | SourceErrorKind::Network => ErrorKind::Network,

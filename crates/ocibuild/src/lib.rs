@@ -70,6 +70,7 @@ mod schedule;
 mod ssh;
 mod stage;
 pub mod state;
+mod transfer;
 mod unpacked;
 
 pub use ocibuild_dockerfile as dockerfile;
@@ -96,6 +97,7 @@ pub use image::{Built, BuiltImage, BuiltIndex};
 pub use listing::{ContextEntry, ContextEntryKind, ContextVerdict, DecidingLine};
 pub use output::{Destination, Output, OutputEpoch, OutputKind};
 pub use report::{Place, Report};
+pub use transfer::{PullOptions, Pulled, Pushed, Transfer, Watcher};
 
 /// The examples of the documents, compiled with the tests.
 #[cfg(doctest)]

@@ -87,25 +87,25 @@ impl Registry {
         upload: &BlobUpload<'_>,
         cancel: &CancelToken,
     ) -> Result<BlobPush, SourceError> {
-        let access = Access::Push(upload.mount_from.to_vec());
-        if self.stat_blob(repository, upload.descriptor, &access, cancel)? {
+        let own = Access::Push(Vec::new());
+        if self.stat_blob(repository, upload.descriptor, &own, cancel)? {
             return Ok(BlobPush::Exists);
         }
-        let mut session = None;
         for other in upload.mount_from.iter().filter(|other| *other != repository.repository()) {
-            match self.begin(repository, &access, Some((&upload.descriptor.digest, other)), cancel)? {
+            let access = Access::Push(vec![other.clone()]);
+            match self.begin(repository, &access, Some((&upload.descriptor.digest, other)), cancel) {
                 // Some say so without having it (THREATS 67).
-                Begun::Mounted if self.stat_blob(repository, upload.descriptor, &access, cancel)? => {
+                Ok(Begun::Mounted) if self.stat_blob(repository, upload.descriptor, &own, cancel)? => {
                     return Ok(BlobPush::Mounted(other.clone()));
                 }
-                Begun::Mounted => {}
-                Begun::Session(begun) => {
-                    session = Some(begun);
-                    break;
-                }
+                Ok(Begun::Mounted) => {}
+                Ok(Begun::Session(begun)) => return self.send(repository, upload, Some(begun), cancel),
+                // Who may write here need not be allowed to read there.
+                Err(error) if error.kind() == SourceErrorKind::Denied => {}
+                Err(error) => return Err(error),
             }
         }
-        self.send(repository, upload, session, cancel)
+        self.send(repository, upload, None, cancel)
     }
 
     /// Sends a blob, whatever the registry says about having it.

@@ -2,6 +2,7 @@
 
 mod container;
 mod prune;
+mod registry;
 
 use std::fmt;
 

@@ -1,0 +1,59 @@
+use ocibuild_registry::Registry;
+use ocibuild_spec::{CancelToken, Descriptor, Reference, VerifyingReader, is_document};
+use ocibuild_store::{BlobStore as _, reachable, read_document};
+
+use super::{State, no_such_image};
+use crate::Error;
+use crate::transfer::{Parcel, PullOptions, Pulled, Pushed, Watcher, pull, push};
+
+impl State<'_> {
+    /// Fetches an image from its registry, and gives it its name here once all of it is here.
+    pub fn pull(
+        &self,
+        name: &Reference,
+        options: &PullOptions,
+        registry: &Registry,
+        cancel: &CancelToken,
+        watcher: &Watcher<'_>,
+    ) -> Result<Pulled, Error> {
+        let Self { layout, cache, .. } = self;
+        pull::Pulling { registry, layout, cache, cancel, watcher }.run(name, options)
+    }
+
+    /// Pushes images under their names. Names of the same image share what is sent.
+    pub fn push(
+        &self,
+        names: &[Reference],
+        registry: &Registry,
+        cancel: &CancelToken,
+        watcher: &Watcher<'_>,
+    ) -> Result<Vec<Pushed>, Error> {
+        let _lease = self.layout.lease()?;
+        let mut images: Vec<(Descriptor, Vec<Reference>)> = Vec::new();
+        for name in names {
+            let image = self.layout.resolve(name)?.ok_or_else(|| no_such_image(name))?;
+            match images.iter_mut().find(|(known, _)| known.digest == image.digest) {
+                Some((_, names)) => names.push(name.clone()),
+                None => images.push((image, vec![name.clone()])),
+            }
+        }
+        let mut pushed = Vec::new();
+        for (image, names) in &images {
+            let (documents, leaves): (Vec<_>, Vec<_>) = reachable(self.layout, image)?
+                .into_iter()
+                .partition(|descriptor| is_document(&descriptor.media_type));
+            // Parents come first there.
+            let documents = documents.into_iter().rev().map(|descriptor| {
+                let bytes = read_document(self.layout, &descriptor)?;
+                Ok((descriptor, bytes))
+            });
+            let parcel = Parcel {
+                documents: documents.collect::<Result<_, Error>>()?,
+                leaves,
+                open: &|leaf| Ok(Box::new(VerifyingReader::new(self.layout.open(leaf)?, leaf))),
+            };
+            pushed.extend(push(registry, self.cache, names, &parcel, (cancel, watcher))?);
+        }
+        Ok(pushed)
+    }
+}

@@ -1,0 +1,100 @@
+//! Images on their way to and from registries.
+
+pub(crate) mod pull;
+mod push;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use ocibuild_registry::BlobPush;
+use ocibuild_spec::{Descriptor, Reference, SourceError, SourceErrorKind};
+
+pub use pull::{PullOptions, Pulled};
+pub use push::Pushed;
+pub(crate) use push::{Parcel, push};
+
+use crate::error::class_of;
+use crate::{Error, ErrorKind};
+
+/// Blobs that are on their way to or from one registry at the same time.
+const AT_ONCE: usize = 4;
+
+/// What happens while an image is pushed or pulled; told from several threads, of each blob in order.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Transfer<'a> {
+    /// A blob is looked at.
+    Started {
+        /// The blob.
+        blob: &'a Descriptor,
+    },
+    /// So many bytes of it are over.
+    Progress {
+        /// The blob.
+        blob: &'a Descriptor,
+        /// Bytes from its beginning; fewer than before where they have to be sent again.
+        bytes: u64,
+    },
+    /// The registry has it.
+    Pushed {
+        /// The blob.
+        blob: &'a Descriptor,
+        /// How it came by it.
+        how: &'a BlobPush,
+    },
+    /// The state directory has it.
+    Pulled {
+        /// The blob.
+        blob: &'a Descriptor,
+        /// It was there before.
+        existed: bool,
+    },
+    /// A manifest or an index has a name now.
+    Named {
+        /// The name.
+        name: &'a Reference,
+        /// What it stands for.
+        descriptor: &'a Descriptor,
+    },
+}
+
+/// Who is told about [`Transfer`]s.
+pub type Watcher<'a> = dyn Fn(Transfer<'_>) + Sync + 'a;
+
+/// What a registry refused, or what it did not have: there is no Dockerfile to blame.
+pub(crate) fn of_registry(error: SourceError) -> Error {
+    let kind = match error.kind() {
+        SourceErrorKind::NotFound => ErrorKind::Network,
+        SourceErrorKind::NoPlatform => ErrorKind::Usage,
+        kind => class_of(kind),
+    };
+    let own = Error::new(kind, error.to_string());
+    let hint = error.hint_text().map(str::to_owned);
+    let own = own.caused_by(error);
+    match hint {
+        Some(hint) => own.hint(hint),
+        None => own,
+    }
+}
+
+/// Does the work for all items, several at a time, until one fails.
+fn each<T: Sync>(items: &[T], work: impl Fn(&T) -> Result<(), Error> + Sync) -> Result<(), Error> {
+    let next = AtomicUsize::new(0);
+    let run = || -> Result<(), Error> {
+        while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if let Err(error) = work(item) {
+                next.store(items.len(), Ordering::Relaxed);
+                return Err(error);
+            }
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..AT_ONCE.min(items.len())).map(|_| scope.spawn(run)).collect();
+        // The first one that failed is the one to tell about; the others stopped because of it.
+        let results: Vec<_> = threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect();
+        results.into_iter().collect()
+    })
+}

@@ -1,0 +1,170 @@
+use std::io::{self, Read};
+
+use ocibuild_registry::Registry;
+use ocibuild_spec::{
+    CancelToken, Descriptor, Document, ImageSource, Index, MAX_DOCUMENT, Platform, Reference, is_document,
+    parse_manifest_or_index,
+};
+use ocibuild_store::{BlobSink, ImageLayout};
+
+use super::{Transfer, Watcher, each, of_registry};
+use crate::cache::Cache;
+use crate::{Error, ErrorKind};
+
+/// Indexes in indexes that are looked into.
+const MAX_DEPTH: usize = 4;
+
+/// Which of an image's platforms are pulled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PullOptions {
+    /// One: the name then stands for this platform's manifest.
+    Platform(Platform),
+    /// All that there are: the name stands for the index.
+    AllPlatforms,
+}
+
+/// An image that is here now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pulled {
+    /// What the name stands for at the registry.
+    pub remote: Descriptor,
+    /// What it stands for here: the same, or the manifest of one platform.
+    pub descriptor: Descriptor,
+    /// Whether the name stood for the same thing here before.
+    pub was_current: bool,
+}
+
+pub(crate) struct Pulling<'a> {
+    pub(crate) registry: &'a Registry,
+    pub(crate) layout: &'a ImageLayout,
+    pub(crate) cache: &'a Cache,
+    pub(crate) cancel: &'a CancelToken,
+    pub(crate) watcher: &'a Watcher<'a>,
+}
+
+impl Pulling<'_> {
+    /// Fetches an image with all its blobs and gives it its name here.
+    pub(crate) fn run(&self, name: &Reference, options: &PullOptions) -> Result<Pulled, Error> {
+        let _lease = self.layout.lease()?;
+        let (remote, bytes) = self.registry.manifest(name, self.cancel).map_err(of_registry)?;
+        // What the tag stands for now is what is pulled, whatever it stands for in a minute (THREATS 69).
+        let fixed = name.with_digest(remote.digest.clone());
+        let mut wanted = Wanted::default();
+        let descriptor = match options {
+            PullOptions::AllPlatforms => {
+                self.everything(&fixed, &remote, bytes, &mut wanted, 0)?;
+                remote.clone()
+            }
+            PullOptions::Platform(platform) => {
+                let image = self.registry.resolve(&fixed, platform, self.cancel).map_err(of_registry)?;
+                wanted.leaves.push(image.manifest.config.clone());
+                wanted.leaves.extend_from_slice(image.manifest.layers());
+                wanted.documents.push((image.descriptor.clone(), image.manifest_bytes));
+                image.descriptor
+            }
+        };
+        let before = self.layout.resolve(name)?;
+        wanted.leaves.sort_by(|a, b| a.digest.cmp(&b.digest));
+        wanted.leaves.dedup_by(|a, b| a.digest == b.digest);
+        each(&wanted.leaves, |leaf| self.leaf(&fixed, leaf))?;
+        for (descriptor, bytes) in &wanted.documents {
+            self.layout.put_from(descriptor, &mut bytes.as_slice())?;
+        }
+        self.layout.tag(name, &descriptor)?;
+        (self.watcher)(Transfer::Named { name, descriptor: &descriptor });
+        let was_current = before.is_some_and(|before| before.digest == descriptor.digest);
+        Ok(Pulled { remote, descriptor, was_current })
+    }
+
+    /// A document and all that it reaches.
+    fn everything(
+        &self,
+        fixed: &Reference,
+        descriptor: &Descriptor,
+        bytes: Vec<u8>,
+        wanted: &mut Wanted,
+        depth: usize,
+    ) -> Result<(), Error> {
+        let document = parse_manifest_or_index(&bytes, Some(&descriptor.media_type))
+            .map_err(|error| Error::new(ErrorKind::Refused, format!("{}: {error}", fixed.familiar())))?;
+        match document {
+            Document::Manifest(manifest) => {
+                wanted.leaves.push(manifest.config.clone());
+                wanted.leaves.extend_from_slice(manifest.layers());
+            }
+            Document::Index(_) if depth == MAX_DEPTH => {
+                let text = format!("{}: indexes are nested more than {MAX_DEPTH} deep", fixed.familiar());
+                return Err(Error::new(ErrorKind::Refused, text));
+            }
+            Document::Index(index) => self.listed(fixed, &index, wanted, depth)?,
+        }
+        wanted.documents.push((descriptor.clone(), bytes));
+        Ok(())
+    }
+
+    fn listed(
+        &self,
+        fixed: &Reference,
+        index: &Index,
+        wanted: &mut Wanted,
+        depth: usize,
+    ) -> Result<(), Error> {
+        for entry in &index.manifests {
+            if !is_document(&entry.media_type) || entry.size > MAX_DOCUMENT {
+                let text = format!(
+                    "{}: the index lists {} of type {}, which is no image",
+                    fixed.familiar(),
+                    entry.digest,
+                    entry.media_type
+                );
+                return Err(Error::new(ErrorKind::Refused, text).hint("pull one platform of it: --platform"));
+            }
+            let name = fixed.with_digest(entry.digest.clone());
+            let (_, bytes) = self.registry.manifest(&name, self.cancel).map_err(of_registry)?;
+            if bytes.len() as u64 != entry.size {
+                let text = format!("{}: it has {} bytes, not {}", name.familiar(), bytes.len(), entry.size);
+                return Err(Error::new(ErrorKind::Refused, text));
+            }
+            self.everything(fixed, entry, bytes, wanted, depth + 1)?;
+        }
+        Ok(())
+    }
+
+    fn leaf(&self, fixed: &Reference, leaf: &Descriptor) -> Result<(), Error> {
+        (self.watcher)(Transfer::Started { blob: leaf });
+        let existed = self.layout.has(leaf)?;
+        if !existed {
+            let inner = self.registry.open(fixed, leaf, self.cancel).map_err(of_registry)?;
+            let mut counted = Counted { inner, blob: leaf, bytes: 0, watcher: self.watcher };
+            self.layout.put_from(leaf, &mut counted)?;
+        }
+        self.cache.put_origin(&leaf.digest, fixed)?;
+        (self.watcher)(Transfer::Pulled { blob: leaf, existed });
+        Ok(())
+    }
+}
+
+/// What a pull consists of.
+#[derive(Default)]
+struct Wanted {
+    /// What is listed before what lists it.
+    documents: Vec<(Descriptor, Vec<u8>)>,
+    leaves: Vec<Descriptor>,
+}
+
+struct Counted<'a> {
+    inner: Box<dyn Read + Send>,
+    blob: &'a Descriptor,
+    bytes: u64,
+    watcher: &'a Watcher<'a>,
+}
+
+impl Read for Counted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.bytes += count as u64;
+        (self.watcher)(Transfer::Progress { blob: self.blob, bytes: self.bytes });
+        Ok(count)
+    }
+}

@@ -1,0 +1,157 @@
+use std::io::{self, Read};
+
+use ocibuild_registry::{BlobUpload, ManifestPush, Registry};
+use ocibuild_spec::{CancelToken, Descriptor, Document, Reference, parse_manifest_or_index};
+
+use super::{Transfer, Watcher, each, of_registry};
+use crate::cache::Cache;
+use crate::{Error, ErrorKind};
+
+/// Opens a blob that is to be pushed.
+pub(crate) type OpenLeaf<'a> = dyn Fn(&Descriptor) -> Result<Box<dyn Read + Send>, Error> + Sync + 'a;
+
+/// An image as it is pushed: everything that its name reaches.
+pub(crate) struct Parcel<'a> {
+    /// Manifests and indexes with their bytes, what is listed before what lists it; the last one gets the names.
+    pub(crate) documents: Vec<(Descriptor, Vec<u8>)>,
+    /// Configs and layers, each once.
+    pub(crate) leaves: Vec<Descriptor>,
+    pub(crate) open: &'a OpenLeaf<'a>,
+}
+
+/// A name that an image has at its registry now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pushed {
+    /// The name.
+    pub name: Reference,
+    /// The manifest or index.
+    pub descriptor: Descriptor,
+}
+
+impl Parcel<'_> {
+    fn root(&self) -> Result<&Descriptor, Error> {
+        self.documents
+            .last()
+            .map(|(root, _)| root)
+            .ok_or_else(|| Error::new(ErrorKind::Usage, "no image to push"))
+    }
+}
+
+/// Gives an image its names at their registries: all blobs first, then what lists them, the names last. Names in one
+/// repository share the blobs; blobs that another repository of the registry is known to have are taken over from it.
+pub(crate) fn push(
+    registry: &Registry,
+    cache: &Cache,
+    names: &[Reference],
+    parcel: &Parcel<'_>,
+    (cancel, watcher): (&CancelToken, &Watcher<'_>),
+) -> Result<Vec<Pushed>, Error> {
+    let root = parcel.root()?;
+    let mut repositories: Vec<&Reference> = Vec::new();
+    for name in names {
+        if !repositories.iter().any(|known| is_same_repository(known, name)) {
+            repositories.push(name);
+        }
+    }
+    let mut pushed = Vec::new();
+    for repository in repositories {
+        let shipping = Shipping { registry, cache, repository, parcel, cancel, watcher };
+        each(&parcel.leaves, |leaf| shipping.leaf(leaf))?;
+        let listed = &parcel.documents[..parcel.documents.len() - 1];
+        for (descriptor, bytes) in listed {
+            shipping.document(&repository.with_digest(descriptor.digest.clone()), descriptor, bytes)?;
+        }
+        for name in names.iter().filter(|name| is_same_repository(repository, name)) {
+            if name.digest().is_some_and(|digest| *digest != root.digest) {
+                let text = format!("{}: the image has the digest {}", name.familiar(), root.digest);
+                return Err(
+                    Error::new(ErrorKind::Usage, text).hint("push it under a tag, or under its own digest")
+                );
+            }
+            let (_, bytes) = &parcel.documents[listed.len()];
+            shipping.document(name, root, bytes)?;
+            watcher(Transfer::Named { name, descriptor: root });
+            pushed.push(Pushed { name: name.clone(), descriptor: root.clone() });
+        }
+    }
+    Ok(pushed)
+}
+
+fn is_same_repository(one: &Reference, other: &Reference) -> bool {
+    one.registry() == other.registry() && one.repository() == other.repository()
+}
+
+/// One repository and what goes there.
+struct Shipping<'a> {
+    registry: &'a Registry,
+    cache: &'a Cache,
+    repository: &'a Reference,
+    parcel: &'a Parcel<'a>,
+    cancel: &'a CancelToken,
+    watcher: &'a Watcher<'a>,
+}
+
+impl Shipping<'_> {
+    fn leaf(&self, leaf: &Descriptor) -> Result<(), Error> {
+        (self.watcher)(Transfer::Started { blob: leaf });
+        let mount_from = self.cache.repositories_with(&leaf.digest, self.repository.registry());
+        let how = self.with_upload(leaf, &mount_from, |upload| {
+            self.registry.push_blob(self.repository, upload, self.cancel)
+        })?;
+        self.cache.put_origin(&leaf.digest, self.repository)?;
+        (self.watcher)(Transfer::Pushed { blob: leaf, how: &how });
+        Ok(())
+    }
+
+    fn with_upload<T>(
+        &self,
+        leaf: &Descriptor,
+        mount_from: &[String],
+        work: impl FnOnce(&BlobUpload<'_>) -> Result<T, ocibuild_spec::SourceError>,
+    ) -> Result<T, Error> {
+        let open = || (self.parcel.open)(leaf).map_err(io::Error::other);
+        let progress = |bytes| (self.watcher)(Transfer::Progress { blob: leaf, bytes });
+        work(&BlobUpload { descriptor: leaf, open: &open, mount_from, progress: &progress })
+            .map_err(of_registry)
+    }
+
+    /// Stores a document. A registry that said it had all blobs and now misses some gets them once more (THREATS 67).
+    fn document(&self, name: &Reference, descriptor: &Descriptor, bytes: &[u8]) -> Result<(), Error> {
+        let put = || {
+            let stored = self.registry.put_manifest(name, &descriptor.media_type, bytes, self.cancel);
+            stored.map_err(of_registry)
+        };
+        if put()? != ManifestPush::MissingParts {
+            return Ok(());
+        }
+        for leaf in leaves_of(descriptor, bytes)? {
+            let is_here = self.registry.has_blob(self.repository, &leaf, self.cancel).map_err(of_registry)?;
+            if !is_here || self.parcel.leaves.contains(&leaf) {
+                self.with_upload(&leaf, &[], |upload| {
+                    self.registry.send_blob(self.repository, upload, self.cancel)
+                })?;
+            }
+        }
+        match put()? {
+            ManifestPush::MissingParts => {
+                let text = format!(
+                    "{}: the registry says that it misses parts of {}, though it took them",
+                    name.familiar(),
+                    descriptor.digest
+                );
+                Err(Error::new(ErrorKind::Network, text)
+                    .hint("its storage may be damaged, or a cleaning job runs: ask whoever runs it"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Config and layers of a manifest; none of an index.
+fn leaves_of(descriptor: &Descriptor, bytes: &[u8]) -> Result<Vec<Descriptor>, Error> {
+    match parse_manifest_or_index(bytes, Some(&descriptor.media_type)) {
+        Ok(document @ Document::Manifest(_)) => Ok(document.children().cloned().collect()),
+        Ok(Document::Index(_)) => Ok(Vec::new()),
+        Err(error) => Err(Error::new(ErrorKind::Refused, format!("{}: {error}", descriptor.digest))),
+    }
+}
