@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::path::Path;
+use std::time::Duration;
 
 use ocibuild::executor::{Executor, NamespaceExecutor, RuntimeExecutor};
 use ocibuild::registry::{Proxies, Registry, read_ca_bundle};
@@ -151,7 +152,24 @@ pub(crate) fn registry(args: &RegistryArgs) -> Result<Registry, Error> {
     for name in &args.insecure_registry {
         builder = builder.insecure(name);
     }
+    let retries = args.retry.unwrap_or(4).saturating_add(1);
+    let delay = seconds("--retry-delay", args.retry_delay)?.unwrap_or(Duration::from_secs(1));
+    builder = builder.retries(retries, delay, Duration::from_mins(1));
+    if let Some(silence) = seconds("--registry-timeout", args.registry_timeout)? {
+        builder = builder.stall_timeout(silence).connect_timeout(silence.min(Duration::from_secs(10)));
+    }
     builder.build().map_err(|error| usage("the registry client cannot be set up").caused_by(error))
+}
+
+fn seconds(flag: &str, value: Option<f64>) -> Result<Option<Duration>, Error> {
+    let Some(value) = value else { return Ok(None) };
+    match Duration::try_from_secs_f64(value) {
+        Ok(time) if time <= Duration::from_hours(1) && (flag == "--retry-delay" || !time.is_zero()) => {
+            Ok(Some(time))
+        }
+        _ => Err(usage(format!("{flag} {value}: this is no time that can be waited"))
+            .hint("give seconds, up to an hour: 0.5, 30")),
+    }
 }
 
 pub(crate) fn certificate(path: &Path) -> Result<Vec<u8>, Error> {

@@ -70,6 +70,8 @@ fn dispatch(cli: Cli) -> Outcome {
         Verb::History(args) => verbs::history(root, &args),
         Verb::Tag(args) => verbs::tag(root, &args),
         Verb::Rmi(args) => verbs::rmi(root, &args),
+        Verb::Pull(args) => verbs::pull(root, &args),
+        Verb::Push(args) => verbs::push(root, &args),
         Verb::Run(args) => verbs::run(root, &args),
         Verb::Du(args) => verbs::du(root, &args),
         Verb::Prune(args) => verbs::prune(root, &args),

@@ -4,6 +4,7 @@ mod build;
 mod context;
 mod image;
 mod registry;
+mod transfer;
 
 use std::path::PathBuf;
 
@@ -15,6 +16,7 @@ pub(crate) use image::{
     DuArgs, HistoryArgs, ImagesArgs, InspectArgs, PruneArgs, RmiArgs, RunArgs, TableFormat, TagArgs,
 };
 pub(crate) use registry::RegistryArgs;
+pub(crate) use transfer::{PullArgs, PushArgs};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -67,6 +69,10 @@ pub(crate) enum Verb {
     Tag(TagArgs),
     /// Take names of images away; `prune` then frees the space
     Rmi(RmiArgs),
+    /// Fetch an image from its registry
+    Pull(PullArgs),
+    /// Push images to their registries
+    Push(PushArgs),
     /// Run an image; what it changes is gone afterwards
     Run(Box<RunArgs>),
     /// Show what takes up space

@@ -12,4 +12,16 @@ pub(crate) struct RegistryArgs {
     /// Certificate authorities to trust besides the system's, as PEM
     #[arg(long, value_name = "FILE", help_heading = "Registry")]
     pub(crate) cacert: Vec<PathBuf>,
+
+    /// How often a request is made again that failed for a reason that may pass [default: 4]
+    #[arg(long, value_name = "N", help_heading = "Registry")]
+    pub(crate) retry: Option<u32>,
+
+    /// Seconds before the first of these; each further one takes twice as long [default: 1]
+    #[arg(long, value_name = "SECONDS", help_heading = "Registry")]
+    pub(crate) retry_delay: Option<f64>,
+
+    /// Longest silence of a registry, in seconds [default: 30]
+    #[arg(long, value_name = "SECONDS", help_heading = "Registry")]
+    pub(crate) registry_timeout: Option<f64>,
 }

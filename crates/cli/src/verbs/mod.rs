@@ -13,6 +13,7 @@ mod protocols;
 mod results;
 mod run;
 mod space;
+mod transfer;
 
 pub(crate) use build::build;
 pub(crate) use check::{finding_object, summary};
@@ -24,3 +25,4 @@ pub(crate) use plan::plan;
 pub(crate) use protocols::{ast, expand, ignore};
 pub(crate) use run::run;
 pub(crate) use space::{du, prune};
+pub(crate) use transfer::{pull, push};

@@ -75,10 +75,9 @@ impl State<'_> {
                 Err(error) => return Err(error.into()),
             }
         }
-        pruned.bytes += self.cache.remove_indexes(
-            |layer| !all && diff_ids.contains(layer),
-            |blob| !all && blobs.contains(blob),
-        )?;
+        pruned.bytes += self
+            .cache
+            .remove_indexes(|layer| !all && diff_ids.contains(layer), |blob| !all && blobs.contains(blob))?;
         if all {
             pruned.bytes += self.remove_cache_mounts()?;
         }
