@@ -151,6 +151,7 @@ impl Shared {
         while !self.ended.load(Ordering::SeqCst) {
             let Some(Ok(mut request)) = read_head(&mut reader)? else { return Ok(()) };
             request.body = read_body(&mut reader, &request, usize::MAX)?;
+            request.received = request.body.len() as u64;
             self.state().log.push(request.clone());
             let reply = self.reply(&request);
             if !self.answer(stream, &request, &reply)? {

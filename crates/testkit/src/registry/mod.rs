@@ -52,6 +52,8 @@ struct State {
     faults: Vec<Rule>,
     token: Option<Token>,
     log: Vec<LoggedRequest>,
+    /// Bytes of bodies that were sent.
+    sent: u64,
 }
 
 #[derive(Debug)]
@@ -194,6 +196,12 @@ impl TestRegistry {
     pub fn requests(&self) -> Vec<LoggedRequest> {
         self.shared.state().log.clone()
     }
+
+    /// Bytes of bodies that came and that went, of all requests so far.
+    pub fn moved(&self) -> (u64, u64) {
+        let state = self.shared.state();
+        (state.log.iter().map(|request| request.received).sum(), state.sent)
+    }
 }
 
 impl Drop for TestRegistry {
@@ -265,11 +273,12 @@ impl Shared {
             };
             let body = read_body(&mut reader, &request, most);
             request.body = body.unwrap_or_default();
+            request.received = request.body.len() as u64;
             let stays = match fault {
                 Some(Fault::Reset(_)) => {
                     let mut state = self.state();
                     state.keep_part(&request);
-                    state.log.push(request);
+                    state.log.push(request.for_log());
                     drop(state);
                     return reset(stream);
                 }
@@ -295,7 +304,7 @@ impl Shared {
         let is_done = !matches!(fault, Some(Fault::Answer(..) | Fault::Early(..) | Fault::Redirect(_)));
         let mut answer = if is_done { self.route(request, ignores_range) } else { Answer::of(500, "") };
         // Whoever sees the answer finds the request in the log.
-        self.state().log.push(request.clone());
+        self.state().log.push(request.for_log());
         let (mut sent, mut stalls, mut pause, mut closes) = (usize::MAX, false, None, false);
         match fault {
             Some(Fault::Answer(status, headers, body) | Fault::DoneButAnswers(status, headers, body)) => {
@@ -324,6 +333,7 @@ impl Shared {
             return Ok(!closes);
         }
         let shown = &answer.body[..sent.min(answer.body.len())];
+        self.state().sent += shown.len() as u64;
         match pause {
             None => out.write_all(shown)?,
             Some(pause) => {
