@@ -88,6 +88,7 @@ pub(crate) enum ReportFormat {
 
 /// `ocibuild build`
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "they are flags of the command line")]
 #[command(args_override_self = true, after_help = BUILD_HELP)]
 pub(crate) struct BuildArgs {
     #[command(flatten)]
@@ -104,14 +105,27 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "[TYPE:]KEY=VALUE", help_heading = "Image")]
     pub(crate) annotation: Vec<String>,
 
-    /// Where the result goes: DIR (its files), `-` (a tar of them), or type=oci|docker|tar|local,dest=PATH
+    /// Where the result goes: DIR (its files), `-` (a tar of them), type=oci|docker|tar|local,dest=PATH, or type=registry
     ///
     /// Attributes of oci and docker: dest, name, tar=false (a layout directory), compression=gzip|zstd|uncompressed,
     /// compression-level, force-compression, oci-mediatypes, rewrite-timestamp, source-date-epoch, annotation.KEY,
     /// `annotation-TYPE[PLATFORM].KEY`; of local and tar: dest, platform-split, source-date-epoch; of local:
-    /// mode=delete. `dest=-` is standard output.
+    /// mode=delete; of registry: name, push-by-digest, and those of oci but dest. `dest=-` is standard output.
     #[arg(short, long, value_name = "OUTPUT", help_heading = "Image")]
     pub(crate) output: Vec<String>,
+
+    /// Push the image to the registries of its names; the same as --output type=registry
+    #[arg(
+        long,
+        num_args = 0..=1,
+        default_value = "false",
+        default_missing_value = "true",
+        require_equals = true,
+        hide_default_value = true,
+        hide_possible_values = true,
+        help_heading = "Image"
+    )]
+    pub(crate) push: bool,
 
     /// Write the digest of the image's manifest to a file
     #[arg(long, value_name = "FILE", help_heading = "Image")]
@@ -270,8 +284,6 @@ fn is_disabled(attest: &str) -> bool {
 #[command(next_help_heading = "Later")]
 pub(crate) struct LaterArgs {
     #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
-    push: Option<String>,
-    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     load: Option<String>,
     #[arg(long, hide = true)]
     cache_from: Vec<String>,
@@ -305,7 +317,6 @@ impl LaterArgs {
         let wanted =
             |value: &Option<String>| value.as_deref().is_some_and(|value| value != "false" && value != "0");
         let flags = [
-            ("--push", wanted(&self.push)),
             ("--load", wanted(&self.load)),
             ("--cache-from", !self.cache_from.is_empty()),
             ("--cache-to", !self.cache_to.is_empty()),

@@ -12,7 +12,7 @@ mod ssh;
 pub(crate) use annotation::annotations;
 pub(crate) use context::{ImageSpec, NamedSource, named_source};
 pub(crate) use limits::{resources, ulimit};
-pub(crate) use output::{BuildOutputs, OutputSpec, Target, outputs};
+pub(crate) use output::{BuildOutputs, OutputSpec, Target, outputs, push_output};
 pub(crate) use secret::secret;
 pub(crate) use simple::{
     allow, build_arg, host_entry, key_value, network, platforms, progress, reference, size, variable, volume,

@@ -39,6 +39,25 @@ pub(crate) struct OutputSpec {
 pub(crate) enum Target {
     Stdout,
     Path(PathBuf),
+    /// The registries of the names.
+    Registry {
+        /// `push-by-digest`
+        by_digest: bool,
+    },
+}
+
+/// `--push`
+pub(crate) fn push_output() -> OutputSpec {
+    OutputSpec {
+        kind: OutputKind::Registry,
+        target: Target::Registry { by_digest: false },
+        names: Vec::new(),
+        docker_media_types: false,
+        annotations: Vec::new(),
+        epoch: OutputEpoch::OfBuild,
+        platform_split: None,
+        replace: false,
+    }
 }
 
 /// One `--output`, field by field.
@@ -54,6 +73,8 @@ struct Fields {
     epoch: OutputEpoch,
     platform_split: Option<bool>,
     replace: bool,
+    push: Option<bool>,
+    by_digest: bool,
     /// Every attribute but `type`.
     given: Vec<String>,
 }
@@ -147,6 +168,12 @@ fn fields(text: &str) -> Result<Fields, Error> {
                 out.epoch = OutputEpoch::At(seconds);
             }
             "platform-split" => out.platform_split = Some(flag()?),
+            "push" => out.push = Some(flag()?),
+            "push-by-digest" => out.by_digest = flag()?,
+            "registry.insecure" => {
+                return Err(wrong("whom to trust is no attribute of an output".to_owned())
+                    .hint("write --insecure-registry HOST, which names the registry"));
+            }
             "mode" => {
                 out.replace = match value.as_str() {
                     "copy" => false,
@@ -170,6 +197,8 @@ fn fields(text: &str) -> Result<Fields, Error> {
                     "source-date-epoch",
                     "platform-split",
                     "mode",
+                    "push",
+                    "push-by-digest",
                 ];
                 return Err(one_of(
                     wrong(format!("{other}={value} is not known to this version")),
@@ -206,20 +235,23 @@ fn output(text: &str, fields: Fields) -> Result<Option<OutputSpec>, Error> {
         "tar" => OutputKind::Tar,
         "local" => OutputKind::Local,
         "cacheonly" | "none" => return Ok(None),
+        "registry" if fields.push != Some(false) => OutputKind::Registry,
+        "image" if fields.push == Some(true) => OutputKind::Registry,
         "image" | "registry" => {
-            return Err(wrong("this version does not push")
-                .hint("-t NAME keeps the image here; -o type=oci,dest=FILE writes an archive to push"));
+            return Err(wrong("an image that is not pushed is no output")
+                .hint("-t NAME alone keeps the image here; push=true pushes it"));
         }
         "" => return Err(wrong("type is missing").hint("write type=oci,dest=FILE or type=local,dest=DIR")),
         other => {
-            let error =
-                wrong(&format!("unknown type {other:?}")).hint("the types are oci, docker, tar and local");
-            return Err(one_of(error, other, &["oci", "docker", "tar", "local"]));
+            let error = wrong(&format!("unknown type {other:?}"))
+                .hint("the types are oci, docker, registry, tar and local");
+            return Err(one_of(error, other, &["oci", "docker", "registry", "tar", "local"]));
         }
     };
     refuse_foreign(text, kind, &fields)?;
     let is_directory = matches!(kind, OutputKind::Local | OutputKind::OciLayout);
     let target = match fields.dest.as_deref() {
+        _ if kind == OutputKind::Registry => Target::Registry { by_digest: fields.by_digest },
         Some("") => return Err(wrong("dest is empty").hint("write dest=PATH")),
         Some("-") if is_directory => return Err(wrong("a directory does not go to standard output")),
         Some("-") => Target::Stdout,
@@ -246,7 +278,9 @@ fn output(text: &str, fields: Fields) -> Result<Option<OutputSpec>, Error> {
 /// Attributes that say nothing about an output of this kind are errors: whoever gives them expects an effect.
 fn refuse_foreign(text: &str, kind: OutputKind, fields: &Fields) -> Result<(), Error> {
     let fits = |attribute: &str| match attribute {
-        "dest" | "rewrite-timestamp" | "source-date-epoch" => true,
+        "rewrite-timestamp" | "source-date-epoch" => true,
+        "dest" => kind != OutputKind::Registry,
+        "push" | "push-by-digest" => kind == OutputKind::Registry,
         "platform-split" => matches!(kind, OutputKind::Local | OutputKind::Tar),
         "mode" => kind == OutputKind::Local,
         _ => !matches!(kind, OutputKind::Local | OutputKind::Tar),
@@ -315,6 +349,11 @@ mod tests {
         assert_eq!(zstd.compression, Some(Compression::Zstd { level: 5 }));
         assert!(zstd.rewrite_timestamps);
         assert!(all(&["type=cacheonly"]).unwrap().cache_only);
+        assert_eq!(
+            one("type=image,name=a,push=true"),
+            OutputSpec { names: one("type=registry,name=a").names, ..push_output() }
+        );
+        assert_eq!(one("type=registry,push-by-digest=true").target, Target::Registry { by_digest: true });
     }
 
     #[test]
@@ -334,7 +373,10 @@ mod tests {
     fn what_cannot_be_done_is_refused() {
         for bad in [
             "type=image",
-            "type=registry,name=a",
+            "type=image,name=a,push=false",
+            "type=registry,name=a,dest=b",
+            "type=registry,name=a,registry.insecure=true",
+            "type=oci,dest=a,push=true",
             "type=docker",
             "type=local",
             "type=local,dest=-",

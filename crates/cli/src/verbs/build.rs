@@ -49,7 +49,7 @@ impl Request {
         Ok(Self {
             tags: each("--tag", &args.tag, nameable)?,
             annotations: each("--annotation", &args.annotation, values::annotations)?.concat(),
-            outputs: about("--output", &args.output.join(" "))(values::outputs(&args.output))?,
+            outputs: all_outputs(args)?,
             hosts: each("--add-host", &args.add_host, values::host_entry)?,
             limits: each("--ulimit", &args.ulimit, values::ulimit)?,
             resources: values::resources(&args.limits, args.runtime.as_deref())?,
@@ -76,6 +76,19 @@ impl Request {
         }
         names
     }
+}
+
+/// What `--output` and `--push` ask for.
+fn all_outputs(args: &BuildArgs) -> Result<BuildOutputs, Error> {
+    let mut all = about("--output", &args.output.join(" "))(values::outputs(&args.output))?;
+    let pushes = |output: &values::OutputSpec| output.kind == ocibuild::OutputKind::Registry;
+    if args.push && !all.outputs.iter().any(pushes) {
+        if all.cache_only {
+            return Err(usage("--push: an output of type=cacheonly goes with no other"));
+        }
+        all.outputs.push(values::push_output());
+    }
+    Ok(all)
 }
 
 /// The rule of a name, which is one that is not on anyway.
@@ -235,7 +248,7 @@ fn configured(
     args: &BuildArgs,
     fetcher: Option<&Fetcher<'_>>,
 ) -> Result<(Build, SourceText), Failure> {
-    let outputs = outputs(request.outputs.outputs)?;
+    let outputs = outputs(request.outputs.outputs, &args.plan.registry)?;
     let (mut build, source) = request.input.open(fetcher)?;
     build = build
         .now(now())

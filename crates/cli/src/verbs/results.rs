@@ -8,21 +8,24 @@ use ocibuild::spec::Reference;
 use ocibuild::{Built, Destination, Error, ErrorKind, Output};
 use serde_json::json;
 
+use crate::args::RegistryArgs;
+use crate::backends::registry;
 use crate::failure::{READER_GONE, about, host, usage};
 use crate::values::{OutputSpec, Target};
 
 /// Outputs for the library; what cannot succeed is refused before an hour of building.
-pub(super) fn outputs(specs: Vec<OutputSpec>) -> Result<Vec<Output>, Error> {
-    specs.into_iter().map(output).collect()
+pub(super) fn outputs(specs: Vec<OutputSpec>, registries: &RegistryArgs) -> Result<Vec<Output>, Error> {
+    specs.into_iter().map(|spec| output(spec, registries)).collect()
 }
 
-fn output(spec: OutputSpec) -> Result<Output, Error> {
+fn output(spec: OutputSpec, registries: &RegistryArgs) -> Result<Output, Error> {
     let destination = match spec.target {
         Target::Stdout if io::stdout().is_terminal() => {
             return Err(usage("--output: a tar is not written to a terminal")
                 .hint("name a file with dest=FILE, or redirect standard output"));
         }
         Target::Stdout => Destination::Writer(Box::new(Stdout)),
+        Target::Registry { by_digest } => Destination::Registry { client: registry(registries)?, by_digest },
         Target::Path(path) => {
             let is_directory =
                 matches!(spec.kind, ocibuild::OutputKind::Local | ocibuild::OutputKind::OciLayout);

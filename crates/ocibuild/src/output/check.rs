@@ -27,6 +27,10 @@ fn check_output(build: &PlannedBuild, output: &Output) -> Result<(), Error> {
         let message = "docker exporter does not currently support exporting manifest lists";
         return Err(usage(message).hint("type=oci writes several platforms; type=docker takes one of them"));
     }
+    if output.kind == OutputKind::Registry && output.names.is_empty() && build.tags.is_empty() {
+        return Err(usage("tag is needed when pushing to registry")
+            .hint("name the image with its registry: -t registry.example.com/team/app:1.0"));
+    }
     let has_annotations = output.form(build).is_some_and(|form| form.docker && !form.annotations.is_empty());
     if has_annotations {
         let message = "annotations conflict with \"oci-mediatypes=false\"";

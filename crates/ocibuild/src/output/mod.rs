@@ -4,16 +4,19 @@ mod check;
 mod files;
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use ocibuild_spec::{Platform, Reference, Timestamp};
+use ocibuild_registry::Registry;
+use ocibuild_spec::{CancelToken, Descriptor, Platform, Reference, Timestamp};
 use ocibuild_store::{ArchiveFormat, BlobSink, LayoutArchive, LayoutDirectory, OutputImage};
 
 use crate::annotation::Annotation;
 use crate::build::PlannedBuild;
 use crate::image::{Built, BuiltImage, Form};
+use crate::layers::{Layer, Layers};
 use crate::schedule::{Target, built};
+use crate::transfer::{Parcel, Watcher, push};
 use crate::{Error, ErrorKind};
 pub(crate) use check::{check_outputs, output_epoch};
 
@@ -44,6 +47,8 @@ pub enum OutputKind {
     Tar,
     /// The files of the image in a directory.
     Local,
+    /// The image at the registries of its names.
+    Registry,
 }
 
 /// What an output takes for the epoch: the second that it states, that later times are cut to, and that files have.
@@ -75,6 +80,13 @@ pub enum Destination {
     Path(PathBuf),
     /// Whatever takes bytes; for kinds that are one stream.
     Writer(Box<dyn Write + Send>),
+    /// The registries of the image's names, by this client.
+    Registry {
+        /// How they are reached.
+        client: Registry,
+        /// `push-by-digest`: under no tag.
+        by_digest: bool,
+    },
 }
 
 impl fmt::Debug for Destination {
@@ -82,6 +94,7 @@ impl fmt::Debug for Destination {
         match self {
             Self::Path(path) => f.debug_tuple("Path").field(path).finish(),
             Self::Writer(_) => f.write_str("Writer"),
+            Self::Registry { .. } => f.write_str("Registry"),
         }
     }
 }
@@ -176,10 +189,11 @@ impl fmt::Display for Output {
             OutputKind::DockerArchive => "docker archive",
             OutputKind::Tar => "tar of the files",
             OutputKind::Local => "files",
+            OutputKind::Registry => "registry",
         };
         match &self.destination {
             Destination::Path(path) => write!(f, "{kind} {}", path.display()),
-            Destination::Writer(_) => write!(f, "{kind}"),
+            Destination::Writer(_) | Destination::Registry { .. } => write!(f, "{kind}"),
         }
     }
 }
@@ -199,6 +213,12 @@ pub(crate) fn export(build: &PlannedBuild, targets: &[Target<'_>], output: Outpu
         names,
     };
     match (kind, destination) {
+        (OutputKind::Registry, Destination::Registry { client, by_digest }) => {
+            wanted.push(&client, by_digest)
+        }
+        (OutputKind::Registry, _) | (_, Destination::Registry { .. }) => {
+            Err(Error::new(ErrorKind::Usage, "images alone go to registries, and nothing else does"))
+        }
         (OutputKind::Local, Destination::Path(path)) => files::local(&wanted, &path, replace),
         (OutputKind::OciLayout, Destination::Path(path)) => {
             let layout = LayoutDirectory::open_or_create(&path)?;
@@ -280,6 +300,72 @@ impl Wanted<'_> {
             sink.put(descriptor.media_type.clone(), &index.bytes)?;
         }
         Ok(OutputImage { descriptor, names: self.names.clone(), created: Some(self.created()) })
+    }
+}
+
+impl Wanted<'_> {
+    /// Pushes the image under all its names. Layers of base images that a name's registry has in another repository
+    /// are not even fetched.
+    fn push(&self, client: &Registry, by_digest: bool) -> Result<(), Error> {
+        let form = self.form.clone().unwrap_or_default();
+        let Built { descriptor, index, images } = built(self.build, self.targets, &form);
+        let names: Vec<Reference> = if by_digest {
+            self.names.iter().map(|name| name.with_digest(descriptor.digest.clone())).collect()
+        } else {
+            self.names.clone()
+        };
+        let mut documents = Vec::new();
+        let mut leaves: Vec<Leaf<'_>> = Vec::new();
+        for (target, image) in self.targets.iter().zip(&images) {
+            let config =
+                Leaf { descriptor: &image.manifest.config, content: Content::Bytes(&image.config_bytes) };
+            let layers = image.layers.iter().map(|layer| Leaf {
+                descriptor: &layer.descriptor,
+                content: Content::Layer(&target.run.layers, layer),
+            });
+            for leaf in layers.chain([config]) {
+                if !leaves.iter().any(|known| known.descriptor.digest == leaf.descriptor.digest) {
+                    leaves.push(leaf);
+                }
+            }
+            documents.push((image.descriptor.clone(), image.manifest_bytes.clone()));
+        }
+        documents.extend(index.map(|index| (descriptor, index.bytes)));
+        let open = |wanted: &Descriptor| match leaves
+            .iter()
+            .find(|leaf| leaf.descriptor.digest == wanted.digest)
+        {
+            Some(leaf) => leaf.open(),
+            None => Err(Error::new(ErrorKind::Host, format!("{} is no part of the image", wanted.digest))),
+        };
+        let parcel = Parcel {
+            documents,
+            leaves: leaves.iter().map(|leaf| leaf.descriptor.clone()).collect(),
+            open: &open,
+        };
+        let run = &self.targets[0].run;
+        let events: (&CancelToken, &Watcher<'_>) = (run.cancel, &|_| {});
+        push(client, run.backends.cache, &names, &parcel, events).map(drop)
+    }
+}
+
+/// A config or a layer, and where its bytes are.
+struct Leaf<'a> {
+    descriptor: &'a Descriptor,
+    content: Content<'a>,
+}
+
+enum Content<'a> {
+    Bytes(&'a [u8]),
+    Layer(&'a Layers<'a>, &'a Layer),
+}
+
+impl Leaf<'_> {
+    fn open(&self) -> Result<Box<dyn Read + Send>, Error> {
+        match self.content {
+            Content::Bytes(bytes) => Ok(Box::new(io::Cursor::new(bytes.to_vec()))),
+            Content::Layer(layers, layer) => layers.open_blob(layer),
+        }
     }
 }
 

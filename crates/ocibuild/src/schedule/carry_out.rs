@@ -13,6 +13,7 @@ use crate::build::{Backends, PlannedBuild};
 use crate::image::{Built, Finished, Form, put_together};
 use crate::layers::Layer;
 use crate::output::{Output, export};
+use crate::plan::{ImageOrigin, PlannedImage};
 use crate::ssh::Agents;
 use crate::stage::StageState;
 use crate::{Error, Event};
@@ -85,6 +86,7 @@ pub(crate) fn carry_out(
         targets.push(Target::new(Run::new(&session, plan, first_step)?)?);
         first_step += steps(plan);
     }
+    remember_origins(build, backends)?;
     let built = kept(build, backends, &targets, &outputs)?;
     emit(Event::ImageBuilt { descriptor: &built.descriptor });
     for output in outputs {
@@ -93,6 +95,17 @@ pub(crate) fn carry_out(
         emit(Event::Exported { what: &what });
     }
     Ok(built)
+}
+
+/// Notes which repositories have the layers of the base images: a push to the same registry then takes them over.
+fn remember_origins(build: &PlannedBuild, backends: &Backends<'_>) -> Result<(), Error> {
+    let of_names = |image: &&PlannedImage| image.origin == ImageOrigin::Default;
+    for image in build.plans.iter().flat_map(|plan| &plan.images).filter(of_names) {
+        for layer in image.image.manifest.layers() {
+            backends.cache.put_origin(&layer.digest, &image.reference)?;
+        }
+    }
+    Ok(())
 }
 
 /// The result as the first output that is an image has it, or the state directory; its documents are kept in the store,
