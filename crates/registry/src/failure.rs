@@ -102,7 +102,7 @@ fn advice(status: u16, url: &Url, limit: Option<String>) -> (SourceErrorKind, Op
     }
 }
 
-fn words_of(body: &[u8]) -> String {
+pub(crate) fn words_of(body: &[u8]) -> String {
     match serde_json::from_slice::<Errors>(body) {
         Ok(Errors { errors }) => {
             let shown: Vec<String> = errors
@@ -122,7 +122,7 @@ fn words_of(body: &[u8]) -> String {
 }
 
 /// One short line that cannot do anything to a terminal.
-fn clean(bytes: &[u8]) -> String {
+pub(crate) fn clean(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut shown: String = line.chars().filter(|c| !c.is_control()).take(MAX_SHOWN).collect();

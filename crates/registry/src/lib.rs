@@ -35,6 +35,7 @@
 
 mod auth;
 mod blob;
+mod credentials;
 mod endpoint;
 mod exchange;
 mod failure;
@@ -46,6 +47,10 @@ mod registry;
 mod retry;
 mod upload;
 
+pub use credentials::{
+    ConfigSource, Credential, CredentialSource, CredentialStore, Credentials, Explained, FoundCredential,
+    Helpers, Hit, Kept, KnownCredential, Lookup, RegistryKey, Secret, Wanted,
+};
 pub use http::{
     HttpClient, HttpClientBuilder, HttpError, HttpErrorKind, HttpRequest, HttpResponse, Method, Proxies,
     Reach, Scheme, Trust, Url, UrlError, read_ca_bundle, system_ca_bundle,
