@@ -9,7 +9,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ocibuild_spec::{CancelToken, SourceError, SourceErrorKind};
-use serde::{Deserialize, Serialize};
 
 use super::credential::Credential;
 use super::secret::Secret;
@@ -41,17 +40,6 @@ impl fmt::Debug for Helpers {
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
     }
-}
-
-/// What a helper prints and reads.
-#[derive(Serialize, Deserialize)]
-struct Record {
-    #[serde(default, rename = "ServerURL")]
-    server: String,
-    #[serde(default, rename = "Username")]
-    username: String,
-    #[serde(default, rename = "Secret")]
-    secret: String,
 }
 
 /// How a helper ended.
@@ -100,12 +88,12 @@ impl Helpers {
             }
             return Err(failed(name, "get", &ended));
         }
-        let record: Record = serde_json::from_slice(&ended.output)
-            .map_err(|_| broken(name, "its answer is not the JSON that a credential helper gives"))?;
-        if record.username.is_empty() && record.secret.is_empty() {
+        let (username, secret) = answer(&ended.output)
+            .ok_or_else(|| broken(name, "its answer is not the JSON that a credential helper gives"))?;
+        if username.is_empty() && secret.is_empty() {
             return Ok(None);
         }
-        let credential = Credential::password(record.username, Secret::new(record.secret));
+        let credential = Credential::password(username, Secret::new(secret));
         match credential.flaw() {
             None => Ok(Some(credential)),
             Some(flaw) => Err(broken(name, &format!("what it gave cannot be used: {flaw}"))),
@@ -121,9 +109,8 @@ impl Helpers {
         cancel: &CancelToken,
     ) -> Result<(), SourceError> {
         let (username, secret) = credential.parts();
-        let record =
-            Record { server: server.to_owned(), username: username.to_owned(), secret: secret.to_owned() };
-        let input = serde_json::to_string(&record).expect("three texts are always JSON");
+        let input = serde_json::json!({ "ServerURL": server, "Username": username, "Secret": secret });
+        let input = input.to_string();
         let ended = self.run(name, "store", &input, cancel)?;
         if ended.is_success { Ok(()) } else { Err(failed(name, "store", &ended)) }
     }
@@ -227,6 +214,13 @@ impl Helpers {
             .find(is_program)
             .ok_or_else(|| broken(name, "it is in no directory of PATH"))
     }
+}
+
+/// User and secret of what `get` prints.
+fn answer(output: &[u8]) -> Option<(String, String)> {
+    let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(output).ok()?;
+    let text = |key: &str| Some(fields.get(key)?.as_str()?.to_owned());
+    Some((text("Username")?, text("Secret")?))
 }
 
 fn full(name: &str) -> String {
