@@ -77,7 +77,7 @@ impl Registry {
                 Ok(response) if Retry::helps(response.status) && attempt + 1 < self.retry().attempts => {
                     response.header("retry-after").map(str::to_owned)
                 }
-                Ok(response) => return Err(failure::of_status(reference, response)),
+                Ok(response) => return Err(self.refused(reference, ask.access, response)),
                 Err(Failed::Http(error)) if error.is_transient() && attempt + 1 < self.retry().attempts => {
                     None
                 }
@@ -94,7 +94,7 @@ impl Registry {
         ask: &Ask<'_>,
         cancel: &CancelToken,
     ) -> Result<HttpResponse, Failed> {
-        let mut request = self.request(reference, ask.method, ask.place, ask.access)?;
+        let mut request = self.request(reference, ask, cancel)?;
         request.headers.extend_from_slice(&ask.headers);
         request.body = ask.body.to_vec();
         let client = self.client();
@@ -112,7 +112,7 @@ impl Registry {
         (length, body): (u64, &mut dyn Read),
         cancel: &CancelToken,
     ) -> Result<HttpResponse, Failed> {
-        let mut request = self.request(reference, ask.method, ask.place, ask.access)?;
+        let mut request = self.request(reference, ask, cancel)?;
         request.headers.extend_from_slice(&ask.headers);
         request.patience = Some(self.patience_of_commit());
         Ok(self.client().send_from(&request, length, body, cancel)?)
@@ -121,20 +121,20 @@ impl Registry {
     fn request(
         &self,
         reference: &Reference,
-        method: Method,
-        place: Place<'_>,
-        access: &Access,
+        ask: &Ask<'_>,
+        cancel: &CancelToken,
     ) -> Result<HttpRequest, SourceError> {
         let endpoint = self.endpoint(reference)?;
-        let url = match place {
+        let url = match ask.place {
             Place::At(url) => url.clone(),
             Place::Below(path) => endpoint
                 .base
                 .join(&format!("/v2/{}/{path}", reference.repository()))
                 .map_err(|error| SourceError::new(SourceErrorKind::Unsupported, error.to_string()))?,
         };
-        let mut request = HttpRequest { trust: endpoint.trust, ..HttpRequest::new(method, url) };
-        request.headers.extend(self.authorization(reference, access).map(|value| ("authorization", value)));
+        let mut request = HttpRequest { trust: endpoint.trust, ..HttpRequest::new(ask.method, url) };
+        let authorization = self.authorization(reference, ask.access, cancel)?;
+        request.headers.extend(authorization.map(|value| ("authorization", value)));
         Ok(request)
     }
 

@@ -2,6 +2,7 @@
 
 use ocibuild_spec::{Reference, SourceError, SourceErrorKind};
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::http::{HttpError, HttpErrorKind, HttpResponse, Url};
 
@@ -25,13 +26,18 @@ struct ErrorEntry {
 
 /// A request that had no answer.
 pub(crate) fn of_http(reference: &Reference, error: &HttpError) -> SourceError {
+    of_http_about(&reference.familiar(), error)
+}
+
+/// The same for anything that has a name.
+pub(crate) fn of_http_about(subject: &str, error: &HttpError) -> SourceError {
     let kind = match error.kind() {
         HttpErrorKind::Cancelled => SourceErrorKind::Cancelled,
         HttpErrorKind::Refused => SourceErrorKind::Denied,
         HttpErrorKind::Configuration => SourceErrorKind::Io,
         _ => SourceErrorKind::Network,
     };
-    let text = format!("{}: {error}", reference.familiar());
+    let text = format!("{subject}: {error}");
     match error.hint() {
         Some(hint) => SourceError::new(kind, text).hint(hint),
         None => SourceError::new(kind, text),
@@ -41,6 +47,11 @@ pub(crate) fn of_http(reference: &Reference, error: &HttpError) -> SourceError {
 /// An answer that is a refusal, with the registry's own words.
 pub(crate) fn of_status(reference: &Reference, response: HttpResponse) -> SourceError {
     Refusal::read(reference, response).into_error()
+}
+
+/// The same for anything that has a name.
+pub(crate) fn of_status_about(subject: &str, response: HttpResponse) -> SourceError {
+    Refusal::read_about(subject, response).into_error()
 }
 
 /// A refusal, read.
@@ -54,8 +65,12 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     pub(crate) fn read(reference: &Reference, response: HttpResponse) -> Self {
+        Self::read_about(&reference.familiar(), response)
+    }
+
+    fn read_about(subject: &str, response: HttpResponse) -> Self {
         Self {
-            name: reference.familiar(),
+            name: subject.to_owned(),
             status: response.status,
             url: response.url.clone(),
             limit: response.header("ratelimit-limit").map(|limit| clean(limit.as_bytes())),
@@ -87,10 +102,10 @@ fn advice(status: u16, url: &Url, limit: Option<String>) -> (SourceErrorKind, Op
         404 => (SourceErrorKind::NotFound, Some("check the image's name and tag".to_owned())),
         401 | 403 => (
             SourceErrorKind::Denied,
-            Some(
-                "check the image's name; a private image needs a login, which this client does not send yet"
-                    .into(),
-            ),
+            Some(format!(
+                "check the image's name; a private image needs a login: `ocibuild login {}`",
+                url.authority()
+            )),
         ),
         429 => {
             let limit = limit.map(|limit| format!(" (its limit is {limit})")).unwrap_or_default();
@@ -102,7 +117,7 @@ fn advice(status: u16, url: &Url, limit: Option<String>) -> (SourceErrorKind, Op
     }
 }
 
-fn words_of(body: &[u8]) -> String {
+pub(crate) fn words_of(body: &[u8]) -> String {
     match serde_json::from_slice::<Errors>(body) {
         Ok(Errors { errors }) => {
             let shown: Vec<String> = errors
@@ -117,12 +132,23 @@ fn words_of(body: &[u8]) -> String {
         }
         // Pages for browsers say nothing here.
         Err(_) if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'<') => String::new(),
-        Err(_) => clean(body),
+        Err(_) => clean(said(body).as_bytes()),
     }
 }
 
+/// The text of a refusal that is not written as registries should: `OAuth2` has `error` and `error_description`, the
+/// Hub `details`, others `message`.
+fn said(body: &[u8]) -> String {
+    let Ok(Value::Object(fields)) = serde_json::from_slice(body) else {
+        return String::from_utf8_lossy(body).into_owned();
+    };
+    let texts = ["error", "error_description", "details", "message"];
+    let texts: Vec<&str> = texts.iter().filter_map(|key| fields.get(*key)?.as_str()).collect();
+    if texts.is_empty() { String::from_utf8_lossy(body).into_owned() } else { texts.join(": ") }
+}
+
 /// One short line that cannot do anything to a terminal.
-fn clean(bytes: &[u8]) -> String {
+pub(crate) fn clean(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut shown: String = line.chars().filter(|c| !c.is_control()).take(MAX_SHOWN).collect();
@@ -141,6 +167,16 @@ mod tests {
         let body = br#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest \u001b[31munknown"},{"code":"X"}]}"#;
         assert_eq!(words_of(body), "MANIFEST_UNKNOWN (manifest [31munknown); X");
         assert_eq!(words_of(b"<html>x</html>"), "");
+        assert_eq!(
+            words_of(br#"{"details":"incorrect username or password"}"#),
+            "incorrect username or password"
+        );
+        assert_eq!(
+            words_of(br#"{"error":"invalid_grant","error_description":"gone"}"#),
+            "invalid_grant: gone"
+        );
+        assert_eq!(words_of(br#"{"x":1}"#), r#"{"x":1}"#);
+        assert_eq!(words_of(b"no more"), "no more");
         assert!(words_of(&[b'x'; 5000]).chars().count() <= MAX_SHOWN + 1);
     }
 }

@@ -24,10 +24,12 @@
 //!   certificate that fails is never a reason.
 //! * A redirect, or a token service, is asked at no nearer address than the registry that named it, looked at after
 //!   name resolution; link-local and unspecified addresses never. A token goes to the registry's own origin alone.
+//! * A password goes to the registry that it is for, and to a token service on its host or in its own domain; to
+//!   another one only when the user named it ([`RegistryBuilder::allow_realm`]).
 //! * What the registry says of digests, sizes, types and ranges is compared with what comes.
 //!
 //! # Limitations
-//! * Pulls are anonymous; there are no credentials, mirrors and pushes yet.
+//! * There are no mirrors yet.
 //! * Behind a proxy the proxy resolves names, so there only hosts written as addresses are checked.
 //! * Connecting and resolving a name are not ended by a cancel token but by their time limit.
 //! * HTTP/1.1, without SOCKS proxies and without address ranges in `no_proxy`.
@@ -35,21 +37,28 @@
 
 mod auth;
 mod blob;
+mod credentials;
 mod endpoint;
 mod exchange;
 mod failure;
 mod http;
 mod listing;
+mod login;
 mod manifests;
 mod referrers;
 mod registry;
 mod retry;
 mod upload;
 
+pub use credentials::{
+    ConfigSource, Credential, CredentialSource, CredentialStore, Credentials, Explained, FoundCredential,
+    Helpers, Hit, Kept, KnownCredential, Lookup, RegistryKey, Secret, Wanted,
+};
 pub use http::{
     HttpClient, HttpClientBuilder, HttpError, HttpErrorKind, HttpRequest, HttpResponse, Method, Proxies,
     Reach, Scheme, Trust, Url, UrlError, read_ca_bundle, system_ca_bundle,
 };
+pub use login::LoginCheck;
 pub use manifests::ManifestPush;
 pub use registry::{Registry, RegistryBuilder};
 pub use upload::{BlobPush, BlobUpload, OpenBlob};

@@ -8,8 +8,9 @@ use ocibuild_spec::{
     parse_manifest_or_index, resolve_image,
 };
 
-use crate::auth::Tokens;
+use crate::auth::{Auth, Need, Realms, Via};
 use crate::blob::BlobReader;
+use crate::credentials::Credentials;
 use crate::endpoint::{Endpoint, Endpoints};
 use crate::exchange::{Access, Ask, Place};
 use crate::failure;
@@ -27,7 +28,7 @@ pub struct Registry {
 struct Shared {
     client: HttpClient,
     endpoints: Endpoints,
-    tokens: Tokens,
+    auth: Auth,
     retry: Retry,
 }
 
@@ -36,6 +37,8 @@ struct Shared {
 pub struct RegistryBuilder {
     client: HttpClientBuilder,
     insecure: Vec<String>,
+    credentials: Credentials,
+    realms: Realms,
     retry: Retry,
 }
 
@@ -59,6 +62,22 @@ impl RegistryBuilder {
     #[must_use]
     pub fn insecure(mut self, registry: impl Into<String>) -> Self {
         self.insecure.push(registry.into());
+        self
+    }
+
+    /// Where passwords and tokens come from; nobody's are sent unless told so. They are looked for when a registry
+    /// asks for a login, and sent to that registry and to its token service.
+    #[must_use]
+    pub fn credentials(mut self, credentials: Credentials) -> Self {
+        self.credentials = credentials;
+        self
+    }
+
+    /// A host whose token service may have credentials for a registry (`host[:port]`), or for every registry that
+    /// names it. Without it those on the registry's own host and in its own domain may.
+    #[must_use]
+    pub fn allow_realm(mut self, registry: Option<&str>, host: &str) -> Self {
+        self.realms.allow(registry, host);
         self
     }
 
@@ -104,7 +123,7 @@ impl RegistryBuilder {
         let shared = Shared {
             client: self.client.build()?,
             endpoints: Endpoints::new(self.insecure),
-            tokens: Tokens::default(),
+            auth: Auth::new(self.credentials, self.realms),
             retry: self.retry,
         };
         Ok(Registry { shared: Arc::new(shared) })
@@ -123,7 +142,13 @@ impl Registry {
 
     /// How to make a source.
     pub fn builder() -> RegistryBuilder {
-        RegistryBuilder { client: HttpClient::builder(), insecure: Vec::new(), retry: Retry::default() }
+        RegistryBuilder {
+            client: HttpClient::builder(),
+            insecure: Vec::new(),
+            credentials: Credentials::none(),
+            realms: Realms::default(),
+            retry: Retry::default(),
+        }
     }
 
     pub(crate) fn retry(&self) -> Retry {
@@ -140,15 +165,55 @@ impl Registry {
     }
 
     pub(crate) fn endpoint(&self, reference: &Reference) -> Result<Endpoint, SourceError> {
+        self.endpoint_of(reference.registry(), &reference.familiar())
+    }
+
+    /// The server of a registry; `subject` is what it is about.
+    pub(crate) fn endpoint_of(&self, registry: &str, subject: &str) -> Result<Endpoint, SourceError> {
         let patience = self.shared.client.connect_timeout();
-        self.shared.endpoints.of(reference.registry(), patience).map_err(|error| {
-            SourceError::new(SourceErrorKind::Unsupported, format!("{}: {error}", reference.familiar()))
-        })
+        self.shared
+            .endpoints
+            .of(registry, patience)
+            .map_err(|error| SourceError::new(SourceErrorKind::Unsupported, format!("{subject}: {error}")))
+    }
+
+    pub(crate) fn auth(&self) -> &Auth {
+        &self.shared.auth
     }
 
     /// The `authorization` header for requests that need this access, if it takes one.
-    pub(crate) fn authorization(&self, reference: &Reference, access: &Access) -> Option<String> {
-        self.shared.tokens.header(reference, access)
+    pub(crate) fn authorization(
+        &self,
+        reference: &Reference,
+        access: &Access,
+        cancel: &CancelToken,
+    ) -> Result<Option<String>, SourceError> {
+        let (subject, endpoint) = (reference.familiar(), self.endpoint(reference)?);
+        self.auth().header(&Need::new(reference, access), self.via(&endpoint, &subject, cancel))
+    }
+
+    pub(crate) fn via<'a>(
+        &'a self,
+        endpoint: &'a Endpoint,
+        subject: &'a str,
+        cancel: &'a CancelToken,
+    ) -> Via<'a> {
+        Via { client: &self.shared.client, endpoint, retry: self.shared.retry, subject, cancel }
+    }
+
+    /// A refusal for good, with what there is to know about the login.
+    pub(crate) fn refused(
+        &self,
+        reference: &Reference,
+        access: &Access,
+        response: HttpResponse,
+    ) -> SourceError {
+        let status = response.status;
+        let error = failure::of_status(reference, response);
+        match status {
+            401 | 403 => error.hint(self.auth().advice(&Need::new(reference, access))),
+            _ => error,
+        }
     }
 
     /// Does what a refusal tells to do about it.
@@ -159,8 +224,8 @@ impl Registry {
         refusal: &HttpResponse,
         cancel: &CancelToken,
     ) -> Result<(), SourceError> {
-        let endpoint = self.endpoint(reference)?;
-        self.shared.tokens.fetch(&self.shared.client, &endpoint, (reference, access), refusal, cancel)
+        let (subject, endpoint) = (reference.familiar(), self.endpoint(reference)?);
+        self.auth().answer(&Need::new(reference, access), self.via(&endpoint, &subject, cancel), refusal)
     }
 
     /// A blob from byte `from` on; the answer may be the whole of it.

@@ -35,12 +35,23 @@ impl Retry {
         reference: &Reference,
         cancel: &CancelToken,
     ) -> Result<(), SourceError> {
+        self.pause(attempt, retry_after, &reference.familiar(), cancel)
+    }
+
+    /// The same for anything that has a name.
+    pub(crate) fn pause(
+        &self,
+        attempt: u32,
+        retry_after: Option<&str>,
+        subject: &str,
+        cancel: &CancelToken,
+    ) -> Result<(), SourceError> {
         // Dates would need a clock, and servers' clocks differ; they get the usual wait.
         let asked = retry_after.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
         let pause =
             asked.unwrap_or_else(|| jittered(self.pause * 2_u32.saturating_pow(attempt.saturating_sub(1))));
         if cancel.wait_timeout(pause.min(self.longest)) {
-            let text = format!("{}: cancelled", reference.familiar());
+            let text = format!("{subject}: cancelled");
             return Err(SourceError::new(SourceErrorKind::Cancelled, text));
         }
         Ok(())

@@ -459,7 +459,7 @@ impl Sending<'_> {
             }
         }
         let retry_after = response.header("retry-after").map(str::to_owned);
-        let error = failure::of_status(self.repository, response);
+        let error = self.registry.refused(self.repository, &self.access, response);
         match status {
             413 if self.smaller_pieces(session.smallest) => Ok(Next::Restart(error)),
             416 => Ok(Next::Ask(session, error, None)),

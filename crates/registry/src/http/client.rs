@@ -252,6 +252,7 @@ impl HttpClient {
             return Err(HttpError::new(HttpErrorKind::Cancelled, &request.url, "cancelled"));
         }
         let agent = self.agent(request)?;
+        let asked = Instant::now();
         let mut builder = ureq::http::Request::builder()
             .method(request.method.as_str())
             .uri(request.url.to_request())
@@ -284,6 +285,7 @@ impl HttpClient {
             headers: parts.headers,
             body: body.into_with_config().limit(u64::MAX).reader(),
             cancel: cancel.clone(),
+            asked,
             window: Window::new(self.shared.options.stall_timeout),
         })
     }
@@ -383,6 +385,7 @@ pub struct HttpResponse {
     headers: ureq::http::HeaderMap,
     body: ureq::BodyReader<'static>,
     cancel: CancelToken,
+    asked: Instant,
     window: Window,
 }
 
@@ -390,6 +393,11 @@ impl HttpResponse {
     /// A header that is plain text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
+    }
+
+    /// When the request was sent.
+    pub(crate) fn asked(&self) -> Instant {
+        self.asked
     }
 
     /// Every header of this name.

@@ -4,6 +4,7 @@
 mod address;
 mod client;
 mod error;
+mod form;
 mod proxy;
 mod roots;
 mod transport;
@@ -13,6 +14,7 @@ pub use address::Reach;
 pub(crate) use address::is_loopback;
 pub use client::{HttpClient, HttpClientBuilder, HttpRequest, HttpResponse, Method, Trust};
 pub use error::{HttpError, HttpErrorKind};
+pub(crate) use form::Form;
 pub use proxy::Proxies;
 pub use roots::{read_ca_bundle, system_ca_bundle};
 pub use url::{Scheme, Url, UrlError};

@@ -217,7 +217,7 @@ fn split_port(authority: &str) -> Result<(&str, Option<u16>), &'static str> {
     Ok((host, port))
 }
 
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     use std::fmt::Write as _;
 
     let mut out = String::new();

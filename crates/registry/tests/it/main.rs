@@ -1,7 +1,9 @@
 //! Pulls from a registry in this process that fails on purpose, and from a real one.
 #![expect(clippy::unwrap_used, reason = "tests end by panicking")]
 
+mod auth;
 mod faults;
+mod helpers;
 mod pull;
 mod push;
 mod real;
