@@ -47,8 +47,8 @@ mod retry;
 mod upload;
 
 pub use http::{
-    HttpClient, HttpClientBuilder, HttpError, HttpErrorKind, HttpRequest, HttpResponse, Method, Proxies,
-    Reach, Scheme, Trust, Url, UrlError, read_ca_bundle, system_ca_bundle,
+    ClientCertificate, HostTls, HttpClient, HttpClientBuilder, HttpError, HttpErrorKind, HttpRequest,
+    HttpResponse, Method, Proxies, Reach, Scheme, Trust, Url, UrlError, read_ca_bundle, system_ca_bundle,
 };
 pub use manifests::ManifestPush;
 pub use registry::{Registry, RegistryBuilder};

@@ -1,4 +1,5 @@
 use std::io::Read;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,6 +60,13 @@ impl RegistryBuilder {
     #[must_use]
     pub fn insecure(mut self, registry: impl Into<String>) -> Self {
         self.insecure.push(registry.into());
+        self
+    }
+
+    /// A directory with a folder of certificates for each host; see [`HttpClientBuilder::certs_d`].
+    #[must_use]
+    pub fn certs_d(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.client = self.client.certs_d(directory);
         self
     }
 

@@ -2,12 +2,15 @@
 //! bodies that end in an error when they stall, and every wait ended by a cancel token.
 
 mod address;
+mod certs_d;
 mod client;
 mod error;
 mod proxy;
 mod roots;
+mod tls;
 mod transport;
 mod url;
+mod verifier;
 
 pub use address::Reach;
 pub(crate) use address::is_loopback;
@@ -15,4 +18,5 @@ pub use client::{HttpClient, HttpClientBuilder, HttpRequest, HttpResponse, Metho
 pub use error::{HttpError, HttpErrorKind};
 pub use proxy::Proxies;
 pub use roots::{read_ca_bundle, system_ca_bundle};
+pub use tls::{ClientCertificate, HostTls};
 pub use url::{Scheme, Url, UrlError};

@@ -5,6 +5,7 @@ mod faults;
 mod pull;
 mod push;
 mod real;
+mod tls;
 mod trust;
 
 use std::io::Read as _;
