@@ -1,7 +1,7 @@
 //! What a verb works with: the state directory, its snapshots, something that runs steps, and base images.
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ocibuild::executor::{Executor, NamespaceExecutor, RuntimeExecutor};
@@ -138,6 +138,20 @@ pub(crate) fn proxies() -> Proxies {
     }
 }
 
+/// Where docker, containers and containerd keep certificates of hosts: the user's come first.
+fn certs_d() -> Vec<PathBuf> {
+    let home = config_home().into_iter();
+    let own = home.flat_map(|home| ["containers/certs.d", "docker/certs.d"].map(|name| home.join(name)));
+    let system = ["/etc/containers/certs.d", "/etc/docker/certs.d", "/etc/containerd/certs.d"];
+    own.chain(system.map(PathBuf::from)).collect()
+}
+
+/// Where the configuration of this user's programs is.
+fn config_home() -> Option<PathBuf> {
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute("XDG_CONFIG_HOME").or_else(|| Some(absolute("HOME")?.join(".config")))
+}
+
 /// The client of registries as the flags and the environment want it.
 pub(crate) fn registry(args: &RegistryArgs) -> Result<Registry, Error> {
     let agent = concat!("ocibuild/", env!("CARGO_PKG_VERSION"));
@@ -148,6 +162,9 @@ pub(crate) fn registry(args: &RegistryArgs) -> Result<Registry, Error> {
     };
     for path in &args.cacert {
         builder = builder.ca_pem(certificate(path)?);
+    }
+    for directory in certs_d() {
+        builder = builder.certs_d(directory);
     }
     for name in &args.insecure_registry {
         builder = builder.insecure(name);

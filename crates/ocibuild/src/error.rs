@@ -320,6 +320,7 @@ fn source_id(kind: SourceErrorKind) -> &'static str {
         SourceErrorKind::Network => "registry-unreachable",
         SourceErrorKind::Corrupt => "image-corrupt",
         SourceErrorKind::Unsupported => "image-unsupported",
+        SourceErrorKind::Configuration => "registry-configuration",
         _ => "base-image",
     }
 }
@@ -351,6 +352,7 @@ pub(crate) fn class_of(kind: SourceErrorKind) -> ErrorKind {
         SourceErrorKind::Corrupt | SourceErrorKind::Unsupported => ErrorKind::Refused,
         SourceErrorKind::Denied | SourceErrorKind::Network => ErrorKind::Network,
         SourceErrorKind::Io => ErrorKind::Host,
+        SourceErrorKind::Configuration => ErrorKind::Usage,
         SourceErrorKind::Cancelled => ErrorKind::Cancelled,
         _ => ErrorKind::Dockerfile,
     }

@@ -34,7 +34,7 @@ pub(crate) fn of_http_about(subject: &str, error: &HttpError) -> SourceError {
     let kind = match error.kind() {
         HttpErrorKind::Cancelled => SourceErrorKind::Cancelled,
         HttpErrorKind::Refused => SourceErrorKind::Denied,
-        HttpErrorKind::Configuration => SourceErrorKind::Io,
+        HttpErrorKind::Configuration => SourceErrorKind::Configuration,
         _ => SourceErrorKind::Network,
     };
     let text = format!("{subject}: {error}");

@@ -55,8 +55,8 @@ pub use credentials::{
     Helpers, Hit, Kept, KnownCredential, Lookup, RegistryKey, Secret, Wanted,
 };
 pub use http::{
-    HttpClient, HttpClientBuilder, HttpError, HttpErrorKind, HttpRequest, HttpResponse, Method, Proxies,
-    Reach, Scheme, Trust, Url, UrlError, read_ca_bundle, system_ca_bundle,
+    ClientCertificate, HostTls, HttpClient, HttpClientBuilder, HttpError, HttpErrorKind, HttpRequest,
+    HttpResponse, Method, Proxies, Reach, Scheme, Trust, Url, UrlError, read_ca_bundle, system_ca_bundle,
 };
 pub use login::LoginCheck;
 pub use manifests::ManifestPush;

@@ -1,4 +1,5 @@
 use std::io::Read;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,6 +79,13 @@ impl RegistryBuilder {
     #[must_use]
     pub fn allow_realm(mut self, registry: Option<&str>, host: &str) -> Self {
         self.realms.allow(registry, host);
+        self
+    }
+
+    /// A directory with a folder of certificates for each host; see [`HttpClientBuilder::certs_d`].
+    #[must_use]
+    pub fn certs_d(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.client = self.client.certs_d(directory);
         self
     }
 

@@ -71,6 +71,8 @@ pub enum SourceErrorKind {
     Network,
     /// The local file system failed.
     Io,
+    /// What was configured about it cannot be used.
+    Configuration,
     /// The caller cancelled.
     Cancelled,
 }

@@ -1,15 +1,19 @@
 //! Test helpers of the workspace: used from tests, benches and examples, never inside `src` of a room.
 
+mod certificates;
 mod git;
 mod host_base;
 mod image;
 mod registry;
 mod skip;
+mod tls_front;
 mod web;
 
+pub use certificates::{CertificateFiles, Certificates};
 pub use git::GitRepository;
 pub use host_base::HostBase;
 pub use image::{ImageBlobs, TestImage, index_of, write_layout, write_layout_of};
 pub use registry::{Fault, LoggedRequest, TestRegistry};
 pub use skip::skip;
+pub use tls_front::TlsFront;
 pub use web::{Reply, WebServer};

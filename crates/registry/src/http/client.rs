@@ -1,19 +1,21 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ocibuild_spec::CancelToken;
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::unversioned::resolver::DefaultResolver;
-use ureq::unversioned::transport::{Connector as _, DefaultConnector};
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, TcpConnector};
 use ureq::{Agent, Proxy, ProxyProtocol, SendBody};
 
 use super::address::{ConfinedResolver, KnownReach, Reach};
+use super::certs_d::CertsD;
 use super::error::{HttpError, HttpErrorKind};
 use super::proxy::Proxies;
 use super::roots::{certificates, read_ca_bundle, system_ca_bundle};
+use super::tls::{HostTls, TlsConnector, TlsSettings};
 use super::transport::{Interruptible, SentBody, sending, with_token};
 use super::url::{Scheme, Url};
 
@@ -30,11 +32,14 @@ pub struct HttpClient {
 #[derive(Debug)]
 struct Shared {
     options: HttpClientBuilder,
-    roots: Arc<Vec<Certificate<'static>>>,
+    tls: Arc<TlsSettings>,
     known: KnownReach,
     /// A connection is only used again where it could have been made: one agent for each kind of trust and proxy.
-    agents: Mutex<BTreeMap<(Trust, Option<String>), Agent>>,
+    agents: Mutex<BTreeMap<AgentKey, Agent>>,
 }
+
+/// Trust, what is trusted besides, and the proxy.
+type AgentKey = (Trust, Option<Arc<HostTls>>, Option<String>);
 
 /// Who named the host of a request, and so where it may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,6 +94,8 @@ pub struct HttpRequest {
     pub body: Vec<u8>,
     /// Who named the host.
     pub trust: Trust,
+    /// What is trusted of the origin of `url` alone.
+    pub tls: Option<Arc<HostTls>>,
     /// Longest wait for the answer once all was sent, in place of twice the client's stall time.
     pub patience: Option<Duration>,
 }
@@ -113,7 +120,7 @@ impl HttpRequest {
     /// Another method on a URL that the user named.
     pub fn new(method: Method, url: Url) -> Self {
         let (headers, body) = (Vec::new(), Vec::new());
-        Self { url, method, headers, body, trust: Trust::Named, patience: None }
+        Self { url, method, headers, body, trust: Trust::Named, tls: None, patience: None }
     }
 
     /// The same with these bytes to send.
@@ -135,6 +142,7 @@ impl HttpRequest {
 #[derive(Debug, Clone)]
 pub struct HttpClientBuilder {
     ca_bundles: Vec<Vec<u8>>,
+    certs_d: Vec<PathBuf>,
     proxies: Proxies,
     user_agent: String,
     connect_timeout: Duration,
@@ -157,6 +165,15 @@ impl HttpClientBuilder {
             Some(pem) => self.ca_pem(pem),
             None => self,
         }
+    }
+
+    /// A directory with a folder of certificates for each host, as docker and containers have them: in
+    /// `HOST[:PORT]/`, `*.crt` are authorities trusted for that host alone, and `NAME.cert` with `NAME.key` is shown
+    /// to it. Where several name a client certificate for a host, the first counts.
+    #[must_use]
+    pub fn certs_d(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.certs_d.push(directory.into());
+        self
     }
 
     /// Proxies to go through.
@@ -189,15 +206,25 @@ impl HttpClientBuilder {
 
     /// The client.
     pub fn build(self) -> Result<HttpClient, HttpError> {
-        let roots = certificates(&self.ca_bundles)?;
+        let mut anchors = Vec::new();
+        for bundle in &self.ca_bundles {
+            let malformed =
+                |text| HttpError::new(HttpErrorKind::Configuration, "certificate authorities", text);
+            anchors.extend(certificates(bundle).map_err(malformed)?);
+        }
         for proxy in
             [&self.proxies.http, &self.proxies.https].into_iter().flatten().filter(|text| !text.is_empty())
         {
             parse_proxy(proxy)?;
         }
+        let tls = TlsSettings {
+            anchors,
+            certs_d: CertsD(self.certs_d.clone()),
+            provider: Arc::new(rustls::crypto::ring::default_provider()),
+        };
         let shared = Shared {
             options: self,
-            roots: Arc::new(roots),
+            tls: Arc::new(tls),
             known: KnownReach::default(),
             agents: Mutex::default(),
         };
@@ -219,6 +246,7 @@ impl HttpClient {
     pub fn builder() -> HttpClientBuilder {
         HttpClientBuilder {
             ca_bundles: Vec::new(),
+            certs_d: Vec::new(),
             proxies: Proxies::default(),
             user_agent: concat!("ocibuild/", env!("CARGO_PKG_VERSION")).to_owned(),
             connect_timeout: Duration::from_secs(10),
@@ -309,6 +337,7 @@ impl HttpClient {
             if !next.is_same_origin(&request.url) {
                 request.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("authorization"));
                 request.trust = Trust::Foreign(self.reach(&request));
+                request.tls = None;
             }
             request.url = next;
         }
@@ -329,27 +358,30 @@ impl HttpClient {
 
     fn agent(&self, request: &HttpRequest) -> Result<Agent, HttpError> {
         let proxy = self.shared.options.proxies.of(&request.url).map(str::to_owned);
-        let key = (request.trust, proxy);
+        let key = (request.trust, request.tls.clone(), proxy);
         let mut agents = self.shared.agents.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(agent) = agents.get(&key) {
             return Ok(agent.clone());
         }
-        let agent = self.new_agent(key.0, key.1.as_deref())?;
+        let agent = self.new_agent(&key)?;
         agents.insert(key, agent.clone());
         Ok(agent)
     }
 
-    fn new_agent(&self, trust: Trust, proxy: Option<&str>) -> Result<Agent, HttpError> {
+    fn new_agent(&self, (trust, own, proxy): &AgentKey) -> Result<Agent, HttpError> {
         let options = &self.shared.options;
-        let proxy = proxy.map(parse_proxy).transpose()?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = TlsConfig::builder()
-            .root_certs(RootCerts::Specific(Arc::clone(&self.shared.roots)))
-            .unversioned_rustls_crypto_provider(provider)
-            .disable_verification(trust == Trust::NamedInsecure)
-            .build();
+        let proxy = proxy.as_deref().map(parse_proxy).transpose()?;
+        let connector = ConnectProxyConnector::default()
+            .chain(TcpConnector::default())
+            .chain(TlsConnector::new(
+                &self.shared.tls,
+                own.clone(),
+                *trust == Trust::NamedInsecure,
+                proxy.as_ref().map(|proxy| (proxy.host().to_owned(), proxy.port())),
+            ))
+            .chain(Interruptible);
         let resolver = ConfinedResolver {
-            nearest: match trust {
+            nearest: match *trust {
                 Trust::Named | Trust::NamedInsecure => None,
                 Trust::Foreign(reach) => Some(reach),
             },
@@ -362,7 +394,6 @@ impl HttpClient {
             .max_redirects(0)
             .max_redirects_will_error(false)
             .proxy(proxy)
-            .tls_config(tls)
             .user_agent(options.user_agent.as_str())
             .timeout_resolve(Some(options.connect_timeout))
             .timeout_connect(Some(options.connect_timeout))
@@ -372,7 +403,7 @@ impl HttpClient {
             .timeout_per_read(Some(options.stall_timeout))
             .timeout_per_write(Some(options.stall_timeout))
             .build();
-        Ok(Agent::with_parts(config, DefaultConnector::new().chain(Interruptible), resolver))
+        Ok(Agent::with_parts(config, connector, resolver))
     }
 }
 

@@ -1,8 +1,10 @@
 use std::io;
 
 use super::address::TooNear;
+use super::tls::UnusableFile;
 use super::transport::Cancelled;
 use super::url::Url;
+use super::verifier::is_self_signed;
 
 /// Why a request had no answer. Answers of any status are no errors here.
 #[derive(Debug, thiserror::Error)]
@@ -11,7 +13,7 @@ pub struct HttpError {
     kind: HttpErrorKind,
     url: String,
     message: String,
-    hint: Option<&'static str>,
+    hint: Option<String>,
 }
 
 /// Classes of [`HttpError`].
@@ -49,8 +51,8 @@ impl HttpError {
     }
 
     /// What to do about it.
-    pub fn hint(&self) -> Option<&'static str> {
-        self.hint
+    pub fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
     }
 
     /// Whether asking again may help.
@@ -59,30 +61,31 @@ impl HttpError {
     }
 
     pub(super) fn of(url: &Url, error: &ureq::Error) -> Self {
+        let plain = |kind, text: &str| (kind, text.to_owned(), None);
         let (kind, message, hint) = match error {
-            ureq::Error::HostNotFound => {
-                (HttpErrorKind::UnknownHost, "the host is not known".to_owned(), None)
-            }
+            ureq::Error::HostNotFound => plain(HttpErrorKind::UnknownHost, "the host is not known"),
             ureq::Error::Timeout(which) => {
-                (HttpErrorKind::Timeout, format!("no answer in time ({which})"), None)
+                plain(HttpErrorKind::Timeout, &format!("no answer in time ({which})"))
             }
-            ureq::Error::Rustls(error) => tls(error),
-            ureq::Error::Tls(text) => (HttpErrorKind::Tls, (*text).to_owned(), None),
-            ureq::Error::Io(error) => of_io(error),
-            ureq::Error::ConnectionFailed => (HttpErrorKind::Connection, "no connection".to_owned(), None),
+            ureq::Error::Tls(text) => plain(HttpErrorKind::Tls, text),
+            ureq::Error::Io(error) => of_io(url, error),
+            ureq::Error::ConnectionFailed => plain(HttpErrorKind::Connection, "no connection"),
             ureq::Error::ConnectProxyFailed(_) => {
-                (HttpErrorKind::Connection, "the proxy refused the connection".to_owned(), None)
+                plain(HttpErrorKind::Connection, "the proxy refused the connection")
             }
             ureq::Error::InvalidProxyUrl => {
-                (HttpErrorKind::Configuration, "the proxy's URL is malformed".to_owned(), None)
+                plain(HttpErrorKind::Configuration, "the proxy's URL is malformed")
             }
             ureq::Error::Other(inner) if inner.is::<TooNear>() => {
-                (HttpErrorKind::Refused, inner.to_string(), None)
+                plain(HttpErrorKind::Refused, &inner.to_string())
+            }
+            ureq::Error::Other(inner) if inner.is::<UnusableFile>() => {
+                plain(HttpErrorKind::Configuration, &inner.to_string())
             }
             ureq::Error::Other(inner) if inner.is::<Cancelled>() => {
-                (HttpErrorKind::Cancelled, "cancelled".to_owned(), None)
+                plain(HttpErrorKind::Cancelled, "cancelled")
             }
-            other => (HttpErrorKind::Protocol, other.to_string(), None),
+            other => plain(HttpErrorKind::Protocol, &other.to_string()),
         };
         Self { kind, url: url.to_string(), message, hint }
     }
@@ -93,17 +96,17 @@ impl HttpError {
         if let Some(inner) = inner {
             return Self::of(url, inner);
         }
-        let (kind, message, hint) = of_io(error);
+        let (kind, message, hint) = of_io(url, error);
         Self { kind, url: url.to_string(), message, hint }
     }
 }
 
-type Parts = (HttpErrorKind, String, Option<&'static str>);
+type Parts = (HttpErrorKind, String, Option<String>);
 
-fn of_io(error: &io::Error) -> Parts {
+fn of_io(url: &Url, error: &io::Error) -> Parts {
     if let Some(inner) = error.get_ref() {
         if let Some(error) = inner.downcast_ref::<rustls::Error>() {
-            return tls(error);
+            return (HttpErrorKind::Tls, error.to_string(), tls_hint(url, error));
         }
         if inner.is::<Cancelled>() {
             return (HttpErrorKind::Cancelled, "cancelled".to_owned(), None);
@@ -126,12 +129,65 @@ fn of_io(error: &io::Error) -> Parts {
     }
 }
 
-fn tls(error: &rustls::Error) -> Parts {
-    const UNKNOWN: &str =
-        "if this server has a certificate authority of its own, give it with `--cacert FILE`";
+/// What to do about a connection that TLS ended.
+fn tls_hint(url: &Url, error: &rustls::Error) -> Option<String> {
+    use rustls::CertificateError as Certificate;
+    use rustls::Error::{AlertReceived, InvalidCertificate, InvalidMessage};
+
+    let host = url.authority();
+    let ca = format!("with `--cacert FILE`, or for a registry as certs.d/{host}/ca.crt");
     let hint = match error {
-        rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer) => Some(UNKNOWN),
-        _ => None,
+        error if is_self_signed(error) => format!(
+            "this certificate vouches for itself; if it is the server's own, give it {ca}, which is as good as trust in \
+             it"
+        ),
+        InvalidCertificate(Certificate::UnknownIssuer) => {
+            format!("if this server has a certificate authority of its own, give it {ca}")
+        }
+        InvalidCertificate(Certificate::NotValidForNameContext { presented, .. }) if presented.is_empty() => {
+            format!("the server needs a certificate whose subjectAltName has {}", url.host())
+        }
+        InvalidCertificate(Certificate::NotValidForName | Certificate::NotValidForNameContext { .. }) => {
+            format!(
+                "use a name that the certificate has, or give the server one whose subjectAltName has {}",
+                url.host()
+            )
+        }
+        InvalidCertificate(Certificate::Expired | Certificate::ExpiredContext { .. }) => {
+            "the server needs a new certificate, unless the clock of this machine is wrong".to_owned()
+        }
+        InvalidCertificate(Certificate::NotValidYet | Certificate::NotValidYetContext { .. }) => {
+            "check the clock of this machine, and the certificate's dates".to_owned()
+        }
+        AlertReceived(alert) if is_about_client(*alert) => format!(
+            "the server does not take this client's certificate, or wants one: put it as client.cert and client.key \
+             into the folder certs.d/{host}"
+        ),
+        InvalidMessage(_) => {
+            format!(
+                "what came is no TLS; for a registry that does not speak it: `--insecure-registry {host}`"
+            )
+        }
+        _ => return None,
     };
-    (HttpErrorKind::Tls, error.to_string(), hint)
+    Some(hint)
+}
+
+/// What servers say about client certificates; older ones have no word for a missing one and say that the handshake
+/// failed.
+fn is_about_client(alert: rustls::AlertDescription) -> bool {
+    use rustls::AlertDescription as Alert;
+
+    matches!(
+        alert,
+        Alert::CertificateRequired
+            | Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::AccessDenied
+            | Alert::HandshakeFailure
+    )
 }

@@ -2,13 +2,16 @@
 //! bodies that end in an error when they stall, and every wait ended by a cancel token.
 
 mod address;
+mod certs_d;
 mod client;
 mod error;
 mod form;
 mod proxy;
 mod roots;
+mod tls;
 mod transport;
 mod url;
+mod verifier;
 
 pub use address::Reach;
 pub(crate) use address::is_loopback;
@@ -17,4 +20,5 @@ pub use error::{HttpError, HttpErrorKind};
 pub(crate) use form::Form;
 pub use proxy::Proxies;
 pub use roots::{read_ca_bundle, system_ca_bundle};
+pub use tls::{ClientCertificate, HostTls};
 pub use url::{Scheme, Url, UrlError};

@@ -1,10 +1,13 @@
+use std::net::IpAddr;
+
 use super::address::is_loopback;
 use super::url::{Scheme, Url};
 
 /// Proxies as the usual variables of the environment spell them; the program reads those and passes them on.
 ///
 /// Loopback hosts are never asked through a proxy. Entries of `no_proxy` are `*`, a host, a domain with everything
-/// below it (with or without a leading dot), each optionally with a port.
+/// below it (with or without a leading dot), each optionally with a port; and a range of addresses (`10.0.0.0/8`), for
+/// hosts that are written as addresses.
 #[derive(Clone, Default)]
 pub struct Proxies {
     /// For `http` URLs: `HTTP_PROXY`.
@@ -43,6 +46,9 @@ impl std::fmt::Debug for Proxies {
 fn lists(list: &str, url: &Url) -> bool {
     list.split(',').map(str::trim).filter(|entry| !entry.is_empty()).any(|entry| {
         let entry = entry.to_ascii_lowercase();
+        if let Some((network, bits)) = entry.split_once('/') {
+            return is_in_range(url.host(), network, bits);
+        }
         let (name, port) = match entry.rsplit_once(':') {
             Some((name, port)) if !name.ends_with(':') && port.bytes().all(|b| b.is_ascii_digit()) => {
                 (name, port.parse().ok())
@@ -58,6 +64,25 @@ fn lists(list: &str, url: &Url) -> bool {
     })
 }
 
+/// Whether a host is an address whose first bits are those of the network.
+fn is_in_range(host: &str, network: &str, bits: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let (Ok(host), Ok(network), Ok(bits)) =
+        (bare.parse::<IpAddr>(), network.parse::<IpAddr>(), bits.parse::<u32>())
+    else {
+        return false;
+    };
+    match (host, network) {
+        (IpAddr::V4(host), IpAddr::V4(network)) if bits <= 32 => {
+            (host.to_bits() ^ network.to_bits()).checked_shr(32 - bits).unwrap_or(0) == 0
+        }
+        (IpAddr::V6(host), IpAddr::V6(network)) if bits <= 128 => {
+            (host.to_bits() ^ network.to_bits()).checked_shr(128 - bits).unwrap_or(0) == 0
+        }
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,7 +92,10 @@ mod tests {
         let proxies = Proxies {
             http: None,
             https: Some("http://user:secret@proxy:3128".to_owned()),
-            no_proxy: Some("corp.example, .inner.example,only:5000".to_owned()),
+            no_proxy: Some(
+                "corp.example, .inner.example,only:5000,10.1.0.0/16,fd00::/8,192.0.2.7/32,x/y,1.2.3.4/99"
+                    .to_owned(),
+            ),
         };
         for (url, proxied) in [
             ("https://ghcr.io/", true),
@@ -79,6 +107,13 @@ mod tests {
             ("https://only:5000/", false),
             ("https://only/", true),
             ("https://localhost:5000/", false),
+            ("https://10.1.200.3:5000/", false),
+            ("https://10.2.0.1/", true),
+            ("https://[fd12::1]/", false),
+            ("https://[fe12::1]/", true),
+            ("https://192.0.2.7/", false),
+            ("https://192.0.2.8/", true),
+            ("https://1.2.3.4/", true),
         ] {
             assert_eq!(proxies.of(&url.parse().unwrap()).is_some(), proxied, "{url}");
         }

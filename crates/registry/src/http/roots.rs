@@ -3,9 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ureq::tls::{Certificate, PemItem};
-
-use super::error::{HttpError, HttpErrorKind};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 
 /// Where distributions keep their certificate authorities, in PEM; the first file that exists.
 pub fn system_ca_bundle() -> Option<PathBuf> {
@@ -26,20 +25,12 @@ pub fn read_ca_bundle(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
     fs_err::read(path.as_ref())
 }
 
-/// The certificates of all bundles; one without any is an error.
-pub(super) fn certificates(bundles: &[Vec<u8>]) -> Result<Vec<Certificate<'static>>, HttpError> {
-    let malformed = |text| HttpError::new(HttpErrorKind::Configuration, "certificate authorities", text);
-    let mut roots = Vec::new();
-    for bundle in bundles {
-        let before = roots.len();
-        for item in ureq::tls::parse_pem(bundle) {
-            if let PemItem::Certificate(certificate) = item.map_err(|error| malformed(error.to_string()))? {
-                roots.push(certificate);
-            }
-        }
-        if roots.len() == before {
-            return Err(malformed("the file holds no certificate in PEM form".to_owned()));
-        }
+/// The certificates of a bundle; one without any is an error.
+pub(super) fn certificates(bundle: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(bundle).collect();
+    match found {
+        Ok(found) if found.is_empty() => Err("the file holds no certificate in PEM form".to_owned()),
+        Ok(found) => Ok(found),
+        Err(error) => Err(error.to_string()),
     }
-    Ok(roots)
 }

@@ -7,6 +7,7 @@ mod helpers;
 mod pull;
 mod push;
 mod real;
+mod tls;
 mod trust;
 
 use std::io::Read as _;

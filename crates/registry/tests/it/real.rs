@@ -86,7 +86,6 @@ fn certificate(directory: &Path) -> Option<String> {
             "2",
         ])
         .args(["-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1"])
-        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
         .arg("-keyout")
         .arg(directory.join("key.pem"))
         .arg("-out")
