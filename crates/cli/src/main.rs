@@ -6,12 +6,14 @@ mod backends;
 mod diagnostics;
 mod failure;
 mod input;
+mod listing;
 mod privilege;
 mod progress;
 mod remote;
 mod signals;
 mod state_dir;
 mod table;
+mod template;
 mod terminal;
 mod text;
 mod values;
@@ -22,7 +24,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use ocibuild::ErrorKind;
 
-use crate::args::{Cli, ContextVerb, Verb};
+use crate::args::{Cli, ContextVerb, ImageVerb, Verb};
 use crate::failure::{BUG, Failure, Outcome, exit_code};
 use crate::terminal::{Paint, Screen, to_stderr};
 
@@ -65,16 +67,16 @@ fn dispatch(cli: Cli) -> Outcome {
     match cli.verb {
         Verb::Build(args) => verbs::build(root, &args),
         Verb::Plan(args) => verbs::plan(root, &args),
-        Verb::Images(args) => verbs::images(root, &args),
-        Verb::Inspect(args) => verbs::inspect(root, &args),
-        Verb::History(args) => verbs::history(root, &args),
-        Verb::Tag(args) => verbs::tag(root, &args),
-        Verb::Rmi(args) => verbs::rmi(root, &args),
-        Verb::Pull(args) => verbs::pull(root, &args),
-        Verb::Push(args) => verbs::push(root, &args),
+        Verb::Images(args) | Verb::Image { verb: ImageVerb::Ls(args) } => verbs::images(root, &args),
+        Verb::Inspect(args) | Verb::Image { verb: ImageVerb::Inspect(args) } => verbs::inspect(root, &args),
+        Verb::History(args) | Verb::Image { verb: ImageVerb::History(args) } => verbs::history(root, &args),
+        Verb::Tag(args) | Verb::Image { verb: ImageVerb::Tag(args) } => verbs::tag(root, &args),
+        Verb::Rmi(args) | Verb::Image { verb: ImageVerb::Rm(args) } => verbs::rmi(root, &args),
+        Verb::Pull(args) | Verb::Image { verb: ImageVerb::Pull(args) } => verbs::pull(root, &args),
+        Verb::Push(args) | Verb::Image { verb: ImageVerb::Push(args) } => verbs::push(root, &args),
         Verb::Run(args) => verbs::run(root, &args),
         Verb::Du(args) => verbs::du(root, &args),
-        Verb::Prune(args) => verbs::prune(root, &args),
+        Verb::Prune(args) | Verb::Image { verb: ImageVerb::Prune(args) } => verbs::prune(root, &args),
         Verb::Context { verb: ContextVerb::Ls(args) } => verbs::context_ls(&args),
         Verb::Ast { file } => verbs::ast(&file),
         Verb::Expand => verbs::expand(),

@@ -23,6 +23,21 @@ pub(crate) fn to_stdout(bytes: &[u8]) -> Result<(), Error> {
     }
 }
 
+/// Writes what others wrote to standard output: a program gets it as it is, a terminal without what moves its cursor.
+pub(crate) fn to_reader(text: &str) -> Result<(), Error> {
+    if !io::stdout().is_terminal() {
+        return to_stdout(text.as_bytes());
+    }
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\t' => shown.push(c),
+            c => crate::text::push_printable(&mut shown, c),
+        }
+    }
+    to_stdout(shown.as_bytes())
+}
+
 /// What is known of standard error.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Screen {

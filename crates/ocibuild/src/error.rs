@@ -180,6 +180,13 @@ impl Error {
         self
     }
 
+    /// The same with all that is wrong according to another error.
+    #[must_use]
+    pub fn with(mut self, other: Self) -> Self {
+        self.reports.extend(other.reports);
+        self
+    }
+
     /// For an error whose text is the headline already: the errors below it become the cause.
     fn below(mut self, error: impl std::error::Error) -> Self {
         let mut causes = Vec::new();

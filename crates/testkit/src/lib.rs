@@ -7,6 +7,7 @@ mod image;
 mod registry;
 mod skip;
 mod tls_front;
+mod tools;
 mod web;
 
 pub use certificates::{CertificateFiles, Certificates};
@@ -16,4 +17,5 @@ pub use image::{ImageBlobs, TestImage, index_of, write_layout, write_layout_of};
 pub use registry::{Fault, LoggedRequest, TestRegistry};
 pub use skip::skip;
 pub use tls_front::TlsFront;
+pub use tools::{DockerEngine, has_tool, output_of, podman};
 pub use web::{Reply, WebServer};

@@ -1,8 +1,8 @@
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 
-use super::SnapshotterArg;
+use super::{PullArgs, PushArgs, SnapshotterArg};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum TableFormat {
@@ -10,10 +10,53 @@ pub(crate) enum TableFormat {
     Json,
 }
 
+/// `ocibuild image`
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImageVerb {
+    /// List the images
+    #[command(visible_alias = "list")]
+    Ls(ImagesArgs),
+    /// Show all about images as JSON
+    Inspect(InspectArgs),
+    /// Show how an image was made
+    History(HistoryArgs),
+    /// Give an image another name
+    Tag(TagArgs),
+    /// Take names of images away; `prune` then frees the space
+    #[command(visible_alias = "remove")]
+    Rm(RmiArgs),
+    /// Free what no image and no running build needs
+    Prune(PruneArgs),
+    /// Fetch an image from its registry
+    Pull(PullArgs),
+    /// Push images to their registries
+    Push(PushArgs),
+}
+
+const FORMATS: &str = "\
+Formats:
+  table                            the table, with titles
+  table {{.ID}}\\t{{.Size}}         a table of these columns
+  json                             an object a line
+  {{.Repository}}:{{.Tag}}         a line for each, by a template of Go's";
+
 /// `ocibuild images`
 #[derive(Debug, Args)]
-#[command(args_override_self = true)]
+#[command(args_override_self = true, after_help = FORMATS)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub(crate) struct ImagesArgs {
+    /// Accepted for docker's sake: there are no intermediate images
+    #[arg(short, long)]
+    pub(crate) all: bool,
+
+    /// Show digests
+    #[arg(long)]
+    pub(crate) digests: bool,
+
+    /// Only images for which this holds: reference=PATTERN, label=NAME[=VALUE], before=IMAGE, since=IMAGE, dangling=false
+    #[arg(short, long, value_name = "FILTER")]
+    pub(crate) filter: Vec<String>,
+
     /// Print image IDs only
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -22,42 +65,74 @@ pub(crate) struct ImagesArgs {
     #[arg(long)]
     pub(crate) no_trunc: bool,
 
-    /// table, or json: an object a line
-    #[arg(long, value_name = "FORMAT", default_value = "table")]
-    pub(crate) format: TableFormat,
+    /// table, json, raw, or a template: {{.Repository}}:{{.Tag}}
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+
+    /// Only images of this name; a name without tag means all of its tags
+    #[arg(value_name = "REPOSITORY[:TAG]")]
+    pub(crate) name: Option<String>,
 }
 
 /// `ocibuild inspect`
 #[derive(Debug, Args)]
-#[command(args_override_self = true)]
+#[command(
+    args_override_self = true,
+    after_help = "Example:\n  ocibuild inspect -f '{{json .Config.Env}}' app:1.0"
+)]
 pub(crate) struct InspectArgs {
-    /// Names of images
+    /// json, or a template for each image: {{.Config.Cmd}}
+    #[arg(short, long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+
+    /// Accepted for docker's sake: there are images only
+    #[arg(long, value_name = "TYPE", value_parser = ["image"])]
+    pub(crate) r#type: Option<String>,
+
+    /// Names or IDs of images
     #[arg(value_name = "IMAGE", required = true)]
     pub(crate) images: Vec<String>,
 }
 
 /// `ocibuild history`
 #[derive(Debug, Args)]
-#[command(args_override_self = true)]
+#[command(args_override_self = true, after_help = FORMATS)]
 pub(crate) struct HistoryArgs {
-    /// Name of the image
-    #[arg(value_name = "IMAGE")]
-    pub(crate) image: String,
+    /// Sizes and times as people read them
+    #[arg(
+        short = 'H',
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = true,
+        default_missing_value = "true",
+        action = clap::ArgAction::Set
+    )]
+    pub(crate) human: bool,
 
-    /// Print whole instructions
+    /// Print image IDs only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+
+    /// Print whole instructions and IDs
     #[arg(long)]
     pub(crate) no_trunc: bool,
 
-    /// table, or json: an object a line
-    #[arg(long, value_name = "FORMAT", default_value = "table")]
-    pub(crate) format: TableFormat,
+    /// table, json, or a template: {{.Size}}
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+
+    /// Name or ID of the image
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: String,
 }
 
 /// `ocibuild tag`
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
 pub(crate) struct TagArgs {
-    /// Name of the image
+    /// Name or ID of the image
     #[arg(value_name = "SRC")]
     pub(crate) source: String,
 
@@ -70,7 +145,15 @@ pub(crate) struct TagArgs {
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
 pub(crate) struct RmiArgs {
-    /// Names of images
+    /// Take all names of an image given by ID; images that are not here are no error
+    #[arg(short, long)]
+    pub(crate) force: bool,
+
+    /// Accepted for docker's sake: there are no parents that could be left
+    #[arg(long)]
+    pub(crate) no_prune: bool,
+
+    /// Names or IDs of images
     #[arg(value_name = "IMAGE", required = true)]
     pub(crate) images: Vec<String>,
 }

@@ -13,7 +13,8 @@ use clap::{Parser, Subcommand};
 pub(crate) use build::{BuildArgs, LimitArgs, PlanArgs, PlanVerb, ProgressArg, ReportFormat, SnapshotterArg};
 pub(crate) use context::{ContextLsArgs, ContextVerb};
 pub(crate) use image::{
-    DuArgs, HistoryArgs, ImagesArgs, InspectArgs, PruneArgs, RmiArgs, RunArgs, TableFormat, TagArgs,
+    DuArgs, HistoryArgs, ImageVerb, ImagesArgs, InspectArgs, PruneArgs, RmiArgs, RunArgs, TableFormat,
+    TagArgs,
 };
 pub(crate) use registry::RegistryArgs;
 pub(crate) use transfer::{PullArgs, PushArgs};
@@ -75,6 +76,12 @@ pub(crate) enum Verb {
     Push(PushArgs),
     /// Run an image; what it changes is gone afterwards
     Run(Box<RunArgs>),
+    /// The verbs about images, as `docker image` has them
+    Image {
+        /// What to do
+        #[command(subcommand)]
+        verb: ImageVerb,
+    },
     /// Show what takes up space
     Du(DuArgs),
     /// Free what no image and no running build needs

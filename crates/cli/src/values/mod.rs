@@ -3,6 +3,7 @@
 mod annotation;
 mod context;
 mod csv;
+mod image_filter;
 mod limits;
 mod output;
 mod secret;
@@ -11,6 +12,7 @@ mod ssh;
 
 pub(crate) use annotation::annotations;
 pub(crate) use context::{ImageSpec, NamedSource, named_source};
+pub(crate) use image_filter::ImageFilter;
 pub(crate) use limits::{resources, ulimit};
 pub(crate) use output::{BuildOutputs, OutputSpec, Target, outputs, push_output};
 pub(crate) use secret::secret;

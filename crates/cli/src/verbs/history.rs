@@ -3,82 +3,93 @@ use std::process::ExitCode;
 
 use ocibuild::spec::{History, Timestamp};
 use ocibuild::state::ImageDetails;
-use serde_json::json;
 
-use crate::args::{HistoryArgs, TableFormat};
+use crate::args::HistoryArgs;
 use crate::backends::Workshop;
 use crate::failure::Outcome;
+use crate::listing::Format;
 use crate::state_dir::state_dir;
-use crate::table::{age, human_size, now, short_id, table};
+use crate::table::{age, ellipsis, human_size, now, rfc3339, short_id};
+use crate::template::{Record, Value};
 use crate::terminal::to_stdout;
 use crate::text::printable;
-use crate::values::reference;
 
 /// Columns of an instruction that docker shows.
 const SHOWN: usize = 45;
 
-/// One entry with the size of its layer, the newest first.
-struct Row<'a> {
-    entry: &'a History,
-    size: u64,
-}
+const TABLE: &str = "{{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}";
+const EXACT_TABLE: &str = "{{.ID}}\t{{.CreatedAt}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}";
 
 /// Docker's table.
 pub(crate) fn history(root: Option<&Path>, args: &HistoryArgs) -> Outcome {
-    let name = reference(&args.image)?;
-    let shop = Workshop::open_plainly(&state_dir(root)?)?;
-    let image = shop.state().inspect(&name)?;
-    let rows = rows(&image);
-    let text = match args.format {
-        TableFormat::Json => rows.iter().map(|row| format!("{}\n", object(row))).collect::<Vec<_>>().concat(),
-        TableFormat::Table => {
-            let header = ["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"].map(str::to_owned).to_vec();
-            let now = now();
-            let lines = rows.iter().enumerate().map(|(number, row)| {
-                let id = if number == 0 {
-                    short_id(&image.manifest.config.digest)
-                } else {
-                    "<missing>".to_owned()
-                };
-                cells(row, id, args.no_trunc, now)
-            });
-            table(&std::iter::once(header).chain(lines).collect::<Vec<_>>())
-        }
+    let table = if args.human { TABLE } else { EXACT_TABLE };
+    let format = match (args.format.as_deref().unwrap_or("table"), args.quiet) {
+        ("table", true) => Format::read("{{.ID}}", table)?,
+        (text, _) => Format::read(text, table)?,
     };
-    to_stdout(text.as_bytes())?;
+    let shop = Workshop::open_plainly(&state_dir(root)?)?;
+    let state = shop.state();
+    let image = state.details(&state.find(&args.image)?.descriptor)?;
+    let sizes = state.layer_sizes(&image)?;
+    let is_json = matches!(format, Format::Json);
+    let rows = rows(&image, &sizes, args, is_json);
+    to_stdout(format.render(&header(), &rows)?.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn rows(image: &ImageDetails) -> Vec<Row<'_>> {
-    let mut layers = image.manifest.layers().iter();
-    let mut rows: Vec<Row<'_>> = image
+/// The titles of columns, and with it the fields there are.
+fn header() -> Value {
+    Record::row(
+        [
+            ("Comment", "COMMENT"),
+            ("CreatedAt", "CREATED AT"),
+            ("CreatedBy", "CREATED BY"),
+            ("CreatedSince", "CREATED"),
+            ("ID", "IMAGE"),
+            ("Size", "SIZE"),
+        ]
+        .map(|(name, title)| (name, title.to_owned())),
+    )
+}
+
+/// The newest first, each with the size of its layer.
+fn rows(image: &ImageDetails, sizes: &[u64], args: &HistoryArgs, is_json: bool) -> Vec<Value> {
+    let mut sizes = sizes.iter().copied();
+    let sized: Vec<(&History, u64)> = image
         .config
         .history
         .iter()
-        .map(|entry| {
-            let layer = if entry.empty_layer { None } else { layers.next() };
-            Row { entry, size: layer.map_or(0, |layer| layer.size) }
-        })
+        .map(|entry| (entry, if entry.empty_layer { 0 } else { sizes.next().unwrap_or_default() }))
         .collect();
-    rows.reverse();
-    rows
+    let now = now();
+    let id = &image.manifest.config.digest;
+    let id = if args.no_trunc { id.to_string() } else { short_id(id) };
+    let ids = std::iter::once(id).chain(std::iter::repeat("<missing>".to_owned()));
+    sized
+        .into_iter()
+        .rev()
+        .zip(ids)
+        .map(|((entry, size), id)| row(entry, size, id, args, now, is_json))
+        .collect()
 }
 
-fn cells(row: &Row<'_>, id: String, whole: bool, now: Timestamp) -> Vec<String> {
-    let instruction = printable(&row.entry.created_by);
-    let shown = if whole || instruction.chars().count() <= SHOWN {
-        instruction
-    } else {
-        instruction.chars().take(SHOWN - 1).chain(['…']).collect()
+fn row(entry: &History, size: u64, id: String, args: &HistoryArgs, now: Timestamp, is_json: bool) -> Value {
+    // What a terminal may not get is in these texts at will; JSON has escapes of its own.
+    let fit = |text: &str| if is_json { text.to_owned() } else { printable(text) };
+    let instruction = entry.created_by.replace('\t', " ");
+    let instruction = if args.no_trunc { instruction } else { ellipsis(&instruction, SHOWN) };
+    let at = entry.created.map(rfc3339).unwrap_or_default();
+    let since = match entry.created {
+        Some(time) if args.human => age(time, now),
+        Some(_) => at.clone(),
+        None => "N/A".to_owned(),
     };
-    vec![id, age(row.entry.created, now), shown, human_size(row.size), printable(&row.entry.comment)]
-}
-
-fn object(row: &Row<'_>) -> serde_json::Value {
-    json!({
-        "CreatedAt": row.entry.created.map(|time| time.to_string()),
-        "CreatedBy": row.entry.created_by,
-        "Size": row.size,
-        "Comment": row.entry.comment,
-    })
+    Record::row([
+        ("Comment", fit(&entry.comment)),
+        ("CreatedAt", at),
+        ("CreatedBy", fit(&instruction)),
+        ("CreatedSince", since),
+        ("ID", id),
+        ("Size", if args.human { human_size(size) } else { size.to_string() }),
+    ])
 }

@@ -1,96 +1,162 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use ocibuild::Error;
 use ocibuild::spec::Reference;
 use ocibuild::state::ImageSummary;
-use serde_json::json;
 
-use crate::args::{ImagesArgs, RmiArgs, TableFormat, TagArgs};
+use crate::args::{ImagesArgs, RmiArgs, TagArgs};
 use crate::backends::Workshop;
-use crate::failure::Outcome;
+use crate::failure::{Outcome, usage};
+use crate::listing::Format;
 use crate::state_dir::state_dir;
-use crate::table::{age, human_size, now, short_id, table};
-use crate::terminal::to_stdout;
-use crate::values::reference;
+use crate::table::{age, go_time, human_size, now, precise_size, short_id};
+use crate::template::{Record, Value};
+use crate::terminal::{to_stderr, to_stdout};
+use crate::values::{ImageFilter, reference};
+
+const TABLE: &str =
+    "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{if .CreatedSince}}{{.CreatedSince}}{{else}}N/A{{end}}\t{{.Size}}";
+const TABLE_WITH_DIGESTS: &str = "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{if .CreatedSince}}{{.CreatedSince}}{{else}}N/A{{end}}\t{{.Size}}";
 
 /// Docker's table.
 pub(crate) fn images(root: Option<&Path>, args: &ImagesArgs) -> Outcome {
+    let format = format(args)?;
+    let filter = ImageFilter::read(&args.filter, args.name.as_deref())?;
     let shop = Workshop::open_plainly(&state_dir(root)?)?;
-    let images = shop.state().images()?;
-    let id = |image: &ImageSummary| {
-        if args.no_trunc { image.config.digest.to_string() } else { short_id(&image.config.digest) }
-    };
-    let text = if args.quiet {
-        images.iter().map(|image| id(image) + "\n").collect()
-    } else if args.format == TableFormat::Json {
-        images.iter().map(|image| format!("{}\n", object(image))).collect::<Vec<_>>().concat()
-    } else {
-        let header = ["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"].map(str::to_owned).to_vec();
-        let row = |image: &ImageSummary| {
-            vec![
-                image.reference.familiar_name(),
-                tag_of(&image.reference).to_owned(),
-                id(image),
-                age(image.created, now()),
-                human_size(image.size),
-            ]
-        };
-        table(&std::iter::once(header).chain(images.iter().map(row)).collect::<Vec<_>>())
-    };
-    to_stdout(text.as_bytes())?;
+    let mut images = filter.choose(&shop.state())?;
+    images.sort_by(|a, b| {
+        let key = |image: &ImageSummary| (image.config.digest.clone(), image.reference.clone());
+        b.created.cmp(&a.created).then_with(|| key(a).cmp(&key(b)))
+    });
+    let digests = args.digests || args.format.as_deref().is_some_and(|text| text.contains(".Digest"));
+    let rows: Vec<Value> = images.iter().map(|image| row(image, args, digests)).collect();
+    to_stdout(format.render(&header(), &rows)?.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn tag_of(reference: &Reference) -> &str {
-    reference.tag().unwrap_or("<none>")
+fn format(args: &ImagesArgs) -> Result<Format, Error> {
+    let table = if args.digests { TABLE_WITH_DIGESTS } else { TABLE };
+    match (args.format.as_deref().unwrap_or("table"), args.quiet) {
+        ("table", true) => Format::read("{{.ID}}", table),
+        ("raw", true) => Format::read("image_id: {{.ID}}", table),
+        ("raw", false) => {
+            let digest = if args.digests { "digest: {{.Digest}}\n" } else { "" };
+            let text = format!(
+                "repository: {{{{.Repository}}}}\ntag: {{{{.Tag}}}}\n{digest}image_id: {{{{.ID}}}}\n\
+                 created_at: {{{{.CreatedAt}}}}\nvirtual_size: {{{{.Size}}}}\n"
+            );
+            Format::read(&text, table)
+        }
+        (text, _) => Format::read(text, table),
+    }
 }
 
-fn object(image: &ImageSummary) -> serde_json::Value {
-    json!({
-        "Repository": image.reference.familiar_name(),
-        "Tag": tag_of(&image.reference),
-        "ID": image.config.digest.to_string(),
-        "Digest": image.descriptor.digest.to_string(),
-        "CreatedAt": image.created.map(|time| time.to_string()),
-        "Size": image.size,
-    })
+/// The titles of columns, and with it the fields there are.
+fn header() -> Value {
+    Record::row(
+        [
+            ("Containers", "CONTAINERS"),
+            ("CreatedAt", "CREATED AT"),
+            ("CreatedSince", "CREATED"),
+            ("Digest", "DIGEST"),
+            ("ID", "IMAGE ID"),
+            ("Repository", "REPOSITORY"),
+            ("SharedSize", "SHARED SIZE"),
+            ("Size", "SIZE"),
+            ("Tag", "TAG"),
+            ("UniqueSize", "UNIQUE SIZE"),
+            ("VirtualSize", "SIZE"),
+        ]
+        .map(|(name, title)| (name, title.to_owned())),
+    )
+}
+
+fn row(image: &ImageSummary, args: &ImagesArgs, digests: bool) -> Value {
+    let id = &image.config.digest;
+    let digest = if digests { image.descriptor.digest.to_string() } else { "<none>".to_owned() };
+    Record::row([
+        ("Containers", "N/A".to_owned()),
+        ("CreatedAt", image.created.map(go_time).unwrap_or_default()),
+        ("CreatedSince", image.created.map(|time| age(time, now())).unwrap_or_default()),
+        ("Digest", digest),
+        ("ID", if args.no_trunc { id.to_string() } else { short_id(id) }),
+        ("Repository", image.reference.familiar_name()),
+        ("SharedSize", "N/A".to_owned()),
+        ("Size", human_size(image.size)),
+        ("Tag", image.reference.tag().unwrap_or("<none>").to_owned()),
+        ("UniqueSize", "N/A".to_owned()),
+        ("VirtualSize", precise_size(image.size)),
+    ])
 }
 
 /// Gives an image another name.
 pub(crate) fn tag(root: Option<&Path>, args: &TagArgs) -> Outcome {
-    let (source, name) = (reference(&args.source)?, nameable(&args.name)?);
+    let name = nameable(&args.name)?;
     let shop = Workshop::open_plainly(&state_dir(root)?)?;
-    shop.state().tag(&source, &name)?;
+    let image = shop.state().find(&args.source)?;
+    shop.layout.tag(&name, &image.descriptor)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// A name that an image can get: digests are not for us to choose.
-pub(crate) fn nameable(text: &str) -> Result<Reference, ocibuild::Error> {
+pub(crate) fn nameable(text: &str) -> Result<Reference, Error> {
     let name = reference(text)?;
     if name.digest().is_some() {
         let name = text.split('@').next().unwrap_or_default();
-        return Err(crate::failure::usage(format!("{text}: a name with a digest cannot be given"))
+        return Err(usage(format!("{text}: a name with a digest cannot be given"))
             .hint(format!("the digest follows from what is built: give a tag, as in {name}:1.0")));
     }
     Ok(name)
 }
 
-/// Takes names away, all that exist, and fails for the first that does not.
+/// Takes names away, all that exist, and fails for those that do not.
 pub(crate) fn rmi(root: Option<&Path>, args: &RmiArgs) -> Outcome {
-    let names = args.images.iter().map(|text| reference(text)).collect::<Result<Vec<_>, _>>()?;
     let shop = Workshop::open_plainly(&state_dir(root)?)?;
-    let state = shop.state();
-    let mut first_error = None;
-    for name in names {
-        match state.remove(&name) {
-            Ok(()) => to_stdout(format!("Untagged: {}\n", name.familiar()).as_bytes())?,
+    let mut wrong: Option<Error> = None;
+    for text in &args.images {
+        match remove(&shop, text, args.force) {
+            Ok(()) => {}
+            Err(error) if args.force && is_absence(&error) => to_stderr(&format!("warning: {error}\n")),
             Err(error) => {
-                first_error.get_or_insert(error);
+                wrong = Some(match wrong {
+                    Some(first) => first.with(error),
+                    None => error,
+                });
             }
         }
     }
-    match first_error {
+    match wrong {
         Some(error) => Err(error.into()),
         None => Ok(ExitCode::SUCCESS),
     }
+}
+
+fn is_absence(error: &Error) -> bool {
+    error.reports()[0].id == ocibuild::state::NO_SUCH_IMAGE
+}
+
+/// Takes away a name, or the names of what an ID means.
+fn remove(shop: &Workshop, text: &str, force: bool) -> Result<(), Error> {
+    let state = shop.state();
+    let image = state.find(text)?;
+    let names = match image.reference {
+        // A name with a digest stands for what it found.
+        Some(name) if name.digest().is_none() => vec![name],
+        _ => state.names(&state.details(&image.descriptor)?.manifest.config.digest)?,
+    };
+    if names.len() > 1 && !force {
+        let shown: Vec<String> = names.iter().map(Reference::familiar).collect();
+        let message = format!(
+            "conflict: unable to delete {text} (must be forced) - image is referenced by several names"
+        );
+        return Err(
+            usage(message).hint(format!("-f takes all of them away; or name one: {}", shown.join(", ")))
+        );
+    }
+    for name in names {
+        state.remove(&name)?;
+        to_stdout(format!("Untagged: {}\n", name.familiar()).as_bytes())?;
+    }
+    Ok(())
 }

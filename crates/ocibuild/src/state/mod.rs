@@ -1,9 +1,12 @@
 //! What is in a state directory, and what can be done with it apart from building.
 
 mod container;
+mod find;
 mod prune;
 mod registry;
+mod sizes;
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use ocibuild_snapshot::Snapshotter;
@@ -12,8 +15,10 @@ use ocibuild_spec::{parse_manifest_or_index, select_platform};
 use ocibuild_store::{ImageLayout, read_document};
 
 pub use container::{ContainerOptions, Volume};
+pub use find::Found;
 pub use prune::{DiskUsage, Pruned};
 
+use self::sizes::Sizes;
 use crate::cache::Cache;
 use crate::{Error, ErrorKind};
 
@@ -36,8 +41,10 @@ pub struct ImageSummary {
     pub config: Descriptor,
     /// When it was made.
     pub created: Option<Timestamp>,
-    /// Bytes of its layers as they are stored.
+    /// Bytes of the files in its layers, unpacked.
     pub size: u64,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A named image with its documents.
@@ -65,20 +72,26 @@ impl<'a> State<'a> {
 
     /// All named images, sorted by name.
     pub fn images(&self) -> Result<Vec<ImageSummary>, Error> {
-        let named = self.layout.list()?;
-        named.into_iter().map(|(reference, descriptor)| self.summary(reference, descriptor)).collect()
+        let mut sizes = Sizes::default();
+        let mut images = Vec::new();
+        for (reference, descriptor) in self.layout.list()? {
+            let details = self.details(&descriptor)?;
+            let size = sizes.of(self, &details)?.iter().sum();
+            images.push(ImageSummary {
+                reference,
+                descriptor,
+                config: details.manifest.config,
+                created: details.config.created,
+                size,
+                labels: details.config.config.labels,
+            });
+        }
+        Ok(images)
     }
 
-    fn summary(&self, reference: Reference, descriptor: Descriptor) -> Result<ImageSummary, Error> {
-        let details = self.details(&descriptor)?;
-        let size = details.manifest.layers().iter().map(|layer| layer.size).sum();
-        Ok(ImageSummary {
-            reference,
-            descriptor,
-            config: details.manifest.config,
-            created: details.config.created,
-            size,
-        })
+    /// For each layer of an image the bytes of the files in it, unpacked.
+    pub fn layer_sizes(&self, image: &ImageDetails) -> Result<Vec<u64>, Error> {
+        Sizes::default().of(self, image)
     }
 
     /// The image with this name.
@@ -87,7 +100,8 @@ impl<'a> State<'a> {
         self.details(&descriptor)
     }
 
-    fn details(&self, descriptor: &Descriptor) -> Result<ImageDetails, Error> {
+    /// The image with this manifest, or of this index: the image for this host, or else the first.
+    pub fn details(&self, descriptor: &Descriptor) -> Result<ImageDetails, Error> {
         let bytes = read_document(self.layout, descriptor)?;
         let document = parse_manifest_or_index(&bytes, Some(&descriptor.media_type))
             .map_err(|error| broken(descriptor, &error))?;
@@ -123,8 +137,12 @@ impl<'a> State<'a> {
     }
 }
 
+/// The stable name of the error about an image that is not here.
+pub const NO_SUCH_IMAGE: &str = "no-such-image";
+
 fn no_such_image(reference: &Reference) -> Error {
     Error::new(ErrorKind::Usage, format!("there is no image {} here", reference.familiar()))
+        .id(NO_SUCH_IMAGE)
         .hint("`ocibuild images` lists the names there are")
 }
 

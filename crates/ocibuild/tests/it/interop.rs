@@ -1,14 +1,12 @@
 //! Images in the hands of other tools, where these are installed.
 
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 use fs_err as fs;
 use ocibuild::spec::Platform;
 use ocibuild::{Built, BuiltImage, OutputKind};
-use ocibuild_testkit::skip;
+use ocibuild_testkit::{DockerEngine, has_tool, output_of as output, podman, skip};
 use serde_json::Value;
 
 use super::support::{World, name};
@@ -35,30 +33,9 @@ fn image() -> Option<(World, BuiltImage)> {
     Some((world, image))
 }
 
-/// Whether a program can be started and root may use it fully.
-fn has(program: &str) -> bool {
-    if !ocibuild::sys::namespaces_work().is_ok_and(|()| rustix::process::geteuid().is_root()) {
-        skip(&format!("{program} is tried as root only"));
-        return false;
-    }
-    let found = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    if found.is_err() {
-        skip(&format!("{program} is not installed"));
-    }
-    found.is_ok()
-}
-
-/// Runs a command to success; what it printed.
-fn output(command: &mut Command) -> String {
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {error}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
 #[test]
 fn privileged_skopeo_inspects_and_copies() {
-    if !has("skopeo") {
+    if !has_tool("skopeo") {
         return;
     }
     let Some((world, image)) = image() else { return };
@@ -84,7 +61,7 @@ fn privileged_skopeo_inspects_and_copies() {
 
 #[test]
 fn privileged_umoci_unpacks() {
-    if !has("umoci") {
+    if !has_tool("umoci") {
         return;
     }
     let Some((world, _)) = image() else { return };
@@ -101,19 +78,11 @@ fn privileged_umoci_unpacks() {
 
 #[test]
 fn privileged_podman_loads_and_runs() {
-    if !has("podman") {
+    if !has_tool("podman") {
         return;
     }
     let Some((world, image)) = image() else { return };
-    let podman = || {
-        let mut command = Command::new("podman");
-        command.args(["--cgroup-manager", "cgroupfs", "--runtime", "runc", "--storage-driver", "vfs"]);
-        command.args(["--events-backend", "file"]);
-        for (flag, folder) in [("--root", "root"), ("--runroot", "runroot"), ("--tmpdir", "tmp")] {
-            command.arg(flag).arg(world.path(&format!("podman/{folder}")));
-        }
-        command
-    };
+    let podman = || podman(&world.path("podman"));
     let loaded = output(podman().args(["load", "-q", "-i"]).arg(world.path("image.tar")));
     assert!(loaded.contains("app:1"), "{loaded}");
     let id = output(podman().args(["images", "--no-trunc", "-q"]));
@@ -124,71 +93,13 @@ fn privileged_podman_loads_and_runs() {
     assert_eq!(text, SAYS);
 }
 
-/// An engine of its own for one test, ended on drop.
-struct Engine {
-    process: Child,
-    socket: String,
-}
-
-impl Engine {
-    fn start(directory: &Path) -> Option<Self> {
-        fs::create_dir_all(directory).unwrap();
-        let socket = format!("unix://{}", directory.join("socket").display());
-        let log = directory.join("log");
-        let place = |name: &str| -> PathBuf { directory.join(name) };
-        let file = fs::File::create(&log).unwrap();
-        let process = Command::new("dockerd")
-            .args(["-H", &socket, "--iptables=false", "--ip6tables=false", "--bridge=none"])
-            .args(["--storage-driver", "vfs", "--exec-opt", "native.cgroupdriver=cgroupfs"])
-            .arg("--data-root")
-            .arg(place("data"))
-            .arg("--exec-root")
-            .arg(place("exec"))
-            .arg("--pidfile")
-            .arg(place("pid"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(file.into_parts().0)
-            .spawn()
-            .unwrap();
-        let mut engine = Self { process, socket };
-        let start = Instant::now();
-        while !engine.docker().arg("version").output().unwrap().status.success() {
-            let ended = engine.process.try_wait().unwrap().is_some();
-            if ended || start.elapsed() > Duration::from_secs(30) {
-                let text = fs::read_to_string(&log).unwrap();
-                skip(&format!("dockerd does not start here: {}", text.lines().last().unwrap_or_default()));
-                return None;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        Some(engine)
-    }
-
-    fn docker(&self) -> Command {
-        let mut command = Command::new("docker");
-        command.args(["-H", &self.socket]);
-        command
-    }
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        // Asked to end, it ends its containerd too.
-        if let Some(id) = rustix::process::Pid::from_raw(self.process.id() as i32) {
-            let _ = rustix::process::kill_process(id, rustix::process::Signal::TERM);
-        }
-        let _ = self.process.wait();
-    }
-}
-
 #[test]
 fn privileged_docker_loads_and_runs() {
-    if !has("docker") || !has("dockerd") {
+    if !has_tool("docker") || !has_tool("dockerd") {
         return;
     }
     let Some((world, image)) = image() else { return };
-    let Some(engine) = Engine::start(&world.path("docker")) else { return };
+    let Some(engine) = DockerEngine::start(&world.path("docker")) else { return };
     let loaded = output(engine.docker().args(["load", "-q", "-i"]).arg(world.path("image.tar")));
     assert!(loaded.contains("app:1"), "{loaded}");
     let id = output(engine.docker().args(["image", "inspect", "--format", "{{.Id}}", "app:1"]));
@@ -215,7 +126,7 @@ fn index() -> (World, Built) {
 
 #[test]
 fn privileged_skopeo_reads_an_index() {
-    if !has("skopeo") {
+    if !has_tool("skopeo") {
         return;
     }
     let (world, built) = index();
@@ -238,7 +149,7 @@ fn privileged_skopeo_reads_an_index() {
 
 #[test]
 fn privileged_umoci_lists_an_index() {
-    if !has("umoci") {
+    if !has_tool("umoci") {
         return;
     }
     let (world, _) = index();
@@ -248,20 +159,13 @@ fn privileged_umoci_lists_an_index() {
 
 #[test]
 fn privileged_podman_loads_its_image_of_an_index() {
-    if !has("podman") {
+    if !has_tool("podman") {
         return;
     }
     let (world, built) = index();
     let own = ["amd64", "arm64"].iter().position(|name| *name == Platform::host().architecture);
     let Some(own) = own else { return skip("this host is for neither of the platforms") };
-    let podman = || {
-        let mut command = Command::new("podman");
-        command.args(["--storage-driver", "vfs", "--events-backend", "file"]);
-        for (flag, folder) in [("--root", "root"), ("--runroot", "runroot"), ("--tmpdir", "tmp")] {
-            command.arg(flag).arg(world.path(&format!("podman/{folder}")));
-        }
-        command
-    };
+    let podman = || podman(&world.path("podman"));
     output(podman().args(["load", "-q", "-i"]).arg(world.path("index.tar")));
     let id = output(podman().args(["images", "--no-trunc", "-q"]));
     assert_eq!(id.trim(), built.images[own].manifest.config.digest.as_str());

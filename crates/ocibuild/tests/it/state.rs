@@ -38,7 +38,9 @@ fn images_have_names() {
     assert_eq!(images[0].descriptor.digest, one.descriptor.digest);
     assert_eq!(images[0].config.digest, one.manifest.config.digest);
     assert_eq!(images[0].created.unwrap().seconds, 1_700_000_000);
-    assert_eq!(images[0].size, one.layers().map(|(_, layer)| layer.size).sum::<u64>());
+    // "hello" and "1": what is unpacked, as docker counts.
+    assert_eq!(images[0].size, 6);
+    assert_eq!(state.layer_sizes(&state.inspect(&name("one:1")).unwrap()).unwrap(), [5, 1]);
 
     let details = state.inspect(&name("two")).unwrap();
     assert_eq!(details.descriptor.digest, two.descriptor.digest);
@@ -59,6 +61,40 @@ fn images_have_names() {
     }
     world.check_named("one:1");
     world.check_named("localhost:5000/also");
+}
+
+#[test]
+fn images_are_found_by_name_and_by_id() {
+    let world = world();
+    let state = world.state();
+    let (one, _) = world.build(world.prepare("FROM base\nCOPY one /\n").tag(name("one:1")).tag(name("beef")));
+    let (two, _) = world.build(world.prepare("FROM base\nCOPY two /\n").tag(name("two")));
+    let id = one.manifest.config.digest.clone();
+    for text in
+        ["one:1", id.as_str(), id.hex(), &id.hex()[..12], &id.as_str()[..20], one.descriptor.digest.hex()]
+    {
+        assert_eq!(state.find(text).unwrap().descriptor.digest, one.descriptor.digest, "{text}");
+    }
+    assert_eq!(state.find(&id.hex()[..12]).unwrap().reference, None);
+    assert_eq!(state.find("beef").unwrap().reference, Some(name("beef")), "names come first");
+    assert_eq!(state.names(&id).unwrap(), [name("beef"), name("one:1")]);
+    assert_eq!(state.find("two").unwrap().descriptor.digest, two.descriptor.digest);
+    // Sixteen more images leave no first digit to one alone.
+    for number in 0..16 {
+        let dockerfile = format!("FROM base\nLABEL n={number}\n");
+        world.build(world.prepare(&dockerfile).tag(name(&format!("n{number}"))));
+    }
+    let firsts: Vec<char> =
+        state.images().unwrap().iter().filter_map(|image| image.config.digest.hex().chars().next()).collect();
+    let twice =
+        firsts.iter().find(|c| firsts.iter().filter(|other| other == c).count() > 3).unwrap_or(&firsts[0]);
+    if firsts.iter().filter(|c| *c == twice).count() > 1 {
+        let error = state.find(&twice.to_string()).unwrap_err();
+        assert!(error.to_string().contains("multiple images have an ID that begins with"), "{error}");
+    }
+    for text in ["0123456789abcdef", "sha256:0123", "Upper", "three"] {
+        assert_eq!(state.find(text).unwrap_err().kind(), ErrorKind::Usage, "{text}");
+    }
 }
 
 #[test]

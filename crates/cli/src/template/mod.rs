@@ -1,0 +1,78 @@
+//! Templates of `--format`: as much of Go's `text/template` as docker's users write.
+//!
+//! A template is text with actions in double braces: fields, `if`, `range`, `with`, variables, pipes, and docker's
+//! functions. What values look like when they are printed is Go's, since scripts compare it.
+
+mod eval;
+mod functions;
+mod lex;
+mod parse;
+mod printf;
+mod value;
+
+use ocibuild::dockerfile::nearest;
+use ocibuild::{Error, Place};
+
+use crate::failure::usage;
+pub(crate) use functions::Mode;
+pub(crate) use value::{Field, Record, Value};
+
+/// A parsed template.
+#[derive(Debug, Clone)]
+pub(crate) struct Template {
+    source: String,
+    nodes: Vec<parse::Node>,
+}
+
+impl Template {
+    /// Reads a template; what is wrong with it is told with its place.
+    pub(crate) fn parse(source: &str) -> Result<Self, Error> {
+        let nodes = parse::parse(source).map_err(|fault| fault.told(source))?;
+        Ok(Self { source: source.to_owned(), nodes })
+    }
+
+    /// The text for one value.
+    pub(crate) fn render(&self, value: &Value, mode: Mode) -> Result<String, Error> {
+        eval::render(&self.nodes, value, mode).map_err(|fault| fault.told(&self.source))
+    }
+}
+
+/// What is wrong, at a byte of the template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fault {
+    at: usize,
+    message: String,
+    hints: Vec<String>,
+}
+
+impl Fault {
+    fn new(at: usize, message: impl Into<String>) -> Self {
+        Self { at, message: message.into(), hints: Vec::new() }
+    }
+
+    fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// Names what was probably meant, and all there is.
+    fn one_of(self, what: &str, given: &str, known: &[&str]) -> Self {
+        let fault = match nearest(given, known.iter().copied()) {
+            Some(nearest) => self.hint(format!("did you mean {nearest}?")),
+            None => self,
+        };
+        if known.is_empty() { fault } else { fault.hint(format!("the {what} are {}", known.join(", "))) }
+    }
+
+    fn told(self, source: &str) -> Error {
+        let before = source.get(..self.at).unwrap_or(source);
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        let error = usage(format!("template parsing error: {}", self.message))
+            .place(Place::Argument(format!("--format, line {line}, column {column}")));
+        self.hints.into_iter().fold(error, Error::hint)
+    }
+}
+
+#[cfg(test)]
+mod tests;

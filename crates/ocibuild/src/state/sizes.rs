@@ -1,0 +1,57 @@
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use ocibuild_spec::{CancelToken, DiffId, EntryKind};
+
+use super::{ImageDetails, State};
+use crate::layers::{Layer, Layers};
+use crate::{Error, ErrorKind};
+
+/// What layers take up once they are unpacked, each looked at once.
+#[derive(Debug, Default)]
+pub(super) struct Sizes {
+    known: HashMap<DiffId, u64>,
+}
+
+impl Sizes {
+    /// For each layer of an image the bytes of its files, as docker counts them. Of a layer that no index can be made of
+    /// (it is no tar, or damaged) it is the size of the blob: looking at images is possible all the same.
+    pub(super) fn of(&mut self, state: &State<'_>, image: &ImageDetails) -> Result<Vec<u64>, Error> {
+        let cancel = CancelToken::new();
+        let layers = Layers {
+            store: state.layout,
+            snapshots: state.snapshots,
+            cache: state.cache,
+            images: Vec::new(),
+            cancel: &cancel,
+            // Nothing is spooled for an index.
+            scratch: PathBuf::new(),
+            threads: 1,
+        };
+        let diff_ids = image.config.rootfs.layers();
+        let mut sizes = Vec::with_capacity(diff_ids.len());
+        for (number, descriptor) in image.manifest.layers().iter().enumerate() {
+            let Some(diff_id) = diff_ids.get(number) else {
+                sizes.push(descriptor.size);
+                continue;
+            };
+            if let Some(size) = self.known.get(diff_id) {
+                sizes.push(*size);
+                continue;
+            }
+            let layer = Layer { diff_id: diff_id.clone(), descriptor: descriptor.clone(), image: None };
+            let size = match layers.index(&layer) {
+                Ok(index) => index.entries.iter().map(|entry| file_size(&entry.kind)).sum(),
+                Err(error) if error.kind() == ErrorKind::Refused => descriptor.size,
+                Err(error) => return Err(error),
+            };
+            self.known.insert(diff_id.clone(), size);
+            sizes.push(size);
+        }
+        Ok(sizes)
+    }
+}
+
+fn file_size(kind: &EntryKind) -> u64 {
+    if let EntryKind::File { size, .. } = kind { *size } else { 0 }
+}
