@@ -55,6 +55,7 @@ mod cache;
 mod checks;
 mod context;
 mod copy;
+pub mod deploy;
 mod error;
 mod event;
 mod failed;

@@ -8,6 +8,7 @@ mod check;
 mod context;
 mod contexts;
 mod counted;
+mod deploy;
 mod editors;
 mod formats;
 mod hostile_files;
