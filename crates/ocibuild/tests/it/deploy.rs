@@ -70,7 +70,7 @@ fn answer(command: &mut Command, input: &str) -> Option<String> {
     Some(text)
 }
 
-/// The documents as PyYAML, a reader of YAML 1.1, understands them.
+/// The documents as `PyYAML`, a reader of YAML 1.1, understands them.
 fn documents(yaml: &str) -> Option<Vec<Value>> {
     const PROGRAM: &str = "import json, sys, yaml
 json.dump(list(yaml.safe_load_all(sys.stdin.buffer)), sys.stdout)";
