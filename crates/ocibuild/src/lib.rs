@@ -56,6 +56,7 @@ mod checks;
 mod context;
 mod copy;
 pub mod deploy;
+pub mod engine;
 mod error;
 mod event;
 mod failed;

@@ -1,5 +1,6 @@
 //! Test helpers of the workspace: used from tests, benches and examples, never inside `src` of a room.
 
+mod daemon;
 mod git;
 mod host_base;
 mod image;
@@ -7,6 +8,7 @@ mod registry;
 mod skip;
 mod web;
 
+pub use daemon::Daemon;
 pub use git::GitRepository;
 pub use host_base::HostBase;
 pub use image::{ImageBlobs, TestImage, index_of, write_layout, write_layout_of};

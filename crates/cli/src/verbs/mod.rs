@@ -5,6 +5,7 @@ mod call;
 mod check;
 mod context;
 mod deploy;
+mod engine;
 mod history;
 mod images;
 mod inspect;

@@ -13,6 +13,7 @@ mod editors;
 mod formats;
 mod hostile_files;
 mod images;
+mod load_into;
 mod mistakes;
 mod output;
 mod platforms;

@@ -25,7 +25,9 @@ fn check_output(build: &PlannedBuild, output: &Output) -> Result<(), Error> {
     }
     if output.kind == OutputKind::DockerArchive && build.with_index {
         let message = "docker exporter does not currently support exporting manifest lists";
-        return Err(usage(message).hint("type=oci writes several platforms; type=docker takes one of them"));
+        return Err(usage(message).hint(
+            "type=oci and --load=containerd take several platforms; type=docker, docker and podman take one",
+        ));
     }
     let has_annotations = output.form(build).is_some_and(|form| form.docker && !form.annotations.is_empty());
     if has_annotations {

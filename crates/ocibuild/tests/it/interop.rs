@@ -1,14 +1,12 @@
 //! Images in the hands of other tools, where these are installed.
 
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
 use fs_err as fs;
 use ocibuild::spec::Platform;
 use ocibuild::{Built, BuiltImage, OutputKind};
-use ocibuild_testkit::skip;
+use ocibuild_testkit::{Daemon, skip};
 use serde_json::Value;
 
 use super::support::{World, name};
@@ -124,77 +122,24 @@ fn privileged_podman_loads_and_runs() {
     assert_eq!(text, SAYS);
 }
 
-/// An engine of its own for one test, ended on drop.
-struct Engine {
-    process: Child,
-    socket: String,
-}
-
-impl Engine {
-    fn start(directory: &Path) -> Option<Self> {
-        fs::create_dir_all(directory).unwrap();
-        let socket = format!("unix://{}", directory.join("socket").display());
-        let log = directory.join("log");
-        let place = |name: &str| -> PathBuf { directory.join(name) };
-        let file = fs::File::create(&log).unwrap();
-        let process = Command::new("dockerd")
-            .args(["-H", &socket, "--iptables=false", "--ip6tables=false", "--bridge=none"])
-            .args(["--storage-driver", "vfs", "--exec-opt", "native.cgroupdriver=cgroupfs"])
-            .arg("--data-root")
-            .arg(place("data"))
-            .arg("--exec-root")
-            .arg(place("exec"))
-            .arg("--pidfile")
-            .arg(place("pid"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(file.into_parts().0)
-            .spawn()
-            .unwrap();
-        let mut engine = Self { process, socket };
-        let start = Instant::now();
-        while !engine.docker().arg("version").output().unwrap().status.success() {
-            let ended = engine.process.try_wait().unwrap().is_some();
-            if ended || start.elapsed() > Duration::from_secs(30) {
-                let text = fs::read_to_string(&log).unwrap();
-                skip(&format!("dockerd does not start here: {}", text.lines().last().unwrap_or_default()));
-                return None;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        Some(engine)
-    }
-
-    fn docker(&self) -> Command {
-        let mut command = Command::new("docker");
-        command.args(["-H", &self.socket]);
-        command
-    }
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        // Asked to end, it ends its containerd too.
-        if let Some(id) = rustix::process::Pid::from_raw(self.process.id() as i32) {
-            let _ = rustix::process::kill_process(id, rustix::process::Signal::TERM);
-        }
-        let _ = self.process.wait();
-    }
-}
-
 #[test]
 fn privileged_docker_loads_and_runs() {
     if !has("docker") || !has("dockerd") {
         return;
     }
     let Some((world, image)) = image() else { return };
-    let Some(engine) = Engine::start(&world.path("docker")) else { return };
-    let loaded = output(engine.docker().args(["load", "-q", "-i"]).arg(world.path("image.tar")));
+    let Some(daemon) = Daemon::docker(&world.path("docker")) else { return };
+    let docker = || {
+        let mut command = Command::new("docker");
+        command.arg("-H").arg(format!("unix://{}", daemon.socket().display()));
+        command
+    };
+    let loaded = output(docker().args(["load", "-q", "-i"]).arg(world.path("image.tar")));
     assert!(loaded.contains("app:1"), "{loaded}");
-    let id = output(engine.docker().args(["image", "inspect", "--format", "{{.Id}}", "app:1"]));
+    let id = output(docker().args(["image", "inspect", "--format", "{{.Id}}", "app:1"]));
     let known = [image.manifest.config.digest.as_str(), image.descriptor.digest.as_str()];
     assert!(known.contains(&id.trim()), "{id}");
-    let text = output(engine.docker().args(["run", "--rm", "--network", "none", "app:1"]));
+    let text = output(docker().args(["run", "--rm", "--network", "none", "app:1"]));
     assert_eq!(text, SAYS);
 }
 
