@@ -75,6 +75,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Verb::Pull(args) | Verb::Image { verb: ImageVerb::Pull(args) } => verbs::pull(root, &args),
         Verb::Push(args) | Verb::Image { verb: ImageVerb::Push(args) } => verbs::push(root, &args),
         Verb::Run(args) => verbs::run(root, &args),
+        Verb::DeployManifest(args) => verbs::deploy_manifest(root, &args),
         Verb::Du(args) => verbs::du(root, &args),
         Verb::Prune(args) | Verb::Image { verb: ImageVerb::Prune(args) } => verbs::prune(root, &args),
         Verb::Context { verb: ContextVerb::Ls(args) } => verbs::context_ls(&args),

@@ -55,6 +55,8 @@ mod cache;
 mod checks;
 mod context;
 mod copy;
+pub mod deploy;
+pub mod engine;
 mod error;
 mod event;
 mod failed;

@@ -289,8 +289,8 @@ impl Registry {
         }
     }
 
-    /// What the reference names, verified if it has a digest.
-    pub(crate) fn root(
+    /// The manifest or index that the reference itself names, with its bytes; verified if the reference has a digest.
+    pub fn root(
         &self,
         reference: &Reference,
         cancel: &CancelToken,

@@ -1,6 +1,8 @@
 //! Test helpers of the workspace: used from tests, benches and examples, never inside `src` of a room.
 
 mod certificates;
+mod daemon;
+mod docker_registry;
 mod git;
 mod host_base;
 mod image;
@@ -11,11 +13,13 @@ mod tools;
 mod web;
 
 pub use certificates::{CertificateFiles, Certificates};
+pub use daemon::Daemon;
+pub use docker_registry::DockerRegistry;
 pub use git::GitRepository;
 pub use host_base::HostBase;
 pub use image::{ImageBlobs, TestImage, index_of, write_layout, write_layout_of};
 pub use registry::{Fault, LoggedRequest, TestRegistry};
 pub use skip::skip;
 pub use tls_front::TlsFront;
-pub use tools::{DockerEngine, has_tool, output_of, podman};
+pub use tools::{has_tool, output_of, podman};
 pub use web::{Reply, WebServer};

@@ -127,6 +127,18 @@ pub(crate) struct BuildArgs {
     )]
     pub(crate) push: bool,
 
+    /// Hand the image to a container engine: docker, podman, or containerd[:NAMESPACE]; without a name the first of
+    /// them that answers
+    #[arg(
+        long,
+        value_name = "ENGINE",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        require_equals = true,
+        help_heading = "Image"
+    )]
+    pub(crate) load: Option<String>,
+
     /// Write the digest of the image's manifest to a file
     #[arg(long, value_name = "FILE", help_heading = "Image")]
     pub(crate) iidfile: Option<PathBuf>,
@@ -283,8 +295,6 @@ fn is_disabled(attest: &str) -> bool {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Later")]
 pub(crate) struct LaterArgs {
-    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
-    load: Option<String>,
     #[arg(long, hide = true)]
     cache_from: Vec<String>,
     #[arg(long, hide = true)]
@@ -317,7 +327,6 @@ impl LaterArgs {
         let wanted =
             |value: &Option<String>| value.as_deref().is_some_and(|value| value != "false" && value != "0");
         let flags = [
-            ("--load", wanted(&self.load)),
             ("--cache-from", !self.cache_from.is_empty()),
             ("--cache-to", !self.cache_to.is_empty()),
             ("--cache-mount-from", !self.cache_mount_from.is_empty()),

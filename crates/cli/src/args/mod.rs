@@ -2,6 +2,7 @@
 
 mod build;
 mod context;
+mod deploy;
 mod image;
 mod registry;
 mod transfer;
@@ -12,6 +13,7 @@ use clap::{Parser, Subcommand};
 
 pub(crate) use build::{BuildArgs, LimitArgs, PlanArgs, PlanVerb, ProgressArg, ReportFormat, SnapshotterArg};
 pub(crate) use context::{ContextLsArgs, ContextVerb};
+pub(crate) use deploy::DeployArgs;
 pub(crate) use image::{
     DuArgs, HistoryArgs, ImageVerb, ImagesArgs, InspectArgs, PruneArgs, RmiArgs, RunArgs, TableFormat,
     TagArgs,
@@ -82,6 +84,8 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         verb: ImageVerb,
     },
+    /// Print a Kubernetes Deployment of an image, pinned by digest
+    DeployManifest(DeployArgs),
     /// Show what takes up space
     Du(DuArgs),
     /// Free what no image and no running build needs

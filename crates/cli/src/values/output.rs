@@ -258,8 +258,9 @@ fn output(text: &str, fields: Fields) -> Result<Option<OutputSpec>, Error> {
         Some(dest) => Target::Path(PathBuf::from(dest)),
         None if is_directory => return Err(wrong("dest is missing").hint("name a directory with dest=DIR")),
         None if kind == OutputKind::DockerArchive => {
-            return Err(wrong("dest is missing: there is no daemon to load the image into")
-                .hint("dest=- writes to standard output: … | docker load"));
+            return Err(wrong("dest is missing").hint(
+                "--load hands the image to docker, podman or containerd; dest=FILE writes an archive",
+            ));
         }
         None => Target::Stdout,
     };

@@ -5,9 +5,10 @@ use ocibuild::dockerfile::lint::{RULES, RuleKind};
 use ocibuild::dockerfile::{Rule, suggest};
 use ocibuild::executor::{Resources, Rlimit};
 use ocibuild::spec::Reference;
-use ocibuild::{Annotation, Build, Built, Error, Fetcher, PlannedBuild, Remotes, Secret, SshAgent};
+use ocibuild::{Annotation, Build, Built, Error, Fetcher, Output, PlannedBuild, Remotes, Secret, SshAgent};
 
 use super::call::Call;
+use super::engine::Load;
 use super::images::nameable;
 use super::results::{forget, in_a_directory, outputs, write_iidfile, write_metadata};
 use crate::args::{BuildArgs, ProgressArg};
@@ -29,6 +30,7 @@ struct Request {
     tags: Vec<Reference>,
     annotations: Vec<Annotation>,
     outputs: BuildOutputs,
+    load: Option<Load>,
     hosts: Vec<(String, std::net::IpAddr)>,
     limits: Vec<Rlimit>,
     resources: Resources,
@@ -46,10 +48,16 @@ impl Request {
     fn new(args: &BuildArgs, env: Lookup<'_>) -> Result<Self, Error> {
         refuse_later(args)?;
         let progress = about("--progress", &args.progress)(values::progress(&args.progress, args.quiet))?;
+        let outputs = all_outputs(args)?;
+        let load = args.load.as_deref().map(Load::new).transpose()?.flatten();
+        if load.is_some() && outputs.cache_only {
+            return Err(usage("--load: --output type=cacheonly goes with no other output"));
+        }
         Ok(Self {
             tags: each("--tag", &args.tag, nameable)?,
             annotations: each("--annotation", &args.annotation, values::annotations)?.concat(),
-            outputs: all_outputs(args)?,
+            outputs,
+            load,
             hosts: each("--add-host", &args.add_host, values::host_entry)?,
             limits: each("--ulimit", &args.ulimit, values::ulimit)?,
             resources: values::resources(&args.limits, args.runtime.as_deref())?,
@@ -148,12 +156,15 @@ pub(crate) fn build(root: Option<&Path>, args: &BuildArgs) -> Outcome {
 }
 
 fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
-    let request = Request::new(args, &process_env)?;
+    let mut request = Request::new(args, &process_env)?;
     let executor = match &args.runtime {
         Some(runtime) => about("--runtime", &runtime.display().to_string())(executor(Some(runtime)))?,
         None => executor(None)?,
     };
     let root = state_dir(root)?;
+    let wanted = request.load.take().filter(|_| request.call.is_none());
+    // Clients of engines belong to the user, not to root of a namespace.
+    let mut loader = wanted.map(|load| load.start(&request.tags)).transpose()?;
     let privilege = privilege::enter();
     let names = request.names();
     let (kind, iidfile, metadata_file) =
@@ -169,8 +180,10 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
             forget(file.as_deref())?;
         }
     }
-    let has_result =
-        !request.tags.is_empty() || !request.outputs.outputs.is_empty() || request.outputs.cache_only;
+    let has_result = !request.tags.is_empty()
+        || !request.outputs.outputs.is_empty()
+        || request.outputs.cache_only
+        || loader.is_some();
     let open =
         || -> Result<_, Failure> { Ok((Workshop::open(&root, args.snapshotter)?, Signals::install()?)) };
     // What is wrong with the Dockerfile of a directory is said before there is a state directory.
@@ -182,7 +195,8 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
         cancel: &signals.cancel,
         now: now(),
     });
-    let opened = configured(request, args, fetcher.as_ref()).map_err(|mut failure| {
+    let loaded = loader.as_mut().and_then(|loader| loader.output.take());
+    let opened = configured(request, loaded, args, fetcher.as_ref()).map_err(|mut failure| {
         failure.signal = early.as_ref().and_then(|(_, signals)| signals.received());
         failure
     });
@@ -209,8 +223,19 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
     let unused = unused_build_args(&planned);
     let image = match planned.run(&backends, &signals.cancel, |event| display.event(&event)) {
         Ok(image) => image,
-        Err(error) => return Err(failed(error, display.as_mut())),
+        Err(error) => {
+            let error = match loader {
+                Some(loader) => loader.explain(error, &signals.cancel),
+                None => error,
+            };
+            return Err(failed(error, display.as_mut()));
+        }
     };
+    if let Some(loader) = loader {
+        display.finish();
+        let shows = kind != ProgressArg::Quiet && !display.is_json();
+        loader.finish(&signals.cancel, shows).map_err(|error| failed(error, display.as_mut()))?;
+    }
     display.finish();
     if let Some(path) = &iidfile {
         write_iidfile(path, &image)?;
@@ -245,10 +270,12 @@ fn explained(
 /// The build with all that the flags say.
 fn configured(
     request: Request,
+    loaded: Option<Output>,
     args: &BuildArgs,
     fetcher: Option<&Fetcher<'_>>,
 ) -> Result<(Build, SourceText), Failure> {
-    let outputs = outputs(request.outputs.outputs, &args.plan.registry)?;
+    let mut outputs = outputs(request.outputs.outputs, &args.plan.registry)?;
+    outputs.extend(loaded);
     let (mut build, source) = request.input.open(fetcher)?;
     build = build
         .now(now())

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use ocibuild_testkit::{DockerEngine, has_tool, output_of};
+use ocibuild_testkit::{Daemon, has_tool, output_of};
 
 use crate::program::Place;
 
@@ -137,15 +137,15 @@ fn privileged_what_is_printed_is_what_docker_prints() {
     output_of(build.env("SOURCE_DATE_EPOCH", "1700000000"));
     let mut build = place.command(&["build", "-q", "-t", "app:1", "."]);
     output_of(build.env("SOURCE_DATE_EPOCH", "1700000000"));
-    let Some(engine) = DockerEngine::start(&place.path("docker")) else { return };
-    output_of(engine.docker().args(["load", "-q", "-i"]).arg(place.path("app.tar")));
+    let Some(engine) = Daemon::docker(&place.path("docker")) else { return };
+    output_of(engine.client().args(["load", "-q", "-i"]).arg(place.path("app.tar")));
     let printed = |command: &mut Command| {
         let output = command.stdin(Stdio::null()).output().unwrap();
         (output.status.success(), String::from_utf8(output.stdout).unwrap())
     };
     let mut different = Vec::new();
     for args in SAME {
-        let (ours, theirs) = (printed(&mut place.command(args)), printed(engine.docker().args(args)));
+        let (ours, theirs) = (printed(&mut place.command(args)), printed(engine.client().args(args)));
         if ours != theirs {
             different.push(format!("{args:?}\nocibuild: {ours:?}\ndocker:   {theirs:?}"));
         }
@@ -159,12 +159,12 @@ fn privileged_what_is_printed_is_what_docker_prints() {
 const LEFT_OUT: [&str; 4] = ["Container", "ContainerConfig", "VirtualSize", "GraphDriver"];
 
 /// `inspect` has the engine's keys in the engine's order, then ours.
-fn same_keys(place: &Place, engine: &DockerEngine) {
+fn same_keys(place: &Place, engine: &Daemon) {
     let keys = |text: &str| -> Vec<String> {
         let top = text.lines().filter_map(|line| line.strip_prefix("        \"")?.split('"').next());
         top.map(str::to_owned).collect()
     };
-    let theirs = output_of(engine.docker().args(["inspect", "app:1"]));
+    let theirs = output_of(engine.client().args(["inspect", "app:1"]));
     let wanted: Vec<String> =
         keys(&theirs).into_iter().filter(|key| !LEFT_OUT.contains(&key.as_str())).collect();
     let ours = keys(&output_of(&mut place.command(&["inspect", "app:1"])));

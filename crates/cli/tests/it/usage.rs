@@ -63,9 +63,10 @@ fn plans_that_make_no_sense() {
 #[test]
 fn what_cannot_be_done_is_refused_by_name() {
     let place = Place::with("FROM scratch\n");
-    let table: [(&[&str], &str); 33] = [
+    let table: [(&[&str], &str); 34] = [
         (&["--push"], "--push"),
-        (&["--load"], "--load"),
+        (&["--load=crio"], "--load=crio"),
+        (&["--load", "-o", "type=cacheonly"], "--load"),
         (&["--ssh", "default=/nowhere"], "--ssh"),
         (&["--memory", "64m"], "--memory"),
         (&["--memory-swap=-1"], "--memory-swap"),

@@ -25,7 +25,9 @@ fn check_output(build: &PlannedBuild, output: &Output) -> Result<(), Error> {
     }
     if output.kind == OutputKind::DockerArchive && build.with_index {
         let message = "docker exporter does not currently support exporting manifest lists";
-        return Err(usage(message).hint("type=oci writes several platforms; type=docker takes one of them"));
+        return Err(usage(message).hint(
+            "type=oci and --load=containerd take several platforms; type=docker, docker and podman take one",
+        ));
     }
     if output.kind == OutputKind::Registry && output.names.is_empty() && build.tags.is_empty() {
         return Err(usage("tag is needed when pushing to registry")

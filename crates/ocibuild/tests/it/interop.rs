@@ -6,7 +6,7 @@ use std::process::Command;
 use fs_err as fs;
 use ocibuild::spec::Platform;
 use ocibuild::{Built, BuiltImage, OutputKind};
-use ocibuild_testkit::{DockerEngine, has_tool, output_of as output, podman, skip};
+use ocibuild_testkit::{Daemon, has_tool, output_of as output, podman, skip};
 use serde_json::Value;
 
 use super::support::{World, name};
@@ -99,13 +99,13 @@ fn privileged_docker_loads_and_runs() {
         return;
     }
     let Some((world, image)) = image() else { return };
-    let Some(engine) = DockerEngine::start(&world.path("docker")) else { return };
-    let loaded = output(engine.docker().args(["load", "-q", "-i"]).arg(world.path("image.tar")));
+    let Some(engine) = Daemon::docker(&world.path("docker")) else { return };
+    let loaded = output(engine.client().args(["load", "-q", "-i"]).arg(world.path("image.tar")));
     assert!(loaded.contains("app:1"), "{loaded}");
-    let id = output(engine.docker().args(["image", "inspect", "--format", "{{.Id}}", "app:1"]));
+    let id = output(engine.client().args(["image", "inspect", "--format", "{{.Id}}", "app:1"]));
     let known = [image.manifest.config.digest.as_str(), image.descriptor.digest.as_str()];
     assert!(known.contains(&id.trim()), "{id}");
-    let text = output(engine.docker().args(["run", "--rm", "--network", "none", "app:1"]));
+    let text = output(engine.client().args(["run", "--rm", "--network", "none", "app:1"]));
     assert_eq!(text, SAYS);
 }
 

@@ -1,60 +1,20 @@
-use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 use ocibuild_registry::Registry;
-use ocibuild_testkit::{TestImage, skip, write_layout};
+use ocibuild_testkit::{DockerRegistry, TestImage, skip, write_layout};
 
 use super::{client, pull, resolve};
-
-/// Debian's `docker-registry`, ended on drop.
-struct RealRegistry {
-    process: Child,
-    port: u16,
-}
-
-impl Drop for RealRegistry {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn start(directory: &Path, tls: &str) -> Option<RealRegistry> {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let config = directory.join("registry.yml");
-    let text = format!(
-        "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}/data}}}}\nhttp: {{addr: '127.0.0.1:{port}'{tls}}}\n",
-        directory.display()
-    );
-    fs_err::write(&config, text).unwrap();
-    let process = Command::new("docker-registry")
-        .arg("serve")
-        .arg(&config)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .ok()?;
-    let registry = RealRegistry { process, port };
-    let start = Instant::now();
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(start.elapsed() < Duration::from_secs(20), "docker-registry does not listen");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    Some(registry)
-}
 
 #[test]
 fn the_reference_registry_is_understood() {
     let directory = tempfile::tempdir().unwrap();
-    let Some(server) = start(directory.path(), "") else { return skip("docker-registry is not installed") };
+    let Some(server) = DockerRegistry::start(directory.path(), "", "") else { return };
     let image = TestImage::new("linux/amd64").layer(&[("etc/motd", "hello\n")]).gzip().build();
     let layout = directory.path().join("layout");
     fs_err::create_dir(&layout).unwrap();
     write_layout(&layout, &[("1", &image)]);
-    let reference = format!("127.0.0.1:{}/team/app:1", server.port);
+    let reference = format!("{}/team/app:1", server.authority());
     let pushed = Command::new("skopeo")
         .args(["--insecure-policy", "copy", "--preserve-digests", "--dest-tls-verify=false"])
         .arg(format!("oci:{}:1", layout.display()))
@@ -101,15 +61,13 @@ fn certificate(directory: &Path) -> Option<String> {
 fn certificates_decide_and_nothing_falls_back_to_plain_text() {
     let directory = tempfile::tempdir().unwrap();
     let Some(tls) = certificate(directory.path()) else { return skip("openssl is not installed") };
-    let Some(server) = start(directory.path(), &tls) else { return skip("docker-registry is not installed") };
-    let reference = format!("127.0.0.1:{}/team/app:1", server.port);
+    let Some(server) = DockerRegistry::start(directory.path(), &tls, "") else { return };
+    let reference = format!("{}/team/app:1", server.authority());
     let untrusted = resolve(&client(), &reference).unwrap_err();
     assert!(untrusted.to_string().contains("https://"), "{untrusted}");
     assert!(untrusted.hint_text().unwrap().contains("--cacert"), "{untrusted}");
     let pem = fs_err::read(directory.path().join("cert.pem")).unwrap();
-    for builder in
-        [Registry::builder().ca_pem(pem), Registry::builder().insecure(format!("127.0.0.1:{}", server.port))]
-    {
+    for builder in [Registry::builder().ca_pem(pem), Registry::builder().insecure(server.authority())] {
         let answer = resolve(&builder.build().unwrap(), &reference).unwrap_err();
         assert!(answer.to_string().contains("404: MANIFEST_UNKNOWN"), "{answer}");
     }
