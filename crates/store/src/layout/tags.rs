@@ -75,7 +75,8 @@ impl ImageLayout {
         })
     }
 
-    /// What a name stands for. A reference with a digest is found under any tag of the same repository.
+    /// What a name stands for. A reference with a digest is found under any tag of the same repository, and under the
+    /// digest of an index of which one platform was kept.
     pub fn resolve(&self, reference: &Reference) -> Result<Option<Descriptor>, Error> {
         let mut named = self.list()?;
         let is_repository = |other: &Reference| {
@@ -83,7 +84,9 @@ impl ImageLayout {
         };
         let found = match reference.digest() {
             Some(digest) => {
-                named.iter().position(|(name, entry)| is_repository(name) && entry.digest == *digest)
+                let is_it =
+                    |(name, entry): &(Reference, Descriptor)| entry.digest == *digest && is_repository(name);
+                named.iter().position(is_it).or_else(|| named.iter().position(|(name, _)| name == reference))
             }
             None => named.iter().position(|(name, _)| name == reference),
         };

@@ -1,0 +1,217 @@
+//! `pull`, `push` and `build --push` against registries: one in this process that counts, and a real one.
+
+use std::io::Read as _;
+use std::path::Path;
+use std::process::Output;
+
+use fs_err as fs;
+use ocibuild::spec::{Descriptor, MediaType, json};
+use ocibuild::store::{BlobSink as _, ImageLayout};
+use ocibuild_testkit::{DockerRegistry, Fault, TestRegistry};
+
+use super::support::{Place, stderr};
+
+const LARGE: u64 = 1 << 30;
+
+/// Bytes that nothing compresses, the same every time.
+struct Noise {
+    state: u64,
+    left: u64,
+}
+
+impl std::io::Read for Noise {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let length = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        for chunk in buffer[..length].chunks_mut(8) {
+            self.state ^= self.state << 13;
+            self.state ^= self.state >> 7;
+            self.state ^= self.state << 17;
+            chunk.copy_from_slice(&self.state.to_le_bytes()[..chunk.len()]);
+        }
+        self.left -= length as u64;
+        Ok(length)
+    }
+}
+
+/// Puts an image with one layer of `size` bytes into the state directory; its layer.
+fn large_image(place: &Place, name: &str, size: u64) -> Descriptor {
+    let layout = ImageLayout::open_or_create(place.path().join("state")).unwrap();
+    // A tar with one file, so that builds can use it.
+    let mut tar = tar_of(size);
+    let mut hasher = ocibuild::spec::Hasher::new();
+    let length = std::io::copy(&mut tar, &mut hasher).unwrap();
+    let layer = Descriptor::new(MediaType::ImageLayer, hasher.finish(), length);
+    layout.put_from(&layer, &mut tar_of(size)).unwrap();
+    let config = serde_json::json!({
+        "architecture": "amd64", "os": "linux",
+        "rootfs": {"type": "layers", "diff_ids": [layer.digest]},
+    });
+    let config = layout.put(MediaType::ImageConfig, config.to_string().as_bytes()).unwrap();
+    let manifest = serde_json::json!({
+        "schemaVersion": 2, "mediaType": MediaType::ImageManifest.as_ref(), "config": config, "layers": [layer],
+    });
+    let manifest = layout.put(MediaType::ImageManifest, &json::to_vec_pretty(&manifest).unwrap()).unwrap();
+    layout.tag(&name.parse().unwrap(), &manifest).unwrap();
+    layer
+}
+
+fn tar_of(size: u64) -> impl std::io::Read + Send {
+    let mut header = vec![0_u8; 512];
+    header[..4].copy_from_slice(b"blob");
+    header[100..108].copy_from_slice(b"0000644\0");
+    for id in [108, 116] {
+        header[id..id + 8].copy_from_slice(b"0000000\0");
+    }
+    header[124..136].copy_from_slice(format!("{size:011o}\0").as_bytes());
+    header[136..148].copy_from_slice(b"00000000000\0");
+    header[148..156].fill(b' ');
+    header[156] = b'0';
+    header[257..265].copy_from_slice(b"ustar\x0000");
+    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    let padding = size.next_multiple_of(512) - size;
+    std::io::Cursor::new(header)
+        .chain(Noise { state: 0x9e37_79b9_7f4a_7c15, left: size })
+        .chain(std::io::repeat(0).take(padding + 1024))
+}
+
+/// Runs the program on another state directory of the same place.
+fn elsewhere(place: &Place, arguments: &[&str]) -> Output {
+    let program = env!("CARGO_BIN_EXE_ocibuild");
+    place.command(program).args(["--root", "other"]).args(arguments).output().unwrap()
+}
+
+#[track_caller]
+fn succeeded(output: &Output) -> String {
+    assert!(output.status.success(), "{}", stderr(output));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// At most 1.15 times what there is to move.
+#[track_caller]
+fn moved_little_more(moved: u64, layer: &Descriptor) {
+    assert!(moved >= layer.size, "{moved}");
+    assert!(moved * 100 <= layer.size * 115, "{moved} bytes for {}", layer.size);
+}
+
+#[test]
+fn a_gibibyte_that_breaks_near_its_end_is_not_moved_twice() {
+    let (place, server) = (Place::with(&[]), TestRegistry::start());
+    let name = server.reference("team/large", "1");
+    let layer = large_image(&place, &name, LARGE);
+    let cut = usize::try_from(LARGE / 10 * 9).unwrap();
+    server.fault_of("PATCH", "/uploads/", 0, 1, Fault::Reset(cut));
+    succeeded(&place.run(&["push", "--retry-delay", "0.1", &name]));
+    let (up, down) = server.moved();
+    moved_little_more(up, &layer);
+    server.fault_of("GET", layer.digest.as_str(), 0, 1, Fault::Truncate(cut));
+    succeeded(&elsewhere(&place, &["pull", "--retry-delay", "0.1", &name]));
+    moved_little_more(server.moved().1 - down, &layer);
+    assert_eq!(fs::metadata(blob(&place.path().join("other"), &layer)).unwrap().len(), layer.size);
+}
+
+fn blob(root: &Path, descriptor: &Descriptor) -> std::path::PathBuf {
+    root.join("blobs/sha256").join(descriptor.digest.hex())
+}
+
+#[test]
+fn a_small_change_over_a_large_base_is_a_small_push() {
+    let (place, server) = (Place::with(&[("app", "one")]), TestRegistry::start());
+    let base = server.reference("bases/large", "1");
+    let layer = large_image(&place, &base, LARGE);
+    succeeded(&place.run(&["push", &base]));
+    fs::write(place.path().join("context/Dockerfile"), format!("FROM {base}\nCOPY app /app\n")).unwrap();
+    let name = server.reference("team/app", "1");
+    for (text, flags) in [("one", &["--push"][..]), ("two", &["--push"]), ("three", &[])] {
+        fs::write(place.path().join("context/app"), text).unwrap();
+        let before = server.moved().0;
+        // Another machine, which has the base from the registry and nothing else.
+        succeeded(&elsewhere(&place, &[&["build", "-t", &name][..], flags, &["context"]].concat()));
+        if flags.is_empty() {
+            succeeded(&elsewhere(&place, &["push", &name]));
+        }
+        let moved = server.moved().0 - before;
+        assert!(moved < 1_000_000, "{text}: {moved} bytes");
+        assert!(server.blob("team/app", &layer.digest).is_some());
+    }
+    let pushes = |repository: &str| {
+        let of = format!("/v2/{repository}/blobs/uploads/");
+        server.requests().iter().filter(|r| r.path.starts_with(&of) && r.path.contains("mount=")).count()
+    };
+    assert_eq!(pushes("team/app"), 1, "taken over once, then found");
+}
+
+const HELLO: &str = "FROM scratch\nCOPY app /app\nLABEL kind=test\n";
+
+#[test]
+fn what_is_pushed_to_a_real_registry_is_pulled_as_it_was() {
+    let place = Place::with(&[("Dockerfile", HELLO), ("app", "hello")]);
+    let Some(server) = DockerRegistry::start(place.path(), "", "") else { return };
+    let at = |name: &str| format!("{}/{name}", server.authority());
+    let (one, two) = (at("app:1.0"), at("other/app:1.0"));
+    succeeded(&place.run(&["build", "-t", &one, "-t", "app:dev", "context"]));
+    succeeded(&place.run(&["tag", "app:dev", &two]));
+    let text = succeeded(&place.run(&["push", &one, &two]));
+    let digest = text.lines().next().unwrap().split(' ').nth(2).unwrap().to_owned();
+    assert_eq!(text.matches(&digest).count(), 2, "{text}");
+    // By tag, by digest, and once more.
+    for name in [one.clone(), format!("{}@{digest}", at("app"))] {
+        let text = succeeded(&elsewhere(&place, &["pull", &name]));
+        assert!(text.starts_with(&format!("Digest: {digest}\nStatus: Downloaded newer image")), "{text}");
+        let text = succeeded(&elsewhere(&place, &["pull", &name]));
+        assert!(text.contains("Status: Image is up to date"), "{text}");
+        let inspected = succeeded(&elsewhere(&place, &["inspect", &name]));
+        assert!(inspected.contains(&digest), "{inspected}");
+    }
+    let missing = elsewhere(&place, &["pull", &at("app:2.0")]);
+    assert_eq!(missing.status.code(), Some(4), "{}", stderr(&missing));
+    assert!(stderr(&missing).contains("MANIFEST_UNKNOWN"), "{}", stderr(&missing));
+    let missing = place.run(&["push", &at("app:2.0")]);
+    assert_eq!(missing.status.code(), Some(2), "{}", stderr(&missing));
+}
+
+#[test]
+fn build_pushes_under_all_names_and_by_digest() {
+    let place = Place::with(&[("Dockerfile", HELLO), ("app", "hello")]);
+    let server = TestRegistry::start();
+    let (one, latest) = (server.reference("app", "1"), server.reference("app", "latest"));
+    let id = ["--iidfile", "id"];
+    succeeded(&place.run(&[&["build", "--push", "-t", &one, "-t", &latest][..], &id, &["context"]].concat()));
+    let digest = fs::read_to_string(place.path().join("id")).unwrap();
+    for tag in ["1", "latest"] {
+        let (_, bytes) = server.manifest("app", tag).unwrap();
+        assert_eq!(ocibuild::spec::Digest::of(&bytes).to_string(), digest);
+    }
+    assert!(succeeded(&place.run(&["images", "-q"])).is_empty(), "pushed names are no names here");
+    let by_digest = format!("type=registry,name={},push-by-digest=true", server.reference("lib", "1"));
+    succeeded(&place.run(&["build", "-o", &by_digest, "context"]));
+    assert!(server.manifest("lib", &digest).is_some());
+    assert!(server.manifest("lib", "1").is_none());
+    let several = ["build", "--push", "--platform", "linux/amd64,linux/arm64", "-t", &one, "context"];
+    succeeded(&place.run(&several));
+    let (media_type, _) = server.manifest("app", "1").unwrap();
+    assert_eq!(media_type, MediaType::ImageIndex.as_ref());
+    let nameless = place.run(&["build", "--push", "context"]);
+    assert_eq!(nameless.status.code(), Some(2));
+    assert!(stderr(&nameless).contains("tag is needed when pushing to registry"), "{}", stderr(&nameless));
+}
+
+#[test]
+fn all_platforms_go_through_the_state_directory_as_they_are() {
+    let place = Place::with(&[("Dockerfile", HELLO), ("app", "hello")]);
+    let server = TestRegistry::start();
+    let (name, copy) = (server.reference("app", "1"), server.reference("copy", "1"));
+    succeeded(&place.run(&["build", "--platform", "linux/amd64,linux/arm64", "-t", &name, "context"]));
+    succeeded(&place.run(&["push", &name]));
+    succeeded(&elsewhere(&place, &["pull", "--all-platforms", &name]));
+    succeeded(&elsewhere(&place, &["tag", &name, &copy]));
+    succeeded(&elsewhere(&place, &["push", "--all-tags", copy.trim_end_matches(":1")]));
+    assert_eq!(server.manifest("copy", "1"), server.manifest("app", "1"));
+    // One platform of it is another image.
+    succeeded(&elsewhere(&place, &["pull", "--platform", "linux/arm64", &name]));
+    let text = succeeded(&elsewhere(&place, &["inspect", &name]));
+    assert!(text.contains("\"Architecture\": \"arm64\""), "{text}");
+    let unknown = elsewhere(&place, &["pull", "--platform", "linux/s390x", &name]);
+    assert_eq!(unknown.status.code(), Some(2), "{}", stderr(&unknown));
+    assert!(stderr(&unknown).contains("linux/s390x"), "{}", stderr(&unknown));
+}
