@@ -5,7 +5,9 @@ use ocibuild::dockerfile::lint::{RULES, RuleKind};
 use ocibuild::dockerfile::{Rule, suggest};
 use ocibuild::executor::{Resources, Rlimit};
 use ocibuild::spec::Reference;
-use ocibuild::{Annotation, Build, Built, Error, Fetcher, Output, PlannedBuild, Remotes, Secret, SshAgent};
+use ocibuild::{
+    Annotation, Build, Built, Error, Fetcher, Output, OutputKind, PlannedBuild, Remotes, Secret, SshAgent,
+};
 
 use super::call::Call;
 use super::engine::Load;
@@ -89,12 +91,17 @@ impl Request {
 /// What `--output` and `--push` ask for.
 fn all_outputs(args: &BuildArgs) -> Result<BuildOutputs, Error> {
     let mut all = about("--output", &args.output.join(" "))(values::outputs(&args.output))?;
-    let pushes = |output: &values::OutputSpec| output.kind == ocibuild::OutputKind::Registry;
+    let pushes = |output: &values::OutputSpec| output.kind == OutputKind::Registry;
     if args.push && !all.outputs.iter().any(pushes) {
         if all.cache_only {
             return Err(usage("--push: an output of type=cacheonly goes with no other"));
         }
         all.outputs.push(values::push_output());
+    }
+    if args.tag.is_empty() && all.outputs.iter().any(|output| pushes(output) && output.names.is_empty()) {
+        let flag = if args.push { "--push" } else { "--output type=registry" };
+        return Err(usage(format!("{flag}: tag is needed when pushing to registry"))
+            .hint("name the image with its registry: -t registry.example.com/team/app:1.0"));
     }
     Ok(all)
 }

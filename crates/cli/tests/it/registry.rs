@@ -154,8 +154,8 @@ fn what_is_pushed_to_a_real_registry_is_pulled_as_it_was() {
     let text = succeeded(&place.run(&["push", &one, &two]));
     let digest = text.lines().next().unwrap().split(' ').nth(2).unwrap().to_owned();
     assert_eq!(text.matches(&digest).count(), 2, "{text}");
-    // By tag, by digest, and once more.
-    for name in [one.clone(), format!("{}@{digest}", at("app"))] {
+    // By tag, and by digest from another repository; then once more.
+    for name in [one.clone(), format!("{}@{digest}", at("other/app"))] {
         let text = succeeded(&elsewhere(&place, &["pull", &name]));
         assert!(text.starts_with(&format!("Digest: {digest}\nStatus: Downloaded newer image")), "{text}");
         let text = succeeded(&elsewhere(&place, &["pull", &name]));
