@@ -3,6 +3,7 @@
 
 mod args;
 mod backends;
+mod credentials;
 mod diagnostics;
 mod failure;
 mod input;
@@ -22,7 +23,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use ocibuild::ErrorKind;
 
-use crate::args::{Cli, ContextVerb, Verb};
+use crate::args::{AuthVerb, Cli, ContextVerb, Verb};
 use crate::failure::{BUG, Failure, Outcome, exit_code};
 use crate::terminal::{Paint, Screen, to_stderr};
 
@@ -70,6 +71,9 @@ fn dispatch(cli: Cli) -> Outcome {
         Verb::History(args) => verbs::history(root, &args),
         Verb::Tag(args) => verbs::tag(root, &args),
         Verb::Rmi(args) => verbs::rmi(root, &args),
+        Verb::Login(args) => verbs::login(&args),
+        Verb::Logout(args) => verbs::logout(&args),
+        Verb::Auth { verb: AuthVerb::Explain(args) } => verbs::explain(&args),
         Verb::Pull(args) => verbs::pull(root, &args),
         Verb::Push(args) => verbs::push(root, &args),
         Verb::Run(args) => verbs::run(root, &args),
