@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ocibuild::executor::{Executor, NamespaceExecutor, RuntimeExecutor};
-use ocibuild::registry::{Proxies, Registry, read_ca_bundle};
+use ocibuild::registry::{Credentials, Proxies, Registry, read_ca_bundle};
 use ocibuild::snapshot::{CopySnapshots, Overlay, Snapshotter, auto};
 use ocibuild::spec::{
     CancelToken, Descriptor, ImageSource, Platform, Reference, ResolvedImage, SourceError, SourceErrorKind,
@@ -83,14 +83,19 @@ pub(crate) fn resolv_conf() -> String {
 #[derive(Debug)]
 pub(crate) struct BaseImages {
     layout: ImageLayout,
-    registry: Registry,
+    client: Client,
     /// Names here do not count.
     pull: bool,
 }
 
 impl BaseImages {
     pub(crate) fn new(layout: &ImageLayout, pull: bool, args: &RegistryArgs) -> Result<Self, Error> {
-        Ok(Self { layout: layout.clone(), registry: registry(args)?, pull })
+        Ok(Self { layout: layout.clone(), client: registry(args)?, pull })
+    }
+
+    /// Has warnings be objects of the event stream.
+    pub(crate) fn warn_as_json(&mut self) {
+        self.client.as_json = true;
     }
 }
 
@@ -108,7 +113,7 @@ impl ImageSource for BaseImages {
                 other => return other,
             }
         }
-        self.registry.resolve(reference, platform, cancel)
+        self.client.resolve(reference, platform, cancel)
     }
 
     fn open(
@@ -120,7 +125,7 @@ impl ImageSource for BaseImages {
         if self.layout.stat(&descriptor.digest)?.is_some() {
             return ImageSource::open(&self.layout, reference, descriptor, cancel);
         }
-        self.registry.open(reference, descriptor, cancel)
+        self.client.open(reference, descriptor, cancel)
     }
 }
 
@@ -153,7 +158,40 @@ fn config_home() -> Option<PathBuf> {
 }
 
 /// The client of registries as the flags and the environment want it.
-pub(crate) fn registry(args: &RegistryArgs) -> Result<Registry, Error> {
+pub(crate) fn registry(args: &RegistryArgs) -> Result<Client, Error> {
+    Ok(Client { registry: registry_with(args, credentials(args)?)?, as_json: false })
+}
+
+/// A client of registries that in the end says what is to be known about the credentials it used.
+#[derive(Debug)]
+pub(crate) struct Client {
+    registry: Registry,
+    as_json: bool,
+}
+
+impl std::ops::Deref for Client {
+    type Target = Registry;
+
+    fn deref(&self) -> &Registry {
+        &self.registry
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        for warning in self.registry.warnings() {
+            crate::progress::warn(&warning, self.as_json, crate::terminal::Screen::of_stderr());
+        }
+    }
+}
+
+/// Where credentials come from; those of clouds are asked for over the network.
+pub(crate) fn credentials(_args: &RegistryArgs) -> Result<Credentials, Error> {
+    crate::credentials::credentials()
+}
+
+/// The same with these credentials and no others.
+pub(crate) fn registry_with(args: &RegistryArgs, credentials: Credentials) -> Result<Registry, Error> {
     let agent = concat!("ocibuild/", env!("CARGO_PKG_VERSION"));
     let mut builder = Registry::builder().user_agent(agent).proxies(proxies());
     builder = match std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()) {
@@ -168,6 +206,15 @@ pub(crate) fn registry(args: &RegistryArgs) -> Result<Registry, Error> {
     }
     for name in &args.insecure_registry {
         builder = builder.insecure(name);
+    }
+    builder = builder.credentials(credentials);
+    for text in &args.allow_token_realm {
+        let (of, host) = text.split_once('=').map_or((None, text.as_str()), |(of, host)| (Some(of), host));
+        if host.is_empty() || host.contains(['/', ':']) {
+            let error = usage(format!("--allow-token-realm {text}: this names no host"));
+            return Err(error.hint("write the host alone, without scheme and port: auth.example.com"));
+        }
+        builder = builder.allow_realm(of, host);
     }
     let retries = args.retry.unwrap_or(4).saturating_add(1);
     let delay = seconds("--retry-delay", args.retry_delay)?.unwrap_or(Duration::from_secs(1));

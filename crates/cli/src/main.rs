@@ -3,6 +3,7 @@
 
 mod args;
 mod backends;
+mod credentials;
 mod diagnostics;
 mod failure;
 mod input;
@@ -24,7 +25,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use ocibuild::ErrorKind;
 
-use crate::args::{Cli, ContextVerb, ImageVerb, Verb};
+use crate::args::{AuthVerb, Cli, ContextVerb, ImageVerb, Verb};
 use crate::failure::{BUG, Failure, Outcome, exit_code};
 use crate::terminal::{Paint, Screen, to_stderr};
 
@@ -74,6 +75,9 @@ fn dispatch(cli: Cli) -> Outcome {
         Verb::Rmi(args) | Verb::Image { verb: ImageVerb::Rm(args) } => verbs::rmi(root, &args),
         Verb::Pull(args) | Verb::Image { verb: ImageVerb::Pull(args) } => verbs::pull(root, &args),
         Verb::Push(args) | Verb::Image { verb: ImageVerb::Push(args) } => verbs::push(root, &args),
+        Verb::Login(args) => verbs::login(&args),
+        Verb::Logout(args) => verbs::logout(&args),
+        Verb::Auth { verb: AuthVerb::Explain(args) } => verbs::explain(&args),
         Verb::Run(args) => verbs::run(root, &args),
         Verb::DeployManifest(args) => verbs::deploy_manifest(root, &args),
         Verb::Du(args) => verbs::du(root, &args),

@@ -101,3 +101,28 @@ impl Paint {
         self.wrap("34", text)
     }
 }
+
+/// While it lives, the terminal on standard input does not show what is typed.
+pub(crate) struct HiddenInput {
+    before: rustix::termios::Termios,
+}
+
+impl HiddenInput {
+    pub(crate) fn start() -> io::Result<Self> {
+        use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+
+        let before = tcgetattr(io::stdin())?;
+        let mut hidden = before.clone();
+        hidden.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(io::stdin(), OptionalActions::Flush, &hidden)?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for HiddenInput {
+    fn drop(&mut self) {
+        // A terminal that is gone shows nothing any more.
+        let _ =
+            rustix::termios::tcsetattr(io::stdin(), rustix::termios::OptionalActions::Flush, &self.before);
+    }
+}

@@ -300,10 +300,9 @@ impl From<PlanErrors> for Error {
             reports[0].id = source_id(error.kind());
             // What a context names on the command line is no name of an image.
             let is_context = reports[0].hints.iter().any(|hint| hint.contains("the one of --build-context"));
-            reports[0].hints.extend(
-                source_hint(error.kind())
-                    .filter(|_| !is_context || error.kind() == SourceErrorKind::NoPlatform),
-            );
+            reports[0]
+                .hints
+                .extend(guess(error).filter(|_| !is_context || error.kind() == SourceErrorKind::NoPlatform));
         }
         Self { kind, reports, output: None, source }
     }
@@ -330,6 +329,16 @@ fn source_id(kind: SourceErrorKind) -> &'static str {
         SourceErrorKind::Configuration => "registry-configuration",
         _ => "base-image",
     }
+}
+
+/// The usual hint, unless the source knows better: these kinds stand for credentials and their files, too.
+fn guess(error: &SourceError) -> Option<String> {
+    let is_known = error.hint_text().is_some()
+        && matches!(
+            error.kind(),
+            SourceErrorKind::Denied | SourceErrorKind::Unsupported | SourceErrorKind::Io
+        );
+    source_hint(error.kind()).filter(|_| !is_known)
 }
 
 /// What can be done about an image that cannot be had, whatever its source says.
@@ -368,7 +377,7 @@ pub(crate) fn class_of(kind: SourceErrorKind) -> ErrorKind {
 impl From<SourceError> for Error {
     fn from(error: SourceError) -> Self {
         let mut own = Self::new(class_of(error.kind()), error.to_string()).id(source_id(error.kind()));
-        for hint in error.hint_text().map(str::to_owned).into_iter().chain(source_hint(error.kind())) {
+        for hint in error.hint_text().map(str::to_owned).into_iter().chain(guess(&error)) {
             own = own.hint(hint);
         }
         own.caused_by(error)

@@ -185,6 +185,11 @@ impl Registry {
             .map_err(|error| SourceError::new(SourceErrorKind::Unsupported, format!("{subject}: {error}")))
     }
 
+    /// What users should know about the credentials that were sent so far.
+    pub fn warnings(&self) -> Vec<String> {
+        self.auth().warnings()
+    }
+
     pub(crate) fn auth(&self) -> &Auth {
         &self.shared.auth
     }

@@ -4,6 +4,7 @@ mod build;
 mod context;
 mod deploy;
 mod image;
+mod login;
 mod registry;
 mod transfer;
 
@@ -18,6 +19,7 @@ pub(crate) use image::{
     DuArgs, HistoryArgs, ImageVerb, ImagesArgs, InspectArgs, PruneArgs, RmiArgs, RunArgs, TableFormat,
     TagArgs,
 };
+pub(crate) use login::{AuthVerb, ExplainArgs, LoginArgs, LogoutArgs};
 pub(crate) use registry::RegistryArgs;
 pub(crate) use transfer::{PullArgs, PushArgs};
 
@@ -37,6 +39,9 @@ Environment:
   OCIBUILD_ROOT       state directory when --root is not given
   SOURCE_DATE_EPOCH   time of the image, as a build argument that is not given otherwise
   SSH_AUTH_SOCK       agent that --ssh forwards when it names none
+  DOCKER_CONFIG       directory of the config.json that login writes [~/.docker]
+  REGISTRY_AUTH_FILE  another file with credentials, which comes first
+  OCIBUILD_REGISTRY   registry that OCIBUILD_REGISTRY_USERNAME and OCIBUILD_REGISTRY_PASSWORD are for
   SSL_CERT_FILE       certificate authorities to trust in place of the system's
   NO_COLOR            no colours";
 
@@ -72,6 +77,16 @@ pub(crate) enum Verb {
     Tag(TagArgs),
     /// Take names of images away; `prune` then frees the space
     Rmi(RmiArgs),
+    /// Log in to a registry
+    Login(LoginArgs),
+    /// Forget the login of a registry
+    Logout(LogoutArgs),
+    /// Look at credentials
+    Auth {
+        /// What to do with them
+        #[command(subcommand)]
+        verb: AuthVerb,
+    },
     /// Fetch an image from its registry
     Pull(PullArgs),
     /// Push images to their registries

@@ -13,6 +13,12 @@ pub(crate) struct RegistryArgs {
     #[arg(long, value_name = "FILE", help_heading = "Registry")]
     pub(crate) cacert: Vec<PathBuf>,
 
+    /// Host whose token service may have the credentials for a registry that names it
+    ///
+    /// Without it, those on the registry's own host and in its own domain may, and auth.docker.io for Docker Hub.
+    #[arg(long, value_name = "[REGISTRY=]HOST", help_heading = "Registry")]
+    pub(crate) allow_token_realm: Vec<String>,
+
     /// How often a request is made again that failed for a reason that may pass [default: 4]
     #[arg(long, value_name = "N", help_heading = "Registry")]
     pub(crate) retry: Option<u32>,

@@ -215,7 +215,10 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
         Some(open) => open,
         None => open()?,
     };
-    let images = BaseImages::new(&shop.layout, args.plan.pull, &args.plan.registry)?;
+    let mut images = BaseImages::new(&shop.layout, args.plan.pull, &args.plan.registry)?;
+    if kind == ProgressArg::Json {
+        images.warn_as_json();
+    }
     let backends = shop.backends(&images, executor.as_ref());
 
     let mut display = progress(kind, screen);

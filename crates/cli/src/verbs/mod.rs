@@ -1,5 +1,6 @@
 //! One file for each verb, or for those that belong together.
 
+mod auth;
 mod build;
 mod call;
 mod check;
@@ -9,6 +10,7 @@ mod engine;
 mod history;
 mod images;
 mod inspect;
+mod login;
 mod outline;
 mod plan;
 mod protocols;
@@ -17,6 +19,7 @@ mod run;
 mod space;
 mod transfer;
 
+pub(crate) use auth::explain;
 pub(crate) use build::build;
 pub(crate) use check::{finding_object, summary};
 pub(crate) use context::context_ls;
@@ -24,6 +27,7 @@ pub(crate) use deploy::deploy_manifest;
 pub(crate) use history::history;
 pub(crate) use images::{images, rmi, tag};
 pub(crate) use inspect::inspect;
+pub(crate) use login::{login, logout};
 pub(crate) use plan::plan;
 pub(crate) use protocols::{ast, expand, ignore};
 pub(crate) use run::run;

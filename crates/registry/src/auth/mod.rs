@@ -128,6 +128,10 @@ impl Auth {
         Ok(())
     }
 
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        self.credentials.warnings()
+    }
+
     /// What a user should know about a request that was refused for good.
     pub(crate) fn advice(&self, need: &Need) -> String {
         let slot = self.slot(need);
@@ -234,6 +238,9 @@ fn choose(via: Via<'_>, challenges: Vec<Challenge>) -> Result<Challenge, SourceE
 fn advice(need: &Need, found: Option<&FoundCredential>) -> String {
     let registry = &need.registry;
     match found {
+        Some(FoundCredential { credential, .. }) if need.is_login() => {
+            format!("the {credential} was sent to {registry}, which does not take it: check both")
+        }
         Some(FoundCredential { credential, origin, .. }) => format!(
             "the {credential} was sent ({origin}); check the image's name and what this login may do, or log in again \
              with `ocibuild login {registry}`"

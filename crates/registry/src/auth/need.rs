@@ -34,6 +34,10 @@ impl Need {
         Self { registry: registry.to_owned(), repository, scopes: Vec::new() }
     }
 
+    pub(super) fn is_login(&self) -> bool {
+        self.scopes.is_empty()
+    }
+
     pub(super) fn wanted(&self) -> Wanted<'_> {
         Wanted { registry: &self.registry, repository: self.repository.as_deref() }
     }

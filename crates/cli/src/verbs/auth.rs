@@ -1,0 +1,94 @@
+use std::process::ExitCode;
+
+use ocibuild::Error;
+use ocibuild::registry::{Explained, Lookup, Wanted};
+use serde_json::json;
+
+use crate::args::{ExplainArgs, TableFormat};
+use crate::backends::credentials;
+use crate::failure::Outcome;
+use crate::signals::Signals;
+use crate::table::table;
+use crate::terminal::to_stdout;
+use crate::text::printable;
+use crate::values::reference;
+
+/// What each source of credentials has for an image, and which one counts.
+pub(crate) fn explain(args: &ExplainArgs) -> Outcome {
+    let name = reference(&args.image)?;
+    let credentials = credentials(&args.registry)?;
+    let signals = Signals::install()?;
+    let wanted = Wanted { registry: name.registry(), repository: Some(name.repository()) };
+    let explained = credentials.explain(wanted, &signals.cancel);
+    let text = match args.format {
+        TableFormat::Json => explained.iter().map(|one| object(one) + "\n").collect(),
+        TableFormat::Table => {
+            let header = ["SOURCE", "WHERE", "MATCH", "CREDENTIAL", "VERDICT"].map(str::to_owned).to_vec();
+            let rows = std::iter::once(header).chain(explained.iter().map(row)).collect::<Vec<_>>();
+            table(&rows) + &conclusion(&name.familiar_name(), &explained)
+        }
+    };
+    to_stdout(text.as_bytes())?;
+    // An error that comes before any credentials is what a pull would end with.
+    for one in explained {
+        match one.lookup {
+            Ok(_) if one.is_used => break,
+            Ok(_) => {}
+            Err(error) => return Err(Error::from(error).into()),
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn cells(explained: &Explained) -> (String, String, &'static str) {
+    match &explained.lookup {
+        Ok(Lookup::Hit(hit)) => {
+            let verdict = if explained.is_used { "used" } else { "not reached" };
+            (hit.key.clone(), hit.credential.to_string(), verdict)
+        }
+        Ok(Lookup::Miss(why)) => (why.clone(), String::new(), "nothing"),
+        Err(error) => (error.to_string(), String::new(), "error"),
+    }
+}
+
+fn row(explained: &Explained) -> Vec<String> {
+    let (matched, credential, verdict) = cells(explained);
+    let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { printable(text) };
+    vec![
+        explained.name.clone(),
+        or_dash(&explained.place),
+        or_dash(&matched),
+        or_dash(&credential),
+        verdict.to_owned(),
+    ]
+}
+
+fn object(explained: &Explained) -> String {
+    let (matched, credential, verdict) = cells(explained);
+    let username = match &explained.lookup {
+        Ok(Lookup::Hit(hit)) => hit.credential.username().map(str::to_owned),
+        _ => None,
+    };
+    json!({
+        "source": explained.name,
+        "where": explained.place,
+        "match": matched,
+        "credential": credential,
+        "username": username,
+        "verdict": verdict,
+    })
+    .to_string()
+}
+
+/// One sentence for those who do not read tables.
+fn conclusion(name: &str, explained: &[Explained]) -> String {
+    let decided = explained.iter().find(|one| one.is_used || one.lookup.is_err());
+    let text = match decided.map(|one| (one, &one.lookup)) {
+        Some((one, Ok(Lookup::Hit(hit)))) => {
+            format!("the {} is sent, from {} ({})", hit.credential, one.name, one.place)
+        }
+        Some((one, _)) => format!("nothing is sent, as {} cannot be used", one.name),
+        None => "nobody's credentials are sent".to_owned(),
+    };
+    format!("\n{name}: {}\n", printable(&text))
+}
