@@ -327,6 +327,7 @@ fn source_id(kind: SourceErrorKind) -> &'static str {
         SourceErrorKind::Corrupt => "image-corrupt",
         SourceErrorKind::Unsupported => "image-unsupported",
         SourceErrorKind::Configuration => "registry-configuration",
+        SourceErrorKind::Refused => "registry-blocked",
         _ => "base-image",
     }
 }
@@ -365,7 +366,9 @@ fn source_hint(kind: SourceErrorKind) -> Option<String> {
 
 pub(crate) fn class_of(kind: SourceErrorKind) -> ErrorKind {
     match kind {
-        SourceErrorKind::Corrupt | SourceErrorKind::Unsupported => ErrorKind::Refused,
+        SourceErrorKind::Corrupt | SourceErrorKind::Unsupported | SourceErrorKind::Refused => {
+            ErrorKind::Refused
+        }
         SourceErrorKind::Denied | SourceErrorKind::Network => ErrorKind::Network,
         SourceErrorKind::Io => ErrorKind::Host,
         SourceErrorKind::Configuration => ErrorKind::Usage,

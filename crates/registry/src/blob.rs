@@ -1,9 +1,11 @@
 use std::io::{self, Read};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use ocibuild_spec::{CancelToken, Descriptor, Reference, SourceError, SourceErrorKind};
+use ocibuild_spec::{CancelToken, Descriptor, Reference, SourceError, SourceErrorKind, VerifyingReader};
 
 use crate::Registry;
 use crate::http::{HttpError, HttpErrorKind, HttpResponse};
+use crate::routes::{Origin, Route};
 
 /// Tries in a row that bring less than [`PROGRESS`] bytes.
 const MAX_FAILURES: u32 = 5;
@@ -11,8 +13,52 @@ const PROGRESS: u64 = 1 << 20;
 /// Tries altogether, for servers that always break after a little.
 const MAX_RESUMES: u32 = 100;
 
+/// A blob, verified while it is read. When it turns out to be another one, the place that it came from is named, and asked
+/// last from then on.
+pub(crate) struct VerifiedBlob {
+    inner: VerifyingReader<BlobReader>,
+    registry: Registry,
+    served_by: ServedBy,
+}
+
+/// The place that gave the last answer.
+type ServedBy = Arc<Mutex<Option<Route>>>;
+
+impl VerifiedBlob {
+    pub(crate) fn open(
+        registry: &Registry,
+        reference: &Reference,
+        descriptor: &Descriptor,
+        cancel: &CancelToken,
+    ) -> Result<Self, SourceError> {
+        let reader = BlobReader::open(registry, reference, descriptor, cancel)?;
+        let served_by = Arc::clone(&reader.served_by);
+        let inner = VerifyingReader::new(reader, descriptor);
+        Ok(Self { inner, registry: registry.clone(), served_by })
+    }
+
+    fn blame(&self, error: io::Error) -> io::Error {
+        let route = self.served_by.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(route) = route.filter(|_| error.kind() == io::ErrorKind::InvalidData) else { return error };
+        self.registry.failures().note(&route, SourceErrorKind::Corrupt);
+        match route.origin {
+            Origin::Itself => error,
+            origin => {
+                let text = format!("{error}; they came from {} ({origin})", route.reference.registry());
+                as_io(SourceError::new(SourceErrorKind::Corrupt, text))
+            }
+        }
+    }
+}
+
+impl Read for VerifiedBlob {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.inner.read(buffer).map_err(|error| self.blame(error))
+    }
+}
+
 /// The bytes of a blob, asked for again from where they broke off. Their digest is checked by whoever wraps this.
-pub(crate) struct BlobReader {
+struct BlobReader {
     registry: Registry,
     reference: Reference,
     descriptor: Descriptor,
@@ -23,10 +69,11 @@ pub(crate) struct BlobReader {
     anchor: u64,
     failures: u32,
     resumes: u32,
+    served_by: ServedBy,
 }
 
 impl BlobReader {
-    pub(crate) fn open(
+    fn open(
         registry: &Registry,
         reference: &Reference,
         descriptor: &Descriptor,
@@ -42,26 +89,22 @@ impl BlobReader {
             anchor: 0,
             failures: 0,
             resumes: 0,
+            served_by: ServedBy::default(),
         };
         reader.body = Some(reader.whole()?);
         Ok(reader)
     }
 
+    fn ask(&self, from: u64) -> Result<HttpResponse, SourceError> {
+        let (response, route) =
+            self.registry.get_blob(&self.reference, &self.descriptor, from, &self.cancel)?;
+        *self.served_by.lock().unwrap_or_else(PoisonError::into_inner) = Some(route);
+        Ok(response)
+    }
+
     fn whole(&self) -> Result<HttpResponse, SourceError> {
-        let response = self.registry.get_blob(&self.reference, &self.descriptor, 0, &self.cancel)?;
-        match response.content_length() {
-            Some(length) if response.status == 200 && length != self.descriptor.size => {
-                let text = format!(
-                    "{}: {} has {length} bytes, not {}",
-                    self.reference.familiar(),
-                    response.url,
-                    self.descriptor.size
-                );
-                Err(SourceError::new(SourceErrorKind::Corrupt, text))
-            }
-            _ if response.status == 200 => Ok(response),
-            _ => Err(self.odd(&response)),
-        }
+        let response = self.ask(0)?;
+        if response.status == 200 { Ok(response) } else { Err(self.odd(&response)) }
     }
 
     fn odd(&self, response: &HttpResponse) -> SourceError {
@@ -77,8 +120,7 @@ impl BlobReader {
     /// Goes on at `self.at`. Only an answer that says it begins exactly there is taken for the rest.
     fn resume(&mut self) -> Result<HttpResponse, SourceError> {
         if self.at > 0 {
-            let response =
-                self.registry.get_blob(&self.reference, &self.descriptor, self.at, &self.cancel)?;
+            let response = self.ask(self.at)?;
             match response.status {
                 206 if self.is_rest(&response) => return Ok(response),
                 200 => return self.skip(response),

@@ -1,81 +1,103 @@
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::http::{Scheme, Trust, Url, is_loopback};
+use crate::http::{HostTls, HttpRequest, Method, Scheme, Trust, Url, UrlError};
+use crate::routes::{Route, Speaks};
 
 /// The server behind a registry's name, and how it is spoken to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Endpoint {
     pub(crate) base: Url,
     pub(crate) trust: Trust,
+    pub(crate) tls: Option<Arc<HostTls>>,
+    /// What stands in front of repositories.
+    root: String,
+    namespace: Option<String>,
 }
 
-/// Chooses scheme and server for the names in references.
+impl Endpoint {
+    /// A request there, which the user wants to be sent.
+    pub(crate) fn request(&self, method: Method, url: Url) -> HttpRequest {
+        HttpRequest { trust: self.trust, tls: self.tls.clone(), ..HttpRequest::new(method, url) }
+    }
+
+    /// Something below a repository.
+    pub(crate) fn url(&self, repository: &str, path: &str) -> Result<Url, UrlError> {
+        let url = self.base.join(&format!("{}/{repository}/{path}", self.root))?;
+        Ok(match &self.namespace {
+            Some(namespace) => url.with_query("ns", namespace),
+            None => url,
+        })
+    }
+}
+
+/// Finds out the scheme of servers that may have either.
 #[derive(Debug, Default)]
 pub(crate) struct Endpoints {
-    insecure: Vec<String>,
-    known: Mutex<BTreeMap<String, Endpoint>>,
+    /// Whether they speak TLS, by host and port.
+    known: Mutex<BTreeMap<String, bool>>,
 }
 
 impl Endpoints {
-    pub(crate) fn new(insecure: Vec<String>) -> Self {
-        Self { insecure, known: Mutex::default() }
-    }
-
     /// HTTPS, except for hosts that do not speak TLS and are either this machine or named insecure by the user. A
     /// failed handshake is never a reason to speak in the clear.
-    pub(crate) fn of(&self, registry: &str, patience: Duration) -> Result<Endpoint, crate::http::UrlError> {
-        if let Some(known) = self.known().get(registry) {
-            return Ok(known.clone());
-        }
-        let server = if registry == "docker.io" { "registry-1.docker.io" } else { registry };
-        let base = Url::new(Scheme::Https, server, "/")?;
-        let insecure = self.insecure.iter().any(|name| name == registry);
-        let endpoint = if (insecure || is_loopback(base.host())) && !speaks_tls(&base, patience) {
-            Endpoint { base: Url::new(Scheme::Http, server, "/")?, trust: Trust::Named }
-        } else if insecure {
-            Endpoint { base, trust: Trust::NamedInsecure }
-        } else {
-            Endpoint { base, trust: Trust::Named }
+    pub(crate) fn of(&self, route: &Route, patience: Duration) -> Result<Endpoint, UrlError> {
+        let server = route.server()?;
+        let is_plain = matches!(route.speaks, Speaks::TlsOrPlain | Speaks::Anything)
+            && !self.speaks_tls(&server, patience);
+        let base = if is_plain { Url::new(Scheme::Http, &server.authority(), "/")? } else { server };
+        let trust = match route.speaks {
+            Speaks::AnyTls | Speaks::Anything if base.scheme() == Scheme::Https => Trust::NamedInsecure,
+            _ => Trust::Named,
         };
-        self.known().insert(registry.to_owned(), endpoint.clone());
-        Ok(endpoint)
+        let (root, namespace) = (route.root.clone(), route.namespace.clone());
+        Ok(Endpoint { base, trust, tls: route.tls.clone(), root, namespace })
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Endpoint>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What is known or found out about a server; one that is not there speaks TLS until it is seen to speak otherwise.
+    fn speaks_tls(&self, server: &Url, patience: Duration) -> bool {
+        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known().get(&server.authority()) {
+            return *known;
+        }
+        let Some(stream) = connect(server, patience) else { return true };
+        let speaks_tls = answers_in_tls(stream, server, patience).unwrap_or(false);
+        known().insert(server.authority(), speaks_tls);
+        speaks_tls
     }
+}
+
+fn bare(server: &Url) -> String {
+    server.host().trim_start_matches('[').trim_end_matches(']').to_owned()
+}
+
+fn connect(server: &Url, patience: Duration) -> Option<TcpStream> {
+    let mut addresses = (bare(server).as_str(), server.port()).to_socket_addrs().ok()?;
+    addresses.find_map(|address| TcpStream::connect_timeout(&address, patience).ok())
 }
 
 /// Whether a server answers a TLS greeting with a TLS record, be it an alert.
-fn speaks_tls(base: &Url, patience: Duration) -> bool {
-    greet(base, patience).is_some_and(|first| matches!(first, 0x15 | 0x16))
-}
-
-/// The first byte of the answer to a TLS greeting.
-fn greet(base: &Url, patience: Duration) -> Option<u8> {
-    let host = base.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-    let addresses = (host.as_str(), base.port()).to_socket_addrs().ok()?;
-    let mut stream =
-        addresses.into_iter().find_map(|address| TcpStream::connect_timeout(&address, patience).ok())?;
+fn answers_in_tls(mut stream: TcpStream, server: &Url, patience: Duration) -> io::Result<bool> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .ok()?
+        .map_err(io::Error::other)?
         .with_root_certificates(rustls::RootCertStore::empty())
         .with_no_client_auth();
-    let name = rustls::pki_types::ServerName::try_from(host).ok()?;
+    let name = rustls::pki_types::ServerName::try_from(bare(server)).map_err(io::Error::other)?;
     let mut greeting = Vec::new();
-    rustls::ClientConnection::new(Arc::new(config), name).ok()?.write_tls(&mut greeting).ok()?;
-    stream.set_read_timeout(Some(patience.min(Duration::from_secs(5)))).ok()?;
-    stream.set_write_timeout(Some(patience)).ok()?;
-    stream.write_all(&greeting).ok()?;
+    rustls::ClientConnection::new(Arc::new(config), name)
+        .map_err(io::Error::other)?
+        .write_tls(&mut greeting)?;
+    stream.set_read_timeout(Some(patience.min(Duration::from_secs(5))))?;
+    stream.set_write_timeout(Some(patience))?;
+    stream.write_all(&greeting)?;
     // A server in the clear waits for the end of a line it understands.
-    stream.write_all(b"\r\n\r\n").ok()?;
+    stream.write_all(b"\r\n\r\n")?;
     let mut first = [0];
-    stream.read_exact(&mut first).ok()?;
-    Some(first[0])
+    stream.read_exact(&mut first)?;
+    Ok(matches!(first[0], 0x15 | 0x16))
 }

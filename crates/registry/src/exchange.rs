@@ -5,6 +5,7 @@ use ocibuild_spec::{CancelToken, Reference, SourceError, SourceErrorKind};
 use crate::endpoint::Endpoint;
 use crate::failure;
 use crate::http::{HttpError, HttpRequest, HttpResponse, Method, Scheme, Url};
+use crate::lookup::Visit;
 use crate::registry::Registry;
 use crate::retry::Retry;
 
@@ -39,11 +40,19 @@ pub(crate) struct Ask<'a> {
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) body: &'a [u8],
     pub(crate) expected: &'a [u16],
+    /// The place that is asked; without one it is the registry that the reference names.
+    pub(crate) visit: Option<Visit<'a>>,
 }
 
 impl<'a> Ask<'a> {
     pub(crate) fn new(method: Method, place: Place<'a>, access: &'a Access, expected: &'a [u16]) -> Self {
-        Self { method, place, access, headers: Vec::new(), body: &[], expected }
+        Self { method, place, access, headers: Vec::new(), body: &[], expected, visit: None }
+    }
+
+    #[must_use]
+    pub(crate) fn at(mut self, visit: Option<Visit<'a>>) -> Self {
+        self.visit = visit;
+        self
     }
 
     #[must_use]
@@ -61,26 +70,28 @@ impl Registry {
         ask: &Ask<'_>,
         cancel: &CancelToken,
     ) -> Result<HttpResponse, SourceError> {
+        let endpoint = self.endpoint_at(reference, ask.visit)?;
+        let attempts = ask.visit.map_or(self.retry().attempts, |visit| visit.attempts);
         let mut asked_for_token = false;
         let mut attempt = 0;
         loop {
-            let retry_after = match self.ask_once(reference, ask, cancel) {
+            let retry_after = match self.ask_once(reference, &endpoint, ask, cancel) {
                 Ok(response) if ask.expected.contains(&response.status) => return Ok(response),
                 // Only the registry itself is given a token, so only its own refusal counts (THREATS 49).
                 Ok(response)
-                    if response.status == 401 && !asked_for_token && self.is_own(reference, &response) =>
+                    if response.status == 401
+                        && !asked_for_token
+                        && response.url.is_same_origin(&endpoint.base) =>
                 {
-                    self.authorize(reference, ask.access, &response, cancel)?;
+                    self.authorize((reference, ask.access), &endpoint, &response, cancel)?;
                     asked_for_token = true;
                     continue;
                 }
-                Ok(response) if Retry::helps(response.status) && attempt + 1 < self.retry().attempts => {
+                Ok(response) if Retry::helps(response.status) && attempt + 1 < attempts => {
                     response.header("retry-after").map(str::to_owned)
                 }
                 Ok(response) => return Err(self.refused(reference, ask.access, response)),
-                Err(Failed::Http(error)) if error.is_transient() && attempt + 1 < self.retry().attempts => {
-                    None
-                }
+                Err(Failed::Http(error)) if error.is_transient() && attempt + 1 < attempts => None,
                 Err(error) => return Err(error.about(reference)),
             };
             attempt += 1;
@@ -91,10 +102,11 @@ impl Registry {
     fn ask_once(
         &self,
         reference: &Reference,
+        endpoint: &Endpoint,
         ask: &Ask<'_>,
         cancel: &CancelToken,
     ) -> Result<HttpResponse, Failed> {
-        let mut request = self.request(reference, ask, cancel)?;
+        let mut request = self.request(reference, endpoint, ask, cancel)?;
         request.headers.extend_from_slice(&ask.headers);
         request.body = ask.body.to_vec();
         let client = self.client();
@@ -112,7 +124,8 @@ impl Registry {
         (length, body): (u64, &mut dyn Read),
         cancel: &CancelToken,
     ) -> Result<HttpResponse, Failed> {
-        let mut request = self.request(reference, ask, cancel)?;
+        let endpoint = self.endpoint_at(reference, ask.visit)?;
+        let mut request = self.request(reference, &endpoint, ask, cancel)?;
         request.headers.extend_from_slice(&ask.headers);
         request.patience = Some(self.patience_of_commit());
         Ok(self.client().send_from(&request, length, body, cancel)?)
@@ -121,19 +134,18 @@ impl Registry {
     fn request(
         &self,
         reference: &Reference,
+        endpoint: &Endpoint,
         ask: &Ask<'_>,
         cancel: &CancelToken,
     ) -> Result<HttpRequest, SourceError> {
-        let endpoint = self.endpoint(reference)?;
         let url = match ask.place {
             Place::At(url) => url.clone(),
             Place::Below(path) => endpoint
-                .base
-                .join(&format!("/v2/{}/{path}", reference.repository()))
+                .url(reference.repository(), path)
                 .map_err(|error| SourceError::new(SourceErrorKind::Unsupported, error.to_string()))?,
         };
-        let mut request = HttpRequest { trust: endpoint.trust, ..HttpRequest::new(ask.method, url) };
-        let authorization = self.authorization(reference, ask.access, cancel)?;
+        let mut request = endpoint.request(ask.method, url);
+        let authorization = self.authorization((reference, ask.access), endpoint, cancel)?;
         request.headers.extend(authorization.map(|value| ("authorization", value)));
         Ok(request)
     }

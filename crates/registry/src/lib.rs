@@ -44,10 +44,12 @@ mod failure;
 mod http;
 mod listing;
 mod login;
+mod lookup;
 mod manifests;
 mod referrers;
 mod registry;
 mod retry;
+mod routes;
 mod upload;
 
 pub use credentials::{
@@ -61,4 +63,5 @@ pub use http::{
 pub use login::LoginCheck;
 pub use manifests::ManifestPush;
 pub use registry::{Registry, RegistryBuilder};
+pub use routes::{MirrorRule, Origin, Route, Speaks};
 pub use upload::{BlobPush, BlobUpload, OpenBlob};

@@ -3,7 +3,7 @@ use ocibuild_spec::{CancelToken, SourceError, SourceErrorKind};
 use crate::auth::Need;
 use crate::credentials::RegistryKey;
 use crate::failure;
-use crate::http::{HttpRequest, HttpResponse};
+use crate::http::{HttpResponse, Method};
 use crate::registry::Registry;
 use crate::retry::Retry;
 
@@ -30,7 +30,7 @@ impl Registry {
         let mut outcome = LoginCheck::NotAsked;
         let mut attempt = 0;
         loop {
-            let mut request = HttpRequest { trust: endpoint.trust, ..HttpRequest::get(url.clone()) };
+            let mut request = endpoint.request(Method::Get, url.clone());
             request.headers.extend(self.auth().header(&need, via)?.map(|value| ("authorization", value)));
             let is_last = attempt + 1 >= self.retry().attempts;
             let retry_after = match self.client().follow(&request, cancel) {

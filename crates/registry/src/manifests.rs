@@ -42,7 +42,7 @@ impl Registry {
                 Ok(Some(Descriptor::new(media_type, digest, size)))
             }
             // Registries need not tell all of that for a HEAD.
-            _ => self.manifest(reference, cancel).map(|(descriptor, _)| Some(descriptor)),
+            _ => self.own_manifest(reference, cancel).map(|(descriptor, _)| Some(descriptor)),
         }
     }
 
@@ -53,6 +53,16 @@ impl Registry {
         cancel: &CancelToken,
     ) -> Result<(Descriptor, Vec<u8>), SourceError> {
         self.root(reference, cancel)
+    }
+
+    /// What a reference names at the very registry that it names, whatever mirrors there are: what is to be changed there
+    /// has to be read there.
+    pub fn own_manifest(
+        &self,
+        reference: &Reference,
+        cancel: &CancelToken,
+    ) -> Result<(Descriptor, Vec<u8>), SourceError> {
+        self.root_at(reference, None, cancel)
     }
 
     /// Stores a manifest or an index under the tag of `reference`, or under its own digest where that has none.

@@ -60,7 +60,7 @@ impl Registry {
         digest: &Digest,
         cancel: &CancelToken,
     ) -> Result<Vec<Descriptor>, SourceError> {
-        match self.manifest(&fallback_tag(repository, digest)?, cancel) {
+        match self.own_manifest(&fallback_tag(repository, digest)?, cancel) {
             Ok((_, bytes)) => parse_list(repository, &bytes).map(|index| index.manifests),
             Err(error) if error.kind() == SourceErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(error),

@@ -10,14 +10,16 @@ use ocibuild_spec::{
 };
 
 use crate::auth::{Auth, Need, Realms, Via};
-use crate::blob::BlobReader;
+use crate::blob::VerifiedBlob;
 use crate::credentials::Credentials;
 use crate::endpoint::{Endpoint, Endpoints};
 use crate::exchange::{Access, Ask, Place};
 use crate::failure;
 use crate::http::{HttpClient, HttpClientBuilder, HttpError, HttpResponse, Method, Proxies};
+use crate::lookup::{Failures, Visit};
 use crate::manifests::name_of;
 use crate::retry::Retry;
+use crate::routes::{MirrorRule, Route, Routes};
 
 /// Registries, as a source of images. One value serves any number of them; clones share connections and tokens.
 #[derive(Debug, Clone)]
@@ -29,6 +31,8 @@ pub struct Registry {
 struct Shared {
     client: HttpClient,
     endpoints: Endpoints,
+    routes: Routes,
+    failures: Failures,
     auth: Auth,
     retry: Retry,
 }
@@ -38,6 +42,9 @@ struct Shared {
 pub struct RegistryBuilder {
     client: HttpClientBuilder,
     insecure: Vec<String>,
+    mirrors: Vec<MirrorRule>,
+    registries_conf: Vec<PathBuf>,
+    certs_d: Vec<PathBuf>,
     credentials: Credentials,
     realms: Realms,
     retry: Retry,
@@ -82,10 +89,29 @@ impl RegistryBuilder {
         self
     }
 
-    /// A directory with a folder of certificates for each host; see [`HttpClientBuilder::certs_d`].
+    /// A directory with a folder for each host: certificates, as [`HttpClientBuilder::certs_d`] has them, and
+    /// containerd's `hosts.toml`.
     #[must_use]
     pub fn certs_d(mut self, directory: impl Into<PathBuf>) -> Self {
-        self.client = self.client.certs_d(directory);
+        let directory = directory.into();
+        self.client = self.client.certs_d(&directory);
+        self.certs_d.push(directory);
+        self
+    }
+
+    /// A mirror, asked before what `registries.conf` and `hosts.toml` name. Those named for the same names are asked in
+    /// the order of these calls.
+    #[must_use]
+    pub fn mirror(mut self, rule: MirrorRule) -> Self {
+        self.mirrors.push(rule);
+        self
+    }
+
+    /// Containers' `registries.conf`, or a folder of such files; one that is not there says nothing. What a later one
+    /// says about a prefix replaces what an earlier one said.
+    #[must_use]
+    pub fn registries_conf(mut self, path: impl Into<PathBuf>) -> Self {
+        self.registries_conf.push(path.into());
         self
     }
 
@@ -130,7 +156,9 @@ impl RegistryBuilder {
     pub fn build(self) -> Result<Registry, HttpError> {
         let shared = Shared {
             client: self.client.build()?,
-            endpoints: Endpoints::new(self.insecure),
+            endpoints: Endpoints::default(),
+            routes: Routes::new(&self.mirrors, self.insecure, self.registries_conf, self.certs_d),
+            failures: Failures::default(),
             auth: Auth::new(self.credentials, self.realms),
             retry: self.retry,
         };
@@ -153,6 +181,9 @@ impl Registry {
         RegistryBuilder {
             client: HttpClient::builder(),
             insecure: Vec::new(),
+            mirrors: Vec::new(),
+            registries_conf: Vec::new(),
+            certs_d: Vec::new(),
             credentials: Credentials::none(),
             realms: Realms::default(),
             retry: Retry::default(),
@@ -172,17 +203,42 @@ impl Registry {
         self.shared.client.stall_timeout() * 10
     }
 
+    pub(crate) fn places(&self) -> &Routes {
+        &self.shared.routes
+    }
+
+    pub(crate) fn failures(&self) -> &Failures {
+        &self.shared.failures
+    }
+
+    /// The registry that a reference names, whatever mirrors there are.
     pub(crate) fn endpoint(&self, reference: &Reference) -> Result<Endpoint, SourceError> {
-        self.endpoint_of(reference.registry(), &reference.familiar())
+        self.endpoint_at(reference, None)
+    }
+
+    /// The server of a place, or of the registry that a reference names.
+    pub(crate) fn endpoint_at(
+        &self,
+        reference: &Reference,
+        visit: Option<Visit<'_>>,
+    ) -> Result<Endpoint, SourceError> {
+        let patience = self.shared.client.connect_timeout();
+        let found = match visit {
+            Some(visit) => self.shared.endpoints.of(visit.route, patience),
+            None => self.shared.endpoints.of(&self.shared.routes.own(reference)?, patience),
+        };
+        found.map_err(|error| {
+            SourceError::new(SourceErrorKind::Unsupported, format!("{}: {error}", reference.familiar()))
+        })
     }
 
     /// The server of a registry; `subject` is what it is about.
     pub(crate) fn endpoint_of(&self, registry: &str, subject: &str) -> Result<Endpoint, SourceError> {
-        let patience = self.shared.client.connect_timeout();
-        self.shared
-            .endpoints
-            .of(registry, patience)
-            .map_err(|error| SourceError::new(SourceErrorKind::Unsupported, format!("{subject}: {error}")))
+        let sample: Reference = "localhost/any".parse().expect("a name that is well-formed");
+        let reference = sample
+            .at(registry, "any")
+            .map_err(|error| SourceError::new(SourceErrorKind::Unsupported, format!("{subject}: {error}")))?;
+        self.endpoint(&reference)
     }
 
     /// What users should know about the credentials that were sent so far.
@@ -197,12 +253,12 @@ impl Registry {
     /// The `authorization` header for requests that need this access, if it takes one.
     pub(crate) fn authorization(
         &self,
-        reference: &Reference,
-        access: &Access,
+        (reference, access): (&Reference, &Access),
+        endpoint: &Endpoint,
         cancel: &CancelToken,
     ) -> Result<Option<String>, SourceError> {
-        let (subject, endpoint) = (reference.familiar(), self.endpoint(reference)?);
-        self.auth().header(&Need::new(reference, access), self.via(&endpoint, &subject, cancel))
+        let subject = reference.familiar();
+        self.auth().header(&Need::new(reference, access), self.via(endpoint, &subject, cancel))
     }
 
     pub(crate) fn via<'a>(
@@ -232,35 +288,55 @@ impl Registry {
     /// Does what a refusal tells to do about it.
     pub(crate) fn authorize(
         &self,
-        reference: &Reference,
-        access: &Access,
+        (reference, access): (&Reference, &Access),
+        endpoint: &Endpoint,
         refusal: &HttpResponse,
         cancel: &CancelToken,
     ) -> Result<(), SourceError> {
-        let (subject, endpoint) = (reference.familiar(), self.endpoint(reference)?);
-        self.auth().answer(&Need::new(reference, access), self.via(&endpoint, &subject, cancel), refusal)
+        let subject = reference.familiar();
+        self.auth().answer(&Need::new(reference, access), self.via(endpoint, &subject, cancel), refusal)
     }
 
-    /// A blob from byte `from` on; the answer may be the whole of it.
+    /// A blob from byte `from` on, from the first place that has it; the answer may be the whole of it.
     pub(crate) fn get_blob(
         &self,
         reference: &Reference,
         descriptor: &Descriptor,
         from: u64,
         cancel: &CancelToken,
+    ) -> Result<(HttpResponse, Route), SourceError> {
+        let serves = |route: &Route| route.serves_content;
+        self.look_up(reference, serves, |visit| {
+            let response = self.get_blob_at(visit, descriptor, from, cancel)?;
+            Ok((response, visit.route.clone()))
+        })
+    }
+
+    fn get_blob_at(
+        &self,
+        visit: Visit<'_>,
+        descriptor: &Descriptor,
+        from: u64,
+        cancel: &CancelToken,
     ) -> Result<HttpResponse, SourceError> {
+        let reference = &visit.route.reference;
         let path = format!("blobs/{}", descriptor.digest);
-        let mut ask = Ask::new(Method::Get, Place::Below(&path), &Access::Pull, &[200, 206, 416]);
+        let ask = Ask::new(Method::Get, Place::Below(&path), &Access::Pull, &[200, 206, 416]);
+        let mut ask = ask.at(Some(visit));
         if from > 0 {
             ask = ask.header("range", format!("bytes={from}-"));
         }
         let response = self.ask(reference, &ask, cancel)?;
-        match response.header("content-encoding") {
-            None | Some("identity") => Ok(response),
-            Some(encoding) => {
-                let text = format!("{}: {} sent {encoding:?} bytes", reference.familiar(), response.url);
-                Err(SourceError::new(SourceErrorKind::Corrupt, text))
+        let corrupt = |what: String| {
+            let text = format!("{}: {} {what}", reference.familiar(), response.url);
+            Err(SourceError::new(SourceErrorKind::Corrupt, text))
+        };
+        match (response.header("content-encoding"), response.content_length()) {
+            (Some(encoding), _) if encoding != "identity" => corrupt(format!("sent {encoding:?} bytes")),
+            (_, Some(length)) if response.status == 200 && length != descriptor.size => {
+                corrupt(format!("has {length} bytes, not {}", descriptor.size))
             }
+            _ => Ok(response),
         }
     }
 
@@ -268,11 +344,12 @@ impl Registry {
     fn get_manifest(
         &self,
         reference: &Reference,
+        visit: Option<Visit<'_>>,
         name: &str,
         cancel: &CancelToken,
     ) -> Result<(Vec<u8>, Option<MediaType>), SourceError> {
         let path = format!("manifests/{name}");
-        let ask = Ask::new(Method::Get, Place::Below(&path), &Access::Pull, &[200]);
+        let ask = Ask::new(Method::Get, Place::Below(&path), &Access::Pull, &[200]).at(visit);
         let response = self.ask(reference, &ask.header("accept", accepted()), cancel)?;
         let url = response.url.clone();
         let stated = match response.content_type().as_deref() {
@@ -294,13 +371,26 @@ impl Registry {
         }
     }
 
-    /// The manifest or index that the reference itself names, with its bytes; verified if the reference has a digest.
+    /// The manifest or index that the reference itself names, with its bytes, from the first place that has it; verified
+    /// if the reference has a digest.
     pub fn root(
         &self,
         reference: &Reference,
         cancel: &CancelToken,
     ) -> Result<(Descriptor, Vec<u8>), SourceError> {
-        let (bytes, stated) = self.get_manifest(reference, &name_of(reference), cancel)?;
+        let is_pinned = reference.digest().is_some();
+        let may = |route: &Route| if is_pinned { route.serves_content } else { route.resolves_tags };
+        self.look_up(reference, may, |visit| self.root_at(&visit.route.reference, Some(visit), cancel))
+    }
+
+    /// What the reference names, verified if it has a digest; without a place at the registry that it names.
+    pub(crate) fn root_at(
+        &self,
+        reference: &Reference,
+        visit: Option<Visit<'_>>,
+        cancel: &CancelToken,
+    ) -> Result<(Descriptor, Vec<u8>), SourceError> {
+        let (bytes, stated) = self.get_manifest(reference, visit, &name_of(reference), cancel)?;
         let digest = match reference.digest() {
             Some(digest) => digest.clone(),
             None => Digest::of(&bytes),
@@ -327,24 +417,38 @@ impl Registry {
             let text = format!("{}: {} is too large for a document", reference.familiar(), descriptor.digest);
             return Err(SourceError::new(SourceErrorKind::Corrupt, text));
         }
-        if is_document(&descriptor.media_type) {
-            let (bytes, _) = self.get_manifest(reference, descriptor.digest.as_str(), cancel)?;
-            if bytes.len() as u64 != descriptor.size {
-                let text = format!(
-                    "{}: {} has {} bytes, not {}",
-                    reference.familiar(),
-                    descriptor.digest,
-                    bytes.len(),
-                    descriptor.size
-                );
-                return Err(SourceError::new(SourceErrorKind::Corrupt, text));
+        let serves = |route: &Route| route.serves_content;
+        self.look_up(reference, serves, |visit| {
+            if is_document(&descriptor.media_type) {
+                return self.listed_manifest(visit, descriptor, cancel);
             }
-            check_digest(reference, &bytes, &descriptor.digest)?;
-            return Ok(bytes);
+            let response = self.get_blob_at(visit, descriptor, 0, cancel)?;
+            let mut bytes = Vec::new();
+            let read = VerifyingReader::new(response, descriptor).read_to_end(&mut bytes);
+            read.map(|_| bytes).map_err(|error| of_read(&visit.route.reference, error))
+        })
+    }
+
+    fn listed_manifest(
+        &self,
+        visit: Visit<'_>,
+        descriptor: &Descriptor,
+        cancel: &CancelToken,
+    ) -> Result<Vec<u8>, SourceError> {
+        let reference = &visit.route.reference;
+        let (bytes, _) = self.get_manifest(reference, Some(visit), descriptor.digest.as_str(), cancel)?;
+        if bytes.len() as u64 != descriptor.size {
+            let text = format!(
+                "{}: {} has {} bytes, not {}",
+                reference.familiar(),
+                descriptor.digest,
+                bytes.len(),
+                descriptor.size
+            );
+            return Err(SourceError::new(SourceErrorKind::Corrupt, text));
         }
-        let mut bytes = Vec::new();
-        let read = self.open(reference, descriptor, cancel)?.read_to_end(&mut bytes);
-        read.map(|_| bytes).map_err(|error| of_read(reference, error))
+        check_digest(reference, &bytes, &descriptor.digest)?;
+        Ok(bytes)
     }
 }
 
@@ -408,7 +512,6 @@ impl ImageSource for Registry {
         descriptor: &Descriptor,
         cancel: &CancelToken,
     ) -> Result<Box<dyn Read + Send>, SourceError> {
-        let reader = BlobReader::open(self, reference, descriptor, cancel)?;
-        Ok(Box::new(VerifyingReader::new(reader, descriptor)))
+        Ok(Box::new(VerifiedBlob::open(self, reference, descriptor, cancel)?))
     }
 }

@@ -452,7 +452,13 @@ impl Sending<'_> {
         if status == 401 {
             self.failures += 1;
             if self.failures <= MAX_FAILURES && self.registry.is_own(self.repository, &response) {
-                self.registry.authorize(self.repository, &self.access, &response, self.cancel)?;
+                let endpoint = self.registry.endpoint(self.repository)?;
+                self.registry.authorize(
+                    (self.repository, &self.access),
+                    &endpoint,
+                    &response,
+                    self.cancel,
+                )?;
                 // Whatever of it was taken, the registry says.
                 let error = failure::of_status(self.repository, response);
                 return Ok(Next::Ask(session, error, Some("0".to_owned())));

@@ -115,6 +115,17 @@ impl Reference {
         Ok(Self { tag: Some(tag.to_owned()), digest: None, ..self.clone() })
     }
 
+    /// The same tag and digest in another repository, of another registry: a mirror's name for the image.
+    pub fn at(&self, registry: &str, repository: &str) -> Result<Self, ReferenceError> {
+        let refuse = |reason| ReferenceError { text: format!("{registry}/{repository}"), reason };
+        check_registry(registry).map_err(refuse)?;
+        check_repository(repository).map_err(refuse)?;
+        if repository.len() + registry.len() > MAX_REPOSITORY {
+            return Err(refuse("repository name longer than 255 characters"));
+        }
+        Ok(Self { registry: registry.to_owned(), repository: repository.to_owned(), ..self.clone() })
+    }
+
     /// The short form that users write: without `docker.io/library/`.
     pub fn familiar(&self) -> String {
         let name = if self.registry == DEFAULT_REGISTRY {

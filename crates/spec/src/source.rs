@@ -73,6 +73,8 @@ pub enum SourceErrorKind {
     Io,
     /// What was configured about it cannot be used.
     Configuration,
+    /// The user's own rules forbid it.
+    Refused,
     /// The caller cancelled.
     Cancelled,
 }

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use ocibuild_spec::{SourceError, SourceErrorKind};
 
 use super::challenge::Challenge;
@@ -8,7 +10,7 @@ use super::{Via, advice};
 use crate::credentials::{Credential, FoundCredential, encode};
 use crate::failure::{clean, words_of};
 use crate::http::{
-    HttpError, HttpErrorKind, HttpRequest, HttpResponse, Method, Scheme, Trust, Url, is_loopback,
+    HostTls, HttpError, HttpErrorKind, HttpRequest, HttpResponse, Method, Scheme, Trust, Url, is_loopback,
 };
 use crate::retry::Retry;
 
@@ -22,6 +24,8 @@ const CLIENT: &str = "ocibuild";
 pub(super) struct Service<'a> {
     realm: Url,
     trust: Trust,
+    /// What is trusted besides, when the registry is its own token service.
+    tls: Option<Arc<HostTls>>,
     /// What the challenge calls it.
     name: Option<String>,
     need: &'a Need,
@@ -49,8 +53,9 @@ impl<'a> Service<'a> {
             may_have(realms, need, via, &realm, found)?;
         }
         let trust = trust(realms, need, via, &realm);
+        let tls = via.endpoint.tls.clone().filter(|_| realm.is_same_origin(base));
         let name = challenge.parameter("service").map(str::to_owned);
-        Ok(Self { realm, trust, name, need, via, found })
+        Ok(Self { realm, trust, tls, name, need, via, found })
     }
 
     /// A token for the need. Passwords are sent as docker sends them, and as `OAuth2` has it where a service does not
@@ -84,7 +89,7 @@ impl<'a> Service<'a> {
     }
 
     fn request(&self, method: Method, url: Url) -> HttpRequest {
-        HttpRequest { trust: self.trust, ..HttpRequest::new(method, url) }
+        HttpRequest { trust: self.trust, tls: self.tls.clone(), ..HttpRequest::new(method, url) }
     }
 
     fn query(&self) -> Url {
@@ -202,14 +207,14 @@ fn may_have(
     Ok(())
 }
 
-/// What the user said of the registry goes for its host alone: a realm elsewhere is a stranger to whom the registry
-/// leads, unless the user named it as well (THREATS 47, 61).
+/// That the registry is insecure goes for the registry alone, and not for another server of its host; a realm elsewhere
+/// is a stranger to whom the registry leads, unless the user named it as well (THREATS 47, 61).
 fn trust(realms: &Realms, need: &Need, via: Via<'_>, realm: &Url) -> Trust {
     let base = &via.endpoint.base;
     let named = HttpRequest { trust: via.endpoint.trust, ..HttpRequest::get(base.clone()) };
-    if realm.host() == base.host() {
+    if realm.is_same_origin(base) {
         via.endpoint.trust
-    } else if realms.is_named(&need.registry, realm.host()) {
+    } else if realm.host() == base.host() || realms.is_named(&need.registry, realm.host()) {
         Trust::Named
     } else {
         Trust::Foreign(via.client.reach(&named))

@@ -32,7 +32,7 @@ impl CertsD {
 }
 
 /// What the folder about a host may be called. The port that is not written in references need not be written here.
-pub(crate) fn names(host: &str, port: u16) -> Vec<String> {
+fn names(host: &str, port: u16) -> Vec<String> {
     // References have another name for this one.
     let host = if host == "registry-1.docker.io" { "docker.io" } else { host };
     let mut names = vec![format!("{host}_{port}_"), format!("{host}:{port}")];
