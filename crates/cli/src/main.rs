@@ -72,6 +72,8 @@ fn dispatch(cli: Cli) -> Outcome {
         Verb::History(args) | Verb::Image { verb: ImageVerb::History(args) } => verbs::history(root, &args),
         Verb::Tag(args) | Verb::Image { verb: ImageVerb::Tag(args) } => verbs::tag(root, &args),
         Verb::Rmi(args) | Verb::Image { verb: ImageVerb::Rm(args) } => verbs::rmi(root, &args),
+        Verb::Save(args) | Verb::Image { verb: ImageVerb::Save(args) } => verbs::save(root, &args),
+        Verb::Load(args) | Verb::Image { verb: ImageVerb::Load(args) } => verbs::load(root, &args),
         Verb::Run(args) => verbs::run(root, &args),
         Verb::Du(args) => verbs::du(root, &args),
         Verb::Prune(args) | Verb::Image { verb: ImageVerb::Prune(args) } => verbs::prune(root, &args),

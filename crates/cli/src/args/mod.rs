@@ -11,8 +11,8 @@ use clap::{Parser, Subcommand};
 pub(crate) use build::{BuildArgs, LimitArgs, PlanArgs, PlanVerb, ProgressArg, ReportFormat, SnapshotterArg};
 pub(crate) use context::{ContextLsArgs, ContextVerb};
 pub(crate) use image::{
-    DuArgs, HistoryArgs, ImageVerb, ImagesArgs, InspectArgs, PruneArgs, RmiArgs, RunArgs, TableFormat,
-    TagArgs,
+    DuArgs, HistoryArgs, ImageVerb, ImagesArgs, InspectArgs, LoadArgs, PruneArgs, RmiArgs, RunArgs, SaveArgs,
+    SaveFormat, TableFormat, TagArgs,
 };
 
 const EXAMPLES: &str = "\
@@ -66,6 +66,10 @@ pub(crate) enum Verb {
     Tag(TagArgs),
     /// Take names of images away; `prune` then frees the space
     Rmi(RmiArgs),
+    /// Write images into an archive
+    Save(SaveArgs),
+    /// Take over the images of an archive
+    Load(LoadArgs),
     /// Run an image; what it changes is gone afterwards
     Run(Box<RunArgs>),
     /// The verbs about images, as `docker image` has them

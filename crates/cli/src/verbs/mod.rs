@@ -12,6 +12,7 @@ mod plan;
 mod protocols;
 mod results;
 mod run;
+mod save;
 mod space;
 
 pub(crate) use build::build;
@@ -23,4 +24,5 @@ pub(crate) use inspect::inspect;
 pub(crate) use plan::plan;
 pub(crate) use protocols::{ast, expand, ignore};
 pub(crate) use run::run;
+pub(crate) use save::{load, save};
 pub(crate) use space::{du, prune};
