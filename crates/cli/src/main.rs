@@ -78,6 +78,8 @@ fn dispatch(cli: Cli) -> Outcome {
         Verb::Login(args) => verbs::login(&args),
         Verb::Logout(args) => verbs::logout(&args),
         Verb::Auth { verb: AuthVerb::Explain(args) } => verbs::explain(&args),
+        Verb::Save(args) | Verb::Image { verb: ImageVerb::Save(args) } => verbs::save(root, &args),
+        Verb::Load(args) | Verb::Image { verb: ImageVerb::Load(args) } => verbs::load(root, &args),
         Verb::Run(args) => verbs::run(root, &args),
         Verb::DeployManifest(args) => verbs::deploy_manifest(root, &args),
         Verb::Du(args) => verbs::du(root, &args),

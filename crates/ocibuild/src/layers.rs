@@ -48,7 +48,37 @@ pub(crate) struct Layers<'a> {
 /// As much of `/etc/passwd` and `/etc/group` as is read (a limit on hostile images).
 const MAX_ACCOUNTS: u64 = 10 << 20;
 
-impl Layers<'_> {
+impl<'a> Layers<'a> {
+    /// The layers that are in the store, to be looked at: nothing is spooled.
+    pub(crate) fn of_store(
+        store: &'a ImageLayout,
+        snapshots: &'a dyn Snapshotter,
+        cache: &'a Cache,
+        cancel: &'a CancelToken,
+    ) -> Self {
+        Self { store, snapshots, cache, images: Vec::new(), cancel, scratch: PathBuf::new(), threads: 1 }
+    }
+
+    /// Reads a layer to see that it is the tar that its diff id names, unless this was seen before for the same blob.
+    pub(crate) fn verify(&self, layer: &Layer) -> Result<(), Error> {
+        let is_plain = layer.descriptor.digest == layer.diff_id.0;
+        if is_plain && self.cache.has_index(&layer.diff_id) {
+            return Ok(());
+        }
+        let (index, diff_id) = self.read_index(layer)?;
+        check_diff_id(layer, &diff_id)?;
+        if !self.cache.has_index(&layer.diff_id) {
+            self.cache.put_index(&layer.diff_id, &index)?;
+        }
+        Ok(())
+    }
+
+    fn read_index(&self, layer: &Layer) -> Result<(LayerIndex, DiffId), Error> {
+        let limits = Limits::for_blob(layer.descriptor.size);
+        let mut plain = self.open_plain(layer)?;
+        LayerIndex::read_tar(&mut plain, &limits, self.cancel).map_err(|error| broken_layer(layer, error))
+    }
+
     /// The blob of a layer, from the store or from where its image comes from; verified while it is read.
     pub(crate) fn open_blob(&self, layer: &Layer) -> Result<Box<dyn Read + Send>, Error> {
         if self.is_stored(&layer.descriptor)? {
@@ -79,10 +109,7 @@ impl Layers<'_> {
         if let Some(index) = self.cache.index(&layer.diff_id) {
             return Ok(index);
         }
-        let limits = Limits::for_blob(layer.descriptor.size);
-        let mut plain = self.open_plain(layer)?;
-        let (index, diff_id) = LayerIndex::read_tar(&mut plain, &limits, self.cancel)
-            .map_err(|error| broken_layer(layer, error))?;
+        let (index, diff_id) = self.read_index(layer)?;
         check_diff_id(layer, &diff_id)?;
         self.cache.put_index(&layer.diff_id, &index)?;
         Ok(Arc::new(index))

@@ -172,11 +172,18 @@ pub(crate) fn read_small(reader: impl Read, descriptor: &Descriptor) -> Result<V
 /// Copies an image with all its blobs, each verified on the way: layers and config before their manifest, manifests
 /// before their index.
 pub fn copy_image(from: &dyn BlobStore, root: &Descriptor, to: &dyn BlobSink) -> Result<(), Error> {
+    copy_from(&|descriptor| from.open(descriptor), root, to)
+}
+
+/// Opens blobs of wherever an image is.
+pub(crate) type OpenBlob<'o> = dyn Fn(&Descriptor) -> Result<Box<dyn Read + Send>, Error> + 'o;
+
+pub(crate) fn copy_from(open: &OpenBlob<'_>, root: &Descriptor, to: &dyn BlobSink) -> Result<(), Error> {
     let (documents, leaves): (Vec<_>, Vec<_>) =
-        reachable(from, root)?.into_iter().partition(|descriptor| is_document(&descriptor.media_type));
+        reachable_by(open, root)?.into_iter().partition(|descriptor| is_document(&descriptor.media_type));
     for descriptor in leaves.iter().chain(documents.iter().rev()) {
         if !to.has(descriptor)? {
-            let reader = from.open(descriptor)?;
+            let reader = open(descriptor)?;
             to.put_from(descriptor, &mut VerifyingReader::new(reader, descriptor))?;
         }
     }
@@ -191,6 +198,10 @@ const MAX_DEPTH: usize = 8;
 ///
 /// Every document on the way must be here; its layers and config need not.
 pub fn reachable(store: &dyn BlobStore, root: &Descriptor) -> Result<Vec<Descriptor>, Error> {
+    reachable_by(&|descriptor| store.open(descriptor), root)
+}
+
+pub(crate) fn reachable_by(open: &OpenBlob<'_>, root: &Descriptor) -> Result<Vec<Descriptor>, Error> {
     let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
     let mut level = vec![root.clone()];
     for _ in 0..=MAX_DEPTH {
@@ -200,7 +211,7 @@ pub fn reachable(store: &dyn BlobStore, root: &Descriptor) -> Result<Vec<Descrip
                 continue;
             }
             if is_document(&descriptor.media_type) {
-                below.extend(children(store, &descriptor)?);
+                below.extend(children(open, &descriptor)?);
             }
             found.push(descriptor);
         }
@@ -215,8 +226,8 @@ pub fn reachable(store: &dyn BlobStore, root: &Descriptor) -> Result<Vec<Descrip
     Err(Error::corrupt(format!("the indexes below {} are nested more than {MAX_DEPTH} deep", root.digest)))
 }
 
-fn children(store: &dyn BlobStore, descriptor: &Descriptor) -> Result<Vec<Descriptor>, Error> {
-    let bytes = read_document(store, descriptor)?;
+fn children(open: &OpenBlob<'_>, descriptor: &Descriptor) -> Result<Vec<Descriptor>, Error> {
+    let bytes = read_small(open(descriptor)?, descriptor)?;
     let document: Document = parse_manifest_or_index(&bytes, Some(&descriptor.media_type))
         .map_err(|error| Error::document(&descriptor.digest, error))?;
     Ok(document.children().cloned().collect())

@@ -56,4 +56,4 @@ pub use blob::{BlobSink, BlobStore, BlobWriter, PendingBlob, copy_image, reachab
 pub use error::{Error, ErrorKind};
 pub use layout::{Collection, ExclusiveLock, Freed, ImageLayout, Lease, ScratchDir, Usage};
 pub use output::{ArchiveFormat, LayoutArchive, LayoutDirectory, OutputImage};
-pub use source::{ArchiveSource, LayoutSource, detect};
+pub use source::{ArchiveSource, LayoutSource, Parts, StoredImage, StoredImages, detect};

@@ -25,6 +25,10 @@ pub(crate) enum ImageVerb {
     /// Take names of images away; `prune` then frees the space
     #[command(visible_alias = "remove")]
     Rm(RmiArgs),
+    /// Write images into an archive
+    Save(SaveArgs),
+    /// Take over the images of an archive
+    Load(LoadArgs),
     /// Free what no image and no running build needs
     Prune(PruneArgs),
     /// Fetch an image from its registry
@@ -156,6 +160,47 @@ pub(crate) struct RmiArgs {
     /// Names or IDs of images
     #[arg(value_name = "IMAGE", required = true)]
     pub(crate) images: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SaveFormat {
+    /// What `docker load` takes; of several platforms that of this host
+    Docker,
+    /// An OCI layout with everything of an image
+    Oci,
+}
+
+/// `ocibuild save`
+#[derive(Debug, Args)]
+#[command(
+    args_override_self = true,
+    after_help = "Example:\n  ocibuild save -o app.tar app:1.0 && docker load -i app.tar"
+)]
+pub(crate) struct SaveArgs {
+    /// Format of the archive
+    #[arg(long, value_name = "FORMAT", default_value = "docker")]
+    pub(crate) format: SaveFormat,
+
+    /// File to write; - and none are standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+
+    /// Names or IDs of images; a name without tag means all of its tags
+    #[arg(value_name = "IMAGE", required = true)]
+    pub(crate) images: Vec<String>,
+}
+
+/// `ocibuild load`
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub(crate) struct LoadArgs {
+    /// Archive of docker's or OCI's kind, compressed or not, or an OCI layout directory; - and none are standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) input: Option<PathBuf>,
+
+    /// Accepted for docker's sake: there is no progress to be shown
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
 }
 
 /// `ocibuild du`

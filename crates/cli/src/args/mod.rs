@@ -16,8 +16,8 @@ pub(crate) use build::{BuildArgs, LimitArgs, PlanArgs, PlanVerb, ProgressArg, Re
 pub(crate) use context::{ContextLsArgs, ContextVerb};
 pub(crate) use deploy::DeployArgs;
 pub(crate) use image::{
-    DuArgs, HistoryArgs, ImageVerb, ImagesArgs, InspectArgs, PruneArgs, RmiArgs, RunArgs, TableFormat,
-    TagArgs,
+    DuArgs, HistoryArgs, ImageVerb, ImagesArgs, InspectArgs, LoadArgs, PruneArgs, RmiArgs, RunArgs, SaveArgs,
+    SaveFormat, TableFormat, TagArgs,
 };
 pub(crate) use login::{AuthVerb, ExplainArgs, LoginArgs, LogoutArgs};
 pub(crate) use registry::RegistryArgs;
@@ -91,6 +91,10 @@ pub(crate) enum Verb {
     Pull(PullArgs),
     /// Push images to their registries
     Push(PushArgs),
+    /// Write images into an archive
+    Save(SaveArgs),
+    /// Take over the images of an archive
+    Load(LoadArgs),
     /// Run an image; what it changes is gone afterwards
     Run(Box<RunArgs>),
     /// The verbs about images, as `docker image` has them

@@ -15,7 +15,7 @@ pub(crate) struct ImageFilter {
     labels: Vec<(String, Option<String>)>,
     before: Vec<String>,
     since: Vec<String>,
-    /// Images without a name: there are none here.
+    /// Whether they have no name.
     dangling: Option<bool>,
 }
 
@@ -69,7 +69,10 @@ impl ImageFilter {
         let mut images = state.images()?;
         images.retain(|image| {
             let is_named = self.references.is_empty()
-                || self.references.iter().any(|pattern| fits(pattern, &image.reference));
+                || image
+                    .reference
+                    .as_ref()
+                    .is_some_and(|name| self.references.iter().any(|pattern| fits(pattern, name)));
             is_named
                 && self.labels.iter().all(|(name, value)| {
                     image
@@ -79,7 +82,7 @@ impl ImageFilter {
                 })
                 && before.iter().all(|limit| image.created < *limit)
                 && since.iter().all(|limit| image.created > *limit)
-                && self.dangling != Some(true)
+                && self.dangling.is_none_or(|dangling| image.reference.is_none() == dangling)
         });
         Ok(images)
     }

@@ -74,17 +74,18 @@ fn header() -> Value {
 
 fn row(image: &ImageSummary, args: &ImagesArgs, digests: bool) -> Value {
     let id = &image.config.digest;
-    let digest = if digests { image.descriptor.digest.to_string() } else { "<none>".to_owned() };
+    let none = || "<none>".to_owned();
+    let digest = if digests { image.descriptor.digest.to_string() } else { none() };
     Record::row([
         ("Containers", "N/A".to_owned()),
         ("CreatedAt", image.created.map(go_time).unwrap_or_default()),
         ("CreatedSince", image.created.map(|time| age(time, now())).unwrap_or_default()),
         ("Digest", digest),
         ("ID", if args.no_trunc { id.to_string() } else { short_id(id) }),
-        ("Repository", image.reference.familiar_name()),
+        ("Repository", image.reference.as_ref().map_or_else(none, Reference::familiar_name)),
         ("SharedSize", "N/A".to_owned()),
         ("Size", human_size(image.size)),
-        ("Tag", image.reference.tag().unwrap_or("<none>").to_owned()),
+        ("Tag", image.reference.as_ref().and_then(Reference::tag).map_or_else(none, str::to_owned)),
         ("UniqueSize", "N/A".to_owned()),
         ("VirtualSize", precise_size(image.size)),
     ])
@@ -140,6 +141,10 @@ fn is_absence(error: &Error) -> bool {
 fn remove(shop: &Workshop, text: &str, force: bool) -> Result<(), Error> {
     let state = shop.state();
     let image = state.find(text)?;
+    if state.forget(&image.descriptor)? {
+        let id = state.details(&image.descriptor)?.manifest.config.digest;
+        return to_stdout(format!("Untagged: {id}\n").as_bytes());
+    }
     let names = match image.reference {
         // A name with a digest stands for what it found.
         Some(name) if name.digest().is_none() => vec![name],

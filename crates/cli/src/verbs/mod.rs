@@ -16,6 +16,7 @@ mod plan;
 mod protocols;
 mod results;
 mod run;
+mod save;
 mod space;
 mod transfer;
 
@@ -31,5 +32,6 @@ pub(crate) use login::{login, logout};
 pub(crate) use plan::plan;
 pub(crate) use protocols::{ast, expand, ignore};
 pub(crate) use run::run;
+pub(crate) use save::{load, save};
 pub(crate) use space::{du, prune};
 pub(crate) use transfer::{pull, push};

@@ -48,7 +48,8 @@ fn output(spec: OutputSpec, registries: &RegistryArgs) -> Result<Output, Error> 
     Ok(output)
 }
 
-fn check_file(path: &Path) -> Result<(), Error> {
+/// Refuses what no file can be written to.
+pub(super) fn check_file(path: &Path) -> Result<(), Error> {
     if path.is_dir() {
         return Err(usage(format!("--output: {} is a directory", path.display()))
             .hint("name a file; type=local and tar=false write directories"));
@@ -87,6 +88,14 @@ impl Write for Stdout {
 
     fn flush(&mut self) -> io::Result<()> {
         io::stdout().lock().flush().map_err(gone)
+    }
+}
+
+/// Where an archive goes: a file, or standard output.
+pub(super) fn archive_destination(path: Option<&Path>) -> Destination {
+    match path {
+        Some(path) => Destination::Path(path.to_owned()),
+        None => Destination::Writer(Box::new(Stdout)),
     }
 }
 

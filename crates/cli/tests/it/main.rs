@@ -1,6 +1,7 @@
 //! Drives the program: what it prints, what it ends with, what it leaves.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod archives;
 mod bad_input;
 mod build;
 mod cases;

@@ -228,21 +228,31 @@ pub(crate) fn export(build: &PlannedBuild, targets: &[Target<'_>], output: Outpu
         (OutputKind::Local | OutputKind::OciLayout, Destination::Writer(_)) => {
             Err(Error::new(ErrorKind::Usage, "this output needs a directory as its destination"))
         }
-        (kind, Destination::Path(path)) => {
-            let parent =
-                path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            let file = tempfile::NamedTempFile::new_in(parent).map_err(|error| unwritable(&path, error))?;
-            let mut writer = io::BufWriter::with_capacity(1 << 18, file);
-            wanted.stream(kind, &mut writer).map_err(|error| at_path(error, &path))?;
-            let file = writer.into_inner().map_err(|error| unwritable(&path, error.into_error()))?;
-            // A temporary file is private; an output is an ordinary file.
-            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-            file.as_file().set_permissions(mode).map_err(|error| unwritable(&path, error))?;
-            file.persist(&path).map_err(|error| unwritable(&path, error.error))?;
-            Ok(())
-        }
+        (kind, Destination::Path(path)) => write_whole(&path, |writer| wanted.stream(kind, writer)),
         (kind, Destination::Writer(mut writer)) => wanted.stream(kind, &mut writer),
     }
+}
+
+/// Writes a file that appears when it is complete; into a pipe or a device at once.
+pub(crate) fn write_whole(
+    path: &Path,
+    write: impl FnOnce(&mut (dyn Write + Send)) -> Result<(), Error>,
+) -> Result<(), Error> {
+    if fs_err::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir()) {
+        let file =
+            fs_err::OpenOptions::new().write(true).open(path).map_err(|error| unwritable(path, error))?;
+        return write(&mut file.into_file()).map_err(|error| at_path(error, path));
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let file = tempfile::NamedTempFile::new_in(parent).map_err(|error| unwritable(path, error))?;
+    let mut writer = io::BufWriter::with_capacity(1 << 18, file);
+    write(&mut writer).map_err(|error| at_path(error, path))?;
+    let file = writer.into_inner().map_err(|error| unwritable(path, error.into_error()))?;
+    // A temporary file is private; an output is an ordinary file.
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    file.as_file().set_permissions(mode).map_err(|error| unwritable(path, error))?;
+    file.persist(path).map_err(|error| unwritable(path, error.error))?;
+    Ok(())
 }
 
 fn at_path(error: Error, path: &Path) -> Error {

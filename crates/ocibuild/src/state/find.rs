@@ -40,7 +40,7 @@ impl State<'_> {
 
     fn by_id(&self, digits: &str) -> Result<Option<Descriptor>, Error> {
         let mut found: Vec<(Digest, Descriptor)> = Vec::new();
-        for (_, descriptor) in self.layout.list()? {
+        for (_, descriptor) in self.all()? {
             if found.iter().any(|(_, known)| known.digest == descriptor.digest) {
                 continue;
             }

@@ -2,8 +2,10 @@
 
 mod container;
 mod find;
+mod load;
 mod prune;
 mod registry;
+mod save;
 mod sizes;
 
 use std::collections::BTreeMap;
@@ -16,6 +18,7 @@ use ocibuild_store::{ImageLayout, read_document};
 
 pub use container::{ContainerOptions, Volume};
 pub use find::Found;
+pub use load::{LoadSource, LoadedImage};
 pub use prune::{DiskUsage, Pruned};
 
 use self::sizes::Sizes;
@@ -30,11 +33,11 @@ pub struct State<'a> {
     snapshots: &'a dyn Snapshotter,
 }
 
-/// A named image.
+/// An image in a list: one line for each of its names.
 #[derive(Debug, Clone)]
 pub struct ImageSummary {
-    /// Its name.
-    pub reference: Reference,
+    /// Its name, if it has one.
+    pub reference: Option<Reference>,
     /// Its manifest, or the index of several platforms.
     pub descriptor: Descriptor,
     /// Its config, whose digest is the image ID.
@@ -70,11 +73,11 @@ impl<'a> State<'a> {
         Self { layout, cache, snapshots }
     }
 
-    /// All named images, sorted by name.
+    /// All images: those with names, sorted by these, then those without.
     pub fn images(&self) -> Result<Vec<ImageSummary>, Error> {
         let mut sizes = Sizes::default();
         let mut images = Vec::new();
-        for (reference, descriptor) in self.layout.list()? {
+        for (reference, descriptor) in self.all()? {
             let details = self.details(&descriptor)?;
             let size = sizes.of(self, &details)?.iter().sum();
             images.push(ImageSummary {
@@ -87,6 +90,13 @@ impl<'a> State<'a> {
             });
         }
         Ok(images)
+    }
+
+    /// Every name with what it stands for, and what has none.
+    fn all(&self) -> Result<Vec<(Option<Reference>, Descriptor)>, Error> {
+        let named = self.layout.list()?.into_iter().map(|(name, descriptor)| (Some(name), descriptor));
+        let unnamed = self.layout.unnamed()?.into_iter().map(|descriptor| (None, descriptor));
+        Ok(named.chain(unnamed).collect())
     }
 
     /// For each layer of an image the bytes of the files in it, unpacked.
@@ -134,6 +144,11 @@ impl<'a> State<'a> {
     /// Takes a name away. The blobs stay until [`prune`](Self::prune).
     pub fn remove(&self, reference: &Reference) -> Result<(), Error> {
         if self.layout.untag(reference)? { Ok(()) } else { Err(no_such_image(reference)) }
+    }
+
+    /// Forgets an image that has no name. The blobs stay until [`prune`](Self::prune).
+    pub fn forget(&self, image: &Descriptor) -> Result<bool, Error> {
+        Ok(self.layout.forget(&image.digest)?)
     }
 }
 

@@ -42,13 +42,16 @@ pub struct DiskUsage {
 }
 
 impl State<'_> {
-    /// Gives back what no name and no running build needs: blobs, unpacked layers, records of steps whose layers are
+    /// Gives back what no name and no running build needs: images without a name, blobs, unpacked layers, records of steps whose layers are
     /// in no named image, and what killed builds left. With `all`, also every record, unpacked layer and cache mount;
     /// named images stay whole even then.
     pub fn prune(&self, all: bool) -> Result<Pruned, Error> {
         let leftovers = self.layout.sweep_dead_scratch()? + self.snapshots.sweep()?;
         let mut pruned = Pruned { leftovers: leftovers as u64, ..Pruned::default() };
         let collection = self.layout.collection()?;
+        for image in self.layout.unnamed()? {
+            self.layout.forget(&image.digest)?;
+        }
         let (blobs, diff_ids) = self.named()?;
         let is_needed =
             |record: &Record| !all && record.forms.iter().any(|form| blobs.contains(&form.descriptor.digest));

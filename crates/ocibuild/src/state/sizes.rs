@@ -1,5 +1,4 @@
 use std::collections::HashMap;
-use std::path::PathBuf;
 
 use ocibuild_spec::{CancelToken, DiffId, EntryKind};
 
@@ -18,16 +17,7 @@ impl Sizes {
     /// (it is no tar, or damaged) it is the size of the blob: looking at images is possible all the same.
     pub(super) fn of(&mut self, state: &State<'_>, image: &ImageDetails) -> Result<Vec<u64>, Error> {
         let cancel = CancelToken::new();
-        let layers = Layers {
-            store: state.layout,
-            snapshots: state.snapshots,
-            cache: state.cache,
-            images: Vec::new(),
-            cancel: &cancel,
-            // Nothing is spooled for an index.
-            scratch: PathBuf::new(),
-            threads: 1,
-        };
+        let layers = Layers::of_store(state.layout, state.snapshots, state.cache, &cancel);
         let diff_ids = image.config.rootfs.layers();
         let mut sizes = Vec::with_capacity(diff_ids.len());
         for (number, descriptor) in image.manifest.layers().iter().enumerate() {

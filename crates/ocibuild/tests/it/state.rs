@@ -16,7 +16,8 @@ fn world() -> World {
 }
 
 fn names(world: &World) -> Vec<String> {
-    world.state().images().unwrap().iter().map(|image| image.reference.familiar()).collect()
+    let images = world.state().images().unwrap();
+    images.iter().map(|image| image.reference.as_ref().unwrap().familiar()).collect()
 }
 
 fn blob_bytes(world: &World) -> u64 {

@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use ocibuild_spec::{Descriptor, Index, Reference, json};
+use ocibuild_spec::{Descriptor, Digest, Index, Reference, json};
 
 use super::{ImageLayout, read_capped, sync_directory};
 use crate::blob::{BlobSink as _, BlobStore as _, reachable};
@@ -21,27 +21,65 @@ impl ImageLayout {
     /// Names an image, replacing what had the name. Its blobs, and those of all images of an index, have to be here;
     /// they are flushed first. Processes that tag at once do not lose each other's names.
     pub fn tag(&self, reference: &Reference, descriptor: &Descriptor) -> Result<(), Error> {
+        let name = reference.to_string();
+        let mut entry = descriptor.clone();
+        entry.annotations.insert(REF_NAME.to_owned(), name.clone());
+        entry.annotations.insert(CONTAINERD_NAME.to_owned(), name.clone());
+        self.enter(&reference.familiar(), entry, |other, entry| {
+            full_name(other).is_some_and(|other| other.to_string() == name)
+                || (is_unnamed(other) && other.digest == entry.digest)
+        })
+    }
+
+    /// Keeps an image that has no name, under the same conditions, until it gets one or is [forgotten](Self::forget).
+    pub fn keep(&self, descriptor: &Descriptor) -> Result<(), Error> {
+        if self.is_named(descriptor)? {
+            return Ok(());
+        }
+        let entry = without_name(descriptor.clone());
+        self.enter(descriptor.digest.as_str(), entry, |_, _| false)
+    }
+
+    /// Forgets an image without a name; tells whether it was there. The blobs stay until they are collected.
+    pub fn forget(&self, digest: &Digest) -> Result<bool, Error> {
+        self.update(|entries| {
+            let before = entries.len();
+            entries.retain(|entry| !(is_unnamed(entry) && entry.digest == *digest));
+            entries.len() != before
+        })
+    }
+
+    /// The images that are kept without a name.
+    pub fn unnamed(&self) -> Result<Vec<Descriptor>, Error> {
+        let mut entries = read_index(self.root())?.manifests;
+        entries.retain(is_unnamed);
+        Ok(entries)
+    }
+
+    /// Enters an image of which all blobs are here, in place of the entries that it `replaces`.
+    fn enter(
+        &self,
+        what: &str,
+        entry: Descriptor,
+        replaces: impl Fn(&Descriptor, &Descriptor) -> bool,
+    ) -> Result<(), Error> {
         let _nobody_collects = self.lock_blobs_shared()?;
         let incomplete = |error: Error| match error.kind() {
             ErrorKind::NotFound => {
-                let text = format!("{} is not complete in {}", reference.familiar(), self.root().display());
+                let text = format!("{what} is not complete in {}", self.root().display());
                 Error::new(ErrorKind::Incomplete, text).caused_by(error)
             }
             _ => error,
         };
-        let blobs = reachable(self, descriptor).map_err(incomplete)?;
-        if self.is_named(descriptor)? {
+        let blobs = reachable(self, &entry).map_err(incomplete)?;
+        if self.is_named(&entry)? {
             // They were flushed when the image got its first name.
             self.require(&blobs).map_err(incomplete)?;
         } else {
             self.flush(&blobs).map_err(incomplete)?;
         }
-        let name = reference.to_string();
-        let mut entry = descriptor.clone();
-        entry.annotations.insert(REF_NAME.to_owned(), name.clone());
-        entry.annotations.insert(CONTAINERD_NAME.to_owned(), name.clone());
         self.update(|entries| {
-            entries.retain(|other| full_name(other).is_none_or(|other| other.to_string() != name));
+            entries.retain(|other| !replaces(other, &entry));
             entries.push(entry);
             true
         })?;
@@ -116,6 +154,11 @@ impl ImageLayout {
         }
         Ok(changed)
     }
+}
+
+/// Whether nobody gave the entry a name, not even one that means something to another tool alone.
+fn is_unnamed(entry: &Descriptor) -> bool {
+    [REF_NAME, CONTAINERD_NAME].iter().all(|name| !entry.annotations.contains_key(*name))
 }
 
 fn without_name(mut entry: Descriptor) -> Descriptor {

@@ -8,6 +8,7 @@ use ocibuild_spec::{
 
 use super::directory::check_version;
 use super::docker::DockerArchive;
+use super::images::{StoredImage, listed};
 use super::members::{Members, Place};
 use super::select::{Selection, resolve};
 use crate::blob::read_small;
@@ -69,6 +70,24 @@ impl ArchiveSource {
         names.sort_unstable();
         names.dedup();
         names
+    }
+
+    /// The images inside, each with its names. Of a docker archive their manifests are made here.
+    pub(super) fn images(&self, cancel: &CancelToken) -> Result<Vec<StoredImage>, SourceError> {
+        match &self.kind {
+            Kind::Oci(index) => Ok(listed(index)),
+            Kind::Docker(archive) => archive.all(&self.members, cancel),
+        }
+    }
+
+    /// A blob as it is, not verified.
+    pub(super) fn blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send>, Error> {
+        if let Kind::Docker(archive) = &self.kind
+            && let Some(bytes) = archive.made(&descriptor.digest)
+        {
+            return Ok(Box::new(std::io::Cursor::new(bytes)));
+        }
+        Ok(Box::new(self.members.reader(self.place(descriptor)?)))
     }
 
     fn place(&self, descriptor: &Descriptor) -> Result<Place, Error> {

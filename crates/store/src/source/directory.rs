@@ -7,6 +7,7 @@ use ocibuild_spec::{
 };
 use serde::Deserialize;
 
+use super::images::{StoredImage, listed};
 use super::select::{Selection, descriptor_of, resolve};
 use crate::blob::read_small;
 use crate::layout::{open_blob, open_expecting, read_capped, read_index};
@@ -39,6 +40,16 @@ impl LayoutSource {
         read_index(&root)?;
         let selection = Selection { tag: tag.map(str::to_owned), digest: digest.cloned(), reference: None };
         Ok(Self { root, selection })
+    }
+
+    /// The images inside, each with its names.
+    pub(super) fn images(&self) -> Result<Vec<StoredImage>, Error> {
+        Ok(listed(&read_index(&self.root)?))
+    }
+
+    /// A blob as it is, not verified.
+    pub(super) fn blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send>, Error> {
+        Ok(Box::new(open_expecting(&self.root, descriptor)?))
     }
 
     fn document(&self, descriptor: &Descriptor) -> Result<Vec<u8>, Error> {

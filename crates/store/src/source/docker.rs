@@ -9,6 +9,7 @@ use ocibuild_spec::{
 };
 use serde::Deserialize;
 
+use super::images::{StoredImage, add};
 use super::members::{Members, Place};
 use super::select::Selection;
 use crate::{Error, ErrorKind};
@@ -20,6 +21,8 @@ pub(super) struct DockerArchive {
     images: Vec<Image>,
     /// Blobs of the images resolved so far.
     places: Mutex<BTreeMap<Digest, Place>>,
+    /// Manifests made for images resolved so far.
+    made: Mutex<BTreeMap<Digest, Vec<u8>>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -46,7 +49,7 @@ impl DockerArchive {
         if images.is_empty() {
             return Err(Error::new(ErrorKind::NotFound, format!("{} holds no image", place.display())));
         }
-        Ok(Self { images, places: Mutex::default() })
+        Ok(Self { images, places: Mutex::default(), made: Mutex::default() })
     }
 
     pub(super) fn names(&self) -> Vec<Reference> {
@@ -55,6 +58,27 @@ impl DockerArchive {
 
     pub(super) fn place(&self, digest: &Digest) -> Option<Place> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner).get(digest).copied()
+    }
+
+    /// The bytes of a manifest that was made here.
+    pub(super) fn made(&self, digest: &Digest) -> Option<Vec<u8>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
+    }
+
+    /// All images with their names; one that stands there twice has the names of both.
+    pub(super) fn all(
+        &self,
+        members: &Members,
+        cancel: &CancelToken,
+    ) -> Result<Vec<StoredImage>, SourceError> {
+        let mut all: Vec<StoredImage> = Vec::new();
+        for image in &self.images {
+            let resolved = self.image(members, image, cancel)?;
+            add(&mut all, &resolved.descriptor, image.names());
+            let digest = resolved.descriptor.digest;
+            self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, resolved.manifest_bytes);
+        }
+        Ok(all)
     }
 
     fn choose(&self, selection: &Selection, place: &Path) -> Result<&Image, SourceError> {
@@ -87,7 +111,16 @@ impl DockerArchive {
             let text = format!("{archive} is a docker archive, which knows no digests of manifests");
             return Err(SourceError::new(SourceErrorKind::Unsupported, text));
         }
-        let image = self.choose(selection, members.path())?;
+        self.image(members, self.choose(selection, members.path())?, cancel)
+    }
+
+    fn image(
+        &self,
+        members: &Members,
+        image: &Image,
+        cancel: &CancelToken,
+    ) -> Result<ResolvedImage, SourceError> {
+        let archive = members.path().display();
         let config_place = find(members, &image.config)?;
         let config_bytes = members.read_small(config_place, MAX_DOCUMENT)?;
         let config = parse_config(&config_bytes).map_err(|error| error.of(&archive))?;

@@ -1,6 +1,7 @@
 mod archive;
 mod directory;
 mod docker;
+mod images;
 mod members;
 mod select;
 
@@ -9,6 +10,7 @@ use std::sync::Arc;
 
 pub use archive::ArchiveSource;
 pub use directory::LayoutSource;
+pub use images::{Parts, StoredImage, StoredImages};
 use ocibuild_spec::ImageSource;
 pub(crate) use select::full_name;
 
