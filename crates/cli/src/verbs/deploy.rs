@@ -52,7 +52,8 @@ fn image(
         return Ok((descriptor.digest, shop.state().inspect(name)?.config.config));
     }
     let signals = Signals::install()?;
-    from_registry(&registry(&args.registry)?, name, &signals.cancel).map_err(|error| {
+    let client = registry(&args.registry)?;
+    from_registry(&client, name, &signals.cancel).map_err(|error| {
         let mut failure = Failure::from(error);
         failure.signal = signals.received();
         failure
