@@ -59,6 +59,6 @@ pub use http::{
     HttpResponse, Method, Proxies, Reach, Scheme, Trust, Url, UrlError, read_ca_bundle, system_ca_bundle,
 };
 pub use login::LoginCheck;
-pub use manifests::ManifestPush;
+pub use manifests::{ManifestPush, TaggedManifest};
 pub use registry::{Registry, RegistryBuilder};
 pub use upload::{BlobPush, BlobUpload, OpenBlob};

@@ -16,7 +16,7 @@ use crate::endpoint::{Endpoint, Endpoints};
 use crate::exchange::{Access, Ask, Place};
 use crate::failure;
 use crate::http::{HttpClient, HttpClientBuilder, HttpError, HttpResponse, Method, Proxies};
-use crate::manifests::name_of;
+use crate::manifests::{TaggedManifest, name_of};
 use crate::retry::Retry;
 
 /// Registries, as a source of images. One value serves any number of them; clones share connections and tokens.
@@ -259,13 +259,13 @@ impl Registry {
         }
     }
 
-    /// A manifest or index by tag or digest, and what the registry calls it.
+    /// A manifest or index by tag or digest.
     fn get_manifest(
         &self,
         reference: &Reference,
         name: &str,
         cancel: &CancelToken,
-    ) -> Result<(Vec<u8>, Option<MediaType>), SourceError> {
+    ) -> Result<Fetched, SourceError> {
         let path = format!("manifests/{name}");
         let ask = Ask::new(Method::Get, Place::Below(&path), &Access::Pull, &[200]);
         let response = self.ask(reference, &ask.header("accept", accepted()), cancel)?;
@@ -276,6 +276,7 @@ impl Registry {
             Some(media_type) => Some(MediaType::from(media_type)),
         };
         let told = response.header("docker-content-digest").and_then(|text| text.parse::<Digest>().ok());
+        let etag = response.header("etag").map(str::to_owned);
         let bytes = response.read_capped(MAX_DOCUMENT).map_err(|error| {
             let error = failure::of_http(reference, &error);
             error.hint("no manifest is that large; is this address a registry?")
@@ -285,7 +286,7 @@ impl Registry {
                 let text = format!("{}: {url} announced {told} and sent other bytes", reference.familiar());
                 Err(SourceError::new(SourceErrorKind::Corrupt, text))
             }
-            _ => Ok((bytes, stated)),
+            _ => Ok(Fetched { bytes, stated, etag }),
         }
     }
 
@@ -294,8 +295,8 @@ impl Registry {
         &self,
         reference: &Reference,
         cancel: &CancelToken,
-    ) -> Result<(Descriptor, Vec<u8>), SourceError> {
-        let (bytes, stated) = self.get_manifest(reference, &name_of(reference), cancel)?;
+    ) -> Result<TaggedManifest, SourceError> {
+        let Fetched { bytes, stated, etag } = self.get_manifest(reference, &name_of(reference), cancel)?;
         let digest = match reference.digest() {
             Some(digest) => digest.clone(),
             None => Digest::of(&bytes),
@@ -308,7 +309,8 @@ impl Registry {
             Document::Index(index) => (index.media_type.clone(), MediaType::ImageIndex),
         };
         let media_type = own.or(stated).unwrap_or(usual);
-        Ok((Descriptor::new(media_type, digest, bytes.len() as u64), bytes))
+        let descriptor = Descriptor::new(media_type, digest, bytes.len() as u64);
+        Ok(TaggedManifest { descriptor, bytes, etag })
     }
 
     /// A document that another one lists.
@@ -323,7 +325,7 @@ impl Registry {
             return Err(SourceError::new(SourceErrorKind::Corrupt, text));
         }
         if is_document(&descriptor.media_type) {
-            let (bytes, _) = self.get_manifest(reference, descriptor.digest.as_str(), cancel)?;
+            let Fetched { bytes, .. } = self.get_manifest(reference, descriptor.digest.as_str(), cancel)?;
             if bytes.len() as u64 != descriptor.size {
                 let text = format!(
                     "{}: {} has {} bytes, not {}",
@@ -341,6 +343,14 @@ impl Registry {
         let read = self.open(reference, descriptor, cancel)?.read_to_end(&mut bytes);
         read.map(|_| bytes).map_err(|error| of_read(reference, error))
     }
+}
+
+/// A manifest or index as it came.
+struct Fetched {
+    bytes: Vec<u8>,
+    /// What the registry calls it.
+    stated: Option<MediaType>,
+    etag: Option<String>,
 }
 
 /// The bytes if they have this digest.
@@ -386,7 +396,7 @@ impl ImageSource for Registry {
         platform: &Platform,
         cancel: &CancelToken,
     ) -> Result<ResolvedImage, SourceError> {
-        let (root, bytes) = self.root(reference, cancel)?;
+        let TaggedManifest { descriptor: root, bytes, .. } = self.root(reference, cancel)?;
         let mut bytes = Some(bytes);
         resolve_image(&reference.familiar(), &root, platform, &mut |descriptor| {
             // The root is asked for first and once, and is here already.
