@@ -61,7 +61,7 @@ pub use http::{
     HttpResponse, Method, Proxies, Reach, Scheme, Trust, Url, UrlError, read_ca_bundle, system_ca_bundle,
 };
 pub use login::LoginCheck;
-pub use manifests::ManifestPush;
+pub use manifests::{ManifestPush, TaggedManifest};
 pub use registry::{Registry, RegistryBuilder};
 pub use routes::{MirrorRule, Origin, Route, Speaks};
 pub use upload::{BlobPush, BlobUpload, OpenBlob};

@@ -20,6 +20,17 @@ pub enum ManifestPush {
     MissingParts,
 }
 
+/// What a name stands for at a moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaggedManifest {
+    /// Its descriptor.
+    pub descriptor: Descriptor,
+    /// Its verified bytes.
+    pub bytes: Vec<u8>,
+    /// What the registry calls this state of the name, for [`Registry::replace_manifest`].
+    pub etag: Option<String>,
+}
+
 impl Registry {
     /// Descriptor of what a reference names, without its bytes; `None` when there is no such thing. By a tag it is
     /// only what the registry says.
@@ -42,7 +53,7 @@ impl Registry {
                 Ok(Some(Descriptor::new(media_type, digest, size)))
             }
             // Registries need not tell all of that for a HEAD.
-            _ => self.own_manifest(reference, cancel).map(|(descriptor, _)| Some(descriptor)),
+            _ => self.root_at(reference, None, cancel).map(|found| Some(found.descriptor)),
         }
     }
 
@@ -52,17 +63,20 @@ impl Registry {
         reference: &Reference,
         cancel: &CancelToken,
     ) -> Result<(Descriptor, Vec<u8>), SourceError> {
-        self.root(reference, cancel)
+        self.root(reference, cancel).map(|found| (found.descriptor, found.bytes))
     }
 
-    /// What a reference names at the very registry that it names, whatever mirrors there are: what is to be changed there
-    /// has to be read there.
-    pub fn own_manifest(
+    /// What a reference names now, if anything, at the very registry that it names, whatever mirrors there are: what is
+    /// to be changed there has to be read there.
+    pub fn tagged_manifest(
         &self,
         reference: &Reference,
         cancel: &CancelToken,
-    ) -> Result<(Descriptor, Vec<u8>), SourceError> {
-        self.root_at(reference, None, cancel)
+    ) -> Result<Option<TaggedManifest>, SourceError> {
+        match self.root_at(reference, None, cancel) {
+            Err(error) if error.kind() == SourceErrorKind::NotFound => Ok(None),
+            other => other.map(Some),
+        }
     }
 
     /// Stores a manifest or an index under the tag of `reference`, or under its own digest where that has none.
@@ -74,20 +88,52 @@ impl Registry {
         bytes: &[u8],
         cancel: &CancelToken,
     ) -> Result<ManifestPush, SourceError> {
+        let stored = self.store_manifest(reference, (media_type, bytes), None, cancel)?;
+        Ok(stored.expect("only a condition that does not hold keeps it out"))
+    }
+
+    /// The same if the name still stands for what had this `etag` (RFC 9110, 13.1.1); `None` when it does not. Many
+    /// registries store it whatever the condition says, and where a request had to be made twice it may be this call
+    /// that changed the name, so whoever depends on it reads the name again.
+    pub fn replace_manifest(
+        &self,
+        reference: &Reference,
+        (media_type, bytes): (&MediaType, &[u8]),
+        etag: &str,
+        cancel: &CancelToken,
+    ) -> Result<Option<ManifestPush>, SourceError> {
+        self.store_manifest(reference, (media_type, bytes), Some(etag), cancel)
+    }
+
+    fn store_manifest(
+        &self,
+        reference: &Reference,
+        (media_type, bytes): (&MediaType, &[u8]),
+        etag: Option<&str>,
+        cancel: &CancelToken,
+    ) -> Result<Option<ManifestPush>, SourceError> {
         let digest = Digest::of(bytes);
         let name = match reference.tag() {
             Some(tag) if reference.digest().is_none() => tag.to_owned(),
             _ => digest.to_string(),
         };
         let (path, access) = (format!("manifests/{name}"), Access::Push(Vec::new()));
-        let mut ask = Ask::new(Method::Put, Place::Below(&path), &access, &[200, 201, 202, 400, 404])
+        let mut expected = vec![200, 201, 202, 400, 404];
+        expected.extend(etag.map(|_| 412));
+        let mut ask = Ask::new(Method::Put, Place::Below(&path), &access, &expected)
             .header("content-type", media_type.as_ref());
+        if let Some(etag) = etag {
+            ask = ask.header("if-match", etag);
+        }
         ask.body = bytes;
         let response = self.ask(reference, &ask, cancel)?;
+        if response.status == 412 {
+            return Ok(None);
+        }
         if response.status >= 400 {
             let refusal = Refusal::read(reference, response);
             return if refusal.misses_parts() {
-                Ok(ManifestPush::MissingParts)
+                Ok(Some(ManifestPush::MissingParts))
             } else {
                 Err(refusal.into_error())
             };
@@ -101,7 +147,7 @@ impl Registry {
                 );
                 Err(SourceError::new(SourceErrorKind::Corrupt, text))
             }
-            _ => Ok(ManifestPush::Stored { lists_subject: response.header("oci-subject").is_some() }),
+            _ => Ok(Some(ManifestPush::Stored { lists_subject: response.header("oci-subject").is_some() })),
         }
     }
 

@@ -60,10 +60,9 @@ impl Registry {
         digest: &Digest,
         cancel: &CancelToken,
     ) -> Result<Vec<Descriptor>, SourceError> {
-        match self.own_manifest(&fallback_tag(repository, digest)?, cancel) {
-            Ok((_, bytes)) => parse_list(repository, &bytes).map(|index| index.manifests),
-            Err(error) if error.kind() == SourceErrorKind::NotFound => Ok(Vec::new()),
-            Err(error) => Err(error),
+        match self.tagged_manifest(&fallback_tag(repository, digest)?, cancel)? {
+            Some(found) => parse_list(repository, &found.bytes).map(|index| index.manifests),
+            None => Ok(Vec::new()),
         }
     }
 

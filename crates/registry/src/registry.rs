@@ -17,7 +17,7 @@ use crate::exchange::{Access, Ask, Place};
 use crate::failure;
 use crate::http::{HttpClient, HttpClientBuilder, HttpError, HttpResponse, Method, Proxies};
 use crate::lookup::{Failures, Visit};
-use crate::manifests::name_of;
+use crate::manifests::{TaggedManifest, name_of};
 use crate::retry::Retry;
 use crate::routes::{MirrorRule, Route, Routes};
 
@@ -340,14 +340,14 @@ impl Registry {
         }
     }
 
-    /// A manifest or index by tag or digest, and what the registry calls it.
+    /// A manifest or index by tag or digest.
     fn get_manifest(
         &self,
         reference: &Reference,
         visit: Option<Visit<'_>>,
         name: &str,
         cancel: &CancelToken,
-    ) -> Result<(Vec<u8>, Option<MediaType>), SourceError> {
+    ) -> Result<Fetched, SourceError> {
         let path = format!("manifests/{name}");
         let ask = Ask::new(Method::Get, Place::Below(&path), &Access::Pull, &[200]).at(visit);
         let response = self.ask(reference, &ask.header("accept", accepted()), cancel)?;
@@ -358,6 +358,7 @@ impl Registry {
             Some(media_type) => Some(MediaType::from(media_type)),
         };
         let told = response.header("docker-content-digest").and_then(|text| text.parse::<Digest>().ok());
+        let etag = response.header("etag").map(str::to_owned);
         let bytes = response.read_capped(MAX_DOCUMENT).map_err(|error| {
             let error = failure::of_http(reference, &error);
             error.hint("no manifest is that large; is this address a registry?")
@@ -367,17 +368,17 @@ impl Registry {
                 let text = format!("{}: {url} announced {told} and sent other bytes", reference.familiar());
                 Err(SourceError::new(SourceErrorKind::Corrupt, text))
             }
-            _ => Ok((bytes, stated)),
+            _ => Ok(Fetched { bytes, stated, etag }),
         }
     }
 
     /// The manifest or index that the reference itself names, with its bytes, from the first place that has it; verified
     /// if the reference has a digest.
-    pub fn root(
+    pub(crate) fn root(
         &self,
         reference: &Reference,
         cancel: &CancelToken,
-    ) -> Result<(Descriptor, Vec<u8>), SourceError> {
+    ) -> Result<TaggedManifest, SourceError> {
         let is_pinned = reference.digest().is_some();
         let may = |route: &Route| if is_pinned { route.serves_content } else { route.resolves_tags };
         self.look_up(reference, may, |visit| self.root_at(&visit.route.reference, Some(visit), cancel))
@@ -389,8 +390,9 @@ impl Registry {
         reference: &Reference,
         visit: Option<Visit<'_>>,
         cancel: &CancelToken,
-    ) -> Result<(Descriptor, Vec<u8>), SourceError> {
-        let (bytes, stated) = self.get_manifest(reference, visit, &name_of(reference), cancel)?;
+    ) -> Result<TaggedManifest, SourceError> {
+        let Fetched { bytes, stated, etag } =
+            self.get_manifest(reference, visit, &name_of(reference), cancel)?;
         let digest = match reference.digest() {
             Some(digest) => digest.clone(),
             None => Digest::of(&bytes),
@@ -403,7 +405,8 @@ impl Registry {
             Document::Index(index) => (index.media_type.clone(), MediaType::ImageIndex),
         };
         let media_type = own.or(stated).unwrap_or(usual);
-        Ok((Descriptor::new(media_type, digest, bytes.len() as u64), bytes))
+        let descriptor = Descriptor::new(media_type, digest, bytes.len() as u64);
+        Ok(TaggedManifest { descriptor, bytes, etag })
     }
 
     /// A document that another one lists.
@@ -436,7 +439,8 @@ impl Registry {
         cancel: &CancelToken,
     ) -> Result<Vec<u8>, SourceError> {
         let reference = &visit.route.reference;
-        let (bytes, _) = self.get_manifest(reference, Some(visit), descriptor.digest.as_str(), cancel)?;
+        let Fetched { bytes, .. } =
+            self.get_manifest(reference, Some(visit), descriptor.digest.as_str(), cancel)?;
         if bytes.len() as u64 != descriptor.size {
             let text = format!(
                 "{}: {} has {} bytes, not {}",
@@ -450,6 +454,14 @@ impl Registry {
         check_digest(reference, &bytes, &descriptor.digest)?;
         Ok(bytes)
     }
+}
+
+/// A manifest or index as it came.
+struct Fetched {
+    bytes: Vec<u8>,
+    /// What the registry calls it.
+    stated: Option<MediaType>,
+    etag: Option<String>,
 }
 
 /// The bytes if they have this digest.
@@ -495,7 +507,7 @@ impl ImageSource for Registry {
         platform: &Platform,
         cancel: &CancelToken,
     ) -> Result<ResolvedImage, SourceError> {
-        let (root, bytes) = self.root(reference, cancel)?;
+        let TaggedManifest { descriptor: root, bytes, .. } = self.root(reference, cancel)?;
         let mut bytes = Some(bytes);
         resolve_image(&reference.familiar(), &root, platform, &mut |descriptor| {
             // The root is asked for first and once, and is here already.

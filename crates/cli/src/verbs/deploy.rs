@@ -52,8 +52,7 @@ fn image(
         return Ok((descriptor.digest, shop.state().inspect(name)?.config.config));
     }
     let signals = Signals::install()?;
-    let client = registry(&args.registry)?;
-    from_registry(&client, name, &signals.cancel).map_err(|error| {
+    from_registry(&*registry(&args.registry)?, name, &signals.cancel).map_err(|error| {
         let mut failure = Failure::from(error);
         failure.signal = signals.received();
         failure
@@ -66,7 +65,7 @@ fn from_registry(
     name: &Reference,
     cancel: &CancelToken,
 ) -> Result<(Digest, ContainerConfig), SourceError> {
-    let (descriptor, bytes) = registry.root(name, cancel)?;
+    let (descriptor, bytes) = registry.manifest(name, cancel)?;
     let pinned = name.with_digest(descriptor.digest.clone());
     let image = match registry.resolve(&pinned, &Platform::host(), cancel) {
         Err(error) if error.kind() == SourceErrorKind::NoPlatform => {

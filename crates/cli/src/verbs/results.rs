@@ -25,7 +25,9 @@ fn output(spec: OutputSpec, registries: &RegistryArgs) -> Result<Output, Error> 
                 .hint("name a file with dest=FILE, or redirect standard output"));
         }
         Target::Stdout => Destination::Writer(Box::new(Stdout)),
-        Target::Registry { by_digest } => Destination::Registry { client: registry(registries)?, by_digest },
+        Target::Registry { by_digest } => {
+            Destination::Registry { client: (*registry(registries)?).clone(), by_digest }
+        }
         Target::Path(path) => {
             let is_directory =
                 matches!(spec.kind, ocibuild::OutputKind::Local | ocibuild::OutputKind::OciLayout);

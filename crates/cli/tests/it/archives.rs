@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use fs_err as fs;
-use ocibuild_testkit::{DockerEngine, TestImage, has_tool, index_of, output_of, podman, write_layout_of};
+use ocibuild_testkit::{Daemon, TestImage, has_tool, index_of, output_of, podman, write_layout_of};
 
 use crate::program::{Place, ended};
 
@@ -245,16 +245,16 @@ fn privileged_docker_and_containerd_take_and_give_archives() {
         return;
     }
     let place = place();
-    let Some(engine) = DockerEngine::start(&place.path("docker")) else { return };
+    let Some(engine) = Daemon::docker(&place.path("docker")) else { return };
     save(&place, "docker", "all.tar");
     save(&place, "oci", "oci.tar");
     let ids = ids(&place);
     let expected = listed(&place, "state", false);
-    output_of(engine.docker().args(["load", "-i"]).arg(place.path("all.tar")));
-    let text = output_of(engine.docker().args(["inspect", "-f", "{{.Id}}", "app:1", "app:2", ALL[1]]));
+    output_of(engine.client().args(["load", "-i"]).arg(place.path("all.tar")));
+    let text = output_of(engine.client().args(["inspect", "-f", "{{.Id}}", "app:1", "app:2", ALL[1]]));
     assert_eq!(text, format!("{}\n{0}\n{}\n", ids[0], ids[1]));
     output_of(
-        engine.docker().args(["save", "-o"]).arg(place.path("docker.tar")).args(["app:1", "app:2", ALL[1]]),
+        engine.client().args(["save", "-o"]).arg(place.path("docker.tar")).args(["app:1", "app:2", ALL[1]]),
     );
     in_state(&place, "docker-state", &["load", "-i", "docker.tar"]);
     assert_eq!(listed(&place, "docker-state", false), expected);

@@ -4,8 +4,8 @@ use ocibuild_spec::{Descriptor, Reference, Timestamp};
 use ocibuild_store::{ArchiveFormat, LayoutArchive, OutputImage, copy_image};
 
 use super::State;
-use crate::Error;
 use crate::output::{Destination, write_whole};
+use crate::{Error, ErrorKind};
 
 impl State<'_> {
     /// Writes images into one archive, each with its names; what several of them share is there once.
@@ -37,6 +37,10 @@ impl State<'_> {
         match destination {
             Destination::Path(path) => write_whole(&path, |writer| self.write(&outputs, format, writer)),
             Destination::Writer(mut writer) => self.write(&outputs, format, &mut *writer),
+            Destination::Registry { .. } => {
+                Err(Error::new(ErrorKind::Usage, "an archive is not saved to a registry")
+                    .hint("images are pushed: State::push"))
+            }
         }
     }
 

@@ -165,6 +165,33 @@ fn manifests_come_after_what_they_list() {
 }
 
 #[test]
+fn a_name_is_replaced_only_while_it_stands_for_what_was_read() {
+    let server = TestRegistry::start();
+    let (registry, reference, cancel) = (client(), name(&server.reference("app", "1")), CancelToken::new());
+    assert_eq!(registry.tagged_manifest(&reference, &cancel).unwrap(), None);
+    let images = ["1", "2", "3"].map(|text| TestImage::new("linux/amd64").layer(&[("a", text)]).build());
+    for image in &images {
+        server.push("app", "1", image);
+    }
+    server.push("app", "1", &images[0]);
+    let replace = |image: &ocibuild_testkit::ImageBlobs, etag: &str| {
+        let manifest = (&image.descriptor.media_type, &image.manifest[..]);
+        registry.replace_manifest(&reference, manifest, etag, &cancel).unwrap()
+    };
+    let found = registry.tagged_manifest(&reference, &cancel).unwrap().unwrap();
+    assert_eq!(found.bytes, images[0].manifest);
+    let etag = found.etag.unwrap();
+    // Without a promise to look at the condition, it is stored.
+    assert!(replace(&images[1], "\"other\"").is_some());
+    server.honour_conditions();
+    assert_eq!(replace(&images[2], &etag), None);
+    assert_eq!(server.manifest("app", "1").unwrap().1, images[1].manifest);
+    let etag = registry.tagged_manifest(&reference, &cancel).unwrap().unwrap().etag.unwrap();
+    assert!(replace(&images[2], &etag).is_some());
+    assert_eq!(server.manifest("app", "1").unwrap().1, images[2].manifest);
+}
+
+#[test]
 fn pages_of_lists_stay_on_the_registry_and_end() {
     let (server, other) = (TestRegistry::start(), TestRegistry::start());
     let (registry, reference) = (client(), name(&server.reference("app", "1")));

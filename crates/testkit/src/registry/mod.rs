@@ -54,6 +54,8 @@ struct State {
     log: Vec<LoggedRequest>,
     /// Bytes of bodies that were sent.
     sent: u64,
+    /// `If-Match` is looked at.
+    conditions: bool,
 }
 
 #[derive(Debug)]
@@ -190,6 +192,11 @@ impl TestRegistry {
         let own = format!("http://{}/token", self.authority());
         let realm = realm.map_or(own, str::to_owned);
         self.shared.state().token = Some(Token { text: token.to_owned(), realm });
+    }
+
+    /// Looks at `If-Match` from now on, as few registries do.
+    pub fn honour_conditions(&self) {
+        self.shared.state().conditions = true;
     }
 
     /// The requests so far.
@@ -425,7 +432,8 @@ impl State {
             _ => match self.manifests.get(&key) {
                 Some((media_type, bytes)) => Answer::of(200, bytes.clone())
                     .header("content-type", media_type)
-                    .header("docker-content-digest", Digest::of(bytes).to_string()),
+                    .header("docker-content-digest", Digest::of(bytes).to_string())
+                    .header("etag", etag_of(bytes)),
                 None => Answer::error(404, "MANIFEST_UNKNOWN"),
             },
         }
@@ -446,6 +454,11 @@ impl State {
             None => answer(200, bytes),
         }
     }
+}
+
+/// The digest in quotes, as the registry of the distribution project has it.
+fn etag_of(bytes: &[u8]) -> String {
+    format!("\"{}\"", Digest::of(bytes))
 }
 
 /// Ends a connection without the politeness of a close, as a crashed machine or a firewall does.

@@ -2,7 +2,7 @@
 
 use ocibuild_spec::Digest;
 
-use super::{Answer, LoggedRequest, State};
+use super::{Answer, LoggedRequest, State, etag_of};
 
 impl State {
     /// A request below `/v2/<repository>/blobs/uploads/`.
@@ -93,6 +93,14 @@ impl State {
             entries("manifests").iter().any(|entry| !has(&|key| self.manifests.contains_key(key), entry));
         if misses_blob || misses_manifest {
             return Answer::error(404, "MANIFEST_BLOB_UNKNOWN");
+        }
+        if self.conditions
+            && let Some(wanted) = request.headers.get("if-match")
+        {
+            let stored = self.manifests.get(&format!("{repository}/{name}"));
+            if stored.is_none_or(|(_, bytes)| *wanted != etag_of(bytes)) {
+                return Answer::error(412, "PRECONDITION_FAILED");
+            }
         }
         let media_type = request.headers.get("content-type").cloned().unwrap_or_default();
         let stored = (media_type, request.body.clone());
