@@ -332,13 +332,11 @@ fn source_id(kind: SourceErrorKind) -> &'static str {
     }
 }
 
-/// The usual hint, unless the source knows better: these kinds stand for credentials and their files, too.
+/// The usual hint, unless the source knows better: these kinds stand for logins and files with credentials, too.
 fn guess(error: &SourceError) -> Option<String> {
-    let is_known = error.hint_text().is_some()
-        && matches!(
-            error.kind(),
-            SourceErrorKind::Denied | SourceErrorKind::Unsupported | SourceErrorKind::Io
-        );
+    use SourceErrorKind::{Denied, Io, Network, Unsupported};
+
+    let is_known = error.hint_text().is_some() && matches!(error.kind(), Denied | Io | Network | Unsupported);
     source_hint(error.kind()).filter(|_| !is_known)
 }
 

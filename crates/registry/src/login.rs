@@ -3,7 +3,7 @@ use ocibuild_spec::{CancelToken, SourceError, SourceErrorKind};
 use crate::auth::Need;
 use crate::credentials::RegistryKey;
 use crate::failure;
-use crate::http::{HttpResponse, Method};
+use crate::http::{HttpError, HttpResponse, Method};
 use crate::registry::Registry;
 use crate::retry::Retry;
 
@@ -49,12 +49,20 @@ impl Registry {
                 }
                 Ok(response) => return Err(refused(self.auth().advice(&need), &subject, response)),
                 Err(error) if error.is_transient() && !is_last => None,
-                Err(error) => return Err(failure::of_http_about(&subject, &error)),
+                Err(error) => return Err(unanswered(&subject, &error)),
             };
             attempt += 1;
             self.retry().pause(attempt, retry_after.as_deref(), &subject, cancel)?;
         }
     }
+}
+
+fn unanswered(subject: &str, error: &HttpError) -> SourceError {
+    let failed = failure::of_http_about(subject, error);
+    if failed.hint_text().is_some() {
+        return failed;
+    }
+    failed.hint("check the name of the registry and the network")
 }
 
 fn refused(advice: String, subject: &str, response: HttpResponse) -> SourceError {

@@ -20,8 +20,8 @@ pub(crate) struct LoginArgs {
     #[arg(long)]
     pub(crate) password_stdin: bool,
 
-    #[arg(short, long, value_name = "PASSWORD", hide = true, num_args = 0..=1)]
-    pub(crate) password: Option<Option<String>>,
+    #[arg(short, long, value_name = "PASSWORD", hide = true, num_args = 0..=1, default_missing_value = "")]
+    pub(crate) password: Option<String>,
 
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,

@@ -17,6 +17,7 @@ mod hostile_files;
 mod images;
 mod interop;
 mod load_into;
+mod login;
 mod mistakes;
 mod output;
 mod platforms;
