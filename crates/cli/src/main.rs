@@ -24,7 +24,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use ocibuild::ErrorKind;
 
-use crate::args::{Cli, ContextVerb, ImageVerb, Verb};
+use crate::args::{Cli, ContextVerb, ImageVerb, RegistryVerb, Verb};
 use crate::failure::{BUG, Failure, Outcome, exit_code};
 use crate::terminal::{Paint, Screen, to_stderr};
 
@@ -74,6 +74,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Verb::Rmi(args) | Verb::Image { verb: ImageVerb::Rm(args) } => verbs::rmi(root, &args),
         Verb::Pull(args) | Verb::Image { verb: ImageVerb::Pull(args) } => verbs::pull(root, &args),
         Verb::Push(args) | Verb::Image { verb: ImageVerb::Push(args) } => verbs::push(root, &args),
+        Verb::Registry { verb: RegistryVerb::Resolve(args) } => verbs::registry_resolve(&args),
         Verb::Run(args) => verbs::run(root, &args),
         Verb::DeployManifest(args) => verbs::deploy_manifest(root, &args),
         Verb::Du(args) => verbs::du(root, &args),

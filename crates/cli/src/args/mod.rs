@@ -18,7 +18,7 @@ pub(crate) use image::{
     DuArgs, HistoryArgs, ImageVerb, ImagesArgs, InspectArgs, PruneArgs, RmiArgs, RunArgs, TableFormat,
     TagArgs,
 };
-pub(crate) use registry::RegistryArgs;
+pub(crate) use registry::{RegistryArgs, RegistryVerb, ResolveArgs};
 pub(crate) use transfer::{PullArgs, PushArgs};
 
 const EXAMPLES: &str = "\
@@ -38,6 +38,8 @@ Environment:
   SOURCE_DATE_EPOCH   time of the image, as a build argument that is not given otherwise
   SSH_AUTH_SOCK       agent that --ssh forwards when it names none
   SSL_CERT_FILE       certificate authorities to trust in place of the system's
+  CONTAINERS_REGISTRIES_CONF
+                      registries.conf in place of the user's and the system's
   NO_COLOR            no colours";
 
 /// Builds OCI images from Dockerfiles: no daemon, no root.
@@ -76,6 +78,12 @@ pub(crate) enum Verb {
     Pull(PullArgs),
     /// Push images to their registries
     Push(PushArgs),
+    /// Look at how registries are reached
+    Registry {
+        /// What to do
+        #[command(subcommand)]
+        verb: RegistryVerb,
+    },
     /// Run an image; what it changes is gone afterwards
     Run(Box<RunArgs>),
     /// The verbs about images, as `docker image` has them
