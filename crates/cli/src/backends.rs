@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ocibuild::executor::{Executor, NamespaceExecutor, RuntimeExecutor};
-use ocibuild::registry::{Credentials, Proxies, Registry, read_ca_bundle};
+use ocibuild::registry::{Credentials, MirrorRule, Proxies, Registry, read_ca_bundle};
 use ocibuild::snapshot::{CopySnapshots, Overlay, Snapshotter, auto};
 use ocibuild::spec::{
     CancelToken, Descriptor, ImageSource, Platform, Reference, ResolvedImage, SourceError, SourceErrorKind,
@@ -14,7 +14,7 @@ use ocibuild::store::{ArchiveSource, BlobSink, ImageLayout, LayoutSource};
 use ocibuild::{Backends, Cache, Error, Place};
 
 use crate::args::{RegistryArgs, SnapshotterArg};
-use crate::failure::{host, usage};
+use crate::failure::{about, host, usage};
 use crate::values::ImageSpec;
 
 /// An open state directory.
@@ -143,10 +143,12 @@ pub(crate) fn proxies() -> Proxies {
     }
 }
 
-/// Where docker, containers and containerd keep certificates of hosts: the user's come first.
+/// Where docker, containers and containerd keep what they know of hosts: the user's come first.
 fn certs_d() -> Vec<PathBuf> {
     let home = config_home().into_iter();
-    let own = home.flat_map(|home| ["containers/certs.d", "docker/certs.d"].map(|name| home.join(name)));
+    let own = home.flat_map(|home| {
+        ["containers/certs.d", "docker/certs.d", "containerd/certs.d"].map(|name| home.join(name))
+    });
     let system = ["/etc/containers/certs.d", "/etc/docker/certs.d", "/etc/containerd/certs.d"];
     own.chain(system.map(PathBuf::from)).collect()
 }
@@ -155,6 +157,29 @@ fn certs_d() -> Vec<PathBuf> {
 fn config_home() -> Option<PathBuf> {
     let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     absolute("XDG_CONFIG_HOME").or_else(|| Some(absolute("HOME")?.join(".config")))
+}
+
+/// Containers' configuration of registries: the user's file takes the place of the system's, and folders beside them add
+/// to either. A file that is named is all there is.
+fn registries_conf() -> Result<Vec<PathBuf>, Error> {
+    const NAME: &str = "CONTAINERS_REGISTRIES_CONF";
+    if let Some(path) = std::env::var_os(NAME).filter(|path| !path.is_empty()).map(PathBuf::from) {
+        if !path.is_file() {
+            return Err(usage(format!("{NAME}: there is no file {}", path.display()))
+                .hint("name a file that is there, or leave the variable out"));
+        }
+        return Ok(vec![path]);
+    }
+    let own = config_home().map(|home| home.join("containers/registries.conf"));
+    let own_folder = own.as_ref().map(|own| own.with_extension("conf.d"));
+    let mut paths = match own.filter(|own| own.exists()) {
+        Some(own) => vec![own],
+        None => {
+            ["/etc/containers/registries.conf", "/etc/containers/registries.conf.d"].map(PathBuf::from).into()
+        }
+    };
+    paths.extend(own_folder);
+    Ok(paths)
 }
 
 /// The client of registries as the flags and the environment want it.
@@ -203,6 +228,13 @@ pub(crate) fn registry_with(args: &RegistryArgs, credentials: Credentials) -> Re
     }
     for directory in certs_d() {
         builder = builder.certs_d(directory);
+    }
+    for path in registries_conf()? {
+        builder = builder.registries_conf(path);
+    }
+    for text in &args.registry_mirror {
+        let rule = text.parse::<MirrorRule>().map_err(usage);
+        builder = builder.mirror(about("--registry-mirror", text)(rule)?);
     }
     for name in &args.insecure_registry {
         builder = builder.insecure(name);

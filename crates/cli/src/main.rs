@@ -25,7 +25,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use ocibuild::ErrorKind;
 
-use crate::args::{AuthVerb, Cli, ContextVerb, ImageVerb, Verb};
+use crate::args::{AuthVerb, Cli, ContextVerb, ImageVerb, RegistryVerb, Verb};
 use crate::failure::{BUG, Failure, Outcome, exit_code};
 use crate::terminal::{Paint, Screen, to_stderr};
 
@@ -80,6 +80,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Verb::Auth { verb: AuthVerb::Explain(args) } => verbs::explain(&args),
         Verb::Save(args) | Verb::Image { verb: ImageVerb::Save(args) } => verbs::save(root, &args),
         Verb::Load(args) | Verb::Image { verb: ImageVerb::Load(args) } => verbs::load(root, &args),
+        Verb::Registry { verb: RegistryVerb::Resolve(args) } => verbs::registry_resolve(&args),
         Verb::Run(args) => verbs::run(root, &args),
         Verb::DeployManifest(args) => verbs::deploy_manifest(root, &args),
         Verb::Du(args) => verbs::du(root, &args),

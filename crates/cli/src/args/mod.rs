@@ -20,7 +20,7 @@ pub(crate) use image::{
     SaveFormat, TableFormat, TagArgs,
 };
 pub(crate) use login::{AuthVerb, ExplainArgs, LoginArgs, LogoutArgs};
-pub(crate) use registry::RegistryArgs;
+pub(crate) use registry::{RegistryArgs, RegistryVerb, ResolveArgs};
 pub(crate) use transfer::{PullArgs, PushArgs};
 
 const EXAMPLES: &str = "\
@@ -43,6 +43,8 @@ Environment:
   REGISTRY_AUTH_FILE  another file with credentials, which comes first
   OCIBUILD_REGISTRY   registry that OCIBUILD_REGISTRY_USERNAME and OCIBUILD_REGISTRY_PASSWORD are for
   SSL_CERT_FILE       certificate authorities to trust in place of the system's
+  CONTAINERS_REGISTRIES_CONF
+                      registries.conf in place of the user's and the system's
   NO_COLOR            no colours";
 
 /// Builds OCI images from Dockerfiles: no daemon, no root.
@@ -95,6 +97,12 @@ pub(crate) enum Verb {
     Save(SaveArgs),
     /// Take over the images of an archive
     Load(LoadArgs),
+    /// Look at how registries are reached
+    Registry {
+        /// What to do
+        #[command(subcommand)]
+        verb: RegistryVerb,
+    },
     /// Run an image; what it changes is gone afterwards
     Run(Box<RunArgs>),
     /// The verbs about images, as `docker image` has them

@@ -1,6 +1,8 @@
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Subcommand};
+
+use super::ReportFormat;
 
 /// Flags of every verb that talks to registries.
 #[derive(Debug, Default, Args)]
@@ -19,6 +21,13 @@ pub(crate) struct RegistryArgs {
     #[arg(long, value_name = "[REGISTRY=]HOST", help_heading = "Registry")]
     pub(crate) allow_token_realm: Vec<String>,
 
+    /// Mirror of a registry, asked before it: `[HOST[/PATH]=]MIRROR[/PATH]`, without `HOST=` of docker.io
+    ///
+    /// May be given several times. With `,exclusive` behind it the registry itself is not asked at all. For names that
+    /// have such a mirror, registries.conf and hosts.toml do not count.
+    #[arg(long, value_name = "[HOST=]MIRROR", help_heading = "Registry")]
+    pub(crate) registry_mirror: Vec<String>,
+
     /// How often a request is made again that failed for a reason that may pass [default: 4]
     #[arg(long, value_name = "N", help_heading = "Registry")]
     pub(crate) retry: Option<u32>,
@@ -30,4 +39,30 @@ pub(crate) struct RegistryArgs {
     /// Longest silence of a registry, in seconds [default: 30]
     #[arg(long, value_name = "SECONDS", help_heading = "Registry")]
     pub(crate) registry_timeout: Option<f64>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RegistryVerb {
+    /// Show where an image would be looked for, in order, and who said so; nobody is asked
+    Resolve(ResolveArgs),
+}
+
+/// `ocibuild registry resolve`
+#[derive(Debug, Args)]
+#[command(
+    args_override_self = true,
+    after_help = "Examples:\n  ocibuild registry resolve alpine:3.20\n  \
+                  ocibuild registry resolve --registry-mirror docker.io=mirror.example.com/proxy alpine"
+)]
+pub(crate) struct ResolveArgs {
+    /// How to print it
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: ReportFormat,
+
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
+
+    /// Name of the image
+    #[arg(value_name = "NAME")]
+    pub(crate) image: String,
 }

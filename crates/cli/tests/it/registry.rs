@@ -7,7 +7,7 @@ use std::process::Output;
 use fs_err as fs;
 use ocibuild::spec::{Descriptor, MediaType, json};
 use ocibuild::store::{BlobSink as _, ImageLayout};
-use ocibuild_testkit::{DockerRegistry, Fault, TestRegistry};
+use ocibuild_testkit::{DockerRegistry, Fault, Reply, TestRegistry, WebServer, skip};
 
 use super::support::{Place, stderr};
 
@@ -214,4 +214,77 @@ fn all_platforms_go_through_the_state_directory_as_they_are() {
     let unknown = elsewhere(&place, &["pull", "--platform", "linux/s390x", &name]);
     assert_eq!(unknown.status.code(), Some(2), "{}", stderr(&unknown));
     assert!(stderr(&unknown).contains("linux/s390x"), "{}", stderr(&unknown));
+}
+
+fn openssl(place: &Place, arguments: &[&str]) -> Option<Vec<u8>> {
+    let output = place.command("openssl").args(arguments).output().ok()?;
+    assert!(output.status.success(), "{}", stderr(&output));
+    Some(output.stdout)
+}
+
+/// A token as distribution's "Token Authentication Implementation" has it, which lets its bearer do everything with
+/// `repository`.
+fn signed_token(place: &Place, repository: &str) -> Option<String> {
+    let key =
+        ["-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem", "-subj", "/CN=test"];
+    openssl(place, &[&["req", "-x509", "-days", "2"][..], &key].concat())?;
+    openssl(place, &["x509", "-in", "cert.pem", "-outform", "DER", "-out", "cert.der"])?;
+    let certificate = openssl(place, &["base64", "-A", "-in", "cert.der"])?;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let header = serde_json::json!({
+        "typ": "JWT", "alg": "RS256", "x5c": [String::from_utf8(certificate).unwrap()],
+    });
+    let claims = serde_json::json!({
+        "iss": "us", "sub": "alice", "aud": "test", "exp": now + 600, "nbf": now - 60, "iat": now, "jti": "1",
+        "access": [{"type": "repository", "name": repository, "actions": ["pull", "push"]}],
+    });
+    let encoded = |bytes: &[u8]| {
+        fs::write(place.path().join("plain"), bytes).unwrap();
+        let text = openssl(place, &["base64", "-A", "-in", "plain"])?;
+        let text = String::from_utf8(text).unwrap();
+        Some(text.replace('+', "-").replace('/', "_").trim_end_matches('=').to_owned())
+    };
+    let signed =
+        format!("{}.{}", encoded(header.to_string().as_bytes())?, encoded(claims.to_string().as_bytes())?);
+    fs::write(place.path().join("signed"), &signed).unwrap();
+    let signature = openssl(place, &["dgst", "-sha256", "-sign", "key.pem", "signed"])?;
+    Some(format!("{signed}.{}", encoded(&signature)?))
+}
+
+#[test]
+fn the_reference_registry_takes_tokens_of_a_service() {
+    let place = Place::with(&[("Dockerfile", HELLO), ("app", "hello")]);
+    let Some(token) = signed_token(&place, "team/app") else { return skip("openssl is not installed") };
+    let service = WebServer::start();
+    let answer = serde_json::json!({ "token": token, "expires_in": 300 });
+    service.put("/token", Reply::of(answer.to_string()));
+    let auth = format!(
+        "auth: {{token: {{realm: '{}', service: test, issuer: us, rootcertbundle: {}}}}}",
+        service.url("/token"),
+        place.path().join("cert.pem").display()
+    );
+    let Some(server) = DockerRegistry::start(place.path(), "", &auth) else { return };
+    let name = format!("{}/team/app:1", server.authority());
+    fs::create_dir(place.path().join("docker")).unwrap();
+    // alice:c4n4ry
+    let login = format!(r#"{{"auths":{{"{}":{{"auth":"YWxpY2U6YzRuNHJ5"}}}}}}"#, server.authority());
+    fs::write(place.path().join("docker/config.json"), login).unwrap();
+    let run = |root: &str, arguments: &[&str]| {
+        let mut command = place.command(env!("CARGO_BIN_EXE_ocibuild"));
+        command.env("DOCKER_CONFIG", "docker").args(["--root", root]).args(arguments).output().unwrap()
+    };
+    succeeded(&run("state", &["build", "--push", "-t", &name, "context"]));
+    succeeded(&run("other", &["pull", &name]));
+    let asked = service.requests();
+    assert!(
+        asked.iter().all(|request| request.headers["authorization"] == "Basic YWxpY2U6YzRuNHJ5"),
+        "{asked:?}"
+    );
+    let scopes: Vec<&str> = asked.iter().filter_map(|request| request.path.split("scope=").nth(1)).collect();
+    assert_eq!(scopes, ["repository:team/app:pull,push", "repository:team/app:pull"]);
+    // What the token is not for is denied in the registry's words.
+    let denied = run("state", &["build", "--push", "-t", &name.replace("team/app", "other"), "context"]);
+    assert_eq!(denied.status.code(), Some(4), "{}", stderr(&denied));
+    assert!(stderr(&denied).contains("requested access to the resource is denied"), "{}", stderr(&denied));
+    assert!(!stderr(&denied).contains("c4n4ry") && !stderr(&denied).contains(&token), "{}", stderr(&denied));
 }
