@@ -2,6 +2,7 @@ use std::fmt;
 use std::time::Duration;
 
 use ocibuild_dockerfile::Finding;
+use ocibuild_registry::BlobPush;
 use ocibuild_spec::{Descriptor, DiffId};
 
 /// What happens during a build, in the order in which it happens; one closure receives all of them.
@@ -83,6 +84,18 @@ pub enum Event<'a> {
         /// Its manifest.
         descriptor: &'a Descriptor,
     },
+    /// An output is about to be written.
+    Exporting {
+        /// Kind and place.
+        what: &'a str,
+    },
+    /// A registry has a config or a layer of the image.
+    BlobPushed {
+        /// The blob.
+        blob: &'a Descriptor,
+        /// How it came by it.
+        how: &'a BlobPush,
+    },
     /// An output was written.
     Exported {
         /// Kind and place.
@@ -108,6 +121,8 @@ impl fmt::Display for Event<'_> {
             }
             Self::Warning { message } => write!(f, "warning: {message}"),
             Self::ImageBuilt { descriptor } => write!(f, "image {}", descriptor.digest),
+            Self::Exporting { what } => write!(f, "exporting to {what}"),
+            Self::BlobPushed { blob, how } => write!(f, "{} {how}", blob.digest),
             Self::Exported { what } => write!(f, "exported {what}"),
         }
     }

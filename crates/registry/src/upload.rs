@@ -35,6 +35,16 @@ pub enum BlobPush {
     Sent,
 }
 
+impl std::fmt::Display for BlobPush {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exists => f.write_str("the registry has it"),
+            Self::Mounted(from) => write!(f, "taken over from {from}"),
+            Self::Sent => f.write_str("pushed"),
+        }
+    }
+}
+
 /// A blob on its way to a registry.
 pub struct BlobUpload<'a> {
     /// What it is; what is read is compared with it.

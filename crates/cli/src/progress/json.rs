@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ocibuild::registry::BlobPush;
 use ocibuild::{ErrorKind, Event};
 use serde_json::{Value, json};
 
@@ -57,6 +58,16 @@ impl Json {
                 "v": 1, "event": "image-built", "digest": descriptor.digest.to_string(),
                 "media_type": descriptor.media_type.to_string(), "size": descriptor.size,
             }),
+            Event::Exporting { what } => json!({ "v": 1, "event": "exporting", "what": what }),
+            Event::BlobPushed { blob, how } => {
+                let (how, from) = match how {
+                    BlobPush::Exists => ("exists", None),
+                    BlobPush::Mounted(from) => ("mounted", Some(from)),
+                    _ => ("sent", None),
+                };
+                let digest = blob.digest.to_string();
+                json!({ "v": 1, "event": "blob-pushed", "digest": digest, "size": blob.size, "how": how, "from": from })
+            }
             Event::Exported { what } => json!({ "v": 1, "event": "exported", "what": what }),
             _ => return None,
         })

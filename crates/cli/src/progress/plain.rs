@@ -36,6 +36,8 @@ pub(super) struct Script {
     is_terminal: bool,
     next: usize,
     steps: BTreeMap<usize, Step>,
+    /// The output that is written, and since when.
+    export: Option<(usize, Instant)>,
 }
 
 struct Step {
@@ -46,7 +48,7 @@ struct Step {
 
 impl Script {
     pub(super) fn new(screen: Screen) -> Self {
-        Self { is_terminal: screen.is_terminal, next: 0, steps: BTreeMap::new() }
+        Self { is_terminal: screen.is_terminal, next: 0, steps: BTreeMap::new(), export: None }
     }
 
     fn number(&mut self) -> usize {
@@ -85,9 +87,20 @@ impl Script {
                 let number = self.number();
                 out = format!("#{number} image\n#{number} {}\n#{number} DONE\n\n", descriptor.digest);
             }
-            Event::Exported { what } => {
-                let (number, what) = (self.number(), printable(what));
-                out = format!("#{number} exporting to {what}\n#{number} DONE\n\n");
+            Event::Exporting { what } => {
+                let number = self.number();
+                self.export = Some((number, Instant::now()));
+                out = format!("#{number} exporting to {}\n", printable(what));
+            }
+            Event::BlobPushed { blob, how } => {
+                if let Some((number, _)) = self.export {
+                    out = format!("#{number} {} {}\n", blob.digest, printable(&how.to_string()));
+                }
+            }
+            Event::Exported { .. } => {
+                if let Some((number, started)) = self.export.take() {
+                    out = format!("#{number} DONE {:.1}s\n\n", started.elapsed().as_secs_f64());
+                }
             }
             _ => {}
         }

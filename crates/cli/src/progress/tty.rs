@@ -42,6 +42,9 @@ struct Running {
     output: VecDeque<String>,
 }
 
+/// The place of an output among the steps that run.
+const EXPORT: usize = usize::MAX;
+
 impl Tty {
     pub(super) fn new(screen: Screen) -> Self {
         let now = Instant::now();
@@ -113,8 +116,27 @@ impl State {
             Event::ImageBuilt { descriptor } => {
                 return (self.kept("image", &descriptor.digest.to_string()), true);
             }
+            Event::Exporting { what } => {
+                let running = Running {
+                    title: format!("exporting to {}", printable(what)),
+                    started: Instant::now(),
+                    lines: Lines::default(),
+                    output: VecDeque::new(),
+                };
+                self.running.insert(EXPORT, running);
+            }
+            Event::BlobPushed { blob, how } => {
+                if let Some(Running { output, .. }) = self.running.get_mut(&EXPORT) {
+                    output.push_back(calm(&format!("{} {how}", short(&blob.digest.to_string()))));
+                    if output.len() > OUTPUT_LINES {
+                        output.pop_front();
+                    }
+                }
+            }
             Event::Exported { what } => {
-                return (self.kept(&format!("exporting to {}", printable(what)), "DONE"), true);
+                let started = self.running.remove(&EXPORT).map(|running| running.started.elapsed());
+                let how = format!("{:.1}s", started.unwrap_or_default().as_secs_f64());
+                return (self.kept(&format!("exporting to {}", printable(what)), &how), true);
             }
             _ => {}
         }

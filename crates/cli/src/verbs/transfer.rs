@@ -159,11 +159,10 @@ impl Lines {
                 let (done, all) = (human_size(*bytes), human_size(blob.size));
                 said(blob, &format!("{done} of {all}"));
             }
-            Transfer::Pushed { blob, how } => match how {
-                BlobPush::Exists => said(blob, "the registry has it"),
-                BlobPush::Mounted(from) => said(blob, &format!("taken over from {from}")),
-                _ => said(blob, &format!("pushed, {}", human_size(blob.size))),
-            },
+            Transfer::Pushed { blob, how: how @ BlobPush::Sent } => {
+                said(blob, &format!("{how}, {}", human_size(blob.size)));
+            }
+            Transfer::Pushed { blob, how } => said(blob, &how.to_string()),
             Transfer::Pulled { blob, existed: true } => said(blob, "is here"),
             Transfer::Pulled { blob, .. } => said(blob, &format!("pulled, {}", human_size(blob.size))),
             _ => {}

@@ -8,7 +8,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use ocibuild_registry::Registry;
-use ocibuild_spec::{CancelToken, Descriptor, Platform, Reference, Timestamp};
+use ocibuild_spec::{Descriptor, Platform, Reference, Timestamp};
 use ocibuild_store::{ArchiveFormat, BlobSink, LayoutArchive, LayoutDirectory, OutputImage};
 
 use crate::annotation::Annotation;
@@ -16,8 +16,8 @@ use crate::build::PlannedBuild;
 use crate::image::{Built, BuiltImage, Form};
 use crate::layers::{Layer, Layers};
 use crate::schedule::{Target, built};
-use crate::transfer::{Parcel, Watcher, push};
-use crate::{Error, ErrorKind};
+use crate::transfer::{Parcel, Transfer, Watcher, push};
+use crate::{Error, ErrorKind, Event};
 pub(crate) use check::{check_outputs, output_epoch};
 
 /// One place an image, or its files, are written to.
@@ -157,6 +157,15 @@ impl Output {
         self
     }
 
+    /// Kind and place, for whoever watches.
+    pub(crate) fn describe(&self, build: &PlannedBuild) -> String {
+        if self.kind != OutputKind::Registry {
+            return self.to_string();
+        }
+        let names = if self.names.is_empty() { &build.tags } else { &self.names };
+        names.iter().map(Reference::familiar).collect::<Vec<_>>().join(", ")
+    }
+
     /// How the image's documents are written; `None` for outputs that are files.
     pub(crate) fn form(&self, build: &PlannedBuild) -> Option<Form> {
         let annotations = || build.annotations.iter().chain(&self.annotations).cloned().collect();
@@ -199,7 +208,12 @@ impl fmt::Display for Output {
 }
 
 /// Writes one output.
-pub(crate) fn export(build: &PlannedBuild, targets: &[Target<'_>], output: Output) -> Result<(), Error> {
+pub(crate) fn export(
+    build: &PlannedBuild,
+    targets: &[Target<'_>],
+    output: Output,
+    emit: &dyn Fn(Event<'_>),
+) -> Result<(), Error> {
     let form = output.form(build);
     let Output { kind, destination, names, epoch, platform_split, replace, .. } = output;
     let names = if names.is_empty() { build.tags.clone() } else { names };
@@ -214,7 +228,7 @@ pub(crate) fn export(build: &PlannedBuild, targets: &[Target<'_>], output: Outpu
     };
     match (kind, destination) {
         (OutputKind::Registry, Destination::Registry { client, by_digest }) => {
-            wanted.push(&client, by_digest)
+            wanted.push(&client, by_digest, emit)
         }
         (OutputKind::Registry, _) | (_, Destination::Registry { .. }) => {
             Err(Error::new(ErrorKind::Usage, "images alone go to registries, and nothing else does"))
@@ -316,7 +330,7 @@ impl Wanted<'_> {
 impl Wanted<'_> {
     /// Pushes the image under all its names. Layers of base images that a name's registry has in another repository
     /// are not even fetched.
-    fn push(&self, client: &Registry, by_digest: bool) -> Result<(), Error> {
+    fn push(&self, client: &Registry, by_digest: bool, emit: &dyn Fn(Event<'_>)) -> Result<(), Error> {
         let form = self.form.clone().unwrap_or_default();
         let Built { descriptor, index, images } = built(self.build, self.targets, &form);
         let names: Vec<Reference> = if by_digest {
@@ -354,8 +368,24 @@ impl Wanted<'_> {
             open: &open,
         };
         let run = &self.targets[0].run;
-        let events: (&CancelToken, &Watcher<'_>) = (run.cancel, &|_| {});
-        push(client, run.backends.cache, &names, &parcel, events).map(drop)
+        let (cancel, cache) = (run.cancel, run.backends.cache);
+        // Blobs are pushed by several threads, and events are for the caller's own.
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let watcher = move |event: Transfer<'_>| {
+                if let Transfer::Pushed { blob, how } = event {
+                    let _ = sender.send((blob.clone(), how.clone()));
+                }
+            };
+            let pushing = scope.spawn(move || {
+                let watcher: &Watcher<'_> = &watcher;
+                push(client, cache, &names, &parcel, (cancel, watcher)).map(drop)
+            });
+            for (blob, how) in receiver {
+                emit(Event::BlobPushed { blob: &blob, how: &how });
+            }
+            pushing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
     }
 }
 

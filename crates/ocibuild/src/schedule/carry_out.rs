@@ -90,8 +90,9 @@ pub(crate) fn carry_out(
     let built = kept(build, backends, &targets, &outputs)?;
     emit(Event::ImageBuilt { descriptor: &built.descriptor });
     for output in outputs {
-        let what = output.to_string();
-        export(build, &targets, output)?;
+        let what = output.describe(build);
+        emit(Event::Exporting { what: &what });
+        export(build, &targets, output, &emit)?;
         emit(Event::Exported { what: &what });
     }
     Ok(built)
