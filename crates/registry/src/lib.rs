@@ -37,6 +37,7 @@
 
 mod auth;
 mod blob;
+mod cloud;
 mod credentials;
 mod endpoint;
 mod exchange;
@@ -52,6 +53,10 @@ mod retry;
 mod routes;
 mod upload;
 
+pub use cloud::{
+    AwsEndpoints, AwsIdentity, AzureEndpoints, AzureIdentity, CloudServices, GoogleEndpoints, GoogleIdentity,
+    Variables,
+};
 pub use credentials::{
     ConfigSource, Credential, CredentialSource, CredentialStore, Credentials, Explained, FoundCredential,
     Helpers, Hit, Kept, KnownCredential, Lookup, RegistryKey, Secret, Wanted,

@@ -118,7 +118,7 @@ impl Candidate<'_> {
 }
 
 /// `user:password` in Base64; docker pads what is in it with zeros.
-fn decode(auth: &str) -> Result<(String, String), &'static str> {
+pub(crate) fn decode(auth: &str) -> Result<(String, String), &'static str> {
     let packed: String = auth.split_ascii_whitespace().collect();
     let bytes = BASE64.decode(packed).map_err(|_| "it is no Base64")?;
     let text = String::from_utf8(bytes).map_err(|_| "what is encoded is no text")?;

@@ -22,5 +22,5 @@ pub use secret::Secret;
 pub use source::{CredentialSource, Hit, Lookup, Wanted};
 pub use store::{CredentialStore, Kept};
 
-pub(crate) use config::encode;
+pub(crate) use config::{decode, encode};
 pub(crate) use key::registry_of;

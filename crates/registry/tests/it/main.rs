@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests end by panicking")]
 
 mod auth;
+mod cloud;
 mod faults;
 mod helpers;
 mod pull;
