@@ -4,6 +4,7 @@
 mod auth;
 mod faults;
 mod helpers;
+mod mirrors;
 mod pull;
 mod push;
 mod real;
