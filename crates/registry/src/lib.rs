@@ -26,13 +26,19 @@
 //!   name resolution; link-local and unspecified addresses never. A token goes to the registry's own origin alone.
 //! * A password goes to the registry that it is for, and to a token service on its host or in its own domain; to
 //!   another one only when the user named it ([`RegistryBuilder::allow_realm`]).
+//! * A certificate that vouches for itself counts where it is named itself: as an authority of all hosts, or in the
+//!   folder about its host in `certs.d`. What stands in such a folder counts for that host alone.
+//! * A mirror is a registry of its own: it has its own credentials, and is insecure only when it was named so. Tags are
+//!   what the first place says that answers; all content is compared with its digest, whoever sends it.
 //! * What the registry says of digests, sizes, types and ranges is compared with what comes.
 //!
 //! # Limitations
-//! * There are no mirrors yet.
+//! * Of `hosts.toml`, `header` and `proxy` are refused; of `registries.conf`, the first version and prefixes with a tag.
+//! * Wrong bytes of a layer show when all of it was read, and are then an error that names the mirror; the next try asks
+//!   another place.
 //! * Behind a proxy the proxy resolves names, so there only hosts written as addresses are checked.
 //! * Connecting and resolving a name are not ended by a cancel token but by their time limit.
-//! * HTTP/1.1, without SOCKS proxies and without address ranges in `no_proxy`.
+//! * HTTP/1.1, without SOCKS proxies.
 #![forbid(unsafe_code)]
 
 mod auth;

@@ -26,4 +26,5 @@ mod registry;
 mod rules;
 mod steps;
 mod support;
+mod trust;
 mod usage;

@@ -5,6 +5,7 @@ mod auth;
 mod cloud;
 mod faults;
 mod helpers;
+mod mirrors;
 mod pull;
 mod push;
 mod real;
