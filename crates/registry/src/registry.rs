@@ -1,4 +1,4 @@
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -425,11 +425,37 @@ impl Registry {
             if is_document(&descriptor.media_type) {
                 return self.listed_manifest(visit, descriptor, cancel);
             }
-            let response = self.get_blob_at(visit, descriptor, 0, cancel)?;
-            let mut bytes = Vec::new();
-            let read = VerifyingReader::new(response, descriptor).read_to_end(&mut bytes);
-            read.map(|_| bytes).map_err(|error| of_read(&visit.route.reference, error))
+            self.small_blob(visit, descriptor, cancel)
         })
+    }
+
+    /// A blob that is a document; asked for again when it broke off.
+    fn small_blob(
+        &self,
+        visit: Visit<'_>,
+        descriptor: &Descriptor,
+        cancel: &CancelToken,
+    ) -> Result<Vec<u8>, SourceError> {
+        let reference = &visit.route.reference;
+        let mut attempt = 0;
+        loop {
+            let response = self.get_blob_at(visit, descriptor, 0, cancel)?;
+            let url = response.url.clone();
+            let mut bytes = Vec::new();
+            let error = match VerifyingReader::new(response, descriptor).read_to_end(&mut bytes) {
+                Ok(_) => return Ok(bytes),
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    let text = format!("{}: {error}", reference.familiar());
+                    return Err(SourceError::new(SourceErrorKind::Corrupt, text));
+                }
+                Err(error) => HttpError::of_body(&url, &error),
+            };
+            attempt += 1;
+            if !error.is_transient() || attempt >= visit.attempts {
+                return Err(failure::of_http(reference, &error));
+            }
+            self.retry().wait(attempt, None, reference, cancel)?;
+        }
     }
 
     fn listed_manifest(
@@ -475,19 +501,6 @@ fn check_digest(reference: &Reference, bytes: &[u8], digest: &Digest) -> Result<
         let text = format!("{}: the registry sent other bytes than those of {digest}", reference.familiar());
         SourceError::new(SourceErrorKind::Corrupt, text)
     })
-}
-
-/// The error inside a failed read of a blob.
-fn of_read(reference: &Reference, error: std::io::Error) -> SourceError {
-    let kind = match error.kind() {
-        std::io::ErrorKind::InvalidData => SourceErrorKind::Corrupt,
-        _ => SourceErrorKind::Network,
-    };
-    let text = format!("{}: {error}", reference.familiar());
-    match error.downcast::<SourceError>() {
-        Ok(inner) => inner,
-        Err(_) => SourceError::new(kind, text),
-    }
 }
 
 pub(crate) fn accepted() -> String {

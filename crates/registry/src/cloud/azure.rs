@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn tokens_say_how_long_they_are_good_for() {
         let token = |claims: &str| format!("e30.{}.sig", URL_SAFE_NO_PAD.encode(claims));
-        assert_eq!(stated_life(&token(r#"{"iat":100,"exp":10900}"#)), Some(Duration::from_secs(10_800)));
+        assert_eq!(stated_life(&token(r#"{"iat":100,"exp":10900}"#)), Some(Duration::from_hours(3)));
         for odd in ["", "a.b.c", &token("{}"), &token(r#"{"iat":5,"exp":5}"#), &token(r#"{"iat":9,"exp":5}"#)]
         {
             assert_eq!(stated_life(odd), None, "{odd}");
