@@ -362,7 +362,7 @@ fn source_hint(kind: SourceErrorKind) -> Option<String> {
     Some(text.to_owned())
 }
 
-pub(crate) fn class_of(kind: SourceErrorKind) -> ErrorKind {
+fn class_of(kind: SourceErrorKind) -> ErrorKind {
     match kind {
         SourceErrorKind::Corrupt | SourceErrorKind::Unsupported | SourceErrorKind::Refused => {
             ErrorKind::Refused
@@ -372,6 +372,24 @@ pub(crate) fn class_of(kind: SourceErrorKind) -> ErrorKind {
         SourceErrorKind::Configuration => ErrorKind::Usage,
         SourceErrorKind::Cancelled => ErrorKind::Cancelled,
         _ => ErrorKind::Dockerfile,
+    }
+}
+
+impl Error {
+    /// What a registry refused or does not have, where no Dockerfile is to blame for having asked.
+    pub fn of_registry(error: SourceError) -> Self {
+        let kind = match error.kind() {
+            SourceErrorKind::NotFound => ErrorKind::Network,
+            SourceErrorKind::NoPlatform => ErrorKind::Usage,
+            kind => class_of(kind),
+        };
+        let own = Self::new(kind, error.to_string()).id(source_id(error.kind()));
+        let hint = error.hint_text().map(str::to_owned);
+        let own = own.caused_by(error);
+        match hint {
+            Some(hint) => own.hint(hint),
+            None => own,
+        }
     }
 }
 

@@ -83,7 +83,7 @@ impl Registry {
                         && !asked_for_token
                         && response.url.is_same_origin(&endpoint.base) =>
                 {
-                    self.authorize((reference, ask.access), &endpoint, &response, cancel)?;
+                    self.authorize((reference, ask.access), &endpoint, response, cancel)?;
                     asked_for_token = true;
                     continue;
                 }

@@ -54,6 +54,19 @@ pub(crate) fn of_status_about(subject: &str, response: HttpResponse) -> SourceEr
     Refusal::read_about(subject, response).into_error()
 }
 
+/// An error about a refusal with what the registry itself said.
+pub(crate) fn in_words(error: SourceError, refusal: HttpResponse) -> SourceError {
+    let words = words_of(&refusal.read_some(MAX_BODY));
+    if words.is_empty() {
+        return error;
+    }
+    let own = SourceError::new(error.kind(), format!("{error}: {words}"));
+    match error.hint_text() {
+        Some(hint) => own.hint(hint),
+        None => own,
+    }
+}
+
 /// A refusal, read.
 pub(crate) struct Refusal {
     name: String,

@@ -40,7 +40,7 @@ impl Registry {
                         && outcome == LoginCheck::NotAsked
                         && response.url.is_same_origin(&endpoint.base) =>
                 {
-                    self.auth().answer(&need, via, &response)?;
+                    self.auth().answer(&need, via, response)?;
                     outcome = LoginCheck::Accepted;
                     continue;
                 }

@@ -290,7 +290,7 @@ impl Registry {
         &self,
         (reference, access): (&Reference, &Access),
         endpoint: &Endpoint,
-        refusal: &HttpResponse,
+        refusal: HttpResponse,
         cancel: &CancelToken,
     ) -> Result<(), SourceError> {
         let subject = reference.familiar();

@@ -463,14 +463,11 @@ impl Sending<'_> {
             self.failures += 1;
             if self.failures <= MAX_FAILURES && self.registry.is_own(self.repository, &response) {
                 let endpoint = self.registry.endpoint(self.repository)?;
-                self.registry.authorize(
-                    (self.repository, &self.access),
-                    &endpoint,
-                    &response,
-                    self.cancel,
-                )?;
+                let text = format!("{}: {} answered 401", self.repository.familiar(), response.url);
+                let access = (self.repository, &self.access);
+                self.registry.authorize(access, &endpoint, response, self.cancel)?;
                 // Whatever of it was taken, the registry says.
-                let error = failure::of_status(self.repository, response);
+                let error = SourceError::new(SourceErrorKind::Denied, text);
                 return Ok(Next::Ask(session, error, Some("0".to_owned())));
             }
         }

@@ -1,6 +1,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use ocibuild::Error;
 use ocibuild::deploy::{DeployOptions, Deployment};
 use ocibuild::registry::Registry;
 use ocibuild::spec::{
@@ -53,7 +54,7 @@ fn image(
     }
     let signals = Signals::install()?;
     from_registry(&*registry(&args.registry)?, name, &signals.cancel).map_err(|error| {
-        let mut failure = Failure::from(error);
+        let mut failure = Failure::from(Error::of_registry(error));
         failure.signal = signals.received();
         failure
     })

@@ -33,7 +33,9 @@ pub(crate) fn login(args: &LoginArgs) -> Outcome {
     let credential = credential(args, &signals).map_err(with_signal)?;
     let known = KnownCredential::new("login", "what was given", key.clone(), credential.clone());
     let registry = registry_with(&args.registry, Credentials::new(vec![Box::new(known)]))?;
-    let check = registry.check_login(&key, &signals.cancel).map_err(|error| with_signal(error.into()))?;
+    let check = registry
+        .check_login(&key, &signals.cancel)
+        .map_err(|error| with_signal(Error::of_registry(error)))?;
     let kept = store.put(&key, &credential, &signals.cancel).map_err(|error| with_signal(error.into()))?;
     let screen = Screen::of_stderr();
     if check == LoginCheck::NotAsked {

@@ -81,7 +81,9 @@ fn what_is_not_here_is_asked_for_at_its_registry() {
     let place = Place::new();
     let text = place.run(&["deploy-manifest", &registry.reference("team/app", "1")]).succeeds().to_owned();
     assert!(text.contains(index.digest.as_str()) && text.contains("runAsUser: 7"), "{text}");
-    place.run(&["deploy-manifest", &registry.reference("team/app", "2")]).fails(2, &["team/app"]);
+    place
+        .run(&["deploy-manifest", &registry.reference("team/app", "2")])
+        .fails(4, &["team/app", "MANIFEST_UNKNOWN"]);
 }
 
 #[test]

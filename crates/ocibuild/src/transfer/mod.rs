@@ -6,14 +6,13 @@ mod push;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ocibuild_registry::BlobPush;
-use ocibuild_spec::{Descriptor, Reference, SourceError, SourceErrorKind};
+use ocibuild_spec::{Descriptor, Reference};
 
 pub use pull::{PullOptions, Pulled};
 pub use push::Pushed;
 pub(crate) use push::{Parcel, push};
 
-use crate::error::class_of;
-use crate::{Error, ErrorKind};
+use crate::Error;
 
 /// Blobs that are on their way to or from one registry at the same time.
 const AT_ONCE: usize = 4;
@@ -59,22 +58,6 @@ pub enum Transfer<'a> {
 
 /// Who is told about [`Transfer`]s.
 pub type Watcher<'a> = dyn Fn(Transfer<'_>) + Sync + 'a;
-
-/// What a registry refused, or what it did not have: there is no Dockerfile to blame.
-pub(crate) fn of_registry(error: SourceError) -> Error {
-    let kind = match error.kind() {
-        SourceErrorKind::NotFound => ErrorKind::Network,
-        SourceErrorKind::NoPlatform => ErrorKind::Usage,
-        kind => class_of(kind),
-    };
-    let own = Error::new(kind, error.to_string());
-    let hint = error.hint_text().map(str::to_owned);
-    let own = own.caused_by(error);
-    match hint {
-        Some(hint) => own.hint(hint),
-        None => own,
-    }
-}
 
 /// Does the work for all items, several at a time, until one fails.
 fn each<T: Sync>(items: &[T], work: impl Fn(&T) -> Result<(), Error> + Sync) -> Result<(), Error> {

@@ -7,7 +7,7 @@ use ocibuild_spec::{
 };
 use ocibuild_store::{BlobSink, ImageLayout};
 
-use super::{Transfer, Watcher, each, of_registry};
+use super::{Transfer, Watcher, each};
 use crate::cache::Cache;
 use crate::{Error, ErrorKind};
 
@@ -47,7 +47,7 @@ impl Pulling<'_> {
     /// Fetches an image with all its blobs and gives it its name here.
     pub(crate) fn run(&self, name: &Reference, options: &PullOptions) -> Result<Pulled, Error> {
         let _lease = self.layout.lease()?;
-        let (remote, bytes) = self.registry.manifest(name, self.cancel).map_err(of_registry)?;
+        let (remote, bytes) = self.registry.manifest(name, self.cancel).map_err(Error::of_registry)?;
         // What the tag stands for now is what is pulled, whatever it stands for in a minute (THREATS 69).
         let fixed = name.with_digest(remote.digest.clone());
         let mut wanted = Wanted::default();
@@ -57,7 +57,8 @@ impl Pulling<'_> {
                 remote.clone()
             }
             PullOptions::Platform(platform) => {
-                let image = self.registry.resolve(&fixed, platform, self.cancel).map_err(of_registry)?;
+                let image =
+                    self.registry.resolve(&fixed, platform, self.cancel).map_err(Error::of_registry)?;
                 wanted.leaves.push(image.manifest.config.clone());
                 wanted.leaves.extend_from_slice(image.manifest.layers());
                 wanted.documents.push((image.descriptor.clone(), image.manifest_bytes));
@@ -121,7 +122,7 @@ impl Pulling<'_> {
                 return Err(Error::new(ErrorKind::Refused, text).hint("pull one platform of it: --platform"));
             }
             let name = fixed.with_digest(entry.digest.clone());
-            let (_, bytes) = self.registry.manifest(&name, self.cancel).map_err(of_registry)?;
+            let (_, bytes) = self.registry.manifest(&name, self.cancel).map_err(Error::of_registry)?;
             if bytes.len() as u64 != entry.size {
                 let text = format!("{}: it has {} bytes, not {}", name.familiar(), bytes.len(), entry.size);
                 return Err(Error::new(ErrorKind::Refused, text));
@@ -135,7 +136,7 @@ impl Pulling<'_> {
         (self.watcher)(Transfer::Started { blob: leaf });
         let existed = self.layout.has(leaf)?;
         if !existed {
-            let inner = self.registry.open(fixed, leaf, self.cancel).map_err(of_registry)?;
+            let inner = self.registry.open(fixed, leaf, self.cancel).map_err(Error::of_registry)?;
             let mut counted = Counted { inner, blob: leaf, bytes: 0, watcher: self.watcher };
             self.layout.put_from(leaf, &mut counted)?;
         }

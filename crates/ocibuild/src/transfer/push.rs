@@ -3,7 +3,7 @@ use std::io::{self, Read};
 use ocibuild_registry::{BlobUpload, ManifestPush, Registry};
 use ocibuild_spec::{CancelToken, Descriptor, Document, Reference, parse_manifest_or_index};
 
-use super::{Transfer, Watcher, each, of_registry};
+use super::{Transfer, Watcher, each};
 use crate::cache::Cache;
 use crate::{Error, ErrorKind};
 
@@ -112,20 +112,21 @@ impl Shipping<'_> {
         let open = || (self.parcel.open)(leaf).map_err(io::Error::other);
         let progress = |bytes| (self.watcher)(Transfer::Progress { blob: leaf, bytes });
         work(&BlobUpload { descriptor: leaf, open: &open, mount_from, progress: &progress })
-            .map_err(of_registry)
+            .map_err(Error::of_registry)
     }
 
     /// Stores a document. A registry that said it had all blobs and now misses some gets them once more (THREATS 67).
     fn document(&self, name: &Reference, descriptor: &Descriptor, bytes: &[u8]) -> Result<(), Error> {
         let put = || {
             let stored = self.registry.put_manifest(name, &descriptor.media_type, bytes, self.cancel);
-            stored.map_err(of_registry)
+            stored.map_err(Error::of_registry)
         };
         if put()? != ManifestPush::MissingParts {
             return Ok(());
         }
         for leaf in leaves_of(descriptor, bytes)? {
-            let is_here = self.registry.has_blob(self.repository, &leaf, self.cancel).map_err(of_registry)?;
+            let is_here =
+                self.registry.has_blob(self.repository, &leaf, self.cancel).map_err(Error::of_registry)?;
             if !is_here || self.parcel.leaves.contains(&leaf) {
                 self.with_upload(&leaf, &[], |upload| {
                     self.registry.send_blob(self.repository, upload, self.cancel)

@@ -14,6 +14,7 @@ use ocibuild_spec::{CancelToken, SourceError, SourceErrorKind};
 
 use crate::credentials::{Credential, Credentials, FoundCredential, Secret, encode};
 use crate::endpoint::Endpoint;
+use crate::failure;
 use crate::http::{HttpClient, HttpResponse};
 use crate::retry::Retry;
 
@@ -107,12 +108,7 @@ impl Auth {
     }
 
     /// Gets what a refusal asks for. When another thread got it since the refused request was sent, that has to do.
-    pub(crate) fn answer(
-        &self,
-        need: &Need,
-        via: Via<'_>,
-        refusal: &HttpResponse,
-    ) -> Result<(), SourceError> {
+    pub(crate) fn answer(&self, need: &Need, via: Via<'_>, refusal: HttpResponse) -> Result<(), SourceError> {
         let slot = self.slot(need);
         let mut slot = lock(&slot, via)?;
         let is_refused = slot.grant.as_ref().is_none_or(|grant| grant.obtained <= refusal.asked());
@@ -123,8 +119,12 @@ impl Auth {
             // What was a password may have been replaced by another one meanwhile.
             slot.held = None;
         }
-        let challenge = choose(via, Challenge::all(refusal))?;
-        slot.grant = Some(self.obtain(need, via, &mut slot, &challenge)?);
+        let challenge = choose(via, Challenge::all(&refusal))?;
+        let obtained = self.obtain(need, via, &mut slot, &challenge);
+        // Nobody but the registry said anything yet.
+        let is_alone = challenge.scheme == "basic";
+        slot.grant =
+            Some(obtained.map_err(|error| if is_alone { failure::in_words(error, refusal) } else { error })?);
         Ok(())
     }
 
