@@ -21,10 +21,18 @@ fn without_secret(ended: Ended) -> Ended {
     ended
 }
 
+/// Runs the program with a file as its standard input, which it need not read.
+fn with_input(place: &Place, arguments: &[&str], input: &str) -> Ended {
+    let mut file = tempfile::tempfile().unwrap();
+    std::io::Write::write_all(&mut file, input.as_bytes()).unwrap();
+    std::io::Seek::rewind(&mut file).unwrap();
+    without_secret(ended(place.command(arguments).stdin(file).output().unwrap()))
+}
+
 fn login(place: &Place, arguments: &[&str], password: &str) -> Ended {
     let mut all = vec!["login", "-u", "alice", "--password-stdin", "--retry", "0"];
     all.extend(arguments);
-    without_secret(place.run_with_input(&all, format!("{password}\n").as_bytes()))
+    with_input(place, &all, &format!("{password}\n"))
 }
 
 fn run(place: &Place, arguments: &[&str]) -> Ended {
@@ -166,9 +174,9 @@ fn what_is_wrong_with_a_login_is_told_before_anybody_is_asked() {
     ] {
         let mut all = vec!["login"];
         all.extend(arguments);
-        without_secret(place.run_with_input(&all, b"\n")).fails(2, &[words]);
+        with_input(&place, &all, "\n").fails(2, &[words]);
     }
-    without_secret(place.run_with_input(&["login", "-u", "a", "--password-stdin", "r.io"], b"a\nb\n"))
+    with_input(&place, &["login", "-u", "a", "--password-stdin", "r.io"], "a\nb\n")
         .fails(2, &["several lines"]);
     assert_eq!(config(&place), None);
     place.write(".docker/config.json", "{ \"auths\": ");
@@ -334,4 +342,30 @@ fn a_terminal_is_asked_without_showing_the_password() {
         "{shown}"
     );
     assert!(config(&place).unwrap().contains(ENCODED));
+}
+
+#[test]
+fn the_identity_of_a_cloud_is_explained_and_asked_about_its_own_registries_alone() {
+    let (place, cloud) = (Place::new(), WebServer::start());
+    // `AWS:pa55-c4n4ry`
+    let answer =
+        r#"{"authorizationData":[{"authorizationToken":"QVdTOnBhNTUtYzRuNHJ5","expiresAt":4102444800}]}"#;
+    cloud.put("/ecr", Reply::of(answer));
+    let explain = |image: &str| {
+        let mut command = place.command(&["auth", "explain", image]);
+        command.env("AWS_ACCESS_KEY_ID", "AKIA").env("AWS_SECRET_ACCESS_KEY", CANARY);
+        command.env("AWS_ENDPOINT_URL_ECR", cloud.url("/ecr"));
+        without_secret(ended(command.output().unwrap()))
+    };
+    let told = explain("123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/app");
+    let line = told.succeeds().lines().find(|line| line.starts_with("AWS identity")).unwrap().to_owned();
+    assert!(line.contains("password of AWS") && line.ends_with("used"), "{line}");
+    assert_eq!(cloud.requests().len(), 1);
+    let told = explain("123456789012.dkr.ecr.eu-west-1.amazonaws.com.evil.test/team/app");
+    assert!(told.succeeds().contains("it is no registry of AWS"), "{}", told.stdout);
+    assert_eq!(cloud.requests().len(), 1);
+    cloud.put("/ecr", Reply::of(r#"{"message":"the keys are not valid"}"#).status(400));
+    let told = explain("123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/app");
+    assert_eq!(told.code, Some(4), "{}", told.stderr);
+    assert!(told.stderr.contains("400: the keys are not valid"), "{}", told.stderr);
 }
