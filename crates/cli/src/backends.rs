@@ -2,10 +2,13 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ocibuild::executor::{Executor, NamespaceExecutor, RuntimeExecutor};
-use ocibuild::registry::{Credentials, MirrorRule, Proxies, Registry, read_ca_bundle};
+use ocibuild::registry::{
+    CloudServices, Credentials, HttpClient, HttpClientBuilder, MirrorRule, Proxies, Registry,
+    RegistryBuilder, read_ca_bundle,
+};
 use ocibuild::snapshot::{CopySnapshots, Overlay, Snapshotter, auto};
 use ocibuild::spec::{
     CancelToken, Descriptor, ImageSource, Platform, Reference, ResolvedImage, SourceError, SourceErrorKind,
@@ -16,6 +19,11 @@ use ocibuild::{Backends, Cache, Error, Place};
 use crate::args::{RegistryArgs, SnapshotterArg};
 use crate::failure::{about, host, usage};
 use crate::values::ImageSpec;
+
+/// What this program calls itself.
+const AGENT: &str = concat!("ocibuild/", env!("CARGO_PKG_VERSION"));
+/// Longest wait for a service beside this machine.
+const BESIDE: Duration = Duration::from_secs(1);
 
 /// An open state directory.
 pub(crate) struct Workshop {
@@ -211,21 +219,43 @@ impl Drop for Client {
 }
 
 /// Where credentials come from; those of clouds are asked for over the network.
-pub(crate) fn credentials(_args: &RegistryArgs) -> Result<Credentials, Error> {
-    crate::credentials::credentials()
+pub(crate) fn credentials(args: &RegistryArgs) -> Result<Credentials, Error> {
+    let built = |client: HttpClientBuilder| {
+        let client = client.user_agent(AGENT).build();
+        client.map_err(|error| usage("the client for credentials cannot be set up").caused_by(error))
+    };
+    // What is beside this machine answers at once or is not there.
+    let metadata = built(HttpClient::builder().connect_timeout(BESIDE).stall_timeout(BESIDE))?;
+    let trusted = own_certificates(args)?;
+    let mut client = HttpClient::builder().proxies(proxies());
+    if trusted.with_system {
+        client = client.system_roots();
+    }
+    client = trusted.pem.into_iter().fold(client, HttpClientBuilder::ca_pem);
+    crate::credentials::credentials(&CloudServices::new(metadata, built(client)?, SystemTime::now))
+}
+
+/// Certificates that are trusted.
+struct Trusted {
+    with_system: bool,
+    pem: Vec<Vec<u8>>,
+}
+
+/// Those of the flags and the environment, whose file takes the place of the system's.
+fn own_certificates(args: &RegistryArgs) -> Result<Trusted, Error> {
+    let given = std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let pem = given.iter().chain(&args.cacert).map(|path| certificate(path)).collect::<Result<_, _>>()?;
+    Ok(Trusted { with_system: given.is_none(), pem })
 }
 
 /// The same with these credentials and no others.
 pub(crate) fn registry_with(args: &RegistryArgs, credentials: Credentials) -> Result<Registry, Error> {
-    let agent = concat!("ocibuild/", env!("CARGO_PKG_VERSION"));
-    let mut builder = Registry::builder().user_agent(agent).proxies(proxies());
-    builder = match std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()) {
-        Some(path) => builder.ca_pem(certificate(Path::new(&path))?),
-        None => builder.system_roots(),
-    };
-    for path in &args.cacert {
-        builder = builder.ca_pem(certificate(path)?);
+    let mut builder = Registry::builder().user_agent(AGENT).proxies(proxies());
+    let trusted = own_certificates(args)?;
+    if trusted.with_system {
+        builder = builder.system_roots();
     }
+    builder = trusted.pem.into_iter().fold(builder, RegistryBuilder::ca_pem);
     for directory in certs_d() {
         builder = builder.certs_d(directory);
     }

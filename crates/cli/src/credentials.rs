@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use ocibuild::Error;
 use ocibuild::registry::{
-    ConfigSource, Credential, CredentialSource, CredentialStore, Credentials, Helpers, KnownCredential,
-    RegistryKey, Secret,
+    AwsEndpoints, AwsIdentity, AzureEndpoints, AzureIdentity, CloudServices, ConfigSource, Credential,
+    CredentialSource, CredentialStore, Credentials, GoogleEndpoints, GoogleIdentity, Helpers,
+    KnownCredential, RegistryKey, Secret, Variables,
 };
 
 use crate::failure::usage;
@@ -28,8 +29,20 @@ fn process_env(name: &str) -> Option<OsString> {
 }
 
 /// All sources in the order of `docs/credentials.md`.
-pub(crate) fn credentials() -> Result<Credentials, Error> {
-    Ok(Credentials::new(sources(&process_env)?))
+pub(crate) fn credentials(services: &CloudServices) -> Result<Credentials, Error> {
+    let mut sources = sources(&process_env)?;
+    sources.extend(clouds(services, &|name| std::env::var(name).ok().filter(|value| !value.is_empty())));
+    Ok(Credentials::new(sources))
+}
+
+/// The identities that clouds give; each is asked about registries of its own alone.
+fn clouds(services: &CloudServices, variable: Variables<'_>) -> Vec<Box<dyn CredentialSource>> {
+    let services = || services.clone();
+    vec![
+        Box::new(AwsIdentity::new(services(), AwsEndpoints::new(variable), variable)),
+        Box::new(GoogleIdentity::new(services(), GoogleEndpoints::new(variable), variable)),
+        Box::new(AzureIdentity::new(services(), AzureEndpoints::new(variable), variable)),
+    ]
 }
 
 /// Docker's `config.json`, where `login` and `logout` write.
@@ -48,7 +61,7 @@ fn helpers() -> Helpers {
 }
 
 fn sources(env: Env<'_>) -> Result<Vec<Box<dyn CredentialSource>>, Error> {
-    let mut sources: Vec<Box<dyn CredentialSource>> = vec![
+    Ok(vec![
         Box::new(own(env)?),
         Box::new(named_file(env)),
         Box::new(docker_text(env)?),
@@ -58,9 +71,7 @@ fn sources(env: Env<'_>) -> Result<Vec<Box<dyn CredentialSource>>, Error> {
         Box::new(gitlab(env)?),
         Box::new(gitlab_proxy(env)?),
         Box::new(github(env)?),
-    ];
-    sources.shrink_to_fit();
-    Ok(sources)
+    ])
 }
 
 /// A variable that has to be text.

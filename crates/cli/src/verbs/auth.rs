@@ -2,10 +2,11 @@ use std::process::ExitCode;
 
 use ocibuild::Error;
 use ocibuild::registry::{Explained, Lookup, Wanted};
+use ocibuild::spec::SourceError;
 use serde_json::json;
 
 use crate::args::{ExplainArgs, TableFormat};
-use crate::backends::credentials;
+use crate::backends::{credentials, registry_with};
 use crate::failure::Outcome;
 use crate::signals::Signals;
 use crate::table::table;
@@ -13,31 +14,41 @@ use crate::terminal::to_stdout;
 use crate::text::printable;
 use crate::values::reference;
 
-/// What each source of credentials has for an image, and which one counts.
+/// What each source of credentials has for an image, and which one counts: at the registry and at each of its mirrors.
 pub(crate) fn explain(args: &ExplainArgs) -> Outcome {
     let name = reference(&args.image)?;
     let credentials = credentials(&args.registry)?;
     let signals = Signals::install()?;
-    let wanted = Wanted { registry: name.registry(), repository: Some(name.repository()) };
-    let explained = credentials.explain(wanted, &signals.cancel);
-    let text = match args.format {
-        TableFormat::Json => explained.iter().map(|one| object(one) + "\n").collect(),
-        TableFormat::Table => {
-            let header = ["SOURCE", "WHERE", "MATCH", "CREDENTIAL", "VERDICT"].map(str::to_owned).to_vec();
-            let rows = std::iter::once(header).chain(explained.iter().map(row)).collect::<Vec<_>>();
-            table(&rows) + &conclusion(&name.familiar_name(), &explained)
+    let mut places: Vec<String> = Vec::new();
+    let mut failed = None;
+    for route in registry_with(&args.registry, credentials.clone())?.routes(&name)? {
+        let image = route.reference.familiar_name();
+        if places.contains(&image) {
+            continue;
         }
-    };
-    to_stdout(text.as_bytes())?;
-    // An error that comes before any credentials is what a pull would end with.
-    for one in explained {
-        match one.lookup {
-            Ok(_) if one.is_used => break,
-            Ok(_) => {}
-            Err(error) => return Err(Error::from(error).into()),
-        }
+        let wanted =
+            Wanted { registry: route.reference.registry(), repository: Some(route.reference.repository()) };
+        let explained = credentials.explain(wanted, &signals.cancel);
+        let text = match args.format {
+            TableFormat::Json => explained.iter().map(|one| object(&image, one) + "\n").collect(),
+            TableFormat::Table => {
+                let header =
+                    ["SOURCE", "WHERE", "MATCH", "CREDENTIAL", "VERDICT"].map(str::to_owned).to_vec();
+                let rows = std::iter::once(header).chain(explained.iter().map(row)).collect::<Vec<_>>();
+                let gap = if places.is_empty() { "" } else { "\n" };
+                format!("{gap}{}{}", table(&rows), conclusion(&image, &explained))
+            }
+        };
+        to_stdout(text.as_bytes())?;
+        places.push(image);
+        failed = failed.or_else(|| first_error(explained));
     }
-    Ok(ExitCode::SUCCESS)
+    failed.map_or(Ok(ExitCode::SUCCESS), |error| Err(Error::from(error).into()))
+}
+
+/// An error that comes before any credentials, which is what a pull would end with.
+fn first_error(explained: Vec<Explained>) -> Option<SourceError> {
+    explained.into_iter().take_while(|one| !one.is_used).find_map(|one| one.lookup.err())
 }
 
 fn cells(explained: &Explained) -> (String, String, &'static str) {
@@ -63,13 +74,14 @@ fn row(explained: &Explained) -> Vec<String> {
     ]
 }
 
-fn object(explained: &Explained) -> String {
+fn object(image: &str, explained: &Explained) -> String {
     let (matched, credential, verdict) = cells(explained);
     let username = match &explained.lookup {
         Ok(Lookup::Hit(hit)) => hit.credential.username().map(str::to_owned),
         _ => None,
     };
     json!({
+        "image": image,
         "source": explained.name,
         "where": explained.place,
         "match": matched,

@@ -21,10 +21,18 @@ fn without_secret(ended: Ended) -> Ended {
     ended
 }
 
+/// Runs the program with a file as its standard input, which it need not read.
+fn with_input(place: &Place, arguments: &[&str], input: &str) -> Ended {
+    let mut file = tempfile::tempfile().unwrap();
+    std::io::Write::write_all(&mut file, input.as_bytes()).unwrap();
+    std::io::Seek::rewind(&mut file).unwrap();
+    without_secret(ended(place.command(arguments).stdin(file).output().unwrap()))
+}
+
 fn login(place: &Place, arguments: &[&str], password: &str) -> Ended {
     let mut all = vec!["login", "-u", "alice", "--password-stdin", "--retry", "0"];
     all.extend(arguments);
-    without_secret(place.run_with_input(&all, format!("{password}\n").as_bytes()))
+    with_input(place, &all, &format!("{password}\n"))
 }
 
 fn run(place: &Place, arguments: &[&str]) -> Ended {
@@ -106,6 +114,28 @@ fn the_reference_registry_takes_a_login() {
     run(&place, &["pull", &image]).succeeds();
     place.write("Dockerfile", &format!("FROM {image}\nCOPY Dockerfile /more\n"));
     without_secret(place.build(&["--pull"])).succeeds();
+    // What is stored here is read by others, and what others store is read here.
+    let skopeo = |arguments: &[&str]| {
+        let mut command = Command::new("skopeo");
+        command.args(arguments).env("HOME", place.path("")).stdin(Stdio::null()).output()
+    };
+    let (own, other) = (place.path(".docker/config.json"), place.path("auth.json"));
+    let (own, other) = (own.to_str().unwrap(), other.to_str().unwrap());
+    let listed =
+        skopeo(&["list-tags", "--tls-verify=false", "--authfile", own, &format!("docker://{host}/team/app")]);
+    match listed {
+        Err(_) => skip("skopeo is not installed"),
+        Ok(listed) => {
+            assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+            let arguments =
+                ["login", "--tls-verify=false", "--authfile", other, "-u", "alice", "-p", CANARY, host];
+            assert!(skopeo(&arguments).unwrap().status.success());
+            run(&place, &["logout", host]).succeeds();
+            let command = place.command(&["pull", &image]).env("REGISTRY_AUTH_FILE", other).output().unwrap();
+            without_secret(crate::program::ended(command)).succeeds();
+            login(&place, &[host], CANARY).succeeds();
+        }
+    }
     assert_eq!(run(&place, &["logout", host]).succeeds(), format!("Removing login credentials for {host}\n"));
     assert_eq!(run(&place, &["logout", host]).succeeds(), format!("Not logged in to {host}\n"));
     let ended = without_secret(place.build(&["--pull"]));
@@ -166,14 +196,14 @@ fn what_is_wrong_with_a_login_is_told_before_anybody_is_asked() {
     ] {
         let mut all = vec!["login"];
         all.extend(arguments);
-        without_secret(place.run_with_input(&all, b"\n")).fails(2, &[words]);
+        with_input(&place, &all, "\n").fails(2, &[words]);
     }
-    without_secret(place.run_with_input(&["login", "-u", "a", "--password-stdin", "r.io"], b"a\nb\n"))
+    with_input(&place, &["login", "-u", "a", "--password-stdin", "r.io"], "a\nb\n")
         .fails(2, &["several lines"]);
     assert_eq!(config(&place), None);
     place.write(".docker/config.json", "{ \"auths\": ");
     let server = TestRegistry::start();
-    login(&place, &[&server.authority()], CANARY).fails(3, &["config.json", "ends early"]);
+    login(&place, &[&server.authority()], CANARY).fails(2, &["config.json", "ends early"]);
     assert_eq!(config(&place).unwrap(), "{ \"auths\": ");
 }
 
@@ -225,10 +255,16 @@ fn it_is_explained_which_credentials_win() {
         objects.succeeds().lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     let used: Vec<_> = used.filter(|object| object["verdict"] == "used").collect();
     assert_eq!((used.len(), used[0]["username"].as_str()), (1, Some("alice")));
+    // Mirrors have credentials of their own.
+    let mirrored = run(&place, &["auth", "explain", "--registry-mirror", "r.io=r.io:5000/team", "r.io/app"]);
+    let conclusions: Vec<&str> =
+        mirrored.succeeds().lines().filter(|line| line.starts_with("r.io")).collect();
+    assert!(conclusions[0].starts_with("r.io:5000/team/app: the identity token is sent"), "{conclusions:?}");
+    assert_eq!(conclusions[1], "r.io/app: nobody's credentials are sent");
     // What cannot be read is an error here as it is for a pull.
     place.write(".docker/config.json", "no json");
     let told = explain("r.io:5000/x", &[]);
-    assert_eq!(told.code, Some(3), "{}", told.stderr);
+    assert_eq!(told.code, Some(2), "{}", told.stderr);
     assert!(told.stdout.contains("nothing is sent, as docker cannot be used"), "{}", told.stdout);
     assert!(told.stderr.contains("config.json is malformed: line 1"), "{}", told.stderr);
 }
@@ -296,7 +332,7 @@ fn helpers_are_asked_and_their_failures_told() {
     script("endless", "exec head -c 1073741824 /dev/zero");
     pull("endless").fails(4, &["docker-credential-endless", "more than a megabyte"]);
     pull("missing").fails(4, &["docker-credential-missing", "in no directory of PATH", "credsStore"]);
-    pull("../evil").fails(3, &["is no name of a credential helper"]);
+    pull("../evil").fails(2, &["is no name of a credential helper"]);
 }
 
 #[test]
@@ -334,4 +370,30 @@ fn a_terminal_is_asked_without_showing_the_password() {
         "{shown}"
     );
     assert!(config(&place).unwrap().contains(ENCODED));
+}
+
+#[test]
+fn the_identity_of_a_cloud_is_explained_and_asked_about_its_own_registries_alone() {
+    let (place, cloud) = (Place::new(), WebServer::start());
+    // `AWS:pa55-c4n4ry`
+    let answer =
+        r#"{"authorizationData":[{"authorizationToken":"QVdTOnBhNTUtYzRuNHJ5","expiresAt":4102444800}]}"#;
+    cloud.put("/ecr", Reply::of(answer));
+    let explain = |image: &str| {
+        let mut command = place.command(&["auth", "explain", image]);
+        command.env("AWS_ACCESS_KEY_ID", "AKIA").env("AWS_SECRET_ACCESS_KEY", CANARY);
+        command.env("AWS_ENDPOINT_URL_ECR", cloud.url("/ecr"));
+        without_secret(ended(command.output().unwrap()))
+    };
+    let told = explain("123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/app");
+    let line = told.succeeds().lines().find(|line| line.starts_with("AWS identity")).unwrap().to_owned();
+    assert!(line.contains("password of AWS") && line.ends_with("used"), "{line}");
+    assert_eq!(cloud.requests().len(), 1);
+    let told = explain("123456789012.dkr.ecr.eu-west-1.amazonaws.com.evil.test/team/app");
+    assert!(told.succeeds().contains("it is no registry of AWS"), "{}", told.stdout);
+    assert_eq!(cloud.requests().len(), 1);
+    cloud.put("/ecr", Reply::of(r#"{"message":"the keys are not valid"}"#).status(400));
+    let told = explain("123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/app");
+    assert_eq!(told.code, Some(4), "{}", told.stderr);
+    assert!(told.stderr.contains("400: the keys are not valid"), "{}", told.stderr);
 }

@@ -8,10 +8,8 @@ use super::realm::Realms;
 use super::token::Token;
 use super::{Via, advice};
 use crate::credentials::{Credential, FoundCredential, encode};
-use crate::failure::{clean, words_of};
-use crate::http::{
-    HostTls, HttpError, HttpErrorKind, HttpRequest, HttpResponse, Method, Scheme, Trust, Url, is_loopback,
-};
+use crate::failure::{clean, of_http_about, words_of};
+use crate::http::{HostTls, HttpError, HttpRequest, HttpResponse, Method, Scheme, Trust, Url, is_loopback};
 use crate::retry::Retry;
 
 /// Most bytes of a token service's answer, and of its refusal.
@@ -134,18 +132,7 @@ impl<'a> Service<'a> {
     }
 
     fn failed(&self, error: &HttpError) -> SourceError {
-        let kind = match error.kind() {
-            HttpErrorKind::Cancelled => SourceErrorKind::Cancelled,
-            HttpErrorKind::Refused => SourceErrorKind::Denied,
-            HttpErrorKind::Configuration => SourceErrorKind::Io,
-            _ => SourceErrorKind::Network,
-        };
-        let text = format!("{}: the token service {error}", self.via.subject);
-        let failed = SourceError::new(kind, text);
-        match error.hint() {
-            Some(hint) => failed.hint(hint),
-            None => failed,
-        }
+        of_http_about(&format!("{}: the token service", self.via.subject), error)
     }
 
     fn refused(&self, response: HttpResponse) -> SourceError {

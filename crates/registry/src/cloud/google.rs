@@ -75,7 +75,7 @@ impl GoogleIdentity {
                     path.display(),
                     other.unwrap_or_default()
                 );
-                return Err(SourceError::new(SourceErrorKind::Unsupported, text)
+                return Err(SourceError::new(SourceErrorKind::Configuration, text)
                     .hint("known are service_account, external_account and authorized_user"));
             }
         };
@@ -157,7 +157,7 @@ impl GoogleIdentity {
         }
         let Some(url) = source["url"].as_str() else {
             let text = format!("{NAME}: its credential_source is neither a file nor a URL");
-            return Err(SourceError::new(SourceErrorKind::Unsupported, text)
+            return Err(SourceError::new(SourceErrorKind::Configuration, text)
                 .hint("configurations for AWS and for programs are not known here"));
         };
         let mut request = request(Method::Get, url, NAME)?;
@@ -248,7 +248,8 @@ fn read(path: &Path) -> Result<Value, SourceError> {
     file.take(MAX_FILE).read_to_end(&mut bytes).map_err(unreadable)?;
     serde_json::from_slice(&bytes).map_err(|_| {
         let text = format!("{NAME}: {} is malformed: it is no JSON", path.display());
-        SourceError::new(SourceErrorKind::Unsupported, text).hint(format!("correct {VARIABLE}, or unset it"))
+        SourceError::new(SourceErrorKind::Configuration, text)
+            .hint(format!("correct {VARIABLE}, or unset it"))
     })
 }
 
@@ -256,7 +257,7 @@ fn read(path: &Path) -> Result<Value, SourceError> {
 fn key_of(pem: &str) -> Result<RsaKeyPair, SourceError> {
     let unusable = || {
         SourceError::new(
-            SourceErrorKind::Unsupported,
+            SourceErrorKind::Configuration,
             format!("{NAME}: the private_key is no RSA key in PKCS #8"),
         )
         .hint("make a new key for the service account")
@@ -272,7 +273,7 @@ fn add_header(request: &mut HttpRequest, name: &str, value: &str) -> Result<(), 
     let known = KNOWN.into_iter().find(|known| known.eq_ignore_ascii_case(name));
     let known = known.ok_or_else(|| {
         let text = format!("{NAME}: the header {name:?} of its credential_source is not known");
-        SourceError::new(SourceErrorKind::Unsupported, text).hint(format!("known are {}", KNOWN.join(", ")))
+        SourceError::new(SourceErrorKind::Configuration, text).hint(format!("known are {}", KNOWN.join(", ")))
     })?;
     request.headers.push((known, value.to_owned()));
     Ok(())

@@ -124,7 +124,7 @@ pub(super) fn life(answer: &Value, pointer: &str) -> Option<Duration> {
 pub(super) fn request(method: Method, url: &str, name: &str) -> Result<HttpRequest, SourceError> {
     let url: Url = url
         .parse()
-        .map_err(|error| SourceError::new(SourceErrorKind::Unsupported, format!("{name}: {error}")))?;
+        .map_err(|error| SourceError::new(SourceErrorKind::Configuration, format!("{name}: {error}")))?;
     Ok(HttpRequest::new(method, url))
 }
 

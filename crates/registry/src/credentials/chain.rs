@@ -107,7 +107,7 @@ fn checked(
             source.place()
         );
         return Err(
-            SourceError::new(SourceErrorKind::Unsupported, text).hint("store them again, or take them out")
+            SourceError::new(SourceErrorKind::Configuration, text).hint("store them again, or take them out")
         );
     }
     Ok(lookup)

@@ -106,7 +106,7 @@ impl Candidate<'_> {
         if let Some(auth) = given(&self.entry.auth) {
             let (username, password) = decode(&auth).map_err(|why| {
                 let text = format!("{place}: the \"auth\" of the entry {:?} is malformed: {why}", self.key);
-                SourceError::new(SourceErrorKind::Unsupported, text)
+                SourceError::new(SourceErrorKind::Configuration, text)
                     .hint(format!("log in again: ocibuild login {}", self.key))
             })?;
             return Ok(Some(Credential::password(username, Secret::new(password))));
@@ -141,7 +141,7 @@ pub(super) fn malformed(place: &str, error: &serde_json::Error) -> SourceError {
         serde_json::error::Category::Data => "this value is of another type than docker writes there",
         _ => "this is no JSON",
     });
-    SourceError::new(SourceErrorKind::Unsupported, text)
+    SourceError::new(SourceErrorKind::Configuration, text)
         .hint("correct it, or move it away and log in again with `ocibuild login`")
 }
 

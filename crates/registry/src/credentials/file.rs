@@ -70,7 +70,8 @@ impl ConfigSource {
                 Some(FileText { text, mode }) => Ok(Ok((text, warnings(path, mode)))),
                 None if *is_required => {
                     let text = format!("{} names {}, which is not there", self.name, path.display());
-                    Err(SourceError::new(SourceErrorKind::Io, text).hint("correct the path, or unset it"))
+                    Err(SourceError::new(SourceErrorKind::Configuration, text)
+                        .hint("correct the path, or unset it"))
                 }
                 None => Ok(Err("there is no such file".to_owned())),
             },
@@ -156,7 +157,7 @@ pub(super) fn read_file(path: &Path) -> Result<Option<FileText>, SourceError> {
     let mut bytes = Vec::new();
     file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     let refuse = |why: String| {
-        SourceError::new(SourceErrorKind::Unsupported, format!("{}: {why}", path.display()))
+        SourceError::new(SourceErrorKind::Configuration, format!("{}: {why}", path.display()))
             .hint("it should be a config.json of docker or an auth.json of podman")
     };
     if bytes.len() as u64 > MAX_FILE {

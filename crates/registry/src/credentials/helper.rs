@@ -200,7 +200,7 @@ impl Helpers {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
         if name.is_empty() || !name.bytes().all(fits) {
             let text = format!("{name:?} is no name of a credential helper");
-            return Err(SourceError::new(SourceErrorKind::Unsupported, text).hint(
+            return Err(SourceError::new(SourceErrorKind::Configuration, text).hint(
                 "names consist of letters, digits, '.', '_' and '-'; correct credsStore or credHelpers",
             ));
         }

@@ -59,7 +59,7 @@ impl CredentialStore {
         cancel: &CancelToken,
     ) -> Result<Kept, SourceError> {
         if let Some(flaw) = credential.flaw() {
-            return Err(SourceError::new(SourceErrorKind::Unsupported, format!("{key}: {flaw}")));
+            return Err(SourceError::new(SourceErrorKind::Configuration, format!("{key}: {flaw}")));
         }
         let file = self.lock(cancel)?;
         let text = file.text()?;

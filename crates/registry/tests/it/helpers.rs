@@ -106,7 +106,7 @@ fn names_of_helpers_lead_nowhere_else() {
     for name in ["../evil", "/bin/sh", "a b", "a\\n", "x;sh", "é"] {
         let config = format!(r#"{{"credsStore":"{name}"}}"#);
         let error = find(helpers(directory.path()), &config, "r.io").unwrap_err();
-        assert_eq!(error.kind(), SourceErrorKind::Unsupported, "{name}: {error}");
+        assert_eq!(error.kind(), SourceErrorKind::Configuration, "{name}: {error}");
     }
     let config = r#"{"credsStore":"evil"}"#;
     for path in ["", ".", "relative:also/relative", "/nowhere"] {

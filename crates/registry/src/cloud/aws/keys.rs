@@ -140,7 +140,7 @@ fn container(
     if request.url.scheme() == Scheme::Http && !is_loopback(host) && !CONTAINER_HOSTS.contains(&host) {
         let text =
             format!("{NAME}: AWS_CONTAINER_CREDENTIALS_FULL_URI: {} is not asked in the clear", request.url);
-        return Err(SourceError::new(SourceErrorKind::Unsupported, text)
+        return Err(SourceError::new(SourceErrorKind::Configuration, text)
             .hint("in the clear it may be on this machine or at the addresses of ECS and EKS alone"));
     }
     let request = token.into_iter().fold(request, |request, token| request.header("authorization", token));
