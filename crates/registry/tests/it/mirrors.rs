@@ -267,6 +267,7 @@ fn pushes_go_to_the_registry_itself() {
     assert!(scene.own.manifest("team/app", "2").is_some());
     assert!(registry.stat_manifest(&reference, &cancel).unwrap().is_some());
     // What is to be changed is read where it is.
-    assert_eq!(registry.own_manifest(&reference, &cancel).unwrap().1, scene.image.manifest);
+    let there = registry.tagged_manifest(&reference, &cancel).unwrap().unwrap();
+    assert_eq!(there.bytes, scene.image.manifest);
     assert!(scene.first.requests().is_empty() && scene.second.requests().is_empty());
 }
