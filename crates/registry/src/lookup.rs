@@ -96,7 +96,7 @@ impl Registry {
 fn all_failed(reference: &Reference, mut failed: Vec<(&Route, SourceError)>) -> SourceError {
     let Some((last, error)) = failed.pop() else {
         let text = format!(
-            "{}: no place that hosts.toml names for it may be asked: their capabilities leave it out",
+            "{}: no place may be asked for it: what registries.conf or hosts.toml allows them leaves it out",
             reference.familiar()
         );
         return SourceError::new(SourceErrorKind::Configuration, text);

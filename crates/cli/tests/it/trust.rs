@@ -268,3 +268,29 @@ fn a_build_takes_its_base_from_the_mirror() {
     let failed = build(&["--pull", "--registry-mirror", &second, "--registry-mirror", &flag]);
     failed.fails(4, &["2 places were asked", "not on the list", "MANIFEST_UNKNOWN", &flag, &second]);
 }
+
+#[test]
+fn a_mirror_that_gives_wrong_bytes_is_passed_over() {
+    let (mirror, own) = (TestRegistry::start(), TestRegistry::start());
+    let image = TestImage::new("linux/amd64").layer(&[("etc/motd", "hello")]).build();
+    let layer = image.layers[0].0.digest.to_string();
+    for server in [&mirror, &own] {
+        server.push("app", "1", &image);
+    }
+    let name = own.reference("app", "1");
+    let flag = format!("{}={}", own.authority(), mirror.authority());
+    let place = Place::new();
+    mirror.fault(&layer, usize::MAX, Fault::WrongBytes);
+    let pull = |place: &Place| {
+        place.run(&["pull", "--retry", "0", "--platform", "linux/amd64", "--registry-mirror", &flag, &name])
+    };
+    pull(&place).succeeds();
+    assert_eq!(own.requests().iter().filter(|request| request.path.contains(&layer)).count(), 1);
+    // Where nobody has the right ones, it ends with what the last one gave.
+    own.fault(&layer, usize::MAX, Fault::WrongBytes);
+    pull(&Place::new()).fails(3, &["have the digest"]);
+    own.fault(&layer, usize::MAX, Fault::Answer(404, Vec::new(), Vec::new()));
+    let alone = format!("{flag},exclusive");
+    let pulled = Place::new().run(&["pull", "--platform", "linux/amd64", "--registry-mirror", &alone, &name]);
+    pulled.fails(3, &["they came from", &mirror.authority(), &alone]);
+}

@@ -5,7 +5,7 @@ use ocibuild_spec::{
     CancelToken, Descriptor, Document, ImageSource, Index, MAX_DOCUMENT, Platform, Reference, is_document,
     parse_manifest_or_index,
 };
-use ocibuild_store::{BlobSink, ImageLayout};
+use ocibuild_store::{BlobSink, ErrorKind as StoreErrorKind, ImageLayout};
 
 use super::{Transfer, Watcher, each};
 use crate::cache::Cache;
@@ -136,13 +136,24 @@ impl Pulling<'_> {
         (self.watcher)(Transfer::Started { blob: leaf });
         let existed = self.layout.has(leaf)?;
         if !existed {
-            let inner = self.registry.open(fixed, leaf, self.cancel).map_err(Error::of_registry)?;
-            let mut counted = Counted { inner, blob: leaf, bytes: 0, watcher: self.watcher };
-            self.layout.put_from(leaf, &mut counted)?;
+            self.fetch(fixed, leaf)?;
         }
         self.cache.put_origin(&leaf.digest, fixed)?;
         (self.watcher)(Transfer::Pulled { blob: leaf, existed });
         Ok(())
+    }
+
+    fn fetch(&self, fixed: &Reference, leaf: &Descriptor) -> Result<(), Error> {
+        let mut others = self.registry.routes(fixed).map_err(Error::of_registry)?.len().saturating_sub(1);
+        loop {
+            let inner = self.registry.open(fixed, leaf, self.cancel).map_err(Error::of_registry)?;
+            let mut counted = Counted { inner, blob: leaf, bytes: 0, watcher: self.watcher };
+            match self.layout.put_from(leaf, &mut counted) {
+                // A mirror that gave wrong bytes is asked last from then on.
+                Err(error) if error.kind() == StoreErrorKind::Corrupt && others > 0 => others -= 1,
+                result => return Ok(result?),
+            }
+        }
     }
 }
 

@@ -186,24 +186,16 @@ impl Routes {
 
     fn by_rule(&self, rule: &Rule, reference: &Reference) -> Result<Vec<Route>, SourceError> {
         let mut routes = Vec::new();
-        for (place, is_insecure, origin) in rule.places(reference)? {
-            let mut route = match place {
-                Some(place) => self.plainly(&place, origin)?,
+        for place in rule.places(reference)? {
+            let mut route = match place.image {
+                Some(image) => self.plainly(&image, place.origin)?,
                 None => self.own(reference)?,
             };
-            if is_insecure {
+            if place.is_insecure {
                 route.speaks = Speaks::Anything;
             }
+            (route.resolves_tags, route.serves_content) = (place.for_tags, place.for_digests);
             routes.push(route);
-        }
-        if routes.is_empty() {
-            let text = format!(
-                "{}: {} has mirrors for it, and none of them for {}",
-                reference.familiar(),
-                rule.origin,
-                if reference.digest().is_some() { "digests" } else { "tags" }
-            );
-            return Err(SourceError::new(SourceErrorKind::Configuration, text));
         }
         Ok(routes)
     }

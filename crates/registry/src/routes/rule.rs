@@ -40,7 +40,7 @@ pub(super) enum Rest {
 pub(super) struct Mirror {
     pub(super) location: Location,
     pub(super) is_insecure: bool,
-    /// For names with a tag, and for those with a digest.
+    /// It may say what tags stand for, and give what is asked for by digest.
     pub(super) for_tags: bool,
     pub(super) for_digests: bool,
     pub(super) origin: Origin,
@@ -141,31 +141,46 @@ impl Rule {
         !self.mirrors.is_empty() || self.rest != Rest::Itself
     }
 
-    /// Where a name leads, in order; `None` stands for whom it names.
-    pub(super) fn places(
-        &self,
-        reference: &Reference,
-    ) -> Result<Vec<(Option<Reference>, bool, Origin)>, SourceError> {
+    /// Where a name leads, in order.
+    pub(super) fn places(&self, reference: &Reference) -> Result<Vec<Place>, SourceError> {
         let name = name_of(reference);
         let matched = self.prefix.matched(&name).expect("a rule is asked about names that it is for");
         let rest = &name[matched..];
         let mut places = Vec::new();
-        let is_pinned = reference.digest().is_some();
         for mirror in &self.mirrors {
-            if if is_pinned { mirror.for_digests } else { mirror.for_tags } {
-                let image = mirror.location.image(reference, rest)?;
-                places.push((Some(image), mirror.is_insecure, mirror.origin.clone()));
-            }
+            places.push(Place {
+                image: Some(mirror.location.image(reference, rest)?),
+                is_insecure: mirror.is_insecure,
+                for_tags: mirror.for_tags,
+                for_digests: mirror.for_digests,
+                origin: mirror.origin.clone(),
+            });
         }
-        match &self.rest {
-            Rest::Nobody => {}
-            Rest::Itself => places.push((None, self.is_insecure, Origin::Itself)),
-            Rest::Location(location) => {
-                places.push((Some(location.image(reference, rest)?), self.is_insecure, self.origin.clone()));
-            }
-        }
+        let (image, origin) = match &self.rest {
+            Rest::Nobody => return Ok(places),
+            Rest::Itself => (None, Origin::Itself),
+            Rest::Location(location) => (Some(location.image(reference, rest)?), self.origin.clone()),
+        };
+        places.push(Place {
+            image,
+            is_insecure: self.is_insecure,
+            for_tags: true,
+            for_digests: true,
+            origin,
+        });
         Ok(places)
     }
+}
+
+/// Where a name leads.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// The image there; `None` for the one that the name names.
+    pub(super) image: Option<Reference>,
+    pub(super) is_insecure: bool,
+    pub(super) for_tags: bool,
+    pub(super) for_digests: bool,
+    pub(super) origin: Origin,
 }
 
 /// `registry/repository`
@@ -301,7 +316,7 @@ mod tests {
             let places = longest(&rules, &name_of(&reference)).unwrap().places(&reference).unwrap();
             let shown: Vec<String> = places
                 .into_iter()
-                .map(|(place, _, _)| place.map_or("itself".to_owned(), |place| place.to_string()))
+                .map(|place| place.image.map_or("itself".to_owned(), |image| image.to_string()))
                 .collect();
             let fits = shown.len() == expected.len()
                 && shown.iter().zip(&expected).all(|(shown, expected)| shown.starts_with(expected));

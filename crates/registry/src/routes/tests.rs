@@ -164,13 +164,18 @@ fn malformed_files_are_named() {
 }
 
 #[test]
-fn mirrors_for_nothing_of_this_kind_are_no_place() {
+fn mirrors_for_digests_do_not_say_what_tags_stand_for() {
     let directory = tempfile::tempdir().unwrap();
     file(
         &directory,
         "r.conf",
         "[[registry]]\nprefix = 'x.io'\nlocation = 'y.io'\n[[registry.mirror]]\nlocation = 'z.io'\n\
-         pull-from-mirror = 'digest-only'",
+         pull-from-mirror = 'digest-only'\n[[registry.mirror]]\nlocation = 't.io'\npull-from-mirror = 'tag-only'",
     );
-    assert_eq!(shown(&routes(&directory, &[], &[]), "x.io/a:1"), ["https://y.io/v2/a/manifests/1? Tls"]);
+    let found = routes(&directory, &[], &[]).of(&"x.io/a:1".parse().unwrap()).unwrap();
+    let shown: Vec<_> = found
+        .iter()
+        .map(|route| (route.reference.registry(), route.resolves_tags, route.serves_content))
+        .collect();
+    assert_eq!(shown, [("z.io", false, true), ("t.io", true, false), ("y.io", true, true)]);
 }
