@@ -5,6 +5,7 @@ mod host_base;
 mod image;
 mod registry;
 mod skip;
+mod terminal;
 mod tools;
 mod web;
 
@@ -13,5 +14,6 @@ pub use host_base::HostBase;
 pub use image::{ImageBlobs, TestImage, index_of, write_layout, write_layout_of};
 pub use registry::{Fault, LoggedRequest, TestRegistry};
 pub use skip::skip;
+pub use terminal::TestTerminal;
 pub use tools::{DockerEngine, has_tool, output_of, podman};
 pub use web::{Reply, WebServer};

@@ -19,6 +19,7 @@ mod output;
 mod platforms;
 mod program;
 mod rules;
+mod run;
 mod steps;
 mod support;
 mod usage;
