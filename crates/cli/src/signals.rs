@@ -1,14 +1,26 @@
-//! ^C and its relatives: the first one cancels, the second one ends the program at once.
+//! ^C and its relatives. In general the first one cancels, and the second one ends the program at once; those that come
+//! while `run` runs a command are the command's.
 
 use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
+use ocibuild::executor::Control;
 use ocibuild::{CancelToken, Error};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
 
 use crate::failure::host;
+use crate::terminal::window;
+
+/// Three signals in this time are meant.
+const IN_A_ROW: Duration = Duration::from_secs(2);
+
+/// Whether a signal asks to end.
+fn is_end(signal: i32) -> bool {
+    matches!(signal, SIGINT | SIGTERM | SIGHUP | SIGQUIT)
+}
 
 /// The signals of this process, turned into a cancelled token.
 #[derive(Debug, Clone)]
@@ -40,6 +52,50 @@ impl Signals {
             cancel.cancel();
         };
         std::thread::Builder::new().name("signals".to_owned()).spawn(wait).map_err(cannot)?;
+        Ok(signals)
+    }
+
+    /// Takes over the signals for a command: it gets them, and learns of the size of the terminal. While none runs they
+    /// cancel, and so does the third within two seconds.
+    pub(crate) fn forward(control: &Control) -> Result<Self, Error> {
+        const SIGNALS: [i32; 7] = [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH];
+        let cannot = |error| host("cannot handle signals", error);
+        let signals = Self { cancel: CancelToken::new(), received: Arc::default() };
+        let (mut woken, waker) = UnixStream::pair().map_err(cannot)?;
+        let mut flags = Vec::new();
+        for signal in SIGNALS {
+            let flag = Arc::new(AtomicBool::new(false));
+            signal_hook::flag::register(signal, Arc::clone(&flag)).map_err(cannot)?;
+            if is_end(signal) {
+                let received = Arc::clone(&signals.received);
+                signal_hook::flag::register_usize(signal, received, signal as usize).map_err(cannot)?;
+            }
+            // In this order: whoever is woken finds the flag.
+            let waker = waker.try_clone().map_err(cannot)?;
+            signal_hook::low_level::pipe::register(signal, waker).map_err(cannot)?;
+            flags.push((signal, flag));
+        }
+        let (cancel, control) = (signals.cancel.clone(), control.clone());
+        let work = move || {
+            let mut ends: Vec<Instant> = Vec::new();
+            while woken.read_exact(&mut [0]).is_ok() {
+                for (signal, _) in flags.iter().filter(|(_, flag)| flag.swap(false, Ordering::SeqCst)) {
+                    if *signal == SIGWINCH {
+                        control.resize(window());
+                        continue;
+                    }
+                    ends.retain(|end| end.elapsed() < IN_A_ROW);
+                    if is_end(*signal) {
+                        ends.push(Instant::now());
+                    }
+                    let is_taken = control.signal(*signal);
+                    if is_end(*signal) && (!is_taken || ends.len() > 2) {
+                        cancel.cancel();
+                    }
+                }
+            }
+        };
+        std::thread::Builder::new().name("signals".to_owned()).spawn(work).map_err(cannot)?;
         Ok(signals)
     }
 

@@ -3,6 +3,8 @@
 use std::io::{self, IsTerminal, Write};
 
 use ocibuild::Error;
+use ocibuild::executor::WindowSize;
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use crate::failure::host;
 
@@ -70,6 +72,37 @@ impl Screen {
 pub(crate) fn size() -> Option<(u16, u16)> {
     let size = rustix::termios::tcgetwinsize(io::stderr()).ok()?;
     Some((size.ws_col, size.ws_row))
+}
+
+/// Size of the terminal that a command's output is shown on, or its input comes from; zeros without one.
+pub(crate) fn window() -> WindowSize {
+    let size =
+        rustix::termios::tcgetwinsize(io::stdout()).or_else(|_| rustix::termios::tcgetwinsize(io::stdin()));
+    size.map(|size| WindowSize { rows: size.ws_row, columns: size.ws_col }).unwrap_or_default()
+}
+
+/// The terminal on standard input passes every key on, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct RawMode {
+    before: Termios,
+}
+
+impl RawMode {
+    pub(crate) fn enter() -> Result<Self, Error> {
+        let cannot = |error: rustix::io::Errno| host("cannot set up the terminal", error.into());
+        let before = tcgetattr(io::stdin()).map_err(cannot)?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        tcsetattr(io::stdin(), OptionalActions::Now, &raw).map_err(cannot)?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for RawMode {
+    fn drop(&mut self) {
+        // A terminal that is gone needs nothing.
+        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
+    }
 }
 
 /// Puts colours around words, if the screen has them.

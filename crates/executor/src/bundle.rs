@@ -2,9 +2,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{
-    Linux, LinuxBuilder, LinuxCpuBuilder, LinuxDeviceCgroupBuilder, LinuxMemoryBuilder, LinuxNamespace,
-    LinuxNamespaceBuilder, LinuxNamespaceType, LinuxResources, LinuxResourcesBuilder, Mount, MountBuilder,
-    PosixRlimit, PosixRlimitBuilder, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
+    BoxBuilder, Linux, LinuxBuilder, LinuxCpuBuilder, LinuxDeviceCgroupBuilder, LinuxMemoryBuilder,
+    LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxResources, LinuxResourcesBuilder, Mount,
+    MountBuilder, PosixRlimit, PosixRlimitBuilder, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder,
+    UserBuilder,
 };
 use ocibuild_sys::Profile;
 
@@ -91,8 +92,12 @@ impl fmt::Debug for Bundle {
 }
 
 fn process(step: &Step, host: &Host) -> Process {
-    ProcessBuilder::default()
-        .terminal(false)
+    let mut builder = ProcessBuilder::default().terminal(step.terminal.is_some());
+    if let Some(size) = step.terminal {
+        let size = BoxBuilder::default().height(u64::from(size.rows)).width(u64::from(size.columns)).build();
+        builder = builder.console_size(size.expect("both fields are set"));
+    }
+    builder
         .args(step.args.clone())
         .env(environment(step))
         .cwd(&*step.cwd)

@@ -62,6 +62,8 @@ pub(crate) enum Repr {
     Config(#[source] serde_json::Error),
     #[error("read the output of the step")]
     Output(#[source] std::io::Error),
+    #[error("read the input of the command")]
+    Input(#[source] std::io::Error),
     #[error("{what} of the step {problem}")]
     Invalid { what: String, problem: &'static str },
     #[error("{message}")]
@@ -114,7 +116,7 @@ impl Error {
             },
             Repr::Runtime { .. } => ErrorKind::Runtime,
             Repr::RuntimeMissing { .. } => ErrorKind::RuntimeMissing,
-            Repr::State(_) | Repr::Config(_) | Repr::Output(_) => ErrorKind::State,
+            Repr::State(_) | Repr::Config(_) | Repr::Output(_) | Repr::Input(_) => ErrorKind::State,
             Repr::Invalid { .. } => ErrorKind::InvalidStep,
         }
     }

@@ -1,6 +1,6 @@
 use ocibuild_spec::CancelToken;
 
-use crate::{Bundle, Error};
+use crate::{Attached, Bundle, Error, ErrorKind};
 
 /// Where a piece of output was written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,4 +70,16 @@ pub trait Executor: Send + Sync {
         output: &mut Output<'_>,
         cancel: &CancelToken,
     ) -> Result<ExitStatus, Error>;
+
+    /// The same for a command that reads, that has a terminal if the bundle says so, and that gets signals. An executor that
+    /// only runs build steps need not have it.
+    fn attach(
+        &self,
+        bundle: &Bundle,
+        attached: Attached<'_, '_>,
+        cancel: &CancelToken,
+    ) -> Result<ExitStatus, Error> {
+        let _ = (bundle, attached, cancel);
+        Err(Error::new(ErrorKind::Unsupported, "this executor gives commands neither input nor a terminal"))
+    }
 }

@@ -24,6 +24,7 @@
 //! are for runtimes that make cgroups ([`Resources`]). crun adds a link `/dev/core` that BuildKit's steps do not have. A runtime that makes cgroups may leave empty ones behind when this process is killed.
 #![forbid(unsafe_code)]
 
+mod attached;
 mod bundle;
 mod emulation;
 mod error;
@@ -36,6 +37,7 @@ mod runtime;
 mod step;
 mod supervise;
 
+pub use attached::{Attached, Control};
 pub use bundle::{Bundle, StateFile, bundle};
 pub use emulation::Emulation;
 pub use error::{Error, ErrorKind};
@@ -45,6 +47,6 @@ pub use host::{Cgroups, Host};
 pub use namespaces::NamespaceExecutor;
 pub use oci_spec::runtime::{PosixRlimitType, Spec};
 pub use ocibuild_spec::Mount;
-pub use ocibuild_sys::Private;
+pub use ocibuild_sys::{Private, WindowSize};
 pub use runtime::RuntimeExecutor;
 pub use step::{MemoryFile, Network, Resources, Rlimit, Rootfs, Step, User, memory_directory};

@@ -5,7 +5,7 @@ use std::path::Path;
 use oci_spec::runtime::{Linux, LinuxNamespaceType, Mount, PosixRlimitType, Process as SpecProcess, Spec};
 use ocibuild_spec::CancelToken;
 use ocibuild_sys::{
-    Confinement, Links, MountOptions, Namespaces, Operation, Process, Sandbox, Status, device,
+    Confinement, Links, MountOptions, Namespaces, Operation, Process, Sandbox, Status, WindowSize, device,
 };
 
 use crate::error::Repr;
@@ -13,7 +13,7 @@ use crate::executor::{Executor, ExitStatus, Output};
 use crate::permissions::{capability_bits, profile};
 use crate::step::names;
 use crate::supervise::supervise;
-use crate::{Bundle, Error, ErrorKind, Host, MemoryFile, memory_directory};
+use crate::{Attached, Bundle, Error, ErrorKind, Host, MemoryFile, memory_directory};
 
 /// Carries out bundles in namespaces that this process makes itself.
 ///
@@ -38,12 +38,21 @@ impl Executor for NamespaceExecutor {
         output: &mut Output<'_>,
         cancel: &CancelToken,
     ) -> Result<ExitStatus, Error> {
+        self.attach(bundle, Attached::to(output), cancel)
+    }
+
+    fn attach(
+        &self,
+        bundle: &Bundle,
+        attached: Attached<'_, '_>,
+        cancel: &CancelToken,
+    ) -> Result<ExitStatus, Error> {
         refuse_cgroups(&bundle.spec)?;
         let sandbox = sandbox(bundle, &Host::detect())?;
         bundle.write_files()?;
         let process = process_of(&bundle.spec)?;
         let program = process.args().as_deref().unwrap_or_default().first().cloned().unwrap_or_default();
-        Ok(match supervise(&sandbox, &program, output, cancel)? {
+        Ok(match supervise(&sandbox, &program, attached, cancel)? {
             Status::Exited(code) => ExitStatus::Code(code),
             Status::Signaled(signal) => ExitStatus::Signal(signal),
         })
@@ -295,7 +304,17 @@ fn command(spec: &Spec, process: &SpecProcess, host: &Host) -> Result<Process, E
         umask: process.user().umask().unwrap_or(0o22),
         rlimits: rlimits.iter().map(|limit| (resource(limit.typ()), limit.soft(), limit.hard())).collect(),
         confinement: Some(confinement(spec, process, host)),
+        terminal: terminal(process),
     })
+}
+
+/// The size of the terminal that a command gets.
+pub(crate) fn terminal(process: &SpecProcess) -> Option<WindowSize> {
+    let size = process.console_size().map(|size| WindowSize {
+        rows: u16::try_from(size.height()).unwrap_or_default(),
+        columns: u16::try_from(size.width()).unwrap_or_default(),
+    });
+    process.terminal().unwrap_or(false).then(|| size.unwrap_or_default())
 }
 
 /// Directories of the last `PATH`; an empty one is the working directory.

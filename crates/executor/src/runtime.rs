@@ -9,9 +9,9 @@ use serde::Deserialize;
 
 use crate::error::Repr;
 use crate::executor::{Executor, ExitStatus, Output};
-use crate::namespaces::{directory_operation, process_of, rootfs_operations, wants_cgroups};
+use crate::namespaces::{directory_operation, process_of, rootfs_operations, terminal, wants_cgroups};
 use crate::supervise::supervise;
-use crate::{Bundle, Error, ErrorKind, Host, MemoryFile, memory_directory};
+use crate::{Attached, Bundle, Error, ErrorKind, Host, MemoryFile, memory_directory};
 
 /// Carries out bundles with an OCI runtime: runc, crun or what has their command line.
 ///
@@ -104,6 +104,7 @@ impl RuntimeExecutor {
             umask: 0o22,
             rlimits: Vec::new(),
             confinement: None,
+            terminal: None,
         };
         // The runtime is trusted, and it is what the kernel kills when this process dies.
         Ok(Sandbox { namespaces: Namespaces::default(), operations, process, keeper: false })
@@ -117,7 +118,7 @@ impl RuntimeExecutor {
         let line = self.command_line(&bundle.state, true, &["delete", "--force", id]);
         if let Ok(sandbox) = Self::sandbox(vec![Operation::MakePrivate, own_proc()], &line) {
             // Nothing can be done about a failure, and it is not what went wrong first.
-            let _ = supervise(&sandbox, "", &mut |_, _| (), &CancelToken::new());
+            let _ = supervise(&sandbox, "", Attached::to(&mut |_, _| ()), &CancelToken::new());
         }
     }
 }
@@ -127,6 +128,15 @@ impl Executor for RuntimeExecutor {
         &self,
         bundle: &Bundle,
         output: &mut Output<'_>,
+        cancel: &CancelToken,
+    ) -> Result<ExitStatus, Error> {
+        self.attach(bundle, Attached::to(output), cancel)
+    }
+
+    fn attach(
+        &self,
+        bundle: &Bundle,
+        attached: Attached<'_, '_>,
         cancel: &CancelToken,
     ) -> Result<ExitStatus, Error> {
         let process = process_of(&bundle.spec)?;
@@ -145,9 +155,11 @@ impl Executor for RuntimeExecutor {
         let id = container_id(&bundle.state)?;
         let directory = memory.display().to_string();
         let line = self.command_line(&bundle.state, cgroups, &["run", "--bundle", &directory, &id]);
-        let sandbox = Self::sandbox(operations, &line)?;
+        let mut sandbox = Self::sandbox(operations, &line)?;
+        // The runtime passes on between the command's terminal and its own.
+        sandbox.process.terminal = terminal(process);
         let program = self.program.display().to_string();
-        match supervise(&sandbox, &program, output, cancel) {
+        match supervise(&sandbox, &program, attached, cancel) {
             Ok(Status::Exited(0)) => Ok(ExitStatus::Code(0)),
             Ok(Status::Exited(code)) => {
                 let step_program = process.args().as_deref().unwrap_or_default().first();

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::PosixRlimitType;
 use ocibuild_spec::Mount;
-use ocibuild_sys::Private;
+use ocibuild_sys::{Private, WindowSize};
 
 /// One RUN, with everything about it decided. What is printed of it has the names of variables, not their values.
 #[derive(Clone, PartialEq)]
@@ -39,6 +39,8 @@ pub struct Step {
     pub hosts: String,
     /// Content of `/etc/resolv.conf` (see [`resolv_conf`](crate::resolv_conf)).
     pub resolv_conf: String,
+    /// Size of the terminal that the command gets, if it gets one.
+    pub terminal: Option<WindowSize>,
     /// The root file system.
     pub rootfs: Rootfs,
     /// An existing private directory for the files of this step alone, to be removed by the caller afterwards.
@@ -65,6 +67,7 @@ impl Step {
             resources: Resources::default(),
             shm_size: 64 << 20,
             resolv_conf: String::new(),
+            terminal: None,
             rootfs,
             state: state.into(),
         }

@@ -1,18 +1,19 @@
-//! Watching over a command: its output, its end, and the wish to cancel it.
+//! Watching over a command: its input and output, its end, and the wish to cancel it.
 
 use std::fs::File;
-use std::io::{self, PipeReader, Read};
-use std::os::fd::AsFd;
+use std::io::{self, PipeWriter, Read, Write as _};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use ocibuild_spec::CancelToken;
-use ocibuild_sys::{Child, Sandbox, Status};
+use ocibuild_sys::{Child, Sandbox, Status, WindowSize, set_window_size};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+use crate::attached::Request;
 use crate::error::Repr;
-use crate::{Error, Output, Stream};
+use crate::{Attached, Error, Output, Stream};
 
-/// How often a cancelled token is looked at while the command is silent.
+/// How often a cancelled token, and what is asked of the command, are looked at while the command is silent.
 const CANCEL_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
 /// What is read at once.
@@ -26,102 +27,248 @@ const AFTER_END: usize = 2 * 1024 * 1024;
 pub(crate) fn supervise(
     sandbox: &Sandbox,
     program: &str,
-    output: &mut Output<'_>,
+    attached: Attached<'_, '_>,
     cancel: &CancelToken,
 ) -> Result<Status, Error> {
     if cancel.is_cancelled() {
         return Err(Repr::Cancelled.into());
     }
+    let Attached { input, output, control, started } = attached;
     let (stdout, stdout_writer) = io::pipe().map_err(Repr::Output)?;
     let (stderr, stderr_writer) = io::pipe().map_err(Repr::Output)?;
-    let child =
-        sandbox.spawn(&stdout_writer, &stderr_writer).map_err(|error| Error::from_sandbox(error, program))?;
-    drop((stdout_writer, stderr_writer));
-    let mut drain = Drain::new(stdout, stderr)?;
-    if !drain.until_end(&child, output, cancel)? {
-        drop(child);
-        return Err(Repr::Cancelled.into());
+    let has_terminal = sandbox.process.terminal.is_some();
+    // What goes to a terminal is written to its other side.
+    let (stdin, stdin_writer) = match input {
+        Some(_) if !has_terminal => io::pipe().map(|(reader, writer)| (Some(reader), Some(writer))),
+        _ => Ok((None, None)),
     }
-    drain.rest(output)?;
-    child.wait().map_err(|error| Error::from_sandbox(error, program))
+    .map_err(Repr::Output)?;
+    let child = sandbox
+        .spawn_reading(stdin.as_ref().map(AsFd::as_fd), &stdout_writer, &stderr_writer)
+        .map_err(|error| Error::from_sandbox(error, program))?;
+    let _running = control.begin();
+    if let Some(started) = started {
+        started();
+    }
+    drop((stdin, stdout_writer, stderr_writer));
+    let mut streams = Streams::new(child, [stdout.into(), stderr.into()], input, stdin_writer)?;
+    let mut ended_by = None;
+    loop {
+        if cancel.is_cancelled() {
+            return Err(Repr::Cancelled.into());
+        }
+        for request in control.take() {
+            match request {
+                Request::Resize(size) => streams.resize(size),
+                Request::Signal(signal) if !streams.child.signal(signal) => {
+                    ended_by = Some(signal);
+                    streams.child.kill();
+                }
+                Request::Signal(_) => {}
+            }
+        }
+        if streams.step(output)? {
+            break;
+        }
+    }
+    streams.rest(output)?;
+    let status = streams.child.wait();
+    match ended_by {
+        Some(signal) => Ok(Status::Signaled(signal)),
+        None => status.map_err(|error| Error::from_sandbox(error, program)),
+    }
 }
 
-struct Drain {
-    pipes: [Option<File>; 2],
+/// Both directions of a command.
+struct Streams<'i> {
+    child: Child,
+    /// Standard output, which may be the other side of a terminal, and standard error.
+    sources: [Option<File>; 2],
+    terminal: Option<File>,
+    size: Option<WindowSize>,
+    /// What the command is to read comes from here.
+    input: Option<BorrowedFd<'i>>,
+    sink: Option<File>,
+    /// Read from the input, and not yet taken by the command.
+    pending: Vec<u8>,
     buffer: Vec<u8>,
 }
 
-const STREAMS: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
+const NAMES: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
 
-impl Drain {
-    fn new(stdout: PipeReader, stderr: PipeReader) -> Result<Self, Error> {
-        for pipe in [stdout.as_fd(), stderr.as_fd()] {
-            rustix::io::ioctl_fionbio(pipe, true).map_err(|errno| Repr::Output(errno.into()))?;
-        }
-        let open = |pipe: PipeReader| Some(File::from(std::os::fd::OwnedFd::from(pipe)));
-        Ok(Self { pipes: [open(stdout), open(stderr)], buffer: vec![0; BUFFER] })
+/// What a descriptor in the list of `poll` is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Watched {
+    End,
+    Terminal,
+    Source(usize),
+    Input,
+    Sink,
+}
+
+impl<'i> Streams<'i> {
+    fn new(
+        child: Child,
+        sources: [OwnedFd; 2],
+        input: Option<BorrowedFd<'i>>,
+        sink: Option<PipeWriter>,
+    ) -> Result<Self, Error> {
+        let open = |descriptor: OwnedFd| -> Result<Option<File>, Error> {
+            rustix::io::ioctl_fionbio(&descriptor, true).map_err(|errno| Repr::Output(errno.into()))?;
+            Ok(Some(File::from(descriptor)))
+        };
+        let [stdout, stderr] = sources;
+        Ok(Self {
+            child,
+            sources: [open(stdout)?, open(stderr)?],
+            terminal: None,
+            size: None,
+            input,
+            sink: match sink {
+                Some(sink) => open(sink.into())?,
+                None => None,
+            },
+            pending: Vec::new(),
+            buffer: vec![0; BUFFER],
+        })
     }
 
-    /// Passes output on until the command ends, and says true; or until it is cancelled, and says false.
-    fn until_end(
-        &mut self,
-        child: &Child,
-        output: &mut Output<'_>,
-        cancel: &CancelToken,
-    ) -> Result<bool, Error> {
-        loop {
-            if cancel.is_cancelled() {
-                return Ok(false);
-            }
-            let (readable, ended) = self.wait(child)?;
-            for (index, readable) in readable.into_iter().enumerate() {
-                if readable {
-                    self.read_once(index, output)?;
-                }
-            }
-            if ended {
-                return Ok(true);
-            }
+    fn resize(&mut self, size: WindowSize) {
+        match &self.terminal {
+            // A terminal whose last process is gone needs no size.
+            Some(terminal) => drop(set_window_size(terminal, size)),
+            None => self.size = Some(size),
         }
     }
 
-    /// Sleeps until there is something to read or the command has ended, but not for long.
-    fn wait(&self, child: &Child) -> Result<([bool; 2], bool), Error> {
-        let mut fds = vec![PollFd::from_borrowed_fd(child.pidfd(), PollFlags::IN)];
-        let open: Vec<usize> = (0..2).filter(|index| self.pipes[*index].is_some()).collect();
-        fds.extend(self.pipes.iter().flatten().map(|pipe| PollFd::new(pipe, PollFlags::IN)));
-        match poll(&mut fds, Some(&CANCEL_INTERVAL)) {
+    /// Passes on what there is, after waiting for it a little; whether the command has ended.
+    fn step(&mut self, output: &mut Output<'_>) -> Result<bool, Error> {
+        let mut ended = false;
+        for watched in self.wait()? {
+            match watched {
+                Watched::End => ended = true,
+                Watched::Terminal => self.connect()?,
+                Watched::Source(index) => drop(self.read_once(index, output)?),
+                Watched::Input => self.read_input()?,
+                Watched::Sink => self.write_pending(),
+            }
+        }
+        Ok(ended)
+    }
+
+    /// Sleeps until something can be done, but not for long.
+    fn wait(&self) -> Result<Vec<Watched>, Error> {
+        let mut list = vec![(Watched::End, self.child.pidfd(), PollFlags::IN)];
+        let mut add = |watched, descriptor, flags| list.push((watched, descriptor, flags));
+        if let Some(socket) = self.child.terminal_socket() {
+            add(Watched::Terminal, socket, PollFlags::IN);
+        }
+        for (index, source) in self.sources.iter().enumerate() {
+            if let Some(source) = source {
+                add(Watched::Source(index), source.as_fd(), PollFlags::IN);
+            }
+        }
+        match (&self.sink, self.input) {
+            (Some(sink), _) if !self.pending.is_empty() => add(Watched::Sink, sink.as_fd(), PollFlags::OUT),
+            (Some(_), Some(input)) => add(Watched::Input, input, PollFlags::IN),
+            _ => {}
+        }
+        let mut polled: Vec<PollFd<'_>> =
+            list.iter().map(|(_, descriptor, flags)| PollFd::from_borrowed_fd(*descriptor, *flags)).collect();
+        match poll(&mut polled, Some(&CANCEL_INTERVAL)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(Repr::Output(errno.into()).into()),
         }
-        let mut readable = [false; 2];
-        for (fd, index) in fds[1..].iter().zip(open) {
-            readable[index] = !fd.revents().is_empty();
+        let ready = polled.iter().zip(&list).filter(|(polled, _)| !polled.revents().is_empty());
+        Ok(ready.map(|(_, (watched, _, _))| *watched).collect())
+    }
+
+    /// The command has its terminal.
+    fn connect(&mut self) -> Result<(), Error> {
+        let Some(terminal) = self.child.terminal().map_err(Repr::Output)? else { return Ok(()) };
+        rustix::io::ioctl_fionbio(&terminal, true).map_err(|errno| Repr::Output(errno.into()))?;
+        self.sources[0] = Some(terminal.try_clone().map_err(Repr::Output)?);
+        if self.input.is_some() {
+            self.sink = Some(terminal.try_clone().map_err(Repr::Output)?);
         }
-        Ok((readable, !fds[0].revents().is_empty()))
+        self.terminal = Some(terminal);
+        if let Some(size) = self.size.take() {
+            self.resize(size);
+        }
+        Ok(())
     }
 
     /// Reads what is there now. The number of bytes is 0 when there is nothing, now or ever.
     fn read_once(&mut self, index: usize, output: &mut Output<'_>) -> Result<usize, Error> {
-        let Some(pipe) = &mut self.pipes[index] else { return Ok(0) };
-        match pipe.read(&mut self.buffer) {
+        let Some(source) = &mut self.sources[index] else { return Ok(0) };
+        let is_terminal = index == 0 && self.terminal.is_some();
+        match source.read(&mut self.buffer) {
             Ok(0) => {
-                self.pipes[index] = None;
+                self.sources[index] = None;
                 Ok(0)
             }
             Ok(length) => {
-                output(STREAMS[index], &self.buffer[..length]);
+                output(NAMES[index], &self.buffer[..length]);
                 Ok(length)
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                Ok(0)
+            }
+            // How a terminal says that nobody has it open any more.
+            Err(error) if is_terminal && error.raw_os_error() == Some(Errno::IO.raw_os_error()) => {
+                self.sources[index] = None;
                 Ok(0)
             }
             Err(error) => Err(Repr::Output(error).into()),
         }
     }
 
+    /// Reads some input, and passes it on as far as the command takes it.
+    fn read_input(&mut self) -> Result<(), Error> {
+        let Some(input) = self.input else { return Ok(()) };
+        match rustix::io::read(input, &mut self.buffer[..]) {
+            Ok(0) => self.end_input(),
+            Ok(length) => {
+                self.pending.extend_from_slice(&self.buffer[..length]);
+                self.write_pending();
+            }
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            // The caller's terminal is gone.
+            Err(Errno::IO) => self.end_input(),
+            Err(errno) => return Err(Repr::Input(errno.into()).into()),
+        }
+        Ok(())
+    }
+
+    fn end_input(&mut self) {
+        self.input = None;
+        if self.pending.is_empty() {
+            self.sink = None;
+        }
+    }
+
+    fn write_pending(&mut self) {
+        let Some(sink) = &mut self.sink else { return };
+        match sink.write(&self.pending) {
+            Ok(length) => drop(self.pending.drain(..length)),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            // Nobody reads any more.
+            Err(_) => {
+                self.pending.clear();
+                self.input = None;
+            }
+        }
+        if self.pending.is_empty() && self.input.is_none() {
+            self.sink = None;
+        }
+    }
+
     /// What is left in the pipes once everybody who should write is gone.
     fn rest(&mut self, output: &mut Output<'_>) -> Result<(), Error> {
+        // A command may end before its terminal is seen.
+        if self.child.terminal_socket().is_some() {
+            self.connect()?;
+        }
         for index in 0..2 {
             let mut left = AFTER_END;
             loop {

@@ -46,8 +46,10 @@ mod resolve;
 mod root;
 mod sandbox;
 mod seccomp;
+mod signal;
 mod spawn;
 mod syscalls;
+mod terminal;
 mod userns;
 mod xattr;
 
@@ -62,10 +64,12 @@ pub use probe::{
 };
 pub use root::RootDir;
 pub use sandbox::{
-    CAPABILITIES, Confinement, Links, MountOptions, Namespaces, Operation, Process, Sandbox, capability,
+    CAPABILITIES, Confinement, Links, MountOptions, Namespaces, Operation, Process, Sandbox, WindowSize,
+    capability,
 };
 pub use seccomp::{Condition, Filter, Profile, Rule, Verdict};
 pub use spawn::{Child, SandboxError, SandboxErrorKind, Status};
+pub use terminal::set_window_size;
 pub use userns::{
     IdMap, IdRange, UserNamespace, UserNamespaceError, enter_user_namespace, id_map,
     in_initial_user_namespace, namespace_blocker,

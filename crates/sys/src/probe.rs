@@ -134,6 +134,7 @@ fn run(operations: Vec<Operation>) -> Result<(), SandboxError> {
         umask: 0o22,
         rlimits: Vec::new(),
         confinement: None,
+        terminal: None,
     };
     let sandbox = Sandbox { namespaces: Namespaces::default(), operations, process, keeper: false };
     let status = sandbox.spawn(std::io::stdout(), std::io::stderr())?.wait()?;

@@ -233,6 +233,17 @@ pub struct Process {
     pub rlimits: Vec<(u32, u64, u64)>,
     /// What it is reduced to; `None` leaves everything as the caller has it.
     pub confinement: Option<Confinement>,
+    /// A terminal of this size, which all its streams then are: one of the file system at `/dev/pts` that it sees.
+    pub terminal: Option<WindowSize>,
+}
+
+/// Size of a terminal in characters; zeros where nobody knows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WindowSize {
+    /// Lines.
+    pub rows: u16,
+    /// Characters of a line.
+    pub columns: u16,
 }
 
 /// Whom the command runs as, and with what.

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
 use std::ptr;
 
 use libc::c_int;
@@ -14,6 +15,7 @@ use rustix::pipe::PipeFlags;
 use crate::child::{self, Prepared, Report, Stage, at};
 use crate::dir::last_errno;
 use crate::sandbox::{Operation, Sandbox};
+use crate::{signal, terminal};
 
 /// A failed sandbox: what could not be done, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,7 +97,11 @@ impl Status {
 #[derive(Debug)]
 #[must_use = "the command is killed when this is dropped"]
 pub struct Child {
+    pid: u32,
     pidfd: OwnedFd,
+    has_keeper: bool,
+    /// Where the other side of a terminal comes from.
+    terminal: Option<UnixStream>,
     reports: Option<File>,
     descriptions: Vec<String>,
     program: String,
@@ -108,20 +114,40 @@ impl Sandbox {
     /// Works from a process with any number of threads. The command dies with the *thread* that calls this: let
     /// it wait. What fails after the new process exists is told by [`Child::wait`].
     pub fn spawn(&self, stdout: impl AsFd, stderr: impl AsFd) -> Result<Child, SandboxError> {
+        self.spawn_reading(None, stdout, stderr)
+    }
+
+    /// The same with something to read. A command that gets a terminal has that for all its streams, once there is one;
+    /// [`Child::terminal`] is the other side.
+    pub fn spawn_reading(
+        &self,
+        stdin: Option<BorrowedFd<'_>>,
+        stdout: impl AsFd,
+        stderr: impl AsFd,
+    ) -> Result<Child, SandboxError> {
         let setup = |what: &'static str| move |errno| SandboxError::new(SandboxErrorKind::Setup, what, errno);
         let null = rustix::fs::open(c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             .map_err(setup("open /dev/null"))?;
         let (reports, report) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(setup("make a pipe"))?;
         let above_streams = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, 3);
         let duplicate = |fd| above_streams(fd).map_err(setup("duplicate a descriptor"));
-        let (stdin, report) = (duplicate(null.as_fd())?, duplicate(report.as_fd())?);
+        let (stdin, report) = (duplicate(stdin.unwrap_or(null.as_fd()))?, duplicate(report.as_fd())?);
         let (stdout, stderr) = (duplicate(stdout.as_fd())?, duplicate(stderr.as_fd())?);
-        let mut keep = [stdin.as_raw_fd(), stdout.as_raw_fd(), stderr.as_raw_fd(), report.as_raw_fd()];
-        keep.sort_unstable();
+        let sockets = match self.process.terminal {
+            Some(_) => {
+                let pair =
+                    UnixStream::pair().map_err(|error| errno_of(&error)).map_err(setup("make a socket"))?;
+                Some((pair.0, duplicate(pair.1.as_fd())?))
+            }
+            None => None,
+        };
         let streams = [stdin.as_raw_fd(), stdout.as_raw_fd(), stderr.as_raw_fd(), report.as_raw_fd()];
-        let pidfd = self.start(streams, keep)?;
+        let (pid, pidfd) = self.start(streams, sockets.as_ref().map(|(_, theirs)| theirs.as_raw_fd()))?;
         Ok(Child {
+            pid,
             pidfd,
+            has_keeper: self.keeper,
+            terminal: sockets.map(|(ours, _)| ours),
             reports: Some(File::from(reports)),
             descriptions: self.operations.iter().map(describe).collect(),
             program: self.process.args.first().map_or_else(String::new, |program| text(program)),
@@ -132,8 +158,15 @@ impl Sandbox {
     fn start(
         &self,
         [stdin, stdout, stderr, report]: [RawFd; 4],
-        keep: [RawFd; 4],
-    ) -> Result<OwnedFd, SandboxError> {
+        socket: Option<RawFd>,
+    ) -> Result<(u32, OwnedFd), SandboxError> {
+        let mut keep: Vec<RawFd> = [stdin, stdout, stderr, report].into_iter().chain(socket).collect();
+        keep.sort_unstable();
+        let terminal = self.process.terminal.zip(socket).map(|(size, socket)| child::Terminal {
+            size,
+            owner: self.process.confinement.as_ref().map(|confinement| confinement.uid),
+            socket,
+        });
         let (programs, searched) = self.programs();
         let argv = null_terminated(&self.process.args);
         let envp = null_terminated(&self.process.env);
@@ -152,7 +185,8 @@ impl Sandbox {
             stdout,
             stderr,
             report,
-            keep,
+            terminal,
+            keep: &keep,
             clone_flags,
             keeper: self.keeper,
         };
@@ -190,7 +224,7 @@ impl Sandbox {
 
 /// Forks with all signals blocked: a handler of the caller's must not run in the copy, where its world is gone.
 #[expect(unsafe_code, reason = "forks")]
-fn fork_into(flags: c_int, prepared: &Prepared<'_>) -> Result<OwnedFd, Errno> {
+fn fork_into(flags: c_int, prepared: &Prepared<'_>) -> Result<(u32, OwnedFd), Errno> {
     // SAFETY: the sets are plain data; the child does only what `child` does, which is written for it; the
     // descriptor is new and owned by nobody else.
     unsafe {
@@ -203,10 +237,14 @@ fn fork_into(flags: c_int, prepared: &Prepared<'_>) -> Result<OwnedFd, Errno> {
         if pid == 0 {
             child::run(prepared);
         }
-        let result = if pid < 0 { Err(last_errno()) } else { Ok(OwnedFd::from_raw_fd(pidfd)) };
+        let result = if pid < 0 { Err(last_errno()) } else { Ok((pid as u32, OwnedFd::from_raw_fd(pidfd))) };
         libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut());
         result
     }
+}
+
+fn errno_of(error: &io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
 }
 
 fn null_terminated(strings: &[CString]) -> Vec<*const libc::c_char> {
@@ -217,6 +255,26 @@ impl Child {
     /// Becomes readable when the command has ended and everything it started is gone.
     pub fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
+    }
+
+    /// Becomes readable when the command has its terminal, if it gets one.
+    pub fn terminal_socket(&self) -> Option<BorrowedFd<'_>> {
+        self.terminal.as_ref().map(AsFd::as_fd)
+    }
+
+    /// The other side of the command's terminal, once: what is written there it reads, and the other way round. Waits until
+    /// the command has it; `None` when it gets none, or ended before.
+    pub fn terminal(&mut self) -> io::Result<Option<File>> {
+        match self.terminal.take() {
+            Some(socket) => Ok(terminal::receive(&socket)?),
+            None => Ok(None),
+        }
+    }
+
+    /// Sends a signal to the command. The kernel keeps from process 1, which it is, what it has no handler for; `false` says
+    /// that such a signal was not sent, and that any other process would have ended by it.
+    pub fn signal(&self, signal: i32) -> bool {
+        signal::send(self.pid, self.pidfd.as_fd(), self.has_keeper, signal)
     }
 
     /// Kills the command and everything it started, at once.
@@ -306,6 +364,11 @@ impl Child {
         let is = |stage: Stage| report.stage == stage as u32;
         if is(Stage::Session) {
             "make a session".to_owned()
+        } else if is(Stage::Terminal) {
+            let steps =
+                ["open", "unlock", "connect", "size", "give away", "take", "be controlled by", "send"];
+            let step = steps.get(report.index as usize).copied().unwrap_or_default();
+            format!("make a terminal ({step} it)")
         } else if is(Stage::Streams) {
             "connect the output".to_owned()
         } else if is(Stage::Seccomp) {

@@ -229,17 +229,29 @@ pub(crate) struct PruneArgs {
 #[derive(Debug, Args)]
 #[command(
     args_override_self = true,
-    after_help = "Example:\n  ocibuild run --rm -e MODE=test -v ./data:/data:ro app:1.0 sh -c 'ls /data'\n\n\
-                        Ends with the status of the command."
+    after_help = "Examples:\n  ocibuild run --rm -e MODE=test -v ./data:/data:ro app:1.0 sh -c 'ls /data'\n  \
+                        ocibuild run -it app:1.0 sh\n\nEnds with the status of the command."
 )]
 pub(crate) struct RunArgs {
     /// Accepted for docker's sake: containers never outlive their command
     #[arg(long)]
     pub(crate) rm: bool,
 
+    /// Pass standard input on to the command, which otherwise has none
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+
+    /// Give the command a terminal
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+
     /// Environment variable; without `=VALUE` taken from the environment
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     pub(crate) env: Vec<String>,
+
+    /// File of such variables, one a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) env_file: Vec<PathBuf>,
 
     /// Path of the host to be seen in the container
     #[arg(short, long, value_name = "SRC:DST[:ro]")]
@@ -261,6 +273,14 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) hostname: Option<String>,
 
+    /// Line for /etc/hosts
+    #[arg(long, value_name = "HOST:IP")]
+    pub(crate) add_host: Vec<String>,
+
+    /// host: that of this machine; none: a loopback interface
+    #[arg(long, value_name = "NETWORK", default_value = "host")]
+    pub(crate) network: String,
+
     /// Use this OCI runtime (crun, runc, or an absolute path) in place of own namespaces
     #[arg(long, value_name = "RUNTIME")]
     pub(crate) runtime: Option<PathBuf>,
@@ -269,7 +289,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "KIND", default_value = "auto")]
     pub(crate) snapshotter: SnapshotterArg,
 
-    /// Name of the image
+    /// Name or ID of the image
     #[arg(value_name = "IMAGE")]
     pub(crate) image: String,
 

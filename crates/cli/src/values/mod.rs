@@ -17,7 +17,8 @@ pub(crate) use limits::{resources, ulimit};
 pub(crate) use output::{BuildOutputs, OutputSpec, Target, outputs, push_output};
 pub(crate) use secret::secret;
 pub(crate) use simple::{
-    allow, build_arg, host_entry, key_value, network, platforms, progress, reference, size, variable, volume,
+    allow, build_arg, env_file, host_entry, key_value, network, platforms, progress, reference, run_network,
+    size, variable, volume,
 };
 pub(crate) use ssh::ssh;
 

@@ -1,10 +1,11 @@
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use ocibuild::executor::Network;
 use ocibuild::plan::StepNetwork;
 use ocibuild::spec::{Platform, Reference};
 use ocibuild::state::Volume;
-use ocibuild::{Error, ErrorKind};
+use ocibuild::{Error, ErrorKind, Place};
 
 use super::Lookup;
 use crate::args::ProgressArg;
@@ -71,6 +72,51 @@ pub(crate) fn network(text: Option<&str>) -> Result<StepNetwork, Error> {
             &["default", "host", "none"],
         )),
     }
+}
+
+/// `run --network`.
+pub(crate) fn run_network(text: &str) -> Result<Network, Error> {
+    match text {
+        "host" | "default" => Ok(Network::Host),
+        "none" => Ok(Network::None),
+        other => {
+            let error = usage(format!(
+                "--network {other}: a container here has the network of the host, or none"
+            ))
+            .hint("write --network host or --network none; other networks are for docker, podman or nerdctl");
+            Err(error)
+        }
+    }
+}
+
+/// The variables in a file of `run --env-file`: `NAME=VALUE` or `NAME` on a line, `#` in front of comments; quotes are part
+/// of the value.
+pub(crate) fn env_file(path: &Path, env: Lookup<'_>) -> Result<Vec<String>, Error> {
+    let name = path.display();
+    let text = fs_err::read_to_string(path).map_err(|error| {
+        usage(format!("--env-file {name}: cannot read the file"))
+            .caused_by(error)
+            .hint("name a text file with NAME=VALUE on each line")
+    })?;
+    let mut variables = Vec::new();
+    for (number, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
+        let line = line.trim_start();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let variable = line.split('=').next().unwrap_or_default();
+        if variable.is_empty() || variable.contains(char::is_whitespace) || line.contains('\0') {
+            return Err(usage(format!("--env-file {name}: {variable:?} is no name of a variable"))
+                .place(Place::File(format!("{name}:{}", number + 1)))
+                .hint("write NAME=VALUE without blanks around the \"=\""));
+        }
+        if line.contains('=') {
+            variables.push(line.to_owned());
+        } else {
+            variables.extend(env(variable).map(|value| format!("{variable}={value}")));
+        }
+    }
+    Ok(variables)
 }
 
 /// Whether the network of the host and insecure steps are allowed.

@@ -1,31 +1,54 @@
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::ExitCode;
 
 use ocibuild::Error;
-use ocibuild::executor::Stream;
+use ocibuild::executor::{Attached, Control, Stream};
+use ocibuild::spec::Descriptor;
 use ocibuild::state::ContainerOptions;
 
 use crate::args::RunArgs;
 use crate::backends::{Workshop, executor, resolv_conf};
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, Outcome, usage};
 use crate::input::process_env;
 use crate::privilege;
 use crate::signals::Signals;
 use crate::state_dir::state_dir;
+use crate::terminal::{RawMode, window};
 use crate::values;
 
 /// Runs an image and ends as its command does.
 pub(crate) fn run(root: Option<&Path>, args: &RunArgs) -> Outcome {
-    let name = values::reference(&args.image)?;
+    if args.tty && args.interactive && !io::stdin().is_terminal() {
+        return Err(usage("the input device is not a TTY: -i and -t together take a terminal")
+            .hint("leave -t out, and the command reads what comes: ocibuild run -i IMAGE")
+            .into());
+    }
     let options = options(args)?;
     let executor = executor(args.runtime.as_deref())?;
     let root = state_dir(root)?;
     let privilege = privilege::enter();
     let shop = Workshop::open(&root, args.snapshotter)?;
-    let signals = Signals::install()?;
+    let control = Control::default();
+    let signals = Signals::forward(&control)?;
+    let image = image(&shop, args)?;
+    let mut raw = Ok(None);
     let mut pass_on = |stream: Stream, bytes: &[u8]| pass_on(stream, bytes);
-    let result = shop.state().run(&name, &options, executor.as_ref(), &mut pass_on, &signals.cancel);
+    let stdin = io::stdin();
+    let attached = Attached {
+        input: args.interactive.then(|| stdin.as_fd()),
+        output: &mut pass_on,
+        control,
+        started: Some(Box::new(|| {
+            if args.tty && args.interactive {
+                raw = RawMode::enter().map(Some);
+            }
+        })),
+    };
+    let result = shop.state().attach(&image, &options, executor.as_ref(), attached, &signals.cancel);
+    // Before anything is written: the terminal is the user's again.
+    drop(raw?);
     let status = result.map_err(|error| {
         let mut failure = Failure::from(error);
         failure.is_container = true;
@@ -34,6 +57,11 @@ pub(crate) fn run(root: Option<&Path>, args: &RunArgs) -> Outcome {
         failure
     })?;
     Ok(u8::try_from(status.code()).map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// The image to run. One that is not here would have to be fetched at this place.
+fn image(shop: &Workshop, args: &RunArgs) -> Result<Descriptor, Error> {
+    Ok(shop.state().find(&args.image)?.descriptor)
 }
 
 /// The command's bytes, as they are: what its output is for is not for us to know. When nobody reads them any more the
@@ -50,8 +78,16 @@ fn pass_on(stream: Stream, bytes: &[u8]) {
 
 fn options(args: &RunArgs) -> Result<ContainerOptions, Error> {
     let mut env = Vec::new();
+    for path in &args.env_file {
+        env.extend(values::env_file(path, &process_env)?);
+    }
     for text in &args.env {
         env.extend(values::variable(text, &process_env)?);
+    }
+    let mut hosts = Vec::new();
+    for text in &args.add_host {
+        let (name, address) = values::host_entry(text)?;
+        hosts.push((address, name));
     }
     Ok(ContainerOptions {
         args: args.args.clone(),
@@ -62,5 +98,8 @@ fn options(args: &RunArgs) -> Result<ContainerOptions, Error> {
         volumes: args.volume.iter().map(|text| values::volume(text)).collect::<Result<_, _>>()?,
         resolv_conf: resolv_conf(),
         hostname: args.hostname.clone(),
+        hosts,
+        network: values::run_network(&args.network)?,
+        terminal: args.tty.then(window),
     })
 }

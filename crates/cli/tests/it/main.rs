@@ -24,6 +24,7 @@ mod platforms;
 mod program;
 mod registry;
 mod rules;
+mod run;
 mod steps;
 mod support;
 mod trust;

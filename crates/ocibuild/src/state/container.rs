@@ -1,12 +1,15 @@
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use fs_err as fs;
-use ocibuild_executor::{Executor, ExitStatus, Host, Output, Rootfs, Step, User};
+use ocibuild_executor::{
+    Attached, Executor, ExitStatus, Host, Network, Output, Rootfs, Step, User, WindowSize,
+};
 use ocibuild_snapshot::MountPointKind;
-use ocibuild_spec::{CancelToken, MountBuilder, Reference};
+use ocibuild_spec::{CancelToken, Descriptor, MountBuilder, Reference};
 
-use super::State;
+use super::{State, no_such_image};
 use crate::layers::{Layer, Layers};
 use crate::run::mounts_at;
 use crate::{Error, ErrorKind};
@@ -30,6 +33,12 @@ pub struct ContainerOptions {
     pub resolv_conf: String,
     /// Host name; that of a build step without.
     pub hostname: Option<String>,
+    /// Names for `/etc/hosts`.
+    pub hosts: Vec<(IpAddr, String)>,
+    /// The network.
+    pub network: Network,
+    /// Size of the terminal that the command gets, if it gets one.
+    pub terminal: Option<WindowSize>,
 }
 
 /// A path of the host in a container.
@@ -53,7 +62,20 @@ impl State<'_> {
         output: &mut Output<'_>,
         cancel: &CancelToken,
     ) -> Result<ExitStatus, Error> {
-        let details = self.inspect(reference)?;
+        let image = self.layout.resolve(reference)?.ok_or_else(|| no_such_image(reference))?;
+        self.attach(&image, options, executor, Attached::to(output), cancel)
+    }
+
+    /// The same for an image by its manifest or index, and for a command that reads, gets signals and has a terminal.
+    pub fn attach(
+        &self,
+        image: &Descriptor,
+        options: &ContainerOptions,
+        executor: &dyn Executor,
+        attached: Attached<'_, '_>,
+        cancel: &CancelToken,
+    ) -> Result<ExitStatus, Error> {
+        let details = self.details(image)?;
         let _lease = self.layout.lease()?;
         let scratch = self.layout.scratch()?;
         let layers = Layers {
@@ -105,10 +127,15 @@ impl State<'_> {
         step.cwd = cwd;
         step.user =
             User { uid: identity.uid, gid: identity.gid, additional_gids: identity.additional_gids.clone() };
+        if options.terminal.is_some() && !step.env.iter().any(|variable| variable.starts_with("TERM=")) {
+            step.env.push("TERM=xterm".to_owned());
+        }
+        step.terminal = options.terminal;
+        step.network = options.network;
         if let Some(hostname) = &options.hostname {
             step.hostname.clone_from(hostname);
-            step.hosts = ocibuild_executor::hosts(hostname, &[]);
         }
+        step.hosts = ocibuild_executor::hosts(&step.hostname, &options.hosts);
         step.resolv_conf = ocibuild_executor::resolv_conf(&options.resolv_conf, true);
         for volume in &options.volumes {
             let is_directory =
@@ -121,7 +148,7 @@ impl State<'_> {
             step.mounts.push(volume_mount(volume));
         }
         let bundle = ocibuild_executor::bundle(&step, &Host::detect());
-        executor.run(&bundle, output, cancel).map_err(|error| match error.exit_code() {
+        executor.attach(&bundle, attached, cancel).map_err(|error| match error.exit_code() {
             // As a shell says it: 127 for what is not there, 126 for what cannot be executed.
             Some(code) => Error::new(ErrorKind::StepFailed(code), error.to_string()),
             None => error.into(),

@@ -14,6 +14,7 @@ mod operate;
 mod paths;
 mod points;
 mod report;
+mod terminal;
 
 use std::ffi::CStr;
 use std::os::fd::RawFd;
@@ -27,6 +28,7 @@ use self::operate::operate;
 use self::paths::PATH_BUFFER;
 pub(crate) use self::report::{Report, Stage, at};
 use self::report::{errno, fail, send, set_errno};
+pub(crate) use self::terminal::{Control, Terminal};
 use crate::sandbox::{Confinement, Operation};
 
 /// Prepared by [`crate::spawn`]: nothing but borrowed data and descriptors.
@@ -48,8 +50,10 @@ pub(crate) struct Prepared<'p> {
     pub(crate) stdout: RawFd,
     pub(crate) stderr: RawFd,
     pub(crate) report: RawFd,
+    /// What becomes of the streams once there is a root.
+    pub(crate) terminal: Option<Terminal>,
     /// The descriptors above, sorted.
-    pub(crate) keep: [RawFd; 4],
+    pub(crate) keep: &'p [RawFd],
     pub(crate) clone_flags: c_int,
     pub(crate) keeper: bool,
 }
@@ -64,7 +68,7 @@ pub(crate) unsafe fn run(prepared: &Prepared<'_>) -> ! {
         if prepared.keeper {
             keep(prepared)
         } else {
-            close_others(&prepared.keep);
+            close_others(prepared.keep);
             become_command(prepared)
         }
     }
@@ -98,7 +102,7 @@ pub(crate) unsafe fn fork(flags: c_int, pidfd: &mut c_int) -> c_long {
 unsafe fn keep(prepared: &Prepared<'_>) -> ! {
     // SAFETY: system calls on our own descriptors, with pointers to locals.
     unsafe {
-        close_others(&prepared.keep);
+        close_others(prepared.keep);
         die_with_the_caller(prepared.report);
         let mut pidfd = -1;
         let pid = fork(prepared.clone_flags, &mut pidfd);
@@ -112,6 +116,9 @@ unsafe fn keep(prepared: &Prepared<'_>) -> ! {
         libc::close(prepared.stdin);
         libc::close(prepared.stdout);
         libc::close(prepared.stderr);
+        if let Some(terminal) = &prepared.terminal {
+            libc::close(terminal.socket);
+        }
         let mut status = 0;
         while libc::waitpid(pid as c_int, &raw mut status, libc::__WALL) < 0 {
             if errno() != libc::EINTR {
@@ -136,6 +143,9 @@ unsafe fn become_command(prepared: &Prepared<'_>) -> ! {
             if let Err(at) = operate(operation, &mut root) {
                 fail(report, Stage::Operation, index as u32, at);
             }
+        }
+        if let Some(terminal) = &prepared.terminal {
+            terminal::take(terminal, report);
         }
         libc::umask(prepared.umask as libc::mode_t);
         enter_directory(prepared);

@@ -25,6 +25,7 @@ pub(crate) enum Stage {
     Keeper,
     Session,
     Streams,
+    Terminal,
     Operation,
     Directory,
     OutsideRoot,

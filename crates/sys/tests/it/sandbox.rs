@@ -21,6 +21,7 @@ fn shell(script: &str) -> Sandbox {
         umask: 0o22,
         rlimits: Vec::new(),
         confinement: None,
+        terminal: None,
     };
     Sandbox {
         namespaces: Namespaces { ipc: true, uts: true, ..Namespaces::default() },
