@@ -81,6 +81,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Verb::Save(args) | Verb::Image { verb: ImageVerb::Save(args) } => verbs::save(root, &args),
         Verb::Load(args) | Verb::Image { verb: ImageVerb::Load(args) } => verbs::load(root, &args),
         Verb::Registry { verb: RegistryVerb::Resolve(args) } => verbs::registry_resolve(&args),
+        Verb::Index { verb } => verbs::index(root, &verb),
         Verb::Run(args) => verbs::run(root, &args),
         Verb::DeployManifest(args) => verbs::deploy_manifest(root, &args),
         Verb::Du(args) => verbs::du(root, &args),

@@ -131,10 +131,15 @@ impl Cache {
     /// The records below this directory, which is made when it is missing.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, Error> {
         let root = root.into();
-        for folder in ["records", "aliases", "layers", "origins", "urls"] {
+        for folder in ["records", "aliases", "indexes", "layers", "origins", "urls"] {
             fs::create_dir_all(root.join(folder)).map_err(|error| cannot(&root, error))?;
         }
         Ok(Self { root })
+    }
+
+    /// Where drafts of indexes are.
+    pub(crate) fn drafts(&self) -> PathBuf {
+        self.root.join("indexes")
     }
 
     pub(crate) fn record(&self, key: &Digest) -> Option<Record> {

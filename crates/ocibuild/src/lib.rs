@@ -61,6 +61,7 @@ mod error;
 mod event;
 mod failed;
 mod image;
+mod index;
 mod keys;
 mod layers;
 mod listing;
@@ -96,6 +97,7 @@ pub use context::{
 pub use error::{Error, ErrorKind};
 pub use event::Event;
 pub use image::{Built, BuiltImage, BuiltIndex};
+pub use index::{EntrySelector, IndexChange, IndexDraft, IndexEntry, Meeting, MeetingOptions, Origin};
 pub use listing::{ContextEntry, ContextEntryKind, ContextVerdict, DecidingLine};
 pub use output::{Destination, Output, OutputEpoch, OutputKind};
 pub use report::{Place, Report};

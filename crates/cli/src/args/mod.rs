@@ -4,6 +4,7 @@ mod build;
 mod context;
 mod deploy;
 mod image;
+mod index;
 mod login;
 mod registry;
 mod transfer;
@@ -18,6 +19,9 @@ pub(crate) use deploy::DeployArgs;
 pub(crate) use image::{
     DuArgs, HistoryArgs, ImageVerb, ImagesArgs, InspectArgs, LoadArgs, PruneArgs, RmiArgs, RunArgs, SaveArgs,
     SaveFormat, TableFormat, TagArgs,
+};
+pub(crate) use index::{
+    IndexAnnotateArgs, IndexCreateArgs, IndexInspectArgs, IndexPushArgs, IndexRmArgs, IndexVerb,
 };
 pub(crate) use login::{AuthVerb, ExplainArgs, LoginArgs, LogoutArgs};
 pub(crate) use registry::{RegistryArgs, RegistryVerb, ResolveArgs};
@@ -102,6 +106,12 @@ pub(crate) enum Verb {
         /// What to do
         #[command(subcommand)]
         verb: RegistryVerb,
+    },
+    /// Put images of several platforms together under one name
+    Index {
+        /// What to do
+        #[command(subcommand)]
+        verb: Box<IndexVerb>,
     },
     /// Run an image; what it changes is gone afterwards
     Run(Box<RunArgs>),

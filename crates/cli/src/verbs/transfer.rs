@@ -66,19 +66,19 @@ pub(crate) fn push(root: Option<&Path>, args: &PushArgs) -> Outcome {
         .state()
         .push(&names, &registry, &signals.cancel, &|event| lines.event(&event))
         .map_err(|error| failed(advised(error, &names), &signals))?;
-    let line = |pushed: &ocibuild::Pushed| {
-        let (name, descriptor) = (&pushed.name, &pushed.descriptor);
-        if args.quiet {
-            return format!("{}\n", name.familiar());
-        }
-        let what = name
-            .tag()
-            .filter(|_| name.digest().is_none())
-            .map_or_else(|| name.familiar_name(), str::to_owned);
-        format!("{what}: digest: {} size: {}\n", descriptor.digest, descriptor.size)
-    };
-    to_stdout(pushed.iter().map(line).collect::<String>().as_bytes())?;
+    to_stdout(pushed.iter().map(|pushed| pushed_line(pushed, args.quiet)).collect::<String>().as_bytes())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is said of a name that was pushed.
+pub(super) fn pushed_line(pushed: &ocibuild::Pushed, quiet: bool) -> String {
+    let (name, descriptor) = (&pushed.name, &pushed.descriptor);
+    if quiet {
+        return format!("{}\n", name.familiar());
+    }
+    let tag = name.tag().filter(|_| name.digest().is_none());
+    let what = tag.map_or_else(|| name.familiar_name(), str::to_owned);
+    format!("{what}: digest: {} size: {}\n", descriptor.digest, descriptor.size)
 }
 
 /// What is to be pushed: the names given, or all tags of these repositories.
@@ -114,7 +114,7 @@ fn places(names: &[Reference]) -> Vec<String> {
 }
 
 /// A name without a registry is one at Docker Hub, which is not always what was meant.
-fn advised(error: Error, names: &[Reference]) -> Error {
+pub(super) fn advised(error: Error, names: &[Reference]) -> Error {
     match names.iter().find(|name| name.registry() == "docker.io") {
         Some(name) if error.kind() == ocibuild::ErrorKind::Network => {
             let name = name.familiar();
@@ -126,30 +126,30 @@ fn advised(error: Error, names: &[Reference]) -> Error {
     }
 }
 
-fn failed(error: Error, signals: &Signals) -> Failure {
+pub(super) fn failed(error: Error, signals: &Signals) -> Failure {
     let mut failure = Failure::from(error);
     failure.signal = signals.received();
     failure
 }
 
 /// A line on standard error for what happens to each blob, and now and then one for those that take long.
-struct Lines {
+pub(super) struct Lines {
     quiet: bool,
     last: Mutex<BTreeMap<String, Instant>>,
 }
 
 impl Lines {
-    fn new(quiet: bool) -> Self {
+    pub(super) fn new(quiet: bool) -> Self {
         Self { quiet, last: Mutex::default() }
     }
 
-    fn say(&self, text: &str) {
+    pub(super) fn say(&self, text: &str) {
         if !self.quiet {
             to_stderr(&format!("{text}\n"));
         }
     }
 
-    fn event(&self, event: &Transfer<'_>) {
+    pub(super) fn event(&self, event: &Transfer<'_>) {
         let said = |blob: &Descriptor, text: &str| self.say(&format!("{}: {text}", short_id(&blob.digest)));
         match event {
             Transfer::Started { blob } => {

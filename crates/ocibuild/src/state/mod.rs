@@ -2,6 +2,7 @@
 
 mod container;
 mod find;
+mod index;
 mod load;
 mod prune;
 mod registry;
@@ -18,6 +19,7 @@ use ocibuild_store::{ImageLayout, read_document};
 
 pub use container::{ContainerOptions, Volume};
 pub use find::Found;
+pub use index::{CreatedIndex, IndexOptions, IndexPlace, InspectedIndex};
 pub use load::{LoadSource, LoadedImage};
 pub use prune::{DiskUsage, Pruned};
 

@@ -61,7 +61,7 @@ impl State<'_> {
                 pruned.records += 1;
             }
         }
-        let freed = collection.sweep(&BTreeSet::new())?;
+        let freed = collection.sweep(&self.drafted()?)?;
         pruned.blobs = freed.blobs;
         pruned.bytes = freed.bytes;
         for layer in self.snapshots.list()? {
@@ -85,6 +85,12 @@ impl State<'_> {
             pruned.bytes += self.remove_cache_mounts()?;
         }
         Ok(pruned)
+    }
+
+    /// The manifests that drafts of indexes list.
+    fn drafted(&self) -> Result<BTreeSet<Digest>, Error> {
+        let drafts = self.drafts().list()?;
+        Ok(drafts.into_iter().flat_map(|draft| draft.entries).map(|entry| entry.descriptor.digest).collect())
     }
 
     /// The blobs and layers of all named images.
@@ -112,7 +118,7 @@ impl State<'_> {
 
     /// What everything takes up.
     pub fn disk_usage(&self) -> Result<DiskUsage, Error> {
-        let blobs = self.layout.usage(&BTreeSet::new())?;
+        let blobs = self.layout.usage(&self.drafted()?)?;
         let mut snapshots = 0;
         for layer in self.snapshots.list()? {
             snapshots += self.snapshots.usage(&layer)?.bytes;

@@ -1,0 +1,55 @@
+//! Indexes of images that were built one by one: drafts of them, and jobs that meet in a registry.
+
+mod draft;
+mod drafts;
+mod meeting;
+mod publish;
+mod shelves;
+
+pub use draft::{EntrySelector, IndexChange, IndexDraft, IndexEntry, Origin};
+pub(crate) use drafts::Drafts;
+pub(crate) use meeting::Table;
+pub use meeting::{Meeting, MeetingOptions};
+pub(crate) use publish::Publishing;
+pub(crate) use shelves::{Shelves, parse};
+
+use std::sync::Mutex;
+
+use ocibuild_spec::{CancelToken, Reference};
+
+use crate::{Error, ErrorKind};
+
+/// A name that an index can get at a registry: one with a tag.
+pub(crate) fn check_name(name: &Reference) -> Result<&str, Error> {
+    match name.tag() {
+        Some(tag) if name.digest().is_none() => Ok(tag),
+        _ => Err(Error::new(
+            ErrorKind::Usage,
+            format!("{}: an index is named by a tag, its digest follows from what is in it", name.familiar()),
+        )
+        .hint(format!("write a tag in place of the digest: {}:1.0", name.familiar_name()))),
+    }
+}
+
+/// Waits as long as others may need to finish what they are at: longer each time.
+pub(crate) fn give_way(round: u32, cancel: &CancelToken) -> Result<(), Error> {
+    let pause = std::time::Duration::from_millis(100 << round.min(6));
+    if cancel.wait_timeout(pause) { Err(Error::cancelled()) } else { Ok(()) }
+}
+
+/// The first error that several threads met.
+#[derive(Debug, Default)]
+pub(crate) struct FirstError(Mutex<Option<Error>>);
+
+impl FirstError {
+    /// Keeps the error if it is the first; its text.
+    fn keep(&self, error: Error) -> String {
+        let text = error.to_string();
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(error);
+        text
+    }
+
+    fn take(&self) -> Option<Error> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
+    }
+}

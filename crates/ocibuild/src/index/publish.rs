@@ -1,0 +1,177 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use ocibuild_registry::ManifestPush;
+use ocibuild_spec::{Descriptor, Document, Reference};
+
+use super::draft::{IndexDraft, IndexEntry, Origin};
+use super::shelves::{Found, Shelves, parse};
+use super::{FirstError, give_way};
+use crate::cache::Cache;
+use crate::transfer::{Parcel, Pushed, Transfer, Watcher, of_registry, push};
+use crate::{Error, ErrorKind};
+
+/// How often an index that goes on with another is written again, because others did the same.
+const MAX_ROUNDS: u32 = 8;
+
+/// What indexes are pushed with.
+pub(crate) struct Publishing<'a> {
+    pub(crate) shelves: Shelves<'a>,
+    pub(crate) cache: &'a Cache,
+    pub(crate) watcher: &'a Watcher<'a>,
+}
+
+impl Publishing<'_> {
+    /// Makes every image be in the repository of the draft's name, then puts the index under that name.
+    pub(crate) fn run(&self, draft: &mut IndexDraft) -> Result<Pushed, Error> {
+        let name = draft.name.clone();
+        for entry in draft.entries.iter().filter(|entry| !entry.is_of_base) {
+            self.bring(entry, &name, None)?;
+        }
+        if draft.base.is_some() {
+            return self.go_on(draft);
+        }
+        let (descriptor, bytes) = draft.document();
+        self.put(&name, &descriptor, &bytes)
+    }
+
+    /// Makes an image be in the repository of `target`, and gives it a name there.
+    pub(crate) fn bring(
+        &self,
+        entry: &IndexEntry,
+        target: &Reference,
+        name: Option<&Reference>,
+    ) -> Result<(), Error> {
+        let is_there = matches!(&entry.origin, Origin::Registry(from)
+            if from.registry() == target.registry() && from.repository() == target.repository());
+        if is_there && name.is_none() {
+            return Ok(());
+        }
+        let descriptor = plain(&entry.descriptor);
+        let bytes = self.shelves.document(&entry.origin, &descriptor)?;
+        let Document::Manifest(manifest) = parse(&entry.name, &descriptor, &bytes)? else {
+            let text = format!("{}: {} is an index, no image", entry.name.familiar(), descriptor.digest);
+            return Err(Error::new(ErrorKind::Refused, text));
+        };
+        let mut seen = BTreeSet::new();
+        let listed = std::iter::once(&manifest.config).chain(manifest.layers());
+        let mut leaves: Vec<Descriptor> =
+            listed.filter(|leaf| seen.insert(leaf.digest.clone())).cloned().collect();
+        if is_there {
+            leaves.clear();
+        }
+        if let Origin::Registry(from) = &entry.origin {
+            for leaf in &leaves {
+                self.cache.put_origin(&leaf.digest, from)?;
+            }
+        }
+        let failed = Arc::new(FirstError::default());
+        let by_digest = target.with_digest(descriptor.digest.clone());
+        let parcel = Parcel {
+            documents: vec![(descriptor, bytes)],
+            leaves,
+            open: &|leaf| self.shelves.open(&entry.origin, leaf, &failed),
+        };
+        let names = [name.cloned().unwrap_or(by_digest)];
+        let result =
+            push(self.shelves.registry, self.cache, &names, &parcel, (self.shelves.cancel, self.watcher));
+        match (result, failed.take()) {
+            (Ok(_), _) => Ok(()),
+            // Why a blob could not be read says more than that it could not be sent.
+            (Err(error), None) | (Err(_), Some(error)) => Err(error),
+        }
+    }
+
+    /// Puts an index, of which everything is there, under a name.
+    pub(crate) fn put(
+        &self,
+        name: &Reference,
+        descriptor: &Descriptor,
+        bytes: &[u8],
+    ) -> Result<Pushed, Error> {
+        let Shelves { registry, cancel, .. } = self.shelves;
+        let stored = registry.put_manifest(name, &descriptor.media_type, bytes, cancel);
+        self.stored(stored.map_err(of_registry)?, name, descriptor)
+    }
+
+    fn stored(
+        &self,
+        stored: ManifestPush,
+        name: &Reference,
+        descriptor: &Descriptor,
+    ) -> Result<Pushed, Error> {
+        if stored == ManifestPush::MissingParts {
+            let text = format!("{}: the registry misses images of the index", name.familiar());
+            return Err(Error::new(ErrorKind::Network, text)
+                .hint("a cleaning job may have removed them: make the index again from where they are"));
+        }
+        (self.watcher)(Transfer::Named { name, descriptor });
+        Ok(Pushed { name: name.clone(), descriptor: descriptor.clone() })
+    }
+
+    /// Puts an index that goes on with what its name stands for. Registries store it whatever was written meanwhile,
+    /// so the name is read again afterwards, until it has all that is the draft's own.
+    fn go_on(&self, draft: &mut IndexDraft) -> Result<Pushed, Error> {
+        let Shelves { registry, cancel, .. } = self.shelves;
+        let name = draft.name.clone();
+        for round in 0..MAX_ROUNDS {
+            let current = registry.tagged_manifest(&name, cancel).map_err(of_registry)?;
+            let etag = current.as_ref().and_then(|current| current.etag.clone());
+            let digest = current.as_ref().map(|current| current.descriptor.digest.clone());
+            if draft.base.as_ref().is_none_or(|base| base.digest != digest) {
+                self.rebase(draft, current.map(|current| (current.descriptor, current.bytes)))?;
+            }
+            let (descriptor, bytes) = draft.document();
+            let put = || match &etag {
+                Some(etag) => {
+                    registry.replace_manifest(&name, (&descriptor.media_type, &bytes), etag, cancel)
+                }
+                None => registry.put_manifest(&name, &descriptor.media_type, &bytes, cancel).map(Some),
+            };
+            if digest.as_ref() != Some(&descriptor.digest)
+                && let Some(stored) = put().map_err(of_registry)?
+            {
+                self.stored(stored, &name, &descriptor)?;
+            }
+            give_way(round, cancel)?;
+            let Some(now) = registry.tagged_manifest(&name, cancel).map_err(of_registry)? else { continue };
+            let is_within = match parse(&name, &now.descriptor, &now.bytes)? {
+                Document::Index(index) => draft.is_within(&index),
+                Document::Manifest(_) => false,
+            };
+            if is_within {
+                return Ok(Pushed { name, descriptor: now.descriptor });
+            }
+        }
+        let text = format!("{}: others change it faster than it can be read", name.familiar());
+        Err(Error::new(ErrorKind::Network, text)
+            .hint("for jobs that run at once there is `ocibuild index push --expect`, which needs no luck"))
+    }
+
+    /// Goes on with what the name stands for now.
+    pub(crate) fn rebase(
+        &self,
+        draft: &mut IndexDraft,
+        current: Option<(Descriptor, Vec<u8>)>,
+    ) -> Result<Vec<Descriptor>, Error> {
+        let Some((descriptor, bytes)) = current else {
+            draft.rebase(None, Vec::new(), std::collections::BTreeMap::new())?;
+            return Ok(Vec::new());
+        };
+        let digest = descriptor.digest.clone();
+        let annotations = match parse(&draft.name, &descriptor, &bytes)? {
+            Document::Index(index) => index.annotations,
+            Document::Manifest(_) => std::collections::BTreeMap::new(),
+        };
+        let origin = Origin::Registry(draft.name.with_digest(digest.clone()));
+        let by_digest = draft.name.with_digest(digest.clone());
+        let gathered = self.shelves.gather(&by_digest, &Found { origin, descriptor, bytes })?;
+        draft.rebase(Some(digest), gathered.entries, annotations)?;
+        Ok(gathered.left_out)
+    }
+}
+
+/// What the descriptor says of the bytes alone.
+pub(crate) fn plain(descriptor: &Descriptor) -> Descriptor {
+    Descriptor::new(descriptor.media_type.clone(), descriptor.digest.clone(), descriptor.size)
+}
