@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{PullArgs, PushArgs, SnapshotterArg};
+use super::{PullArgs, PushArgs, RegistryArgs, SnapshotterArg};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum TableFormat {
@@ -225,6 +225,16 @@ pub(crate) struct PruneArgs {
     pub(crate) force: bool,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PullWhen {
+    /// Each time
+    Always,
+    /// When it is not here
+    Missing,
+    /// Not at all
+    Never,
+}
+
 /// `ocibuild run`
 #[derive(Debug, Args)]
 #[command(
@@ -288,6 +298,13 @@ pub(crate) struct RunArgs {
     /// How the container gets its root file system
     #[arg(long, value_name = "KIND", default_value = "auto")]
     pub(crate) snapshotter: SnapshotterArg,
+
+    /// When to fetch the image from its registry
+    #[arg(long, value_name = "WHEN", default_value = "missing")]
+    pub(crate) pull: PullWhen,
+
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
 
     /// Name or ID of the image
     #[arg(value_name = "IMAGE")]

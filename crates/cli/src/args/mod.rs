@@ -17,8 +17,8 @@ pub(crate) use build::{BuildArgs, LimitArgs, PlanArgs, PlanVerb, ProgressArg, Re
 pub(crate) use context::{ContextLsArgs, ContextVerb};
 pub(crate) use deploy::DeployArgs;
 pub(crate) use image::{
-    DuArgs, HistoryArgs, ImageVerb, ImagesArgs, InspectArgs, LoadArgs, PruneArgs, RmiArgs, RunArgs, SaveArgs,
-    SaveFormat, TableFormat, TagArgs,
+    DuArgs, HistoryArgs, ImageVerb, ImagesArgs, InspectArgs, LoadArgs, PruneArgs, PullWhen, RmiArgs, RunArgs,
+    SaveArgs, SaveFormat, TableFormat, TagArgs,
 };
 pub(crate) use index::{
     IndexAnnotateArgs, IndexCreateArgs, IndexInspectArgs, IndexPushArgs, IndexRmArgs, IndexVerb,

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use ocibuild::Error;
 use ocibuild::executor::{Attached, Control, Stream};
 use ocibuild::spec::Descriptor;
-use ocibuild::state::ContainerOptions;
+use ocibuild::state::{ContainerOptions, NO_SUCH_IMAGE};
 
-use crate::args::RunArgs;
+use crate::args::{PullWhen, RunArgs};
 use crate::backends::{Workshop, executor, resolv_conf};
 use crate::failure::{Failure, Outcome, usage};
 use crate::input::process_env;
@@ -17,6 +17,7 @@ use crate::signals::Signals;
 use crate::state_dir::state_dir;
 use crate::terminal::{RawMode, window};
 use crate::values;
+use crate::verbs::transfer::fetch;
 
 /// Runs an image and ends as its command does.
 pub(crate) fn run(root: Option<&Path>, args: &RunArgs) -> Outcome {
@@ -32,7 +33,7 @@ pub(crate) fn run(root: Option<&Path>, args: &RunArgs) -> Outcome {
     let shop = Workshop::open(&root, args.snapshotter)?;
     let control = Control::default();
     let signals = Signals::forward(&control)?;
-    let image = image(&shop, args)?;
+    let image = image(&shop, args, &signals)?;
     let mut raw = Ok(None);
     let mut pass_on = |stream: Stream, bytes: &[u8]| pass_on(stream, bytes);
     let stdin = io::stdin();
@@ -59,9 +60,15 @@ pub(crate) fn run(root: Option<&Path>, args: &RunArgs) -> Outcome {
     Ok(u8::try_from(status.code()).map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
-/// The image to run. One that is not here would have to be fetched at this place.
-fn image(shop: &Workshop, args: &RunArgs) -> Result<Descriptor, Error> {
-    Ok(shop.state().find(&args.image)?.descriptor)
+/// The image to run, which is fetched when it is not here.
+fn image(shop: &Workshop, args: &RunArgs, signals: &Signals) -> Result<Descriptor, Failure> {
+    let found = shop.state().find(&args.image);
+    let is_missing = found.as_ref().is_err_and(|error| error.reports()[0].id == NO_SUCH_IMAGE);
+    if args.pull == PullWhen::Always || (args.pull == PullWhen::Missing && is_missing) {
+        let name = values::reference(&args.image)?;
+        return fetch(shop, &name, &args.registry, signals);
+    }
+    Ok(found?.descriptor)
 }
 
 /// The command's bytes, as they are: what its output is for is not for us to know. When nobody reads them any more the

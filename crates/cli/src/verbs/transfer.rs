@@ -10,7 +10,7 @@ use ocibuild::registry::BlobPush;
 use ocibuild::spec::{Descriptor, Platform, Reference};
 use ocibuild::{Error, PullOptions, Transfer};
 
-use crate::args::{PullArgs, PushArgs};
+use crate::args::{PullArgs, PushArgs, RegistryArgs};
 use crate::backends::{Workshop, registry};
 use crate::failure::{Failure, Outcome, about, usage};
 use crate::signals::Signals;
@@ -52,6 +52,29 @@ pub(crate) fn pull(root: Option<&Path>, args: &PullArgs) -> Outcome {
     };
     to_stdout(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Fetches an image for this host that another verb works with; tells about it on standard error alone.
+pub(super) fn fetch(
+    shop: &Workshop,
+    name: &Reference,
+    args: &RegistryArgs,
+    signals: &Signals,
+) -> Result<Descriptor, Failure> {
+    let (registry, lines) = (registry(args)?, Lines::new(false));
+    lines.say(&format!("pulling {}", name.familiar()));
+    let options = PullOptions::Platform(Platform::host());
+    let pulled = shop
+        .state()
+        .pull(name, &options, &registry, &signals.cancel, &|event| lines.event(&event))
+        .map_err(|error| failed(advised_about_missing(error, name), signals))?;
+    Ok(pulled.descriptor)
+}
+
+/// A short name may be a mistyped one of an image that is here.
+fn advised_about_missing(error: Error, name: &Reference) -> Error {
+    let name = name.familiar();
+    error.hint(format!("there is no image {name} here, so it was looked for at its registry; `ocibuild images` lists those that are here"))
 }
 
 /// Pushes images.

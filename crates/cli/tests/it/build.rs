@@ -159,7 +159,7 @@ fn privileged_images_can_be_run() {
         (ended.code, ended.stdout.as_str(), ended.stderr.as_str()),
         (Some(3), "from the host\n", "aside\n")
     );
-    place.run(&["run", "missing"]).fails(2, &["missing"]);
+    place.run(&["run", "--pull", "never", "missing"]).fails(2, &["missing"]);
 }
 
 #[test]

@@ -216,6 +216,33 @@ fn all_platforms_go_through_the_state_directory_as_they_are() {
     assert!(stderr(&unknown).contains("linux/s390x"), "{}", stderr(&unknown));
 }
 
+#[test]
+fn run_fetches_what_is_not_here() {
+    let place = Place::with(&[("Dockerfile", "FROM scratch\nCOPY busybox /busybox\n")]);
+    if fs::copy("/bin/busybox", place.path().join("context/busybox")).is_err() {
+        return skip("there is no statically linked /bin/busybox");
+    }
+    if !ocibuild::sys::namespaces_work().is_ok_and(|()| rustix::process::geteuid().is_root()) {
+        return skip("containers are tried as root only");
+    }
+    let server = TestRegistry::start();
+    let name = server.reference("app", "1");
+    succeeded(&place.run(&["build", "--push", "-t", &name, "context"]));
+    let pulls = || server.requests().iter().filter(|request| request.path.contains("/manifests/1")).count();
+    let never = elsewhere(&place, &["run", "--pull", "never", &name]);
+    assert_eq!(never.status.code(), Some(2), "{}", stderr(&never));
+    let before = pulls();
+    for _ in 0..2 {
+        assert_eq!(succeeded(&elsewhere(&place, &["run", &name, "/busybox", "echo", "ran"])), "ran\n");
+    }
+    assert_eq!(pulls(), before + 1, "what is here is not asked for");
+    succeeded(&elsewhere(&place, &["run", "--pull", "always", &name, "/busybox", "true"]));
+    assert_eq!(pulls(), before + 2);
+    let missing = elsewhere(&place, &["run", &server.reference("app", "2")]);
+    assert_eq!(missing.status.code(), Some(4), "{}", stderr(&missing));
+    assert!(stderr(&missing).contains("MANIFEST_UNKNOWN"), "{}", stderr(&missing));
+}
+
 fn openssl(place: &Place, arguments: &[&str]) -> Option<Vec<u8>> {
     let output = place.command("openssl").args(arguments).output().ok()?;
     assert!(output.status.success(), "{}", stderr(&output));

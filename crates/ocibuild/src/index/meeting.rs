@@ -6,7 +6,7 @@ use super::draft::{IndexDraft, IndexEntry, Origin};
 use super::publish::Publishing;
 use super::shelves::{Found, Gathered};
 use super::{check_name, give_way};
-use crate::transfer::{Pushed, of_registry};
+use crate::transfer::Pushed;
 use crate::{Error, ErrorKind};
 
 /// How often the images are looked at again because one of them changed while the index was written, or because the
@@ -202,7 +202,8 @@ impl<'a> Table<'a> {
     fn look(&self) -> Result<Vec<Option<Found>>, Error> {
         let shelves = &self.publishing.shelves;
         let found = |seat: &Seat| {
-            let found = shelves.registry.tagged_manifest(&seat.name, shelves.cancel).map_err(of_registry)?;
+            let found =
+                shelves.registry.tagged_manifest(&seat.name, shelves.cancel).map_err(Error::of_registry)?;
             Ok(found.map(|found| Found {
                 origin: Origin::Registry(seat.name.with_digest(found.descriptor.digest.clone())),
                 descriptor: found.descriptor,

@@ -8,7 +8,7 @@ use super::draft::{IndexDraft, IndexEntry, Origin};
 use super::shelves::{Found, Shelves, parse};
 use super::{FirstError, give_way};
 use crate::cache::Cache;
-use crate::transfer::{Parcel, Pushed, Transfer, Watcher, of_registry, push};
+use crate::transfer::{Parcel, Pushed, Transfer, Watcher, push};
 use crate::{Error, ErrorKind};
 
 /// How often an index that goes on with another is written again, because others did the same.
@@ -91,7 +91,7 @@ impl Publishing<'_> {
     ) -> Result<Pushed, Error> {
         let Shelves { registry, cancel, .. } = self.shelves;
         let stored = registry.put_manifest(name, &descriptor.media_type, bytes, cancel);
-        self.stored(stored.map_err(of_registry)?, name, descriptor)
+        self.stored(stored.map_err(Error::of_registry)?, name, descriptor)
     }
 
     fn stored(
@@ -115,7 +115,7 @@ impl Publishing<'_> {
         let Shelves { registry, cancel, .. } = self.shelves;
         let name = draft.name.clone();
         for round in 0..MAX_ROUNDS {
-            let current = registry.tagged_manifest(&name, cancel).map_err(of_registry)?;
+            let current = registry.tagged_manifest(&name, cancel).map_err(Error::of_registry)?;
             let etag = current.as_ref().and_then(|current| current.etag.clone());
             let digest = current.as_ref().map(|current| current.descriptor.digest.clone());
             if draft.base.as_ref().is_none_or(|base| base.digest != digest) {
@@ -129,12 +129,14 @@ impl Publishing<'_> {
                 None => registry.put_manifest(&name, &descriptor.media_type, &bytes, cancel).map(Some),
             };
             if digest.as_ref() != Some(&descriptor.digest)
-                && let Some(stored) = put().map_err(of_registry)?
+                && let Some(stored) = put().map_err(Error::of_registry)?
             {
                 self.stored(stored, &name, &descriptor)?;
             }
             give_way(round, cancel)?;
-            let Some(now) = registry.tagged_manifest(&name, cancel).map_err(of_registry)? else { continue };
+            let Some(now) = registry.tagged_manifest(&name, cancel).map_err(Error::of_registry)? else {
+                continue;
+            };
             let is_within = match parse(&name, &now.descriptor, &now.bytes)? {
                 Document::Index(index) => draft.is_within(&index),
                 Document::Manifest(_) => false,

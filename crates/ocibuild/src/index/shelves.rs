@@ -11,7 +11,6 @@ use ocibuild_store::{BlobStore, ImageLayout, read_document};
 
 use super::FirstError;
 use super::draft::{IndexEntry, Origin, subject_of};
-use crate::transfer::of_registry;
 use crate::{Error, ErrorKind};
 
 /// Most images of one index, and most indexes in indexes.
@@ -50,7 +49,7 @@ impl Shelves<'_> {
         }
         let (descriptor, bytes) = self.registry.manifest(name, self.cancel).map_err(|error| {
             let is_missing = error.kind() == SourceErrorKind::NotFound;
-            let error = of_registry(error);
+            let error = Error::of_registry(error);
             if is_missing {
                 return error
                     .hint(format!("there is no image {} in the state directory either", name.familiar()));
@@ -183,10 +182,10 @@ impl Shelves<'_> {
         }
         let bytes = if is_document(&descriptor.media_type) {
             let name = name.with_digest(descriptor.digest.clone());
-            self.registry.manifest(&name, self.cancel).map_err(of_registry)?.1
+            self.registry.manifest(&name, self.cancel).map_err(Error::of_registry)?.1
         } else {
             let mut bytes = Vec::new();
-            let mut reader = self.registry.open(name, descriptor, self.cancel).map_err(of_registry)?;
+            let mut reader = self.registry.open(name, descriptor, self.cancel).map_err(Error::of_registry)?;
             reader.read_to_end(&mut bytes).map_err(|error| of_read(name, error))?;
             bytes
         };
@@ -206,7 +205,7 @@ impl Shelves<'_> {
                 .map(|reader| Box::new(VerifyingReader::new(reader, descriptor)) as Box<dyn Read + Send>)
                 .map_err(Error::from),
             Origin::Registry(name) => {
-                self.registry.open(name, descriptor, self.cancel).map_err(of_registry).map(|inner| {
+                self.registry.open(name, descriptor, self.cancel).map_err(Error::of_registry).map(|inner| {
                     Box::new(Watched { inner, name: name.clone(), failed: Arc::clone(failed) })
                         as Box<dyn Read + Send>
                 })
@@ -241,7 +240,7 @@ fn of_read(name: &Reference, error: io::Error) -> Error {
         _ => ErrorKind::Network,
     };
     match error.downcast::<SourceError>() {
-        Ok(inner) => of_registry(inner),
+        Ok(inner) => Error::of_registry(inner),
         Err(error) => Error::new(kind, format!("{}: {error}", name.familiar())),
     }
 }

@@ -7,7 +7,7 @@ use super::State;
 use crate::index::{
     Drafts, IndexChange, IndexDraft, IndexEntry, Meeting, MeetingOptions, Publishing, Shelves, check_name,
 };
-use crate::transfer::{Pushed, Watcher, of_registry};
+use crate::transfer::{Pushed, Watcher};
 use crate::{Error, ErrorKind};
 
 /// How an index is begun.
@@ -88,7 +88,7 @@ impl State<'_> {
                 None => {
                     let mut draft = IndexDraft::new(name.clone());
                     if options.append {
-                        let current = registry.tagged_manifest(name, cancel).map_err(of_registry)?;
+                        let current = registry.tagged_manifest(name, cancel).map_err(Error::of_registry)?;
                         let current = current.map(|current| (current.descriptor, current.bytes));
                         left_out.extend(publishing.rebase(&mut draft, current)?);
                     }
