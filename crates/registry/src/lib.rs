@@ -18,6 +18,21 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! [`Credentials`] are a list of [`CredentialSource`]s, each asked when a registry wants a login:
+//!
+//! ```no_run
+//! use ocibuild_registry::{ConfigSource, Credential, Credentials, Helpers, KnownCredential, Registry, RegistryKey, Secret};
+//!
+//! let key = RegistryKey::parse("registry.test:5000/team").ok_or("no registry")?;
+//! let robot = Credential::password("robot", Secret::new("…"));
+//! let credentials = Credentials::new(vec![
+//!     Box::new(KnownCredential::new("settings", "the settings of this program", key, robot)),
+//!     Box::new(ConfigSource::file("docker", "/home/me/.docker/config.json", Helpers::new("/usr/bin"))),
+//! ]);
+//! let registry = Registry::builder().system_roots().credentials(credentials).build()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Who is trusted with what
 //! * TLS is the rule. Only registries on this machine (exactly `localhost` or a loopback address) and those the user
 //!   named insecure are spoken to in the clear, and only when they answer a TLS greeting with something else. A

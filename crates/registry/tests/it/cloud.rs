@@ -469,13 +469,13 @@ fn an_identity_is_asked_again_before_its_password_ends() {
     let (cloud, server) = (Cloud::start(), TestRegistry::start());
     server.push("app", "1", &TestImage::new("linux/amd64").build());
     server.require_token("t0ken", Some(&cloud.server.url("/registry-token")));
-    cloud.server.put("/registry-token", Reply::of(r#"{"token":"t0ken","expires_in":1}"#));
+    cloud.server.put("/registry-token", Reply::of(r#"{"token":"t0ken","expires_in":3}"#));
     let path = "/computeMetadata/v1/instance/service-accounts/default/token";
     let google = |token: &str, life: u32| {
         let answer = format!(r#"{{"access_token":"{token}","expires_in":{life}}}"#);
         cloud.server.put(path, Reply::of(answer).header("metadata-flavor", "Google"));
     };
-    google("first", 2);
+    google("first", 6);
     let key = RegistryKey::parse(&server.authority()).unwrap();
     let source = Renamed(cloud.google(&[]), "gcr.io", key);
     let registry = Registry::builder().credentials(Credentials::new(vec![Box::new(source)])).build().unwrap();
@@ -485,11 +485,11 @@ fn an_identity_is_asked_again_before_its_password_ends() {
     }
     assert_eq!((cloud.requests(path).len(), cloud.requests("/registry-token").len()), (1, 1));
     // The registry's token ends first, and is renewed with the same password; then the password ends.
-    std::thread::sleep(Duration::from_millis(850));
+    std::thread::sleep(Duration::from_millis(2500));
     resolve(&registry, &reference).unwrap();
     assert_eq!((cloud.requests(path).len(), cloud.requests("/registry-token").len()), (1, 2));
     google("second", 3600);
-    std::thread::sleep(Duration::from_millis(850));
+    std::thread::sleep(Duration::from_millis(2500));
     resolve(&registry, &reference).unwrap();
     assert_eq!((cloud.requests(path).len(), cloud.requests("/registry-token").len()), (2, 3));
     let sent = |number: usize| cloud.requests("/registry-token")[number].headers["authorization"].clone();
