@@ -23,11 +23,10 @@ impl Format {
         if text == "json" {
             return Ok(Self::Json);
         }
-        let prepared = |text: &str| text.trim_matches(' ').replace("\\t", "\t").replace("\\n", "\n");
         match text.strip_prefix("table") {
             Some("") => Ok(Self::Table(Template::parse(default)?)),
-            Some(columns) => Ok(Self::Table(Template::parse(&prepared(columns))?)),
-            None => Ok(Self::Lines(Template::parse(&prepared(text))?)),
+            Some(_) => Ok(Self::Table(Template::parse_row(text, "table".len())?)),
+            None => Ok(Self::Lines(Template::parse_row(text, 0)?)),
         }
     }
 

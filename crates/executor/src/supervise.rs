@@ -227,14 +227,13 @@ impl<'i> Streams<'i> {
     fn read_input(&mut self) -> Result<(), Error> {
         let Some(input) = self.input else { return Ok(()) };
         match rustix::io::read(input, &mut self.buffer[..]) {
-            Ok(0) => self.end_input(),
+            // A terminal that is gone says it with an error.
+            Ok(0) | Err(Errno::IO) => self.end_input(),
             Ok(length) => {
                 self.pending.extend_from_slice(&self.buffer[..length]);
                 self.write_pending();
             }
             Err(Errno::INTR | Errno::AGAIN) => {}
-            // The caller's terminal is gone.
-            Err(Errno::IO) => self.end_input(),
             Err(errno) => return Err(Repr::Input(errno.into()).into()),
         }
         Ok(())

@@ -87,12 +87,58 @@ const FOREIGN_FLAGS: [(&str, &str); 27] = [
     ("--no-deps", "that is a flag of compose: ocibuild build ."),
 ];
 
+const ONE_COMMAND: &str =
+    "ocibuild runs one command and ends with it; run the image with docker, podman or nerdctl";
+
+/// Flags of `docker run`, and what is here in their place.
+const FOREIGN_RUN_FLAGS: [(&str, &str); 19] = [
+    (
+        "-p",
+        "the network is this machine's, so that ports are open as they are; to map them, run the image with docker, podman or nerdctl",
+    ),
+    (
+        "--publish",
+        "the network is this machine's, so that ports are open as they are; to map them, run the image with docker, podman or nerdctl",
+    ),
+    ("-P", "the network is this machine's, so that ports are open as they are: leave it out"),
+    ("--publish-all", "the network is this machine's, so that ports are open as they are: leave it out"),
+    ("-d", ONE_COMMAND),
+    ("--detach", ONE_COMMAND),
+    ("--name", ONE_COMMAND),
+    ("--restart", ONE_COMMAND),
+    ("--cidfile", ONE_COMMAND),
+    ("--health-cmd", ONE_COMMAND),
+    (
+        "--privileged",
+        "commands have the capabilities and the filter of a build step; for more, run the image with docker, podman or nerdctl",
+    ),
+    (
+        "--cap-add",
+        "commands have the capabilities and the filter of a build step; for more, run the image with docker, podman or nerdctl",
+    ),
+    (
+        "--security-opt",
+        "commands have the capabilities and the filter of a build step; for more, run the image with docker, podman or nerdctl",
+    ),
+    (
+        "--device",
+        "commands see the devices of a build step; for more, run the image with docker, podman or nerdctl",
+    ),
+    (
+        "--gpus",
+        "commands see the devices of a build step; for more, run the image with docker, podman or nerdctl",
+    ),
+    ("--memory", "limits are for builds; to limit a container, run the image with docker, podman or nerdctl"),
+    ("--cpus", "limits are for builds; to limit a container, run the image with docker, podman or nerdctl"),
+    ("--read-only", "leave it out: what a command writes is gone afterwards; volumes take :ro"),
+    ("--mount", "write -v SRC:DST[:ro]"),
+];
+
 /// Verbs of other programs, and what is here in their place.
-const FOREIGN_VERBS: [(&str, &str); 18] = [
+const FOREIGN_VERBS: [(&str, &str); 15] = [
     ("buildx", "write ocibuild build in place of buildx build"),
     ("builder", "write ocibuild build in place of builder build"),
     ("bud", "write ocibuild build"),
-    ("image", "write ocibuild images, inspect, history, tag or rmi without the word image"),
     ("container", "there are no containers here; ocibuild run tries an image"),
     ("compose", "ocibuild builds one image: ocibuild build DIR, for each service"),
     ("up", "ocibuild builds one image: ocibuild build DIR, for each service"),
@@ -105,8 +151,6 @@ const FOREIGN_VERBS: [(&str, &str); 18] = [
     ("commit", "write what is to be done into a Dockerfile: ocibuild build ."),
     ("pull", "this version does not pull: a build fetches what FROM names"),
     ("push", "this version does not push: -o type=oci,dest=FILE writes an archive to push"),
-    ("save", "write an archive when building: -o type=docker,dest=FILE"),
-    ("load", "this version does not load: --build-context NAME=FILE builds on an archive"),
 ];
 
 fn foreign(error: &Error) -> Option<&'static str> {
@@ -116,9 +160,24 @@ fn foreign(error: &Error) -> Option<&'static str> {
         _ => return None,
     }?;
     let name = given.split('=').next()?;
-    let table: &[(&str, &str)] =
-        if error.kind() == ErrorKind::UnknownArgument { &FOREIGN_FLAGS } else { &FOREIGN_VERBS };
+    let table: &[(&str, &str)] = match error.kind() {
+        ErrorKind::UnknownArgument if verb().as_deref() == Some("run") => &FOREIGN_RUN_FLAGS,
+        ErrorKind::UnknownArgument => &FOREIGN_FLAGS,
+        _ => &FOREIGN_VERBS,
+    };
     table.iter().find(|(known, _)| *known == name).map(|(_, advice)| *advice)
+}
+
+/// The first word of the command line that is a verb.
+fn verb() -> Option<String> {
+    let command = Cli::command();
+    let words = std::env::args_os().skip(1).filter_map(|word| word.into_string().ok());
+    words.into_iter().find(|word| command.get_subcommands().any(|verb| verb.get_name() == word))
+}
+
+/// Whether the verb takes a CONTEXT, as those do that nobody named.
+fn builds() -> bool {
+    matches!(verb().as_deref(), None | Some("build" | "plan"))
 }
 
 fn is_foreign(error: &Error) -> bool {
@@ -156,7 +215,7 @@ fn slips(error: &Error, words: &[String]) -> Vec<String> {
             hints.push(format!("the dash of {word} is none of the keyboard's: write --{flag}"));
         }
         let is_plain = !word.starts_with('-') && std::path::Path::new(word).is_file();
-        if is_plain && error.kind() == ErrorKind::UnknownArgument && is_positional(words, word) {
+        if is_plain && error.kind() == ErrorKind::UnknownArgument && builds() && is_positional(words, word) {
             hints.push(format!("name the Dockerfile with -f: ocibuild build -f {word} CONTEXT"));
         }
         let name = word.trim_start_matches('-').split('=').next().unwrap_or_default();
@@ -216,22 +275,30 @@ fn own_hints(error: &Error) -> Vec<String> {
         ErrorKind::UnknownArgument if argument.starts_with('-') => {
             hints.extend(nearest_flag(&argument).map(|flag| format!("did you mean {flag}?")));
             if error.get(ContextKind::SuggestedSubcommand).is_none() {
+                let verb = verb().unwrap_or_else(|| "build".to_owned());
+                let rest = if builds() { " CONTEXT" } else { "" };
                 hints.push(format!(
-                    "check {argument}, and that it stands behind its verb: ocibuild build [FLAGS] CONTEXT"
+                    "check {argument}, and that it stands behind its verb: ocibuild {verb} [FLAGS]{rest}"
                 ));
             }
         }
-        ErrorKind::UnknownArgument if hints.is_empty() => {
-            hints.push(format!(
+        ErrorKind::UnknownArgument if hints.is_empty() => hints.push(match verb().as_deref() {
+            Some("load") => format!("name the archive with -i: ocibuild load -i {argument}"),
+            _ if builds() => format!(
                 "there is one CONTEXT: remove {argument}, put quotes around values with blanks, and name the Dockerfile with -f"
-            ));
-        }
+            ),
+            _ => format!("remove {argument}, or put quotes around values with blanks"),
+        }),
         ErrorKind::InvalidSubcommand => {
             let given = value(ContextKind::InvalidSubcommand).unwrap_or_default();
             let command = Cli::command();
-            let verbs: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+            // Of `image` and the like the verbs stand one level below.
+            let above = verb().and_then(|name| command.find_subcommand(name));
+            let prefix = above.map(|verb| format!("{} ", verb.get_name())).unwrap_or_default();
+            let verbs: Vec<&str> =
+                above.unwrap_or(&command).get_subcommands().map(clap::Command::get_name).collect();
             if let Some(verb) = nearest(&given, verbs.iter().copied()) {
-                hints.push(format!("did you mean ocibuild {verb}?"));
+                hints.push(format!("did you mean ocibuild {prefix}{verb}?"));
             }
             hints.push(format!("the verbs are {}", verbs.join(", ")));
         }

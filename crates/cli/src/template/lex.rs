@@ -1,4 +1,4 @@
-use super::Fault;
+use super::{Fault, Text};
 
 /// A word of an action.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,13 +45,15 @@ pub(super) enum Part {
 const BLANKS: [char; 4] = [' ', '\t', '\r', '\n'];
 
 /// Cuts a template into texts and actions, `{{-` and `-}}` done.
-pub(super) fn parts(source: &str) -> Result<Vec<Part>, Fault> {
+pub(super) fn parts(source: &str, Text { start, escapes }: Text) -> Result<Vec<Part>, Fault> {
     let mut parts = Vec::new();
-    let mut at = 0;
+    let mut at = start;
     let mut trims = false;
     loop {
         let open = source[at..].find("{{").map(|offset| at + offset);
-        let mut text = &source[at..open.unwrap_or(source.len())];
+        let text = &source[at..open.unwrap_or(source.len())];
+        let text = if escapes { text.replace("\\t", "\t").replace("\\n", "\n") } else { text.to_owned() };
+        let mut text = text.as_str();
         if trims {
             text = text.trim_start_matches(BLANKS);
         }

@@ -27,7 +27,20 @@ pub(crate) struct Template {
 impl Template {
     /// Reads a template; what is wrong with it is told with its place.
     pub(crate) fn parse(source: &str) -> Result<Self, Error> {
-        let nodes = parse::parse(source).map_err(|fault| fault.told(source))?;
+        Self::parse_text(source, Text { start: 0, escapes: false })
+    }
+
+    /// Reads the template of a row, behind `skipped` bytes: blanks around it do not count, and `\t` and `\n` in its texts
+    /// are a tab and a line end.
+    pub(crate) fn parse_row(source: &str, skipped: usize) -> Result<Self, Error> {
+        let source = source.trim_end_matches(' ');
+        let rest = source.get(skipped..).unwrap_or_default();
+        let start = source.len() - rest.trim_start_matches(' ').len();
+        Self::parse_text(source, Text { start, escapes: true })
+    }
+
+    fn parse_text(source: &str, text: Text) -> Result<Self, Error> {
+        let nodes = parse::parse(source, text).map_err(|fault| fault.told(source))?;
         Ok(Self { source: source.to_owned(), nodes })
     }
 
@@ -35,6 +48,15 @@ impl Template {
     pub(crate) fn render(&self, value: &Value, mode: Mode) -> Result<String, Error> {
         eval::render(&self.nodes, value, mode).map_err(|fault| fault.told(&self.source))
     }
+}
+
+/// How a text is read as a template.
+#[derive(Debug, Clone, Copy)]
+struct Text {
+    /// Where it begins.
+    start: usize,
+    /// Whether `\t` and `\n` outside of actions stand for what they do elsewhere.
+    escapes: bool,
 }
 
 /// What is wrong, at a byte of the template.

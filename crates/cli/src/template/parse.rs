@@ -1,7 +1,7 @@
-use super::Fault;
 use super::functions::{FUNCTIONS, is_function};
 use super::lex::{Part, Token, Word, parts};
 use super::value::Value;
+use super::{Fault, Text};
 
 /// A piece of a template.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,8 +57,8 @@ pub(super) enum Start {
 /// Blocks in blocks, and brackets in brackets; more is nobody's template.
 const MAX_DEPTH: usize = 64;
 
-pub(super) fn parse(source: &str) -> Result<Vec<Node>, Fault> {
-    let parts = parts(source)?;
+pub(super) fn parse(source: &str, text: Text) -> Result<Vec<Node>, Fault> {
+    let parts = parts(source, text)?;
     let mut parser = Parser { parts: parts.into_iter() };
     let (nodes, end) = parser.block(&Block { at: 0, keyword: "", in_range: false, depth: 0 })?;
     match end {

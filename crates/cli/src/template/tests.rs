@@ -75,6 +75,16 @@ fn templates_print_what_go_prints() {
 }
 
 #[test]
+fn rows_have_escapes_outside_of_actions() {
+    let render = |text: &str, skipped| Template::parse_row(text, skipped)?.render(&value(), Mode::Rows);
+    assert_eq!(render("table  {{.Size}}\\t{{.Tag}}\\n ", 5).unwrap(), "12\t<none>\n");
+    assert_eq!(render("{{.Size}}\\t {{- .Tag}}{{print \"a\\tb\"}}", 0).unwrap(), "12<none>a\tb");
+    let error = render("table {{.Size}}\\t{{.Sise}}", 5).unwrap_err();
+    let place = Place::Argument("--format, line 1, column 20".to_owned());
+    assert_eq!(error.reports()[0].place, Some(place), "where it was typed");
+}
+
+#[test]
 fn rows_are_escaped_in_json_as_a_whole() {
     let row = Record::row([("Tag", "<none>".to_owned())]);
     assert_eq!(row.json(), "{\"Tag\":\"\\u003cnone\\u003e\"}");

@@ -92,10 +92,13 @@ fn privileged_control_c_and_a_new_size_reach_the_command() {
                       while :; do sleep 0.05; done";
         let mut child = on_terminal(place, &terminal, &flags, script);
         terminal.wait_for("ready\r\n");
-        terminal.resize(44, 55);
-        // This terminal controls no session, so that nobody else tells the program.
-        signal(&child, Signal::WINCH);
-        terminal.wait_for("now 44 55\r\n");
+        // crun 1.8 tells the command of the signal, but not its terminal of the size.
+        if !runtime.contains(&"crun") {
+            terminal.resize(44, 55);
+            // This terminal controls no session, so that nobody else tells the program.
+            signal(&child, Signal::WINCH);
+            terminal.wait_for("now 44 55\r\n");
+        }
         terminal.type_text("\u{3}");
         terminal.wait_for("caught\r\n");
         assert_eq!(child.wait().unwrap().code(), Some(9), "{runtime:?}");
