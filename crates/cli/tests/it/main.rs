@@ -15,6 +15,7 @@ mod editors;
 mod formats;
 mod hostile_files;
 mod images;
+mod index;
 mod interop;
 mod load_into;
 mod login;
