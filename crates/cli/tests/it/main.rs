@@ -23,6 +23,7 @@ mod output;
 mod platforms;
 mod program;
 mod registry;
+mod registry_faults;
 mod rules;
 mod steps;
 mod support;
