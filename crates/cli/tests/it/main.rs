@@ -24,6 +24,7 @@ mod output;
 mod platforms;
 mod program;
 mod registry;
+mod registry_faults;
 mod rules;
 mod run;
 mod steps;

@@ -1,3 +1,4 @@
+mod fault;
 mod request;
 mod uploads;
 
@@ -12,10 +13,13 @@ use std::time::Duration;
 use ocibuild_spec::Digest;
 
 use crate::ImageBlobs;
+use fault::{Delivery, Manner};
+
+pub use fault::Fault;
 pub use request::LoggedRequest;
 pub(crate) use request::{read_body, read_head};
 
-/// A registry on 127.0.0.1 in this process, that fails as it is told to.
+/// A registry on this machine's loopback in this process, that fails as it is told to.
 ///
 /// It serves pulls and pushes: manifests by tag and digest, blobs with ranges, uploads whole and in pieces, mounts,
 /// lists of tags, removal, tokens. Dropping it ends it.
@@ -51,6 +55,8 @@ struct State {
     begun: u64,
     faults: Vec<Rule>,
     token: Option<Token>,
+    /// What the `authorization` header has to be.
+    password: Option<String>,
     log: Vec<LoggedRequest>,
     /// Bytes of bodies that were sent.
     sent: u64,
@@ -75,51 +81,15 @@ struct Token {
     realm: String,
 }
 
-/// What a [`TestRegistry`] does wrong.
-#[derive(Debug, Clone)]
-pub enum Fault {
-    /// Answers with this status, headers and body.
-    Answer(u16, Vec<(String, String)>, Vec<u8>),
-    /// Sends this many bytes of the body and closes the connection.
-    Truncate(usize),
-    /// Sends this many bytes of the body and then nothing, with the connection open.
-    Stall(usize),
-    /// Changes the first byte of the body.
-    WrongBytes,
-    /// Answers 200 with everything to a request for a range.
-    IgnoreRange,
-    /// Answers 206 to a request for a range, with other bytes than those asked for.
-    WrongRange,
-    /// Redirects there.
-    Redirect(String),
-    /// Gives the body this `Content-Type`.
-    ContentType(String),
-    /// Announces one byte more, in the headers and in truth.
-    OneMore,
-    /// Closes the connection without an answer.
-    Hangup,
-    /// Sends a body that does not end.
-    Endless,
-    /// Sends the body a byte at a time, with this pause in milliseconds.
-    Trickle(u64),
-    /// Takes this many bytes of what is sent and resets the connection.
-    Reset(usize),
-    /// Answers so without reading what is sent, and closes the connection.
-    Early(u16, Vec<(String, String)>, Vec<u8>),
-    /// Does what it is asked, and answers so all the same.
-    DoneButAnswers(u16, Vec<(String, String)>, Vec<u8>),
-    /// Gives the answer this header in place of its own; an empty value takes it away.
-    Header(String, String),
-    /// Forgets all uploads that have begun, then does what it is asked.
-    LoseUploads,
-    /// Wants another token from now on, which its token service gives, then does what it is asked.
-    ExpireToken(String),
-}
-
 impl TestRegistry {
     /// A registry at a free port.
     pub fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+        Self::start_at("127.0.0.1")
+    }
+
+    /// A registry at a free port of another address of this machine: another host, for whoever goes by that.
+    pub fn start_at(address: &str) -> Self {
+        let listener = TcpListener::bind((address, 0)).expect("loopback has free ports");
         let address = listener.local_addr().expect("a bound socket has an address");
         let shared = Arc::new(Shared { address, ended: AtomicBool::new(false), state: Mutex::default() });
         let accepting = Arc::clone(&shared);
@@ -135,7 +105,7 @@ impl TestRegistry {
         Self { shared }
     }
 
-    /// `127.0.0.1:port`.
+    /// `address:port`.
     pub fn authority(&self) -> String {
         self.shared.address.to_string()
     }
@@ -199,6 +169,12 @@ impl TestRegistry {
         self.shared.state().conditions = true;
     }
 
+    /// Wants a user and a password from now on: `encoded` is `user:password` in base64. With a token too, its token
+    /// service wants them.
+    pub fn require_password(&self, encoded: &str) {
+        self.shared.state().password = Some(format!("Basic {encoded}"));
+    }
+
     /// The requests so far.
     pub fn requests(&self) -> Vec<LoggedRequest> {
         self.shared.state().log.clone()
@@ -232,9 +208,13 @@ impl Answer {
     }
 
     fn header(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.set(name, value);
+        self
+    }
+
+    fn set(&mut self, name: &str, value: impl Into<String>) {
         self.headers.retain(|(other, _)| !other.eq_ignore_ascii_case(name));
         self.headers.push((name.to_owned(), value.into()));
-        self
     }
 
     /// Status line and headers. A header without value is left out, also one that the answer would have anyway.
@@ -285,7 +265,7 @@ impl Shared {
                 Some(Fault::Reset(_)) => {
                     let mut state = self.state();
                     state.keep_part(&request);
-                    state.log.push(request.for_log());
+                    state.log.push(request.for_log(0));
                     drop(state);
                     return reset(stream);
                 }
@@ -310,54 +290,48 @@ impl Shared {
         }
         let is_done = !matches!(fault, Some(Fault::Answer(..) | Fault::Early(..) | Fault::Redirect(_)));
         let mut answer = if is_done { self.route(request, ignores_range) } else { Answer::of(500, "") };
+        let delivery = fault.map_or_else(Delivery::default, |fault| fault.apply(&mut answer));
         // Whoever sees the answer finds the request in the log.
-        self.state().log.push(request.for_log());
-        let (mut sent, mut stalls, mut pause, mut closes) = (usize::MAX, false, None, false);
-        match fault {
-            Some(Fault::Answer(status, headers, body) | Fault::DoneButAnswers(status, headers, body)) => {
-                answer = Answer { status, headers, body };
-            }
-            Some(Fault::Early(status, headers, body)) => {
-                (answer, closes) = (Answer { status, headers, body }, true);
-            }
-            Some(Fault::Redirect(to)) => answer = Answer::of(307, "").header("location", to),
-            Some(Fault::ContentType(text)) => answer = answer.header("content-type", text),
-            Some(Fault::Header(name, value)) => answer = answer.header(&name, value),
-            Some(Fault::WrongBytes) => answer.body.iter_mut().take(1).for_each(|byte| *byte ^= 1),
-            Some(Fault::WrongRange) => answer.body.rotate_left(1),
-            Some(Fault::OneMore) => answer.body.push(b'!'),
-            Some(Fault::Truncate(count)) => sent = count,
-            Some(Fault::Stall(count)) => (sent, stalls) = (count, true),
-            Some(Fault::Trickle(milliseconds)) => pause = Some(Duration::from_millis(milliseconds)),
-            Some(Fault::Hangup) => return Ok(false),
-            Some(Fault::Endless) => return self.endless(stream),
-            Some(Fault::IgnoreRange | Fault::Reset(_) | Fault::LoseUploads | Fault::ExpireToken(_))
-            | None => {}
+        self.state().log.push(request.for_log(answer.status));
+        match delivery.manner {
+            Manner::Hangup => return Ok(false),
+            Manner::Silent => return Ok(self.hold()),
+            Manner::Endless => return self.endless(stream, answer.status),
+            Manner::Whole | Manner::Stalled => {}
         }
-        let mut out = stream;
-        out.write_all(&answer.head())?;
+        self.write(stream, &answer.head(), delivery.head_pause)?;
         if request.method == "HEAD" {
-            return Ok(!closes);
+            return Ok(!delivery.closes);
         }
-        let shown = &answer.body[..sent.min(answer.body.len())];
+        let shown = &answer.body[..delivery.most.unwrap_or(usize::MAX).min(answer.body.len())];
         self.state().sent += shown.len() as u64;
-        match pause {
-            None => out.write_all(shown)?,
-            Some(pause) => {
-                for byte in shown.iter().take_while(|_| !self.ended.load(Ordering::SeqCst)) {
-                    out.write_all(&[*byte])?;
-                    thread::sleep(pause);
-                }
-            }
+        self.write(stream, shown, delivery.pause)?;
+        if delivery.manner == Manner::Stalled {
+            self.hold();
         }
-        while stalls && !self.ended.load(Ordering::SeqCst) {
-            thread::sleep(Duration::from_millis(20));
-        }
-        Ok(!closes && sent >= answer.body.len())
+        Ok(!delivery.closes && shown.len() == answer.body.len())
     }
 
-    fn endless(&self, mut stream: &TcpStream) -> io::Result<bool> {
-        stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n")?;
+    /// Keeps a connection open until this ends.
+    fn hold(&self) -> bool {
+        while !self.ended.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(20));
+        }
+        true
+    }
+
+    /// Sends bytes, with a pause after each of them if there is one.
+    fn write(&self, mut stream: &TcpStream, bytes: &[u8], pause: Option<Duration>) -> io::Result<()> {
+        let Some(pause) = pause else { return stream.write_all(bytes) };
+        for byte in bytes.iter().take_while(|_| !self.ended.load(Ordering::SeqCst)) {
+            stream.write_all(&[*byte])?;
+            thread::sleep(pause);
+        }
+        Ok(())
+    }
+
+    fn endless(&self, mut stream: &TcpStream, status: u16) -> io::Result<bool> {
+        stream.write_all(format!("HTTP/1.1 {status} Status\r\nconnection: close\r\n\r\n").as_bytes())?;
         while !self.ended.load(Ordering::SeqCst) {
             stream.write_all(&[b'x'; 8192])?;
         }
@@ -367,12 +341,17 @@ impl Shared {
     fn route(&self, request: &LoggedRequest, ignores_range: bool) -> Answer {
         let mut state = self.state();
         let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
+        let sent = request.headers.get("authorization");
+        let is_known = state.password.is_none() || sent == state.password.as_ref();
+        if !is_known && (state.token.is_none() || path == "/token") {
+            return Answer::error(401, "UNAUTHORIZED").header("www-authenticate", "Basic realm=\"test\"");
+        }
         if path == "/token" {
             let text = state.token.as_ref().map_or("", |token| token.text.as_str());
             return Answer::of(200, format!(r#"{{"token":"{text}"}}"#));
         }
         if let Some(token) = &state.token
-            && request.headers.get("authorization") != Some(&format!("Bearer {}", token.text))
+            && sent != Some(&format!("Bearer {}", token.text))
         {
             let challenge =
                 format!(r#"Bearer realm="{}",service="test",scope="registry:catalog:*""#, token.realm);

@@ -15,17 +15,19 @@ pub struct LoggedRequest {
     pub body: Vec<u8>,
     /// Bytes of the body that were read.
     pub received: u64,
+    /// Status of the answer; 0 where there was none, or where it is not logged.
+    pub status: u16,
 }
 
 /// Most bytes of a body that are kept in a log.
 const MAX_LOGGED: usize = 1 << 20;
 
 impl LoggedRequest {
-    /// The same without the end of a large body.
-    pub(crate) fn for_log(&self) -> Self {
+    /// The same without the end of a large body, and with what was answered.
+    pub(crate) fn for_log(&self, status: u16) -> Self {
         let body = self.body[..self.body.len().min(MAX_LOGGED)].to_vec();
         let (method, path, headers) = (self.method.clone(), self.path.clone(), self.headers.clone());
-        Self { method, path, headers, body, received: self.received }
+        Self { method, path, headers, body, received: self.received, status }
     }
 }
 
@@ -46,7 +48,7 @@ pub(crate) fn read_head(reader: &mut BufReader<&TcpStream>) -> io::Result<Option
     let (Some(method), Some(path)) = (words.next(), words.next()) else { return Ok(Some(Err(()))) };
     let headers = lines[1..].iter().filter_map(|line| line.split_once(':'));
     let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned())).collect();
-    Ok(Some(Ok(LoggedRequest { method, path, headers, body: Vec::new(), received: 0 })))
+    Ok(Some(Ok(LoggedRequest { method, path, headers, body: Vec::new(), received: 0, status: 0 })))
 }
 
 /// The body of a request, or the first `most` bytes of it; an error when it breaks off before.
