@@ -5,6 +5,7 @@ use ocibuild_spec::{CancelToken, Descriptor, Reference, SourceError, SourceError
 
 use crate::Registry;
 use crate::http::{HttpError, HttpErrorKind, HttpResponse};
+use crate::lookup::ATTEMPTS;
 use crate::routes::{Origin, Route};
 
 /// Tries in a row that bring less than [`PROGRESS`] bytes.
@@ -154,6 +155,13 @@ impl BlobReader {
         }
     }
 
+    /// Makes another place be asked next, if there is one.
+    fn pass_over(&self) {
+        if let Some(route) = self.served_by.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            self.registry.failures().note(route, SourceErrorKind::Network);
+        }
+    }
+
     /// What to do about a body that broke: nothing more when there were too many.
     fn recover(&mut self, mut error: SourceError) -> io::Result<()> {
         self.body = None;
@@ -163,6 +171,9 @@ impl BlobReader {
             }
             self.failures += 1;
             self.resumes += 1;
+            if self.failures >= ATTEMPTS {
+                self.pass_over();
+            }
             let is_final = error.kind() != SourceErrorKind::Network;
             if is_final || self.failures > MAX_FAILURES || self.resumes > MAX_RESUMES {
                 return Err(as_io(error));

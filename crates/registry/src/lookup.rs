@@ -9,7 +9,7 @@ use crate::registry::Registry;
 use crate::routes::Route;
 
 /// Tries of a request where there is another place to ask.
-const ATTEMPTS: u32 = 2;
+pub(crate) const ATTEMPTS: u32 = 2;
 
 /// A place, and how often it is asked when it does not answer.
 #[derive(Debug, Clone, Copy)]

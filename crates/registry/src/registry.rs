@@ -420,41 +420,19 @@ impl Registry {
             let text = format!("{}: {} is too large for a document", reference.familiar(), descriptor.digest);
             return Err(SourceError::new(SourceErrorKind::Corrupt, text));
         }
-        let serves = |route: &Route| route.serves_content;
-        self.look_up(reference, serves, |visit| {
-            if is_document(&descriptor.media_type) {
-                return self.listed_manifest(visit, descriptor, cancel);
-            }
-            self.small_blob(visit, descriptor, cancel)
-        })
-    }
-
-    /// A blob that is a document; asked for again when it broke off.
-    fn small_blob(
-        &self,
-        visit: Visit<'_>,
-        descriptor: &Descriptor,
-        cancel: &CancelToken,
-    ) -> Result<Vec<u8>, SourceError> {
-        let reference = &visit.route.reference;
-        let mut attempt = 0;
+        if is_document(&descriptor.media_type) {
+            let serves = |route: &Route| route.serves_content;
+            return self.look_up(reference, serves, |visit| self.listed_manifest(visit, descriptor, cancel));
+        }
+        let mut others = self.routes(reference)?.len().saturating_sub(1);
         loop {
-            let response = self.get_blob_at(visit, descriptor, 0, cancel)?;
-            let url = response.url.clone();
             let mut bytes = Vec::new();
-            let error = match VerifyingReader::new(response, descriptor).read_to_end(&mut bytes) {
-                Ok(_) => return Ok(bytes),
-                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                    let text = format!("{}: {error}", reference.familiar());
-                    return Err(SourceError::new(SourceErrorKind::Corrupt, text));
-                }
-                Err(error) => HttpError::of_body(&url, &error),
-            };
-            attempt += 1;
-            if !error.is_transient() || attempt >= visit.attempts {
-                return Err(failure::of_http(reference, &error));
+            let read = self.open(reference, descriptor, cancel)?.read_to_end(&mut bytes);
+            match read.map_err(|error| of_read(reference, error)) {
+                // Who gave wrong bytes is asked last from then on.
+                Err(error) if error.kind() == SourceErrorKind::Corrupt && others > 0 => others -= 1,
+                read => return read.map(|_| bytes),
             }
-            self.retry().wait(attempt, None, reference, cancel)?;
         }
     }
 
@@ -501,6 +479,19 @@ fn check_digest(reference: &Reference, bytes: &[u8], digest: &Digest) -> Result<
         let text = format!("{}: the registry sent other bytes than those of {digest}", reference.familiar());
         SourceError::new(SourceErrorKind::Corrupt, text)
     })
+}
+
+/// The error inside a failed read of a blob.
+fn of_read(reference: &Reference, error: io::Error) -> SourceError {
+    let kind = match error.kind() {
+        io::ErrorKind::InvalidData => SourceErrorKind::Corrupt,
+        _ => SourceErrorKind::Network,
+    };
+    let text = format!("{}: {error}", reference.familiar());
+    match error.downcast::<SourceError>() {
+        Ok(inner) => inner,
+        Err(_) => SourceError::new(kind, text),
+    }
 }
 
 pub(crate) fn accepted() -> String {

@@ -103,6 +103,17 @@ fn whatever_a_mirror_says_the_next_place_is_asked() {
 }
 
 #[test]
+fn a_config_with_wrong_bytes_is_asked_for_elsewhere() {
+    for fault in [Fault::WrongBytes, Fault::Truncate(10), Fault::OneMore, Fault::Stall(10)] {
+        let scene = Scene::new();
+        scene.first.push("team/app", "1", &scene.image);
+        scene.first.fault("/blobs/", usize::MAX, fault.clone());
+        let found = resolve(&scene.both(""), &scene.reference());
+        assert!(found.is_ok(), "{fault:?}: {}", found.unwrap_err());
+    }
+}
+
+#[test]
 fn an_exclusive_mirror_never_falls_back() {
     // kaniko 2445: the mirror has a list of what is allowed.
     let scene = Scene::new();
