@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::process::Command;
 
 use ocibuild_store::{BlobSink as _, ErrorKind, ImageLayout};
@@ -135,4 +136,27 @@ fn killed_processes_leave_a_layout_that_works() {
             layout.untag(&name).unwrap();
         }
     }
+}
+
+#[test]
+fn images_without_a_name_are_kept_until_they_have_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let layout = open(&directory.path().join("state"));
+    let image = put(&layout, &TestImage::new("linux/amd64").layer(&[("a", "1")]).build());
+    layout.keep(&image).unwrap();
+    layout.keep(&image).unwrap();
+    assert_eq!(layout.unnamed().unwrap().len(), 1);
+    assert_eq!(layout.list().unwrap(), []);
+    assert_eq!(layout.collect(&BTreeSet::new()).unwrap().blobs, 0, "it is kept");
+    layout.tag(&name("a:1"), &image).unwrap();
+    assert_eq!(layout.unnamed().unwrap(), []);
+    layout.keep(&image).unwrap();
+    assert_eq!(layout.unnamed().unwrap(), [], "its name keeps it");
+    assert!(!layout.forget(&image.digest).unwrap());
+    assert!(layout.untag(&name("a:1")).unwrap());
+    layout.keep(&image).unwrap();
+    assert!(layout.forget(&image.digest).unwrap());
+    assert!(layout.collect(&BTreeSet::new()).unwrap().blobs > 0);
+    let missing = layout.keep(&image).unwrap_err();
+    assert_eq!(missing.kind(), ErrorKind::Incomplete);
 }
