@@ -7,10 +7,10 @@ use ocibuild::spec::{Digest, Platform, Reference};
 use ocibuild::state::{IndexOptions, IndexPlace, InspectedIndex};
 use ocibuild::{
     Annotation, AnnotationLevel, EntrySelector, Error, ErrorKind, IndexChange, IndexEntry, Meeting,
-    MeetingOptions, Pushed,
+    MeetingOptions, Origin, Pushed,
 };
 
-use super::transfer::{Lines, advised, failed, pushed_line};
+use super::transfer::{Lines, advised, failed, from_registry, pushed_line};
 use crate::args::{
     IndexAnnotateArgs, IndexCreateArgs, IndexInspectArgs, IndexPushArgs, IndexRmArgs, IndexVerb, ReportFormat,
 };
@@ -49,6 +49,12 @@ fn create(root: Option<&Path>, args: &IndexCreateArgs) -> Outcome {
         .state()
         .create_index(&name, &images, &options, &registry, &signals.cancel)
         .map_err(|error| failed(advised(error, &images), &signals))?;
+    for name in &images {
+        let is_remote = |entry: &&IndexEntry| entry.name == *name && entry.origin != Origin::State;
+        if created.draft.entries.iter().any(|entry| is_remote(&entry)) {
+            to_stderr(&format!("{}\n", from_registry(name)));
+        }
+    }
     for left_out in &created.left_out {
         let platform = left_out.platform.as_ref().map(ToString::to_string).unwrap_or_default();
         to_stderr(&format!(

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use ocibuild::registry::BlobPush;
 use ocibuild::spec::{Descriptor, Platform, Reference};
-use ocibuild::{Error, PullOptions, Transfer};
+use ocibuild::{Error, Origin, PullOptions, Transfer};
 
 use crate::args::{PullArgs, PushArgs, RegistryArgs};
 use crate::backends::{Workshop, registry};
@@ -155,6 +155,11 @@ pub(super) fn failed(error: Error, signals: &Signals) -> Failure {
     failure
 }
 
+/// Says of an image for an index that it is not here.
+pub(super) fn from_registry(name: &Reference) -> String {
+    format!("{}: not in the state directory, taken from its registry", name.familiar())
+}
+
 /// A line on standard error for what happens to each blob, and now and then one for those that take long.
 pub(super) struct Lines {
     quiet: bool,
@@ -175,6 +180,8 @@ impl Lines {
     pub(super) fn event(&self, event: &Transfer<'_>) {
         let said = |blob: &Descriptor, text: &str| self.say(&format!("{}: {text}", short_id(&blob.digest)));
         match event {
+            // A name that is mistyped should not be taken for one at a registry unnoticed.
+            Transfer::Found { name, origin: Origin::Registry(_) } => self.say(&from_registry(name)),
             Transfer::Started { blob } => {
                 self.last().insert(blob.digest.to_string(), Instant::now());
             }

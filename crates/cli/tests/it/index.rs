@@ -117,7 +117,7 @@ fn what_makes_no_sense_is_said() {
     let name = server.reference("app", "1");
     let digest = format!("{}@sha256:{}", name, "0".repeat(64));
     let missing = server.reference("missing", "1");
-    let table: [(&[&str], i32, &[&str]); 14] = [
+    let table: [(&[&str], i32, &[&str]); 15] = [
         (
             &["create", &name, "app:amd64", "other:1"],
             2,
@@ -134,6 +134,7 @@ fn what_makes_no_sense_is_said() {
         (&["push", &name, "app:amd64"], 2, &["--expect"]),
         (&["push", "--run", "1", &name], 2, &["--expect"]),
         (&["push", "--expect", "linux/amd64,linux/x86_64", &name, "app:amd64"], 2, &["expected twice"]),
+        (&["push", "--expect", "linux/arm64", "--run", "", &name, "app:amd64"], 2, &["the run has no name"]),
         (&["push", "--expect", "linux/arm64", &name, "app:amd64"], 2, &["app:amd64 is for linux/amd64"]),
         (&["push", "--expect", "linux/amd64", "--run", "a b", &name, "app:amd64"], 2, &["1-a b-linux-amd64"]),
     ];
@@ -272,6 +273,8 @@ fn attestations_come_with_their_images() {
     let created = place.run(&["index", "create", &name, &source, "app:amd64"]);
     created.succeeds();
     assert!(created.stderr.contains("left out: sha256:"), "{}", created.stderr);
+    assert!(created.stderr.contains(&format!("{source}: not in the state directory")), "{}", created.stderr);
+    assert!(!created.stderr.contains("app:amd64"), "{}", created.stderr);
     place.run(&["index", "push", &name]).succeeds();
     let index = index_at(&server, "app", "1").unwrap();
     assert_eq!(platforms(&index), ["linux/amd64", "linux/arm64", "unknown/unknown"]);

@@ -6,7 +6,7 @@ use super::draft::{IndexDraft, IndexEntry, Origin};
 use super::publish::Publishing;
 use super::shelves::{Found, Gathered};
 use super::{check_name, give_way};
-use crate::transfer::Pushed;
+use crate::transfer::{Pushed, Transfer};
 use crate::{Error, ErrorKind};
 
 /// How often the images are looked at again because one of them changed while the index was written, or because the
@@ -63,6 +63,10 @@ impl<'a> Table<'a> {
             return Err(Error::new(ErrorKind::Usage, "no platform is expected")
                 .hint("list all platforms of the index: --expect linux/amd64,linux/arm64"));
         }
+        if options.run.as_ref().is_some_and(String::is_empty) {
+            return Err(Error::new(ErrorKind::Usage, "the run has no name, so all runs would share one")
+                .hint("give --run what only these jobs have in common; is a variable empty?"));
+        }
         let mut seats: Vec<Seat> = Vec::new();
         for platform in &options.platforms {
             let platform = Platform::new(&platform.os, &platform.architecture, &platform.variant);
@@ -87,7 +91,9 @@ impl<'a> Table<'a> {
         let mut own = Vec::new();
         for image in images {
             let shelves = &self.publishing.shelves;
-            own.extend(shelves.gather(image, &shelves.find(image)?)?.entries);
+            let found = shelves.find(image)?;
+            (self.publishing.watcher)(Transfer::Found { name: image, origin: &found.origin });
+            own.extend(shelves.gather(image, &found)?.entries);
         }
         let mine = self.take_seats(&own)?;
         for (seat, entries) in &mine {
@@ -237,12 +243,8 @@ impl<'a> Table<'a> {
 /// `TAG[-RUN]-OS-ARCHITECTURE[-VARIANT]`
 fn seat_tag(tag: &str, run: Option<&str>, platform: &Platform) -> String {
     let Platform { os, architecture, variant, .. } = platform;
-    let parts = [Some(tag), run, Some(os), Some(architecture), Some(variant.as_str())];
-    let parts = parts.into_iter().enumerate().filter_map(|(at, part)| {
-        // An empty run is a mistake that the tag's check would not find.
-        part.filter(|part| !part.is_empty() || at == 1)
-    });
-    parts.collect::<Vec<_>>().join("-")
+    let parts = [tag, run.unwrap_or_default(), os, architecture, variant];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-")
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ pub use push::Pushed;
 pub(crate) use push::{Parcel, push};
 
 use crate::Error;
+use crate::index::Origin;
 
 /// Blobs that are on their way to or from one registry at the same time.
 const AT_ONCE: usize = 4;
@@ -21,6 +22,13 @@ const AT_ONCE: usize = 4;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Transfer<'a> {
+    /// An image for an index was found.
+    Found {
+        /// The name it was given by.
+        name: &'a Reference,
+        /// Where it is.
+        origin: &'a Origin,
+    },
     /// A blob is looked at.
     Started {
         /// The blob.
