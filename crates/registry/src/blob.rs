@@ -6,10 +6,10 @@ use ocibuild_spec::{CancelToken, Descriptor, Reference, SourceError, SourceError
 use crate::Registry;
 use crate::http::{HttpError, HttpErrorKind, HttpResponse};
 use crate::lookup::ATTEMPTS;
+use crate::retry::{self, Tries};
 use crate::routes::{Origin, Route};
 
-/// Tries in a row that bring less than [`PROGRESS`] bytes.
-const MAX_FAILURES: u32 = 5;
+/// Whoever brought so many bytes since the last failure has all tries again.
 const PROGRESS: u64 = 1 << 20;
 /// Tries altogether, for servers that always break after a little.
 const MAX_RESUMES: u32 = 100;
@@ -66,9 +66,11 @@ struct BlobReader {
     cancel: CancelToken,
     body: Option<HttpResponse>,
     at: u64,
+    /// Bytes of the body that were delivered before.
+    skip: u64,
     /// Where the failures in a row began.
     anchor: u64,
-    failures: u32,
+    tries: Tries,
     resumes: u32,
     served_by: ServedBy,
 }
@@ -87,8 +89,9 @@ impl BlobReader {
             cancel: cancel.clone(),
             body: None,
             at: 0,
+            skip: 0,
             anchor: 0,
-            failures: 0,
+            tries: registry.retry().tries(),
             resumes: 0,
             served_by: ServedBy::default(),
         };
@@ -118,18 +121,24 @@ impl BlobReader {
         SourceError::new(SourceErrorKind::Network, text)
     }
 
-    /// Goes on at `self.at`. Only an answer that says it begins exactly there is taken for the rest.
-    fn resume(&mut self) -> Result<HttpResponse, SourceError> {
+    /// Goes on at `self.at`. Only an answer that says it begins exactly there is taken for the rest; of the whole, what
+    /// was delivered before is passed over.
+    fn resume(&mut self) -> Result<(), SourceError> {
+        self.skip = 0;
         if self.at > 0 {
             let response = self.ask(self.at)?;
-            match response.status {
-                206 if self.is_rest(&response) => return Ok(response),
-                200 => return self.skip(response),
-                _ => {}
+            if response.status == 206 && self.is_rest(&response) {
+                self.body = Some(response);
+                return Ok(());
+            }
+            self.skip = self.at;
+            if response.status == 200 {
+                self.body = Some(response);
+                return Ok(());
             }
         }
-        let response = self.whole()?;
-        self.skip(response)
+        self.body = Some(self.whole()?);
+        Ok(())
     }
 
     fn is_rest(&self, response: &HttpResponse) -> bool {
@@ -141,18 +150,21 @@ impl BlobReader {
         })
     }
 
-    /// Reads past what was delivered before, for servers that do not know ranges.
-    fn skip(&self, mut response: HttpResponse) -> Result<HttpResponse, SourceError> {
-        let url = response.url.clone();
-        let skipped = io::copy(&mut (&mut response).take(self.at), &mut io::sink());
-        match skipped {
-            Ok(count) if count == self.at => Ok(response),
-            Ok(_) => {
-                let error = HttpError::new(HttpErrorKind::Connection, &url, "the body ended early");
-                Err(crate::failure::of_http(&self.reference, &error))
-            }
-            Err(error) => Err(crate::failure::of_http(&self.reference, &HttpError::of_body(&url, &error))),
+    /// Asks again after a body broke, unless that happened too often. That request has tries of its own, so that its
+    /// failure is the end.
+    fn recover(&mut self, error: SourceError) -> io::Result<()> {
+        self.body = None;
+        if self.at >= self.anchor + PROGRESS {
+            (self.anchor, self.tries) = (self.at, self.registry.retry().tries());
         }
+        self.resumes += 1;
+        let is_final = error.kind() != SourceErrorKind::Network || self.resumes > MAX_RESUMES;
+        let Some(pause) = self.tries.next_pause(None).filter(|_| !is_final) else { return Err(as_io(error)) };
+        if self.tries.failures() >= ATTEMPTS {
+            self.pass_over();
+        }
+        retry::wait(pause, &self.reference.familiar(), &self.cancel).map_err(as_io)?;
+        self.resume().map_err(as_io)
     }
 
     /// Makes another place be asked next, if there is one.
@@ -162,29 +174,25 @@ impl BlobReader {
         }
     }
 
-    /// What to do about a body that broke: nothing more when there were too many.
-    fn recover(&mut self, mut error: SourceError) -> io::Result<()> {
-        self.body = None;
+    /// The next bytes of the body, of which there must be as many as are missing.
+    fn read_body(&mut self, buffer: &mut [u8]) -> Result<usize, HttpError> {
+        let Some(body) = &mut self.body else { return Ok(0) };
         loop {
-            if self.at >= self.anchor + PROGRESS {
-                (self.anchor, self.failures) = (self.at, 0);
-            }
-            self.failures += 1;
-            self.resumes += 1;
-            if self.failures >= ATTEMPTS {
-                self.pass_over();
-            }
-            let is_final = error.kind() != SourceErrorKind::Network;
-            if is_final || self.failures > MAX_FAILURES || self.resumes > MAX_RESUMES {
-                return Err(as_io(error));
-            }
-            self.registry.retry().wait(self.failures, None, &self.reference, &self.cancel).map_err(as_io)?;
-            match self.resume() {
-                Ok(body) => {
-                    self.body = Some(body);
-                    return Ok(());
+            let most = usize::try_from(self.skip).unwrap_or(usize::MAX).min(buffer.len());
+            let target = if most > 0 { &mut buffer[..most] } else { &mut buffer[..] };
+            match body.read(target) {
+                Ok(0) if self.skip > 0 || self.at < self.descriptor.size => {
+                    let text = "the body ended too early";
+                    return Err(HttpError::new(HttpErrorKind::Connection, &body.url, text));
                 }
-                Err(next) => error = next,
+                Ok(count) if self.skip > 0 => self.skip -= count as u64,
+                Ok(count) => {
+                    self.at += count as u64;
+                    return Ok(count);
+                }
+                // Everything is here, and what comes after it does not matter.
+                Err(_) if self.at >= self.descriptor.size => return Ok(0),
+                Err(error) => return Err(HttpError::of_body(&body.url, &error)),
             }
         }
     }
@@ -202,21 +210,14 @@ fn as_io(error: SourceError) -> io::Error {
 
 impl Read for BlobReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
         loop {
-            let Some(body) = &mut self.body else { return Ok(0) };
-            let error = match body.read(buffer) {
-                Ok(0) if self.at < self.descriptor.size => {
-                    HttpError::new(HttpErrorKind::Connection, &body.url, "the body ended early")
-                }
-                Ok(count) => {
-                    self.at += count as u64;
-                    return Ok(count);
-                }
-                // Everything is here, and what comes after it does not matter.
-                Err(_) if self.at >= self.descriptor.size => return Ok(0),
-                Err(error) => HttpError::of_body(&body.url, &error),
-            };
-            self.recover(crate::failure::of_http(&self.reference, &error))?;
+            match self.read_body(buffer) {
+                Ok(count) => return Ok(count),
+                Err(error) => self.recover(crate::failure::of_http(&self.reference, &error))?,
+            }
         }
     }
 }

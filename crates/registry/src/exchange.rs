@@ -7,7 +7,7 @@ use crate::failure;
 use crate::http::{HttpError, HttpRequest, HttpResponse, Method, Scheme, Url};
 use crate::lookup::Visit;
 use crate::registry::Registry;
-use crate::retry::Retry;
+use crate::retry::{self, Retry};
 
 /// What the credentials of a request have to allow.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,13 +70,29 @@ impl Registry {
         ask: &Ask<'_>,
         cancel: &CancelToken,
     ) -> Result<HttpResponse, SourceError> {
+        self.ask_for(reference, ask, cancel, Ok)
+    }
+
+    /// The same with something that is made of the answer: bodies that break are asked for again.
+    pub(crate) fn ask_for<T>(
+        &self,
+        reference: &Reference,
+        ask: &Ask<'_>,
+        cancel: &CancelToken,
+        make: impl Fn(HttpResponse) -> Result<T, Failed>,
+    ) -> Result<T, SourceError> {
         let endpoint = self.endpoint_at(reference, ask.visit)?;
-        let attempts = ask.visit.map_or(self.retry().attempts, |visit| visit.attempts);
+        let mut tries =
+            self.retry().tries_of(ask.visit.map_or(self.retry().attempts, |visit| visit.attempts));
         let mut asked_for_token = false;
-        let mut attempt = 0;
         loop {
-            let retry_after = match self.ask_once(reference, &endpoint, ask, cancel) {
-                Ok(response) if ask.expected.contains(&response.status) => return Ok(response),
+            let pause = match self.ask_once(reference, &endpoint, ask, cancel) {
+                Ok(response) if ask.expected.contains(&response.status) => match make(response) {
+                    Err(Failed::Http(error)) if error.is_transient() => {
+                        tries.next_pause(None).ok_or_else(|| failure::of_http(reference, &error))?
+                    }
+                    other => return other.map_err(|error| error.about(reference)),
+                },
                 // Only the registry itself is given a token, so only its own refusal counts (THREATS 49).
                 Ok(response)
                     if response.status == 401
@@ -87,15 +103,20 @@ impl Registry {
                     asked_for_token = true;
                     continue;
                 }
-                Ok(response) if Retry::helps(response.status) && attempt + 1 < attempts => {
-                    response.header("retry-after").map(str::to_owned)
+                Ok(response) => {
+                    let is_passing = Retry::helps(response.status);
+                    let pause = || tries.next_pause(response.header("retry-after"));
+                    match is_passing.then(pause).flatten() {
+                        Some(pause) => pause,
+                        None => return Err(self.refused(reference, ask.access, response)),
+                    }
                 }
-                Ok(response) => return Err(self.refused(reference, ask.access, response)),
-                Err(Failed::Http(error)) if error.is_transient() && attempt + 1 < attempts => None,
+                Err(Failed::Http(error)) if error.is_transient() => {
+                    tries.next_pause(None).ok_or_else(|| failure::of_http(reference, &error))?
+                }
                 Err(error) => return Err(error.about(reference)),
             };
-            attempt += 1;
-            self.retry().wait(attempt, retry_after.as_deref(), reference, cancel)?;
+            retry::wait(pause, &reference.familiar(), cancel)?;
         }
     }
 
@@ -154,6 +175,23 @@ impl Registry {
     pub(crate) fn is_own(&self, reference: &Reference, response: &HttpResponse) -> bool {
         self.endpoint(reference).is_ok_and(|endpoint| response.url.is_same_origin(&endpoint.base))
     }
+}
+
+/// Nobody is asked to compress anything (`accept-encoding: identity`), and what has a digest is not unpacked.
+pub(crate) fn check_encoding(reference: &Reference, response: &HttpResponse) -> Result<(), SourceError> {
+    match response.header("content-encoding") {
+        Some(encoding) if encoding != "identity" => {
+            Err(corrupt(reference, response, &format!("sent {encoding:?} bytes"))
+                .hint("a proxy in between may have compressed them"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What is wrong with the bytes of an answer.
+pub(crate) fn corrupt(reference: &Reference, response: &HttpResponse, what: &str) -> SourceError {
+    let text = format!("{}: {} {what}", reference.familiar(), response.url);
+    SourceError::new(SourceErrorKind::Corrupt, text)
 }
 
 /// A request without an answer, or one that could not even be made.

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::http::{HttpError, HttpErrorKind, HttpResponse, Url};
+use crate::retry;
 
 /// Most bytes read of the body of a refusal, and most characters shown of it.
 const MAX_BODY: u64 = 64 << 10;
@@ -73,6 +74,8 @@ pub(crate) struct Refusal {
     status: u16,
     url: Url,
     limit: Option<String>,
+    /// Seconds that it wants to be left alone.
+    pause: Option<u64>,
     body: Vec<u8>,
 }
 
@@ -87,6 +90,7 @@ impl Refusal {
             status: response.status,
             url: response.url.clone(),
             limit: response.header("ratelimit-limit").map(|limit| clean(limit.as_bytes())),
+            pause: response.header("retry-after").and_then(retry::seconds).map(|time| time.as_secs()),
             body: response.read_some(MAX_BODY),
         }
     }
@@ -97,36 +101,52 @@ impl Refusal {
         errors.iter().any(|error| matches!(&error.code[..], "MANIFEST_BLOB_UNKNOWN" | "BLOB_UNKNOWN"))
     }
 
+    /// What the registry says.
+    pub(crate) fn words(&self) -> String {
+        words_of(&self.body)
+    }
+
     pub(crate) fn into_error(self) -> SourceError {
-        let Self { name, status, url, limit, body } = self;
-        let words = words_of(&body);
+        let Self { name, status, url, .. } = &self;
+        let words = self.words();
         let words = if words.is_empty() { String::new() } else { format!(": {words}") };
-        let (kind, hint) = advice(status, &url, limit);
+        let (kind, hint) = self.advice();
         let error = SourceError::new(kind, format!("{name}: {url} answered {status}{words}"));
         match hint {
             Some(hint) => error.hint(hint),
             None => error,
         }
     }
-}
 
-fn advice(status: u16, url: &Url, limit: Option<String>) -> (SourceErrorKind, Option<String>) {
-    match status {
-        404 => (SourceErrorKind::NotFound, Some("check the image's name and tag".to_owned())),
-        401 | 403 => (
-            SourceErrorKind::Denied,
-            Some(format!(
-                "check the image's name; a private image needs a login: `ocibuild login {}`",
-                url.authority()
-            )),
-        ),
-        429 => {
-            let limit = limit.map(|limit| format!(" (its limit is {limit})")).unwrap_or_default();
-            let text =
-                format!("{} allows no more requests for now{limit}; wait, or use a mirror", url.host());
-            (SourceErrorKind::Network, Some(text))
+    fn advice(&self) -> (SourceErrorKind, Option<String>) {
+        let Self { status, url, limit, pause, .. } = self;
+        match status {
+            404 if url.path().contains("/blobs/uploads/") => {
+                let text =
+                    "check the name; some registries want a repository to be made before the first push";
+                (SourceErrorKind::NotFound, Some(text.to_owned()))
+            }
+            404 => (SourceErrorKind::NotFound, Some("check the image's name and tag".to_owned())),
+            401 | 403 => {
+                let text = format!(
+                    "check the image's name; a private image needs a login: `ocibuild login {}`",
+                    url.authority()
+                );
+                (SourceErrorKind::Denied, Some(text))
+            }
+            429 => {
+                let limit = limit.as_ref().map(|limit| format!(" (its limit is {limit})"));
+                let pause = pause.map(|seconds| format!(" for {seconds} seconds"));
+                let text = format!(
+                    "{} allows no more requests for now{}; wait{}, or use a mirror",
+                    url.host(),
+                    limit.unwrap_or_default(),
+                    pause.unwrap_or_default()
+                );
+                (SourceErrorKind::Network, Some(text))
+            }
+            _ => (SourceErrorKind::Network, None),
         }
-        _ => (SourceErrorKind::Network, None),
     }
 }
 
@@ -143,10 +163,24 @@ pub(crate) fn words_of(body: &[u8]) -> String {
                 .collect();
             clean(shown.join("; ").as_bytes())
         }
-        // Pages for browsers say nothing here.
-        Err(_) if body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'<') => String::new(),
+        Err(_) if is_page(body) => clean(page_words(&String::from_utf8_lossy(body)).as_bytes()),
         Err(_) => clean(said(body).as_bytes()),
     }
+}
+
+/// Whether this is for browsers.
+pub(crate) fn is_page(body: &[u8]) -> bool {
+    body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'<')
+}
+
+/// The title of a page, or its text where it has none: proxies say in one what the matter is.
+fn page_words(page: &str) -> String {
+    let find = |tag: &str| page.to_ascii_lowercase().find(tag).map(|at| at + tag.len());
+    if let Some(title) = find("<title>").and_then(|at| page.get(at..)?.split('<').next()) {
+        return title.to_owned();
+    }
+    let texts = page.split('<').filter_map(|part| part.split_once('>')).map(|(_, text)| text);
+    texts.collect::<Vec<_>>().join(" ")
 }
 
 /// The text of a refusal that is not written as registries should: `OAuth2` has `error` and `error_description`, the
@@ -179,7 +213,9 @@ mod tests {
     fn words_of_the_registry_are_short_and_plain() {
         let body = br#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest \u001b[31munknown"},{"code":"X"}]}"#;
         assert_eq!(words_of(body), "MANIFEST_UNKNOWN (manifest [31munknown); X");
-        assert_eq!(words_of(b"<html>x</html>"), "");
+        assert_eq!(words_of(b" <html>no <b>more</b></html>"), "no more");
+        assert_eq!(words_of(b"<HTML><Title>502 Bad Gateway</Title><p>nginx"), "502 Bad Gateway");
+        assert_eq!(words_of(b"<<><a"), "");
         assert_eq!(
             words_of(br#"{"details":"incorrect username or password"}"#),
             "incorrect username or password"

@@ -60,6 +60,7 @@ mod auth;
 mod blob;
 mod cloud;
 mod credentials;
+mod documents;
 mod endpoint;
 mod exchange;
 mod failure;

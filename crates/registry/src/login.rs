@@ -5,7 +5,6 @@ use crate::credentials::RegistryKey;
 use crate::failure;
 use crate::http::{HttpError, HttpResponse, Method};
 use crate::registry::Registry;
-use crate::retry::Retry;
 
 /// What a registry says to the credentials that this client has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,31 +27,20 @@ impl Registry {
             .join("/v2/")
             .map_err(|error| SourceError::new(SourceErrorKind::Unsupported, format!("{subject}: {error}")))?;
         let mut outcome = LoginCheck::NotAsked;
-        let mut attempt = 0;
         loop {
             let mut request = endpoint.request(Method::Get, url.clone());
             request.headers.extend(self.auth().header(&need, via)?.map(|value| ("authorization", value)));
-            let is_last = attempt + 1 >= self.retry().attempts;
-            let retry_after = match self.client().follow(&request, cancel) {
-                Ok(response) if response.status == 200 => return Ok(outcome),
-                Ok(response)
-                    if response.status == 401
-                        && outcome == LoginCheck::NotAsked
-                        && response.url.is_same_origin(&endpoint.base) =>
-                {
+            let answer = self.retry().send(&subject, cancel, || self.client().follow(&request, cancel))?;
+            let response = answer.map_err(|error| unanswered(&subject, &error))?;
+            let is_own = response.url.is_same_origin(&endpoint.base);
+            match response.status {
+                200 => return Ok(outcome),
+                401 if outcome == LoginCheck::NotAsked && is_own => {
                     self.auth().answer(&need, via, response)?;
                     outcome = LoginCheck::Accepted;
-                    continue;
                 }
-                Ok(response) if Retry::helps(response.status) && !is_last => {
-                    response.header("retry-after").map(str::to_owned)
-                }
-                Ok(response) => return Err(refused(self.auth().advice(&need), &subject, response)),
-                Err(error) if error.is_transient() && !is_last => None,
-                Err(error) => return Err(unanswered(&subject, &error)),
-            };
-            attempt += 1;
-            self.retry().pause(attempt, retry_after.as_deref(), &subject, cancel)?;
+                _ => return Err(refused(self.auth().advice(&need), &subject, response)),
+            }
         }
     }
 }

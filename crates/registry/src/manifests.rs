@@ -2,13 +2,14 @@ use ocibuild_spec::{
     CancelToken, Descriptor, Digest, MAX_DOCUMENT, MediaType, Reference, SourceError, SourceErrorKind,
 };
 
+use crate::documents::accepted;
 use crate::exchange::{Access, Ask, Place};
 use crate::failure::{self, Refusal};
 use crate::http::Method;
-use crate::registry::{Registry, accepted};
+use crate::registry::Registry;
 
 /// What became of a manifest that was pushed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ManifestPush {
     /// It is stored.
@@ -17,7 +18,10 @@ pub enum ManifestPush {
         lists_subject: bool,
     },
     /// The registry misses blobs or manifests that this one lists.
-    MissingParts,
+    MissingParts {
+        /// Its words.
+        said: String,
+    },
 }
 
 /// What a name stands for at a moment.
@@ -133,7 +137,7 @@ impl Registry {
         if response.status >= 400 {
             let refusal = Refusal::read(reference, response);
             return if refusal.misses_parts() {
-                Ok(Some(ManifestPush::MissingParts))
+                Ok(Some(ManifestPush::MissingParts { said: refusal.words() }))
             } else {
                 Err(refusal.into_error())
             };

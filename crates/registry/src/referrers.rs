@@ -8,6 +8,7 @@ use crate::exchange::{Access, Ask, Place};
 use crate::http::Method;
 use crate::manifests::ManifestPush;
 use crate::registry::Registry;
+use crate::retry;
 
 /// How often the list of a registry that keeps none by itself is read again after it was written.
 const MAX_ROUNDS: u32 = 5;
@@ -80,9 +81,12 @@ impl Registry {
             ManifestPush::Stored { lists_subject: false } => {
                 self.list_by_tag(repository, subject, entry, cancel)
             }
-            ManifestPush::MissingParts => {
-                let text =
-                    format!("{}: the registry misses parts of {}", repository.familiar(), entry.digest);
+            ManifestPush::MissingParts { said } => {
+                let text = format!(
+                    "{}: the registry misses parts of {}: {said}",
+                    repository.familiar(),
+                    entry.digest
+                );
                 Err(SourceError::new(SourceErrorKind::NotFound, text))
             }
         }
@@ -98,7 +102,8 @@ impl Registry {
         cancel: &CancelToken,
     ) -> Result<(), SourceError> {
         let tag = fallback_tag(repository, subject)?;
-        for round in 1..=MAX_ROUNDS {
+        let mut tries = self.retry().tries_of(MAX_ROUNDS + 1);
+        while let Some(pause) = tries.next_pause(None) {
             let mut entries = self.tagged_list(repository, subject, cancel)?;
             if entries.iter().any(|other| other.digest == entry.digest) {
                 return Ok(());
@@ -106,7 +111,7 @@ impl Registry {
             entries.push(entry.clone());
             let bytes = list_of(repository, entries)?;
             self.put_manifest(&tag, &MediaType::ImageIndex, &bytes, cancel)?;
-            self.retry().wait(round, None, repository, cancel)?;
+            retry::wait(pause, &repository.familiar(), cancel)?;
         }
         let text = format!("{}: others keep replacing the list of referrers", tag.familiar());
         Err(SourceError::new(SourceErrorKind::Network, text).hint("try again when nobody else writes to it"))

@@ -1,23 +1,21 @@
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ocibuild_spec::{
-    CancelToken, Descriptor, Digest, Document, ImageSource, MAX_DOCUMENT, MediaType, Platform, Reference,
-    ResolvedImage, SourceError, SourceErrorKind, VerifyingReader, is_document, media_types,
-    parse_manifest_or_index, resolve_image,
+    CancelToken, Descriptor, ImageSource, Platform, Reference, ResolvedImage, SourceError, SourceErrorKind,
 };
 
 use crate::auth::{Auth, Need, Realms, Via};
 use crate::blob::VerifiedBlob;
 use crate::credentials::Credentials;
 use crate::endpoint::{Endpoint, Endpoints};
-use crate::exchange::{Access, Ask, Place};
+use crate::exchange::{Access, Ask, Failed, Place, check_encoding, corrupt};
 use crate::failure;
 use crate::http::{HttpClient, HttpClientBuilder, HttpError, HttpResponse, Method, Proxies};
 use crate::lookup::{Failures, Visit};
-use crate::manifests::{TaggedManifest, name_of};
+use crate::manifests::TaggedManifest;
 use crate::retry::Retry;
 use crate::routes::{MirrorRule, Route, Routes};
 
@@ -307,18 +305,20 @@ impl Registry {
     ) -> Result<(HttpResponse, Route), SourceError> {
         let serves = |route: &Route| route.serves_content;
         self.look_up(reference, serves, |visit| {
-            let response = self.get_blob_at(visit, descriptor, from, cancel)?;
+            let response = self.get_blob_at(visit, descriptor, from, cancel, Ok)?;
             Ok((response, visit.route.clone()))
         })
     }
 
-    fn get_blob_at(
+    /// What is made of an answer with a blob in it.
+    pub(crate) fn get_blob_at<T>(
         &self,
         visit: Visit<'_>,
         descriptor: &Descriptor,
         from: u64,
         cancel: &CancelToken,
-    ) -> Result<HttpResponse, SourceError> {
+        make: impl Fn(HttpResponse) -> Result<T, Failed>,
+    ) -> Result<T, SourceError> {
         let reference = &visit.route.reference;
         let path = format!("blobs/{}", descriptor.digest);
         let ask = Ask::new(Method::Get, Place::Below(&path), &Access::Pull, &[200, 206, 416]);
@@ -326,182 +326,17 @@ impl Registry {
         if from > 0 {
             ask = ask.header("range", format!("bytes={from}-"));
         }
-        let response = self.ask(reference, &ask, cancel)?;
-        let corrupt = |what: String| {
-            let text = format!("{}: {} {what}", reference.familiar(), response.url);
-            Err(SourceError::new(SourceErrorKind::Corrupt, text))
-        };
-        match (response.header("content-encoding"), response.content_length()) {
-            (Some(encoding), _) if encoding != "identity" => corrupt(format!("sent {encoding:?} bytes")),
-            (_, Some(length)) if response.status == 200 && length != descriptor.size => {
-                corrupt(format!("has {length} bytes, not {}", descriptor.size))
+        self.ask_for(reference, &ask, cancel, |response| {
+            check_encoding(reference, &response)?;
+            match response.content_length() {
+                Some(length) if response.status == 200 && length != descriptor.size => {
+                    let what = format!("has {length} bytes, not {}", descriptor.size);
+                    Err(corrupt(reference, &response, &what).into())
+                }
+                _ => make(response),
             }
-            _ => Ok(response),
-        }
+        })
     }
-
-    /// A manifest or index by tag or digest.
-    fn get_manifest(
-        &self,
-        reference: &Reference,
-        visit: Option<Visit<'_>>,
-        name: &str,
-        cancel: &CancelToken,
-    ) -> Result<Fetched, SourceError> {
-        let path = format!("manifests/{name}");
-        let ask = Ask::new(Method::Get, Place::Below(&path), &Access::Pull, &[200]).at(visit);
-        let response = self.ask(reference, &ask.header("accept", accepted()), cancel)?;
-        let url = response.url.clone();
-        let stated = match response.content_type().as_deref() {
-            // Types that say nothing: what the document calls itself has to do.
-            None | Some("application/json" | "application/octet-stream" | "text/plain") => None,
-            Some(media_type) => Some(MediaType::from(media_type)),
-        };
-        let told = response.header("docker-content-digest").and_then(|text| text.parse::<Digest>().ok());
-        let etag = response.header("etag").map(str::to_owned);
-        let bytes = response.read_capped(MAX_DOCUMENT).map_err(|error| {
-            let error = failure::of_http(reference, &error);
-            error.hint("no manifest is that large; is this address a registry?")
-        })?;
-        match told {
-            Some(told) if verified(bytes.as_slice(), &told, bytes.len() as u64).is_none() => {
-                let text = format!("{}: {url} announced {told} and sent other bytes", reference.familiar());
-                Err(SourceError::new(SourceErrorKind::Corrupt, text))
-            }
-            _ => Ok(Fetched { bytes, stated, etag }),
-        }
-    }
-
-    /// The manifest or index that the reference itself names, with its bytes, from the first place that has it; verified
-    /// if the reference has a digest.
-    pub(crate) fn root(
-        &self,
-        reference: &Reference,
-        cancel: &CancelToken,
-    ) -> Result<TaggedManifest, SourceError> {
-        let is_pinned = reference.digest().is_some();
-        let may = |route: &Route| if is_pinned { route.serves_content } else { route.resolves_tags };
-        self.look_up(reference, may, |visit| self.root_at(&visit.route.reference, Some(visit), cancel))
-    }
-
-    /// What the reference names, verified if it has a digest; without a place at the registry that it names.
-    pub(crate) fn root_at(
-        &self,
-        reference: &Reference,
-        visit: Option<Visit<'_>>,
-        cancel: &CancelToken,
-    ) -> Result<TaggedManifest, SourceError> {
-        let Fetched { bytes, stated, etag } =
-            self.get_manifest(reference, visit, &name_of(reference), cancel)?;
-        let digest = match reference.digest() {
-            Some(digest) => digest.clone(),
-            None => Digest::of(&bytes),
-        };
-        check_digest(reference, &bytes, &digest)?;
-        let document = parse_manifest_or_index(&bytes, stated.as_ref())
-            .map_err(|error| error.of(reference.familiar()))?;
-        let (own, usual) = match &document {
-            Document::Manifest(manifest) => (manifest.media_type.clone(), MediaType::ImageManifest),
-            Document::Index(index) => (index.media_type.clone(), MediaType::ImageIndex),
-        };
-        let media_type = own.or(stated).unwrap_or(usual);
-        let descriptor = Descriptor::new(media_type, digest, bytes.len() as u64);
-        Ok(TaggedManifest { descriptor, bytes, etag })
-    }
-
-    /// A document that another one lists.
-    fn document(
-        &self,
-        reference: &Reference,
-        descriptor: &Descriptor,
-        cancel: &CancelToken,
-    ) -> Result<Vec<u8>, SourceError> {
-        if descriptor.size > MAX_DOCUMENT {
-            let text = format!("{}: {} is too large for a document", reference.familiar(), descriptor.digest);
-            return Err(SourceError::new(SourceErrorKind::Corrupt, text));
-        }
-        if is_document(&descriptor.media_type) {
-            let serves = |route: &Route| route.serves_content;
-            return self.look_up(reference, serves, |visit| self.listed_manifest(visit, descriptor, cancel));
-        }
-        let mut others = self.routes(reference)?.len().saturating_sub(1);
-        loop {
-            let mut bytes = Vec::new();
-            let read = self.open(reference, descriptor, cancel)?.read_to_end(&mut bytes);
-            match read.map_err(|error| of_read(reference, error)) {
-                // Who gave wrong bytes is asked last from then on.
-                Err(error) if error.kind() == SourceErrorKind::Corrupt && others > 0 => others -= 1,
-                read => return read.map(|_| bytes),
-            }
-        }
-    }
-
-    fn listed_manifest(
-        &self,
-        visit: Visit<'_>,
-        descriptor: &Descriptor,
-        cancel: &CancelToken,
-    ) -> Result<Vec<u8>, SourceError> {
-        let reference = &visit.route.reference;
-        let Fetched { bytes, .. } =
-            self.get_manifest(reference, Some(visit), descriptor.digest.as_str(), cancel)?;
-        if bytes.len() as u64 != descriptor.size {
-            let text = format!(
-                "{}: {} has {} bytes, not {}",
-                reference.familiar(),
-                descriptor.digest,
-                bytes.len(),
-                descriptor.size
-            );
-            return Err(SourceError::new(SourceErrorKind::Corrupt, text));
-        }
-        check_digest(reference, &bytes, &descriptor.digest)?;
-        Ok(bytes)
-    }
-}
-
-/// A manifest or index as it came.
-struct Fetched {
-    bytes: Vec<u8>,
-    /// What the registry calls it.
-    stated: Option<MediaType>,
-    etag: Option<String>,
-}
-
-/// The bytes if they have this digest.
-fn verified(bytes: &[u8], digest: &Digest, size: u64) -> Option<()> {
-    let stated = Descriptor::new(MediaType::EmptyJSON, digest.clone(), size);
-    std::io::copy(&mut VerifyingReader::new(bytes, &stated), &mut std::io::sink()).ok().map(drop)
-}
-
-fn check_digest(reference: &Reference, bytes: &[u8], digest: &Digest) -> Result<(), SourceError> {
-    verified(bytes, digest, bytes.len() as u64).ok_or_else(|| {
-        let text = format!("{}: the registry sent other bytes than those of {digest}", reference.familiar());
-        SourceError::new(SourceErrorKind::Corrupt, text)
-    })
-}
-
-/// The error inside a failed read of a blob.
-fn of_read(reference: &Reference, error: io::Error) -> SourceError {
-    let kind = match error.kind() {
-        io::ErrorKind::InvalidData => SourceErrorKind::Corrupt,
-        _ => SourceErrorKind::Network,
-    };
-    let text = format!("{}: {error}", reference.familiar());
-    match error.downcast::<SourceError>() {
-        Ok(inner) => inner,
-        Err(_) => SourceError::new(kind, text),
-    }
-}
-
-pub(crate) fn accepted() -> String {
-    [
-        MediaType::ImageIndex.as_ref(),
-        MediaType::ImageManifest.as_ref(),
-        media_types::DOCKER_INDEX,
-        media_types::DOCKER_MANIFEST,
-    ]
-    .join(", ")
 }
 
 impl ImageSource for Registry {
@@ -512,14 +347,7 @@ impl ImageSource for Registry {
         cancel: &CancelToken,
     ) -> Result<ResolvedImage, SourceError> {
         let TaggedManifest { descriptor: root, bytes, .. } = self.root(reference, cancel)?;
-        let mut bytes = Some(bytes);
-        resolve_image(&reference.familiar(), &root, platform, &mut |descriptor| {
-            // The root is asked for first and once, and is here already.
-            match bytes.take() {
-                Some(bytes) => Ok(bytes),
-                None => self.document(reference, descriptor, cancel),
-            }
-        })
+        self.resolve_from(reference, (&root, bytes), platform, cancel)
     }
 
     fn open(

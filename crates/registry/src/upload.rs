@@ -8,17 +8,18 @@ use crate::exchange::{Access, Ask, Failed, Place, own_location};
 use crate::failure;
 use crate::http::{HttpErrorKind, HttpResponse, Method, Url};
 use crate::registry::Registry;
-use crate::retry::Retry;
+use crate::retry::{self, Retry, Tries};
 
-/// Failures in a row that bring less than [`PROGRESS`] bytes.
-const MAX_FAILURES: u32 = 5;
+/// An upload that has so many bytes more than when it last failed has all tries again.
 const PROGRESS: u64 = 1 << 20;
 /// How often an upload is begun again because the registry forgot the one before.
 const MAX_RESTARTS: u32 = 3;
+/// Tokens that may end one after the other before more of the blob is over.
+const MAX_RENEWALS: u32 = 2;
 /// Smaller blobs are sent in the request that ends their upload.
 const MONOLITHIC: u64 = 1 << 20;
 /// Sizes of the pieces for proxies that refuse larger ones, tried one after the other.
-const PIECES: [u64; 3] = [64 << 20, 16 << 20, 4 << 20];
+const PIECES: [u64; 4] = [64 << 20, 16 << 20, 4 << 20, 1 << 20];
 
 /// Opens the bytes of a blob from their beginning; asked again when they have to be sent again.
 pub type OpenBlob<'a> = dyn Fn() -> io::Result<Box<dyn Read + Send>> + Sync + 'a;
@@ -82,7 +83,8 @@ impl Registry {
         cancel: &CancelToken,
     ) -> Result<bool, SourceError> {
         let path = format!("blobs/{}", descriptor.digest);
-        let ask = Ask::new(Method::Head, Place::Below(&path), access, &[200, 404]);
+        // Who does not answer that question is taken not to have it.
+        let ask = Ask::new(Method::Head, Place::Below(&path), access, &[200, 404, 405, 501]);
         let response = self.ask(repository, &ask, cancel)?;
         let fits = response.content_length().is_none_or(|length| length == descriptor.size);
         Ok(response.status == 200 && fits)
@@ -142,7 +144,8 @@ impl Registry {
             // The rest of the upload takes no blob over.
             access: Access::Push(Vec::new()),
             cancel,
-            failures: 0,
+            tries: self.retry().tries(),
+            renewals: 0,
             restarts: 0,
             best: 0,
             piece: None,
@@ -206,8 +209,10 @@ struct Session {
 enum Next {
     /// Go on with this.
     Continue(Session),
-    /// Something broke; what the registry has is to be found out.
-    Ask(Session, SourceError, Option<String>),
+    /// Something broke; after a wait, what the registry has is to be found out.
+    Recover(Session, SourceError, Option<String>),
+    /// There is a new token; what the registry has is to be found out.
+    Ask(Session, SourceError),
     /// The registry forgot the upload, or it cannot be gone on with.
     Restart(SourceError),
     Done,
@@ -219,7 +224,8 @@ struct Sending<'a> {
     upload: &'a BlobUpload<'a>,
     access: Access,
     cancel: &'a CancelToken,
-    failures: u32,
+    tries: Tries,
+    renewals: u32,
     restarts: u32,
     /// The most that the registry ever had.
     best: u64,
@@ -250,9 +256,10 @@ impl Sending<'_> {
                     session
                 }
                 Next::Restart(error) => self.restart(error)?,
-                Next::Ask(session, error, retry_after) => {
+                Next::Recover(session, error, retry_after) => {
                     self.recover(&session, error, retry_after.as_deref())?
                 }
+                Next::Ask(session, error) => self.find_out(&session, error)?,
             };
         }
     }
@@ -277,36 +284,38 @@ impl Sending<'_> {
         self.begin()
     }
 
-    /// After something broke: waits, then asks how much of the blob the registry has.
+    /// After something broke: waits, then goes on, unless that happened too often.
     fn recover(
         &mut self,
         session: &Session,
-        mut error: SourceError,
-        mut retry_after: Option<&str>,
+        error: SourceError,
+        retry_after: Option<&str>,
     ) -> Result<Session, SourceError> {
-        loop {
-            if session.at >= self.best + PROGRESS {
-                (self.best, self.failures) = (session.at, 0);
-            }
-            self.failures += 1;
-            if self.failures > MAX_FAILURES {
-                return Err(error);
-            }
-            self.registry.retry().wait(self.failures, retry_after.take(), self.repository, self.cancel)?;
-            let expected = [200, 204, 404, 400, 405, 416];
-            let ask = Ask::new(Method::Get, Place::At(&session.url), &self.access, &expected);
-            match self.registry.ask(self.repository, &ask, self.cancel) {
-                Ok(response) if matches!(response.status, 200 | 204) => {
-                    return match self.after(session, &response, 0)? {
-                        // Nothing of it arrived, or this registry does not tell.
-                        next if next.at == 0 => self.restart(error),
-                        next => Ok(next),
-                    };
-                }
-                Ok(_) => return self.restart(error),
-                Err(next) if next.kind() == SourceErrorKind::Network => error = next,
-                Err(next) => return Err(next),
-            }
+        self.note_progress(session);
+        let Some(pause) = self.tries.next_pause(retry_after) else { return Err(error) };
+        retry::wait(pause, &self.repository.familiar(), self.cancel)?;
+        self.find_out(session, error)
+    }
+
+    fn note_progress(&mut self, session: &Session) {
+        if session.at >= self.best + PROGRESS {
+            (self.best, self.renewals, self.tries) = (session.at, 0, self.registry.retry().tries());
+        }
+    }
+
+    /// How much of the blob the registry has after `error`. This request has tries of its own, so that its failure is
+    /// the end.
+    fn find_out(&mut self, session: &Session, error: SourceError) -> Result<Session, SourceError> {
+        let expected = [200, 204, 404, 400, 405, 416];
+        let ask = Ask::new(Method::Get, Place::At(&session.url), &self.access, &expected);
+        let response = self.registry.ask(self.repository, &ask, self.cancel)?;
+        if !matches!(response.status, 200 | 204) {
+            return self.restart(error);
+        }
+        match self.after(session, &response, 0)? {
+            // Nothing of it arrived, or this registry does not tell.
+            next if next.at == 0 => self.restart(error),
+            next => Ok(next),
         }
     }
 
@@ -451,7 +460,7 @@ impl Sending<'_> {
                 Err(SourceError::new(SourceErrorKind::Io, text).caused_by(error))
             }
             Failed::Http(error) if error.is_transient() => {
-                Ok(Next::Ask(session, failure::of_http(self.repository, &error), None))
+                Ok(Next::Recover(session, failure::of_http(self.repository, &error), None))
             }
             error => Err(error.about(self.repository)),
         }
@@ -460,24 +469,25 @@ impl Sending<'_> {
     fn refused(&mut self, session: Session, response: HttpResponse) -> Result<Next, SourceError> {
         let status = response.status;
         if status == 401 {
-            self.failures += 1;
-            if self.failures <= MAX_FAILURES && self.registry.is_own(self.repository, &response) {
+            self.note_progress(&session);
+            self.renewals += 1;
+            if self.renewals <= MAX_RENEWALS && self.registry.is_own(self.repository, &response) {
                 let endpoint = self.registry.endpoint(self.repository)?;
                 let text = format!("{}: {} answered 401", self.repository.familiar(), response.url);
                 let access = (self.repository, &self.access);
                 self.registry.authorize(access, &endpoint, response, self.cancel)?;
                 // Whatever of it was taken, the registry says.
                 let error = SourceError::new(SourceErrorKind::Denied, text);
-                return Ok(Next::Ask(session, error, Some("0".to_owned())));
+                return Ok(Next::Ask(session, error));
             }
         }
         let retry_after = response.header("retry-after").map(str::to_owned);
         let error = self.registry.refused(self.repository, &self.access, response);
         match status {
             413 if self.smaller_pieces(session.smallest) => Ok(Next::Restart(error)),
-            416 => Ok(Next::Ask(session, error, None)),
+            416 => Ok(Next::Recover(session, error, None)),
             404 => Ok(Next::Restart(error)),
-            status if Retry::helps(status) => Ok(Next::Ask(session, error, retry_after)),
+            status if Retry::helps(status) => Ok(Next::Recover(session, error, retry_after)),
             _ => Err(error),
         }
     }

@@ -100,8 +100,8 @@ impl Publishing<'_> {
         name: &Reference,
         descriptor: &Descriptor,
     ) -> Result<Pushed, Error> {
-        if stored == ManifestPush::MissingParts {
-            let text = format!("{}: the registry misses images of the index", name.familiar());
+        if let ManifestPush::MissingParts { said } = stored {
+            let text = format!("{}: the registry misses images of the index: {said}", name.familiar());
             return Err(Error::new(ErrorKind::Network, text)
                 .hint("a cleaning job may have removed them: make the index again from where they are"));
         }

@@ -2,10 +2,10 @@ use std::io::{self, Read};
 
 use ocibuild_registry::Registry;
 use ocibuild_spec::{
-    CancelToken, Descriptor, Document, ImageSource, Index, MAX_DOCUMENT, Platform, Reference, is_document,
-    parse_manifest_or_index,
+    CancelToken, Descriptor, Document, ImageSource as _, Index, MAX_DOCUMENT, Platform, Reference,
+    SourceError, is_document, parse_manifest_or_index,
 };
-use ocibuild_store::{BlobSink, ErrorKind as StoreErrorKind, ImageLayout};
+use ocibuild_store::{BlobSink, ImageLayout};
 
 use super::{Transfer, Watcher, each};
 use crate::cache::Cache;
@@ -57,10 +57,13 @@ impl Pulling<'_> {
                 remote.clone()
             }
             PullOptions::Platform(platform) => {
-                let image =
-                    self.registry.resolve(&fixed, platform, self.cancel).map_err(Error::of_registry)?;
-                wanted.leaves.push(image.manifest.config.clone());
+                let root = (&remote, bytes);
+                let image = self
+                    .registry
+                    .resolve_from(&fixed, root, platform, self.cancel)
+                    .map_err(Error::of_registry)?;
                 wanted.leaves.extend_from_slice(image.manifest.layers());
+                wanted.documents.push((image.manifest.config.clone(), image.config_bytes));
                 wanted.documents.push((image.descriptor.clone(), image.manifest_bytes));
                 image.descriptor
             }
@@ -71,6 +74,9 @@ impl Pulling<'_> {
         each(&wanted.leaves, |leaf| self.leaf(&fixed, leaf))?;
         for (descriptor, bytes) in &wanted.documents {
             self.layout.put_from(descriptor, &mut bytes.as_slice())?;
+            if !is_document(&descriptor.media_type) {
+                self.cache.put_origin(&descriptor.digest, &fixed)?;
+            }
         }
         self.layout.tag(name, &descriptor)?;
         (self.watcher)(Transfer::Named { name, descriptor: &descriptor });
@@ -147,13 +153,28 @@ impl Pulling<'_> {
         let mut others = self.registry.routes(fixed).map_err(Error::of_registry)?.len().saturating_sub(1);
         loop {
             let inner = self.registry.open(fixed, leaf, self.cancel).map_err(Error::of_registry)?;
-            let mut counted = Counted { inner, blob: leaf, bytes: 0, watcher: self.watcher };
-            match self.layout.put_from(leaf, &mut counted) {
+            let mut counted = Counted { inner, blob: leaf, bytes: 0, failure: None, watcher: self.watcher };
+            let put = self.layout.put_from(leaf, &mut counted);
+            match counted.failure {
+                None => return Ok(put?),
                 // A mirror that gave wrong bytes is asked last from then on.
-                Err(error) if error.kind() == StoreErrorKind::Corrupt && others > 0 => others -= 1,
-                result => return Ok(result?),
+                Some(failure) if failure.kind() == io::ErrorKind::InvalidData && others > 0 => others -= 1,
+                Some(failure) => return Err(of_read(fixed, failure)),
             }
         }
+    }
+}
+
+/// A blob that did not come: no fault of the state directory, where it was on its way to.
+fn of_read(name: &Reference, error: io::Error) -> Error {
+    let kind = match error.kind() {
+        io::ErrorKind::InvalidData => ErrorKind::Refused,
+        _ => ErrorKind::Network,
+    };
+    let text = format!("{}: {error}", name.familiar());
+    match error.downcast::<SourceError>() {
+        Ok(inner) => Error::of_registry(inner),
+        Err(_) => Error::new(kind, text),
     }
 }
 
@@ -169,12 +190,18 @@ struct Counted<'a> {
     inner: Box<dyn Read + Send>,
     blob: &'a Descriptor,
     bytes: u64,
+    /// Why there was no more.
+    failure: Option<io::Error>,
     watcher: &'a Watcher<'a>,
 }
 
 impl Read for Counted<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
+        let count = self.inner.read(buffer).map_err(|error| {
+            let same = io::Error::new(error.kind(), error.to_string());
+            self.failure = Some(error);
+            same
+        })?;
         self.bytes += count as u64;
         (self.watcher)(Transfer::Progress { blob: self.blob, bytes: self.bytes });
         Ok(count)

@@ -121,7 +121,7 @@ impl Shipping<'_> {
             let stored = self.registry.put_manifest(name, &descriptor.media_type, bytes, self.cancel);
             stored.map_err(Error::of_registry)
         };
-        if put()? != ManifestPush::MissingParts {
+        if !matches!(put()?, ManifestPush::MissingParts { .. }) {
             return Ok(());
         }
         for leaf in leaves_of(descriptor, bytes)? {
@@ -134,9 +134,9 @@ impl Shipping<'_> {
             }
         }
         match put()? {
-            ManifestPush::MissingParts => {
+            ManifestPush::MissingParts { said } => {
                 let text = format!(
-                    "{}: the registry says that it misses parts of {}, though it took them",
+                    "{}: the registry says that it misses parts of {}, though it took them: {said}",
                     name.familiar(),
                     descriptor.digest
                 );

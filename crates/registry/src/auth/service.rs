@@ -10,7 +10,6 @@ use super::{Via, advice};
 use crate::credentials::{Credential, FoundCredential, encode};
 use crate::failure::{clean, of_http_about, words_of};
 use crate::http::{HostTls, HttpError, HttpRequest, HttpResponse, Method, Scheme, Trust, Url, is_loopback};
-use crate::retry::Retry;
 
 /// Most bytes of a token service's answer, and of its refusal.
 const MAX_ANSWER: u64 = 1 << 20;
@@ -115,20 +114,8 @@ impl<'a> Service<'a> {
     /// One answer, whatever it says, unless it is a failure that passes. Redirects are answers (THREATS 48).
     fn send(&self, request: &HttpRequest) -> Result<HttpResponse, SourceError> {
         let Via { client, retry, subject, cancel, .. } = self.via;
-        let mut attempt = 0;
-        loop {
-            let is_last = attempt + 1 >= retry.attempts;
-            let retry_after = match client.send(request, cancel) {
-                Ok(response) if Retry::helps(response.status) && !is_last => {
-                    response.header("retry-after").map(str::to_owned)
-                }
-                Ok(response) => return Ok(response),
-                Err(error) if error.is_transient() && !is_last => None,
-                Err(error) => return Err(self.failed(&error)),
-            };
-            attempt += 1;
-            retry.pause(attempt, retry_after.as_deref(), subject, cancel)?;
-        }
+        let answer = retry.send(subject, cancel, || client.send(request, cancel))?;
+        answer.map_err(|error| self.failed(&error))
     }
 
     fn failed(&self, error: &HttpError) -> SourceError {

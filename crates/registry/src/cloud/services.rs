@@ -58,20 +58,8 @@ impl CloudServices {
         cancel: &CancelToken,
     ) -> Result<HttpResponse, SourceError> {
         let retry = Retry { attempts: 3, pause: Duration::from_millis(500), longest: Duration::from_secs(5) };
-        let mut attempt = 0;
-        loop {
-            let is_last = attempt + 1 >= retry.attempts;
-            let retry_after = match self.client.send(request, cancel) {
-                Ok(response) if Retry::helps(response.status) && !is_last => {
-                    response.header("retry-after").map(str::to_owned)
-                }
-                Ok(response) => return accepted(response, name),
-                Err(error) if error.is_transient() && !is_last => None,
-                Err(error) => return Err(of_http_about(name, &error)),
-            };
-            attempt += 1;
-            retry.pause(attempt, retry_after.as_deref(), name, cancel)?;
-        }
+        let answer = retry.send(name, cancel, || self.client.send(request, cancel))?;
+        answer.map_err(|error| of_http_about(name, &error)).and_then(|response| accepted(response, name))
     }
 }
 

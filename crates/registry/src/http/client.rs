@@ -22,6 +22,8 @@ use super::url::{Scheme, Url};
 const MAX_REDIRECTS: usize = 5;
 /// A body slower than this over the whole of the window counts as stalled.
 const SLOWEST: u64 = 1024;
+/// Stall times that all of a small body may take.
+const WHOLE_BODY: u32 = 4;
 
 /// Sends requests; clones share connections.
 #[derive(Debug, Clone)]
@@ -447,14 +449,19 @@ impl HttpResponse {
         Some(text.trim().to_ascii_lowercase()).filter(|text| !text.is_empty())
     }
 
-    /// The body if it has no more than `most` bytes.
+    /// The body if it has no more than `most` bytes, and if all of it is here within four times the client's stall
+    /// time: it is not for blobs.
     pub fn read_capped(mut self, most: u64) -> Result<Vec<u8>, HttpError> {
         let mut bytes = Vec::new();
         let url = self.url.clone();
-        (&mut self)
-            .take(most.saturating_add(1))
-            .read_to_end(&mut bytes)
-            .map_err(|error| HttpError::of_body(&url, &error))?;
+        let longest = self.window.length * WHOLE_BODY;
+        let (start, mut body) = (Instant::now(), (&mut self).take(most.saturating_add(1)));
+        while read_more(&mut body, &mut bytes).map_err(|error| HttpError::of_body(&url, &error))? {
+            if start.elapsed() > longest {
+                let text = format!("the answer is not here after {} seconds", longest.as_secs());
+                return Err(HttpError::new(HttpErrorKind::Slow, &url, text));
+            }
+        }
         if bytes.len() as u64 > most {
             let text = format!("the answer is larger than {most} bytes");
             return Err(HttpError::new(HttpErrorKind::Protocol, &url, text));
@@ -462,12 +469,22 @@ impl HttpResponse {
         Ok(bytes)
     }
 
-    /// The first bytes of the body, whatever happens after them.
+    /// The first bytes of the body, whatever happens after them, and as many as come within the client's stall time.
     pub(crate) fn read_some(mut self, most: u64) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let _ = (&mut self).take(most).read_to_end(&mut bytes);
+        let longest = self.window.length;
+        let (start, mut body) = (Instant::now(), (&mut self).take(most));
+        while start.elapsed() < longest && read_more(&mut body, &mut bytes).unwrap_or(false) {}
         bytes
     }
+}
+
+/// Appends what one read gives; `false` at the end.
+fn read_more(from: &mut impl Read, to: &mut Vec<u8>) -> io::Result<bool> {
+    let mut buffer = [0; 16 << 10];
+    let count = from.read(&mut buffer)?;
+    to.extend_from_slice(&buffer[..count]);
+    Ok(count > 0)
 }
 
 impl Read for HttpResponse {

@@ -26,6 +26,8 @@ pub enum HttpErrorKind {
     Connection,
     /// The other side was silent for too long.
     Timeout,
+    /// The other side says something now and then, but all of it would take too long.
+    Slow,
     /// There is no trust in the other side's certificate, or TLS failed otherwise.
     Tls,
     /// Going there is not allowed: a redirect to a nearer address, to an insecure scheme, or one too many.
@@ -114,7 +116,11 @@ fn of_io(url: &Url, error: &io::Error) -> Parts {
     }
     match error.kind() {
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
-            (HttpErrorKind::Timeout, "no answer in time".to_owned(), None)
+            let told = error.get_ref().map(ToString::to_string);
+            (HttpErrorKind::Timeout, told.unwrap_or_else(|| "no answer in time".to_owned()), None)
+        }
+        io::ErrorKind::UnexpectedEof => {
+            (HttpErrorKind::Connection, "the connection ended too early".to_owned(), None)
         }
         _ => {
             let text = error.to_string();

@@ -122,7 +122,9 @@ impl Url {
             return location.parse();
         }
         let folder = self.path.rsplit_once('/').map_or("", |(folder, _)| folder);
-        format!("{base}{folder}/{location}").parse()
+        let mut url: Self = format!("{base}{folder}/{location}").parse()?;
+        url.path = without_dots(&url.path);
+        Ok(url)
     }
 
     /// With its query, for the request line alone.
@@ -156,6 +158,22 @@ impl FromStr for Url {
         };
         parse(text).map_err(|reason| UrlError { text: shown(), reason })
     }
+}
+
+/// A path without its steps to where it is and to what is above (RFC 3986, 5.2.4).
+fn without_dots(path: &str) -> String {
+    let mut kept: Vec<&str> = Vec::new();
+    for part in path.split('/').skip(1) {
+        match part {
+            "." => {}
+            ".." => drop(kept.pop()),
+            part => kept.push(part),
+        }
+    }
+    if path.ends_with("/.") || path.ends_with("/..") {
+        kept.push("");
+    }
+    format!("/{}", kept.join("/"))
 }
 
 fn parse(text: &str) -> Result<Url, &'static str> {
@@ -245,6 +263,8 @@ mod tests {
             ("c", "https://example.org:5000/v2/a/c"),
             ("?q", "https://example.org:5000/v2/a/b?q"),
             ("sha256/x:y", "https://example.org:5000/v2/a/sha256/x:y"),
+            ("./../c/./d?../e", "https://example.org:5000/v2/c/d?../e"),
+            ("../../../..", "https://example.org:5000/"),
         ] {
             assert_eq!(base.join(location).unwrap().to_request(), expected, "{location}");
         }

@@ -29,6 +29,10 @@ pub enum Fault {
     Endless,
     /// Sends the body a byte at a time, with this pause in milliseconds.
     Trickle(u64),
+    /// Sends so many bytes of the body at a time, with this pause in milliseconds.
+    Drip(usize, u64),
+    /// Answers with this status and `no`, which many spaces follow slowly, with this pause in milliseconds.
+    DripRefusal(u16, u64),
     /// Takes this many bytes of what is sent and resets the connection.
     Reset(usize),
     /// Answers so without reading what is sent, and closes the connection.
@@ -55,7 +59,9 @@ pub(super) struct Delivery {
     pub(super) manner: Manner,
     /// Most bytes of the body.
     pub(super) most: Option<usize>,
-    /// Between two bytes of the body, and of what stands before it.
+    /// Bytes of the body that are sent at once.
+    pub(super) piece: Option<usize>,
+    /// Between two pieces of the body, and between the bytes of what stands before it.
     pub(super) pause: Option<Duration>,
     pub(super) head_pause: Option<Duration>,
     /// The connection is closed afterwards.
@@ -94,6 +100,14 @@ impl Fault {
             Self::Truncate(count) => delivery.most = Some(count),
             Self::Stall(count) => (delivery.most, delivery.manner) = (Some(count), Manner::Stalled),
             Self::Trickle(milliseconds) => delivery.pause = Some(Duration::from_millis(milliseconds)),
+            Self::Drip(piece, milliseconds) => {
+                (delivery.piece, delivery.pause) = (Some(piece), Some(Duration::from_millis(milliseconds)));
+            }
+            Self::DripRefusal(status, milliseconds) => {
+                *answer = Answer::of(status, format!("no{}", " ".repeat(1 << 16)));
+                delivery.piece = Some(2);
+                delivery.pause = Some(Duration::from_millis(milliseconds));
+            }
             Self::TrickleHead(milliseconds) => {
                 delivery.head_pause = Some(Duration::from_millis(milliseconds));
             }

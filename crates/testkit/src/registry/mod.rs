@@ -299,13 +299,13 @@ impl Shared {
             Manner::Endless => return self.endless(stream, answer.status),
             Manner::Whole | Manner::Stalled => {}
         }
-        self.write(stream, &answer.head(), delivery.head_pause)?;
+        self.write(stream, &answer.head(), 1, delivery.head_pause)?;
         if request.method == "HEAD" {
             return Ok(!delivery.closes);
         }
         let shown = &answer.body[..delivery.most.unwrap_or(usize::MAX).min(answer.body.len())];
         self.state().sent += shown.len() as u64;
-        self.write(stream, shown, delivery.pause)?;
+        self.write(stream, shown, delivery.piece.unwrap_or(1), delivery.pause)?;
         if delivery.manner == Manner::Stalled {
             self.hold();
         }
@@ -320,11 +320,17 @@ impl Shared {
         true
     }
 
-    /// Sends bytes, with a pause after each of them if there is one.
-    fn write(&self, mut stream: &TcpStream, bytes: &[u8], pause: Option<Duration>) -> io::Result<()> {
+    /// Sends bytes, with a pause after each piece if there is one.
+    fn write(
+        &self,
+        mut stream: &TcpStream,
+        bytes: &[u8],
+        piece: usize,
+        pause: Option<Duration>,
+    ) -> io::Result<()> {
         let Some(pause) = pause else { return stream.write_all(bytes) };
-        for byte in bytes.iter().take_while(|_| !self.ended.load(Ordering::SeqCst)) {
-            stream.write_all(&[*byte])?;
+        for part in bytes.chunks(piece).take_while(|_| !self.ended.load(Ordering::SeqCst)) {
+            stream.write_all(part)?;
             thread::sleep(pause);
         }
         Ok(())

@@ -78,6 +78,11 @@ impl Case {
         self.steps.iter().any(is_used)
     }
 
+    /// Whether it needs certificates.
+    pub(super) fn is_about_tls(&self) -> bool {
+        self.steps.iter().any(|step| step.contains("{secure"))
+    }
+
     pub(super) fn title(&self) -> String {
         format!("{}: {}", self.file.file_stem().unwrap().to_string_lossy(), self.name)
     }

@@ -216,7 +216,7 @@ fn of_state(scene: &Scene<'_>) -> Vec<String> {
             Err(error) => wrong.push(format!("{name} is not complete: {error}")),
         }
     }
-    let left = fs_err::read_dir(scene.state_path("tmp")).map(Iterator::count).unwrap_or(0);
+    let left = fs_err::read_dir(scene.state_path("tmp")).map_or(0, Iterator::count);
     if left > 0 {
         wrong.push(format!("{left} files are left in tmp"));
     }
