@@ -100,8 +100,12 @@ impl Registry {
         cancel: &CancelToken,
     ) -> Result<BlobPush, SourceError> {
         let own = Access::Push(Vec::new());
-        if self.stat_blob(repository, upload.descriptor, &own, cancel)? {
-            return Ok(BlobPush::Exists);
+        match self.stat_blob(repository, upload.descriptor, &own, cancel) {
+            Ok(true) => return Ok(BlobPush::Exists),
+            Ok(false) => {}
+            // An answer to HEAD has no words; what comes next is refused with some.
+            Err(error) if error.kind() == SourceErrorKind::Denied => {}
+            Err(error) => return Err(error),
         }
         for other in upload.mount_from.iter().filter(|other| *other != repository.repository()) {
             let access = Access::Push(vec![other.clone()]);

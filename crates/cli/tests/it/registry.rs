@@ -307,11 +307,12 @@ fn the_reference_registry_takes_tokens_of_a_service() {
         asked.iter().all(|request| request.headers["authorization"] == "Basic YWxpY2U6YzRuNHJ5"),
         "{asked:?}"
     );
-    let scopes: Vec<&str> = asked.iter().filter_map(|request| request.path.split("scope=").nth(1)).collect();
+    let scope_of = |path: &'_ str| Some(path.split("scope=").nth(1)?.split('&').next()?.to_owned());
+    let scopes: Vec<String> = asked.iter().filter_map(|request| scope_of(&request.path)).collect();
     assert_eq!(scopes, ["repository:team/app:pull,push", "repository:team/app:pull"]);
     // What the token is not for is denied in the registry's words.
     let denied = run("state", &["build", "--push", "-t", &name.replace("team/app", "other"), "context"]);
     assert_eq!(denied.status.code(), Some(4), "{}", stderr(&denied));
-    assert!(stderr(&denied).contains("requested access to the resource is denied"), "{}", stderr(&denied));
+    assert!(stderr(&denied).contains("UNAUTHORIZED (authentication required)"), "{}", stderr(&denied));
     assert!(!stderr(&denied).contains("c4n4ry") && !stderr(&denied).contains(&token), "{}", stderr(&denied));
 }
