@@ -11,8 +11,9 @@ use super::{Transfer, Watcher, each};
 use crate::cache::Cache;
 use crate::{Error, ErrorKind};
 
-/// Indexes in indexes that are looked into.
+/// Indexes in indexes that are looked into, and manifests and indexes of one image.
 const MAX_DEPTH: usize = 4;
+const MAX_DOCUMENTS: usize = 1000;
 
 /// Which of an image's platforms are pulled.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,6 +126,11 @@ impl Pulling<'_> {
                     entry.digest,
                     entry.media_type
                 );
+                return Err(Error::new(ErrorKind::Refused, text).hint("pull one platform of it: --platform"));
+            }
+            if wanted.documents.len() >= MAX_DOCUMENTS {
+                let text =
+                    format!("{}: the index lists more than {MAX_DOCUMENTS} manifests", fixed.familiar());
                 return Err(Error::new(ErrorKind::Refused, text).hint("pull one platform of it: --platform"));
             }
             let name = fixed.with_digest(entry.digest.clone());
