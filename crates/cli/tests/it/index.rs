@@ -30,7 +30,9 @@ fn build(place: &Place, architecture: &str, text: &str) {
 
 fn with_images(architectures: &[&str]) -> Place {
     let place = Place::new();
-    architectures.iter().for_each(|architecture| build(&place, architecture, "1"));
+    for architecture in architectures {
+        build(&place, architecture, "1");
+    }
     place
 }
 
