@@ -291,6 +291,60 @@ fn attestations_come_with_their_images() {
     assert_eq!(index_at(&server, "met", "1").unwrap(), index);
 }
 
+#[test]
+fn indexes_of_others_are_not_believed() {
+    let (place, server) = (Place::new(), TestRegistry::start());
+    let image = TestImage::new("linux/arm64").layer(&[("a", "1")]).build();
+    server.push("built", "image", &image);
+    let name = server.reference("app", "1");
+    let source = server.reference("built", "1");
+    // The sources are tried one after the other under one name.
+    let create = |entries: Vec<Descriptor>| {
+        let index = Index {
+            schema_version: 2,
+            media_type: Some(MediaType::ImageIndex),
+            manifests: entries,
+            annotations: std::collections::BTreeMap::new(),
+        };
+        let bytes = json::to_vec_pretty(&index).unwrap();
+        server.put_manifest("built", "1", MediaType::ImageIndex.as_ref(), &bytes);
+        (place.run(&["index", "create", &name, &source]), Descriptor::of(MediaType::ImageIndex, &bytes))
+    };
+    let untold = Descriptor { platform: None, ..image.descriptor.clone() };
+    let changed = |change: fn(&mut Descriptor)| {
+        let mut entry = untold.clone();
+        change(&mut entry);
+        create(vec![entry]).0
+    };
+    changed(|entry| entry.size += 1).fails(3, &["it has another size"]);
+    changed(|entry| entry.size = 5 << 20).fails(3, &["too large"]);
+    changed(|entry| entry.digest = Digest::of("else")).fails(4, &["404"]);
+    changed(|entry| entry.media_type = MediaType::ImageIndex).fails(3, &[]);
+    create(vec![image.descriptor.clone(); 1001]).0.fails(3, &["more than 1000"]);
+    let mut nested = untold.clone();
+    for _ in 0..6 {
+        nested = create(vec![nested]).1;
+        place.run(&["index", "rm", &name]);
+    }
+    create(vec![nested]).0.fails(3, &["nested more than 4 deep"]);
+    // What the descriptor tells of a platform counts, what it tells of the bytes is looked at when they are pushed.
+    let mut entry = image.descriptor.clone();
+    entry.size += 1;
+    entry.platform.as_mut().unwrap().variant = "v8\u{1b}[31m".to_owned();
+    create(vec![entry]).0.succeeds();
+    let shown = place.run(&["index", "inspect", &name]);
+    assert!(shown.succeeds().contains("linux/arm64/v8\\x1b[31m"), "{}", shown.stdout);
+    place.run(&["index", "push", &name]).fails(3, &["it has another size"]);
+    assert!(server.manifest("app", "1").is_none());
+    // A draft that was damaged is neither pushed nor written over.
+    let folder = place.path("state/cache/indexes");
+    let draft = fs_err::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    let draft = draft.filter(|path| path.file_name().unwrap() != "lock").collect::<Vec<_>>();
+    fs_err::write(&draft[0], "{}").unwrap();
+    place.run(&["index", "push", &name]).fails(3, &["is unreadable", "index rm"]);
+    place.run(&["index", "rm", &name]).succeeds();
+}
+
 /// `index push --expect` of one job.
 fn meet(place: &Place, name: &str, run: Option<&str>, image: &[&str]) -> Child {
     let mut args = vec!["index", "push", "--retry-delay", "0.01", "--expect", EXPECTED];
