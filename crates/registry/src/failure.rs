@@ -76,6 +76,8 @@ pub(crate) struct Refusal {
     limit: Option<String>,
     /// Seconds that it wants to be left alone.
     pause: Option<u64>,
+    /// Where it sends on to what it was sent.
+    elsewhere: Option<Url>,
     body: Vec<u8>,
 }
 
@@ -91,6 +93,7 @@ impl Refusal {
             url: response.url.clone(),
             limit: response.header("ratelimit-limit").map(|limit| clean(limit.as_bytes())),
             pause: response.header("retry-after").and_then(retry::seconds).map(|time| time.as_secs()),
+            elsewhere: response.header("location").and_then(|to| response.url.join(to).ok()),
             body: response.read_some(MAX_BODY),
         }
     }
@@ -119,8 +122,14 @@ impl Refusal {
     }
 
     fn advice(&self) -> (SourceErrorKind, Option<String>) {
-        let Self { status, url, limit, pause, .. } = self;
+        let Self { status, url, limit, pause, elsewhere, .. } = self;
         match status {
+            300..=399 if elsewhere.is_some() => {
+                let host = elsewhere.as_ref().map(Url::authority).unwrap_or_default();
+                let text =
+                    format!("it sends this on to {host}, where nothing was sent: only reads are redirected");
+                (SourceErrorKind::Network, Some(text))
+            }
             404 if url.path().contains("/blobs/uploads/") => {
                 let text =
                     "check the name; some registries want a repository to be made before the first push";

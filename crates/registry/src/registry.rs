@@ -142,8 +142,9 @@ impl RegistryBuilder {
     }
 
     /// How often a request is tried, how long to wait before the second try (twice as long before each further
-    /// one), and the longest wait, also when a registry asks for more. Five, one second and a minute unless told
-    /// otherwise.
+    /// one), and the longest wait. Five, one second and a minute unless told otherwise. What a registry asks for
+    /// (`Retry-After`) is waited as long as all waits together are no longer than the longest one for each further try
+    /// would be; whoever asks for more gets no further try.
     #[must_use]
     pub fn retries(mut self, attempts: u32, pause: Duration, longest: Duration) -> Self {
         self.retry = Retry { attempts: attempts.max(1), pause, longest };
