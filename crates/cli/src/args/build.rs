@@ -127,7 +127,7 @@ pub(crate) struct BuildArgs {
     )]
     pub(crate) push: bool,
 
-    /// Hand the image to a container engine: docker, podman, or containerd[:NAMESPACE]; without a name the first of
+    /// Hand the image to a container engine: docker, podman, or `containerd[:NAMESPACE]`; without a name the first of
     /// them that answers
     #[arg(
         long,

@@ -26,7 +26,7 @@ pub(crate) struct LoginArgs {
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
 
-    /// The registry, as host[:port]; with a path behind it for these repositories alone
+    /// The registry, as `host[:port]`; with a path behind it for these repositories alone
     #[arg(value_name = "HOST", default_value = "docker.io")]
     pub(crate) host: String,
 }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::Answer;
 
-/// What a [`TestRegistry`] does wrong.
+/// What a [`TestRegistry`](crate::TestRegistry) does wrong.
 #[derive(Debug, Clone)]
 pub enum Fault {
     /// Answers with this status, headers and body.
