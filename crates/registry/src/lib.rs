@@ -54,6 +54,7 @@
 //! * Behind a proxy the proxy resolves names, so there only hosts written as addresses are checked.
 //! * Connecting and resolving a name are not ended by a cancel token but by their time limit.
 //! * HTTP/1.1, without SOCKS proxies.
+//! * A registry that takes an upload very slowly is not given up as long as it takes something.
 #![forbid(unsafe_code)]
 
 mod auth;

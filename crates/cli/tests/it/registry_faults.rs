@@ -21,14 +21,14 @@
 //! ```
 //!
 //! `registry` and `token` listen on 127.0.0.1, `elsewhere` on 127.0.0.2; nobody listens at `{closed}`; `{secure}` is
-//! `registry` behind TLS, with the `{certificate}`. METHOD may be
-//! `*`; PATH is any part of one. Actions are those of [`scene::action`]. In each `seen` line TIMES is `2`, `1..3` or
-//! `2..`, AUTHORIZATION is `none`, `basic`, `bearer`, `some` (of the requests) or `-` (not looked at), BYTES the most
+//! `registry` behind TLS, with the `{certificate}`. METHOD may be `*`; PATH is any part of one. Actions are those of
+//! [`scene::action`]. In each `seen` line TIMES is `2`, `1..3` or `2..`, AUTHORIZATION is `none`, `basic`, `bearer`, `some` (of the requests) or `-` (not looked at), BYTES the most
 //! that bodies brought. A listener with no line that allows `basic` must never see the password, one without `bearer`
 //! never the token, and nobody but `registry` any byte of a layer. `{registry}` and the like stand for addresses,
 //! `{layer}`, `{config}` and `{manifest}` for digests of the image, `{layer.size}` and `{config.size}` for sizes.
 //!
-//! With `OCIBUILD_UPDATE_FIXTURES=1` in the environment the reports are written in place of being compared.
+//! With `OCIBUILD_UPDATE_FIXTURES=1` in the environment the reports are written in place of being compared; with
+//! `OCIBUILD_TEST_CASE` only those cases are played whose names have this in them.
 
 mod case;
 mod judge;
@@ -40,7 +40,6 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fs_err as fs;
-
 use ocibuild_testkit::{Certificates, skip};
 
 use case::Case;
