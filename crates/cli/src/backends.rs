@@ -13,7 +13,7 @@ use ocibuild::snapshot::{CopySnapshots, Overlay, Snapshotter, auto};
 use ocibuild::spec::{
     CancelToken, Descriptor, ImageSource, Platform, Reference, ResolvedImage, SourceError, SourceErrorKind,
 };
-use ocibuild::store::{ArchiveSource, BlobSink, ImageLayout, LayoutSource};
+use ocibuild::store::{ArchiveSource, BlobSink, ImageLayout, LayoutSource, read_document};
 use ocibuild::{Backends, Cache, Error, Place};
 
 use crate::args::{RegistryArgs, SnapshotterArg};
@@ -121,7 +121,13 @@ impl ImageSource for BaseImages {
                 other => return other,
             }
         }
-        self.client.resolve(reference, platform, cancel)
+        let (root, bytes) = self.client.manifest(reference, cancel)?;
+        let known = |descriptor: &Descriptor| read_document(&self.layout, descriptor).ok();
+        let image = self.client.resolve_from(reference, (&root, bytes), platform, &known, cancel)?;
+        // For the next build, which then asks for what the name stands for and for nothing else.
+        self.layout.put_from(&image.descriptor, &mut image.manifest_bytes.as_slice())?;
+        self.layout.put_from(&image.manifest.config, &mut image.config_bytes.as_slice())?;
+        Ok(image)
     }
 
     fn open(

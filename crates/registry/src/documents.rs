@@ -115,24 +115,29 @@ impl Registry {
         Ok(bytes)
     }
 
-    /// The image for a platform that a manifest or an index leads to, which is here already.
+    /// The image for a platform that a manifest or an index leads to, which is here already. The registry is asked for
+    /// what else it takes unless that is `known`.
     pub fn resolve_from(
         &self,
         reference: &Reference,
         (root, bytes): (&Descriptor, Vec<u8>),
         platform: &Platform,
+        known: &KnownDocuments<'_>,
         cancel: &CancelToken,
     ) -> Result<ResolvedImage, SourceError> {
         let mut bytes = Some(bytes);
         resolve_image(&reference.familiar(), root, platform, &mut |descriptor| {
             // The root is asked for first and once.
-            match bytes.take() {
+            match bytes.take().or_else(|| known(descriptor)) {
                 Some(bytes) => Ok(bytes),
                 None => self.document(reference, descriptor, cancel),
             }
         })
     }
 }
+
+/// Verified bytes of manifests, indexes and configs that somebody has already.
+pub type KnownDocuments<'a> = dyn Fn(&Descriptor) -> Option<Vec<u8>> + 'a;
 
 /// A manifest or index as it came.
 struct Fetched {

@@ -348,7 +348,7 @@ impl ImageSource for Registry {
         cancel: &CancelToken,
     ) -> Result<ResolvedImage, SourceError> {
         let TaggedManifest { descriptor: root, bytes, .. } = self.root(reference, cancel)?;
-        self.resolve_from(reference, (&root, bytes), platform, cancel)
+        self.resolve_from(reference, (&root, bytes), platform, &|_| None, cancel)
     }
 
     fn open(

@@ -7,7 +7,7 @@ use std::process::Output;
 use fs_err as fs;
 use ocibuild::spec::{Descriptor, MediaType, json};
 use ocibuild::store::{BlobSink as _, ImageLayout};
-use ocibuild_testkit::{DockerRegistry, Fault, Reply, TestRegistry, WebServer, skip};
+use ocibuild_testkit::{DockerRegistry, Fault, Reply, TestImage, TestRegistry, WebServer, index_of, skip};
 
 use super::support::{Place, stderr};
 
@@ -108,6 +108,30 @@ fn a_gibibyte_that_breaks_near_its_end_is_not_moved_twice() {
     succeeded(&elsewhere(&place, &["pull", "--retry-delay", "0.1", &name]));
     moved_little_more(server.moved().1 - down, &layer);
     assert_eq!(fs::metadata(blob(&place.path().join("other"), &layer)).unwrap().len(), layer.size);
+}
+
+/// Of an image for several platforms the registry is asked what the name stands for, and nothing that is here.
+#[test]
+fn what_did_not_change_is_one_request() {
+    let server = TestRegistry::start();
+    let place = Place::with(&[("app", "one")]);
+    let image = TestImage::new(&ocibuild::spec::Platform::host().to_string()).layer(&[("base", "1")]).build();
+    let (index, bytes) = index_of(&[&image]);
+    server.push("bases/small", "of-host", &image);
+    server.put_manifest("bases/small", "1", index.media_type.as_ref(), &bytes);
+    let base = server.reference("bases/small", "1");
+    fs::write(place.path().join("context/Dockerfile"), format!("FROM {base}\nCOPY app /app\n")).unwrap();
+    for arguments in [&["build", "context"][..], &["pull", &base], &["pull", "--all-platforms", &base]] {
+        let run = || succeeded(&place.run(arguments));
+        run();
+        let before = server.requests().len();
+        run();
+        let asked: Vec<String> =
+            server.requests()[before..].iter().map(|one| format!("{} {}", one.method, one.path)).collect();
+        assert_eq!(asked, ["GET /v2/bases/small/manifests/1"], "{arguments:?}");
+        // Each of them begins with nothing.
+        fs::remove_dir_all(place.path().join("state")).unwrap();
+    }
 }
 
 fn blob(root: &Path, descriptor: &Descriptor) -> std::path::PathBuf {

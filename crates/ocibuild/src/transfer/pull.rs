@@ -5,7 +5,7 @@ use ocibuild_spec::{
     CancelToken, Descriptor, Document, ImageSource as _, Index, MAX_DOCUMENT, Platform, Reference,
     SourceError, is_document, parse_manifest_or_index,
 };
-use ocibuild_store::{BlobSink, ImageLayout};
+use ocibuild_store::{BlobSink, ImageLayout, read_document};
 
 use super::{Transfer, Watcher, each};
 use crate::cache::Cache;
@@ -59,9 +59,11 @@ impl Pulling<'_> {
             }
             PullOptions::Platform(platform) => {
                 let root = (&remote, bytes);
+                // A damaged one is as good as none.
+                let known = |descriptor: &Descriptor| read_document(self.layout, descriptor).ok();
                 let image = self
                     .registry
-                    .resolve_from(&fixed, root, platform, self.cancel)
+                    .resolve_from(&fixed, root, platform, &known, self.cancel)
                     .map_err(Error::of_registry)?;
                 wanted.leaves.extend_from_slice(image.manifest.layers());
                 wanted.documents.push((image.manifest.config.clone(), image.config_bytes));
@@ -134,7 +136,10 @@ impl Pulling<'_> {
                 return Err(Error::new(ErrorKind::Refused, text).hint("pull one platform of it: --platform"));
             }
             let name = fixed.with_digest(entry.digest.clone());
-            let (_, bytes) = self.registry.manifest(&name, self.cancel).map_err(Error::of_registry)?;
+            let bytes = match read_document(self.layout, entry) {
+                Ok(bytes) => bytes,
+                Err(_) => self.registry.manifest(&name, self.cancel).map_err(Error::of_registry)?.1,
+            };
             if bytes.len() as u64 != entry.size {
                 let text = format!("{}: it has {} bytes, not {}", name.familiar(), bytes.len(), entry.size);
                 return Err(Error::new(ErrorKind::Refused, text));
