@@ -84,11 +84,11 @@ pub use credentials::{
     ConfigSource, Credential, CredentialSource, CredentialStore, Credentials, Explained, FoundCredential,
     Helpers, Hit, Kept, KnownCredential, Lookup, RegistryKey, Secret, Wanted,
 };
+pub use documents::KnownDocuments;
 pub use http::{
     ClientCertificate, HostTls, HttpClient, HttpClientBuilder, HttpError, HttpErrorKind, HttpRequest,
     HttpResponse, Method, Proxies, Reach, Scheme, Trust, Url, UrlError, read_ca_bundle, system_ca_bundle,
 };
-pub use documents::KnownDocuments;
 pub use login::LoginCheck;
 pub use manifests::{ManifestPush, TaggedManifest};
 pub use registry::{Registry, RegistryBuilder};
