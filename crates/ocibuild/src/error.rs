@@ -59,7 +59,7 @@ impl ErrorKind {
             Self::StepFailed(_) => {
                 "the output of the command says why; change the instruction and build again"
             }
-            Self::Usage => "change the command line; `ocibuild build --help` shows what it takes",
+            Self::Usage => "change the command line; `--help` behind the verb shows what it takes",
             Self::Dockerfile => "change the instruction, and build again",
             Self::Refused => "the input is damaged or not what it should be: fetch or make it again",
             Self::Network => "check the name and the network, and try again",

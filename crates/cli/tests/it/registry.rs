@@ -134,6 +134,52 @@ fn what_did_not_change_is_one_request() {
     }
 }
 
+/// What is no image is refused with what can be done with it, and fetched as it is by who asks for that; among images
+/// it is in nobody's way.
+#[test]
+fn artifacts_are_moved_and_nothing_else() {
+    const TYPE: &str = "application/vnd.cncf.helm.config.v1+json";
+    let (server, place) = (TestRegistry::start(), Place::with(&[]));
+    let config = Descriptor::of(MediaType::from(TYPE), b"{}");
+    server.put_blob("chart", &config.digest, b"{}");
+    let mut manifest = serde_json::json!({
+        "schemaVersion": 2, "mediaType": MediaType::ImageManifest.as_ref(), "config": config, "layers": [],
+    });
+    server.put_manifest("chart", "1", MediaType::ImageManifest.as_ref(), manifest.to_string().as_bytes());
+    // An index without any image is another thing to have a name.
+    manifest = serde_json::json!({
+        "schemaVersion": 2, "mediaType": MediaType::ImageIndex.as_ref(), "manifests": [],
+    });
+    server.put_manifest("chart", "none", MediaType::ImageIndex.as_ref(), manifest.to_string().as_bytes());
+    let image = TestImage::new(&ocibuild::spec::Platform::host().to_string()).layer(&[("file", "1")]).build();
+    server.push("app", "1", &image);
+    let (chart, none, app) =
+        (server.reference("chart", "1"), server.reference("chart", "none"), server.reference("app", "1"));
+    for (name, code, said) in [(&chart, 3, TYPE), (&none, 2, "no match for platform in manifest")] {
+        let refused = place.run(&["pull", name]);
+        assert_eq!(refused.status.code(), Some(code), "{}", stderr(&refused));
+        assert!(stderr(&refused).contains(said), "{}", stderr(&refused));
+        assert!(stderr(&refused).contains("--all-platforms"), "{}", stderr(&refused));
+        succeeded(&place.run(&["pull", "--all-platforms", name]));
+    }
+    succeeded(&place.run(&["pull", &app]));
+    succeeded(&place.run(&["prune"]));
+    let listed = succeeded(&place.run(&["images", "--format", "{{.Repository}}:{{.Tag}}"]));
+    assert!([&chart, &none, &app].iter().all(|name| listed.lines().any(|line| line == *name)), "{listed}");
+    let refused = place.run(&["run", &chart]);
+    assert_eq!(refused.status.code(), Some(3), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains(TYPE), "{}", stderr(&refused));
+    let copy = server.reference("copy", "1");
+    succeeded(&place.run(&["tag", &chart, &copy]));
+    succeeded(&place.run(&["push", &copy]));
+    assert_eq!(server.manifest("copy", "1"), server.manifest("chart", "1"));
+    let ids = succeeded(&place.run(&["images", "-q"]));
+    for id in ids.lines().collect::<std::collections::BTreeSet<_>>() {
+        succeeded(&place.run(&["rmi", "-f", id]));
+    }
+    assert_eq!(succeeded(&place.run(&["images", "-q"])), "");
+}
+
 fn blob(root: &Path, descriptor: &Descriptor) -> std::path::PathBuf {
     root.join("blobs/sha256").join(descriptor.digest.hex())
 }
