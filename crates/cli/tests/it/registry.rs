@@ -8,6 +8,7 @@ use fs_err as fs;
 use ocibuild::spec::{Descriptor, MediaType, json};
 use ocibuild::store::{BlobSink as _, ImageLayout};
 use ocibuild_testkit::{DockerRegistry, Fault, Reply, TestImage, TestRegistry, WebServer, index_of, skip};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::support::{Place, stderr};
 
@@ -131,6 +132,59 @@ fn what_did_not_change_is_one_request() {
         assert_eq!(asked, ["GET /v2/bases/small/manifests/1"], "{arguments:?}");
         // Each of them begins with nothing.
         fs::remove_dir_all(place.path().join("state")).unwrap();
+    }
+}
+
+/// Ways for a build to read the layers of its base: the end of the Dockerfile, and flags.
+const WAYS: [(&str, &[&str]); 7] = [
+    ("COPY app /app", &["-t", "app"]),
+    ("RUN [\"/app\"]", &["-t", "app"]),
+    ("ENV a=b", &["-t", "app"]),
+    ("ENV a=b", &["-o", "type=oci,dest=out.tar"]),
+    ("ENV a=b", &["-o", "out"]),
+    ("ENV a=b", &["-o", "type=oci,dest=out.tar,compression=zstd,force-compression=true"]),
+    ("ENV a=b", &["--push", "-t", "{other}/app"]),
+];
+
+/// A layer that does not come is the registry's fault, and not that of the file or of the registry it was meant for.
+#[test]
+fn layers_that_do_not_come_are_told_from_damage_and_from_full_disks() {
+    let (server, other) = (TestRegistry::start(), TestRegistry::start());
+    let large = "x".repeat(100_000);
+    let image =
+        TestImage::new(&ocibuild::spec::Platform::host().to_string()).layer(&[("file", &large)]).build();
+    server.push("base", "1", &image);
+    let base = server.reference("base", "1");
+    let layer = &image.layers[0].0.digest;
+    for (end, flags) in WAYS {
+        let place = Place::with(&[("app", "one"), ("Dockerfile", &format!("FROM {base}\n{end}\n"))]);
+        let flags: Vec<String> =
+            flags.iter().map(|flag| flag.replace("{other}", &other.authority())).collect();
+        let arguments: Vec<&str> = ["build", "--retry-delay", "0.01", "--snapshotter", "copy", "context"]
+            .into_iter()
+            .chain(flags.iter().map(String::as_str))
+            .collect();
+        server.fault_of("GET", layer.as_str(), 0, 5, Fault::Truncate(50_000));
+        let failed = place.run(&arguments);
+        let said = stderr(&failed);
+        assert_eq!(failed.status.code(), Some(4), "{end} {flags:?}: {said}");
+        assert!(said.contains("the connection ended too early") && said.contains(&base), "{said}");
+        server.fault_of("GET", layer.as_str(), 0, 1, Fault::Stall(50_000));
+        let program = env!("CARGO_BIN_EXE_ocibuild");
+        let mut waiting = place.command(program);
+        waiting.args(["--root", "state"]).args(&arguments).stderr(std::process::Stdio::piped());
+        let before = server.requests().len();
+        let child = waiting.spawn().unwrap();
+        let is_asked =
+            || server.requests()[before..].iter().any(|request| request.path.contains(layer.as_str()));
+        while !is_asked() {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+        let cancelled = child.wait_with_output().unwrap();
+        let said = stderr(&cancelled);
+        assert_eq!(cancelled.status.code(), Some(130), "{end} {flags:?}: {said}");
+        assert!(said.contains("error: cancelled"), "{said}");
     }
 }
 
