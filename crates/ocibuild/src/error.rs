@@ -59,7 +59,7 @@ impl ErrorKind {
             Self::StepFailed(_) => {
                 "the output of the command says why; change the instruction and build again"
             }
-            Self::Usage => "change the command line; `ocibuild build --help` shows what it takes",
+            Self::Usage => "change the command line; `--help` behind the verb shows what it takes",
             Self::Dockerfile => "change the instruction, and build again",
             Self::Refused => "the input is damaged or not what it should be: fetch or make it again",
             Self::Network => "check the name and the network, and try again",
@@ -375,14 +375,48 @@ fn class_of(kind: SourceErrorKind) -> ErrorKind {
     }
 }
 
+/// What is behind an error about bytes that went from one place to another, when it is not the place that the error is
+/// about: the registry that they came from, or the caller who cancelled.
+pub(crate) fn class_below(error: &(dyn std::error::Error + 'static)) -> Option<ErrorKind> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(own) = error.downcast_ref::<Error>() {
+            return Some(own.kind);
+        }
+        let source = error.downcast_ref::<SourceError>().map(SourceError::kind);
+        // A source that could not read something may have been handed a reader of another one.
+        if let Some(kind) = source.filter(|kind| *kind != SourceErrorKind::Io) {
+            return Some(match kind {
+                SourceErrorKind::NotFound => ErrorKind::Network,
+                kind => class_of(kind),
+            });
+        }
+        let layer = error.downcast_ref::<ocibuild_layer::Error>();
+        if layer.is_some_and(|error| matches!(error.kind(), ocibuild_layer::ErrorKind::Cancelled)) {
+            return Some(ErrorKind::Cancelled);
+        }
+        // What an error of input or output is made of is not among its sources.
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        next = match inner {
+            Some(inner) => Some(inner as &(dyn std::error::Error + 'static)),
+            None => error.source(),
+        };
+    }
+    None
+}
+
 impl Error {
     /// What a registry refused or does not have, where no Dockerfile is to blame for having asked.
     pub fn of_registry(error: SourceError) -> Self {
         let kind = match error.kind() {
             SourceErrorKind::NotFound => ErrorKind::Network,
             SourceErrorKind::NoPlatform => ErrorKind::Usage,
+            SourceErrorKind::Io => class_below(&error).unwrap_or(ErrorKind::Host),
             kind => class_of(kind),
         };
+        if kind == ErrorKind::Cancelled {
+            return Self::cancelled();
+        }
         let own = Self::new(kind, error.to_string()).id(source_id(error.kind()));
         let hint = error.hint_text().map(str::to_owned);
         let own = own.caused_by(error);
@@ -417,8 +451,11 @@ impl From<ocibuild_store::Error> for Error {
                 ErrorKind::Refused
             }
             Kind::InvalidInput | Kind::NotFound => ErrorKind::Usage,
-            _ => ErrorKind::Host,
+            _ => class_below(&error).unwrap_or(ErrorKind::Host),
         };
+        if kind == ErrorKind::Cancelled {
+            return Self::cancelled();
+        }
         let own = Self::new(kind, error.to_string());
         let own = match error.hint() {
             Some(hint) => own.hint(hint),

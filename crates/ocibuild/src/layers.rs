@@ -16,6 +16,7 @@ use ocibuild_sys::RootDir;
 use crate::accounts::Accounts;
 use crate::cache::Cache;
 use crate::copy::FileRange;
+use crate::error::class_below;
 use crate::{Error, ErrorKind};
 
 /// One layer of a stack.
@@ -366,9 +367,13 @@ fn unknown_layer(number: u32) -> Error {
     Error::new(ErrorKind::Refused, format!("a file of layer {number}, which the stack does not have"))
 }
 
+/// A layer that could not be read: it is damaged, unless it did not come at all.
 pub(crate) fn broken_layer(layer: &Layer, error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::new(ErrorKind::Refused, format!("cannot read the layer {}", layer.descriptor.digest))
-        .caused_by(error)
+    let text = format!("cannot read the layer {}", layer.descriptor.digest);
+    match class_below(&error) {
+        Some(ErrorKind::Cancelled) => Error::cancelled(),
+        kind => Error::new(kind.unwrap_or(ErrorKind::Refused), text).caused_by(error),
+    }
 }
 
 fn host(error: &ocibuild_sys::Error) -> Error {

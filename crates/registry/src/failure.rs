@@ -154,6 +154,10 @@ impl Refusal {
                 );
                 (SourceErrorKind::Network, Some(text))
             }
+            405 => {
+                let text = "this registry does not take that: it is read-only, or a mirror of another one";
+                (SourceErrorKind::Network, Some(text.to_owned()))
+            }
             _ => (SourceErrorKind::Network, None),
         }
     }

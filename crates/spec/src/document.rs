@@ -185,7 +185,7 @@ fn kind_of_shape(shape: &Shape, stated: Option<&MediaType>) -> Result<Kind, Docu
 /// whoever only copies blobs takes artifacts as well.
 pub fn check_manifest(manifest: &Manifest) -> Result<(), DocumentError> {
     let config = &manifest.config.media_type;
-    if *config != MediaType::ImageConfig && config.as_ref() != media_types::DOCKER_CONFIG {
+    if !is_image_config(config) {
         return Err(DocumentError::Unsupported(format!("an artifact with a config of type {config}")));
     }
     if manifest.config.size > MAX_DOCUMENT {
@@ -201,6 +201,11 @@ pub fn check_manifest(manifest: &Manifest) -> Result<(), DocumentError> {
         Some(layer) => Err(DocumentError::Unsupported(format!("a layer of type {}", layer.media_type))),
         None => Ok(()),
     }
+}
+
+/// Whether it is the config of an image, and not of an artifact.
+pub fn is_image_config(media_type: &MediaType) -> bool {
+    *media_type == MediaType::ImageConfig || media_type.as_ref() == media_types::DOCKER_CONFIG
 }
 
 fn is_layer(media_type: &MediaType) -> bool {

@@ -43,7 +43,7 @@ pub use descriptor::{Descriptor, MediaType, media_types};
 pub use digest::{ChainId, DiffId, Digest, DigestError, Hasher};
 pub use document::{
     Document, DocumentError, FetchDocument, MAX_DOCUMENT, check_image, check_manifest, is_document,
-    parse_config, parse_manifest_or_index, resolve_image, resolve_in_index, select_platform,
+    is_image_config, parse_config, parse_manifest_or_index, resolve_image, resolve_in_index, select_platform,
 };
 pub use manifest::{Index, Manifest};
 pub use oci_spec::runtime::{Mount, MountBuilder};

@@ -26,7 +26,7 @@ pub(crate) fn images(root: Option<&Path>, args: &ImagesArgs) -> Outcome {
     let shop = Workshop::open_plainly(&state_dir(root)?)?;
     let mut images = filter.choose(&shop.state())?;
     images.sort_by(|a, b| {
-        let key = |image: &ImageSummary| (image.config.digest.clone(), image.reference.clone());
+        let key = |image: &ImageSummary| (image.id.clone(), image.reference.clone());
         b.created.cmp(&a.created).then_with(|| key(a).cmp(&key(b)))
     });
     let digests = args.digests || args.format.as_deref().is_some_and(|text| text.contains(".Digest"));
@@ -73,7 +73,7 @@ fn header() -> Value {
 }
 
 fn row(image: &ImageSummary, args: &ImagesArgs, digests: bool) -> Value {
-    let id = &image.config.digest;
+    let id = &image.id;
     let none = || "<none>".to_owned();
     let digest = if digests { image.descriptor.digest.to_string() } else { none() };
     Record::row([
@@ -142,13 +142,13 @@ fn remove(shop: &Workshop, text: &str, force: bool) -> Result<(), Error> {
     let state = shop.state();
     let image = state.find(text)?;
     if state.forget(&image.descriptor)? {
-        let id = state.details(&image.descriptor)?.manifest.config.digest;
+        let id = state.id(&image.descriptor)?;
         return to_stdout(format!("Untagged: {id}\n").as_bytes());
     }
     let names = match image.reference {
         // A name with a digest stands for what it found.
         Some(name) if name.digest().is_none() => vec![name],
-        _ => state.names(&state.details(&image.descriptor)?.manifest.config.digest)?,
+        _ => state.names(&state.id(&image.descriptor)?)?,
     };
     if names.len() > 1 && !force {
         let shown: Vec<String> = names.iter().map(Reference::familiar).collect();

@@ -8,6 +8,7 @@ use fs_err as fs;
 use ocibuild::spec::{Descriptor, MediaType, json};
 use ocibuild::store::{BlobSink as _, ImageLayout};
 use ocibuild_testkit::{DockerRegistry, Fault, Reply, TestImage, TestRegistry, WebServer, index_of, skip};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::support::{Place, stderr};
 
@@ -132,6 +133,105 @@ fn what_did_not_change_is_one_request() {
         // Each of them begins with nothing.
         fs::remove_dir_all(place.path().join("state")).unwrap();
     }
+}
+
+/// Ways for a build to read the layers of its base: the end of the Dockerfile, and flags.
+const WAYS: [(&str, &[&str]); 7] = [
+    ("COPY app /app", &["-t", "app"]),
+    ("RUN [\"/app\"]", &["-t", "app"]),
+    ("ENV a=b", &["-t", "app"]),
+    ("ENV a=b", &["-o", "type=oci,dest=out.tar"]),
+    ("ENV a=b", &["-o", "out"]),
+    ("ENV a=b", &["-o", "type=oci,dest=out.tar,compression=zstd,force-compression=true"]),
+    ("ENV a=b", &["--push", "-t", "{other}/app"]),
+];
+
+/// A layer that does not come is the registry's fault, and not that of the file or of the registry it was meant for.
+#[test]
+fn layers_that_do_not_come_are_told_from_damage_and_from_full_disks() {
+    let (server, other) = (TestRegistry::start(), TestRegistry::start());
+    let large = "x".repeat(100_000);
+    let image =
+        TestImage::new(&ocibuild::spec::Platform::host().to_string()).layer(&[("file", &large)]).build();
+    server.push("base", "1", &image);
+    let base = server.reference("base", "1");
+    let layer = &image.layers[0].0.digest;
+    for (end, flags) in WAYS {
+        let place = Place::with(&[("app", "one"), ("Dockerfile", &format!("FROM {base}\n{end}\n"))]);
+        let flags: Vec<String> =
+            flags.iter().map(|flag| flag.replace("{other}", &other.authority())).collect();
+        let arguments: Vec<&str> = ["build", "--retry-delay", "0.01", "--snapshotter", "copy", "context"]
+            .into_iter()
+            .chain(flags.iter().map(String::as_str))
+            .collect();
+        server.fault_of("GET", layer.as_str(), 0, 5, Fault::Truncate(50_000));
+        let failed = place.run(&arguments);
+        let said = stderr(&failed);
+        assert_eq!(failed.status.code(), Some(4), "{end} {flags:?}: {said}");
+        assert!(said.contains("the connection ended too early") && said.contains(&base), "{said}");
+        server.fault_of("GET", layer.as_str(), 0, 1, Fault::Stall(50_000));
+        let program = env!("CARGO_BIN_EXE_ocibuild");
+        let mut waiting = place.command(program);
+        waiting.args(["--root", "state"]).args(&arguments).stderr(std::process::Stdio::piped());
+        let before = server.requests().len();
+        let child = waiting.spawn().unwrap();
+        let is_asked =
+            || server.requests()[before..].iter().any(|request| request.path.contains(layer.as_str()));
+        while !is_asked() {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+        let cancelled = child.wait_with_output().unwrap();
+        let said = stderr(&cancelled);
+        assert_eq!(cancelled.status.code(), Some(130), "{end} {flags:?}: {said}");
+        assert!(said.contains("error: cancelled"), "{said}");
+    }
+}
+
+/// What is no image is refused with what can be done with it, and fetched as it is by who asks for that; among images
+/// it is in nobody's way.
+#[test]
+fn artifacts_are_moved_and_nothing_else() {
+    const TYPE: &str = "application/vnd.cncf.helm.config.v1+json";
+    let (server, place) = (TestRegistry::start(), Place::with(&[]));
+    let config = Descriptor::of(MediaType::from(TYPE), b"{}");
+    server.put_blob("chart", &config.digest, b"{}");
+    let mut manifest = serde_json::json!({
+        "schemaVersion": 2, "mediaType": MediaType::ImageManifest.as_ref(), "config": config, "layers": [],
+    });
+    server.put_manifest("chart", "1", MediaType::ImageManifest.as_ref(), manifest.to_string().as_bytes());
+    // An index without any image is another thing to have a name.
+    manifest = serde_json::json!({
+        "schemaVersion": 2, "mediaType": MediaType::ImageIndex.as_ref(), "manifests": [],
+    });
+    server.put_manifest("chart", "none", MediaType::ImageIndex.as_ref(), manifest.to_string().as_bytes());
+    let image = TestImage::new(&ocibuild::spec::Platform::host().to_string()).layer(&[("file", "1")]).build();
+    server.push("app", "1", &image);
+    let (chart, none, app) =
+        (server.reference("chart", "1"), server.reference("chart", "none"), server.reference("app", "1"));
+    for (name, code, said) in [(&chart, 3, TYPE), (&none, 2, "no match for platform in manifest")] {
+        let refused = place.run(&["pull", name]);
+        assert_eq!(refused.status.code(), Some(code), "{}", stderr(&refused));
+        assert!(stderr(&refused).contains(said), "{}", stderr(&refused));
+        assert!(stderr(&refused).contains("--all-platforms"), "{}", stderr(&refused));
+        succeeded(&place.run(&["pull", "--all-platforms", name]));
+    }
+    succeeded(&place.run(&["pull", &app]));
+    succeeded(&place.run(&["prune"]));
+    let listed = succeeded(&place.run(&["images", "--format", "{{.Repository}}:{{.Tag}}"]));
+    assert!([&chart, &none, &app].iter().all(|name| listed.lines().any(|line| line == *name)), "{listed}");
+    let refused = place.run(&["run", &chart]);
+    assert_eq!(refused.status.code(), Some(3), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains(TYPE), "{}", stderr(&refused));
+    let copy = server.reference("copy", "1");
+    succeeded(&place.run(&["tag", &chart, &copy]));
+    succeeded(&place.run(&["push", &copy]));
+    assert_eq!(server.manifest("copy", "1"), server.manifest("chart", "1"));
+    let ids = succeeded(&place.run(&["images", "-q"]));
+    for id in ids.lines().collect::<std::collections::BTreeSet<_>>() {
+        succeeded(&place.run(&["rmi", "-f", id]));
+    }
+    assert_eq!(succeeded(&place.run(&["images", "-q"])), "");
 }
 
 fn blob(root: &Path, descriptor: &Descriptor) -> std::path::PathBuf {

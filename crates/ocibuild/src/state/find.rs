@@ -44,7 +44,7 @@ impl State<'_> {
             if found.iter().any(|(_, known)| known.digest == descriptor.digest) {
                 continue;
             }
-            let id = self.details(&descriptor)?.manifest.config.digest;
+            let id = self.id(&descriptor)?;
             if id.hex().starts_with(digits) || descriptor.digest.hex().starts_with(digits) {
                 found.push((id, descriptor));
             }
@@ -61,10 +61,10 @@ impl State<'_> {
     }
 
     /// The names of the image with this ID, sorted.
-    pub fn names(&self, config: &Digest) -> Result<Vec<Reference>, Error> {
+    pub fn names(&self, id: &Digest) -> Result<Vec<Reference>, Error> {
         let mut names = Vec::new();
         for (name, descriptor) in self.layout.list()? {
-            if self.details(&descriptor)?.manifest.config.digest == *config {
+            if self.id(&descriptor)? == *id {
                 names.push(name);
             }
         }

@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use ocibuild_snapshot::Snapshotter;
-use ocibuild_spec::{Descriptor, Document, ImageConfig, Manifest, Platform, Reference, Timestamp};
-use ocibuild_spec::{parse_manifest_or_index, select_platform};
+use ocibuild_spec::{Descriptor, Digest, Document, ImageConfig, Manifest, Platform, Reference, Timestamp};
+use ocibuild_spec::{is_image_config, parse_manifest_or_index, select_platform};
 use ocibuild_store::{ImageLayout, read_document};
 
 pub use container::{ContainerOptions, Volume};
@@ -42,8 +42,8 @@ pub struct ImageSummary {
     pub reference: Option<Reference>,
     /// Its manifest, or the index of several platforms.
     pub descriptor: Descriptor,
-    /// Its config, whose digest is the image ID.
-    pub config: Descriptor,
+    /// The image ID: the digest of its config.
+    pub id: Digest,
     /// When it was made.
     pub created: Option<Timestamp>,
     /// Bytes of the files in its layers, unpacked.
@@ -78,20 +78,43 @@ impl<'a> State<'a> {
     /// All images: those with names, sorted by these, then those without.
     pub fn images(&self) -> Result<Vec<ImageSummary>, Error> {
         let mut sizes = Sizes::default();
-        let mut images = Vec::new();
-        for (reference, descriptor) in self.all()? {
-            let details = self.details(&descriptor)?;
-            let size = sizes.of(self, &details)?.iter().sum();
-            images.push(ImageSummary {
-                reference,
-                descriptor,
-                config: details.manifest.config,
-                created: details.config.created,
-                size,
-                labels: details.config.config.labels,
-            });
+        let summaries = self.all()?.into_iter();
+        summaries.map(|(reference, descriptor)| self.summary(reference, descriptor, &mut sizes)).collect()
+    }
+
+    fn summary(
+        &self,
+        reference: Option<Reference>,
+        descriptor: Descriptor,
+        sizes: &mut Sizes,
+    ) -> Result<ImageSummary, Error> {
+        let id = self.id(&descriptor)?;
+        match self.details(&descriptor) {
+            Ok(details) => {
+                let size = sizes.of(self, &details)?.iter().sum();
+                let (created, labels) = (details.config.created, details.config.config.labels);
+                Ok(ImageSummary { reference, descriptor, id, created, size, labels })
+            }
+            // What is no image has a name all the same, and must not hide the others.
+            Err(error) if error.kind() == ErrorKind::Refused => {
+                let layers = self.manifest(&descriptor).ok().flatten();
+                let layers = layers.iter().flat_map(|(_, manifest)| manifest.layers());
+                let size = layers.map(|layer| layer.size).sum();
+                let (created, labels) = (None, BTreeMap::new());
+                Ok(ImageSummary { reference, descriptor, id, created, size, labels })
+            }
+            Err(error) => Err(error),
         }
-        Ok(images)
+    }
+
+    /// The ID of an image: the digest of its config. What is no image has its own digest.
+    pub fn id(&self, descriptor: &Descriptor) -> Result<Digest, Error> {
+        match self.manifest(descriptor) {
+            Ok(Some((_, manifest))) => Ok(manifest.config.digest),
+            Ok(None) => Ok(descriptor.digest.clone()),
+            Err(error) if error.kind() == ErrorKind::Refused => Ok(descriptor.digest.clone()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Every name with what it stands for, and what has none.
@@ -114,26 +137,39 @@ impl<'a> State<'a> {
 
     /// The image with this manifest, or of this index: the image for this host, or else the first.
     pub fn details(&self, descriptor: &Descriptor) -> Result<ImageDetails, Error> {
+        let not_an_image = |what: String| {
+            Error::new(ErrorKind::Refused, format!("{}: {what}", descriptor.digest))
+                .hint("such things can be tagged, pushed, removed, and saved with --format oci")
+        };
+        let Some((descriptor, manifest)) = self.manifest(descriptor)? else {
+            return Err(not_an_image("the index lists no image".to_owned()));
+        };
+        if !is_image_config(&manifest.config.media_type) {
+            let what =
+                format!("no image, but an artifact with a config of type {}", manifest.config.media_type);
+            return Err(not_an_image(what));
+        }
+        let bytes = read_document(self.layout, &manifest.config)?;
+        let config = serde_json::from_slice(&bytes).map_err(|error| broken(&manifest.config, &error))?;
+        Ok(ImageDetails { descriptor, manifest, config })
+    }
+
+    /// The manifest of that image; `None` of an index without images.
+    fn manifest(&self, descriptor: &Descriptor) -> Result<Option<(Descriptor, Manifest)>, Error> {
         let bytes = read_document(self.layout, descriptor)?;
         let document = parse_manifest_or_index(&bytes, Some(&descriptor.media_type))
             .map_err(|error| broken(descriptor, &error))?;
-        match document {
-            Document::Manifest(manifest) => {
-                let bytes = read_document(self.layout, &manifest.config)?;
-                let config =
-                    serde_json::from_slice(&bytes).map_err(|error| broken(&manifest.config, &error))?;
-                Ok(ImageDetails { descriptor: descriptor.clone(), manifest, config })
-            }
-            Document::Index(index) => {
-                let is_image = |entry: &&Descriptor| {
-                    entry.platform.as_ref().is_none_or(|platform| platform.os != "unknown")
-                };
-                // An index of other platforms only is an image to look at all the same.
-                let chosen = select_platform(&index, &Platform::host())
-                    .or_else(|error| index.manifests.iter().find(is_image).ok_or(error))
-                    .map_err(|error| broken(descriptor, &error))?;
-                self.details(chosen)
-            }
+        let index = match document {
+            Document::Manifest(manifest) => return Ok(Some((descriptor.clone(), manifest))),
+            Document::Index(index) => index,
+        };
+        let is_image =
+            |entry: &&Descriptor| entry.platform.as_ref().is_none_or(|platform| platform.os != "unknown");
+        // An index of other platforms only is an image to look at all the same.
+        let chosen = select_platform(&index, &Platform::host()).ok();
+        match chosen.or_else(|| index.manifests.iter().find(is_image)) {
+            Some(chosen) => self.manifest(chosen),
+            None => Ok(None),
         }
     }
 

@@ -6,8 +6,8 @@ use ocibuild_snapshot::ErrorKind as SnapshotErrorKind;
 use ocibuild_spec::{DiffId, Digest};
 
 use super::State;
-use crate::Error;
 use crate::cache::Record;
+use crate::{Error, ErrorKind};
 
 /// What [`State::prune`] gave back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -97,7 +97,11 @@ impl State<'_> {
     fn named(&self) -> Result<(BTreeSet<Digest>, BTreeSet<DiffId>), Error> {
         let (mut blobs, mut diff_ids) = (BTreeSet::new(), BTreeSet::new());
         for (_, descriptor) in self.layout.list()? {
-            let details = self.details(&descriptor)?;
+            let details = match self.details(&descriptor) {
+                // No step made what is no image.
+                Err(error) if error.kind() == ErrorKind::Refused => continue,
+                other => other?,
+            };
             blobs.extend(details.manifest.layers().iter().map(|layer| layer.digest.clone()));
             diff_ids.extend(details.config.rootfs.layers().iter().cloned());
         }

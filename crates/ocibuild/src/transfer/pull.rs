@@ -3,7 +3,7 @@ use std::io::{self, Read};
 use ocibuild_registry::Registry;
 use ocibuild_spec::{
     CancelToken, Descriptor, Document, ImageSource as _, Index, MAX_DOCUMENT, Platform, Reference,
-    SourceError, is_document, parse_manifest_or_index,
+    SourceError, SourceErrorKind, is_document, parse_manifest_or_index,
 };
 use ocibuild_store::{BlobSink, ImageLayout, read_document};
 
@@ -64,7 +64,7 @@ impl Pulling<'_> {
                 let image = self
                     .registry
                     .resolve_from(&fixed, root, platform, &known, self.cancel)
-                    .map_err(Error::of_registry)?;
+                    .map_err(unusable)?;
                 wanted.leaves.extend_from_slice(image.manifest.layers());
                 wanted.documents.push((image.manifest.config.clone(), image.config_bytes));
                 wanted.documents.push((image.descriptor.clone(), image.manifest_bytes));
@@ -174,6 +174,20 @@ impl Pulling<'_> {
             }
         }
     }
+}
+
+/// What there is may be something else than an image for this platform.
+fn unusable(error: SourceError) -> Error {
+    let hint = match error.kind() {
+        SourceErrorKind::NoPlatform => {
+            "`ocibuild pull --platform` takes one that there is, --all-platforms all"
+        }
+        SourceErrorKind::Unsupported => {
+            "`ocibuild pull --all-platforms` takes it as it is, to be pushed elsewhere"
+        }
+        _ => return Error::of_registry(error),
+    };
+    Error::of_registry(error).hint(hint)
 }
 
 /// A blob that did not come: no fault of the state directory, where it was on its way to.

@@ -305,7 +305,7 @@ impl HttpClient {
             with_token(cancel, || agent.run(built))
         };
         let answer = answer.map_err(|error| match sent.failure.take() {
-            Some(failure) => HttpError::new(HttpErrorKind::Body, &request.url, failure.to_string()),
+            Some(failure) => HttpError::of_sent(&request.url, failure),
             None => HttpError::of(&request.url, &error),
         })?;
         let (parts, body) = answer.into_parts();

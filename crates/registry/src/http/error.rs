@@ -14,6 +14,8 @@ pub struct HttpError {
     url: String,
     message: String,
     hint: Option<String>,
+    /// Why what was to be sent could not be read.
+    unread: Option<io::Error>,
 }
 
 /// Classes of [`HttpError`].
@@ -44,12 +46,22 @@ pub enum HttpErrorKind {
 
 impl HttpError {
     pub(crate) fn new(kind: HttpErrorKind, url: impl std::fmt::Display, message: impl Into<String>) -> Self {
-        Self { kind, url: url.to_string(), message: message.into(), hint: None }
+        Self { kind, url: url.to_string(), message: message.into(), hint: None, unread: None }
     }
 
     /// The class.
     pub fn kind(&self) -> HttpErrorKind {
         self.kind
+    }
+
+    /// The error of a body that could not be read while it was sent.
+    pub(super) fn of_sent(url: &Url, error: io::Error) -> Self {
+        Self { unread: Some(error), ..Self::new(HttpErrorKind::Body, url, "cannot read what is to be sent") }
+    }
+
+    /// Why what was to be sent could not be read; any other error comes back.
+    pub(crate) fn into_unread(mut self) -> Result<io::Error, Self> {
+        self.unread.take().ok_or(self)
     }
 
     /// What to do about it.
@@ -89,7 +101,7 @@ impl HttpError {
             }
             other => plain(HttpErrorKind::Protocol, &other.to_string()),
         };
-        Self { kind, url: url.to_string(), message, hint }
+        Self { kind, url: url.to_string(), message, hint, unread: None }
     }
 
     /// The error of a body that broke while it was read.
@@ -99,7 +111,7 @@ impl HttpError {
             return Self::of(url, inner);
         }
         let (kind, message, hint) = of_io(url, error);
-        Self { kind, url: url.to_string(), message, hint }
+        Self { kind, url: url.to_string(), message, hint, unread: None }
     }
 }
 

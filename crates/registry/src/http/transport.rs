@@ -70,8 +70,10 @@ impl Read for SentBody<'_> {
         } else if is_cancelled() {
             return Err(io::Error::other(Cancelled));
         } else {
-            self.read_inner(&mut buffer[..most]).inspect_err(|error| {
-                self.failure = Some(io::Error::new(error.kind(), error.to_string()));
+            self.read_inner(&mut buffer[..most]).map_err(|error| {
+                let same = io::Error::new(error.kind(), error.to_string());
+                self.failure = Some(error);
+                same
             })?
         };
         self.left -= count as u64;

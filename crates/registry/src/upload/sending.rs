@@ -5,7 +5,7 @@ use ocibuild_spec::{CancelToken, Digest, Reference, SourceError, SourceErrorKind
 use super::{Begun, BlobUpload, Session};
 use crate::exchange::{Access, Ask, Failed, Place};
 use crate::failure;
-use crate::http::{HttpErrorKind, HttpResponse, Method};
+use crate::http::{HttpResponse, Method};
 use crate::registry::Registry;
 use crate::retry::{self, Retry, Tries};
 
@@ -197,24 +197,23 @@ impl<'a> Sending<'a> {
         if let Some((_, rest)) = self.rest.take().filter(|(begin, _)| *begin == at) {
             return Ok(rest);
         }
-        let opened = (self.upload.open)().map_err(|error| self.unreadable(&error))?;
+        let opened = (self.upload.open)().map_err(|error| self.unreadable(error))?;
         let mut reader = VerifyingReader::new(opened, self.upload.descriptor);
         let skipped = io::copy(&mut (&mut reader).take(at), &mut io::sink());
         match skipped {
             Ok(count) if count == at => Ok(reader),
-            Ok(_) => Err(self.unreadable(&io::Error::from(io::ErrorKind::UnexpectedEof))),
-            Err(error) => Err(self.unreadable(&error)),
+            Ok(_) => Err(self.unreadable(io::Error::from(io::ErrorKind::UnexpectedEof))),
+            Err(error) => Err(self.unreadable(error)),
         }
     }
 
-    fn unreadable(&self, error: &io::Error) -> SourceError {
+    fn unreadable(&self, error: io::Error) -> SourceError {
         let kind = match error.kind() {
             io::ErrorKind::InvalidData => SourceErrorKind::Corrupt,
             _ => SourceErrorKind::Io,
         };
-        let text =
-            format!("cannot read the blob {} that is to be pushed: {error}", self.upload.descriptor.digest);
-        SourceError::new(kind, text)
+        let text = format!("cannot read the blob {} that is to be pushed", self.upload.descriptor.digest);
+        SourceError::new(kind, text).caused_by(error)
     }
 
     fn send_piece(&mut self, session: Session) -> Result<Next, SourceError> {
@@ -250,7 +249,7 @@ impl<'a> Sending<'a> {
 
     /// Nothing but the end of the file comes after the last byte, and the digest is right.
     fn check_end(&self, source: &mut dyn Read) -> Result<(), SourceError> {
-        io::copy(source, &mut io::sink()).map(drop).map_err(|error| self.unreadable(&error))
+        io::copy(source, &mut io::sink()).map(drop).map_err(|error| self.unreadable(error))
     }
 
     /// Ends the upload: with all of a small blob, or with nothing when everything was sent.
@@ -300,17 +299,15 @@ impl<'a> Sending<'a> {
     }
 
     fn broken(&self, session: Session, error: Failed) -> Result<Next, SourceError> {
-        match error {
-            Failed::Http(error) if error.kind() == HttpErrorKind::Body => {
-                let text =
-                    format!("cannot read the blob {} that is to be pushed", self.upload.descriptor.digest);
-                Err(SourceError::new(SourceErrorKind::Io, text).caused_by(error))
-            }
-            Failed::Http(error) if error.is_transient() => {
-                Ok(Next::Recover(session, failure::of_http(self.repository, &error), None))
-            }
-            error => Err(error.about(self.repository)),
-        }
+        let error = match error {
+            Failed::Http(error) => match error.into_unread() {
+                Ok(unread) => return Err(self.unreadable(unread)),
+                Err(error) => error,
+            },
+            error @ Failed::Source(_) => return Err(error.about(self.repository)),
+        };
+        let own = failure::of_http(self.repository, &error);
+        if error.is_transient() { Ok(Next::Recover(session, own, None)) } else { Err(own) }
     }
 
     fn refused(&mut self, session: Session, response: HttpResponse) -> Result<Next, SourceError> {

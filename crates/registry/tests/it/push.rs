@@ -237,3 +237,18 @@ fn referrers_are_listed_by_tag_where_the_registry_lists_none() {
     assert_eq!(found.into_iter().map(|entry| entry.digest).collect::<Vec<_>>(), digests);
     assert_eq!(registry.referrers(&reference, subject, Some("other"), &cancel).unwrap(), []);
 }
+
+#[test]
+fn who_takes_nothing_is_told_from_who_is_not_there() {
+    let (server, registry) = (TestRegistry::start(), client());
+    server.fault_of(
+        "POST",
+        "/uploads/",
+        0,
+        1,
+        Fault::Answer(405, Vec::new(), b"Method not allowed".to_vec()),
+    );
+    let error = push(&registry, &server.reference("app", "1"), b"layer").unwrap_err();
+    assert!(error.to_string().contains("answered 405: Method not allowed"), "{error}");
+    assert!(error.hint_text().unwrap().contains("read-only"), "{error:?}");
+}
