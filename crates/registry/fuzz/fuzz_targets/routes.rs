@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use libfuzzer_sys::fuzz_target;
 use ocibuild_registry::fuzzing::{hosts_toml, registries_conf};
-use ocibuild_registry::{MirrorRule, Route, Speaks};
+use ocibuild_registry::{MirrorRule, Route, Scheme, Speaks, Url};
 use ocibuild_spec::Reference;
 
 const NAMES: [&str; 6] = [
@@ -31,10 +31,11 @@ fuzz_target!(|text: &str| {
 });
 
 fn check(route: &Route, allows_plain: bool) {
-    let registry = route.reference.registry().to_ascii_lowercase();
-    let server = if registry == "docker.io" { "registry-1.docker.io" } else { &registry };
+    let registry = route.reference.registry();
+    let server = if registry == "docker.io" { "registry-1.docker.io" } else { registry };
+    let server = Url::new(Scheme::Https, server, "/").expect("a registry is a server");
     let url = route.url().expect("a place has a URL");
-    assert_eq!(url.authority(), server, "{route:?}");
+    assert_eq!(url.authority(), server.authority(), "{route:?}");
     let rest = url.path().strip_prefix(&route.root).expect("the root comes first");
     assert!(rest.starts_with(&format!("/{}/manifests/", route.reference.repository())), "{url}");
     assert!(route.resolves_tags || route.serves_content, "{route:?}");
