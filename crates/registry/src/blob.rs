@@ -223,7 +223,7 @@ impl Read for BlobReader {
 }
 
 /// First and last byte and the total of `bytes 5-9/10`.
-fn parse_content_range(text: &str) -> Option<(u64, u64, Option<u64>)> {
+pub(crate) fn parse_content_range(text: &str) -> Option<(u64, u64, Option<u64>)> {
     let (range, total) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
     let (first, last) = range.split_once('-')?;
     let total = if total == "*" { None } else { Some(total.parse().ok()?) };

@@ -26,7 +26,7 @@ impl Endpoint {
 
     /// Something below a repository.
     pub(crate) fn url(&self, repository: &str, path: &str) -> Result<Url, UrlError> {
-        let url = self.base.join(&format!("{}/{repository}/{path}", self.root))?;
+        let url = self.base.with_path(&format!("{}/{repository}/{path}", self.root))?;
         Ok(match &self.namespace {
             Some(namespace) => url.with_query("ns", namespace),
             None => url,

@@ -76,6 +76,41 @@ mod retry;
 mod routes;
 mod upload;
 
+/// Private parsers, for the fuzz targets alone.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    use std::time::Duration;
+
+    pub use crate::auth::fuzzing::{challenges, token};
+    pub use crate::credentials::fuzzing::{helper_answer, put, remove};
+    pub use crate::routes::fuzzing::{hosts_toml, registries_conf};
+
+    /// The target of the link to the next page.
+    pub fn next_link(header: &str) -> Option<&str> {
+        crate::listing::next_link(header)
+    }
+
+    /// First and last byte and the total of a `Content-Range`.
+    pub fn content_range(header: &str) -> Option<(u64, u64, Option<u64>)> {
+        crate::blob::parse_content_range(header)
+    }
+
+    /// The last byte that an upload has, of its `Range`.
+    pub fn upload_range(header: &str) -> Option<u64> {
+        crate::upload::parse_range(header)
+    }
+
+    /// What `Retry-After` asks for.
+    pub fn retry_after(header: &str) -> Option<Duration> {
+        crate::retry::seconds(header)
+    }
+
+    /// What is shown of the body of a refusal.
+    pub fn words(body: &[u8]) -> String {
+        crate::failure::words_of(body)
+    }
+}
+
 pub use cloud::{
     AwsEndpoints, AwsIdentity, AzureEndpoints, AzureIdentity, CloudServices, GoogleEndpoints, GoogleIdentity,
     Variables,

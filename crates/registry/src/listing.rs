@@ -80,7 +80,7 @@ impl Registry {
 }
 
 /// The target of `<target>; rel="next"` (RFC 8288).
-fn next_link(header: &str) -> Option<&str> {
+pub(crate) fn next_link(header: &str) -> Option<&str> {
     header.split(',').find_map(|link| {
         let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
         let is_next = parameters.split(';').map(str::trim).any(|parameter| {

@@ -214,9 +214,10 @@ pub(crate) fn reachable_by(open: &OpenBlob<'_>, root: &Descriptor) -> Result<Vec
                 below.extend(children(open, &descriptor)?);
             }
             found.push(descriptor);
-        }
-        if found.len() + below.len() > MAX_REACHABLE {
-            return Err(Error::corrupt(format!("{} reaches more than {MAX_REACHABLE} blobs", root.digest)));
+            if found.len() + below.len() > MAX_REACHABLE {
+                let text = format!("{} reaches more than {MAX_REACHABLE} blobs", root.digest);
+                return Err(Error::corrupt(text));
+            }
         }
         if below.is_empty() {
             return Ok(found);

@@ -1,11 +1,17 @@
 use super::Fault;
-use super::functions::{Mode, call};
+use super::functions::{Mode, call, cost};
 use super::parse::{Node, Operand, Pipeline, Start};
 use super::value::{Record, Value};
 
+/// Most bytes that a template may make of one value, texts in between included.
+pub(super) const MAX_WORK: usize = 64 << 20;
+/// What one more round of a range counts like.
+const ROUND: usize = 256;
+
 /// The text of a template for `value`.
 pub(super) fn render(nodes: &[Node], value: &Value, mode: Mode) -> Result<String, Fault> {
-    let mut scope = Scope { variables: vec![("$".to_owned(), value.clone())], mode, out: String::new() };
+    let variables = vec![("$".to_owned(), value.clone())];
+    let mut scope = Scope { variables, mode, out: String::new(), left: MAX_WORK, at: 0 };
     scope.walk(nodes, value)?;
     Ok(scope.out)
 }
@@ -22,9 +28,22 @@ struct Scope {
     variables: Vec<(String, Value)>,
     mode: Mode,
     out: String,
+    /// What of [`MAX_WORK`] is left.
+    left: usize,
+    /// The action that is worked on.
+    at: usize,
 }
 
 impl Scope {
+    /// Every text and every round counts before it is made, so that a loop ends before the memory does.
+    fn spend(&mut self, bytes: usize) -> Result<(), Fault> {
+        self.left = self.left.checked_sub(bytes).ok_or_else(|| {
+            Fault::new(self.at, format!("the template makes more than {} MiB of text", MAX_WORK >> 20))
+                .hint("print less of it, or leave the work to jq and --format json")
+        })?;
+        Ok(())
+    }
+
     fn walk(&mut self, nodes: &[Node], dot: &Value) -> Result<Flow, Fault> {
         for node in nodes {
             let flow = self.step(node, dot)?;
@@ -45,10 +64,14 @@ impl Scope {
 
     fn step(&mut self, node: &Node, dot: &Value) -> Result<Flow, Fault> {
         match node {
-            Node::Text(text) => self.out.push_str(text),
+            Node::Text(text) => {
+                self.spend(text.len())?;
+                self.out.push_str(text);
+            }
             Node::Action(pipeline) => {
                 let value = self.pipeline(pipeline, dot)?;
                 if pipeline.names.is_empty() {
+                    self.spend(value.weight())?;
                     self.out.push_str(&value.to_string());
                 }
             }
@@ -88,23 +111,27 @@ impl Scope {
         dot: &Value,
     ) -> Result<Flow, Fault> {
         let source = self.commands(over, dot)?;
-        let items: Vec<(Value, Value)> = match source {
-            Value::List(list) => (0..).map(Value::Int).zip(list.into_iter().flatten()).collect(),
+        // A number may be large: nothing is made of it before its turn.
+        let items: Box<dyn Iterator<Item = (Value, Value)>> = match source {
+            Value::List(list) => Box::new((0..).map(Value::Int).zip(list.into_iter().flatten())),
             Value::Map(map) => {
-                map.into_iter().flatten().map(|(key, value)| (Value::Text(key), value)).collect()
+                Box::new(map.into_iter().flatten().map(|(key, value)| (Value::Text(key), value)))
             }
-            Value::Int(count) => (0..count.max(0)).map(|n| (Value::Int(n), Value::Int(n))).collect(),
-            Value::Nil | Value::Missing => Vec::new(),
+            Value::Int(count) => Box::new((0..count.max(0)).map(|n| (Value::Int(n), Value::Int(n)))),
+            Value::Nil | Value::Missing => Box::new(std::iter::empty()),
             other => {
                 return Err(Fault::new(over.at, format!("range can't iterate over {other}"))
                     .hint(format!("it is a {}: range takes a list or a map", other.kind())));
             }
         };
-        if items.is_empty() {
+        let mut items = items.peekable();
+        if items.peek().is_none() {
             return self.block(otherwise, dot);
         }
         let before = self.variables.len();
         for (key, value) in items {
+            self.at = over.at;
+            self.spend(ROUND)?;
             self.variables.truncate(before);
             match over.names.as_slice() {
                 [] => {}
@@ -150,6 +177,7 @@ impl Scope {
     }
 
     fn commands(&mut self, pipeline: &Pipeline, dot: &Value) -> Result<Value, Fault> {
+        self.at = pipeline.at;
         let mut piped = None;
         for command in &pipeline.commands {
             piped = Some(self.command(command, dot, piped)?);
@@ -175,33 +203,42 @@ impl Scope {
             values.push(value);
         }
         values.extend(piped);
-        call(name, &values, self.mode).map_err(|fault| Fault { at: first.at, ..fault })
+        self.call(name, &values, first.at)
+    }
+
+    fn call(&mut self, name: &str, arguments: &[Value], at: usize) -> Result<Value, Fault> {
+        self.spend(cost(name, arguments))?;
+        call(name, arguments, self.mode).map_err(|fault| Fault { at, ..fault })
     }
 
     fn operand(&mut self, operand: &Operand, dot: &Value) -> Result<Value, Fault> {
-        let mut value = match &operand.start {
-            Start::Dot => dot.clone(),
+        let nested;
+        let mut found = match &operand.start {
+            Start::Dot => dot,
             Start::Variable(name) => {
                 let found = self.variables.iter().rev().find(|(known, _)| known == name);
-                found.map(|(_, value)| value.clone()).ok_or_else(|| self.undefined(name, operand.at))?
+                found.map(|(_, value)| value).ok_or_else(|| self.undefined(name, operand.at))?
             }
-            Start::Literal(value) => value.clone(),
-            Start::Nested(pipeline) => self.commands(pipeline, dot)?,
-            Start::Function(name) => {
-                return call(name, &[], self.mode).map_err(|fault| Fault { at: operand.at, ..fault });
+            Start::Literal(value) => value,
+            Start::Nested(pipeline) => {
+                nested = self.commands(pipeline, dot)?;
+                &nested
             }
+            Start::Function(name) => return self.call(name, &[], operand.at),
         };
         for (name, at) in &operand.fields {
-            value = field(&value, name, *at)?;
+            found = field(found, name, *at)?;
         }
+        let value = found.clone();
+        self.spend(value.weight())?;
         Ok(value)
     }
 }
 
-fn field(value: &Value, name: &str, at: usize) -> Result<Value, Fault> {
+fn field<'v>(value: &'v Value, name: &str, at: usize) -> Result<&'v Value, Fault> {
     match value {
-        Value::Record(record) => record.get(name).cloned().ok_or_else(|| no_field(record, name, at)),
-        Value::Map(map) => Ok(map.as_ref().and_then(|map| map.get(name)).cloned().unwrap_or(Value::Missing)),
+        Value::Record(record) => record.get(name).ok_or_else(|| no_field(record, name, at)),
+        Value::Map(map) => Ok(map.as_ref().and_then(|map| map.get(name)).unwrap_or(&Value::Missing)),
         Value::Nil | Value::Missing => Err(Fault::new(at, format!("nil pointer evaluating .{name}"))
             .hint(format!("nothing is there: ask first, as in {{{{with …}}}}{{{{.{name}}}}}{{{{end}}}}"))),
         other => Err(Fault::new(at, format!("can't evaluate field {name} in type {}", other.kind()))

@@ -1,7 +1,7 @@
 use std::cmp::Ordering;
 
 use super::Fault;
-use super::printf::printf;
+use super::printf::{printf, widths};
 use super::value::Value;
 
 /// Every function there is: docker's, then Go's.
@@ -9,6 +9,9 @@ pub(super) const FUNCTIONS: [&str; 24] = [
     "json", "join", "split", "upper", "lower", "title", "truncate", "pad", "index", "len", "slice", "print",
     "printf", "println", "html", "and", "or", "not", "eq", "ne", "lt", "le", "gt", "ge",
 ];
+
+/// Most blanks on one side.
+const MAX_PAD: i64 = 1000;
 
 pub(super) fn is_function(name: &str) -> bool {
     FUNCTIONS.contains(&name)
@@ -21,6 +24,26 @@ pub(crate) enum Mode {
     Rows,
     /// Titles of columns, which functions leave as they are.
     Header,
+}
+
+/// Most bytes that a call makes.
+pub(super) fn cost(name: &str, arguments: &[Value]) -> usize {
+    let given: usize = arguments.iter().map(Value::weight).sum();
+    match (name, arguments) {
+        // One character may become six.
+        ("json" | "html", _) => given.saturating_mul(6),
+        ("upper" | "lower" | "title", _) => given.saturating_mul(3),
+        ("printf", [Value::Text(format), ..]) => given.saturating_mul(6).saturating_add(widths(format)),
+        ("join", [Value::List(Some(list)), Value::Text(separator)]) => {
+            given.saturating_add(list.len().saturating_mul(separator.len()))
+        }
+        ("split", [Value::Text(text), Value::Text(separator)]) => {
+            let parts = text.matches(separator.as_str()).count() + 1;
+            given.saturating_add(parts.saturating_mul(size_of::<Value>()))
+        }
+        ("pad", _) => given.saturating_add(2 * MAX_PAD as usize),
+        _ => given,
+    }
 }
 
 /// Calls a function. Faults have no place yet.
@@ -94,7 +117,7 @@ impl<'a> Call<'a> {
                 whole[..whole.floor_char_boundary(length)].into()
             }
             "pad" => {
-                let blanks = |count: i64| " ".repeat(count.clamp(0, 1000) as usize);
+                let blanks = |count: i64| " ".repeat(count.clamp(0, MAX_PAD) as usize);
                 let padded = format!("{}{whole}{}", blanks(self.number(1)?), blanks(self.number(2)?));
                 Value::Text(if whole.is_empty() { String::new() } else { padded })
             }

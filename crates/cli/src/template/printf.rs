@@ -2,6 +2,16 @@ use std::fmt::Write as _;
 
 use super::value::Value;
 
+/// What is wider than this is a mistake.
+const MAX_WIDTH: usize = 10_000;
+
+/// No less than all the widths in a format together.
+pub(super) fn widths(format: &str) -> usize {
+    let numbers =
+        format.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse::<usize>().ok());
+    numbers.map(|width| width.min(MAX_WIDTH)).fold(0, usize::saturating_add)
+}
+
 /// Go's `Sprintf` for texts, numbers and what prints itself: `%s %v %d %q %t %x %%` with width and `-`.
 pub(super) fn printf(format: &str, arguments: &[Value]) -> String {
     let mut out = String::new();
@@ -23,8 +33,7 @@ pub(super) fn printf(format: &str, arguments: &[Value]) -> String {
             }
             text
         };
-        // What is wider than this is a mistake.
-        let width = digits(&mut chars).parse().unwrap_or(0_usize).min(10_000);
+        let width = digits(&mut chars).parse().unwrap_or(0_usize).min(MAX_WIDTH);
         let precision = chars.next_if_eq(&'.').map(|_| digits(&mut chars).parse().unwrap_or(0_usize));
         let verb = chars.next();
         let text = match (verb, next.clone().next()) {

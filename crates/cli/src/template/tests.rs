@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 fn value() -> Value {
@@ -139,4 +141,146 @@ fn mistakes_are_told_with_their_place() {
     assert!(render(&deep).unwrap_err().to_string().contains("nested"));
     let deep = format!("{{{{{}1{}}}}}", "(".repeat(2000), ")".repeat(2000));
     assert!(render(&deep).unwrap_err().to_string().contains("nested"));
+}
+
+#[test]
+fn loops_end_before_the_memory_does() {
+    for template in [
+        "{{range 9223372036854775807}}{{end}}",
+        "{{range 1000000}}{{range 1000000}}x{{end}}{{end}}",
+        "{{$x := \"ab\"}}{{range 60}}{{$x = print $x $x}}{{end}}{{$x}}",
+        "{{$x := \"\\x01\"}}{{range 60}}{{$x = json (print $x $x)}}{{end}}",
+        "{{$x := printf \"%9999d\" 1}}{{range 40}}{{$x = join (split $x \"\") $x}}{{end}}",
+        "{{$f := printf \"%9999d\" 1}}{{range 20}}{{$f = print $f \"%9999s\" $f}}{{end}}{{printf $f}}",
+        "{{range 99999999}}{{pad \"x\" 1000 1000}}{{end}}",
+    ] {
+        let error = render(template).unwrap_err().to_string();
+        assert!(error.contains("more than 64 MiB"), "{template}: {error}");
+    }
+    assert_eq!(render("{{range 20000}}x{{end}}").unwrap().len(), 20_000);
+}
+
+/// What actions are made of, and what breaks them.
+fn words() -> impl Strategy<Value = String> {
+    let known = prop::sample::select(vec![
+        ".",
+        ".ID",
+        ".Size",
+        ".Config",
+        ".Config.Cmd",
+        ".Config.Labels",
+        ".Config.Labels.a",
+        ".Time",
+        ".nope",
+        "$",
+        "$x",
+        "$.Tag",
+        "0",
+        "1",
+        "-1",
+        "+7",
+        "9223372036854775807",
+        "1.5",
+        "true",
+        "nil",
+        "\"\"",
+        "\"%v %5d|%-9999s|%.2s%%%q\"",
+        "\"a\\n\\u00e9\"",
+        "`é/b`",
+        "\"unclosed",
+        "`",
+        "'",
+        "|",
+        "(",
+        ")",
+        ",",
+        ":=",
+        "=",
+        "$x :=",
+        "$k, $v :=",
+        "if",
+        "else",
+        "end",
+        "range",
+        "with",
+        "break",
+        "continue",
+        "define",
+    ]);
+    let function = prop::sample::select(functions::FUNCTIONS.to_vec());
+    prop_oneof![6 => known.prop_map(str::to_owned), 4 => function.prop_map(str::to_owned), 1 => "\\PC{0,4}"]
+}
+
+/// Pieces in any order: most of them are no template.
+fn pieces() -> impl Strategy<Value = String> {
+    let action = prop::collection::vec(words(), 0..6).prop_map(|words| words.join(" "));
+    let action = (
+        action,
+        prop::sample::select(vec!["{{", "{{- ", "{{/*"]),
+        prop::sample::select(vec!["}}", " -}}", "*/}}"]),
+    );
+    let action = action.prop_map(|(words, open, close)| format!("{open}{words}{close}"));
+    let text = prop_oneof![Just("x\\ty \n".to_owned()), "\\PC{0,8}", "[{}/*\"`.$ -]{0,8}"];
+    prop::collection::vec(prop_oneof![3 => action, 1 => text], 0..8).prop_map(|parts| parts.concat())
+}
+
+/// Calls in calls: most of them can be read.
+fn expressions() -> impl Strategy<Value = String> {
+    let leaf = prop::sample::select(vec![
+        ".",
+        "$",
+        ".ID",
+        ".Size",
+        ".Config",
+        ".Config.Cmd",
+        ".Config.Labels",
+        ".Time",
+        "0",
+        "7",
+        "-1",
+        "\"\"",
+        "\"%s/é\"",
+    ]);
+    leaf.prop_map(str::to_owned).prop_recursive(4, 24, 3, |inner| {
+        let function = prop::sample::select(functions::FUNCTIONS.to_vec());
+        (function, prop::collection::vec(inner, 0..4))
+            .prop_map(|(name, arguments)| format!("({name} {})", arguments.join(" ")))
+    })
+}
+
+/// Blocks in blocks: all of them can be read, and most of them evaluated up to some call.
+fn blocks() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        Just("text ".to_owned()),
+        expressions().prop_map(|value| format!("{{{{{value}}}}}")),
+        expressions().prop_map(|value| format!("{{{{$x = {value}}}}}{{{{$x}}}}")),
+    ];
+    let blocks = leaf.prop_recursive(4, 24, 4, |inner| {
+        let head = prop::sample::select(vec!["if", "with", "range", "range $k, $v :=", "with $x :="]);
+        let body = prop::collection::vec(inner.clone(), 0..4).prop_map(|parts| parts.concat());
+        (head, expressions(), body, inner).prop_map(|(head, value, body, otherwise)| {
+            format!("{{{{{head} {value}}}}}{body}{{{{else}}}}{otherwise}{{{{end}}}}")
+        })
+    });
+    blocks.prop_map(|blocks| format!("{{{{$x := 1}}}}{blocks}"))
+}
+
+proptest! {
+    #[test]
+    fn no_template_does_more_than_print_or_fail(template in prop_oneof![pieces(), blocks()]) {
+        for parsed in [Template::parse(&template), Template::parse_row(&template, 0)] {
+            let rendered = |mode| parsed.as_ref().ok().map(|parsed| parsed.render(&value(), mode));
+            for rendered in [rendered(Mode::Rows), rendered(Mode::Header)].into_iter().flatten() {
+                match rendered {
+                    Ok(text) => prop_assert!(text.len() <= eval::MAX_WORK),
+                    Err(error) => prop_assert!(!error.to_string().is_empty()),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_can_be_read(template in blocks()) {
+        prop_assert!(Template::parse(&template).is_ok(), "{template}");
+    }
 }

@@ -77,6 +77,20 @@ impl Value {
         Self::Map((!map.is_empty()).then_some(map))
     }
 
+    /// About as many bytes as it takes, and no fewer than it has when it is printed.
+    pub(super) fn weight(&self) -> usize {
+        let parts = match self {
+            Self::Text(text) => text.len(),
+            Self::List(list) => list.iter().flatten().map(Self::weight).sum(),
+            Self::Map(map) => map.iter().flatten().map(|(key, value)| key.len() + value.weight()).sum(),
+            Self::Record(record) => {
+                record.fields.iter().map(|field| field.name.len() + field.value.weight()).sum()
+            }
+            Self::Nil | Self::Missing | Self::Bool(_) | Self::Int(_) | Self::Duration(_) => 0,
+        };
+        size_of::<Self>() + parts
+    }
+
     /// What `if` takes for true: anything but zero and empty.
     pub(super) fn is_true(&self) -> bool {
         match self {

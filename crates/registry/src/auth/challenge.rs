@@ -24,7 +24,7 @@ impl Challenge {
 
 /// The challenges of one `WWW-Authenticate` header (RFC 9110, 11.6.1): what stands before `=` belongs to the scheme
 /// before it, every other word is a scheme.
-fn parse_challenges(header: &str) -> Vec<Challenge> {
+pub(super) fn parse_challenges(header: &str) -> Vec<Challenge> {
     let mut challenges: Vec<Challenge> = Vec::new();
     let mut rest = header;
     loop {

@@ -23,6 +23,25 @@ pub(crate) use need::Need;
 pub(crate) use realm::Realms;
 use service::Service;
 
+/// What the fuzz targets read.
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    /// Schemes and parameters of the challenges in a `WWW-Authenticate` header.
+    pub fn challenges(header: &str) -> Vec<(String, BTreeMap<String, String>)> {
+        let found = super::challenge::parse_challenges(header);
+        found.into_iter().map(|challenge| (challenge.scheme, challenge.parameters)).collect()
+    }
+
+    /// The token in a service's answer, and how long it is good for.
+    pub fn token(answer: &[u8]) -> Option<(String, Duration)> {
+        let token = super::token::Token::parse(answer)?;
+        Some((token.text.expose().to_owned(), token.life))
+    }
+}
+
 /// Longest wait between two looks at the cancel token.
 const SLICE: Duration = Duration::from_millis(10);
 

@@ -217,7 +217,7 @@ impl Helpers {
 }
 
 /// User and secret of what `get` prints.
-fn answer(output: &[u8]) -> Option<(String, String)> {
+pub(super) fn answer(output: &[u8]) -> Option<(String, String)> {
     let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(output).ok()?;
     let text = |key: &str| Some(fields.get(key)?.as_str()?.to_owned());
     Some((text("Username")?, text("Secret")?))

@@ -31,7 +31,9 @@ impl RegistryKey {
         let path = path.trim_end_matches('/');
         let path = if is_api && matches!(path, "v1" | "v2") { "" } else { path };
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
-        if host.is_empty() || !host.chars().all(fits) || path.contains(|c: char| c.is_control() || c == ' ') {
+        // What ends in a colon is no host but the scheme of a second URL.
+        let is_host = !host.is_empty() && !host.ends_with(':') && host.chars().all(fits);
+        if !is_host || path.contains(|c: char| c.is_control() || c.is_whitespace()) {
             return None;
         }
         Some(Self { host, path: path.to_owned() })
@@ -121,6 +123,8 @@ mod tests {
             ("", own, None),
             ("/", own, None),
             ("user@registry.io", own, None),
+            ("https://https://registry.io", own, None),
+            ("registry.io/team\u{2003}/", ["registry.io", "team\u{2003}"], None),
             ("registry.io", port, None),
             ("registry.io:5000", port, Some(0)),
             ("registry.io:5000", own, None),

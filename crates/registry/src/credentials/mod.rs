@@ -22,5 +22,8 @@ pub use secret::Secret;
 pub use source::{CredentialSource, Hit, Lookup, Wanted};
 pub use store::{CredentialStore, Kept};
 
+#[cfg(fuzzing)]
+pub(crate) use store::fuzzing;
+
 pub(crate) use config::{decode, encode};
 pub(crate) use key::registry_of;

@@ -72,11 +72,7 @@ impl CredentialStore {
             }
             None => (entry_of(credential), Kept::InFile),
         };
-        let mut document = self.document(&text)?;
-        let auths = self.auths(&mut document)?;
-        forget(auths, key);
-        auths.push((key.stored(), entry));
-        file.replace(&document)?;
+        file.replace(&self.with_entry(&text, key, entry)?)?;
         Ok(kept)
     }
 
@@ -92,12 +88,11 @@ impl CredentialStore {
             Some(name) => self.helpers.erase(&name, &key.stored(), cancel)?,
             None => false,
         };
-        let mut document = self.document(&text)?;
-        let was_written = forget(self.auths(&mut document)?, key);
-        if was_written {
-            file.replace(&document)?;
+        let rest = self.without_entries(&text, key)?;
+        if let Some(rest) = &rest {
+            file.replace(rest)?;
         }
-        Ok(was_kept || was_written)
+        Ok(was_kept || rest.is_some())
     }
 
     /// The helper that has the credentials of a registry; helpers know nothing of repositories.
@@ -107,6 +102,22 @@ impl CredentialStore {
         }
         let config = Config::parse(text, &self.path.display().to_string())?;
         Ok(config.helper(key.host()).map(|helper| helper.name.to_owned()))
+    }
+
+    /// The file with one entry more, in place of those for the same key.
+    fn with_entry(&self, text: &str, key: &RegistryKey, entry: Part) -> Result<Document, SourceError> {
+        let mut document = self.document(text)?;
+        let auths = self.auths(&mut document)?;
+        forget(auths, key);
+        auths.push((key.stored(), entry));
+        Ok(document)
+    }
+
+    /// The file without the entries for a key, if there are some.
+    fn without_entries(&self, text: &str, key: &RegistryKey) -> Result<Option<Document>, SourceError> {
+        let mut document = self.document(text)?;
+        let was_written = forget(self.auths(&mut document)?, key);
+        Ok(was_written.then_some(document))
     }
 
     fn document(&self, text: &str) -> Result<Document, SourceError> {
@@ -242,6 +253,30 @@ fn forget(auths: &mut Document, key: &RegistryKey) -> bool {
     let before = auths.len();
     auths.retain(|(other, _)| RegistryKey::parse(other).as_ref() != Some(key));
     auths.len() != before
+}
+
+/// What the fuzz targets read.
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing {
+    use super::{Credential, CredentialStore, Helpers, RegistryKey, SourceError, entry_of, written};
+    use crate::credentials::helper::answer;
+
+    /// What a file becomes when credentials are put into it.
+    pub fn put(text: &str, key: &RegistryKey, credential: &Credential) -> Result<Vec<u8>, SourceError> {
+        let store = CredentialStore::new("config.json", Helpers::none());
+        store.with_entry(text, key, entry_of(credential)).map(|document| written(&document))
+    }
+
+    /// User and secret of what a helper prints.
+    pub fn helper_answer(output: &[u8]) -> Option<(String, String)> {
+        answer(output)
+    }
+
+    /// What a file becomes when those of a key are taken out, if there are some.
+    pub fn remove(text: &str, key: &RegistryKey) -> Result<Option<Vec<u8>>, SourceError> {
+        let store = CredentialStore::new("config.json", Helpers::none());
+        store.without_entries(text, key).map(|document| document.as_ref().map(written))
+    }
 }
 
 #[cfg(test)]

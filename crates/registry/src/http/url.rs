@@ -104,6 +104,11 @@ impl Url {
         Self { query: Some(query), ..self.clone() }
     }
 
+    /// The same server with another path and query. A path that begins with two slashes is one, and no other server.
+    pub(crate) fn with_path(&self, path: &str) -> Result<Self, UrlError> {
+        Self::new(self.scheme, &self.authority(), path)
+    }
+
     /// What a `Location` header means that came from this URL (RFC 3986, 5.2).
     pub fn join(&self, location: &str) -> Result<Self, UrlError> {
         let location = location.trim();
@@ -153,7 +158,12 @@ impl FromStr for Url {
         let shown = || {
             // The user part is a secret, and so may the query be.
             let rest = text.split(['?', '#']).next().unwrap_or_default();
-            let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+            let rest = match rest.rsplit_once('@') {
+                Some((_, rest)) => rest,
+                // A password that is not escaped may hold these characters, too.
+                None if text.contains('@') => text.split_once("://").map_or("", |(scheme, _)| scheme),
+                None => rest,
+            };
             rest.chars().take(160).collect::<String>()
         };
         parse(text).map_err(|reason| UrlError { text: shown(), reason })
@@ -189,16 +199,17 @@ fn parse(text: &str) -> Result<Url, &'static str> {
     let rest = rest.split('#').next().unwrap_or_default();
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, rest) = rest.split_at(end);
+    let authority = authority.to_ascii_lowercase();
     if authority.contains('@') {
         return Err("it holds a user name");
     }
-    let (host, port) = split_port(authority)?;
+    let (host, port) = split_port(&authority)?;
     let (path, query) = match rest.split_once('?') {
         Some((path, query)) => (path, Some(query.to_owned())),
         None => (rest, None),
     };
     let path = if path.is_empty() { "/".to_owned() } else { path.to_owned() };
-    Ok(Url { scheme, host: host.to_ascii_lowercase(), port, path, query })
+    Ok(Url { scheme, host: host.to_owned(), port, path, query })
 }
 
 fn split_port(authority: &str) -> Result<(&str, Option<u16>), &'static str> {
@@ -280,6 +291,8 @@ mod tests {
             "http://u:p@h/",
             "http://2130706433/",
             "http://0x7f.0.0.1/",
+            "http://0X7F000001/",
+            "http://127.0.0.0X1/",
             "http://127.1/",
             "http://h:0/",
             "http://h:65536/",
@@ -292,8 +305,10 @@ mod tests {
         ] {
             assert!(bad.parse::<Url>().is_err(), "{bad}");
         }
-        let error = "http://user:secret@h/".parse::<Url>().unwrap_err();
-        assert!(!error.to_string().contains("secret"), "{error}");
+        for text in ["http://user:secret@h/", "http://user:secret?x@h/", "http://user:secret#x@h/"] {
+            let error = text.parse::<Url>().unwrap_err();
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
         assert_eq!("http://[::1]:80/x".parse::<Url>().unwrap().host(), "[::1]");
     }
 }

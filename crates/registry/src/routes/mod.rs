@@ -91,11 +91,8 @@ impl Route {
             Some(digest) => digest.to_string(),
             None => self.reference.tag().unwrap_or("latest").to_owned(),
         };
-        let base = self.server()?.join(&format!(
-            "{}/{}/manifests/{name}",
-            self.root,
-            self.reference.repository()
-        ))?;
+        let path = format!("{}/{}/manifests/{name}", self.root, self.reference.repository());
+        let base = self.server()?.with_path(&path)?;
         Ok(match &self.namespace {
             Some(namespace) => base.with_query("ns", namespace),
             None => base,
@@ -279,6 +276,33 @@ fn tls_of(host: &Host) -> Option<Arc<HostTls>> {
 fn registry_of(url: &Url) -> String {
     let authority = url.authority();
     if authority == DOCKER_HUB_SERVER { DOCKER_HUB.to_owned() } else { authority }
+}
+
+/// What the fuzz targets read.
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing {
+    use super::document::TextFile;
+    use super::{OnceLock, Reference, Route, Routes, SourceError, hosts_toml, registries_conf};
+
+    /// What a `registries.conf` makes of these images.
+    pub fn registries_conf(
+        text: &str,
+        references: &[Reference],
+    ) -> Result<Vec<Result<Vec<Route>, SourceError>>, SourceError> {
+        let rules = registries_conf::parse(&TextFile::new("registries.conf", text))?;
+        let routes = Routes { rules: OnceLock::from(Ok(rules)), ..Routes::default() };
+        Ok(references.iter().map(|reference| routes.of(reference)).collect())
+    }
+
+    /// What a `hosts.toml` makes of them.
+    pub fn hosts_toml(
+        text: &str,
+        references: &[Reference],
+    ) -> Result<Vec<Result<Vec<Route>, SourceError>>, SourceError> {
+        let hosts = hosts_toml::parse(&TextFile::new("hosts.toml", text))?;
+        let routes = Routes::default();
+        Ok(references.iter().map(|reference| routes.by_hosts(&hosts, reference)).collect())
+    }
 }
 
 #[cfg(test)]

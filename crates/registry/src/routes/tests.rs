@@ -71,7 +71,8 @@ fn hosts_have_paths_capabilities_and_schemes() {
          [host.'https://deep.example/sub/']\ncapabilities = ['pull']\n\
          [host.'https://push.example']\ncapabilities = ['push']\n\
          [host.'http://127.0.0.1:5000']\n\
-         [host.'https://any.example']\nskip_verify = true\n",
+         [host.'https://any.example']\nskip_verify = true\n\
+         [host.'https://slashes.example//other.example/v2']\n",
     );
     let own = routes(&directory, &[], &[]);
     assert_eq!(
@@ -81,6 +82,7 @@ fn hosts_have_paths_capabilities_and_schemes() {
             "https://deep.example/sub/v2/a/b/manifests/1?ghcr.io Tls",
             "http://127.0.0.1:5000/v2/a/b/manifests/1?ghcr.io Plain",
             "https://any.example/v2/a/b/manifests/1?ghcr.io AnyTls",
+            "https://slashes.example//other.example/v2/a/b/manifests/1?ghcr.io Tls",
             "https://only.example/v2/a/b/manifests/1?ghcr.io Tls",
         ]
     );

@@ -364,7 +364,7 @@ impl Read for Counted<'_> {
 }
 
 /// The last byte of `0-9`, which some write `bytes=0-9`.
-fn parse_range(text: &str) -> Option<u64> {
+pub(crate) fn parse_range(text: &str) -> Option<u64> {
     let text = text.trim();
     let range = text.strip_prefix("bytes=").or_else(|| text.strip_prefix("bytes ")).unwrap_or(text);
     let (first, last) = range.split_once('-')?;

@@ -7,7 +7,7 @@ use ocibuild_spec::{
 };
 
 use super::directory::check_version;
-use super::docker::DockerArchive;
+use super::docker::{DockerArchive, MAX_LIST};
 use super::images::{StoredImage, listed};
 use super::members::{Members, Place};
 use super::select::{Selection, resolve};
@@ -45,7 +45,7 @@ impl ArchiveSource {
                 let place = format!("index.json of {}", members.path().display());
                 Kind::Oci(parse_index(&index, &place)?)
             }
-            _ => match small("manifest.json", MAX_INDEX)? {
+            _ => match small("manifest.json", MAX_LIST)? {
                 Some(bytes) => Kind::Docker(DockerArchive::parse(&bytes, members.path())?),
                 None => return Err(neither(members.path())),
             },

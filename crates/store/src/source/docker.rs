@@ -1,18 +1,23 @@
 use std::collections::BTreeMap;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use ocibuild_spec::{
     CancelToken, Descriptor, DiffId, Digest, Hasher, MAX_DOCUMENT, Manifest, MediaType, Reference,
-    ResolvedImage, SourceError, SourceErrorKind, check_image, json, parse_config,
+    ResolvedImage, SourceError, SourceErrorKind, check_image, check_manifest, json, parse_config,
 };
 use serde::Deserialize;
 
-use super::images::{StoredImage, add};
+use super::images::{Found, StoredImage};
 use super::members::{Members, Place};
 use super::select::Selection;
 use crate::{Error, ErrorKind};
+
+/// Most bytes of `manifest.json`; a hundred thousand names have a third of it.
+pub(super) const MAX_LIST: u64 = 16 << 20;
+/// Most bytes of the configs of all images together; each has some kilobytes.
+const MAX_CONFIGS: u64 = 64 << 20;
 
 /// The images of a docker archive. It has no manifests of the registry's kind, so one is made: with the layers as
 /// they are stored.
@@ -21,6 +26,8 @@ pub(super) struct DockerArchive {
     images: Vec<Image>,
     /// Blobs of the images resolved so far.
     places: Mutex<BTreeMap<Digest, Place>>,
+    /// Digests of compressed layers that were read for them: images share layers.
+    hashed: Mutex<BTreeMap<Place, Digest>>,
     /// Manifests made for images resolved so far.
     made: Mutex<BTreeMap<Digest, Vec<u8>>>,
 }
@@ -49,7 +56,7 @@ impl DockerArchive {
         if images.is_empty() {
             return Err(Error::new(ErrorKind::NotFound, format!("{} holds no image", place.display())));
         }
-        Ok(Self { images, places: Mutex::default(), made: Mutex::default() })
+        Ok(Self { images, places: Mutex::default(), hashed: Mutex::default(), made: Mutex::default() })
     }
 
     pub(super) fn names(&self) -> Vec<Reference> {
@@ -71,14 +78,22 @@ impl DockerArchive {
         members: &Members,
         cancel: &CancelToken,
     ) -> Result<Vec<StoredImage>, SourceError> {
-        let mut all: Vec<StoredImage> = Vec::new();
+        let (mut found, mut configs) = (Found::default(), 0);
         for image in &self.images {
             let resolved = self.image(members, image, cancel)?;
-            add(&mut all, &resolved.descriptor, image.names());
+            // An archive may name one config over and over.
+            configs += resolved.config_bytes.len() as u64;
+            if configs > MAX_CONFIGS {
+                let archive = members.path().display();
+                let text = format!("{archive}: the configs of its images have more than {MAX_CONFIGS} bytes");
+                return Err(SourceError::new(SourceErrorKind::Corrupt, text)
+                    .hint("save fewer images into one archive"));
+            }
+            found.add(&resolved.descriptor, image.names());
             let digest = resolved.descriptor.digest;
             self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, resolved.manifest_bytes);
         }
-        Ok(all)
+        Ok(found.into_images())
     }
 
     fn choose(&self, selection: &Selection, place: &Path) -> Result<&Image, SourceError> {
@@ -135,7 +150,7 @@ impl DockerArchive {
         let mut layers = Vec::with_capacity(names.len());
         for (name, diff_id) in names.iter().zip(diff_ids) {
             let place = find(members, name)?;
-            let layer = describe(members, place, diff_id, cancel)?;
+            let layer = self.describe(members, place, diff_id, cancel)?;
             places.push((layer.digest.clone(), place));
             layers.push(layer);
         }
@@ -146,6 +161,7 @@ impl DockerArchive {
             layers: Some(layers),
             annotations: BTreeMap::new(),
         };
+        check_manifest(&manifest).map_err(|error| error.of(&archive))?;
         check_image(&manifest, &config).map_err(|error| error.of(&archive))?;
         let manifest_bytes = json::to_vec_pretty(&manifest).map_err(|error| {
             Error::corrupt(format!("{archive}: no manifest can be made")).caused_by(error)
@@ -153,6 +169,32 @@ impl DockerArchive {
         self.places.lock().unwrap_or_else(PoisonError::into_inner).extend(places);
         let descriptor = Descriptor::of(MediaType::ImageManifest, &manifest_bytes);
         Ok(ResolvedImage { descriptor, manifest, manifest_bytes, config, config_bytes })
+    }
+
+    /// The descriptor of a layer as it is stored. A plain tar has its diff id for a digest, which reading verifies; of
+    /// a compressed one the digest has to be computed.
+    fn describe(
+        &self,
+        members: &Members,
+        place: Place,
+        diff_id: &DiffId,
+        cancel: &CancelToken,
+    ) -> Result<Descriptor, SourceError> {
+        let mut magic = Vec::new();
+        members.reader(place).take(6).read_to_end(&mut magic).map_err(|error| unreadable(members, error))?;
+        let media_type = match magic.as_slice() {
+            [0x1f, 0x8b, ..] => MediaType::ImageLayerGzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => MediaType::ImageLayerZstd,
+            _ => return Ok(Descriptor::new(MediaType::ImageLayer, diff_id.0.clone(), place.size)),
+        };
+        let hashed = || self.hashed.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = hashed().get(&place).cloned();
+        let digest = match known {
+            Some(digest) => digest,
+            None => digest_of(members, place, cancel)?,
+        };
+        hashed().insert(place, digest.clone());
+        Ok(Descriptor::new(media_type, digest, place.size))
     }
 }
 
@@ -165,30 +207,19 @@ fn find(members: &Members, name: &str) -> Result<Place, Error> {
     })
 }
 
-/// The descriptor of a layer as it is stored. A plain tar has its diff id for a digest, which reading verifies; of a
-/// compressed one the digest has to be computed.
-fn describe(
-    members: &Members,
-    place: Place,
-    diff_id: &DiffId,
-    cancel: &CancelToken,
-) -> Result<Descriptor, SourceError> {
-    let unreadable = |error| Error::io(format!("read {}", members.path().display()), error);
-    let mut magic = Vec::new();
-    members.reader(place).take(6).read_to_end(&mut magic).map_err(unreadable)?;
-    let media_type = match magic.as_slice() {
-        [0x1f, 0x8b, ..] => MediaType::ImageLayerGzip,
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => MediaType::ImageLayerZstd,
-        _ => return Ok(Descriptor::new(MediaType::ImageLayer, diff_id.0.clone(), place.size)),
-    };
+fn unreadable(members: &Members, error: io::Error) -> Error {
+    Error::io(format!("read {}", members.path().display()), error)
+}
+
+fn digest_of(members: &Members, place: Place, cancel: &CancelToken) -> Result<Digest, SourceError> {
     let (mut hasher, mut reader) = (Hasher::new(), members.reader(place));
     let mut buffer = vec![0; 256 << 10];
     loop {
         if cancel.is_cancelled() {
             return Err(SourceError::new(SourceErrorKind::Cancelled, "cancelled"));
         }
-        match reader.read(&mut buffer).map_err(unreadable)? {
-            0 => return Ok(Descriptor::new(media_type, hasher.finish(), place.size)),
+        match reader.read(&mut buffer).map_err(|error| unreadable(members, error))? {
+            0 => return Ok(hasher.finish()),
             count => hasher.update(&buffer[..count]),
         }
     }

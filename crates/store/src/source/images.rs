@@ -1,8 +1,10 @@
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::Path;
 
 use ocibuild_spec::{
-    CancelToken, Descriptor, Document, Index, Reference, SourceError, is_document, parse_manifest_or_index,
+    CancelToken, Descriptor, Digest, Document, Index, Reference, SourceError, is_document,
+    parse_manifest_or_index,
 };
 
 use super::select::full_name;
@@ -19,32 +21,40 @@ pub struct StoredImage {
     pub descriptor: Descriptor,
 }
 
-/// Adds an image, or names to one that is there.
-pub(super) fn add(
-    images: &mut Vec<StoredImage>,
-    descriptor: &Descriptor,
-    names: impl IntoIterator<Item = Reference>,
-) {
-    let at =
-        images.iter().position(|image| image.descriptor.digest == descriptor.digest).unwrap_or_else(|| {
+/// Images in the order in which they were found, each once. There may be very many, all under one digest or none.
+#[derive(Default)]
+pub(super) struct Found {
+    images: Vec<(Descriptor, BTreeSet<Reference>)>,
+    places: BTreeMap<Digest, usize>,
+}
+
+impl Found {
+    /// Adds an image, or names to one that is there.
+    pub(super) fn add(&mut self, descriptor: &Descriptor, names: impl IntoIterator<Item = Reference>) {
+        let at = *self.places.entry(descriptor.digest.clone()).or_insert_with(|| {
             let mut descriptor = descriptor.clone();
             descriptor.annotations.clear();
-            images.push(StoredImage { names: Vec::new(), descriptor });
-            images.len() - 1
+            self.images.push((descriptor, BTreeSet::new()));
+            self.images.len() - 1
         });
-    let known = &mut images[at].names;
-    known.extend(names);
-    known.sort_unstable();
-    known.dedup();
+        self.images[at].1.extend(names);
+    }
+
+    pub(super) fn into_images(self) -> Vec<StoredImage> {
+        let images = self.images.into_iter();
+        images
+            .map(|(descriptor, names)| StoredImage { names: names.into_iter().collect(), descriptor })
+            .collect()
+    }
 }
 
 /// The images that an `index.json` lists.
 pub(super) fn listed(index: &Index) -> Vec<StoredImage> {
-    let mut images = Vec::new();
+    let mut found = Found::default();
     for entry in index.manifests.iter().filter(|entry| is_document(&entry.media_type)) {
-        add(&mut images, entry, full_name(entry));
+        found.add(entry, full_name(entry));
     }
-    images
+    found.into_images()
 }
 
 /// All that is in an archive or a layout, to be taken over image by image.
@@ -102,9 +112,15 @@ impl StoredImages {
         let Document::Index(index) = document else {
             return Ok(Parts { whole: Vec::new(), broken: vec![image.clone()] });
         };
-        let mut parts = Parts::default();
+        let (mut parts, mut known) = (Parts::default(), BTreeMap::new());
         for manifest in index.manifests {
-            let is_whole = self.is_whole(&manifest)?;
+            // An index may list one manifest over and over.
+            let key = (manifest.digest.clone(), manifest.size, manifest.media_type.to_string());
+            let is_whole = match known.get(&key) {
+                Some(is_whole) => *is_whole,
+                None => self.is_whole(&manifest)?,
+            };
+            known.insert(key, is_whole);
             if is_whole { &mut parts.whole } else { &mut parts.broken }.push(manifest);
         }
         Ok(parts)

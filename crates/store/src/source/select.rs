@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::fmt::Display;
 
 use ocibuild_spec::{
@@ -51,21 +52,12 @@ fn by_digest(what: &dyn Display, index: &Index, digest: &Digest) -> Result<Descr
 
 /// The entries that may be meant, each image once.
 fn candidates(index: &Index, selection: &Selection) -> Vec<Descriptor> {
-    let mut all: Vec<Descriptor> = Vec::new();
-    for entry in &index.manifests {
-        // One image with several names has several entries.
-        if !all.iter().any(|other| other.digest == entry.digest && names(other) == names(entry)) {
-            all.push(entry.clone());
-        }
-    }
+    let all = &index.manifests;
+    // One image with several names has several entries.
     let distinct = |entries: Vec<&Descriptor>| {
-        let mut kept: Vec<Descriptor> = Vec::new();
-        for entry in entries {
-            if !kept.iter().any(|other| other.digest == entry.digest) {
-                kept.push(entry.clone());
-            }
-        }
-        kept
+        let mut seen = BTreeSet::new();
+        let kept = entries.into_iter().filter(|entry| seen.insert(&entry.digest));
+        kept.cloned().collect::<Vec<_>>()
     };
     let tagged = |tag: &str| distinct(all.iter().filter(|entry| has_tag(entry, tag)).collect());
     if let Some(tag) = &selection.tag {

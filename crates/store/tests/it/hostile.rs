@@ -1,7 +1,8 @@
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use ocibuild_spec::{Descriptor, Digest, MediaType, SourceErrorKind};
-use ocibuild_store::{ArchiveSource, ErrorKind, LayoutSource, detect};
+use ocibuild_spec::{CancelToken, Descriptor, Digest, MediaType, SourceErrorKind};
+use ocibuild_store::{ArchiveSource, ErrorKind, LayoutSource, StoredImages, detect};
 use ocibuild_testkit::{ImageBlobs, TestImage, index_of, write_layout, write_layout_of};
 
 use super::{read, resolve};
@@ -260,4 +261,51 @@ fn sizes_beyond_the_archive_are_refused() {
         bytes[..512].copy_from_slice(header.as_bytes());
         assert_eq!(open_tar(&bytes).unwrap_err().kind(), ErrorKind::Corrupt, "{size}");
     }
+}
+
+fn images_of(tar: &[u8]) -> Result<usize, String> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("image.tar");
+    fs_err::write(&path, tar).unwrap();
+    let images = StoredImages::open(&path).map_err(|error| error.to_string())?;
+    images.list(&CancelToken::new()).map(|images| images.len()).map_err(|error| error.to_string())
+}
+
+#[test]
+fn what_an_archive_repeats_costs_little() {
+    // Each entry was once compared with all before it.
+    let entry = |number: usize| {
+        format!(
+            r#"{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:{number:064x}","size":1}}"#
+        )
+    };
+    let entries: Vec<_> = (0..80_000).map(entry).collect();
+    let index = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, entries.join(","));
+    let version = br#"{"imageLayoutVersion":"1.0.0"}"#;
+    let oci = tar(&[("oci-layout", b'0', version), ("index.json", b'0', index.as_bytes())]);
+    let begun = Instant::now();
+    assert_eq!(images_of(&oci), Ok(80_000));
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+
+    // Each image has its config read.
+    let mut config = config_of(&[]);
+    config.resize(2 << 20, b' ');
+    for (count, expected) in [(3, Ok(1)), (40, Err("image.tar: the configs of its images have more than"))] {
+        let list = format!("[{}]", vec![r#"{"Config":"c","Layers":[]}"#; count].join(","));
+        let found = images_of(&tar(&[("c", b'0', &config), ("manifest.json", b'0', list.as_bytes())]));
+        match (found, expected) {
+            (Ok(found), Ok(expected)) => assert_eq!(found, expected),
+            (Err(error), Err(words)) => assert!(error.contains(words), "{error}"),
+            (found, _) => panic!("{count}: {found:?}"),
+        }
+    }
+
+    // A manifest with so many layers would be refused by all who read it.
+    let layers = vec!["l"; 1025];
+    let config = config_of(&vec![&b""[..]; 1025]);
+    let list = serde_json::json!([{"Config": "c", "Layers": layers}]).to_string();
+    let members: [(&str, u8, &[u8]); 3] =
+        [("c", b'0', &config), ("l", b'0', b""), ("manifest.json", b'0', list.as_bytes())];
+    let error = images_of(&tar(&members)).unwrap_err();
+    assert!(error.contains("1025 layers"), "{error}");
 }
