@@ -33,6 +33,7 @@ Examples:
   ocibuild build -o type=oci,dest=app.tar .                   build into an archive
   ocibuild build --build-context alpine=oci-layout://base .   build without a network
   ocibuild run --rm app:1.0                                   try the image
+  ocibuild build --push -t registry.example.com/app:1.0 .     build and push
 
 Exit codes:
   0 built   1 a step failed   2 wrong usage or Dockerfile   3 refused, invalid input
@@ -45,7 +46,9 @@ Environment:
   SSH_AUTH_SOCK       agent that --ssh forwards when it names none
   DOCKER_CONFIG       directory of the config.json that login writes [~/.docker]
   REGISTRY_AUTH_FILE  another file with credentials, which comes first
-  OCIBUILD_REGISTRY   registry that OCIBUILD_REGISTRY_USERNAME and OCIBUILD_REGISTRY_PASSWORD are for
+  OCIBUILD_REGISTRY   registry of OCIBUILD_REGISTRY_USERNAME and OCIBUILD_REGISTRY_PASSWORD
+  HTTPS_PROXY, HTTP_PROXY, NO_PROXY
+                      proxies to go through
   SSL_CERT_FILE       certificate authorities to trust in place of the system's
   CONTAINERS_REGISTRIES_CONF
                       registries.conf in place of the user's and the system's
