@@ -4,7 +4,7 @@ use std::net::{TcpStream, ToSocketAddrs as _};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::http::{HostTls, HttpRequest, Method, Scheme, Trust, Url, UrlError};
+use crate::http::{HostTls, HttpClient, HttpRequest, Method, Scheme, Trust, Url, UrlError};
 use crate::routes::{Route, Speaks};
 
 /// The server behind a registry's name, and how it is spoken to.
@@ -44,10 +44,10 @@ pub(crate) struct Endpoints {
 impl Endpoints {
     /// HTTPS, except for hosts that do not speak TLS and are either this machine or named insecure by the user. A
     /// failed handshake is never a reason to speak in the clear.
-    pub(crate) fn of(&self, route: &Route, patience: Duration) -> Result<Endpoint, UrlError> {
+    pub(crate) fn of(&self, route: &Route, client: &HttpClient) -> Result<Endpoint, UrlError> {
         let server = route.server()?;
         let is_plain = matches!(route.speaks, Speaks::TlsOrPlain | Speaks::Anything)
-            && !self.speaks_tls(&server, patience);
+            && !self.speaks_tls(&server, client);
         let base = if is_plain { Url::new(Scheme::Http, &server.authority(), "/")? } else { server };
         let trust = match route.speaks {
             Speaks::AnyTls | Speaks::Anything if base.scheme() == Scheme::Https => Trust::NamedInsecure,
@@ -58,13 +58,18 @@ impl Endpoints {
     }
 
     /// What is known or found out about a server; one that is not there speaks TLS until it is seen to speak otherwise.
-    fn speaks_tls(&self, server: &Url, patience: Duration) -> bool {
+    fn speaks_tls(&self, server: &Url, client: &HttpClient) -> bool {
         let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = known().get(&server.authority()) {
             return *known;
         }
-        let Some(stream) = connect(server, patience) else { return true };
-        let speaks_tls = answers_in_tls(stream, server, patience).unwrap_or(false);
+        let speaks_tls = if let Some(behind_proxy) = client.speaks_tls(server) {
+            behind_proxy
+        } else {
+            let patience = client.connect_timeout();
+            let Some(stream) = connect(server, patience) else { return true };
+            answers_in_tls(stream, server, patience).unwrap_or(false)
+        };
         known().insert(server.authority(), speaks_tls);
         speaks_tls
     }

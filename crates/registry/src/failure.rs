@@ -4,7 +4,7 @@ use ocibuild_spec::{Reference, SourceError, SourceErrorKind};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::http::{HttpError, HttpErrorKind, HttpResponse, Url};
+use crate::http::{HttpError, HttpErrorKind, HttpResponse, PROXY_LOGIN, Url};
 use crate::retry;
 
 /// Most bytes read of the body of a refusal, and most characters shown of it.
@@ -154,6 +154,7 @@ impl Refusal {
                 );
                 (SourceErrorKind::Network, Some(text))
             }
+            407 => (SourceErrorKind::Denied, Some(PROXY_LOGIN.to_owned())),
             405 => {
                 let text = "this registry does not take that: it is read-only, or a mirror of another one";
                 (SourceErrorKind::Network, Some(text.to_owned()))

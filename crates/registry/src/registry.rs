@@ -221,10 +221,10 @@ impl Registry {
         reference: &Reference,
         visit: Option<Visit<'_>>,
     ) -> Result<Endpoint, SourceError> {
-        let patience = self.shared.client.connect_timeout();
+        let client = &self.shared.client;
         let found = match visit {
-            Some(visit) => self.shared.endpoints.of(visit.route, patience),
-            None => self.shared.endpoints.of(&self.shared.routes.own(reference)?, patience),
+            Some(visit) => self.shared.endpoints.of(visit.route, client),
+            None => self.shared.endpoints.of(&self.shared.routes.own(reference)?, client),
         };
         found.map_err(|error| {
             SourceError::new(SourceErrorKind::Unsupported, format!("{}: {error}", reference.familiar()))

@@ -306,7 +306,10 @@ impl HttpClient {
         };
         let answer = answer.map_err(|error| match sent.failure.take() {
             Some(failure) => HttpError::of_sent(&request.url, failure),
-            None => HttpError::of(&request.url, &error),
+            None => match self.proxy(&request.url) {
+                Some(proxy) => HttpError::of(&request.url, &error).through(&proxy),
+                None => HttpError::of(&request.url, &error),
+            },
         })?;
         let (parts, body) = answer.into_parts();
         Ok(HttpResponse {
@@ -348,6 +351,24 @@ impl HttpClient {
             &request.url,
             format!("more than {MAX_REDIRECTS} redirects"),
         ))
+    }
+
+    /// The proxy that a URL is asked through, as `host:port`.
+    fn proxy(&self, url: &Url) -> Option<String> {
+        let proxy = parse_proxy(self.shared.options.proxies.of(url)?).ok()?;
+        Some(format!("{}:{}", proxy.host(), proxy.port()))
+    }
+
+    /// Whether a server behind a proxy answers in TLS; `None` where there is no proxy in between, and it can be asked
+    /// directly. A proxy that does not let TLS through counts as a server that does not speak it.
+    pub(crate) fn speaks_tls(&self, server: &Url) -> Option<bool> {
+        self.proxy(server)?;
+        let request =
+            HttpRequest { trust: Trust::NamedInsecure, ..HttpRequest::new(Method::Head, server.clone()) };
+        match self.send(&request, &CancelToken::new()) {
+            Ok(_) => Some(true),
+            Err(error) => Some(error.kind() == HttpErrorKind::Tls),
+        }
     }
 
     /// How near the server of a request is, once it was asked.

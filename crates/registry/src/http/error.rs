@@ -5,6 +5,7 @@ use super::tls::UnusableFile;
 use super::transport::Cancelled;
 use super::url::Url;
 use super::verifier::is_self_signed;
+use crate::retry::Retry;
 
 /// Why a request had no answer. Answers of any status are no errors here.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +33,8 @@ pub enum HttpErrorKind {
     Slow,
     /// There is no trust in the other side's certificate, or TLS failed otherwise.
     Tls,
+    /// What came in answer to TLS is something else.
+    NotTls,
     /// Going there is not allowed: a redirect to a nearer address, to an insecure scheme, or one too many.
     Refused,
     /// What came is no HTTP.
@@ -64,6 +67,19 @@ impl HttpError {
         self.unread.take().ok_or(self)
     }
 
+    /// The same of a request that went through a proxy (`host:port`), which may be what failed.
+    pub(super) fn through(mut self, proxy: &str) -> Self {
+        use HttpErrorKind::{Body, Cancelled, Configuration};
+
+        if !matches!(self.kind, Body | Cancelled | Configuration) {
+            self.message = match self.message.strip_prefix("the proxy ") {
+                Some(rest) => format!("the proxy {proxy} {rest}"),
+                None => format!("{} (through the proxy {proxy})", self.message),
+            };
+        }
+        self
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> Option<&str> {
         self.hint.as_deref()
@@ -84,9 +100,7 @@ impl HttpError {
             ureq::Error::Tls(text) => plain(HttpErrorKind::Tls, text),
             ureq::Error::Io(error) => of_io(url, error),
             ureq::Error::ConnectionFailed => plain(HttpErrorKind::Connection, "no connection"),
-            ureq::Error::ConnectProxyFailed(_) => {
-                plain(HttpErrorKind::Connection, "the proxy refused the connection")
-            }
+            ureq::Error::ConnectProxyFailed(reason) => of_proxy(reason),
             ureq::Error::InvalidProxyUrl => {
                 plain(HttpErrorKind::Configuration, "the proxy's URL is malformed")
             }
@@ -117,10 +131,34 @@ impl HttpError {
 
 type Parts = (HttpErrorKind, String, Option<String>);
 
+/// What to do about a proxy that wants to know who asks.
+pub(crate) const PROXY_LOGIN: &str = "the proxy wants a login: give it in the variable that names the proxy, as in http://NAME:PASSWORD@HOST:PORT";
+
+/// What a proxy said to `CONNECT`, of which no more than the status comes here.
+fn of_proxy(reason: &str) -> Parts {
+    let Some(status) = reason.rsplit('/').next().and_then(|status| status.parse::<u16>().ok()) else {
+        return (HttpErrorKind::Connection, "the proxy did not answer".to_owned(), None);
+    };
+    let message = format!("the proxy answered {status}");
+    match status {
+        407 => (HttpErrorKind::Refused, message, Some(PROXY_LOGIN.to_owned())),
+        400..500 if !Retry::helps(status) => {
+            let hint =
+                "the proxy does not let this host be asked; no_proxy lists those that are asked directly";
+            (HttpErrorKind::Refused, message, Some(hint.to_owned()))
+        }
+        _ => (HttpErrorKind::Connection, message, None),
+    }
+}
+
 fn of_io(url: &Url, error: &io::Error) -> Parts {
     if let Some(inner) = error.get_ref() {
         if let Some(error) = inner.downcast_ref::<rustls::Error>() {
-            return (HttpErrorKind::Tls, error.to_string(), tls_hint(url, error));
+            let kind = match error {
+                rustls::Error::InvalidMessage(_) => HttpErrorKind::NotTls,
+                _ => HttpErrorKind::Tls,
+            };
+            return (kind, error.to_string(), tls_hint(url, error));
         }
         if inner.is::<Cancelled>() {
             return (HttpErrorKind::Cancelled, "cancelled".to_owned(), None);

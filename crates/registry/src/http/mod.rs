@@ -16,6 +16,7 @@ mod verifier;
 pub use address::Reach;
 pub(crate) use address::is_loopback;
 pub use client::{HttpClient, HttpClientBuilder, HttpRequest, HttpResponse, Method, Trust};
+pub(crate) use error::PROXY_LOGIN;
 pub use error::{HttpError, HttpErrorKind};
 pub(crate) use form::Form;
 pub use proxy::Proxies;

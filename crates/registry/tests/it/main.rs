@@ -6,6 +6,8 @@ mod cloud;
 mod faults;
 mod helpers;
 mod mirrors;
+
+mod proxies;
 mod pull;
 mod push;
 mod real;
