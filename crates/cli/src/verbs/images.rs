@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -28,6 +29,14 @@ pub(crate) fn images(root: Option<&Path>, args: &ImagesArgs) -> Outcome {
     images.sort_by(|a, b| {
         let key = |image: &ImageSummary| (image.id.clone(), image.reference.clone());
         b.created.cmp(&a.created).then_with(|| key(a).cmp(&key(b)))
+    });
+    // With a digest the tag of a name says nothing: as in docker, all such names of an image are one line.
+    let mut pinned = BTreeSet::new();
+    images.retain(|image| match &image.reference {
+        Some(name) if name.digest().is_some() => {
+            pinned.insert((name.familiar_name(), image.descriptor.digest.clone()))
+        }
+        _ => true,
     });
     let digests = args.digests || args.format.as_deref().is_some_and(|text| text.contains(".Digest"));
     let rows: Vec<Value> = images.iter().map(|image| row(image, args, digests)).collect();
@@ -85,10 +94,15 @@ fn row(image: &ImageSummary, args: &ImagesArgs, digests: bool) -> Value {
         ("Repository", image.reference.as_ref().map_or_else(none, Reference::familiar_name)),
         ("SharedSize", "N/A".to_owned()),
         ("Size", human_size(image.size)),
-        ("Tag", image.reference.as_ref().and_then(Reference::tag).map_or_else(none, str::to_owned)),
+        ("Tag", image.reference.as_ref().and_then(own_tag).map_or_else(none, str::to_owned)),
         ("UniqueSize", "N/A".to_owned()),
         ("VirtualSize", precise_size(image.size)),
     ])
+}
+
+/// The tag of a name without a digest.
+fn own_tag(name: &Reference) -> Option<&str> {
+    name.tag().filter(|_| name.digest().is_none())
 }
 
 /// Gives an image another name.

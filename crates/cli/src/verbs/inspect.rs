@@ -53,7 +53,8 @@ fn object(state: &State<'_>, text: &str) -> Result<Value, Error> {
     let size: u64 = state.layer_sizes(&image)?.iter().sum();
     let ImageDetails { descriptor, manifest, config } = &image;
     let names = state.names(&manifest.config.digest)?;
-    let tags: Vec<Value> = names.iter().map(|name| Value::from(name.familiar())).collect();
+    let tags = names.iter().filter(|name| name.digest().is_none());
+    let tags: Vec<Value> = tags.map(|name| Value::from(name.familiar())).collect();
     let mut digests: Vec<String> =
         names.iter().map(|name| format!("{}@{}", name.familiar_name(), descriptor.digest)).collect();
     digests.dedup();

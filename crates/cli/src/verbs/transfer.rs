@@ -119,7 +119,8 @@ fn names(shop: &Workshop, args: &PushArgs) -> Result<Vec<Reference>, Error> {
         }
         let here = shop.layout.list()?.into_iter().map(|(other, _)| other);
         let tags: Vec<Reference> = here
-            .filter(|other| other.tag().is_some() && other.familiar_name() == name.familiar_name())
+            .filter(|other| other.tag().is_some() && other.digest().is_none())
+            .filter(|other| other.familiar_name() == name.familiar_name())
             .collect();
         if tags.is_empty() {
             return Err(usage(format!("there is no tag of {} here", name.familiar_name()))

@@ -188,6 +188,25 @@ fn layers_that_do_not_come_are_told_from_damage_and_from_full_disks() {
     }
 }
 
+/// Of a tag with a digest the digest counts, and the registry is not asked for the tag: nothing is called by it.
+#[test]
+fn a_tag_beside_a_digest_names_nothing() {
+    let (server, place) = (TestRegistry::start(), Place::with(&[]));
+    let image = TestImage::new(&ocibuild::spec::Platform::host().to_string()).layer(&[("file", "1")]).build();
+    server.push("app", "1", &image);
+    let (name, digest) = (server.reference("app", "other"), &image.descriptor.digest);
+    succeeded(&place.run(&["pull", &format!("{name}@{digest}")]));
+    succeeded(&place.run(&["pull", &server.reference("app", &format!("1@{digest}"))]));
+    let listed = succeeded(&place.run(&["images", "--digests", "--format", "{{.Tag}} {{.Digest}}"]));
+    assert_eq!(listed, format!("<none> {digest}\n"));
+    let pinned = format!("{}@{digest}", name.trim_end_matches(":other"));
+    let shown = succeeded(&place.run(&["inspect", "--format", "{{.RepoTags}} {{.RepoDigests}}", &pinned]));
+    assert_eq!(shown, format!("[] [{pinned}]\n"));
+    let refused = place.run(&["push", "--all-tags", name.trim_end_matches(":other")]);
+    assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
+    assert!(!server.requests().iter().any(|request| request.path.contains("other")));
+}
+
 /// What is no image is refused with what can be done with it, and fetched as it is by who asks for that; among images
 /// it is in nobody's way.
 #[test]
