@@ -6,7 +6,9 @@ use std::fmt;
 
 use libfuzzer_sys::fuzz_target;
 use ocibuild_registry::fuzzing::{put, remove};
-use ocibuild_registry::{ConfigSource, Credential, CredentialSource, Helpers, Lookup, RegistryKey, Secret, Wanted};
+use ocibuild_registry::{
+    ConfigSource, Credential, CredentialSource, Helpers, Lookup, RegistryKey, Secret, Wanted,
+};
 use ocibuild_spec::{CancelToken, SourceError};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;

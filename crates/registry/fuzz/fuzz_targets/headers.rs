@@ -21,7 +21,10 @@ fuzz_target!(|header: &str| {
 
     if let Some(target) = next_link(header) {
         assert!(!target.contains('>'), "{target}");
-        assert_eq!(next_link(&format!("<{target}>; rel=\"next\"")), (!target.contains(',')).then_some(target));
+        assert_eq!(
+            next_link(&format!("<{target}>; rel=\"next\"")),
+            (!target.contains(',')).then_some(target)
+        );
     }
     if let Some((first, last, total)) = content_range(header) {
         assert!(first <= last && last < u64::MAX);
