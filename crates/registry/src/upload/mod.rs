@@ -8,6 +8,8 @@ use crate::exchange::{Access, Ask, Place, own_location};
 use crate::http::{HttpResponse, Method, Url};
 use crate::registry::Registry;
 use sending::Sending;
+#[cfg(fuzzing)]
+pub(crate) use sending::parse_range;
 
 /// Opens the bytes of a blob from their beginning; asked again when they have to be sent again.
 pub type OpenBlob<'a> = dyn Fn() -> io::Result<Box<dyn Read + Send>> + Sync + 'a;
