@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use ocibuild::executor::{Executor, NamespaceExecutor, RuntimeExecutor};
 use ocibuild::registry::{
     CloudServices, Credentials, HttpClient, HttpClientBuilder, MirrorRule, Proxies, Registry,
-    RegistryBuilder, read_ca_bundle,
+    RegistryBuilder, Retrying, read_ca_bundle,
 };
 use ocibuild::snapshot::{CopySnapshots, Overlay, Snapshotter, auto};
 use ocibuild::spec::{
@@ -97,13 +97,13 @@ pub(crate) struct BaseImages {
 }
 
 impl BaseImages {
-    pub(crate) fn new(layout: &ImageLayout, pull: bool, args: &RegistryArgs) -> Result<Self, Error> {
-        Ok(Self { layout: layout.clone(), client: registry(args)?, pull })
-    }
-
-    /// Has warnings be objects of the event stream.
-    pub(crate) fn warn_as_json(&mut self) {
-        self.client.as_json = true;
+    pub(crate) fn new(
+        layout: &ImageLayout,
+        pull: bool,
+        args: &RegistryArgs,
+        notices: Notices,
+    ) -> Result<Self, Error> {
+        Ok(Self { layout: layout.clone(), client: registry(args, notices)?, pull })
     }
 }
 
@@ -196,9 +196,39 @@ fn registries_conf() -> Result<Vec<PathBuf>, Error> {
     Ok(paths)
 }
 
+/// How it is told that something is to be waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Notices {
+    /// As warnings.
+    Lines,
+    /// As objects of the event stream.
+    Json,
+    /// Not at all: nothing may be said, or nothing in between.
+    Nothing,
+}
+
+impl Notices {
+    /// Those of a verb with `--quiet`.
+    pub(crate) fn unless(quiet: bool) -> Self {
+        if quiet { Self::Nothing } else { Self::Lines }
+    }
+
+    fn tell(self, retrying: Retrying<'_>) {
+        /// Shorter waits go unnoticed.
+        const SHORT: Duration = Duration::from_millis(500);
+
+        if self != Self::Nothing && retrying.pause >= SHORT {
+            let seconds = retrying.pause.as_secs_f64();
+            let message = format!("{}; trying again in {seconds:.0} s", retrying.why);
+            crate::progress::warn(&message, self == Self::Json, crate::terminal::Screen::of_stderr());
+        }
+    }
+}
+
 /// The client of registries as the flags and the environment want it.
-pub(crate) fn registry(args: &RegistryArgs) -> Result<Client, Error> {
-    Ok(Client { registry: registry_with(args, credentials(args)?)?, as_json: false })
+pub(crate) fn registry(args: &RegistryArgs, notices: Notices) -> Result<Client, Error> {
+    let registry = registry_with(args, credentials(args)?, notices)?;
+    Ok(Client { registry, as_json: notices == Notices::Json })
 }
 
 /// A client of registries that in the end says what is to be known about the credentials it used.
@@ -255,8 +285,13 @@ fn own_certificates(args: &RegistryArgs) -> Result<Trusted, Error> {
 }
 
 /// The same with these credentials and no others.
-pub(crate) fn registry_with(args: &RegistryArgs, credentials: Credentials) -> Result<Registry, Error> {
+pub(crate) fn registry_with(
+    args: &RegistryArgs,
+    credentials: Credentials,
+    notices: Notices,
+) -> Result<Registry, Error> {
     let mut builder = Registry::builder().user_agent(AGENT).proxies(proxies());
+    builder = builder.on_retry(move |retrying| notices.tell(retrying));
     let trusted = own_certificates(args)?;
     if trusted.with_system {
         builder = builder.system_roots();

@@ -6,7 +6,7 @@ use ocibuild_spec::{CancelToken, Descriptor, Reference, SourceError, SourceError
 use crate::Registry;
 use crate::http::{HttpError, HttpErrorKind, HttpResponse};
 use crate::lookup::ATTEMPTS;
-use crate::retry::{self, Tries};
+use crate::retry::Tries;
 use crate::routes::{Origin, Route};
 
 /// Whoever brought so many bytes since the last failure has all tries again.
@@ -163,7 +163,8 @@ impl BlobReader {
         if self.tries.failures() >= ATTEMPTS {
             self.pass_over();
         }
-        retry::wait(pause, &self.reference.familiar(), &self.cancel).map_err(as_io)?;
+        let (why, subject) = (error.to_string(), self.reference.familiar());
+        self.registry.watcher().wait(pause, &why, &subject, &self.cancel).map_err(as_io)?;
         self.resume().map_err(as_io)
     }
 

@@ -7,7 +7,7 @@ use crate::failure;
 use crate::http::{HttpError, HttpRequest, HttpResponse, Method, Scheme, Url};
 use crate::lookup::Visit;
 use crate::registry::Registry;
-use crate::retry::{self, Retry};
+use crate::retry::Retry;
 
 /// What the credentials of a request have to allow.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,12 +85,18 @@ impl Registry {
         let mut tries =
             self.retry().tries_of(ask.visit.map_or(self.retry().attempts, |visit| visit.attempts));
         let mut asked_for_token = false;
+        let subject = reference.familiar();
         loop {
-            let pause = match self.ask_once(reference, &endpoint, ask, cancel) {
+            let mut again = |error: HttpError| {
+                let error = failure::of_http(reference, &error);
+                match tries.next_pause(None) {
+                    Some(pause) => Ok((pause, error.to_string())),
+                    None => Err(error),
+                }
+            };
+            let (pause, why) = match self.ask_once(reference, &endpoint, ask, cancel) {
                 Ok(response) if ask.expected.contains(&response.status) => match make(response) {
-                    Err(Failed::Http(error)) if error.is_transient() => {
-                        tries.next_pause(None).ok_or_else(|| failure::of_http(reference, &error))?
-                    }
+                    Err(Failed::Http(error)) if error.is_transient() => again(error)?,
                     other => return other.map_err(|error| error.about(reference)),
                 },
                 // Only the registry itself is given a token, so only its own refusal counts (THREATS 49).
@@ -106,17 +112,15 @@ impl Registry {
                 Ok(response) => {
                     let is_passing = Retry::helps(response.status);
                     let pause = || tries.next_pause(response.header("retry-after"));
-                    match is_passing.then(pause).flatten() {
-                        Some(pause) => pause,
-                        None => return Err(self.refused(reference, ask.access, response)),
-                    }
+                    let Some(pause) = is_passing.then(pause).flatten() else {
+                        return Err(self.refused(reference, ask.access, response));
+                    };
+                    (pause, format!("{subject}: {} answered {}", response.url, response.status))
                 }
-                Err(Failed::Http(error)) if error.is_transient() => {
-                    tries.next_pause(None).ok_or_else(|| failure::of_http(reference, &error))?
-                }
+                Err(Failed::Http(error)) if error.is_transient() => again(error)?,
                 Err(error) => return Err(error.about(reference)),
             };
-            retry::wait(pause, &reference.familiar(), cancel)?;
+            self.watcher().wait(pause, &why, &subject, cancel)?;
         }
     }
 

@@ -127,5 +127,6 @@ pub use http::{
 pub use login::LoginCheck;
 pub use manifests::{ManifestPush, TaggedManifest};
 pub use registry::{Registry, RegistryBuilder};
+pub use retry::Retrying;
 pub use routes::{MirrorRule, Origin, Route, Speaks};
 pub use upload::{BlobPush, BlobUpload, OpenBlob};

@@ -30,7 +30,9 @@ impl Registry {
         loop {
             let mut request = endpoint.request(Method::Get, url.clone());
             request.headers.extend(self.auth().header(&need, via)?.map(|value| ("authorization", value)));
-            let answer = self.retry().send(&subject, cancel, || self.client().follow(&request, cancel))?;
+            let answer = self
+                .retry()
+                .send(&subject, self.watcher(), cancel, || self.client().follow(&request, cancel))?;
             let response = answer.map_err(|error| unanswered(&subject, &error))?;
             let is_own = response.url.is_same_origin(&endpoint.base);
             match response.status {

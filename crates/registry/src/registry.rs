@@ -16,7 +16,7 @@ use crate::failure;
 use crate::http::{HttpClient, HttpClientBuilder, HttpError, HttpResponse, Method, Proxies};
 use crate::lookup::{Failures, Visit};
 use crate::manifests::TaggedManifest;
-use crate::retry::Retry;
+use crate::retry::{Retry, RetryWatcher, Retrying};
 use crate::routes::{MirrorRule, Route, Routes};
 
 /// Registries, as a source of images. One value serves any number of them; clones share connections and tokens.
@@ -33,6 +33,7 @@ struct Shared {
     failures: Failures,
     auth: Auth,
     retry: Retry,
+    watcher: RetryWatcher,
 }
 
 /// What a [`Registry`] is made with; nothing is read from the environment.
@@ -46,6 +47,7 @@ pub struct RegistryBuilder {
     credentials: Credentials,
     realms: Realms,
     retry: Retry,
+    watcher: RetryWatcher,
 }
 
 impl RegistryBuilder {
@@ -151,6 +153,13 @@ impl RegistryBuilder {
         self
     }
 
+    /// Who is told when a request failed and is made again, before the wait; from any thread.
+    #[must_use]
+    pub fn on_retry(mut self, watcher: impl Fn(Retrying<'_>) + Send + Sync + 'static) -> Self {
+        self.watcher = RetryWatcher(Some(Arc::new(watcher)));
+        self
+    }
+
     /// The source.
     pub fn build(self) -> Result<Registry, HttpError> {
         let shared = Shared {
@@ -160,6 +169,7 @@ impl RegistryBuilder {
             failures: Failures::default(),
             auth: Auth::new(self.credentials, self.realms),
             retry: self.retry,
+            watcher: self.watcher,
         };
         Ok(Registry { shared: Arc::new(shared) })
     }
@@ -186,11 +196,16 @@ impl Registry {
             credentials: Credentials::none(),
             realms: Realms::default(),
             retry: Retry::default(),
+            watcher: RetryWatcher::default(),
         }
     }
 
     pub(crate) fn retry(&self) -> Retry {
         self.shared.retry
+    }
+
+    pub(crate) fn watcher(&self) -> &RetryWatcher {
+        &self.shared.watcher
     }
 
     pub(crate) fn client(&self) -> &HttpClient {
@@ -266,7 +281,8 @@ impl Registry {
         subject: &'a str,
         cancel: &'a CancelToken,
     ) -> Via<'a> {
-        Via { client: &self.shared.client, endpoint, retry: self.shared.retry, subject, cancel }
+        let Shared { client, retry, watcher, .. } = &*self.shared;
+        Via { client, endpoint, retry: *retry, watcher, subject, cancel }
     }
 
     /// A refusal for good, with what there is to know about the login.

@@ -1,4 +1,6 @@
+use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ocibuild_spec::{CancelToken, SourceError, SourceErrorKind};
@@ -14,6 +16,44 @@ pub(crate) struct Retry {
     pub(crate) pause: Duration,
     /// Longest wait, unless a server asks for more.
     pub(crate) longest: Duration,
+}
+
+/// A request that failed, and that is made again after a while.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Retrying<'a> {
+    /// What it was about and how it failed.
+    pub why: &'a str,
+    /// The wait before the next try.
+    pub pause: Duration,
+}
+
+/// Who is told about requests that are made again.
+#[derive(Clone, Default)]
+pub(crate) struct RetryWatcher(pub(crate) Option<Arc<OnRetry>>);
+
+type OnRetry = dyn Fn(Retrying<'_>) + Send + Sync;
+
+impl fmt::Debug for RetryWatcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RetryWatcher").field(&self.0.is_some()).finish()
+    }
+}
+
+impl RetryWatcher {
+    /// Tells that the next try is after this wait, and waits, unless it is cancelled.
+    pub(crate) fn wait(
+        &self,
+        pause: Duration,
+        why: &str,
+        subject: &str,
+        cancel: &CancelToken,
+    ) -> Result<(), SourceError> {
+        if let Some(told) = &self.0 {
+            told(Retrying { why, pause });
+        }
+        wait(pause, subject, cancel)
+    }
 }
 
 impl Default for Retry {
@@ -33,6 +73,7 @@ impl Retry {
     pub(crate) fn send(
         self,
         subject: &str,
+        watcher: &RetryWatcher,
         cancel: &CancelToken,
         send: impl Fn() -> Result<HttpResponse, HttpError>,
     ) -> Result<Result<HttpResponse, HttpError>, SourceError> {
@@ -47,9 +88,13 @@ impl Retry {
                 _ => None,
             };
             let Some(pause) = pause else { return Ok(answer) };
+            let why = match &answer {
+                Ok(response) => format!("{} answered {}", response.url, response.status),
+                Err(error) => error.to_string(),
+            };
             // No connection is kept for so long.
             drop(answer);
-            wait(pause, subject, cancel)?;
+            watcher.wait(pause, &format!("{subject}: {why}"), subject, cancel)?;
         }
     }
 

@@ -6,7 +6,7 @@ use ocibuild::spec::SourceError;
 use serde_json::json;
 
 use crate::args::{ExplainArgs, TableFormat};
-use crate::backends::{credentials, registry_with};
+use crate::backends::{Notices, credentials, registry_with};
 use crate::failure::Outcome;
 use crate::signals::Signals;
 use crate::table::table;
@@ -21,7 +21,7 @@ pub(crate) fn explain(args: &ExplainArgs) -> Outcome {
     let signals = Signals::install()?;
     let mut places: Vec<String> = Vec::new();
     let mut failed = None;
-    for route in registry_with(&args.registry, credentials.clone())?.routes(&name)? {
+    for route in registry_with(&args.registry, credentials.clone(), Notices::Lines)?.routes(&name)? {
         let image = route.reference.familiar_name();
         if places.contains(&image) {
             continue;

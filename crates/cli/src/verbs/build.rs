@@ -14,7 +14,7 @@ use super::engine::Load;
 use super::images::nameable;
 use super::results::{forget, in_a_directory, outputs, write_iidfile, write_metadata};
 use crate::args::{BuildArgs, ProgressArg};
-use crate::backends::{BaseImages, Workshop, executor, resolv_conf};
+use crate::backends::{BaseImages, Notices, Workshop, executor, resolv_conf};
 use crate::failure::{Failure, Outcome, SourceText, about, usage};
 use crate::input::{PlanInput, process_env};
 use crate::privilege::{self, Privilege};
@@ -176,6 +176,13 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
     let names = request.names();
     let (kind, iidfile, metadata_file) =
         (request.progress, request.iidfile.clone(), request.metadata_file.clone());
+    // A live display would be torn by lines in between, and shows that it waits.
+    let notices = match kind {
+        ProgressArg::Quiet => Notices::Nothing,
+        ProgressArg::Json => Notices::Json,
+        ProgressArg::Auto | ProgressArg::Tty if screen.moves => Notices::Nothing,
+        _ => Notices::Lines,
+    };
     let call = request.call;
     for (flag, file) in [("--iidfile", &iidfile), ("--metadata-file", &metadata_file)] {
         if let Some(path) = file {
@@ -203,7 +210,7 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
         now: now(),
     });
     let loaded = loader.as_mut().and_then(|loader| loader.output.take());
-    let opened = configured(request, loaded, args, fetcher.as_ref()).map_err(|mut failure| {
+    let opened = configured(request, loaded, (args, notices), fetcher.as_ref()).map_err(|mut failure| {
         failure.signal = early.as_ref().and_then(|(_, signals)| signals.received());
         failure
     });
@@ -215,10 +222,7 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
         Some(open) => open,
         None => open()?,
     };
-    let mut images = BaseImages::new(&shop.layout, args.plan.pull, &args.plan.registry)?;
-    if kind == ProgressArg::Json {
-        images.warn_as_json();
-    }
+    let images = BaseImages::new(&shop.layout, args.plan.pull, &args.plan.registry, notices)?;
     let backends = shop.backends(&images, executor.as_ref());
 
     let mut display = progress(kind, screen);
@@ -281,10 +285,10 @@ fn explained(
 fn configured(
     request: Request,
     loaded: Option<Output>,
-    args: &BuildArgs,
+    (args, notices): (&BuildArgs, Notices),
     fetcher: Option<&Fetcher<'_>>,
 ) -> Result<(Build, SourceText), Failure> {
-    let mut outputs = outputs(request.outputs.outputs, &args.plan.registry)?;
+    let mut outputs = outputs(request.outputs.outputs, &args.plan.registry, notices)?;
     outputs.extend(loaded);
     let (mut build, source) = request.input.open(fetcher)?;
     build = build

@@ -6,7 +6,7 @@ use ocibuild::Error;
 
 use super::{check, outline};
 use crate::args::{BuildArgs, ReportFormat};
-use crate::backends::{BaseImages, Workshop, executor};
+use crate::backends::{BaseImages, Notices, Workshop, executor};
 use crate::failure::{Failure, Outcome, SourceText, usage};
 use crate::signals::Signals;
 use crate::text::printable;
@@ -61,7 +61,7 @@ impl Call {
             return outline::print_targets(&build.targets(), self.format);
         }
         let shop = Workshop::open_plainly(root)?;
-        let images = BaseImages::new(&shop.layout, args.plan.pull, &args.plan.registry)?;
+        let images = BaseImages::new(&shop.layout, args.plan.pull, &args.plan.registry, Notices::Lines)?;
         let executor = executor(None)?;
         let signals = Signals::install()?;
         let backends = shop.backends(&images, executor.as_ref());

@@ -10,7 +10,7 @@ use ocibuild::spec::{
 };
 
 use crate::args::DeployArgs;
-use crate::backends::{Workshop, registry};
+use crate::backends::{Notices, Workshop, registry};
 use crate::failure::{Failure, Outcome};
 use crate::progress::warn;
 use crate::signals::Signals;
@@ -53,7 +53,7 @@ fn image(
         return Ok((descriptor.digest, shop.state().inspect(name)?.config.config));
     }
     let signals = Signals::install()?;
-    from_registry(&*registry(&args.registry)?, name, &signals.cancel).map_err(|error| {
+    from_registry(&*registry(&args.registry, Notices::Lines)?, name, &signals.cancel).map_err(|error| {
         let mut failure = Failure::from(Error::of_registry(error));
         failure.signal = signals.received();
         failure

@@ -14,7 +14,7 @@ use super::transfer::{Lines, advised, failed, from_registry, pushed_line};
 use crate::args::{
     IndexAnnotateArgs, IndexCreateArgs, IndexInspectArgs, IndexPushArgs, IndexRmArgs, IndexVerb, ReportFormat,
 };
-use crate::backends::{Workshop, registry};
+use crate::backends::{Notices, Workshop, registry};
 use crate::failure::{Outcome, about, usage};
 use crate::signals::Signals;
 use crate::state_dir::state_dir;
@@ -42,7 +42,7 @@ fn create(root: Option<&Path>, args: &IndexCreateArgs) -> Outcome {
         ..IndexChange::default()
     };
     let options = IndexOptions { append: args.append, replace: args.replace, change };
-    let registry = registry(&args.registry)?;
+    let registry = registry(&args.registry, Notices::Lines)?;
     let shop = Workshop::open_plainly(&state_dir(root)?)?;
     let signals = Signals::install()?;
     let created = shop
@@ -127,7 +127,7 @@ fn platform(text: &str) -> Result<Platform, Error> {
 
 fn inspect(root: Option<&Path>, args: &IndexInspectArgs) -> Outcome {
     let name = reference(&args.name)?;
-    let registry = registry(&args.registry)?;
+    let registry = registry(&args.registry, Notices::Lines)?;
     let shop = Workshop::open_plainly(&state_dir(root)?)?;
     let signals = Signals::install()?;
     let found = shop
@@ -183,7 +183,7 @@ fn push(root: Option<&Path>, args: &IndexPushArgs) -> Outcome {
     let name = reference(&args.name)?;
     let images = references(&args.images)?;
     let expected = platforms(&args.expect)?;
-    let registry = registry(&args.registry)?;
+    let registry = registry(&args.registry, Notices::Lines)?;
     let shop = Workshop::open_plainly(&state_dir(root)?)?;
     let signals = Signals::install()?;
     let lines = Lines::new(args.quiet);

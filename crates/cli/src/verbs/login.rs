@@ -8,7 +8,7 @@ use ocibuild::spec::Reference;
 use ocibuild::{Error, ErrorKind};
 
 use crate::args::{LoginArgs, LogoutArgs};
-use crate::backends::registry_with;
+use crate::backends::{Notices, registry_with};
 use crate::credentials::store;
 use crate::failure::{Failure, Outcome, host, usage};
 use crate::progress::warn;
@@ -32,7 +32,7 @@ pub(crate) fn login(args: &LoginArgs) -> Outcome {
     };
     let credential = credential(args, &signals).map_err(with_signal)?;
     let known = KnownCredential::new("login", "what was given", key.clone(), credential.clone());
-    let registry = registry_with(&args.registry, Credentials::new(vec![Box::new(known)]))?;
+    let registry = registry_with(&args.registry, Credentials::new(vec![Box::new(known)]), Notices::Lines)?;
     let check = registry
         .check_login(&key, &signals.cancel)
         .map_err(|error| with_signal(Error::of_registry(error)))?;

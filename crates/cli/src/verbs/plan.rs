@@ -5,7 +5,7 @@ use ocibuild::Fetcher;
 use ocibuild::plan::{Plan, all_to_json, render_text, to_json};
 
 use crate::args::{PlanVerb, ReportFormat};
-use crate::backends::{BaseImages, Workshop, executor};
+use crate::backends::{BaseImages, Notices, Workshop, executor};
 use crate::failure::{Failure, Outcome};
 use crate::input::{PlanInput, process_env};
 use crate::remote::remotes;
@@ -37,7 +37,7 @@ pub(crate) fn plan(root: Option<&Path>, args: &PlanVerb) -> Outcome {
         Some(open) => open,
         None => open()?,
     };
-    let images = BaseImages::new(&shop.layout, args.plan.pull, &args.plan.registry)?;
+    let images = BaseImages::new(&shop.layout, args.plan.pull, &args.plan.registry, Notices::Lines)?;
     let executor = executor(None)?;
     let planned = build.plan_cancellable(&shop.backends(&images, executor.as_ref()), &signals.cancel);
     let planned = planned.map_err(|error| {

@@ -5,7 +5,7 @@ use ocibuild::{Error, ErrorKind};
 use serde_json::json;
 
 use crate::args::{ReportFormat, ResolveArgs};
-use crate::backends::registry;
+use crate::backends::{Notices, registry};
 use crate::failure::Outcome;
 use crate::table::table;
 use crate::terminal::to_stdout;
@@ -15,7 +15,7 @@ use crate::values::reference;
 pub(crate) fn registry_resolve(args: &ResolveArgs) -> Outcome {
     let name = reference(&args.image)?;
     let is_pinned = name.digest().is_some();
-    let mut routes = registry(&args.registry)?.routes(&name)?;
+    let mut routes = registry(&args.registry, Notices::Lines)?.routes(&name)?;
     routes.retain(|route| route.serves_content || !is_pinned);
     let text = match args.format {
         ReportFormat::Text => table(&routes.iter().map(row).collect::<Result<Vec<_>, _>>()?),

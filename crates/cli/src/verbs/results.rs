@@ -9,16 +9,20 @@ use ocibuild::{Built, Destination, Error, ErrorKind, Output};
 use serde_json::json;
 
 use crate::args::RegistryArgs;
-use crate::backends::registry;
+use crate::backends::{Notices, registry};
 use crate::failure::{READER_GONE, about, host, usage};
 use crate::values::{OutputSpec, Target};
 
 /// Outputs for the library; what cannot succeed is refused before an hour of building.
-pub(super) fn outputs(specs: Vec<OutputSpec>, registries: &RegistryArgs) -> Result<Vec<Output>, Error> {
-    specs.into_iter().map(|spec| output(spec, registries)).collect()
+pub(super) fn outputs(
+    specs: Vec<OutputSpec>,
+    registries: &RegistryArgs,
+    notices: Notices,
+) -> Result<Vec<Output>, Error> {
+    specs.into_iter().map(|spec| output(spec, registries, notices)).collect()
 }
 
-fn output(spec: OutputSpec, registries: &RegistryArgs) -> Result<Output, Error> {
+fn output(spec: OutputSpec, registries: &RegistryArgs, notices: Notices) -> Result<Output, Error> {
     let destination = match spec.target {
         Target::Stdout if io::stdout().is_terminal() => {
             return Err(usage("--output: a tar is not written to a terminal")
@@ -26,7 +30,7 @@ fn output(spec: OutputSpec, registries: &RegistryArgs) -> Result<Output, Error> 
         }
         Target::Stdout => Destination::Writer(Box::new(Stdout)),
         Target::Registry { by_digest } => {
-            Destination::Registry { client: (*registry(registries)?).clone(), by_digest }
+            Destination::Registry { client: (*registry(registries, notices)?).clone(), by_digest }
         }
         Target::Path(path) => {
             let is_directory =

@@ -11,7 +11,7 @@ use ocibuild::spec::{Descriptor, Platform, Reference};
 use ocibuild::{Error, Origin, PullOptions, Transfer};
 
 use crate::args::{PullArgs, PushArgs, RegistryArgs};
-use crate::backends::{Workshop, registry};
+use crate::backends::{Notices, Workshop, registry};
 use crate::failure::{Failure, Outcome, about, usage};
 use crate::signals::Signals;
 use crate::state_dir::state_dir;
@@ -33,7 +33,7 @@ pub(crate) fn pull(root: Option<&Path>, args: &PullArgs) -> Outcome {
             PullOptions::Platform(about("--platform", text)(parsed)?)
         }
     };
-    let registry = registry(&args.registry)?;
+    let registry = registry(&args.registry, Notices::unless(args.quiet))?;
     let shop = Workshop::open_plainly(&state_dir(root)?)?;
     let signals = Signals::install()?;
     let lines = Lines::new(args.quiet);
@@ -61,7 +61,7 @@ pub(super) fn fetch(
     args: &RegistryArgs,
     signals: &Signals,
 ) -> Result<Descriptor, Failure> {
-    let (registry, lines) = (registry(args)?, Lines::new(false));
+    let (registry, lines) = (registry(args, Notices::Lines)?, Lines::new(false));
     lines.say(&format!("pulling {}", name.familiar()));
     let options = PullOptions::Platform(Platform::host());
     let pulled = shop
@@ -79,7 +79,7 @@ fn advised_about_missing(error: Error, name: &Reference) -> Error {
 
 /// Pushes images.
 pub(crate) fn push(root: Option<&Path>, args: &PushArgs) -> Outcome {
-    let registry = registry(&args.registry)?;
+    let registry = registry(&args.registry, Notices::unless(args.quiet))?;
     let shop = Workshop::open_plainly(&state_dir(root)?)?;
     let names = names(&shop, args)?;
     let signals = Signals::install()?;

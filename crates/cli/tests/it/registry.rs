@@ -188,6 +188,29 @@ fn layers_that_do_not_come_are_told_from_damage_and_from_full_disks() {
     }
 }
 
+/// Who waits is told what for, unless he wants silence.
+#[test]
+fn waits_are_said() {
+    let server = TestRegistry::start();
+    let image = TestImage::new(&ocibuild::spec::Platform::host().to_string()).layer(&[("file", "1")]).build();
+    server.push("app", "1", &image);
+    let name = server.reference("app", "1");
+    for (quiet, said) in [(false, true), (true, false)] {
+        let place = Place::with(&[]);
+        server.fault_of("GET", "/manifests/", 0, 1, Fault::Answer(503, Vec::new(), Vec::new()));
+        server.fault_of("GET", image.layers[0].0.digest.as_str(), 0, 1, Fault::Truncate(10));
+        let mut arguments = vec!["pull", "--retry-delay", "0.7", &name];
+        arguments.extend(quiet.then_some("-q"));
+        let output = place.run(&arguments);
+        succeeded(&output);
+        let text = stderr(&output);
+        for why in ["answered 503", "the connection ended too early"] {
+            assert_eq!(text.contains(&format!("{why}; trying again in 1 s")), said, "{quiet} {text}");
+        }
+        assert!(said || text.is_empty(), "{text}");
+    }
+}
+
 /// Of a tag with a digest the digest counts, and the registry is not asked for the tag: nothing is called by it.
 #[test]
 fn a_tag_beside_a_digest_names_nothing() {

@@ -16,7 +16,7 @@ use crate::credentials::{Credential, Credentials, FoundCredential, Secret, encod
 use crate::endpoint::Endpoint;
 use crate::failure;
 use crate::http::{HttpClient, HttpResponse};
-use crate::retry::Retry;
+use crate::retry::{Retry, RetryWatcher};
 
 use challenge::Challenge;
 pub(crate) use need::Need;
@@ -84,6 +84,7 @@ pub(crate) struct Via<'a> {
     pub(crate) client: &'a HttpClient,
     pub(crate) endpoint: &'a Endpoint,
     pub(crate) retry: Retry,
+    pub(crate) watcher: &'a RetryWatcher,
     /// What it is about, for errors: the image.
     pub(crate) subject: &'a str,
     pub(crate) cancel: &'a CancelToken,

@@ -113,8 +113,8 @@ impl<'a> Service<'a> {
 
     /// One answer, whatever it says, unless it is a failure that passes. Redirects are answers (THREATS 48).
     fn send(&self, request: &HttpRequest) -> Result<HttpResponse, SourceError> {
-        let Via { client, retry, subject, cancel, .. } = self.via;
-        let answer = retry.send(subject, cancel, || client.send(request, cancel))?;
+        let Via { client, retry, watcher, subject, cancel, .. } = self.via;
+        let answer = retry.send(subject, watcher, cancel, || client.send(request, cancel))?;
         answer.map_err(|error| self.failed(&error))
     }
 

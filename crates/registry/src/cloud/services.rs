@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::failure::{of_http_about, words_of};
 use crate::http::{HttpClient, HttpErrorKind, HttpRequest, HttpResponse, Method, Url};
-use crate::retry::Retry;
+use crate::retry::{Retry, RetryWatcher};
 
 /// Most bytes of an answer, and of a file with a token.
 const MAX_ANSWER: u64 = 1 << 20;
@@ -58,7 +58,8 @@ impl CloudServices {
         cancel: &CancelToken,
     ) -> Result<HttpResponse, SourceError> {
         let retry = Retry { attempts: 3, pause: Duration::from_millis(500), longest: Duration::from_secs(5) };
-        let answer = retry.send(name, cancel, || self.client.send(request, cancel))?;
+        let answer =
+            retry.send(name, &RetryWatcher::default(), cancel, || self.client.send(request, cancel))?;
         answer.map_err(|error| of_http_about(name, &error)).and_then(|response| accepted(response, name))
     }
 }

@@ -7,7 +7,7 @@ use crate::exchange::{Access, Ask, Failed, Place};
 use crate::failure;
 use crate::http::{HttpResponse, Method};
 use crate::registry::Registry;
-use crate::retry::{self, Retry, Tries};
+use crate::retry::{Retry, Tries};
 
 /// An upload that has so many bytes more than when it last failed has all tries again.
 const PROGRESS: u64 = 1 << 20;
@@ -136,7 +136,8 @@ impl<'a> Sending<'a> {
     ) -> Result<Session, SourceError> {
         self.note_progress(session);
         let Some(pause) = self.tries.next_pause(retry_after) else { return Err(error) };
-        retry::wait(pause, &self.repository.familiar(), self.cancel)?;
+        let (why, subject) = (error.to_string(), self.repository.familiar());
+        self.registry.watcher().wait(pause, &why, &subject, self.cancel)?;
         self.find_out(session, error)
     }
 
