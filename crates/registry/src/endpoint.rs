@@ -13,6 +13,8 @@ pub(crate) struct Endpoint {
     pub(crate) base: Url,
     pub(crate) trust: Trust,
     pub(crate) tls: Option<Arc<HostTls>>,
+    /// It was not there to be asked how it speaks.
+    pub(crate) is_assumed: bool,
     /// What stands in front of repositories.
     root: String,
     namespace: Option<String>,
@@ -46,32 +48,37 @@ impl Endpoints {
     /// failed handshake is never a reason to speak in the clear.
     pub(crate) fn of(&self, route: &Route, client: &HttpClient) -> Result<Endpoint, UrlError> {
         let server = route.server()?;
-        let is_plain = matches!(route.speaks, Speaks::TlsOrPlain | Speaks::Anything)
-            && !self.speaks_tls(&server, client);
-        let base = if is_plain { Url::new(Scheme::Http, &server.authority(), "/")? } else { server };
+        let is_open = matches!(route.speaks, Speaks::TlsOrPlain | Speaks::Anything);
+        let speaks_tls = if is_open { self.speaks_tls(&server, client) } else { Some(true) };
+        let base = if speaks_tls == Some(false) {
+            Url::new(Scheme::Http, &server.authority(), "/")?
+        } else {
+            server
+        };
         let trust = match route.speaks {
             Speaks::AnyTls | Speaks::Anything if base.scheme() == Scheme::Https => Trust::NamedInsecure,
             _ => Trust::Named,
         };
         let (root, namespace) = (route.root.clone(), route.namespace.clone());
-        Ok(Endpoint { base, trust, tls: route.tls.clone(), root, namespace })
+        let (is_assumed, tls) = (speaks_tls.is_none(), route.tls.clone());
+        Ok(Endpoint { base, trust, tls, is_assumed, root, namespace })
     }
 
-    /// What is known or found out about a server; one that is not there speaks TLS until it is seen to speak otherwise.
-    fn speaks_tls(&self, server: &Url, client: &HttpClient) -> bool {
+    /// What is known or found out about a server; nothing of one that is not there, which counts as one that speaks TLS.
+    fn speaks_tls(&self, server: &Url, client: &HttpClient) -> Option<bool> {
         let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = known().get(&server.authority()) {
-            return *known;
+            return Some(*known);
         }
         let speaks_tls = if let Some(behind_proxy) = client.speaks_tls(server) {
             behind_proxy
         } else {
             let patience = client.connect_timeout();
-            let Some(stream) = connect(server, patience) else { return true };
+            let stream = connect(server, patience)?;
             answers_in_tls(stream, server, patience).unwrap_or(false)
         };
         known().insert(server.authority(), speaks_tls);
-        speaks_tls
+        Some(speaks_tls)
     }
 }
 

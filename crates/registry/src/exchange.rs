@@ -4,7 +4,7 @@ use ocibuild_spec::{CancelToken, Reference, SourceError, SourceErrorKind};
 
 use crate::endpoint::Endpoint;
 use crate::failure;
-use crate::http::{HttpError, HttpRequest, HttpResponse, Method, Scheme, Url};
+use crate::http::{HttpError, HttpErrorKind, HttpRequest, HttpResponse, Method, Scheme, Url};
 use crate::lookup::Visit;
 use crate::registry::Registry;
 use crate::retry::Retry;
@@ -81,12 +81,13 @@ impl Registry {
         cancel: &CancelToken,
         make: impl Fn(HttpResponse) -> Result<T, Failed>,
     ) -> Result<T, SourceError> {
-        let endpoint = self.endpoint_at(reference, ask.visit)?;
         let mut tries =
             self.retry().tries_of(ask.visit.map_or(self.retry().attempts, |visit| visit.attempts));
         let mut asked_for_token = false;
         let subject = reference.familiar();
         loop {
+            // Each time: a server that was not there before is asked how it is spoken to once it is.
+            let endpoint = self.endpoint_at(reference, ask.visit)?;
             let mut again = |error: HttpError| {
                 let error = failure::of_http(reference, &error);
                 match tries.next_pause(None) {
@@ -116,6 +117,10 @@ impl Registry {
                         return Err(self.refused(reference, ask.access, response));
                     };
                     (pause, format!("{subject}: {} answered {}", response.url, response.status))
+                }
+                // A server that came between the look at it and the request.
+                Err(Failed::Http(error)) if endpoint.is_assumed && error.kind() == HttpErrorKind::NotTls => {
+                    again(error)?
                 }
                 Err(Failed::Http(error)) if error.is_transient() => again(error)?,
                 Err(error) => return Err(error.about(reference)),

@@ -1,7 +1,11 @@
-use ocibuild_spec::{Digest, SourceErrorKind, media_types};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::time::Duration;
+
+use ocibuild_registry::Registry;
+use ocibuild_spec::{CancelToken, Digest, SourceErrorKind, media_types};
 use ocibuild_testkit::{TestImage, TestRegistry, index_of};
 
-use super::{client, pull, resolve};
+use super::{client, name, pull, resolve};
 
 #[test]
 fn an_image_comes_by_tag_and_by_digest() {
@@ -70,4 +74,33 @@ fn an_unknown_server_is_named() {
     let error = resolve(&client(), &format!("{free}/app")).unwrap_err();
     assert_eq!(error.kind(), SourceErrorKind::Network);
     assert!(error.to_string().contains(&free.to_string()), "{error}");
+}
+
+/// A registry that is started at the same moment as who asks it.
+#[test]
+fn a_server_that_comes_late_is_spoken_to_as_it_speaks() {
+    let server = TestRegistry::start();
+    let image = TestImage::new("linux/amd64").layer(&[("file", "1")]).build();
+    server.push("app", "1", &image);
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let target = server.authority();
+    std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        for client in TcpListener::bind(address).unwrap().incoming() {
+            let (mut client, mut server) = (client.unwrap(), TcpStream::connect(&target).unwrap());
+            let (mut asked, mut asks) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut asked, &mut asks);
+                asks.shutdown(Shutdown::Write)
+            });
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut server, &mut client);
+                client.shutdown(Shutdown::Write)
+            });
+        }
+    });
+    let pause = Duration::from_millis(100);
+    let registry = Registry::builder().retries(30, pause, pause).build().unwrap();
+    let found = registry.manifest(&name(&format!("{address}/app:1")), &CancelToken::new()).unwrap();
+    assert_eq!(found.1, image.manifest);
 }
