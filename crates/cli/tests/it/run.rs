@@ -220,6 +220,45 @@ fn privileged_signals_are_the_commands() {
     assert_eq!(child.wait().unwrap().code(), Some(143));
 }
 
+/// What ends a command whose output nobody reads is what would end it in a pipe of a shell.
+#[test]
+fn privileged_output_that_nobody_reads_ends_the_command() {
+    let Some(place) = place() else { return };
+    let endless = "while :; do echo x; done";
+    for (flags, script, code) in [
+        (&[][..], "exec yes", 141),
+        (&[], endless, 141),
+        (&["-t"], endless, 141),
+        (&[], "trap '' PIPE; while echo x; do :; done; exit 9", 9),
+    ] {
+        let mut child = command(place, flags, script).stderr(Stdio::null()).spawn().unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        std::io::Read::read_exact(&mut stdout, &mut [0]).unwrap();
+        drop(stdout);
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{flags:?} {script}");
+    }
+    // A full disk is no reader that has had enough.
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = command(place, &[], "echo x").stdout(full.into_parts().0).output().unwrap();
+    ended(output).fails(5, &["cannot write what the command writes", "No space left"]);
+}
+
+/// As `nohup` does, or a shell without job control for what it puts into the background.
+#[test]
+fn privileged_ignored_signals_stay_ignored() {
+    let Some(place) = place() else { return };
+    let mut script = Command::new("sh");
+    script.args(["-c", "trap '' HUP INT; exec \"$@\"", "sh"]);
+    let run = command(place, &[], "echo ready; sleep 1; exit 8");
+    script.arg(run.get_program()).args(run.get_args()).current_dir(place.path("")).stdout(Stdio::piped());
+    script.envs(run.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut child = script.spawn().unwrap();
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0; 6]).unwrap();
+    signal(&child, Signal::HUP);
+    signal(&child, Signal::INT);
+    assert_eq!(child.wait().unwrap().code(), Some(8));
+}
+
 #[test]
 fn privileged_options_that_are_cheap() {
     let Some(place) = place() else { return };
