@@ -94,6 +94,13 @@ fn pass_on(stream: Stream, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
+/// This machine's, whose network the command has.
+fn hostname() -> Result<String, Error> {
+    fs_err::read_to_string("/proc/sys/kernel/hostname")
+        .map(|name| name.trim_end().to_owned())
+        .map_err(|error| host("cannot see the name of this machine", error))
+}
+
 fn options(args: &RunArgs) -> Result<ContainerOptions, Error> {
     let mut env = Vec::new();
     for path in &args.env_file {
@@ -111,11 +118,11 @@ fn options(args: &RunArgs) -> Result<ContainerOptions, Error> {
         args: args.args.clone(),
         entrypoint: args.entrypoint.clone().map(|program| vec![program]),
         env,
-        working_dir: args.workdir.clone(),
-        user: args.user.clone(),
-        volumes: args.volume.iter().map(|text| values::volume(text)).collect::<Result<_, _>>()?,
+        working_dir: args.workdir.as_deref().map(values::workdir).transpose()?.flatten(),
+        user: args.user.clone().filter(|user| !user.is_empty()),
+        volumes: values::volumes(&args.volume)?,
         resolv_conf: resolv_conf(),
-        hostname: args.hostname.clone(),
+        hostname: Some(args.hostname.clone().map_or_else(hostname, Ok)?),
         hosts,
         network: values::run_network(&args.network)?,
         terminal: args.tty.then(window),
