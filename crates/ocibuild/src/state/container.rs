@@ -171,8 +171,8 @@ fn make_places(active: &mut dyn ActiveSnapshot, step: &Step, volumes: &[Volume])
         active.create_mount_point(file.as_ref(), MountPointKind::File)?;
     }
     active.create_directory(&step.cwd, 0, 0).map_err(|error| match error.kind() {
-        ocibuild_snapshot::ErrorKind::WrongKind { .. } => {
-            Error::new(ErrorKind::Usage, format!("cannot start in {}: {error}", step.cwd.display()))
+        ocibuild_snapshot::ErrorKind::WrongKind { found, .. } => {
+            Error::new(ErrorKind::Usage, format!("cannot start in {}: it is {found}", step.cwd.display()))
                 .hint("name a directory, or one that is not there: it is made")
         }
         _ => error.into(),
