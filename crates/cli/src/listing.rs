@@ -5,6 +5,11 @@ use ocibuild::Error;
 use crate::table::tabulate;
 use crate::template::{Mode, Template, Value};
 
+/// The value of `--format`, also where it says nothing.
+pub(crate) fn given(text: Option<&str>) -> &str {
+    text.filter(|text| !text.is_empty()).unwrap_or("table")
+}
+
 /// A format, read.
 #[derive(Debug, Clone)]
 pub(crate) enum Format {

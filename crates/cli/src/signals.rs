@@ -22,6 +22,20 @@ fn is_end(signal: i32) -> bool {
     matches!(signal, SIGINT | SIGTERM | SIGHUP | SIGQUIT)
 }
 
+/// Those that whoever started this program has not told it to ignore, as `nohup` and `&` in a script do.
+fn heeded(signals: impl IntoIterator<Item = i32>) -> Result<Vec<i32>, Error> {
+    let status = fs_err::read_to_string("/proc/self/status")
+        .map_err(|error| host("cannot see which signals are ignored", error))?;
+    let ignored = ignored(&status);
+    Ok(signals.into_iter().filter(|signal| ignored & (1 << (signal - 1)) == 0).collect())
+}
+
+/// The set of ignored signals, bit 0 for the first.
+fn ignored(status: &str) -> u64 {
+    let set = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).unwrap_or_default()
+}
+
 /// The signals of this process, turned into a cancelled token.
 #[derive(Debug, Clone)]
 pub(crate) struct Signals {
@@ -35,7 +49,7 @@ impl Signals {
         let cannot = |error| host("cannot handle signals", error);
         let signals = Self { cancel: CancelToken::new(), received: Arc::default() };
         let (mut woken, waker) = UnixStream::pair().map_err(cannot)?;
-        for signal in [SIGINT, SIGTERM, SIGHUP] {
+        for signal in heeded([SIGINT, SIGTERM, SIGHUP])? {
             let again = Arc::new(AtomicBool::new(false));
             // In this order: what ends the program looks before the first signal has armed it.
             signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&again))
@@ -63,7 +77,7 @@ impl Signals {
         let signals = Self { cancel: CancelToken::new(), received: Arc::default() };
         let (mut woken, waker) = UnixStream::pair().map_err(cannot)?;
         let mut flags = Vec::new();
-        for signal in SIGNALS {
+        for signal in heeded(SIGNALS)? {
             let flag = Arc::new(AtomicBool::new(false));
             signal_hook::flag::register(signal, Arc::clone(&flag)).map_err(cannot)?;
             if is_end(signal) {

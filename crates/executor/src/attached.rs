@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ocibuild_sys::WindowSize;
 
-use crate::Output;
+use crate::{Output, Stream};
 
 /// What connects a command with whoever runs it.
 pub struct Attached<'a, 'o> {
@@ -51,6 +51,7 @@ pub(crate) enum Request {
     /// The number of a signal.
     Signal(i32),
     Resize(WindowSize),
+    Close(Stream),
 }
 
 impl Control {
@@ -67,6 +68,12 @@ impl Control {
     /// Gives the command's terminal another size.
     pub fn resize(&self, size: WindowSize) {
         self.state().requests.push(Request::Resize(size));
+    }
+
+    /// Tells the command that nobody reads a stream of it any more, as a closed pipe does: by `SIGPIPE`, and by an error
+    /// of each write if it has a handler for that.
+    pub fn close(&self, stream: Stream) {
+        self.state().requests.push(Request::Close(stream));
     }
 
     /// From now on, until the guard is dropped, a command runs.

@@ -8,6 +8,7 @@ use ocibuild_spec::CancelToken;
 use ocibuild_sys::{Child, Sandbox, Status, WindowSize, set_window_size};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::process::Signal;
 
 use crate::attached::Request;
 use crate::error::Repr;
@@ -58,13 +59,20 @@ pub(crate) fn supervise(
             return Err(Repr::Cancelled.into());
         }
         for request in control.take() {
-            match request {
-                Request::Resize(size) => streams.resize(size),
-                Request::Signal(signal) if !streams.child.signal(signal) => {
-                    ended_by = Some(signal);
-                    streams.child.kill();
+            let signal = match request {
+                Request::Resize(size) => {
+                    streams.resize(size);
+                    continue;
                 }
-                Request::Signal(_) => {}
+                Request::Close(stream) => {
+                    streams.close(stream);
+                    Signal::PIPE.as_raw()
+                }
+                Request::Signal(signal) => signal,
+            };
+            if !streams.child.signal(signal) {
+                ended_by = Some(signal);
+                streams.child.kill();
             }
         }
         if streams.step(output)? {
@@ -138,6 +146,18 @@ impl<'i> Streams<'i> {
             // A terminal whose last process is gone needs no size.
             Some(terminal) => drop(set_window_size(terminal, size)),
             None => self.size = Some(size),
+        }
+    }
+
+    /// Reads no more of a stream. A terminal is hung up.
+    fn close(&mut self, stream: Stream) {
+        for (source, name) in self.sources.iter_mut().zip(NAMES) {
+            if name == stream {
+                *source = None;
+            }
+        }
+        if stream == Stream::Stdout && self.terminal.take().is_some() {
+            (self.input, self.sink) = (None, None);
         }
     }
 

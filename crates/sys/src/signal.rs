@@ -71,8 +71,17 @@ fn disposition_in(status: &str, signal: i32) -> Disposition {
 }
 
 fn ends_by_default(signal: Signal) -> bool {
-    [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM, Signal::USR1, Signal::USR2, Signal::ALARM]
-        .contains(&signal)
+    [
+        Signal::HUP,
+        Signal::INT,
+        Signal::QUIT,
+        Signal::TERM,
+        Signal::USR1,
+        Signal::USR2,
+        Signal::PIPE,
+        Signal::ALARM,
+    ]
+    .contains(&signal)
 }
 
 #[cfg(test)]

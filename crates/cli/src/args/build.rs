@@ -12,7 +12,7 @@ Examples:
   ocibuild build --build-context alpine=oci-layout://base:3.20 -o out .
   SOURCE_DATE_EPOCH=0 ocibuild build -o type=oci,dest=app.tar,rewrite-timestamp=true .
 
-Base images are taken from the names in the state directory, and from their registry when there is no such name
+Base images are taken from the names in the state directory, and from their registry when there is no such name \
 or with --pull. Without --tag and --output the result stays in the cache.";
 
 /// What a plan depends on; `build` and `plan` both have it.

@@ -8,10 +8,10 @@ Examples:
   ocibuild deploy-manifest registry.example/team/app:1.0 | kubectl apply -f -
   ocibuild deploy-manifest --service --replicas 3 registry.example/team/app:1.0 > app.yaml
 
-The digest is that of the image here with this name, else of the one in its registry. Push an image before its
+The digest is that of the image here with this name, else of the one in its registry. Push an image before its \
 manifest is applied: nodes pull it by that digest.
 
-EXPOSE becomes ports, HEALTHCHECK startup, readiness and liveness probes, a numeric USER a security context. Command,
+EXPOSE becomes ports, HEALTHCHECK startup, readiness and liveness probes, a numeric USER a security context. Command, \
 environment and working directory stay in the image.";
 
 /// `ocibuild deploy-manifest`

@@ -288,7 +288,7 @@ pub(crate) struct RunArgs {
     pub(crate) add_host: Vec<String>,
 
     /// host: that of this machine; none: a loopback interface
-    #[arg(long, value_name = "NETWORK", default_value = "host")]
+    #[arg(long, alias = "net", value_name = "NETWORK", default_value = "host")]
     pub(crate) network: String,
 
     /// Use this OCI runtime (crun, runc, or an absolute path) in place of own namespaces

@@ -89,53 +89,59 @@ const FOREIGN_FLAGS: [(&str, &str); 27] = [
 
 const ONE_COMMAND: &str =
     "ocibuild runs one command and ends with it; run the image with docker, podman or nerdctl";
+const OPEN_PORTS: &str = "the network is this machine's, so that ports are open as they are: leave it out";
+const MAPPED_PORTS: &str = "the network is this machine's, so that ports are open as they are; to map them, run the image with \
+                            docker, podman or nerdctl";
+const AS_A_STEP: &str = "commands have the capabilities and the filter of a build step; for more, run the image with docker, \
+                         podman or nerdctl";
+const NO_DEVICES: &str =
+    "commands see the devices of a build step; for more, run the image with docker, podman or nerdctl";
+const NO_LIMITS: &str =
+    "limits are for builds; to limit a container, run the image with docker, podman or nerdctl";
+const OWN_NAMESPACES: &str = "a command has namespaces of its own, but for the network; for others, run the image with docker, podman or nerdctl";
 
 /// Flags of `docker run`, and what is here in their place.
-const FOREIGN_RUN_FLAGS: [(&str, &str); 19] = [
-    (
-        "-p",
-        "the network is this machine's, so that ports are open as they are; to map them, run the image with docker, podman or nerdctl",
-    ),
-    (
-        "--publish",
-        "the network is this machine's, so that ports are open as they are; to map them, run the image with docker, podman or nerdctl",
-    ),
-    ("-P", "the network is this machine's, so that ports are open as they are: leave it out"),
-    ("--publish-all", "the network is this machine's, so that ports are open as they are: leave it out"),
+const FOREIGN_RUN_FLAGS: [(&str, &str); 36] = [
+    ("-P", OPEN_PORTS),
+    ("--publish-all", OPEN_PORTS),
+    ("--expose", OPEN_PORTS),
+    ("-p", MAPPED_PORTS),
+    ("--publish", MAPPED_PORTS),
     ("-d", ONE_COMMAND),
     ("--detach", ONE_COMMAND),
     ("--name", ONE_COMMAND),
     ("--restart", ONE_COMMAND),
     ("--cidfile", ONE_COMMAND),
     ("--health-cmd", ONE_COMMAND),
-    (
-        "--privileged",
-        "commands have the capabilities and the filter of a build step; for more, run the image with docker, podman or nerdctl",
-    ),
-    (
-        "--cap-add",
-        "commands have the capabilities and the filter of a build step; for more, run the image with docker, podman or nerdctl",
-    ),
-    (
-        "--security-opt",
-        "commands have the capabilities and the filter of a build step; for more, run the image with docker, podman or nerdctl",
-    ),
-    (
-        "--device",
-        "commands see the devices of a build step; for more, run the image with docker, podman or nerdctl",
-    ),
-    (
-        "--gpus",
-        "commands see the devices of a build step; for more, run the image with docker, podman or nerdctl",
-    ),
-    ("--memory", "limits are for builds; to limit a container, run the image with docker, podman or nerdctl"),
-    ("--cpus", "limits are for builds; to limit a container, run the image with docker, podman or nerdctl"),
+    ("--privileged", AS_A_STEP),
+    ("--cap-add", AS_A_STEP),
+    ("--cap-drop", AS_A_STEP),
+    ("--security-opt", AS_A_STEP),
+    ("--sysctl", AS_A_STEP),
+    ("--device", NO_DEVICES),
+    ("--gpus", NO_DEVICES),
+    ("--memory", NO_LIMITS),
+    ("-m", NO_LIMITS),
+    ("--cpus", NO_LIMITS),
+    ("--ulimit", NO_LIMITS),
+    ("--shm-size", NO_LIMITS),
+    ("--pids-limit", NO_LIMITS),
+    ("--pid", OWN_NAMESPACES),
+    ("--ipc", OWN_NAMESPACES),
+    ("--uts", OWN_NAMESPACES),
+    ("--userns", OWN_NAMESPACES),
+    ("--cgroupns", OWN_NAMESPACES),
+    ("--init", "leave it out, or have the image begin with an init of its own: the command is process 1"),
     ("--read-only", "leave it out: what a command writes is gone afterwards; volumes take :ro"),
     ("--mount", "write -v SRC:DST[:ro]"),
+    ("--tmpfs", "leave it out: what a command writes is gone afterwards, wherever that is"),
+    ("--sig-proxy", "leave it out: signals go to the command"),
+    ("--label", "leave it out: nothing is left that could have labels"),
+    ("-l", "leave it out: nothing is left that could have labels"),
 ];
 
 /// Verbs of other programs, and what is here in their place.
-const FOREIGN_VERBS: [(&str, &str); 15] = [
+const FOREIGN_VERBS: [(&str, &str); 13] = [
     ("buildx", "write ocibuild build in place of buildx build"),
     ("builder", "write ocibuild build in place of builder build"),
     ("bud", "write ocibuild build"),
@@ -149,8 +155,6 @@ const FOREIGN_VERBS: [(&str, &str); 15] = [
     ("stop", "there are no containers here; ocibuild run tries an image"),
     ("rm", "images are removed with ocibuild rmi"),
     ("commit", "write what is to be done into a Dockerfile: ocibuild build ."),
-    ("pull", "this version does not pull: a build fetches what FROM names"),
-    ("push", "this version does not push: -o type=oci,dest=FILE writes an archive to push"),
 ];
 
 fn foreign(error: &Error) -> Option<&'static str> {

@@ -18,7 +18,7 @@ pub(crate) use output::{BuildOutputs, OutputSpec, Target, outputs, push_output};
 pub(crate) use secret::secret;
 pub(crate) use simple::{
     allow, build_arg, env_file, host_entry, key_value, network, platforms, progress, reference, run_network,
-    size, variable, volume,
+    size, variable, volumes, workdir,
 };
 pub(crate) use ssh::ssh;
 

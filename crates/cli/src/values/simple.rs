@@ -5,7 +5,7 @@ use ocibuild::executor::Network;
 use ocibuild::plan::StepNetwork;
 use ocibuild::spec::{Platform, Reference};
 use ocibuild::state::Volume;
-use ocibuild::{Error, ErrorKind, Place};
+use ocibuild::{Error, Place};
 
 use super::Lookup;
 use crate::args::ProgressArg;
@@ -214,23 +214,52 @@ pub(crate) fn size(flag: &str, text: &str) -> Result<u64, Error> {
     if bytes < u64::MAX as f64 { Ok(bytes as u64) } else { Err(malformed()) }
 }
 
-/// `SRC:DST[:ro|rw]`
-pub(crate) fn volume(text: &str) -> Result<Volume, Error> {
+/// The values of `--volume`, no two for one place.
+pub(crate) fn volumes(texts: &[String]) -> Result<Vec<Volume>, Error> {
+    let mut volumes: Vec<Volume> = Vec::new();
+    for text in texts {
+        let volume = volume(text)?;
+        if volumes.iter().any(|other| other.target == volume.target) {
+            return Err(usage(format!(
+                "--volume {text}: something else is at {} already",
+                volume.target.display()
+            ))
+            .hint("leave one of them out, or give it another place"));
+        }
+        volumes.push(volume);
+    }
+    Ok(volumes)
+}
+
+/// `SRC:DST[:MODE,...]`
+fn volume(text: &str) -> Result<Volume, Error> {
     let malformed = || {
         usage(format!("--volume {text}: not of the form SRC:DST[:ro]")).hint("write --volume ./data:/data")
     };
     let mut parts = text.split(':');
-    let (Some(source), Some(target), mode, None) = (parts.next(), parts.next(), parts.next(), parts.next())
+    let (Some(source), Some(target), modes, None) = (parts.next(), parts.next(), parts.next(), parts.next())
     else {
         return Err(malformed());
     };
-    let read_only = match mode {
-        None | Some("rw") => false,
-        Some("ro") => true,
-        Some(_) => return Err(malformed()),
-    };
     if source.is_empty() || !target.starts_with('/') {
         return Err(malformed().hint("DST is an absolute path"));
+    }
+    let target = PathBuf::from(target);
+    if target.components().count() == 1 {
+        return Err(usage(format!("--volume {text}: DST cannot be the whole root file system"))
+            .hint(format!("give it a directory: --volume {source}:/data")));
+    }
+    let mut read_only = false;
+    for mode in modes.iter().flat_map(|modes| modes.split(',')) {
+        match mode {
+            "ro" => read_only = true,
+            // That of the others is so already: no label keeps a command from files, and no mount comes through later.
+            "rw" | "z" | "Z" | "private" | "rprivate" | "cached" | "delegated" | "consistent" => {}
+            _ => {
+                return Err(usage(format!("--volume {text}: there is no mode {mode:?}"))
+                    .hint("the mode is ro or rw; z, Z and cached change nothing here"));
+            }
+        }
     }
     let is_path = source.starts_with(['/', '.']) || source.contains('/');
     if !is_path {
@@ -238,9 +267,21 @@ pub(crate) fn volume(text: &str) -> Result<Volume, Error> {
             .hint(format!("./{source} names a directory here")));
     }
     let source = fs_err::canonicalize(source).map_err(|error| {
-        Error::new(ErrorKind::Usage, format!("--volume {text}: cannot use the path")).caused_by(error)
+        usage(format!("--volume {text}: cannot use the path"))
+            .hint(format!("make it first: mkdir -p {source}"))
+            .caused_by(error)
     })?;
-    Ok(Volume { source, target: PathBuf::from(target), read_only })
+    Ok(Volume { source, target, read_only })
+}
+
+/// The value of `--workdir`; `None` for one that says nothing.
+pub(crate) fn workdir(text: &str) -> Result<Option<String>, Error> {
+    if !text.is_empty() && !text.starts_with('/') {
+        return Err(
+            usage(format!("--workdir {text}: not an absolute path")).hint(format!("write --workdir /{text}"))
+        );
+    }
+    Ok(Some(text.to_owned()).filter(|text| !text.is_empty()))
 }
 
 #[cfg(test)]
@@ -285,8 +326,23 @@ mod tests {
     #[test]
     fn volumes_are_paths() {
         assert!(volume("/tmp:/data:ro").unwrap().read_only);
-        for bad in ["/tmp", "/tmp:data", "name:/data", "/tmp:/a:x", "/tmp:/a:ro:b", ":/a"] {
+        assert!(volume("/tmp:/data:Z,ro").unwrap().read_only);
+        assert!(!volume("/tmp:/data:cached").unwrap().read_only);
+        for bad in [
+            "/tmp",
+            "/tmp:data",
+            "name:/data",
+            "/tmp:/a:x",
+            "/tmp:/a:ro:b",
+            ":/a",
+            "/tmp:/",
+            "/tmp:/.",
+            "/tmp:/a:",
+        ] {
             assert!(volume(bad).is_err(), "{bad}");
         }
+        let both = |texts: [&str; 2]| volumes(&texts.map(str::to_owned));
+        assert!(both(["/tmp:/a", "/:/a/"]).is_err());
+        assert_eq!(both(["/tmp:/a", "/:/a/b"]).unwrap().len(), 2);
     }
 }

@@ -7,7 +7,7 @@ use ocibuild::state::ImageDetails;
 use crate::args::HistoryArgs;
 use crate::backends::Workshop;
 use crate::failure::Outcome;
-use crate::listing::Format;
+use crate::listing::{Format, given};
 use crate::state_dir::state_dir;
 use crate::table::{age, ellipsis, human_size, now, rfc3339, short_id};
 use crate::template::{Record, Value};
@@ -23,7 +23,7 @@ const EXACT_TABLE: &str = "{{.ID}}\t{{.CreatedAt}}\t{{.CreatedBy}}\t{{.Size}}\t{
 /// Docker's table.
 pub(crate) fn history(root: Option<&Path>, args: &HistoryArgs) -> Outcome {
     let table = if args.human { TABLE } else { EXACT_TABLE };
-    let format = match (args.format.as_deref().unwrap_or("table"), args.quiet) {
+    let format = match (given(args.format.as_deref()), args.quiet) {
         ("table", true) => Format::read("{{.ID}}", table)?,
         (text, _) => Format::read(text, table)?,
     };

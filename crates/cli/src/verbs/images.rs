@@ -9,7 +9,7 @@ use ocibuild::state::ImageSummary;
 use crate::args::{ImagesArgs, RmiArgs, TagArgs};
 use crate::backends::Workshop;
 use crate::failure::{Outcome, usage};
-use crate::listing::Format;
+use crate::listing::{Format, given};
 use crate::state_dir::state_dir;
 use crate::table::{age, go_time, human_size, now, precise_size, short_id};
 use crate::template::{Record, Value};
@@ -46,7 +46,7 @@ pub(crate) fn images(root: Option<&Path>, args: &ImagesArgs) -> Outcome {
 
 fn format(args: &ImagesArgs) -> Result<Format, Error> {
     let table = if args.digests { TABLE_WITH_DIGESTS } else { TABLE };
-    match (args.format.as_deref().unwrap_or("table"), args.quiet) {
+    match (given(args.format.as_deref()), args.quiet) {
         ("table", true) => Format::read("{{.ID}}", table),
         ("raw", true) => Format::read("image_id: {{.ID}}", table),
         ("raw", false) => {
@@ -121,6 +121,11 @@ pub(crate) fn nameable(text: &str) -> Result<Reference, Error> {
         let name = text.split('@').next().unwrap_or_default();
         return Err(usage(format!("{text}: a name with a digest cannot be given"))
             .hint(format!("the digest follows from what is built: give a tag, as in {name}:1.0")));
+    }
+    if name.familiar_name() == "sha256" {
+        return Err(
+            usage(format!("{text}: that would be a name like an ID")).hint("give a name of words: app:1.0")
+        );
     }
     Ok(name)
 }

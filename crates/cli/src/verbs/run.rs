@@ -10,7 +10,7 @@ use ocibuild::state::{ContainerOptions, NO_SUCH_IMAGE};
 
 use crate::args::{PullWhen, RunArgs};
 use crate::backends::{Workshop, executor, resolv_conf};
-use crate::failure::{Failure, Outcome, usage};
+use crate::failure::{Failure, Outcome, host, usage};
 use crate::input::process_env;
 use crate::privilege;
 use crate::signals::Signals;
@@ -35,12 +35,18 @@ pub(crate) fn run(root: Option<&Path>, args: &RunArgs) -> Outcome {
     let signals = Signals::forward(&control)?;
     let image = image(&shop, args, &signals)?;
     let mut raw = Ok(None);
-    let mut pass_on = |stream: Stream, bytes: &[u8]| pass_on(stream, bytes);
+    let mut unwritten = None;
+    let mut pass_on = |stream: Stream, bytes: &[u8]| {
+        if let Err(error) = pass_on(stream, bytes) {
+            control.close(stream);
+            unwritten.get_or_insert(error);
+        }
+    };
     let stdin = io::stdin();
     let attached = Attached {
         input: args.interactive.then(|| stdin.as_fd()),
         output: &mut pass_on,
-        control,
+        control: control.clone(),
         started: Some(Box::new(|| {
             if args.tty && args.interactive {
                 raw = RawMode::enter().map(Some);
@@ -57,7 +63,13 @@ pub(crate) fn run(root: Option<&Path>, args: &RunArgs) -> Outcome {
         failure.note(&privilege.notes);
         failure
     })?;
-    Ok(u8::try_from(status.code()).map_or(ExitCode::FAILURE, ExitCode::from))
+    match unwritten {
+        // A reader that has gone away has what it wanted.
+        Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(host("cannot write what the command writes", error).into())
+        }
+        _ => Ok(u8::try_from(status.code()).map_or(ExitCode::FAILURE, ExitCode::from)),
+    }
 }
 
 /// The image to run, which is fetched when it is not here.
@@ -71,16 +83,22 @@ fn image(shop: &Workshop, args: &RunArgs, signals: &Signals) -> Result<Descripto
     Ok(found?.descriptor)
 }
 
-/// The command's bytes, as they are: what its output is for is not for us to know. When nobody reads them any more the
-/// command finds out by itself no sooner than it ends; it is not ended for that.
-fn pass_on(stream: Stream, bytes: &[u8]) {
-    let _ = match stream {
+/// The command's bytes, as they are: what its output is for is not for us to know.
+fn pass_on(stream: Stream, bytes: &[u8]) -> io::Result<()> {
+    match stream {
         Stream::Stdout => {
             let mut stdout = io::stdout().lock();
             stdout.write_all(bytes).and_then(|()| stdout.flush())
         }
         Stream::Stderr => io::stderr().lock().write_all(bytes),
-    };
+    }
+}
+
+/// This machine's, whose network the command has.
+fn hostname() -> Result<String, Error> {
+    fs_err::read_to_string("/proc/sys/kernel/hostname")
+        .map(|name| name.trim_end().to_owned())
+        .map_err(|error| host("cannot see the name of this machine", error))
 }
 
 fn options(args: &RunArgs) -> Result<ContainerOptions, Error> {
@@ -100,11 +118,11 @@ fn options(args: &RunArgs) -> Result<ContainerOptions, Error> {
         args: args.args.clone(),
         entrypoint: args.entrypoint.clone().map(|program| vec![program]),
         env,
-        working_dir: args.workdir.clone(),
-        user: args.user.clone(),
-        volumes: args.volume.iter().map(|text| values::volume(text)).collect::<Result<_, _>>()?,
+        working_dir: args.workdir.as_deref().map(values::workdir).transpose()?.flatten(),
+        user: args.user.clone().filter(|user| !user.is_empty()),
+        volumes: values::volumes(&args.volume)?,
         resolv_conf: resolv_conf(),
-        hostname: args.hostname.clone(),
+        hostname: Some(args.hostname.clone().map_or_else(hostname, Ok)?),
         hosts,
         network: values::run_network(&args.network)?,
         terminal: args.tty.then(window),

@@ -22,7 +22,7 @@ CMD ["-c", "echo hi"]
 "#;
 
 /// Command lines that both have to answer with the same bytes.
-const SAME: [&[&str]; 62] = [
+const SAME: [&[&str]; 65] = [
     &["images"],
     &["images", "app"],
     &["images", "app:1"],
@@ -51,8 +51,11 @@ const SAME: [&[&str]; 62] = [
     &["images", "-q", "--filter", "before=app:1"],
     &["images", "-q", "--filter", "since=app:1"],
     &["images", "-q", "--filter", "dangling=false"],
+    &["images", "--format", ""],
+    &["images", "--digests", "--format", "", "nothing"],
     &["image", "ls"],
     &["history", "app:1"],
+    &["history", "--format", "", "app:1"],
     &["history", "--no-trunc", "app:1"],
     &["history", "--human=false", "app:1"],
     &["history", "-q", "app:1"],

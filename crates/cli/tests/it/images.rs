@@ -43,6 +43,7 @@ fn an_empty_place_has_no_images() {
 fn names_come_and_go() {
     let place = with_image();
     place.run(&["tag", "app:1", "other"]).succeeds();
+    assert!(place.run(&["du"]).succeeds().contains("Blobs (1 images)"), "names are not images");
     assert!(place.run(&["images"]).succeeds().contains("other"));
     assert_eq!(place.run(&["rmi", "other", "app:1"]).succeeds(), "Untagged: other:latest\nUntagged: app:1\n");
     place.run(&["rmi", "other"]).fails(2, &["there is no image other:latest here", "hint:"]);
@@ -50,6 +51,8 @@ fn names_come_and_go() {
     place.run(&["tag", "nothing", "else"]).fails(2, &["nothing"]);
     let name = format!("x@sha256:{}", "0".repeat(64));
     place.run(&["tag", "127.0.0.1:5000/team/app:2", &name]).fails(2, &["digest"]);
+    let name = format!("sha256:{}", "0".repeat(64));
+    place.run(&["tag", "127.0.0.1:5000/team/app:2", &name]).fails(2, &["a name like an ID"]);
 }
 
 #[test]

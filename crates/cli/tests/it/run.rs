@@ -183,7 +183,8 @@ fn privileged_signals_are_the_commands() {
     let Some(place) = place() else { return };
     let trap = "trap 'echo caught; exit 3' TERM INT USR1; echo ready; while :; do sleep 0.05; done";
     // Process 1 has the kernel's protection from signals it does not handle; the program ends it all the same.
-    let plain = "echo ready; exec sleep 100";
+    // What says that it is ready is what gets the signal: a shell that is about to become something else catches it.
+    let plain = "echo ready > /tmp-file; exec tail -f /tmp-file";
     let ignoring = "trap '' TERM; echo ready; sleep 1; exit 8";
     for (script, sent, code, rest) in [
         (trap, Signal::TERM, 3, "caught\n"),
@@ -220,6 +221,45 @@ fn privileged_signals_are_the_commands() {
     assert_eq!(child.wait().unwrap().code(), Some(143));
 }
 
+/// What ends a command whose output nobody reads is what would end it in a pipe of a shell.
+#[test]
+fn privileged_output_that_nobody_reads_ends_the_command() {
+    let Some(place) = place() else { return };
+    let endless = "while :; do echo x; done";
+    for (flags, script, code) in [
+        (&[][..], "exec yes", 141),
+        (&[], endless, 141),
+        (&["-t"], endless, 141),
+        (&[], "trap '' PIPE; while echo x; do :; done; exit 9", 9),
+    ] {
+        let mut child = command(place, flags, script).stderr(Stdio::null()).spawn().unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        std::io::Read::read_exact(&mut stdout, &mut [0]).unwrap();
+        drop(stdout);
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{flags:?} {script}");
+    }
+    // A full disk is no reader that has had enough.
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = command(place, &[], "echo x").stdout(full.into_parts().0).output().unwrap();
+    ended(output).fails(5, &["cannot write what the command writes", "No space left"]);
+}
+
+/// As `nohup` does, or a shell without job control for what it puts into the background.
+#[test]
+fn privileged_ignored_signals_stay_ignored() {
+    let Some(place) = place() else { return };
+    let mut script = Command::new("sh");
+    script.args(["-c", "trap '' HUP INT; exec \"$@\"", "sh"]);
+    let run = command(place, &[], "echo ready; sleep 1; exit 8");
+    script.arg(run.get_program()).args(run.get_args()).current_dir(place.path("")).stdout(Stdio::piped());
+    script.envs(run.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut child = script.spawn().unwrap();
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0; 6]).unwrap();
+    signal(&child, Signal::HUP);
+    signal(&child, Signal::INT);
+    assert_eq!(child.wait().unwrap().code(), Some(8));
+}
+
 #[test]
 fn privileged_options_that_are_cheap() {
     let Some(place) = place() else { return };
@@ -237,12 +277,54 @@ fn privileged_options_that_are_cheap() {
     run(place, &["--env-file", "no-env"], "true").fails(2, &["no-env"]);
     let links = "ls /sys/class/net";
     assert_eq!(run(place, &["--network", "none"], links).succeeds(), "lo\n");
-    assert_eq!(run(place, &["--network=host"], "true").code, Some(0));
+    assert_eq!(run(place, &["--net=host"], "true").code, Some(0));
     run(place, &["--network", "bridge"], "true").fails(2, &["--network bridge", "docker"]);
     // By ID, too.
     let id = place.run(&["images", "-q"]);
     let id = id.succeeds().trim();
     assert_eq!(place.run(&["run", id, "echo", "here"]).succeeds(), "here\n");
+}
+
+#[test]
+fn privileged_what_a_command_finds_is_what_docker_gives_it() {
+    let Some(place) = place() else { return };
+    let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let environment = |more: &str| format!("HOSTNAME={hostname}\n{more}HOME=/\n");
+    for (flags, script, expected) in [
+        (&["-u", "5:6"][..], "env | grep HO", environment("")),
+        (&["-e", "HOSTNAME=other"], "echo $HOSTNAME; hostname", format!("other\n{hostname}\n")),
+        (&["--hostname", "given"], "echo $HOSTNAME; hostname", "given\ngiven\n".to_owned()),
+        (
+            &["-w", "/made/here", "-u", "5:6"],
+            "pwd; stat -c '%u %g' . ..",
+            "/made/here\n0 0\n0 0\n".to_owned(),
+        ),
+        (&["-w", ""], "pwd", "/\n".to_owned()),
+        (&["-v", "./volume:/v:Z,ro"], "ls /v; touch /v/x 2>&- || echo no", "file\nno\n".to_owned()),
+    ] {
+        place.write("volume/file", "");
+        assert_eq!(run(place, flags, script).succeeds(), expected, "{flags:?}");
+    }
+}
+
+#[test]
+fn privileged_what_cannot_be_run_is_said_in_terms_of_run() {
+    let Some(place) = place() else { return };
+    for (args, code, texts) in [
+        (&["-u", "nobody", "busybox"][..], 2, &["unable to find user nobody", "1000:1000"][..]),
+        (&["-u", "1:nobodies", "busybox"], 2, &["unable to find group nobodies", "1000:1000"]),
+        (&["-w", "relative", "busybox"], 2, &["not an absolute path", "--workdir /relative"]),
+        (&["-w", "/bin/busybox", "busybox"], 2, &["cannot start in /bin/busybox: it is not a directory"]),
+        (&["-v", ".:/", "busybox"], 2, &["whole root file system"]),
+        (&["-v", ".:/a", "-v", "/:/a", "busybox"], 2, &["already"]),
+        (&["-v", "./absent:/a", "busybox"], 2, &["mkdir -p ./absent"]),
+        (&["busybox", "absent"], 127, &["\"absent\"", "name a program that the image has"]),
+        (&["busybox", "/bin"], 126, &["\"/bin\"", "may execute"]),
+    ] {
+        let ended = place.run(&[&["run"], args].concat());
+        ended.fails(code, texts);
+        assert!(!ended.stderr.contains("build"), "{}", ended.stderr);
+    }
 }
 
 #[test]
@@ -260,6 +342,9 @@ fn flags_of_containers_that_live_on_are_refused_with_what_to_do() {
         ("--read-only", ""),
         ("--mount", "type=bind,src=a,dst=/b"),
         ("--gpus", "all"),
+        ("--init", ""),
+        ("--tmpfs", "/tmp"),
+        ("--pid", "host"),
     ];
     for (flag, value) in table {
         let mut args = vec!["run", flag];

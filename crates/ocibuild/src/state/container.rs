@@ -1,15 +1,16 @@
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fs_err as fs;
 use ocibuild_executor::{
     Attached, Executor, ExitStatus, Host, Network, Output, Rootfs, Step, User, WindowSize,
 };
-use ocibuild_snapshot::MountPointKind;
-use ocibuild_spec::{CancelToken, Descriptor, MountBuilder, Reference};
+use ocibuild_snapshot::{ActiveSnapshot, MountPointKind};
+use ocibuild_spec::{CancelToken, ContainerConfig, Descriptor, DiffId, MountBuilder, Reference};
 
-use super::{State, no_such_image};
+use super::{ImageDetails, State, no_such_image};
+use crate::accounts::{Accounts, Identity};
 use crate::layers::{Layer, Layers};
 use crate::run::mounts_at;
 use crate::{Error, ErrorKind};
@@ -87,21 +88,11 @@ impl State<'_> {
             scratch: scratch.path().to_owned(),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
         };
-        let diff_ids = details.config.rootfs.layers().to_vec();
-        let stack: Vec<Layer> = diff_ids
-            .iter()
-            .zip(details.manifest.layers())
-            .map(|(diff_id, descriptor)| Layer {
-                diff_id: diff_id.clone(),
-                descriptor: descriptor.clone(),
-                image: None,
-            })
-            .collect();
+        let stack = stack(&details);
         layers.unpack(&stack)?;
         let tree = Arc::new(layers.tree(&stack)?);
-        let config = &details.config.config;
         let accounts = layers.accounts(&stack, &tree)?;
-        let identity = accounts.identity(options.user.as_deref().unwrap_or(&config.user))?;
+        let mut active = self.snapshots.prepare(details.config.rootfs.layers(), tree, cancel)?;
         let directories = [scratch.path().join("rootfs"), scratch.path().join("state")];
         for directory in &directories {
             fs::create_dir_all(directory).map_err(|error| {
@@ -109,51 +100,93 @@ impl State<'_> {
             })?;
         }
         let [rootfs, state] = directories;
-        let mut active = self.snapshots.prepare(&diff_ids, tree, cancel)?;
-        for system in ["/proc", "/dev", "/sys"] {
-            active.create_directory(system.as_ref(), 0, 0)?;
-        }
-        for file in ["/etc/hosts", "/etc/resolv.conf"] {
-            active.create_mount_point(file.as_ref(), MountPointKind::File)?;
-        }
-        let cwd = options.working_dir.clone().unwrap_or_else(|| config.working_dir.clone());
-        let cwd = PathBuf::from(if cwd.is_empty() { "/".to_owned() } else { cwd });
-        active.create_directory(&cwd, identity.uid, identity.gid)?;
-        let mut step =
-            Step::new(Rootfs { mounts: mounts_at(active.rootfs_mounts(), &rootfs), dir: rootfs }, state);
-        step.args = command(options, config)?;
-        step.env = environment(&config.env, &options.env);
-        step.home = accounts.home(identity.uid);
-        step.cwd = cwd;
-        step.user =
-            User { uid: identity.uid, gid: identity.gid, additional_gids: identity.additional_gids.clone() };
-        if options.terminal.is_some() && !step.env.iter().any(|variable| variable.starts_with("TERM=")) {
-            step.env.push("TERM=xterm".to_owned());
-        }
-        step.terminal = options.terminal;
-        step.network = options.network;
-        if let Some(hostname) = &options.hostname {
-            step.hostname.clone_from(hostname);
-        }
-        step.hosts = ocibuild_executor::hosts(&step.hostname, &options.hosts);
-        step.resolv_conf = ocibuild_executor::resolv_conf(&options.resolv_conf, true);
-        for volume in &options.volumes {
-            let is_directory =
-                fs::metadata(&volume.source).map(|metadata| metadata.is_dir()).map_err(|error| {
-                    Error::new(ErrorKind::Usage, format!("cannot use the volume {}", volume.source.display()))
-                        .caused_by(error)
-                })?;
-            let kind = if is_directory { MountPointKind::Directory } else { MountPointKind::File };
-            active.create_mount_point(&volume.target, kind)?;
-            step.mounts.push(volume_mount(volume));
-        }
+        let rootfs = Rootfs { mounts: mounts_at(active.rootfs_mounts(), &rootfs), dir: rootfs };
+        let step = step(rootfs, state, options, &details.config.config, &accounts)?;
+        make_places(active.as_mut(), &step, &options.volumes)?;
         let bundle = ocibuild_executor::bundle(&step, &Host::detect());
         executor.attach(&bundle, attached, cancel).map_err(|error| match error.exit_code() {
             // As a shell says it: 127 for what is not there, 126 for what cannot be executed.
-            Some(code) => Error::new(ErrorKind::StepFailed(code), error.to_string()),
+            Some(code) => Error::new(ErrorKind::StepFailed(code), error.to_string())
+                .hint("name a program that the image has and this user may execute, with its path if PATH does not lead to it"),
             None => error.into(),
         })
     }
+}
+
+fn stack(image: &ImageDetails) -> Vec<Layer> {
+    let diff_ids = image.config.rootfs.layers().iter();
+    let layer = |(diff_id, descriptor): (&DiffId, &Descriptor)| Layer {
+        diff_id: diff_id.clone(),
+        descriptor: descriptor.clone(),
+        image: None,
+    };
+    diff_ids.zip(image.manifest.layers()).map(layer).collect()
+}
+
+/// What is run, and how.
+fn step(
+    rootfs: Rootfs,
+    state: PathBuf,
+    options: &ContainerOptions,
+    config: &ContainerConfig,
+    accounts: &Accounts,
+) -> Result<Step, Error> {
+    let mut step = Step::new(rootfs, state);
+    if let Some(hostname) = &options.hostname {
+        step.hostname.clone_from(hostname);
+    }
+    let Identity { uid, gid, additional_gids } = identity(options, config, accounts)?;
+    step.user = User { uid, gid, additional_gids };
+    step.home = accounts.home(uid);
+    step.args = command(options, config)?;
+    step.env = environment(&step.hostname, options, &config.env);
+    let cwd = options.working_dir.as_ref().unwrap_or(&config.working_dir);
+    step.cwd = Path::new("/").join(cwd);
+    step.terminal = options.terminal;
+    step.network = options.network;
+    step.hosts = ocibuild_executor::hosts(&step.hostname, &options.hosts);
+    step.resolv_conf = ocibuild_executor::resolv_conf(&options.resolv_conf, true);
+    step.mounts = options.volumes.iter().map(volume_mount).collect();
+    Ok(step)
+}
+
+fn identity(
+    options: &ContainerOptions,
+    config: &ContainerConfig,
+    accounts: &Accounts,
+) -> Result<Identity, Error> {
+    let Some(user) = &options.user else { return accounts.identity(&config.user) };
+    accounts.identity(user).map_err(|error| {
+        Error::new(ErrorKind::Usage, error.reports()[0].message.as_str())
+            .hint("name a user and a group that the image has, or give numbers: 1000:1000")
+    })
+}
+
+/// Makes what is missing of the paths that things are mounted at, and of the directory to start in.
+fn make_places(active: &mut dyn ActiveSnapshot, step: &Step, volumes: &[Volume]) -> Result<(), Error> {
+    for system in ["/proc", "/dev", "/sys"] {
+        active.create_directory(system.as_ref(), 0, 0)?;
+    }
+    for file in ["/etc/hosts", "/etc/resolv.conf"] {
+        active.create_mount_point(file.as_ref(), MountPointKind::File)?;
+    }
+    active.create_directory(&step.cwd, 0, 0).map_err(|error| match error.kind() {
+        ocibuild_snapshot::ErrorKind::WrongKind { found, .. } => {
+            Error::new(ErrorKind::Usage, format!("cannot start in {}: it is {found}", step.cwd.display()))
+                .hint("name a directory, or one that is not there: it is made")
+        }
+        _ => error.into(),
+    })?;
+    for volume in volumes {
+        let is_directory =
+            fs::metadata(&volume.source).map(|metadata| metadata.is_dir()).map_err(|error| {
+                Error::new(ErrorKind::Usage, format!("cannot use the volume {}", volume.source.display()))
+                    .caused_by(error)
+            })?;
+        let kind = if is_directory { MountPointKind::Directory } else { MountPointKind::File };
+        active.create_mount_point(&volume.target, kind)?;
+    }
+    Ok(())
 }
 
 fn volume_mount(volume: &Volume) -> ocibuild_spec::Mount {
@@ -170,10 +203,7 @@ fn volume_mount(volume: &Volume) -> ocibuild_spec::Mount {
         .expect("every field a mount needs is set")
 }
 
-fn command(
-    options: &ContainerOptions,
-    config: &ocibuild_spec::ContainerConfig,
-) -> Result<Vec<String>, Error> {
+fn command(options: &ContainerOptions, config: &ContainerConfig) -> Result<Vec<String>, Error> {
     let entrypoint = options.entrypoint.as_ref().unwrap_or(&config.entrypoint);
     let arguments =
         if !options.args.is_empty() || options.entrypoint.is_some() { &options.args } else { &config.cmd };
@@ -186,19 +216,22 @@ fn command(
     Ok(command)
 }
 
-/// The image's environment with more on top; a name's last value counts, at its first place.
-fn environment(image: &[String], more: &[String]) -> Vec<String> {
+/// What every container has, under the image's environment, under that of the options; a name's last value counts, at its
+/// first place.
+fn environment(hostname: &str, options: &ContainerOptions, image: &[String]) -> Vec<String> {
     let name = |variable: &str| variable.split_once('=').map_or(variable, |(name, _)| name).to_owned();
-    let mut out = image.to_vec();
-    for variable in more {
+    let mut out = vec![
+        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
+        format!("HOSTNAME={hostname}"),
+    ];
+    if options.terminal.is_some() {
+        out.push("TERM=xterm".to_owned());
+    }
+    for variable in image.iter().chain(&options.env) {
         match out.iter_mut().find(|other| name(other) == name(variable)) {
             Some(other) => other.clone_from(variable),
             None => out.push(variable.clone()),
         }
-    }
-    let has_path = out.iter().any(|variable| name(variable) == "PATH");
-    if !has_path {
-        out.push("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
     }
     out
 }

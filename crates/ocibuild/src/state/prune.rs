@@ -27,7 +27,7 @@ pub struct Pruned {
 /// What the parts of a state directory take up, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DiskUsage {
-    /// Named images.
+    /// Images, however many names they have.
     pub images: u64,
     /// Blobs.
     pub blobs: u64,
@@ -122,13 +122,15 @@ impl State<'_> {
 
     /// What everything takes up.
     pub fn disk_usage(&self) -> Result<DiskUsage, Error> {
+        let images: BTreeSet<Digest> =
+            self.all()?.into_iter().map(|(_, descriptor)| descriptor.digest).collect();
         let blobs = self.layout.usage(&self.drafted()?)?;
         let mut snapshots = 0;
         for layer in self.snapshots.list()? {
             snapshots += self.snapshots.usage(&layer)?.bytes;
         }
         Ok(DiskUsage {
-            images: self.layout.list()?.len() as u64,
+            images: images.len() as u64,
             blobs: blobs.bytes,
             reclaimable: blobs.reclaimable.bytes,
             snapshots,
