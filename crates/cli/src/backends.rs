@@ -1,7 +1,9 @@
 //! What a verb works with: the state directory, its snapshots, something that runs steps, and base images.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use ocibuild::executor::{Executor, NamespaceExecutor, RuntimeExecutor};
@@ -94,6 +96,8 @@ pub(crate) struct BaseImages {
     client: Client,
     /// Names here do not count.
     pull: bool,
+    /// What names stood for when they were first asked for: all platforms build on the same (THREATS 69).
+    roots: Mutex<BTreeMap<String, (Descriptor, Vec<u8>)>>,
 }
 
 impl BaseImages {
@@ -103,7 +107,23 @@ impl BaseImages {
         args: &RegistryArgs,
         notices: Notices,
     ) -> Result<Self, Error> {
-        Ok(Self { layout: layout.clone(), client: registry(args, notices)?, pull })
+        let client = registry(args, notices)?;
+        Ok(Self { layout: layout.clone(), client, pull, roots: Mutex::default() })
+    }
+
+    /// What a name stands for at its registry, asked once.
+    fn root(
+        &self,
+        reference: &Reference,
+        cancel: &CancelToken,
+    ) -> Result<(Descriptor, Vec<u8>), SourceError> {
+        let mut roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = roots.get(&reference.to_string()) {
+            return Ok(known.clone());
+        }
+        let found = self.client.manifest(reference, cancel)?;
+        roots.insert(reference.to_string(), found.clone());
+        Ok(found)
     }
 }
 
@@ -121,7 +141,7 @@ impl ImageSource for BaseImages {
                 other => return other,
             }
         }
-        let (root, bytes) = self.client.manifest(reference, cancel)?;
+        let (root, bytes) = self.root(reference, cancel)?;
         let known = |descriptor: &Descriptor| read_document(&self.layout, descriptor).ok();
         let image = self.client.resolve_from(reference, (&root, bytes), platform, &known, cancel)?;
         // For the next build, which then asks for what the name stands for and for nothing else.

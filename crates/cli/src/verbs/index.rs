@@ -222,7 +222,7 @@ fn waiting(Meeting { present, missing, .. }: &Meeting) -> String {
 }
 
 fn done(pushed: &Pushed, quiet: bool) -> Outcome {
-    to_stdout(pushed_line(pushed, quiet).as_bytes())?;
+    to_stdout(pushed_line(&pushed.name, &pushed.descriptor, quiet).as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 

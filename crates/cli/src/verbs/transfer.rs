@@ -85,17 +85,23 @@ pub(crate) fn push(root: Option<&Path>, args: &PushArgs) -> Outcome {
     let signals = Signals::install()?;
     let lines = Lines::new(args.quiet);
     lines.say(&format!("pushing to {}", places(&names).join(", ")));
-    let pushed = shop
-        .state()
-        .push(&names, &registry, &signals.cancel, &|event| lines.event(&event))
-        .map_err(|error| failed(advised(error, &names), &signals))?;
-    to_stdout(pushed.iter().map(|pushed| pushed_line(pushed, args.quiet)).collect::<String>().as_bytes())?;
+    let pushed = Mutex::new(String::new());
+    let watcher = |event: Transfer<'_>| {
+        if let Transfer::Named { name, descriptor } = &event {
+            let line = pushed_line(name, descriptor, args.quiet);
+            pushed.lock().unwrap_or_else(PoisonError::into_inner).push_str(&line);
+        }
+        lines.event(&event);
+    };
+    let done = shop.state().push(&names, &registry, &signals.cancel, &watcher);
+    // What was pushed before something went wrong stays pushed.
+    to_stdout(pushed.lock().unwrap_or_else(PoisonError::into_inner).as_bytes())?;
+    done.map_err(|error| failed(advised(error, &names), &signals))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// What is said of a name that was pushed.
-pub(super) fn pushed_line(pushed: &ocibuild::Pushed, quiet: bool) -> String {
-    let (name, descriptor) = (&pushed.name, &pushed.descriptor);
+pub(super) fn pushed_line(name: &Reference, descriptor: &Descriptor, quiet: bool) -> String {
     if quiet {
         return format!("{}\n", name.familiar());
     }

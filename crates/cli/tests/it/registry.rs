@@ -117,12 +117,20 @@ fn what_did_not_change_is_one_request() {
     let server = TestRegistry::start();
     let place = Place::with(&[("app", "one")]);
     let image = TestImage::new(&ocibuild::spec::Platform::host().to_string()).layer(&[("base", "1")]).build();
-    let (index, bytes) = index_of(&[&image]);
     server.push("bases/small", "of-host", &image);
+    let other = TestImage::new("linux/s390x").layer(&[("base", "1")]).build();
+    let (index, bytes) = index_of(&[&image, &other]);
+    server.push("bases/small", "other", &other);
     server.put_manifest("bases/small", "1", index.media_type.as_ref(), &bytes);
     let base = server.reference("bases/small", "1");
     fs::write(place.path().join("context/Dockerfile"), format!("FROM {base}\nCOPY app /app\n")).unwrap();
-    for arguments in [&["build", "context"][..], &["pull", &base], &["pull", "--all-platforms", &base]] {
+    let both = format!("{},linux/s390x", ocibuild::spec::Platform::host());
+    for arguments in [
+        &["build", "context"][..],
+        &["build", "--platform", &both, "-t", "app", "context"],
+        &["pull", &base],
+        &["pull", "--all-platforms", &base],
+    ] {
         let run = || succeeded(&place.run(arguments));
         run();
         let before = server.requests().len();
@@ -186,6 +194,24 @@ fn layers_that_do_not_come_are_told_from_damage_and_from_full_disks() {
         assert_eq!(cancelled.status.code(), Some(130), "{end} {flags:?}: {said}");
         assert!(said.contains("error: cancelled"), "{said}");
     }
+}
+
+/// Each registry gets its image, or its own line in the error; what was pushed is said.
+#[test]
+fn a_registry_that_fails_is_nothing_to_the_others() {
+    let (first, second) = (TestRegistry::start(), TestRegistry::start());
+    let place = Place::with(&[("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")]);
+    let (bad, good) = (first.reference("app", "1"), second.reference("app", "1"));
+    succeeded(&place.run(&["build", "-t", &bad, "-t", &good, "context"]));
+    let refusal = br#"{"errors":[{"code":"DENIED","message":"not today"}]}"#;
+    first.fault("/uploads/", 100, Fault::Answer(403, Vec::new(), refusal.to_vec()));
+    let output = place.run(&["push", &bad, &good]);
+    assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
+    assert!(stderr(&output).contains("DENIED (not today)"), "{}", stderr(&output));
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("1: digest: sha256:"), "{output:?}");
+    assert!(second.manifest("app", "1").is_some());
+    let output = place.run(&["push", "-q", &bad, &good]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{good}\n"));
 }
 
 /// Who waits is told what for, unless he wants silence.

@@ -4,7 +4,7 @@ use ocibuild_store::{BlobStore as _, reachable, read_document};
 
 use super::{State, no_such_image};
 use crate::Error;
-use crate::transfer::{Parcel, PullOptions, Pulled, Pushed, Watcher, pull, push};
+use crate::transfer::{Parcel, PullOptions, Pulled, Pushed, Watcher, also, pull, push};
 
 impl State<'_> {
     /// Fetches an image from its registry, and gives it its name here once all of it is here.
@@ -20,7 +20,8 @@ impl State<'_> {
         pull::Pulling { registry, layout, cache, cancel, watcher }.run(name, options)
     }
 
-    /// Pushes images under their names. Names of the same image share what is sent.
+    /// Pushes images under their names. Names of the same image share what is sent. Where one registry fails, the others
+    /// get theirs all the same: the watcher is told of each name, also when the result is an error.
     pub fn push(
         &self,
         names: &[Reference],
@@ -37,7 +38,7 @@ impl State<'_> {
                 None => images.push((image, vec![name.clone()])),
             }
         }
-        let mut pushed = Vec::new();
+        let (mut pushed, mut wrong) = (Vec::new(), None);
         for (image, names) in &images {
             let (documents, leaves): (Vec<_>, Vec<_>) = reachable(self.layout, image)?
                 .into_iter()
@@ -52,8 +53,11 @@ impl State<'_> {
                 leaves,
                 open: &|leaf| Ok(Box::new(VerifyingReader::new(self.layout.open(leaf)?, leaf))),
             };
-            pushed.extend(push(registry, self.cache, names, &parcel, (cancel, watcher))?);
+            match push(registry, self.cache, names, &parcel, (cancel, watcher)) {
+                Ok(named) => pushed.extend(named),
+                Err(error) => wrong = Some(also(wrong, error)?),
+            }
         }
-        Ok(pushed)
+        wrong.map_or(Ok(pushed), Err)
     }
 }

@@ -53,28 +53,25 @@ pub(crate) fn push(
             repositories.push(name);
         }
     }
-    let mut pushed = Vec::new();
+    let (mut pushed, mut wrong) = (Vec::new(), None);
     for repository in repositories {
         let shipping = Shipping { registry, cache, repository, parcel, cancel, watcher };
-        each(&parcel.leaves, |leaf| shipping.leaf(leaf))?;
-        let listed = &parcel.documents[..parcel.documents.len() - 1];
-        for (descriptor, bytes) in listed {
-            shipping.document(&repository.with_digest(descriptor.digest.clone()), descriptor, bytes)?;
-        }
-        for name in names.iter().filter(|name| is_same_repository(repository, name)) {
-            if name.digest().is_some_and(|digest| *digest != root.digest) {
-                let text = format!("{}: the image has the digest {}", name.familiar(), root.digest);
-                return Err(
-                    Error::new(ErrorKind::Usage, text).hint("push it under a tag, or under its own digest")
-                );
-            }
-            let (_, bytes) = &parcel.documents[listed.len()];
-            shipping.document(name, root, bytes)?;
-            watcher(Transfer::Named { name, descriptor: root });
-            pushed.push(Pushed { name: name.clone(), descriptor: root.clone() });
+        match shipping.run(root, names) {
+            Ok(named) => pushed.extend(named),
+            // One registry that fails is nothing to the others.
+            Err(error) => wrong = Some(also(wrong, error)?),
         }
     }
-    Ok(pushed)
+    wrong.map_or(Ok(pushed), Err)
+}
+
+/// One more thing that went wrong; the error is that nothing more is to be tried.
+pub(crate) fn also(wrong: Option<Error>, error: Error) -> Result<Error, Error> {
+    match wrong {
+        _ if error.kind() == ErrorKind::Cancelled => Err(error),
+        Some(first) => Ok(first.with(error)),
+        None => Ok(error),
+    }
 }
 
 fn is_same_repository(one: &Reference, other: &Reference) -> bool {
@@ -92,6 +89,29 @@ struct Shipping<'a> {
 }
 
 impl Shipping<'_> {
+    /// Everything, and the names in this repository at last.
+    fn run(&self, root: &Descriptor, names: &[Reference]) -> Result<Vec<Pushed>, Error> {
+        each(&self.parcel.leaves, |leaf| self.leaf(leaf))?;
+        let listed = &self.parcel.documents[..self.parcel.documents.len() - 1];
+        for (descriptor, bytes) in listed {
+            self.document(&self.repository.with_digest(descriptor.digest.clone()), descriptor, bytes)?;
+        }
+        let mut pushed = Vec::new();
+        for name in names.iter().filter(|name| is_same_repository(self.repository, name)) {
+            if name.digest().is_some_and(|digest| *digest != root.digest) {
+                let text = format!("{}: the image has the digest {}", name.familiar(), root.digest);
+                return Err(
+                    Error::new(ErrorKind::Usage, text).hint("push it under a tag, or under its own digest")
+                );
+            }
+            let (_, bytes) = &self.parcel.documents[listed.len()];
+            self.document(name, root, bytes)?;
+            (self.watcher)(Transfer::Named { name, descriptor: root });
+            pushed.push(Pushed { name: name.clone(), descriptor: root.clone() });
+        }
+        Ok(pushed)
+    }
+
     fn leaf(&self, leaf: &Descriptor) -> Result<(), Error> {
         (self.watcher)(Transfer::Started { blob: leaf });
         let mount_from = self.cache.repositories_with(&leaf.digest, self.repository.registry());
