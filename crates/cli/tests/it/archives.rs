@@ -167,13 +167,16 @@ fn damaged_archives_are_refused_and_leave_nothing() {
     let mut flipped = whole.clone();
     flipped[3 * 512 + 20] ^= 1;
     let lying = lying_image();
-    let cases: [(&str, &[u8], &str); 6] = [
+    let outside = docker_archive(&serde_json::json!([{ "Config": "../config.json", "Layers": [] }]));
+    let cases: [(&str, &[u8], &str); 8] = [
         ("cut.tar", &whole[..whole.len() / 2], "cut.tar"),
         ("flipped.tar", &flipped, "the digest"),
         ("empty.tar", &[0; 1024], "neither `oci-layout`"),
         ("text", b"this is no archive, but it is longer than one block of a tar".as_slice(), "ends early"),
         ("bad.tar.gz", &[0x1f, 0x8b, 8, 0, 1, 2, 3, 4, 5, 6], "cannot be decompressed"),
         ("lying.tar", &lying, "but the image says"),
+        ("without.tar", &docker_archive(&serde_json::json!([])), "holds no image"),
+        ("outside.tar", &outside, "leads out of it"),
     ];
     for (name, bytes, words) in cases {
         fs::write(place.path(name), bytes).unwrap();
@@ -184,9 +187,28 @@ fn damaged_archives_are_refused_and_leave_nothing() {
             .output()
             .unwrap();
         ended(output).fails(3, &["error:", words, name]);
+        let output = Command::new(env!("CARGO_BIN_EXE_ocibuild"))
+            .args(["--root", &root, "load"])
+            .stdin(fs::File::open(place.path(name)).unwrap().into_parts().0)
+            .output()
+            .unwrap();
+        let ended = ended(output);
+        ended.fails(3, &["error:", words.trim_start_matches(name), "standard input"]);
+        assert!(!ended.stderr.contains("damaged/"), "a temporary file: {}", ended.stderr);
         assert_eq!(listed(&place, "damaged", false), Vec::<String>::new(), "{name}");
     }
     assert_eq!(fs::read_dir(place.path("damaged/tmp")).unwrap().count(), 0, "nothing is left behind");
+}
+
+/// An archive with a `manifest.json` alone.
+fn docker_archive(manifest: &serde_json::Value) -> Vec<u8> {
+    let text = manifest.to_string();
+    let mut header = tar::Header::new_gnu();
+    header.set_size(text.len() as u64);
+    header.set_mode(0o644);
+    let mut tar = tar::Builder::new(Vec::new());
+    tar.append_data(&mut header, "manifest.json", text.as_bytes()).unwrap();
+    tar.into_inner().unwrap()
 }
 
 /// An archive whose config says of a layer what it is not.

@@ -162,9 +162,11 @@ fn spooled(
     let refused = |error| Error::new(ErrorKind::Refused, "it cannot be decompressed").caused_by(error);
     let (format, mut plain) = decompress(Box::new(counting))
         .map_err(|error| Error::new(ErrorKind::Refused, "it cannot be decompressed").caused_by(error))?;
+    let cannot = |error| {
+        let message = "cannot keep the archive in the state directory for as long as it is read";
+        Error::new(ErrorKind::Host, message).caused_by(error)
+    };
     let path = scratch.join("archive.tar");
-    let cannot =
-        |error| Error::new(ErrorKind::Host, format!("cannot write {}", path.display())).caused_by(error);
     let mut file = fs::File::create(&path).map_err(cannot)?;
     let mut buffer = vec![0; 256 << 10];
     let mut size = 0;
@@ -190,13 +192,8 @@ fn spooled(
         file.write_all(&buffer[..count]).map_err(cannot)?;
     }
     drop(file);
-    StoredImages::open(&path).map_err(|error| without_path(error, &path))
-}
-
-/// The temporary file is nobody's business.
-fn without_path(error: ocibuild_store::Error, path: &Path) -> Error {
-    let text = error.to_string().replace(&path.display().to_string(), "the archive");
-    Error::from(error).headline(text)
+    let file = fs::File::open(&path).map_err(cannot)?.into_file();
+    Ok(StoredImages::of_archive(file, "the archive")?)
 }
 
 struct Counting<'r> {

@@ -169,15 +169,15 @@ fn without_name(mut entry: Descriptor) -> Descriptor {
 
 /// The `index.json` of a layout.
 pub(crate) fn read_index(root: &Path) -> Result<Index, Error> {
+    const HINT: &str =
+        "restore the file from a copy, or write `{\"schemaVersion\":2,\"manifests\":[]}` into it";
     let path = root.join("index.json");
-    parse_index(&read_capped(&path, MAX_INDEX)?, &path.display())
+    parse_index(&read_capped(&path, MAX_INDEX)?, &path.display()).map_err(|error| error.with_hint(HINT))
 }
 
 pub(crate) fn parse_index(bytes: &[u8], place: &dyn std::fmt::Display) -> Result<Index, Error> {
-    const HINT: &str =
-        "restore the file from a copy, or write `{\"schemaVersion\":2,\"manifests\":[]}` into it";
     let index: Index = serde_json::from_slice(bytes)
-        .map_err(|error| Error::corrupt(format!("{place} is malformed")).with_hint(HINT).caused_by(error))?;
+        .map_err(|error| Error::corrupt(format!("{place} is malformed")).caused_by(error))?;
     if index.schema_version != 2 {
         return Err(Error::corrupt(format!("{place} has schemaVersion {}, not 2", index.schema_version)));
     }

@@ -1,3 +1,4 @@
+use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
@@ -33,7 +34,15 @@ enum Kind {
 impl ArchiveSource {
     /// Reads the headers of the tar at `path`. Of several images the one that is asked for by name is given.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
-        let members = Members::open(path.as_ref())?;
+        Self::of(Members::open(path.as_ref())?)
+    }
+
+    /// The same of a file that messages call `name`.
+    pub(super) fn read(file: File, name: &Path) -> Result<Self, Error> {
+        Self::of(Members::read(file, name)?)
+    }
+
+    fn of(members: Members) -> Result<Self, Error> {
         let small = |name: &str, most: u64| match members.find(name)? {
             Some(place) => members.read_small(place, most).map(Some),
             None => Ok(None),

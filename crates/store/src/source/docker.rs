@@ -54,7 +54,7 @@ impl DockerArchive {
             Error::corrupt(format!("manifest.json of {} is malformed", place.display())).caused_by(error)
         })?;
         if images.is_empty() {
-            return Err(Error::new(ErrorKind::NotFound, format!("{} holds no image", place.display())));
+            return Err(Error::new(ErrorKind::Corrupt, format!("{} holds no image", place.display())));
         }
         Ok(Self { images, places: Mutex::default(), hashed: Mutex::default(), made: Mutex::default() })
     }

@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
@@ -86,6 +87,11 @@ impl StoredImages {
         } else {
             Source::Archive(ArchiveSource::open(path)?)
         }))
+    }
+
+    /// The images of an archive in a file that messages call `name`.
+    pub fn of_archive(file: File, name: impl AsRef<Path>) -> Result<Self, Error> {
+        Ok(Self(Source::Archive(ArchiveSource::read(file, name.as_ref())?)))
     }
 
     /// The images, each with its names.

@@ -38,7 +38,11 @@ impl Members {
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
         // What the user names may be a link; what it leads to has to be a file.
         let target = fs_err::canonicalize(path).map_err(Error::fs)?;
-        let file = open_regular(&target)?;
+        Self::read(open_regular(&target)?, path)
+    }
+
+    /// Those of a file that messages call `path`.
+    pub(super) fn read(file: File, path: &Path) -> Result<Self, Error> {
         let size = file.metadata().map_err(|e| Error::io(format!("stat {}", path.display()), e))?.len();
         let mut members = Self {
             path: path.to_owned(),
