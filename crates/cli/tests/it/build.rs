@@ -168,7 +168,7 @@ fn privileged_signals_end_a_build_soon() {
 
     let Some(place) = with_base("FROM base\nRUN echo ready; while :; do :; done\n") else { return };
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
-        let mut command = place.command(&["build", "--progress", "plain"]);
+        let mut command = place.command_that_heeds_signals(&["build", "--progress", "plain"]);
         let child = command.args(["--build-context", "base=oci-layout://base.oci", "."]).spawn().unwrap();
         std::thread::sleep(Duration::from_millis(1500));
         let since = Instant::now();

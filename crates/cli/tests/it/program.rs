@@ -4,6 +4,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+/// For `env`: what the program does with these signals is its own choice.
+pub(crate) const DEFAULT_SIGNALS: &str = "--default-signal=HUP,INT,QUIT,TERM";
+
 /// A directory with a state directory, which the program is run in.
 pub(crate) struct Place {
     directory: tempfile::TempDir,
@@ -47,6 +50,17 @@ impl Place {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ocibuild"));
         command.arg("--root").arg(self.path("state")).args(args);
+        command.current_dir(self.directory.path()).env_clear().env("HOME", self.directory.path());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// The same with the signals of a program that was started by hand: whoever runs the tests may ignore some, as `nohup`
+    /// does, and the program leaves it at that.
+    pub(crate) fn command_that_heeds_signals(&self, args: &[&str]) -> Command {
+        let plain = self.command(args);
+        let mut command = Command::new("/usr/bin/env");
+        command.arg(DEFAULT_SIGNALS).arg(plain.get_program()).args(plain.get_args());
         command.current_dir(self.directory.path()).env_clear().env("HOME", self.directory.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command

@@ -10,6 +10,7 @@ use ocibuild::store::{BlobSink as _, ImageLayout};
 use ocibuild_testkit::{DockerRegistry, Fault, Reply, TestImage, TestRegistry, WebServer, index_of, skip};
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::program::DEFAULT_SIGNALS;
 use super::support::{Place, stderr};
 
 const LARGE: u64 = 1 << 30;
@@ -179,8 +180,11 @@ fn layers_that_do_not_come_are_told_from_damage_and_from_full_disks() {
         assert!(said.contains("the connection ended too early") && said.contains(&base), "{said}");
         server.fault_of("GET", layer.as_str(), 0, 1, Fault::Stall(50_000));
         let program = env!("CARGO_BIN_EXE_ocibuild");
-        let mut waiting = place.command(program);
-        waiting.args(["--root", "state"]).args(&arguments).stderr(std::process::Stdio::piped());
+        let mut waiting = place.command("/usr/bin/env");
+        waiting
+            .args([DEFAULT_SIGNALS, program, "--root", "state"])
+            .args(&arguments)
+            .stderr(std::process::Stdio::piped());
         let before = server.requests().len();
         let child = waiting.spawn().unwrap();
         let is_asked =

@@ -48,7 +48,7 @@ fn command(place: &Place, flags: &[&str], script: &str) -> Command {
     let mut args = vec!["run"];
     args.extend(flags);
     args.extend(["busybox", "sh", "-c", script]);
-    place.command(&args)
+    place.command_that_heeds_signals(&args)
 }
 
 fn run(place: &Place, flags: &[&str], script: &str) -> Ended {
@@ -250,7 +250,7 @@ fn privileged_ignored_signals_stay_ignored() {
     let Some(place) = place() else { return };
     let mut script = Command::new("sh");
     script.args(["-c", "trap '' HUP INT; exec \"$@\"", "sh"]);
-    let run = command(place, &[], "echo ready; sleep 1; exit 8");
+    let run = place.command(&["run", "busybox", "sh", "-c", "echo ready; sleep 1; exit 8"]);
     script.arg(run.get_program()).args(run.get_args()).current_dir(place.path("")).stdout(Stdio::piped());
     script.envs(run.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let mut child = script.spawn().unwrap();
