@@ -392,8 +392,8 @@ pub(crate) fn class_below(error: &(dyn std::error::Error + 'static)) -> Option<E
             });
         }
         let layer = error.downcast_ref::<ocibuild_layer::Error>();
-        if layer.is_some_and(|error| matches!(error.kind(), ocibuild_layer::ErrorKind::Cancelled)) {
-            return Some(ErrorKind::Cancelled);
+        if let Some(kind) = layer.and_then(|error| not_of_the_layer(error.kind())) {
+            return Some(kind);
         }
         // What an error of input or output is made of is not among its sources.
         let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
@@ -403,6 +403,20 @@ pub(crate) fn class_below(error: &(dyn std::error::Error + 'static)) -> Option<E
         };
     }
     None
+}
+
+/// The class of an error that does not lie with the layer that is read: it is this host that cannot have it unpacked.
+fn not_of_the_layer(kind: &ocibuild_layer::ErrorKind) -> Option<ErrorKind> {
+    use ocibuild_layer::ErrorKind as Kind;
+    use ocibuild_sys::ErrorKind as Call;
+    match kind {
+        Kind::Cancelled => Some(ErrorKind::Cancelled),
+        Kind::UnmappedOwner { .. } | Kind::UnpackContent { .. } => Some(ErrorKind::Host),
+        Kind::Unpack { source, .. } if matches!(source.kind(), Call::Denied | Call::NoSpace) => {
+            Some(ErrorKind::Host)
+        }
+        _ => None,
+    }
 }
 
 impl Error {
@@ -487,8 +501,7 @@ impl From<ocibuild_layer::Error> for Error {
             | Kind::ContentShrank { .. }
             | Kind::ContentGrew { .. }
             | Kind::WriteBlob { .. } => ErrorKind::Host,
-            Kind::Cancelled => ErrorKind::Cancelled,
-            _ => ErrorKind::Refused,
+            kind => not_of_the_layer(kind).unwrap_or(ErrorKind::Refused),
         };
         let own = Self::new(kind, error.to_string());
         let own = match error.hint() {
@@ -522,5 +535,30 @@ impl From<ocibuild_executor::Error> for Error {
             _ => "this host does not allow what the step needs: build as root, or with --runtime",
         };
         Self::new(kind, error.to_string()).hint(hint).below(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn what_this_host_cannot_is_not_the_layers_fault() {
+        use ocibuild_layer::ErrorKind as Kind;
+        let entry = || "bin/sh".into();
+        let source = || io::Error::from_raw_os_error(28);
+        for (kind, class) in [
+            (Kind::UnmappedOwner { entry: entry(), uid: 0, gid: 0, source: source() }, ErrorKind::Host),
+            (Kind::UnpackContent { entry: entry(), source: source() }, ErrorKind::Host),
+            (Kind::Cancelled, ErrorKind::Cancelled),
+            (Kind::MalformedIndex { offset: 0, reason: "" }, ErrorKind::Refused),
+        ] {
+            let error = ocibuild_layer::Error::from(kind);
+            // As it is found below an error of reading.
+            let below = class_below(&io::Error::other(error)).unwrap_or(ErrorKind::Refused);
+            assert_eq!(below, class);
+        }
     }
 }

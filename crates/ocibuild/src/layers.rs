@@ -367,12 +367,18 @@ fn unknown_layer(number: u32) -> Error {
     Error::new(ErrorKind::Refused, format!("a file of layer {number}, which the stack does not have"))
 }
 
-/// A layer that could not be read: it is damaged, unless it did not come at all.
+/// A layer that could not be read: it is damaged, unless it did not come at all, or this host cannot have it.
 pub(crate) fn broken_layer(layer: &Layer, error: impl std::error::Error + Send + Sync + 'static) -> Error {
     let text = format!("cannot read the layer {}", layer.descriptor.digest);
     match class_below(&error) {
         Some(ErrorKind::Cancelled) => Error::cancelled(),
-        kind => Error::new(kind.unwrap_or(ErrorKind::Refused), text).caused_by(error),
+        kind => {
+            let hint = (&error as &dyn std::error::Error)
+                .downcast_ref::<ocibuild_layer::Error>()
+                .and_then(ocibuild_layer::Error::hint);
+            let own = Error::new(kind.unwrap_or(ErrorKind::Refused), text);
+            hint.into_iter().fold(own, Error::hint).caused_by(error)
+        }
     }
 }
 

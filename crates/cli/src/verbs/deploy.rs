@@ -11,7 +11,7 @@ use ocibuild::spec::{
 
 use crate::args::DeployArgs;
 use crate::backends::{Notices, Workshop, registry};
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, Outcome, usage};
 use crate::progress::warn;
 use crate::signals::Signals;
 use crate::state_dir::state_dir;
@@ -51,6 +51,11 @@ fn image(
     let shop = Workshop::open_plainly(&state_dir(root)?)?;
     if let Some(descriptor) = shop.layout.resolve(name)? {
         return Ok((descriptor.digest, shop.state().inspect(name)?.config.config));
+    }
+    if shop.state().find(&args.image).is_ok() {
+        let message = format!("{} is the ID of an image here: nodes pull by name", args.image);
+        let hint = format!("give it the name: ocibuild tag {} registry.example/team/app:1.0", args.image);
+        return Err(usage(message).hint(hint).into());
     }
     let signals = Signals::install()?;
     from_registry(&*registry(&args.registry, Notices::Lines)?, name, &signals.cancel).map_err(|error| {

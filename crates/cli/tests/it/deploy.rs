@@ -105,4 +105,7 @@ fn what_kubernetes_would_refuse_is_refused() {
         place.run(&[&["deploy-manifest"], flags, &["r.io/app"]].concat()).fails(2, &["error:", words]);
     }
     place.run(&["deploy-manifest", "R.io/App"]).fails(2, &["r.io/app"]);
+    let id = place.run(&["images", "-q"]);
+    let id = id.succeeds().trim();
+    place.run(&["deploy-manifest", id]).fails(2, &["is the ID of an image here", "ocibuild tag"]);
 }

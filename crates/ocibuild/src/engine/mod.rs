@@ -66,6 +66,7 @@ impl Engine {
         self.asked().map_err(|reason| {
             Error::new(ErrorKind::Host, format!("{self} is not there to load the image into"))
                 .caused_by(reason)
+                .hint("start it, or name another: docker, podman or containerd")
         })
     }
 
