@@ -45,7 +45,7 @@
 //! single thread ([`sys::enter_user_namespace`]); the library works in whatever namespace it is called in.
 //!
 //! # Limitations
-//! Linux only. Stages are carried out one after the other. Pushing is not there yet.
+//! Linux only. Stages are carried out one after the other. Images have no attestations.
 #![forbid(unsafe_code)]
 
 mod accounts;
