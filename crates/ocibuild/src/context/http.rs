@@ -129,6 +129,14 @@ pub(crate) fn download(
             _ => error.hint("check the URL"),
         });
     }
+    let too_large = |size: &dyn fmt::Display| {
+        let message =
+            format!("{address}: {size} bytes are more than {}, which is the limit", remotes.size_limit);
+        Error::new(ErrorKind::Refused, message)
+    };
+    if let Some(length) = response.content_length().filter(|length| *length > remotes.size_limit) {
+        return Err(too_large(&length));
+    }
     let etag =
         response.header("etag").filter(|tag| tag.starts_with('"') && tag.len() < 1024).map(str::to_owned);
     let last_modified = response.header("last-modified").and_then(Timestamp::parse_http_date);
@@ -149,9 +157,7 @@ pub(crate) fn download(
         };
         size += count as u64;
         if size > remotes.size_limit {
-            let message =
-                format!("{address}: more than {} bytes came, which is the limit", remotes.size_limit);
-            return Err(Error::new(ErrorKind::Refused, message));
+            return Err(too_large(&size));
         }
         hasher.update(&buffer[..count]);
         if let Some(check) = &mut check {
