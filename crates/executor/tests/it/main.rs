@@ -5,4 +5,5 @@ mod filter;
 mod lifecycle;
 mod rootless;
 mod sandbox;
+mod streams;
 mod world;

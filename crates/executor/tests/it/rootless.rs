@@ -128,6 +128,9 @@ fn privileged_with_ranges() {
         let (stdout, stderr) =
             text(&rootless.run(&[options, &["--user", "1000:1001"]].concat(), "id -u; id -g"));
         assert_eq!(stdout, "1000\n1001\n", "{options:?} {stderr}");
+        let script = "echo out > /dev/stdout; echo err > /dev/stderr; cat /dev/stdin | wc -c";
+        let (stdout, stderr) = text(&rootless.run(&[options, &["--user", "1000:1001"]].concat(), script));
+        assert_eq!((stdout.as_str(), stderr.as_str()), ("out\n0\n", "err\n"), "{options:?}");
         let secret = [options, &["--user", "1000:1001", "--secret", "/s/x=value\n"]].concat();
         let (stdout, stderr) = text(&rootless.run(&secret, SECRET));
         assert_eq!(stdout, "400 1000:1001\nvalue\nro\n", "{options:?} {stderr}");
