@@ -108,6 +108,13 @@ pub struct MemoryFile {
     pub gid: u32,
 }
 
+impl MemoryFile {
+    /// Whether its mode lets anybody execute it.
+    pub fn is_executable(&self) -> bool {
+        self.mode & 0o111 != 0
+    }
+}
+
 /// Where the file system for [`MemoryFile`]s is mounted, in the mount namespace of the step alone.
 pub fn memory_directory(state: &Path) -> PathBuf {
     state.join("memory")
