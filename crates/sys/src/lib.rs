@@ -33,6 +33,7 @@
 //! Linux only. Operations on extended attributes, and on modes before Linux 6.6, go through `/proc/self/fd`, so
 //! `/proc` must be mounted.
 
+mod capabilities;
 mod child;
 mod copy;
 mod dir;
@@ -53,9 +54,10 @@ mod terminal;
 mod userns;
 mod xattr;
 
+pub use capabilities::{Capabilities, UnknownCapability};
 pub use copy::{CopyMethod, copy_contents, sync_filesystem};
 pub use dir::{DirEntry, DirHandle, ReadDir};
-pub use error::{Error, ErrorKind};
+pub use error::{Error, ErrorKind, raw_os_error_of};
 pub use lock::{FileLock, lock_exclusive, lock_shared, try_lock_exclusive, try_lock_shared};
 pub use metadata::{FileType, Metadata, Timestamp, device, device_numbers};
 pub use private::Private;
