@@ -29,5 +29,6 @@ mod rules;
 mod run;
 mod steps;
 mod support;
+mod surroundings;
 mod trust;
 mod usage;
