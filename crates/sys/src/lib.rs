@@ -50,6 +50,7 @@ mod seccomp;
 mod signal;
 mod spawn;
 mod syscalls;
+mod target;
 mod terminal;
 mod userns;
 mod xattr;
@@ -71,6 +72,7 @@ pub use sandbox::{
 };
 pub use seccomp::{Condition, Filter, Profile, Rule, Verdict};
 pub use spawn::{Child, SandboxError, SandboxErrorKind, Status};
+pub use target::{FileTarget, own_descriptor};
 pub use terminal::set_window_size;
 pub use userns::{
     IdMap, IdRange, UserNamespace, UserNamespaceError, enter_user_namespace, id_map,

@@ -171,13 +171,9 @@ fn privileged_a_disk_that_fails_is_this_hosts_fault() {
         return;
     }
     let mut failed = 0;
-    for (call, times) in [
-        ("read", &[9, 60][..]),
-        ("openat2", &[1, 8]),
-        ("statx", &[5]),
-        ("getdents64", &[1]),
-        ("write", &[4]),
-    ] {
+    for (call, times) in
+        [("read", &[9, 60][..]), ("openat2", &[1, 8]), ("statx", &[5]), ("getdents64", &[1]), ("write", &[4])]
+    {
         for time in times {
             let inject = format!("inject={call}:error=EIO:when={time}");
             let starter = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", &inject];
