@@ -35,6 +35,7 @@
 
 mod child;
 mod copy;
+mod device_cgroup;
 mod dir;
 mod error;
 mod lock;
@@ -54,6 +55,7 @@ mod userns;
 mod xattr;
 
 pub use copy::{CopyMethod, copy_contents, sync_filesystem};
+pub use device_cgroup::{AllowedDevice, DeviceCgroup};
 pub use dir::{DirEntry, DirHandle, ReadDir};
 pub use error::{Error, ErrorKind};
 pub use lock::{FileLock, lock_exclusive, lock_shared, try_lock_exclusive, try_lock_shared};

@@ -1,6 +1,7 @@
 //! Tests of both executors with real namespaces and, where they are installed, real runtimes.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod devices;
 mod lifecycle;
 mod rootless;
 mod sandbox;
