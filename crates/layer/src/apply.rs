@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Seek as _, Write as _};
@@ -38,6 +39,8 @@ pub enum Devices {
     /// They are made; not being allowed to is an error.
     #[default]
     Make,
+    /// They are made where the kernel allows it, and left out where it does not, named in [`Applied::skipped`].
+    MakeOrSkip,
     /// They are left out, named in [`Applied::skipped`].
     Skip,
 }
@@ -136,6 +139,8 @@ struct Unpacker<'a> {
     /// Owner that new files have by themselves.
     own: Option<(u32, u32)>,
     skipped: Vec<Skipped>,
+    /// Nodes that were left out, by all their names.
+    missing: HashSet<PathBuf>,
 }
 
 impl<'a> Unpacker<'a> {
@@ -145,7 +150,8 @@ impl<'a> Unpacker<'a> {
         let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         // Below a set-gid directory new files have its group.
         let own = (metadata.mode & 0o2000 == 0).then_some(own);
-        Ok(Self { root, options, folder: None, buffer: vec![0; BUFFER], own, skipped: Vec::new() })
+        let (buffer, missing) = (vec![0; BUFFER], HashSet::new());
+        Ok(Self { root, options, folder: None, buffer, own, skipped: Vec::new(), missing })
     }
 
     fn entry(
@@ -237,11 +243,21 @@ impl<'a> Unpacker<'a> {
         (major, minor): (u32, u32),
     ) -> Result<bool, Error> {
         if self.options.devices == Devices::Skip {
-            self.skipped.push(Skipped { path: path.to_owned(), attribute: None });
+            self.skip_node(path);
             return Ok(false);
         }
         let device = ocibuild_sys::device(major, minor);
-        self.at(path, |folder, name| folder.mknod(name, file_type, mode, device)).map(|()| true)
+        let made = self.at(path, |folder, name| folder.mknod(name, file_type, mode, device));
+        if self.options.devices == Devices::MakeOrSkip && made.as_ref().is_err_and(is_not_permitted) {
+            self.skip_node(path);
+            return Ok(false);
+        }
+        made.map(|()| true)
+    }
+
+    fn skip_node(&mut self, path: &Path) {
+        self.skipped.push(Skipped { path: path.to_owned(), attribute: None });
+        self.missing.insert(path.to_owned());
     }
 
     fn file(
@@ -362,7 +378,14 @@ impl<'a> Unpacker<'a> {
 
     fn link(&mut self, path: &Path, target: &Path) -> Result<(), Error> {
         let (target_folder, target_name) = self.root.parent(target).map_err(|source| unpack(path, source))?;
-        self.at(path, |folder, name| target_folder.hardlink(&target_name, folder, name))
+        let linked = self.at(path, |folder, name| target_folder.hardlink(&target_name, folder, name));
+        match linked {
+            Err(error) if is_missing(&error) && self.missing.contains(target) => {
+                self.skip_node(path);
+                Ok(())
+            }
+            result => result,
+        }
     }
 
     /// Deletions, once it is known what the layer itself has.
@@ -454,6 +477,15 @@ impl<'a> Unpacker<'a> {
         };
         Ok(&self.folder.insert((path.to_owned(), next)).1)
     }
+}
+
+/// Whether the kernel keeps this for those with more privilege. (That a directory cannot be written to is another error.)
+fn is_not_permitted(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unpack { source, .. } if source.raw_os_error() == Errno::PERM.raw_os_error())
+}
+
+fn is_missing(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unpack { source, .. } if source.raw_os_error() == Errno::NOENT.raw_os_error())
 }
 
 fn unpack(path: &Path, source: ocibuild_sys::Error) -> Error {

@@ -11,7 +11,7 @@ use ocibuild_layer::{ApplyOptions, Devices, LayerIndex, Limits, Owners, Whiteout
 use ocibuild_snapshot::{Hold, LayerNotes, NodeKind, Origin, Snapshotter, Tree, Whiteouts};
 use ocibuild_spec::{CancelToken, Changeset, Descriptor, DiffId, Entry, EntryKind, ImageSource, Reference};
 use ocibuild_store::{BlobSink, BlobStore, ImageLayout};
-use ocibuild_sys::RootDir;
+use ocibuild_sys::{ErrorKind as SystemError, RootDir};
 
 use crate::accounts::Accounts;
 use crate::cache::Cache;
@@ -170,7 +170,8 @@ impl<'a> Layers<'a> {
                 Whiteouts::Files => WhiteoutFormat::Files,
             },
             owners: Owners::Set,
-            devices: Devices::Make,
+            // The blob and the index of the layer have those that an ordinary user cannot make.
+            devices: Devices::MakeOrSkip,
             limits: Limits::for_blob(layer.descriptor.size),
             cancel: self.cancel.clone(),
         };
@@ -346,9 +347,17 @@ fn restore_times(root: &RootDir, index: &LayerIndex) -> Result<(), Error> {
         let (parent, name) = root.parent(&entry.path).map_err(|error| host(&error))?;
         let mtime = entry.metadata.mtime;
         let time = ocibuild_sys::Timestamp { seconds: mtime.seconds, nanoseconds: mtime.nanoseconds };
-        parent.set_times(&name, None, Some(time)).map_err(|error| host(&error))?;
+        match parent.set_times(&name, None, Some(time)) {
+            // A node that may not be made here.
+            Err(error) if error.kind() == SystemError::NotFound && is_device(&entry.kind) => {}
+            result => result.map_err(|error| host(&error))?,
+        }
     }
     Ok(())
+}
+
+fn is_device(kind: &EntryKind) -> bool {
+    matches!(kind, EntryKind::CharacterDevice { .. } | EntryKind::BlockDevice { .. })
 }
 
 pub(crate) fn check_diff_id(layer: &Layer, actual: &DiffId) -> Result<(), Error> {

@@ -10,6 +10,7 @@ mod context;
 mod contexts;
 mod counted;
 mod deploy;
+mod devices;
 mod docker;
 mod editors;
 mod formats;

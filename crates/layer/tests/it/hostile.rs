@@ -329,6 +329,39 @@ fn devices_are_devices() {
 }
 
 #[test]
+fn devices_that_may_not_be_made_are_left_out_by_all_their_names() {
+    // Root may make all: the test runs once more as nobody.
+    if crate::support::is_root() {
+        return crate::support::again_as_nobody(
+            "hostile::devices_that_may_not_be_made_are_left_out_by_all_their_names",
+        );
+    }
+    let device = |name: &[u8]| crate::support::Header { device: (8, 0), ..header(name, b'4') }.bytes();
+    let bytes = tar(&[
+        device(b"disk"),
+        hardlink("same", "disk"),
+        hardlink("again", "same"),
+        device(b"replaced"),
+        file("replaced", b"text"),
+        hardlink("linked", "replaced"),
+    ]);
+    let host = tempfile::tempdir().unwrap();
+    let root = RootDir::open(host.path()).unwrap();
+    let mut options = ocibuild_layer::ApplyOptions::new(WhiteoutFormat::Files);
+    options.owners = ocibuild_layer::Owners::Ignore;
+    assert!(apply(&mut &bytes[..], &root, &options).is_err(), "unless it is asked for, it is an error");
+    options.devices = ocibuild_layer::Devices::MakeOrSkip;
+    let host = tempfile::tempdir().unwrap();
+    let applied = apply(&mut &bytes[..], &RootDir::open(host.path()).unwrap(), &options).unwrap();
+    let names = ["linked", "replaced"].map(|name| format!("file 644 1700000000 {name} text"));
+    assert_eq!(listing(host.path()), names);
+    let skipped: Vec<_> = applied.skipped.iter().map(|skipped| skipped.path.to_str().unwrap()).collect();
+    assert_eq!(skipped, ["disk", "same", "again", "replaced"]);
+    let listed: Vec<_> = applied.index.entries.iter().map(|entry| entry.path.to_str().unwrap()).collect();
+    assert_eq!(listed, ["again", "disk", "linked", "replaced", "same"], "the index has them all");
+}
+
+#[test]
 fn whiteouts_through_links_stay_inside() {
     let (applied_layer, lines) = applied(&tar(&[symlink("x", "/"), whiteout("x/.wh.etc")])).unwrap();
     assert_eq!(

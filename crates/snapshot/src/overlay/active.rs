@@ -99,7 +99,10 @@ impl ActiveOverlay {
             let make = || top.writer.leaf(&parent, name, node, &host);
             crate::place::keeping_time(&parent, &top.host.join(above), make)?;
         }
-        self.corrected.extend(path.ancestors().map(Path::to_owned));
+        // A device that may not be made was left out, and is not one that the step deletes.
+        let is_there = parent.try_stat(name).map_err(Error::system("look at", &host))?.is_some();
+        let corrected = path.ancestors().skip(usize::from(!is_there));
+        self.corrected.extend(corrected.map(Path::to_owned));
         Ok(())
     }
 
