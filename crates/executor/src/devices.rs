@@ -89,8 +89,7 @@ fn node(state: &Path, name: &str) -> PathBuf {
     device_directory(state).join(name)
 }
 
-/// Makes the nodes of the step, and makes one of them its standard input if it has no other. Nothing that it does with
-/// them reaches those of the host.
+/// Makes the nodes of the step. Nothing that it does with them reaches those of the host.
 pub(crate) fn operations(state: &Path) -> Result<Vec<Operation>, Error> {
     let options = ["nosuid", "noexec", "mode=0755", "size=64k", "nr_inodes=16"];
     let mut operations = vec![Operation::HostMount {
@@ -108,7 +107,6 @@ pub(crate) fn operations(state: &Path) -> Result<Vec<Operation>, Error> {
             mode: 0o666,
         });
     }
-    operations.push(Operation::NullInput(null(state)?));
     Ok(operations)
 }
 

@@ -16,7 +16,8 @@ pub struct Sandbox {
     pub process: Process,
     /// Whether a second process watches over the first from outside its process namespace, so that the death of
     /// the caller ends the command whatever it does. Without, the command itself is told by the kernel when the
-    /// caller dies, which a set-user-ID program escapes: that is for commands that are trusted.
+    /// caller dies, which a set-user-ID program escapes, and a caller that ignores SIGCHLD never learns how a program
+    /// ended that was executed: that is for operations alone.
     pub keeper: bool,
 }
 
@@ -92,9 +93,6 @@ pub enum Operation {
         /// Permission bits.
         mode: u32,
     },
-    /// Puts the null device at this path of the host in the place of standard input, if that is one: the caller's would
-    /// be a way to change it.
-    NullInput(CString),
     /// Makes a directory of the host the root of the paths that follow.
     EnterRoot(CString),
     /// Makes what is missing of a directory, each component with this owner.

@@ -105,18 +105,3 @@ pub(super) unsafe fn mask_file(root: RawFd, path: &CStr, null: &CStr) -> Outcome
         result
     }
 }
-
-/// Replaces standard input by `null` if it is a null device.
-pub(super) unsafe fn null_input(null: &CStr) -> Outcome {
-    // SAFETY: the path is NUL-terminated; the descriptors are ours, and the new one is closed once.
-    unsafe {
-        if !is_device(0, libc::makedev(1, 3)) {
-            return Ok(());
-        }
-        let fd = libc::open(null.as_ptr(), libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_CLOEXEC);
-        check_at(fd, at::SOURCE)?;
-        let result = libc::dup2(fd, 0);
-        libc::close(fd);
-        check(result)
-    }
-}

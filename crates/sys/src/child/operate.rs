@@ -6,7 +6,7 @@ use std::ptr;
 
 use libc::c_char;
 
-use super::devices::{device, host_device, mask_file, null_input};
+use super::devices::{device, host_device, mask_file};
 use super::mounts::{Attributes, bind, bind_from, mount_new, set_attributes};
 use super::paths::{PATH_BUFFER, descriptor_path, kind_of, open_in_root, open_parent};
 use super::points::{make_directories, mount_point};
@@ -43,7 +43,6 @@ pub(super) unsafe fn operate(operation: &Operation, root: &mut RawFd) -> Outcome
                 write_file(path, content.bytes(), *mode, *owner)
             }
             Operation::HostDevice { path, host, rdev, mode } => host_device(path, host, *rdev, *mode),
-            Operation::NullInput(path) => null_input(path),
             Operation::EnterRoot(dir) => {
                 *root = libc::open(dir.as_ptr(), libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC);
                 check_at(*root, at::TARGET)
