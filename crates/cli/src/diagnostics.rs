@@ -169,7 +169,7 @@ pub(crate) fn reasons(report: &Report, failure: &Failure) -> Vec<String> {
 /// What to do: what the error says, or what goes for all errors of its class.
 pub(crate) fn hints(report: &Report, failure: &Failure) -> Vec<String> {
     if report.hints.is_empty() {
-        return failure.error.kind().advice().map(str::to_owned).into_iter().collect();
+        return failure.error.advice().map(str::to_owned).into_iter().collect();
     }
     report.hints.clone()
 }

@@ -1,6 +1,6 @@
 //! From the arguments that `build` and `plan` share to a build.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
@@ -207,9 +207,12 @@ fn context_input(context: &Path) -> Result<ContextInput, Error> {
         Ok(_) => Err(usage(format!("CONTEXT {text} is not a directory")).hint(
             "name the directory, and the Dockerfile with -f; an archive is taken on standard input: - < FILE",
         )),
-        Err(error) => Err(usage(format!("CONTEXT {text} cannot be used"))
-            .hint("name a directory that is there; \".\" is this one: ocibuild build .")
-            .caused_by(error)),
+        Err(error) => {
+            let is_missing = matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory);
+            let own = usage(format!("CONTEXT {text} cannot be used")).caused_by(error);
+            let hint = "name a directory that is there; \".\" is this one: ocibuild build .";
+            Err(if is_missing { own.hint(hint) } else { own })
+        }
     }
 }
 

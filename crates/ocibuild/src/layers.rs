@@ -153,10 +153,13 @@ impl<'a> Layers<'a> {
             Ok(())
         };
         std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..self.threads.min(missing.len())).map(|_| scope.spawn(work)).collect();
-            threads
-                .into_iter()
-                .try_for_each(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            // Of those that do not start, this one does the work.
+            let start = |_| std::thread::Builder::new().spawn_scoped(scope, work).ok();
+            let threads: Vec<_> = (1..self.threads.min(missing.len())).map_while(start).collect();
+            let own = work();
+            threads.into_iter().fold(own, |result, thread| {
+                result.and(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            })
         })
     }
 

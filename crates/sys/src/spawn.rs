@@ -48,7 +48,7 @@ pub enum SandboxErrorKind {
 }
 
 impl SandboxError {
-    fn new(kind: SandboxErrorKind, what: impl Into<String>, errno: Errno) -> Self {
+    pub(crate) fn new(kind: SandboxErrorKind, what: impl Into<String>, errno: Errno) -> Self {
         Self { kind, what: what.into(), errno }
     }
 
@@ -307,11 +307,13 @@ impl Child {
     /// Waits for the end of the command. When this returns, all its processes and mounts are gone.
     pub fn wait(mut self) -> Result<Status, SandboxError> {
         let mut reports = Vec::new();
-        if let Some(mut pipe) = self.reports.take() {
-            // Two reports at most; an error of reading from a pipe of ours leaves what the exit status says.
-            let _ = pipe.read_to_end(&mut reports);
-        }
+        // Two reports at most.
+        let read = self.reports.take().map_or(Ok(0), |mut pipe| pipe.read_to_end(&mut reports));
         let status = self.reap()?;
+        if let Err(error) = read {
+            let what = "read what became of the command";
+            return Err(SandboxError::new(SandboxErrorKind::Lost, what, errno_of(&error)));
+        }
         let reports: Vec<Report> = reports.chunks_exact(size_of::<Report>()).map(decode).collect();
         // A failure comes before the end that it leads to.
         match reports.first() {

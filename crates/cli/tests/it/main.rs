@@ -31,5 +31,6 @@ mod run;
 mod steps;
 mod streams;
 mod support;
+mod surroundings;
 mod trust;
 mod usage;

@@ -55,7 +55,8 @@ impl ArchiveSource {
             Error::new(ErrorKind::Refused, format!("the build context is a broken archive: {error}"))
         };
         let own = |at| file.try_clone().map(|file| FileRange { file, at, left: size }).map_err(cannot_read);
-        let (format, mut stream) = decompress(Box::new(own(0)?)).map_err(|error| broken(&error))?;
+        let (format, mut stream) =
+            decompress(Box::new(own(0)?)).map_err(|error| broken(&error).unless_the_host_failed(&error))?;
         let limits = Limits::for_blob(size);
         let plain = if format == Format::Plain {
             file.try_clone().map_err(cannot_read)?
@@ -65,7 +66,9 @@ impl ArchiveSource {
             let mut buffer = vec![0; 64 << 10];
             let mut written = 0;
             loop {
-                let count = bounded.read(&mut buffer).map_err(|error| broken(&error))?;
+                let count = bounded
+                    .read(&mut buffer)
+                    .map_err(|error| broken(&error).unless_the_host_failed(&error))?;
                 if count == 0 {
                     break;
                 }

@@ -384,10 +384,11 @@ impl Wanted<'_> {
                     let _ = sender.send((blob.clone(), how.clone()));
                 }
             };
-            let pushing = scope.spawn(move || {
+            let pushing = std::thread::Builder::new().spawn_scoped(scope, move || {
                 let watcher: &Watcher<'_> = &watcher;
                 push(client, cache, &names, &parcel, (cancel, watcher)).map(drop)
             });
+            let pushing = pushing.map_err(Error::no_thread)?;
             for (blob, how) in receiver {
                 emit(Event::BlobPushed { blob: &blob, how: &how });
             }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ureq::config::Config;
 use ureq::http::Uri;
-use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
 /// How near an address is. What a server names (a redirect, a token service) may be no nearer than the server
@@ -100,7 +100,6 @@ pub(super) struct ConfinedResolver {
     pub(super) known: KnownReach,
     /// The proxy's host, which the user named whatever is asked of it.
     pub(super) proxy: Option<String>,
-    pub(super) inner: DefaultResolver,
 }
 
 impl Resolver for ConfinedResolver {
@@ -110,7 +109,7 @@ impl Resolver for ConfinedResolver {
         config: &Config,
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let found = self.inner.resolve(uri, config, timeout)?;
+        let found = super::lookup::resolve(uri, config, timeout)?;
         let host = uri.host().unwrap_or_default();
         if self.proxy.as_deref() == Some(host) {
             return Ok(found);

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ocibuild_spec::CancelToken;
-use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, TcpConnector};
 use ureq::{Agent, Proxy, ProxyProtocol, SendBody};
 
@@ -410,7 +409,6 @@ impl HttpClient {
             },
             known: self.shared.known.clone(),
             proxy: proxy.as_ref().map(|proxy| proxy.host().to_owned()),
-            inner: DefaultResolver::default(),
         };
         let config = Agent::config_builder()
             .http_status_as_error(false)
