@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ocibuild_dockerfile::{Dockerfile, Finding};
-use ocibuild_executor::{Executor, Resources, Rlimit};
+use ocibuild_executor::{Capabilities, Executor, Resources, Rlimit};
 use ocibuild_layer::Compression;
 use ocibuild_snapshot::Snapshotter;
 use ocibuild_spec::{CancelToken, ImageSource, Platform, Reference, ResolvedImage, Timestamp};
@@ -74,6 +74,7 @@ pub(crate) struct Settings {
     pub(crate) resolv_conf: String,
     pub(crate) rlimits: Vec<Rlimit>,
     pub(crate) shm_size: Option<u64>,
+    pub(crate) dropped_capabilities: Capabilities,
     pub(crate) resources: Resources,
     pub(crate) secrets: BTreeMap<String, Secret>,
     pub(crate) ssh: BTreeMap<String, SshAgent>,
@@ -123,6 +124,7 @@ impl Build {
             resolv_conf: String::new(),
             rlimits: Vec::new(),
             shm_size: None,
+            dropped_capabilities: Capabilities::NONE,
             resources: Resources::default(),
             secrets: BTreeMap::new(),
             ssh: BTreeMap::new(),
@@ -270,6 +272,14 @@ impl Build {
     #[must_use]
     pub fn shm_size(mut self, bytes: u64) -> Self {
         self.settings.shm_size = (bytes > 0).then_some(bytes);
+        self
+    }
+
+    /// `--cap-drop`: capabilities that no step gets, those of `RUN --security=insecure` included. As with other limits of
+    /// steps, a result that the cache has from steps with others is not taken.
+    #[must_use]
+    pub fn drop_capabilities(mut self, capabilities: Capabilities) -> Self {
+        self.settings.dropped_capabilities = self.settings.dropped_capabilities.with(capabilities);
         self
     }
 
