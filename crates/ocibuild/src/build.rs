@@ -62,6 +62,7 @@ pub struct Build {
 
 /// How a plan is carried out; nothing here changes what it says.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of the caller")]
 pub(crate) struct Settings {
     pub(crate) now: Timestamp,
     pub(crate) no_cache: bool,
