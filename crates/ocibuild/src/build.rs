@@ -62,6 +62,7 @@ pub struct Build {
 
 /// How a plan is carried out; nothing here changes what it says.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of the caller")]
 pub(crate) struct Settings {
     pub(crate) now: Timestamp,
     pub(crate) no_cache: bool,
@@ -80,6 +81,7 @@ pub(crate) struct Settings {
     pub(crate) ssh: BTreeMap<String, SshAgent>,
     pub(crate) keep_incomplete: bool,
     pub(crate) remotes: Option<Remotes>,
+    pub(crate) offline: bool,
 }
 
 /// Where the value of a secret comes from; the value itself is read when a step mounts it, and kept nowhere.
@@ -129,6 +131,7 @@ impl Build {
             ssh: BTreeMap::new(),
             keep_incomplete: false,
             remotes: None,
+            offline: false,
         };
         Self {
             dockerfile,
@@ -309,6 +312,15 @@ impl Build {
         self
     }
 
+    /// Nothing of the build goes to a network: URLs and repositories are what is known of them or an error, and a `RUN`
+    /// has no network. Results that are in the cache count, those of steps that had a network included; what a step makes
+    /// without one is kept under a key of its own. The [base images](Backends::base_images) are whatever the caller gives.
+    #[must_use]
+    pub fn offline(mut self, offline: bool) -> Self {
+        self.settings.offline = offline;
+        self
+    }
+
     /// Where the image goes besides the state directory.
     #[must_use]
     pub fn output(mut self, output: Output) -> Self {
@@ -473,6 +485,7 @@ impl Settings {
         named: &BTreeMap<String, ContextSource>,
     ) -> Result<Remotes, Error> {
         let remotes = self.remotes.clone().map_or_else(Remotes::system, Ok)?;
+        let remotes = if self.offline { remotes.offline() } else { remotes };
         let remotes =
             self.secrets.iter().fold(remotes, |remotes, (id, secret)| remotes.secret(id, secret.clone()));
         let repositories = named.values().filter_map(|source| match source {

@@ -53,6 +53,7 @@ impl Request {
         let progress = about("--progress", &args.progress)(values::progress(&args.progress, args.quiet))?;
         let outputs = all_outputs(args)?;
         let load = args.load.as_deref().map(Load::new).transpose()?.flatten();
+        refuse_sending(args, &outputs, load.is_some(), env)?;
         if load.is_some() && outputs.cache_only {
             return Err(usage("--load: --output type=cacheonly goes with no other output"));
         }
@@ -87,6 +88,31 @@ impl Request {
             }
         }
         names
+    }
+}
+
+/// Refuses what would send the result to a network, where nothing may go to one.
+fn refuse_sending(args: &BuildArgs, all: &BuildOutputs, loads: bool, env: Lookup<'_>) -> Result<(), Error> {
+    if !args.plan.offline {
+        return Ok(());
+    }
+    let refused = |what: &str| {
+        Err(usage(format!("--offline and {what} exclude each other"))
+            .hint("write the image to a file, and push it later: --output type=oci,dest=FILE"))
+    };
+    if args.push {
+        return refused("--push");
+    }
+    if all.outputs.iter().any(|output| output.kind == OutputKind::Registry) {
+        return refused("--output type=registry");
+    }
+    let is_far = |name: &&str| {
+        env(name)
+            .is_some_and(|value| ["tcp://", "ssh://", "http"].iter().any(|scheme| value.starts_with(scheme)))
+    };
+    match ["DOCKER_HOST", "CONTAINER_HOST"].iter().find(|name| loads && is_far(name)) {
+        Some(name) => refused(&format!("--load into the engine that {name} names")),
+        None => Ok(()),
     }
 }
 
@@ -204,7 +230,7 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
         || -> Result<_, Failure> { Ok((Workshop::open(&root, args.snapshotter)?, Signals::install()?)) };
     // What is wrong with the Dockerfile of a directory is said before there is a state directory.
     let early = if request.input.needs_fetching() { Some(open()?) } else { None };
-    let named = secrets_of(&request, remotes(&args.plan.registry, true)?);
+    let named = secrets_of(&request, remotes(&args.plan, true)?);
     let fetcher = early.as_ref().map(|(shop, signals)| Fetcher {
         remotes: &named,
         store: &shop.layout,
@@ -224,7 +250,7 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
         Some(open) => open,
         None => open()?,
     };
-    let images = BaseImages::new(&shop.layout, args.plan.pull, &args.plan.registry, notices)?;
+    let images = BaseImages::new(&shop, &args.plan, notices)?;
     let backends = shop.backends(&images, executor.as_ref());
 
     let mut display = progress(kind, screen);
@@ -295,7 +321,7 @@ fn configured(
     let (mut build, source) = request.input.open(fetcher)?;
     build = build
         .now(now())
-        .remotes(remotes(&args.plan.registry, false)?)
+        .remotes(remotes(&args.plan, false)?)
         .no_cache(args.no_cache)
         .resolv_conf(resolv_conf())
         .rewrite_timestamps(request.outputs.rewrite_timestamps)

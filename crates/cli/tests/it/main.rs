@@ -21,6 +21,7 @@ mod interop;
 mod load_into;
 mod login;
 mod mistakes;
+mod offline;
 mod output;
 mod platforms;
 mod program;

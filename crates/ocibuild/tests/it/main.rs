@@ -14,6 +14,7 @@ mod environment;
 mod errors;
 mod interop;
 mod mounts;
+mod offline;
 mod outputs;
 mod platforms;
 mod quickstart;
