@@ -161,10 +161,14 @@ impl ImageSource for BaseImages {
         platform: &Platform,
         cancel: &CancelToken,
     ) -> Result<ResolvedImage, SourceError> {
-        if !self.pull && self.layout.resolve(reference)?.is_some() {
+        while let Some(here) = self.layout.resolve(reference)?.filter(|_| !self.pull) {
             match ImageSource::resolve(&self.layout, reference, platform, cancel) {
                 // The registry may have more platforms than were kept here.
-                Err(error) if error.kind() == SourceErrorKind::NoPlatform && self.client.is_some() => {}
+                Err(error) if error.kind() == SourceErrorKind::NoPlatform && self.client.is_some() => break,
+                // Somebody gave the name to another image, or took it away, before this one was held.
+                Err(error)
+                    if error.kind() == SourceErrorKind::NotFound
+                        && self.layout.resolve(reference)?.is_none_or(|now| now.digest != here.digest) => {}
                 other => return other,
             }
         }

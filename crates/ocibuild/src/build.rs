@@ -7,7 +7,7 @@ use ocibuild_executor::{Capabilities, Executor, Resources, Rlimit};
 use ocibuild_layer::Compression;
 use ocibuild_snapshot::Snapshotter;
 use ocibuild_spec::{CancelToken, ImageSource, Platform, Reference, ResolvedImage, Timestamp};
-use ocibuild_store::ImageLayout;
+use ocibuild_store::{ImageLayout, Lease};
 
 use crate::annotation::Annotation;
 use crate::cache::{Cache, Wanted};
@@ -424,6 +424,8 @@ impl Build {
 
     fn plan_with(&mut self, backends: &Backends<'_>, cancel: &CancelToken) -> Result<PlannedBuild, Error> {
         let with_index = self.with_index()?;
+        // Before any image is looked for: what is found then stays until the build is done.
+        let lease = backends.store.lease()?;
         let plans = self.checked_plans(backends, cancel)?;
         let report = report(&plans);
         if let Some(error) = report.clone().into_error() {
@@ -441,6 +443,7 @@ impl Build {
             outputs: std::mem::take(&mut self.outputs),
             tags: std::mem::take(&mut self.tags),
             annotations: std::mem::take(&mut self.annotations),
+            _lease: lease,
         };
         check_outputs(&planned, backends.store.root())?;
         Ok(planned)
@@ -547,7 +550,7 @@ pub(crate) fn image_source<'a>(
     }
 }
 
-/// A build whose plan is known.
+/// A build whose plan is known. As long as it lives, images of the state directory that it builds on are not collected.
 #[derive(Debug)]
 pub struct PlannedBuild {
     /// What will be done for each platform, in the order asked for; plain data, and never empty.
@@ -566,6 +569,8 @@ pub struct PlannedBuild {
     pub(crate) annotations: Vec<Annotation>,
     /// The epoch of the outputs.
     pub(crate) output_epoch: OutputEpoch,
+    /// Keeps the images that were found from being collected.
+    pub(crate) _lease: Lease,
 }
 
 impl PlannedBuild {

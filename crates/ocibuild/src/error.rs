@@ -526,6 +526,7 @@ impl From<ocibuild_store::Error> for Error {
                 ErrorKind::Refused
             }
             Kind::InvalidInput | Kind::NotFound => ErrorKind::Usage,
+            Kind::Cancelled => ErrorKind::Cancelled,
             _ => class_below(&error).unwrap_or(ErrorKind::Host),
         };
         if kind == ErrorKind::Cancelled {

@@ -133,8 +133,11 @@ impl<'a> Layers<'a> {
         Ok(())
     }
 
-    /// Unpacks what is not unpacked yet, several layers at once.
-    pub(crate) fn unpack(&self, stack: &[Layer]) -> Result<(), Error> {
+    /// Unpacks what is not unpacked yet, several layers at once. As long as the result lives nobody removes any of them:
+    /// they are held before it is looked what is there.
+    pub(crate) fn unpack(&self, stack: &[Layer]) -> Result<Hold, Error> {
+        let diff_ids: Vec<DiffId> = stack.iter().map(|layer| layer.diff_id.clone()).collect();
+        let hold = self.snapshots.hold(&diff_ids)?;
         let mut missing: Vec<&Layer> = Vec::new();
         for layer in stack {
             let is_known = missing.iter().any(|known| known.diff_id == layer.diff_id);
@@ -160,7 +163,8 @@ impl<'a> Layers<'a> {
             threads.into_iter().fold(own, |result, thread| {
                 result.and(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
             })
-        })
+        })?;
+        Ok(hold)
     }
 
     fn unpack_one(&self, layer: &Layer) -> Result<(), Error> {
