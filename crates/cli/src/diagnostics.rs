@@ -171,7 +171,11 @@ pub(crate) fn hints(report: &Report, failure: &Failure) -> Vec<String> {
     if report.hints.is_empty() {
         return failure.error.kind().advice().map(str::to_owned).into_iter().collect();
     }
-    report.hints.clone()
+    let mut hints = report.hints.clone();
+    if report.id == "archive-too-large" {
+        hints.insert(0, "allow as much as it needs: --archive-limit 200g".to_owned());
+    }
+    hints
 }
 
 /// The reasons below an error, and the end of what its step printed.

@@ -74,6 +74,7 @@ pub(crate) struct Settings {
     pub(crate) resolv_conf: String,
     pub(crate) rlimits: Vec<Rlimit>,
     pub(crate) shm_size: Option<u64>,
+    pub(crate) archive_limit: Option<u64>,
     pub(crate) resources: Resources,
     pub(crate) secrets: BTreeMap<String, Secret>,
     pub(crate) ssh: BTreeMap<String, SshAgent>,
@@ -122,6 +123,7 @@ impl Build {
             resolv_conf: String::new(),
             rlimits: Vec::new(),
             shm_size: None,
+            archive_limit: None,
             resources: Resources::default(),
             secrets: BTreeMap::new(),
             ssh: BTreeMap::new(),
@@ -268,6 +270,14 @@ impl Build {
     #[must_use]
     pub fn shm_size(mut self, bytes: u64) -> Self {
         self.settings.shm_size = (bytes > 0).then_some(bytes);
+        self
+    }
+
+    /// How many bytes an archive may have that `ADD` unpacks; without this, 250 times the size of the file, but at least
+    /// 1 GiB and at most 64 GiB.
+    #[must_use]
+    pub fn archive_limit(mut self, bytes: u64) -> Self {
+        self.settings.archive_limit = Some(bytes);
         self
     }
 

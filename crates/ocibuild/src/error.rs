@@ -482,13 +482,16 @@ impl From<ocibuild_store::Error> for Error {
 impl From<ocibuild_snapshot::Error> for Error {
     fn from(error: ocibuild_snapshot::Error) -> Self {
         use ocibuild_snapshot::ErrorKind as Kind;
-        let kind = match error.kind() {
-            Kind::Cancelled => ErrorKind::Cancelled,
-            _ => ErrorKind::Host,
+        const HOST: &str =
+            "look at the free space and the rights of the state directory (--root), or give another one";
+        let (kind, hint) = match error.kind() {
+            Kind::Cancelled => (ErrorKind::Cancelled, HOST),
+            Kind::ReservedName { .. } => {
+                (ErrorKind::Refused, "give it another name, or remove it in the same RUN")
+            }
+            _ => (ErrorKind::Host, HOST),
         };
-        let own = Self::new(kind, error.to_string());
-        own.hint("look at the free space and the rights of the state directory (--root), or give another one")
-            .below(error)
+        Self::new(kind, error.to_string()).hint(hint).below(error)
     }
 }
 

@@ -37,6 +37,7 @@ struct Request {
     limits: Vec<Rlimit>,
     resources: Resources,
     shm_size: Option<u64>,
+    archive_limit: Option<u64>,
     agents: Vec<(String, SshAgent)>,
     secrets: Vec<(String, Secret)>,
     progress: ProgressArg,
@@ -64,6 +65,11 @@ impl Request {
             limits: each("--ulimit", &args.ulimit, values::ulimit)?,
             resources: values::resources(&args.limits, args.runtime.as_deref())?,
             agents: each("--ssh", &args.ssh, |text| values::ssh(text, env))?,
+            archive_limit: args
+                .archive_limit
+                .as_deref()
+                .map(|text| values::size("--archive-limit", text))
+                .transpose()?,
             shm_size: args.shm_size.as_deref().map(|text| values::size("--shm-size", text)).transpose()?,
             secrets: secrets(&args.secret, env)?,
             progress,
@@ -307,6 +313,9 @@ fn configured(
     }
     if let Some(bytes) = request.shm_size {
         build = build.shm_size(bytes);
+    }
+    if let Some(bytes) = request.archive_limit {
+        build = build.archive_limit(bytes);
     }
     for stage in args.no_cache_filter.iter().filter(|stage| !stage.is_empty()) {
         build = build.no_cache_stage(stage);
