@@ -175,6 +175,7 @@ pub(crate) fn hints(report: &Report, failure: &Failure) -> Vec<String> {
     match report.id {
         ocibuild::LINK_LOCAL => hints.push("flag: --allow-link-local HOST".to_owned()),
         ocibuild::OFFLINE => hints.push("or leave --offline out".to_owned()),
+        "archive-too-large" => hints.insert(0, "allow as much as it needs: --archive-limit 200g".to_owned()),
         _ => {}
     }
     hints

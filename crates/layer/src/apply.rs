@@ -165,7 +165,9 @@ impl<'a> Unpacker<'a> {
         if self.options.whiteouts != WhiteoutFormat::Files && entry.kind == whiteout_device {
             return Err(refused(entry, offset, "a character device 0:0 would be a deletion on disk"));
         }
-        match tree.insert(entry).map_err(|reason| refused(entry, offset, reason))? {
+        let step = tree.insert(entry).map_err(|reason| refused(entry, offset, reason))?;
+        reader.count_implied(step.implied())?;
+        match step {
             Step::Later { implied } => self.make_implied(&implied),
             Step::Make { implied, path, replaces } => {
                 self.make_implied(&implied)?;
@@ -231,7 +233,7 @@ impl<'a> Unpacker<'a> {
             }
             EntryKind::Hardlink { .. } | EntryKind::Whiteout | EntryKind::OpaqueWhiteout => return Ok(None),
         }
-        self.finish_node(entry, path)?;
+        self.finish_node(&entry.kind, &entry.metadata, path)?;
         Ok(None)
     }
 
@@ -322,9 +324,8 @@ impl<'a> Unpacker<'a> {
     }
 
     /// Owner, attributes, mode and times of something that is not opened: all but files.
-    fn finish_node(&mut self, entry: &Entry, path: &Path) -> Result<(), Error> {
-        let metadata = &entry.metadata;
-        let directory = entry.kind == EntryKind::Directory;
+    fn finish_node(&mut self, kind: &EntryKind, metadata: &Metadata, path: &Path) -> Result<(), Error> {
+        let directory = *kind == EntryKind::Directory;
         if let Some((uid, gid)) = self.owner(metadata) {
             self.at(path, |folder, name| folder.chown(name, uid, gid)).map_err(|error| {
                 match error.kind() {
@@ -353,7 +354,7 @@ impl<'a> Unpacker<'a> {
         }
         let mtime = bound_time(metadata);
         self.at(path, |folder, name| {
-            if !matches!(entry.kind, EntryKind::Symlink { .. }) {
+            if !matches!(kind, EntryKind::Symlink { .. }) {
                 folder.chmod(name, metadata.mode)?;
             }
             folder.set_times(name, Some(mtime), Some(mtime))
@@ -391,6 +392,7 @@ impl<'a> Unpacker<'a> {
     /// Deletions, once it is known what the layer itself has.
     fn deletions(&mut self, index: &LayerIndex) -> Result<(), Error> {
         for entry in &index.entries {
+            self.check_cancelled()?;
             match entry.kind {
                 EntryKind::Whiteout => self.whiteout(&entry.path)?,
                 EntryKind::OpaqueWhiteout => self.opaque(&entry.path)?,
@@ -442,15 +444,21 @@ impl<'a> Unpacker<'a> {
 
     /// Metadata of directories, children first: nothing is made in them any more, and they may deny us entry.
     fn directories(&mut self, index: &LayerIndex) -> Result<(), Error> {
-        let implied = index.implied_directories.iter().map(|path| Entry {
-            path: path.clone(),
-            metadata: Metadata { mode: 0o755, ..Metadata::default() },
-            kind: EntryKind::Directory,
-        });
-        let own = index.entries.iter().filter(|entry| entry.kind == EntryKind::Directory).cloned();
-        let mut all: Vec<Entry> = own.chain(implied).collect();
-        all.sort_by(|left, right| right.path.cmp(&left.path));
-        all.iter().try_for_each(|entry| self.finish_node(entry, &entry.path))
+        let of_implied = Metadata { mode: 0o755, ..Metadata::default() };
+        let implied = index.implied_directories.iter().map(|path| (path, &of_implied));
+        let own = index.entries.iter().filter(|entry| entry.kind == EntryKind::Directory);
+        let mut all: Vec<(&PathBuf, &Metadata)> =
+            own.map(|entry| (&entry.path, &entry.metadata)).chain(implied).collect();
+        all.sort_unstable_by(|(left, _), (right, _)| right.cmp(left));
+        for (path, metadata) in all {
+            self.check_cancelled()?;
+            self.finish_node(&EntryKind::Directory, metadata, path)?;
+        }
+        Ok(())
+    }
+
+    fn check_cancelled(&self) -> Result<(), Error> {
+        if self.options.cancel.is_cancelled() { Err(ErrorKind::Cancelled.into()) } else { Ok(()) }
     }
 
     /// Acts on a path of the tree by the descriptor of its directory.

@@ -76,6 +76,7 @@ pub(crate) struct Settings {
     pub(crate) rlimits: Vec<Rlimit>,
     pub(crate) shm_size: Option<u64>,
     pub(crate) dropped_capabilities: Capabilities,
+    pub(crate) archive_limit: Option<u64>,
     pub(crate) resources: Resources,
     pub(crate) secrets: BTreeMap<String, Secret>,
     pub(crate) ssh: BTreeMap<String, SshAgent>,
@@ -126,6 +127,7 @@ impl Build {
             rlimits: Vec::new(),
             shm_size: None,
             dropped_capabilities: Capabilities::NONE,
+            archive_limit: None,
             resources: Resources::default(),
             secrets: BTreeMap::new(),
             ssh: BTreeMap::new(),
@@ -281,6 +283,14 @@ impl Build {
     #[must_use]
     pub fn drop_capabilities(mut self, capabilities: Capabilities) -> Self {
         self.settings.dropped_capabilities = self.settings.dropped_capabilities.with(capabilities);
+        self
+    }
+
+    /// How many bytes an archive may have that `ADD` unpacks; without this, 250 times the size of the file, but at least
+    /// 1 GiB and at most 64 GiB.
+    #[must_use]
+    pub fn archive_limit(mut self, bytes: u64) -> Self {
+        self.settings.archive_limit = Some(bytes);
         self
     }
 

@@ -550,7 +550,12 @@ impl From<ocibuild_snapshot::Error> for Error {
             Kind::Resolve { .. } | Kind::WrongKind { .. } | Kind::ReservedName { .. } => ErrorKind::Refused,
             _ => ErrorKind::Host,
         };
-        Self::new(kind, error.to_string()).below(error)
+        let own = Self::new(kind, error.to_string());
+        let own = match error.kind() {
+            Kind::ReservedName { .. } => own.hint("give it another name, or remove it in the same RUN"),
+            _ => own,
+        };
+        own.below(error)
     }
 }
 

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ocibuild_layer::{ApplyOptions, Devices, LayerIndex, Limits, Owners, WhiteoutFormat, decompress_layer};
+use ocibuild_layer::{
+    ApplyOptions, Cancellable, Devices, LayerIndex, Limits, Owners, WhiteoutFormat, decompress_layer,
+};
 use ocibuild_snapshot::{Hold, LayerNotes, NodeKind, Origin, Snapshotter, Tree, Whiteouts};
 use ocibuild_spec::{CancelToken, Changeset, Descriptor, DiffId, Entry, EntryKind, ImageSource, Reference};
 use ocibuild_store::{BlobSink, BlobStore, ImageLayout};
@@ -101,7 +103,7 @@ impl<'a> Layers<'a> {
 
     /// The plain tar of a layer.
     pub(crate) fn open_plain(&self, layer: &Layer) -> Result<Box<dyn Read + Send>, Error> {
-        let blob = self.open_blob(layer)?;
+        let blob = Box::new(Cancellable::new(self.open_blob(layer)?, self.cancel));
         decompress_layer(blob, &layer.descriptor.media_type).map_err(|error| broken_layer(layer, error))
     }
 
@@ -126,11 +128,19 @@ impl<'a> Layers<'a> {
     /// Makes the view of the first `known` layers of a stack that of all of them.
     pub(crate) fn extend_tree(&self, tree: &mut Tree, stack: &[Layer], known: usize) -> Result<(), Error> {
         for (number, layer) in (0..).zip(stack).skip(known) {
+            self.check_cancelled()?;
             let index = self.index(layer)?;
+            if let Some(link) = tree.dangling_link(&index.entries) {
+                return Err(dangling_link(layer, link));
+            }
             tree.apply_layer(number, &index.entries);
             tree.share(&index.entries, &index.shared);
         }
         Ok(())
+    }
+
+    fn check_cancelled(&self) -> Result<(), Error> {
+        if self.cancel.is_cancelled() { Err(Error::cancelled()) } else { Ok(()) }
     }
 
     /// Unpacks what is not unpacked yet, several layers at once. As long as the result lives nobody removes any of them:
@@ -377,6 +387,21 @@ pub(crate) fn check_diff_id(layer: &Layer, actual: &DiffId) -> Result<(), Error>
     );
     Err(Error::new(ErrorKind::Refused, message)
         .hint("the image is damaged or forged: fetch or make it again"))
+}
+
+/// No runtime can unpack such a layer, and without the link the image would lack a file.
+fn dangling_link(layer: &Layer, link: &Entry) -> Error {
+    let target = match &link.kind {
+        EntryKind::Hardlink { target } => target.as_path(),
+        _ => Path::new(""),
+    };
+    let message = format!(
+        "the layer {} has a hard link {} to {}, which neither it nor a layer below it has",
+        layer.descriptor.digest,
+        link.path.display(),
+        target.display()
+    );
+    Error::new(ErrorKind::Refused, message).hint("the image is damaged: fetch or make it again")
 }
 
 fn unknown_layer(number: u32) -> Error {

@@ -169,6 +169,10 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "CAPABILITY", value_delimiter = ',', help_heading = "Steps")]
     pub(crate) cap_drop: Vec<String>,
 
+    /// Size that an archive may unpack to in ADD [default: 250 times its own, at least 1g, at most 64g]
+    #[arg(long, value_name = "BYTES", help_heading = "Steps")]
+    pub(crate) archive_limit: Option<String>,
+
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
 

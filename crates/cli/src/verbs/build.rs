@@ -38,6 +38,7 @@ struct Request {
     resources: Resources,
     dropped_capabilities: Capabilities,
     shm_size: Option<u64>,
+    archive_limit: Option<u64>,
     agents: Vec<(String, SshAgent)>,
     secrets: Vec<(String, Secret)>,
     progress: ProgressArg,
@@ -67,6 +68,11 @@ impl Request {
             resources: values::resources(&args.limits, args.runtime.as_deref())?,
             dropped_capabilities: values::capabilities(&args.cap_drop)?,
             agents: each("--ssh", &args.ssh, |text| values::ssh(text, env))?,
+            archive_limit: args
+                .archive_limit
+                .as_deref()
+                .map(|text| values::size("--archive-limit", text))
+                .transpose()?,
             shm_size: args.shm_size.as_deref().map(|text| values::size("--shm-size", text)).transpose()?,
             secrets: secrets(&args.secret, env)?,
             progress,
@@ -335,6 +341,9 @@ fn configured(
     }
     if let Some(bytes) = request.shm_size {
         build = build.shm_size(bytes);
+    }
+    if let Some(bytes) = request.archive_limit {
+        build = build.archive_limit(bytes);
     }
     for stage in args.no_cache_filter.iter().filter(|stage| !stage.is_empty()) {
         build = build.no_cache_stage(stage);

@@ -13,7 +13,7 @@ use super::remote::is_remote;
 use super::results::{NewLayer, StepResult};
 use super::{Reach, Run};
 use crate::copy::{
-    Choice, CopyContext, NoSource, Part, Selected, Source, TreeSource, clean, copy, digest_all,
+    Archives, Choice, CopyContext, NoSource, Part, Selected, Source, TreeSource, clean, copy, digest_all,
     literal_prefix, nothing_matches, select, select_all, workdir,
 };
 use crate::error::OFFLINE;
@@ -21,7 +21,7 @@ use crate::keys::{Framed, Inputs};
 use crate::layers::Layer;
 use crate::plan::{CopyStep, FileSource, RunStep, StepKind, StepNetwork, WorkdirStep};
 use crate::stage::StageState;
-use crate::{ContextSource, Error, ErrorKind};
+use crate::{ContextSource, Error, ErrorKind, Event};
 
 /// A merged view and the layers it is of.
 type View = (Arc<Tree>, Vec<Layer>);
@@ -314,7 +314,12 @@ impl Run<'_> {
             accounts: &accounts,
             base_is_empty: state.stack.is_empty(),
             now: self.now(),
-            scratch: self.scratch.path(),
+            archives: Archives {
+                scratch: self.scratch.path(),
+                limit: self.build.settings.archive_limit,
+                cancel: self.cancel,
+                warn: &|message| self.emit(Event::Warning { message }),
+            },
             same_content: &mut same_content,
             base_files: &|origins| self.layers.files(&state.stack, origins),
         };

@@ -7,6 +7,7 @@ mod bases;
 mod cache;
 mod checks;
 mod crash;
+mod damage;
 mod deep;
 mod deploy;
 mod determinism;

@@ -68,10 +68,16 @@ impl ActiveOverlay {
     /// every image which has the layer. So what the merged view has at such a path is put on top.
     fn correct(&mut self, notes: LayerNotes) -> Result<(), Error> {
         let base = Arc::clone(&self.step.base);
-        for path in notes.implied_directories {
-            if base.lookup(&path).is_some_and(|id| base.is_directory(id)) {
+        // Parents come before what is below them, and with a directory its parents are made.
+        let mut made = PathBuf::new();
+        for path in notes.implied_directories.into_iter().rev() {
+            let is_made =
+                made.as_os_str().as_encoded_bytes().starts_with(path.as_os_str().as_encoded_bytes())
+                    && made.starts_with(&path);
+            if !is_made && base.lookup(&path).is_some_and(|id| base.is_directory(id)) {
                 self.upper().directories(&path, (0, 0), &mut |_| ())?;
                 self.corrected.extend(path.ancestors().map(Path::to_owned));
+                made = path;
             }
         }
         for (path, _) in notes.deferred_links {
