@@ -365,6 +365,11 @@ fn plan_id(kind: PlanErrorKind) -> &'static str {
     }
 }
 
+/// [`Report::id`] of an error about a host at a link-local address that was not allowed.
+pub const LINK_LOCAL: &str = "link-local-address";
+/// [`Report::id`] of an error about something that is not here, where nothing is fetched.
+pub const OFFLINE: &str = "offline";
+
 fn source_id(kind: SourceErrorKind) -> &'static str {
     match kind {
         SourceErrorKind::NotFound => "image-not-found",
@@ -375,6 +380,8 @@ fn source_id(kind: SourceErrorKind) -> &'static str {
         SourceErrorKind::Unsupported => "image-unsupported",
         SourceErrorKind::Configuration => "registry-configuration",
         SourceErrorKind::Refused => "registry-blocked",
+        SourceErrorKind::LinkLocal => LINK_LOCAL,
+        SourceErrorKind::Offline => OFFLINE,
         _ => "base-image",
     }
 }
@@ -411,10 +418,11 @@ fn source_hint(kind: SourceErrorKind) -> Option<String> {
 
 fn class_of(kind: SourceErrorKind) -> ErrorKind {
     match kind {
-        SourceErrorKind::Corrupt | SourceErrorKind::Unsupported | SourceErrorKind::Refused => {
-            ErrorKind::Refused
-        }
-        SourceErrorKind::Denied | SourceErrorKind::Network => ErrorKind::Network,
+        SourceErrorKind::Corrupt
+        | SourceErrorKind::Unsupported
+        | SourceErrorKind::Refused
+        | SourceErrorKind::LinkLocal => ErrorKind::Refused,
+        SourceErrorKind::Denied | SourceErrorKind::Network | SourceErrorKind::Offline => ErrorKind::Network,
         SourceErrorKind::Io => ErrorKind::Host,
         SourceErrorKind::Configuration => ErrorKind::Usage,
         SourceErrorKind::Cancelled => ErrorKind::Cancelled,
@@ -518,6 +526,7 @@ impl From<ocibuild_store::Error> for Error {
                 ErrorKind::Refused
             }
             Kind::InvalidInput | Kind::NotFound => ErrorKind::Usage,
+            Kind::Cancelled => ErrorKind::Cancelled,
             _ => class_below(&error).unwrap_or(ErrorKind::Host),
         };
         if kind == ErrorKind::Cancelled {
@@ -541,7 +550,12 @@ impl From<ocibuild_snapshot::Error> for Error {
             Kind::Resolve { .. } | Kind::WrongKind { .. } | Kind::ReservedName { .. } => ErrorKind::Refused,
             _ => ErrorKind::Host,
         };
-        Self::new(kind, error.to_string()).below(error)
+        let own = Self::new(kind, error.to_string());
+        let own = match error.kind() {
+            Kind::ReservedName { .. } => own.hint("give it another name, or remove it in the same RUN"),
+            _ => own,
+        };
+        own.below(error)
     }
 }
 

@@ -19,6 +19,13 @@ pub enum OverlayAttributes {
     User,
 }
 
+impl OverlayAttributes {
+    /// Those that this process may write.
+    pub fn of_this_process() -> Self {
+        if crate::in_initial_user_namespace() { Self::Trusted } else { Self::User }
+    }
+}
+
 /// Why an overlay cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -79,14 +86,15 @@ pub fn user_namespaces_work() -> Result<(), String> {
 }
 
 /// Mounts an overlay in a throwaway process in `dir`, where its layers would be, and says which attributes it
-/// takes. Leaves nothing behind.
+/// takes. Leaves nothing behind, unless it is killed. Nobody else tries one in `dir` at the same time: processes of
+/// different PID namespaces may have the same number, and threads have.
 pub fn overlay_works(dir: &Path) -> Result<OverlayAttributes, OverlayError> {
-    let attributes =
-        if crate::in_initial_user_namespace() { OverlayAttributes::Trusted } else { OverlayAttributes::User };
+    const NAME: &str = ".overlay-probe";
+
+    let attributes = OverlayAttributes::of_this_process();
     let parent = DirHandle::open(dir).map_err(OverlayError::Directory)?;
-    let name = format!(".overlay-probe-{}", rustix::process::getpid().as_raw_pid());
-    let result = try_overlay(dir, &parent, &name, attributes);
-    let removed = parent.remove_tree(&name).map_err(OverlayError::Directory);
+    let result = try_overlay(dir, &parent, NAME, attributes);
+    let removed = parent.remove_tree(NAME).map_err(OverlayError::Directory);
     result.and(removed).map(|()| attributes)
 }
 
@@ -126,7 +134,7 @@ fn try_overlay(
 }
 
 /// Carries out operations in a process that ends after them.
-fn run(operations: Vec<Operation>) -> Result<(), SandboxError> {
+pub(crate) fn run(operations: Vec<Operation>) -> Result<(), SandboxError> {
     let process = Process {
         args: Vec::new(),
         env: Vec::new(),

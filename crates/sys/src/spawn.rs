@@ -432,6 +432,8 @@ fn text(string: &CStr) -> String {
 fn describe(operation: &Operation) -> String {
     match operation {
         Operation::MakePrivate => "make mounts private".to_owned(),
+        Operation::JoinCgroup(path) => format!("join {}", text(path)),
+        Operation::CgroupNamespace => "make a cgroup namespace".to_owned(),
         Operation::HostMount { target, fstype, .. } | Operation::Mount { target, fstype, .. } => {
             format!("mount {} on {}", text(fstype), text(target))
         }
@@ -441,9 +443,11 @@ fn describe(operation: &Operation) -> String {
         Operation::HostFile { path, .. } => format!("write {}", text(path)),
         Operation::EnterRoot(dir) => format!("open the root file system {}", text(dir)),
         Operation::Directory { path, .. } => format!("make directory {}", text(path)),
-        Operation::Device { path, .. } => format!("make device {}", text(path)),
+        Operation::Device { path, .. } | Operation::HostDevice { path, .. } => {
+            format!("make device {}", text(path))
+        }
         Operation::Symlink { path, .. } => format!("make link {}", text(path)),
-        Operation::Mask(path) => format!("mask {}", text(path)),
+        Operation::Mask { path, .. } => format!("mask {}", text(path)),
         Operation::ReadOnly(path) => format!("make {} read-only", text(path)),
         Operation::Hostname(name) => format!("set host name {}", text(name)),
         Operation::LoopbackUp => "bring up the loopback interface".to_owned(),

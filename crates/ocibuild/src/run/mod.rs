@@ -1,6 +1,6 @@
 //! One `RUN`: its root file system, its mounts, its command, and the layer it leaves.
 
-mod caches;
+pub(crate) mod caches;
 mod files;
 mod mounts;
 mod secret;
@@ -50,9 +50,11 @@ pub(crate) fn run(
     let tree = state.tree(&run.layers)?;
     let accounts = run.layers.accounts(&state.stack, &tree)?;
     let identity = accounts.identity(&step.user)?;
-    run.layers.unpack(&state.stack)?;
+    let unpacked = run.layers.unpack(&state.stack)?;
     let stack: Vec<DiffId> = state.stack.iter().map(|layer| layer.diff_id.clone()).collect();
     let mut active = run.backends.snapshots.prepare(&stack, Arc::clone(&tree), run.cancel)?;
+    // The active snapshot holds the layers by itself.
+    drop(unpacked);
     let directory = run.scratch.path().join(format!("step-{id}"));
     for folder in ["rootfs", "state", "mounts"] {
         fs::create_dir_all(directory.join(folder)).map_err(|error| unusable(&directory, error))?;

@@ -78,8 +78,8 @@ impl State<'_> {
         attached: Attached<'_, '_>,
         cancel: &CancelToken,
     ) -> Result<ExitStatus, Error> {
-        let details = self.details(image)?;
         let _lease = self.layout.lease()?;
+        let details = self.details(image)?;
         let scratch = self.layout.scratch()?;
         let layers = Layers {
             store: self.layout,
@@ -91,7 +91,7 @@ impl State<'_> {
             threads: std::thread::available_parallelism().map_or(1, usize::from),
         };
         let stack = stack(&details);
-        layers.unpack(&stack)?;
+        let _unpacked = layers.unpack(&stack)?;
         let tree = Arc::new(layers.tree(&stack)?);
         let accounts = layers.accounts(&stack, &tree)?;
         let mut active = self.snapshots.prepare(details.config.rootfs.layers(), tree, cancel)?;
