@@ -163,6 +163,10 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "BYTES", help_heading = "Steps")]
     pub(crate) archive_limit: Option<String>,
 
+    /// Capability that no step gets, like NET_RAW, or ALL
+    #[arg(long, value_name = "CAPABILITY", value_delimiter = ',', help_heading = "Steps")]
+    pub(crate) cap_drop: Vec<String>,
+
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
 

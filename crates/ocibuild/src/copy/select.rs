@@ -69,7 +69,7 @@ impl Selected {
         let mut walk = Walk { source, include, excludes: &self.excludes, visit, pending: Vec::new() };
         match &self.chosen {
             Chosen::Literal(path, _) => walk.literal(&self.path, path),
-            _ if self.node.is_directory() => walk.directory(&self.path, Path::new("")),
+            _ if self.node.is_directory() => walk.directory(self.path.clone(), PathBuf::new(), 0),
             _ => Ok(()),
         }
     }
@@ -136,9 +136,7 @@ fn find(source: &dyn Source, word: &str) -> Result<Vec<Found>, Error> {
             return Err(missing.headline(message));
         }
     };
-    let mut matches = Vec::new();
-    match_below(source, &base, Path::new(""), &pattern, &mut matches)?;
-    matches
+    match_below(source, &base, &pattern)?
         .into_iter()
         .map(|found| match resolve(source, &base.join(&found), true)? {
             Lead::Found(at, node) => Ok(Found { name: last_name(&found), path: at, node }),
@@ -209,37 +207,44 @@ pub(crate) fn has_wildcard(text: &[u8]) -> bool {
 }
 
 /// Collects what matches the parts of a pattern, in the order of a sorted walk that follows no link.
-fn match_below(
-    source: &dyn Source,
-    base: &Path,
-    relative: &Path,
-    pattern: &[OsString],
-    matches: &mut Vec<PathBuf>,
-) -> Result<(), Error> {
-    let Some((first, rest)) = pattern.split_first() else { return Ok(()) };
-    for name in source.names(&base.join(relative))? {
-        let is_match = glob_match(first.as_bytes(), name.as_bytes()).map_err(|_| {
-            let text = pattern.join(OsStr::new("/"));
-            let message = format!("syntax error in pattern {}", text.display());
-            let error =
-                Error::new(ErrorKind::Dockerfile, message).id("invalid-pattern").word(text.to_string_lossy());
-            let error = match broken_json(&text.to_string_lossy()) {
-                Some(hint) => error.hint(hint),
-                None => error,
-            };
-            error.hint("a literal '[' is matched by '[[]'")
-        })?;
-        if !is_match {
+fn match_below(source: &dyn Source, base: &Path, pattern: &[OsString]) -> Result<Vec<PathBuf>, Error> {
+    let mut matches = Vec::new();
+    // The directories that match the first parts, one below the other.
+    let mut levels = vec![(PathBuf::new(), source.names(base)?.into_iter())];
+    while let Some((relative, names)) = levels.last_mut() {
+        let Some(name) = names.next() else {
+            levels.pop();
+            continue;
+        };
+        let path = relative.join(&name);
+        let rest = &pattern[levels.len() - 1..];
+        if !part_matches(rest, &name)? {
             continue;
         }
-        let path = relative.join(&name);
-        if rest.is_empty() {
+        if rest.len() == 1 {
             matches.push(path);
         } else if source.stat(&base.join(&path))?.is_some_and(|node| node.is_directory()) {
-            match_below(source, base, &path, rest, matches)?;
+            let names = source.names(&base.join(&path))?.into_iter();
+            levels.push((path, names));
         }
     }
-    Ok(())
+    Ok(matches)
+}
+
+/// Whether a name matches the first part of a pattern.
+fn part_matches(pattern: &[OsString], name: &OsStr) -> Result<bool, Error> {
+    let Some(first) = pattern.first() else { return Ok(false) };
+    glob_match(first.as_bytes(), name.as_bytes()).map_err(|_| {
+        let text = pattern.join(OsStr::new("/"));
+        let message = format!("syntax error in pattern {}", text.display());
+        let error =
+            Error::new(ErrorKind::Dockerfile, message).id("invalid-pattern").word(text.to_string_lossy());
+        let error = match broken_json(&text.to_string_lossy()) {
+            Some(hint) => error.hint(hint),
+            None => error,
+        };
+        error.hint("a literal '[' is matched by '[[]'")
+    })
 }
 
 /// Walks a directory and hands on what is chosen, each directory just before the first thing chosen below it.
@@ -253,42 +258,62 @@ struct Walk<'a> {
     pending: Vec<Item>,
 }
 
+/// A directory that is being walked.
+struct Level {
+    path: PathBuf,
+    /// The same below the selected directory.
+    relative: PathBuf,
+    names: std::vec::IntoIter<OsString>,
+    /// How many directories were pending before it.
+    pending: usize,
+}
+
 impl Walk<'_> {
-    fn directory(&mut self, path: &Path, relative: &Path) -> Result<(), Error> {
-        for name in self.source.names(path)? {
-            let (path, relative) = (path.join(&name), relative.join(&name));
-            if let Some(node) = self.source.stat(&path)? {
-                self.entry(&path, relative, node)?;
+    /// Everything below a directory. Trees may be as deep as paths are long, and so this has a stack of its own.
+    fn directory(&mut self, path: PathBuf, relative: PathBuf, pending: usize) -> Result<(), Error> {
+        let level = |source: &dyn Source, path: PathBuf, relative, pending| -> Result<Level, Error> {
+            let names = source.names(&path)?.into_iter();
+            Ok(Level { path, relative, names, pending })
+        };
+        let mut levels = vec![level(self.source, path, relative, pending)?];
+        while let Some(top) = levels.last_mut() {
+            let Some(name) = top.names.next() else {
+                // Unless something below took them along, directories that only led here are left out.
+                self.pending.truncate(top.pending);
+                levels.pop();
+                continue;
+            };
+            let (path, relative) = (top.path.join(&name), top.relative.join(&name));
+            let Some(node) = self.source.stat(&path)? else { continue };
+            let pending = self.pending.len();
+            if let Some(relative) = self.entry(relative, node)? {
+                levels.push(level(self.source, path, relative, pending)?);
             }
         }
         Ok(())
     }
 
-    fn entry(&mut self, path: &Path, relative: PathBuf, node: SourceNode) -> Result<(), Error> {
+    /// Hands on one path if it is chosen; gives it back if it is a directory to be walked.
+    fn entry(&mut self, relative: PathBuf, node: SourceNode) -> Result<Option<PathBuf>, Error> {
         let bytes = relative.as_os_str().as_bytes();
         let excluded = !self.excludes.is_empty() && self.excludes.matches(bytes);
         let included = self.include.is_none_or(|include| include.matches(bytes));
         let chosen = included && !excluded;
-        if !node.is_directory() {
-            let item = Item { path: relative, node, is_intermediate: false };
-            return if chosen { self.choose(&item) } else { Ok(()) };
+        let is_directory = node.is_directory();
+        if is_directory && excluded && !self.excludes.may_have_exceptions_below(bytes) {
+            return Ok(None);
         }
-        if excluded && !self.excludes.may_have_exceptions_below(bytes) {
-            return Ok(());
-        }
-        let depth = self.pending.len();
-        let item = Item { path: relative, node, is_intermediate: !chosen };
+        let item = Item { path: relative, node, is_intermediate: is_directory && !chosen };
         if chosen {
             self.choose(&item)?;
-            self.directory(path, &item.path)?;
-        } else {
-            let relative = item.path.clone();
-            self.pending.push(item);
-            self.directory(path, &relative)?;
+            return Ok(is_directory.then_some(item.path));
         }
-        // Unless something below took them along, directories that only led here are left out.
-        self.pending.truncate(depth);
-        Ok(())
+        if !is_directory {
+            return Ok(None);
+        }
+        let relative = item.path.clone();
+        self.pending.push(item);
+        Ok(Some(relative))
     }
 
     fn choose(&mut self, item: &Item) -> Result<(), Error> {
@@ -365,7 +390,10 @@ impl Walk<'_> {
             }
         }
         if let Some(node) = self.source.stat(&base.join(path))? {
-            self.entry(&base.join(path), path.to_owned(), node)?;
+            let pending = self.pending.len();
+            if let Some(relative) = self.entry(path.to_owned(), node)? {
+                self.directory(base.join(path), relative, pending)?;
+            }
         }
         self.pending.clear();
         Ok(())

@@ -204,16 +204,22 @@ impl LocalSource {
 
     /// Whether anything below an ignored directory is let through by an exception (7.09).
     fn has_kept_below(&self, path: &Path) -> Result<bool, Error> {
-        if !self.ignore.may_have_exceptions_below(path.as_os_str().as_bytes()) {
-            return Ok(false);
-        }
-        let directory = self.root.dir(path).map_err(|error| self.io(path, &error))?;
-        for entry in directory.read_dir().map_err(|error| self.io(path, &error))? {
-            let entry = entry.map_err(|error| self.io(path, &error))?;
-            let child = path.join(&entry.name);
-            let is_directory = directory.stat(&entry.name).map_err(|error| self.io(&child, &error))?.is_dir();
-            if self.is_kept(&child) || (is_directory && self.has_kept_below(&child)?) {
-                return Ok(true);
+        let mut todo = vec![path.to_owned()];
+        while let Some(path) = todo.pop() {
+            if !self.ignore.may_have_exceptions_below(path.as_os_str().as_bytes()) {
+                continue;
+            }
+            let directory = self.root.dir(&path).map_err(|error| self.io(&path, &error))?;
+            for entry in directory.read_dir().map_err(|error| self.io(&path, &error))? {
+                let entry = entry.map_err(|error| self.io(&path, &error))?;
+                let child = path.join(&entry.name);
+                let found = directory.stat(&entry.name).map_err(|error| self.io(&child, &error))?;
+                if self.is_kept(&child) {
+                    return Ok(true);
+                }
+                if found.is_dir() {
+                    todo.push(child);
+                }
             }
         }
         Ok(false)

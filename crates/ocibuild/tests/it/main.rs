@@ -8,6 +8,7 @@ mod cache;
 mod checks;
 mod crash;
 mod damage;
+mod deep;
 mod deploy;
 mod determinism;
 mod environment;
