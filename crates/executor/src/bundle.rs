@@ -144,7 +144,7 @@ fn linux(step: &Step) -> Linux {
         .seccomp(seccomp(&Profile::container_default()))
         .build()
         .expect("all fields have values");
-    linux.set_resources(limits(&step.resources));
+    linux.set_resources(limits(&step.resources).map(without_devices));
     if let Some(parent) = &step.resources.cgroup_parent {
         linux.set_cgroups_path(Some(cgroup(parent, &step.state)));
     }
@@ -203,6 +203,13 @@ fn limits(wanted: &Resources) -> Option<LinuxResources> {
     any.then_some(resources)
 }
 
+/// A runtime that makes a cgroup for limits begins from no devices, and adds those of every container.
+fn without_devices(mut resources: LinuxResources) -> LinuxResources {
+    let none = LinuxDeviceCgroupBuilder::default().allow(false).access("rwm").build();
+    resources.set_devices(Some(vec![none.expect("all fields have values")]));
+    resources
+}
+
 fn namespaces(network: Network) -> Vec<LinuxNamespace> {
     use LinuxNamespaceType as Type;
     let mut types = vec![Type::Pid, Type::Ipc, Type::Uts, Type::Mount, Type::Cgroup];
@@ -214,6 +221,10 @@ fn namespaces(network: Network) -> Vec<LinuxNamespace> {
 }
 
 fn mount(destination: &str, typ: &str, source: &str, options: &[&str]) -> Mount {
+    path_mount(Path::new(destination), typ, Path::new(source), options)
+}
+
+pub(crate) fn path_mount(destination: &Path, typ: &str, source: &Path, options: &[&str]) -> Mount {
     MountBuilder::default()
         .destination(destination)
         .typ(typ)
@@ -224,9 +235,7 @@ fn mount(destination: &str, typ: &str, source: &str, options: &[&str]) -> Mount 
 }
 
 fn file_mount(destination: &str, source: &Path) -> Mount {
-    let mut mount = mount(destination, "bind", "", &["bind", "ro", "nosuid", "nodev", "noexec"]);
-    mount.set_source(Some(source.to_owned()));
-    mount
+    path_mount(Path::new(destination), "bind", source, &["bind", "ro", "nosuid", "nodev", "noexec"])
 }
 
 /// What every step has, whatever its image: parents first.

@@ -26,6 +26,7 @@
 
 mod attached;
 mod bundle;
+mod devices;
 mod emulation;
 mod error;
 mod etc;

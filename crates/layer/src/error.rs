@@ -2,7 +2,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::Format;
+use crate::{Format, Limit};
 
 /// A layer that could not be written, read or applied.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +54,12 @@ pub enum ErrorKind {
         path: PathBuf,
         /// What is in the way.
         reason: &'static str,
+    },
+    /// A file or directory whose name means a deletion in a layer (image-spec `layer.md`, "Whiteouts").
+    #[error("{} cannot be in a layer: names that begin with .wh. stand for deletions", path.display())]
+    ReservedName {
+        /// The entry.
+        path: PathBuf,
     },
     /// The blob could not be written.
     #[error("write the layer")]
@@ -147,7 +153,7 @@ pub enum ErrorKind {
         /// The entry that does.
         entry: PathBuf,
         /// What is counted.
-        what: &'static str,
+        what: Limit,
         /// How much is allowed.
         maximum: u64,
     },
@@ -212,6 +218,7 @@ impl Error {
             ErrorKind::UnmappedOwner { .. } => {
                 Some("give this user enough subordinate ids in /etc/subuid and /etc/subgid")
             }
+            ErrorKind::ReservedName { .. } => Some("give it another name, or leave it out"),
             ErrorKind::DecoderMemory { .. } => {
                 Some("compress it again with a smaller window or dictionary, as of `zstd -19` or `xz -9`")
             }

@@ -62,6 +62,7 @@ pub struct Build {
 
 /// How a plan is carried out; nothing here changes what it says.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of the caller")]
 pub(crate) struct Settings {
     pub(crate) now: Timestamp,
     pub(crate) no_cache: bool,
@@ -75,11 +76,13 @@ pub(crate) struct Settings {
     pub(crate) rlimits: Vec<Rlimit>,
     pub(crate) shm_size: Option<u64>,
     pub(crate) dropped_capabilities: Capabilities,
+    pub(crate) archive_limit: Option<u64>,
     pub(crate) resources: Resources,
     pub(crate) secrets: BTreeMap<String, Secret>,
     pub(crate) ssh: BTreeMap<String, SshAgent>,
     pub(crate) keep_incomplete: bool,
     pub(crate) remotes: Option<Remotes>,
+    pub(crate) offline: bool,
 }
 
 /// Where the value of a secret comes from; the value itself is read when a step mounts it, and kept nowhere.
@@ -124,11 +127,13 @@ impl Build {
             rlimits: Vec::new(),
             shm_size: None,
             dropped_capabilities: Capabilities::NONE,
+            archive_limit: None,
             resources: Resources::default(),
             secrets: BTreeMap::new(),
             ssh: BTreeMap::new(),
             keep_incomplete: false,
             remotes: None,
+            offline: false,
         };
         Self {
             dockerfile,
@@ -281,6 +286,14 @@ impl Build {
         self
     }
 
+    /// How many bytes an archive may have that `ADD` unpacks; without this, 250 times the size of the file, but at least
+    /// 1 GiB and at most 64 GiB.
+    #[must_use]
+    pub fn archive_limit(mut self, bytes: u64) -> Self {
+        self.settings.archive_limit = Some(bytes);
+        self
+    }
+
     /// `--secret`
     #[must_use]
     pub fn secret(mut self, id: impl Into<String>, secret: Secret) -> Self {
@@ -306,6 +319,15 @@ impl Build {
     #[must_use]
     pub fn remotes(mut self, remotes: Remotes) -> Self {
         self.settings.remotes = Some(remotes);
+        self
+    }
+
+    /// Nothing of the build goes to a network: URLs and repositories are what is known of them or an error, and a `RUN`
+    /// has no network. Results that are in the cache count, those of steps that had a network included; what a step makes
+    /// without one is kept under a key of its own. The [base images](Backends::base_images) are whatever the caller gives.
+    #[must_use]
+    pub fn offline(mut self, offline: bool) -> Self {
+        self.settings.offline = offline;
         self
     }
 
@@ -476,6 +498,7 @@ impl Settings {
         named: &BTreeMap<String, ContextSource>,
     ) -> Result<Remotes, Error> {
         let remotes = self.remotes.clone().map_or_else(Remotes::system, Ok)?;
+        let remotes = if self.offline { remotes.offline() } else { remotes };
         let remotes =
             self.secrets.iter().fold(remotes, |remotes, (id, secret)| remotes.secret(id, secret.clone()));
         let repositories = named.values().filter_map(|source| match source {

@@ -365,6 +365,11 @@ fn plan_id(kind: PlanErrorKind) -> &'static str {
     }
 }
 
+/// [`Report::id`] of an error about a host at a link-local address that was not allowed.
+pub const LINK_LOCAL: &str = "link-local-address";
+/// [`Report::id`] of an error about something that is not here, where nothing is fetched.
+pub const OFFLINE: &str = "offline";
+
 fn source_id(kind: SourceErrorKind) -> &'static str {
     match kind {
         SourceErrorKind::NotFound => "image-not-found",
@@ -375,6 +380,8 @@ fn source_id(kind: SourceErrorKind) -> &'static str {
         SourceErrorKind::Unsupported => "image-unsupported",
         SourceErrorKind::Configuration => "registry-configuration",
         SourceErrorKind::Refused => "registry-blocked",
+        SourceErrorKind::LinkLocal => LINK_LOCAL,
+        SourceErrorKind::Offline => OFFLINE,
         _ => "base-image",
     }
 }
@@ -411,10 +418,11 @@ fn source_hint(kind: SourceErrorKind) -> Option<String> {
 
 fn class_of(kind: SourceErrorKind) -> ErrorKind {
     match kind {
-        SourceErrorKind::Corrupt | SourceErrorKind::Unsupported | SourceErrorKind::Refused => {
-            ErrorKind::Refused
-        }
-        SourceErrorKind::Denied | SourceErrorKind::Network => ErrorKind::Network,
+        SourceErrorKind::Corrupt
+        | SourceErrorKind::Unsupported
+        | SourceErrorKind::Refused
+        | SourceErrorKind::LinkLocal => ErrorKind::Refused,
+        SourceErrorKind::Denied | SourceErrorKind::Network | SourceErrorKind::Offline => ErrorKind::Network,
         SourceErrorKind::Io => ErrorKind::Host,
         SourceErrorKind::Configuration => ErrorKind::Usage,
         SourceErrorKind::Cancelled => ErrorKind::Cancelled,
@@ -461,7 +469,11 @@ fn not_of_the_layer(kind: &ocibuild_layer::ErrorKind) -> Option<ErrorKind> {
     use ocibuild_layer::ErrorKind as Kind;
     match kind {
         Kind::Cancelled => Some(ErrorKind::Cancelled),
-        Kind::UnmappedOwner { .. } | Kind::UnpackContent { .. } => Some(ErrorKind::Host),
+        Kind::UnmappedOwner { .. } => Some(ErrorKind::Host),
+        // An attribute that the kernel does not take is the layer's fault.
+        Kind::UnpackContent { source, .. } => {
+            ocibuild_sys::raw_os_error_of(source).is_none_or(errno::is_of_the_host).then_some(ErrorKind::Host)
+        }
         Kind::Unpack { source, .. } if errno::is_of_the_host(source.raw_os_error()) => Some(ErrorKind::Host),
         _ => None,
     }
@@ -534,9 +546,16 @@ impl From<ocibuild_snapshot::Error> for Error {
         use ocibuild_snapshot::ErrorKind as Kind;
         let kind = match error.kind() {
             Kind::Cancelled => ErrorKind::Cancelled,
+            // What an image has, or a step left, at a path.
+            Kind::Resolve { .. } | Kind::WrongKind { .. } | Kind::ReservedName { .. } => ErrorKind::Refused,
             _ => ErrorKind::Host,
         };
-        Self::new(kind, error.to_string()).below(error)
+        let own = Self::new(kind, error.to_string());
+        let own = match error.kind() {
+            Kind::ReservedName { .. } => own.hint("give it another name, or remove it in the same RUN"),
+            _ => own,
+        };
+        own.below(error)
     }
 }
 
@@ -607,17 +626,57 @@ mod tests {
     fn what_this_host_cannot_is_not_the_layers_fault() {
         use ocibuild_layer::ErrorKind as Kind;
         let entry = || "bin/sh".into();
-        let source = || io::Error::from_raw_os_error(28);
+        let number = io::Error::from_raw_os_error;
+        let source = || number(28);
         for (kind, class) in [
             (Kind::UnmappedOwner { entry: entry(), uid: 0, gid: 0, source: source() }, ErrorKind::Host),
             (Kind::UnpackContent { entry: entry(), source: source() }, ErrorKind::Host),
             (Kind::Cancelled, ErrorKind::Cancelled),
+            (Kind::ReadTar { offset: 0, entry: entry(), source: number(5) }, ErrorKind::Host),
+            (
+                Kind::ReadTar { offset: 0, entry: entry(), source: io::ErrorKind::InvalidData.into() },
+                ErrorKind::Refused,
+            ),
+            (Kind::Decompress { format: ocibuild_layer::Format::Gzip, source: number(24) }, ErrorKind::Host),
+            // Attributes that the kernel does not take: EINVAL, E2BIG.
+            (Kind::UnpackContent { entry: entry(), source: number(22) }, ErrorKind::Refused),
+            (Kind::UnpackContent { entry: entry(), source: number(7) }, ErrorKind::Refused),
             (Kind::MalformedIndex { offset: 0, reason: "" }, ErrorKind::Refused),
         ] {
             let error = ocibuild_layer::Error::from(kind);
+            let text = error.to_string();
             // As it is found below an error of reading.
             let below = class_below(&io::Error::other(error)).unwrap_or(ErrorKind::Refused);
-            assert_eq!(below, class);
+            assert_eq!(below, class, "{text}");
         }
+        let direct = Error::from(ocibuild_layer::Error::from(Kind::ReadTar {
+            offset: 0,
+            entry: entry(),
+            source: number(5),
+        }));
+        assert_eq!(direct.kind(), ErrorKind::Host);
+    }
+
+    #[test]
+    fn what_is_blamed_and_advised_follows_from_the_number() {
+        let error = |kind, number| Error::new(kind, "x").caused_by(io::Error::from_raw_os_error(number));
+        for (kind, number, expected) in [
+            (ErrorKind::Refused, 5, ErrorKind::Host),
+            (ErrorKind::Refused, 13, ErrorKind::Host),
+            (ErrorKind::Usage, 24, ErrorKind::Host),
+            (ErrorKind::Usage, 13, ErrorKind::Usage),
+            (ErrorKind::Dockerfile, 2, ErrorKind::Dockerfile),
+            (ErrorKind::Network, 5, ErrorKind::Network),
+        ] {
+            assert_eq!(error(kind, number).kind(), expected, "{kind:?} {number}");
+        }
+        let hints = |error: &Error| error.reports()[0].hints.clone();
+        assert!(hints(&error(ErrorKind::Host, 24))[0].contains("ulimit -n"));
+        assert!(hints(&error(ErrorKind::Host, 27))[0].contains("ulimit -f"));
+        // What hides the number, and has no advice that goes for all.
+        let hidden = io::Error::new(io::Error::from_raw_os_error(24).kind(), "open x: too many");
+        let hidden = Error::new(ErrorKind::Host, "x").caused_by(hidden);
+        assert_eq!((hints(&hidden), hidden.advice()), (Vec::new(), None));
+        assert!(error(ErrorKind::Host, 2).advice().is_some());
     }
 }

@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ocibuild_layer::{ApplyOptions, Devices, LayerIndex, Limits, Owners, WhiteoutFormat, decompress_layer};
+use ocibuild_layer::{
+    ApplyOptions, Cancellable, Devices, LayerIndex, Limits, Owners, WhiteoutFormat, decompress_layer,
+};
 use ocibuild_snapshot::{Hold, LayerNotes, NodeKind, Origin, Snapshotter, Tree, Whiteouts};
 use ocibuild_spec::{CancelToken, Changeset, Descriptor, DiffId, Entry, EntryKind, ImageSource, Reference};
 use ocibuild_store::{BlobSink, BlobStore, ImageLayout};
-use ocibuild_sys::RootDir;
+use ocibuild_sys::{ErrorKind as SystemError, RootDir};
 
 use crate::accounts::Accounts;
 use crate::cache::Cache;
@@ -101,7 +103,7 @@ impl<'a> Layers<'a> {
 
     /// The plain tar of a layer.
     pub(crate) fn open_plain(&self, layer: &Layer) -> Result<Box<dyn Read + Send>, Error> {
-        let blob = self.open_blob(layer)?;
+        let blob = Box::new(Cancellable::new(self.open_blob(layer)?, self.cancel));
         decompress_layer(blob, &layer.descriptor.media_type).map_err(|error| broken_layer(layer, error))
     }
 
@@ -126,11 +128,19 @@ impl<'a> Layers<'a> {
     /// Makes the view of the first `known` layers of a stack that of all of them.
     pub(crate) fn extend_tree(&self, tree: &mut Tree, stack: &[Layer], known: usize) -> Result<(), Error> {
         for (number, layer) in (0..).zip(stack).skip(known) {
+            self.check_cancelled()?;
             let index = self.index(layer)?;
+            if let Some(link) = tree.dangling_link(&index.entries) {
+                return Err(dangling_link(layer, link));
+            }
             tree.apply_layer(number, &index.entries);
             tree.share(&index.entries, &index.shared);
         }
         Ok(())
+    }
+
+    fn check_cancelled(&self) -> Result<(), Error> {
+        if self.cancel.is_cancelled() { Err(Error::cancelled()) } else { Ok(()) }
     }
 
     /// Unpacks what is not unpacked yet, several layers at once. As long as the result lives nobody removes any of them:
@@ -156,10 +166,13 @@ impl<'a> Layers<'a> {
             Ok(())
         };
         std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..self.threads.min(missing.len())).map(|_| scope.spawn(work)).collect();
-            threads
-                .into_iter()
-                .try_for_each(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            // Of those that do not start, this one does the work.
+            let start = |_| std::thread::Builder::new().spawn_scoped(scope, work).ok();
+            let threads: Vec<_> = (1..self.threads.min(missing.len())).map_while(start).collect();
+            let own = work();
+            threads.into_iter().fold(own, |result, thread| {
+                result.and(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            })
         })?;
         Ok(hold)
     }
@@ -174,7 +187,8 @@ impl<'a> Layers<'a> {
                 Whiteouts::Files => WhiteoutFormat::Files,
             },
             owners: Owners::Set,
-            devices: Devices::Make,
+            // The blob and the index of the layer have those that an ordinary user cannot make.
+            devices: Devices::MakeOrSkip,
             limits: Limits::for_blob(layer.descriptor.size),
             cancel: self.cancel.clone(),
         };
@@ -331,8 +345,9 @@ impl LayerFiles {
         let place = self.places.get(&(origin.layer, origin.content.0));
         match (place, &self.spool) {
             (Some(at), Some(spool)) => {
-                let file =
-                    spool.try_clone().map_err(|error| Error::new(ErrorKind::Host, error.to_string()))?;
+                let file = spool.try_clone().map_err(|error| {
+                    Error::new(ErrorKind::Host, "cannot read a layer twice").caused_by(error)
+                })?;
                 Ok(Box::new(FileRange { file, at: *at, left: size }))
             }
             _ => Err(Error::new(ErrorKind::Host, format!("/{} was not fetched", origin.path.display()))),
@@ -350,9 +365,17 @@ fn restore_times(root: &RootDir, index: &LayerIndex) -> Result<(), Error> {
         let (parent, name) = root.parent(&entry.path).map_err(|error| host(&error))?;
         let mtime = entry.metadata.mtime;
         let time = ocibuild_sys::Timestamp { seconds: mtime.seconds, nanoseconds: mtime.nanoseconds };
-        parent.set_times(&name, None, Some(time)).map_err(|error| host(&error))?;
+        match parent.set_times(&name, None, Some(time)) {
+            // A node that may not be made here.
+            Err(error) if error.kind() == SystemError::NotFound && is_device(&entry.kind) => {}
+            result => result.map_err(|error| host(&error))?,
+        }
     }
     Ok(())
+}
+
+fn is_device(kind: &EntryKind) -> bool {
+    matches!(kind, EntryKind::CharacterDevice { .. } | EntryKind::BlockDevice { .. })
 }
 
 pub(crate) fn check_diff_id(layer: &Layer, actual: &DiffId) -> Result<(), Error> {
@@ -365,6 +388,21 @@ pub(crate) fn check_diff_id(layer: &Layer, actual: &DiffId) -> Result<(), Error>
     );
     Err(Error::new(ErrorKind::Refused, message)
         .hint("the image is damaged or forged: fetch or make it again"))
+}
+
+/// No runtime can unpack such a layer, and without the link the image would lack a file.
+fn dangling_link(layer: &Layer, link: &Entry) -> Error {
+    let target = match &link.kind {
+        EntryKind::Hardlink { target } => target.as_path(),
+        _ => Path::new(""),
+    };
+    let message = format!(
+        "the layer {} has a hard link {} to {}, which neither it nor a layer below it has",
+        layer.descriptor.digest,
+        link.path.display(),
+        target.display()
+    );
+    Error::new(ErrorKind::Refused, message).hint("the image is damaged: fetch or make it again")
 }
 
 fn unknown_layer(number: u32) -> Error {
@@ -387,5 +425,5 @@ pub(crate) fn broken_layer(layer: &Layer, error: impl std::error::Error + Send +
 }
 
 fn host(error: &ocibuild_sys::Error) -> Error {
-    Error::new(ErrorKind::Host, error.to_string())
+    Error::from(error.clone())
 }

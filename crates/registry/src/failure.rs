@@ -35,6 +35,8 @@ pub(crate) fn of_http_about(subject: &str, error: &HttpError) -> SourceError {
     let kind = match error.kind() {
         HttpErrorKind::Cancelled => SourceErrorKind::Cancelled,
         HttpErrorKind::Refused => SourceErrorKind::Denied,
+        HttpErrorKind::LinkLocal => SourceErrorKind::LinkLocal,
+        HttpErrorKind::Offline => SourceErrorKind::Offline,
         HttpErrorKind::Configuration => SourceErrorKind::Configuration,
         _ => SourceErrorKind::Network,
     };

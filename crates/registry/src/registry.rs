@@ -51,6 +51,7 @@ pub struct RegistryBuilder {
     realms: Realms,
     retry: Retry,
     watcher: RetryWatcher,
+    is_offline: bool,
 }
 
 impl RegistryBuilder {
@@ -146,6 +147,20 @@ impl RegistryBuilder {
         self
     }
 
+    /// A host that may be at a link-local address, as [`HttpClientBuilder::allow_link_local`] has it.
+    #[must_use]
+    pub fn allow_link_local(mut self, host: impl AsRef<str>) -> Self {
+        self.client = self.client.allow_link_local(host);
+        self
+    }
+
+    /// Nothing is asked or sent: every request fails, as [`HttpClient::offline`] has it.
+    #[must_use]
+    pub fn offline(mut self) -> Self {
+        self.is_offline = true;
+        self
+    }
+
     /// How often a request is tried, how long to wait before the second try (twice as long before each further
     /// one), and the longest wait. Five, one second and a minute unless told otherwise. What a registry asks for
     /// (`Retry-After`) is waited as long as all waits together are no longer than the longest one for each further try
@@ -165,8 +180,9 @@ impl RegistryBuilder {
 
     /// The source.
     pub fn build(self) -> Result<Registry, HttpError> {
+        let client = self.client.build()?;
         let shared = Shared {
-            client: self.client.build()?,
+            client: if self.is_offline { client.offline() } else { client },
             endpoints: Endpoints::default(),
             routes: Routes::new(&self.mirrors, self.insecure, self.registries_conf, self.certs_d),
             failures: Failures::default(),
@@ -201,6 +217,7 @@ impl Registry {
             realms: Realms::default(),
             retry: Retry::default(),
             watcher: RetryWatcher::default(),
+            is_offline: false,
         }
     }
 

@@ -36,6 +36,7 @@
 mod capabilities;
 mod child;
 mod copy;
+mod device_cgroup;
 mod dir;
 mod error;
 mod lock;
@@ -57,6 +58,7 @@ mod xattr;
 
 pub use capabilities::{Capabilities, UnknownCapability};
 pub use copy::{CopyMethod, copy_contents, sync_filesystem};
+pub use device_cgroup::{AllowedDevice, DeviceCgroup};
 pub use dir::{DirEntry, DirHandle, ReadDir};
 pub use error::{Error, ErrorKind, raw_os_error_of};
 pub use lock::{

@@ -5,9 +5,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 
 use crate::sandbox::{MountOptions, Namespaces, Operation, Process, Sandbox};
-use crate::{DirHandle, Error, SandboxError, Status};
+use crate::{DirHandle, Error, SandboxError, SandboxErrorKind, Status};
 
 /// The attributes in which an overlay keeps its notes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,7 +134,7 @@ fn try_overlay(
 }
 
 /// Carries out operations in a process that ends after them.
-fn run(operations: Vec<Operation>) -> Result<(), SandboxError> {
+pub(crate) fn run(operations: Vec<Operation>) -> Result<(), SandboxError> {
     let process = Process {
         args: Vec::new(),
         env: Vec::new(),
@@ -145,7 +146,13 @@ fn run(operations: Vec<Operation>) -> Result<(), SandboxError> {
         terminal: None,
     };
     let sandbox = Sandbox { namespaces: Namespaces::default(), operations, process, keeper: false };
-    let status = sandbox.spawn(std::io::stdout(), std::io::stderr())?.wait()?;
-    debug_assert_eq!(status, Status::Exited(0));
-    Ok(())
+    match sandbox.spawn(std::io::stdout(), std::io::stderr())?.wait()? {
+        Status::Exited(0) => Ok(()),
+        // Killed, by whom it does not matter.
+        _ => Err(SandboxError::new(
+            SandboxErrorKind::Lost,
+            "try it in a process, which was ended",
+            Errno::CHILD,
+        )),
+    }
 }

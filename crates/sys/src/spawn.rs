@@ -48,7 +48,7 @@ pub enum SandboxErrorKind {
 }
 
 impl SandboxError {
-    fn new(kind: SandboxErrorKind, what: impl Into<String>, errno: Errno) -> Self {
+    pub(crate) fn new(kind: SandboxErrorKind, what: impl Into<String>, errno: Errno) -> Self {
         Self { kind, what: what.into(), errno }
     }
 
@@ -307,11 +307,13 @@ impl Child {
     /// Waits for the end of the command. When this returns, all its processes and mounts are gone.
     pub fn wait(mut self) -> Result<Status, SandboxError> {
         let mut reports = Vec::new();
-        if let Some(mut pipe) = self.reports.take() {
-            // Two reports at most; an error of reading from a pipe of ours leaves what the exit status says.
-            let _ = pipe.read_to_end(&mut reports);
-        }
+        // Two reports at most.
+        let read = self.reports.take().map_or(Ok(0), |mut pipe| pipe.read_to_end(&mut reports));
         let status = self.reap()?;
+        if let Err(error) = read {
+            let what = "read what became of the command";
+            return Err(SandboxError::new(SandboxErrorKind::Lost, what, errno_of(&error)));
+        }
         let reports: Vec<Report> = reports.chunks_exact(size_of::<Report>()).map(decode).collect();
         // A failure comes before the end that it leads to.
         match reports.first() {
@@ -430,6 +432,8 @@ fn text(string: &CStr) -> String {
 fn describe(operation: &Operation) -> String {
     match operation {
         Operation::MakePrivate => "make mounts private".to_owned(),
+        Operation::JoinCgroup(path) => format!("join {}", text(path)),
+        Operation::CgroupNamespace => "make a cgroup namespace".to_owned(),
         Operation::HostMount { target, fstype, .. } | Operation::Mount { target, fstype, .. } => {
             format!("mount {} on {}", text(fstype), text(target))
         }
@@ -439,9 +443,11 @@ fn describe(operation: &Operation) -> String {
         Operation::HostFile { path, .. } => format!("write {}", text(path)),
         Operation::EnterRoot(dir) => format!("open the root file system {}", text(dir)),
         Operation::Directory { path, .. } => format!("make directory {}", text(path)),
-        Operation::Device { path, .. } => format!("make device {}", text(path)),
+        Operation::Device { path, .. } | Operation::HostDevice { path, .. } => {
+            format!("make device {}", text(path))
+        }
         Operation::Symlink { path, .. } => format!("make link {}", text(path)),
-        Operation::Mask(path) => format!("mask {}", text(path)),
+        Operation::Mask { path, .. } => format!("mask {}", text(path)),
         Operation::ReadOnly(path) => format!("make {} read-only", text(path)),
         Operation::Hostname(name) => format!("set host name {}", text(name)),
         Operation::LoopbackUp => "bring up the loopback interface".to_owned(),

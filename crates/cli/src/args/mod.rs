@@ -27,6 +27,9 @@ pub(crate) use login::{AuthVerb, ExplainArgs, LoginArgs, LogoutArgs};
 pub(crate) use registry::{RegistryArgs, RegistryVerb, ResolveArgs};
 pub(crate) use transfer::{PullArgs, PushArgs};
 
+#[cfg(test)]
+mod documents;
+
 const EXAMPLES: &str = "\
 Examples:
   ocibuild build -t app:1.0 .                                 build, and keep the image here
@@ -57,7 +60,7 @@ Environment:
 /// Builds OCI images from Dockerfiles: no daemon, no root.
 #[derive(Debug, Parser)]
 #[expect(clippy::doc_markdown, reason = "the text of --help is no Markdown")]
-#[command(name = "ocibuild", version, about, after_help = EXAMPLES, disable_help_subcommand = true, max_term_width = 110)]
+#[command(name = "ocibuild", version, about, after_help = EXAMPLES, max_term_width = 110)]
 pub(crate) struct Cli {
     /// State directory: an OCI image layout with a cache beside it
     ///

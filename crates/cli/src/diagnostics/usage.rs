@@ -140,7 +140,13 @@ const FOREIGN_RUN_FLAGS: [(&str, &str); 35] = [
 ];
 
 /// Verbs of other programs, and what is here in their place.
-const FOREIGN_VERBS: [(&str, &str); 13] = [
+const FOREIGN_VERBS: [(&str, &str); 19] = [
+    ("bake", "ocibuild builds one image: ocibuild build --target STAGE DIR, for each target of the file"),
+    ("completion", "there is no completion yet; ocibuild help VERB lists the flags of a verb"),
+    ("info", "write ocibuild --version, or ocibuild du for what takes up space"),
+    ("kill", "there are no containers here; end ocibuild run with Ctrl-C"),
+    ("system", "write ocibuild du in place of system df, and ocibuild prune in place of system prune"),
+    ("version", "write ocibuild --version"),
     ("buildx", "write ocibuild build in place of buildx build"),
     ("builder", "write ocibuild build in place of builder build"),
     ("bud", "write ocibuild build"),
@@ -296,7 +302,9 @@ fn own_hints(error: &Error) -> Vec<String> {
             let given = value(ContextKind::InvalidSubcommand).unwrap_or_default();
             let command = Cli::command();
             // Of `image` and the like the verbs stand one level below.
-            let above = verb().and_then(|name| command.find_subcommand(name));
+            let before = words.iter().position(|word| *word == given).and_then(|at| words.get(at.checked_sub(1)?));
+            let above =
+                before.and_then(|name| command.find_subcommand(name)).filter(|verb| verb.has_subcommands());
             let prefix = above.map(|verb| format!("{} ", verb.get_name())).unwrap_or_default();
             let verbs: Vec<&str> =
                 above.unwrap_or(&command).get_subcommands().map(clap::Command::get_name).collect();

@@ -185,7 +185,8 @@ fn privileged_a_caller_that_ignores_the_end_of_children_learns_of_it() {
             .env("RUN_STEP_AS_ROOT", "1")
             .output()
             .unwrap();
-        let (text, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let (text, error) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert_eq!((output.status.code(), &*text), (Some(7), "5\n"), "{arguments:?}: {error}");
     }
 }

@@ -137,7 +137,11 @@ fn privileged_with_ranges() {
         let (stdout, stderr) = text(&rootless.run(&[options, &["--user", "1000:1001"]].concat(), script));
         assert_eq!((stdout.as_str(), stderr.as_str()), ("out\n0\n", "err\n"), "{options:?}");
         let status = "exit $(( $(id -u) - 990 ))";
-        let ignored = rootless.run_by("env --ignore-signal=CHLD", &[options, &["--user", "1000:1001"]].concat(), status);
+        let ignored = rootless.run_by(
+            "env --ignore-signal=CHLD",
+            &[options, &["--user", "1000:1001"]].concat(),
+            status,
+        );
         assert_eq!(ignored.status.code(), Some(10), "{options:?} {:?}", text(&ignored));
         let secret = [options, &["--user", "1000:1001", "--secret", "/s/x=value\n"]].concat();
         let (stdout, stderr) = text(&rootless.run(&secret, SECRET));

@@ -208,8 +208,9 @@ impl Fetcher<'_> {
         match source {
             RemoteSource::Git(address) => {
                 let place = new_place(scratch.path(), "git")?;
-                let job = GitJob::new(self.remotes, address, &place, self.cancel)?;
-                let files = job.checkout(&job.resolve()?, self.now)?;
+                let mut job = GitJob::new(self.remotes, address, &place, self.cancel)?;
+                let resolved = job.resolve()?;
+                let files = job.checkout(&resolved, self.now)?;
                 Ok(BuildContext {
                     source: files.source,
                     local: None,

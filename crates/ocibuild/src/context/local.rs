@@ -67,7 +67,7 @@ impl LocalContext {
             )
             .hint("CONTEXT is a directory; the Dockerfile is named with -f"));
         }
-        let root = RootDir::open(path).map_err(|error| Error::new(ErrorKind::Host, error.to_string()))?;
+        let root = RootDir::open(path).map_err(Error::from)?;
         if fs::metadata(ignore_file).is_ok_and(|metadata| metadata.is_dir()) {
             let name = ignore_name(path, ignore_file);
             return Err(Error::new(ErrorKind::Usage, format!("{name} is a directory, not a file"))
@@ -192,11 +192,12 @@ fn similar(path: &Path) -> Option<String> {
 fn read_regular(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     let shown = path.display();
     let unreadable = |error: std::io::Error| {
-        Error::new(ErrorKind::Host, format!("cannot read {shown}"))
+        let is_denied = error.kind() == std::io::ErrorKind::PermissionDenied;
+        let own = Error::new(ErrorKind::Host, format!("cannot read {shown}"))
             .id("unreadable")
             .place(Place::File(shown.to_string()))
-            .hint("let this user read it: chmod u+r, or chown")
-            .caused_by(error)
+            .caused_by(error);
+        if is_denied { own.hint("let this user read it: chmod u+r, or chown") } else { own }
     };
     let refused = |message: String| {
         Error::new(ErrorKind::Usage, message).id("no-regular-file").place(Place::File(shown.to_string()))

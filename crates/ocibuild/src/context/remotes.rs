@@ -94,6 +94,13 @@ impl Remotes {
         self
     }
 
+    /// The same, but nothing is fetched: every URL and repository is an error.
+    #[must_use]
+    pub fn offline(mut self) -> Self {
+        self.http = self.http.offline();
+        self
+    }
+
     /// A host, `HOST[:PORT]`, to which secrets may be sent without TLS.
     #[must_use]
     pub fn insecure(mut self, host: impl Into<String>) -> Self {
@@ -200,11 +207,16 @@ fn basic(credentials: &str) -> String {
 pub(crate) fn of_http(error: &HttpError) -> Error {
     let kind = match error.kind() {
         HttpErrorKind::Cancelled => return Error::cancelled(),
-        HttpErrorKind::Refused => ErrorKind::Refused,
+        HttpErrorKind::Refused | HttpErrorKind::LinkLocal => ErrorKind::Refused,
         HttpErrorKind::Configuration => ErrorKind::Usage,
         _ => ErrorKind::Network,
     };
     let own = Error::new(kind, error.to_string());
+    let own = match error.kind() {
+        HttpErrorKind::LinkLocal => own.id(crate::error::LINK_LOCAL),
+        HttpErrorKind::Offline => own.id(crate::error::OFFLINE),
+        _ => own,
+    };
     match error.hint() {
         Some(hint) => own.hint(hint),
         None => own,

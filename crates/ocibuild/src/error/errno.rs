@@ -10,7 +10,13 @@ pub(super) fn is_of_the_host(number: i32) -> bool {
     is_failure(number)
         || matches!(
             errno,
-            Errno::ROFS | Errno::PERM | Errno::ACCESS | Errno::NODEV | Errno::NXIO | Errno::NOSYS
+            Errno::ROFS
+                | Errno::PERM
+                | Errno::ACCESS
+                | Errno::NODEV
+                | Errno::NXIO
+                | Errno::NOSYS
+                | Errno::OPNOTSUPP
         )
 }
 

@@ -63,7 +63,7 @@ pub(crate) fn run(
     mounts.make(step, &tree, fresh)?;
     for (target, point) in &mounts.made {
         if !is_hidden(Path::new(target.destination())) {
-            active.create_mount_point(target.destination(), *point)?;
+            active.create_mount_point(target.destination(), *point).map_err(of_the_instruction)?;
         }
     }
     let has_mounts_below = |system: &str| {
@@ -112,9 +112,22 @@ fn prepare_directories(
         active.create_mount_point(Path::new(file), MountPointKind::File)?;
     }
     if !is_hidden(Path::new(&step.cwd)) {
-        active.create_directory(Path::new(&step.cwd), identity.uid, identity.gid)?;
+        let made = active.create_directory(Path::new(&step.cwd), identity.uid, identity.gid);
+        made.map_err(of_the_instruction)?;
     }
     Ok(())
+}
+
+/// A path that the Dockerfile names, and at which something else is than can be there.
+fn of_the_instruction(error: ocibuild_snapshot::Error) -> Error {
+    use ocibuild_snapshot::ErrorKind as Kind;
+    match error.kind() {
+        Kind::Resolve { .. } | Kind::WrongKind { .. } => {
+            let text = error.to_string();
+            Error::new(ErrorKind::Dockerfile, text).caused_by(error)
+        }
+        _ => error.into(),
+    }
 }
 
 fn describe(

@@ -80,7 +80,8 @@ impl<'a, 'r> Mounts<'a, 'r> {
     }
 
     pub(super) fn bind(&mut self, source: &Path, target: &str, read_only: bool, point: MountPointKind) {
-        let mut options = vec!["rbind", "rprivate"];
+        // Nothing is mounted below what is ours.
+        let mut options = vec!["bind", "rprivate"];
         if read_only {
             options.push("ro");
         }

@@ -318,3 +318,45 @@ fn submodules_elsewhere_have_no_token() {
     assert!(!other.requests().is_empty());
     assert_eq!(tokens(&other), 0);
 }
+
+/// Submodules may be nested, and each may be anywhere.
+#[test]
+fn submodules_are_looked_at_before_git_goes_there() {
+    let Some(served) = Served::new() else { return };
+    let world = &served.world;
+    let with_submodule = |name: &str, url: &str| {
+        let repository = GitRepository::init(&world.path(name)).unwrap();
+        repository.commit(&[(name, name)], THEN);
+        repository.git(&["submodule", "add", "-q", world.path("repository").to_str().unwrap(), "in side"]);
+        repository.git(&["config", "-f", ".gitmodules", "submodule.in side.url", url]);
+        let commit = repository.commit(&[], THEN);
+        served.server.serve_directory(&format!("/{name}.git"), &repository.git_directory());
+        (repository, commit)
+    };
+    let (middle, _) = with_submodule("middle", "../r.git");
+    let (outer, _) = with_submodule("outer", "../middle.git");
+    let head = middle.git(&["rev-parse", "HEAD"]);
+    outer.git(&["update-index", "--cacheinfo", &format!("160000,{head},in side")]);
+    let date = format!("@{THEN} +0000");
+    outer.git(&["commit", "-q", "-m", "nested", "--date", &date]);
+    outer.publish();
+    let text = format!("FROM scratch\nADD {} /d/\n", served.server.url("/outer.git"));
+    let (image, _) = world.build(world.prepare(&text));
+    let names = layer_listing(&world.blobs().join(image.layers().next().unwrap().1.digest.hex())).join("\n");
+    assert!(names.contains("d/in side/middle") && names.contains("d/in side/in side/a"), "{names}");
+
+    for (name, url) in [
+        ("one", "http://169.254.169.254/r.git"),
+        ("two", "git://169.254.169.254/r.git"),
+        ("three", "ssh://git@169.254.169.254/r.git"),
+        ("four", "169.254.169.254:r.git"),
+        ("five", "http://[fd00:ec2::254]/r.git"),
+        ("six", "http://0xa9.0xfe.0xa9.0xfe/r.git"),
+    ] {
+        with_submodule(name, url);
+        let text = format!("FROM scratch\nADD {} /d/\n", served.server.url(&format!("/{name}.git")));
+        let (error, _) = world.fail(world.prepare(&text));
+        assert_eq!(error.kind(), ErrorKind::Refused, "{url}: {}", chain(&error));
+    }
+    world.check_left_nothing();
+}

@@ -6,6 +6,7 @@ mod certs_d;
 mod client;
 mod error;
 mod form;
+mod lookup;
 mod proxy;
 mod roots;
 mod tls;

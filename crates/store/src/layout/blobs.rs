@@ -3,11 +3,12 @@ use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ocibuild_spec::{Descriptor, Digest, VerifyingReader};
+use ocibuild_spec::{Descriptor, Digest, MAX_DOCUMENT, MediaType, VerifyingReader};
 use tempfile::NamedTempFile;
 
 use super::{ImageLayout, ScratchDir, make_directory, open_regular};
-use crate::blob::{BlobSink, BlobStore, BlobWriter, PendingBlob};
+use crate::blob::{BlobSink, BlobStore, BlobWriter, PendingBlob, read_document};
+use crate::source::descriptor_of;
 use crate::{Error, ErrorKind};
 
 const BUFFER: usize = 128 << 10;
@@ -70,6 +71,13 @@ impl BlobStore for ImageLayout {
 }
 
 impl ImageLayout {
+    /// A manifest or an index that is here, of which only the digest is known.
+    pub fn document(&self, digest: &Digest) -> Result<Option<(Descriptor, Vec<u8>)>, Error> {
+        let Some(size) = self.stat(digest)?.filter(|size| *size <= MAX_DOCUMENT) else { return Ok(None) };
+        let bytes = read_document(self, &Descriptor::new(MediaType::EmptyJSON, digest.clone(), size))?;
+        Ok(descriptor_of(&bytes, digest).map(|descriptor| (descriptor, bytes)))
+    }
+
     fn pending(&self) -> Result<PendingFile, Error> {
         let directory = self.session_dir()?;
         let file = tempfile::Builder::new()

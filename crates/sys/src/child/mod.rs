@@ -9,6 +9,7 @@
 
 mod confine;
 mod descriptors;
+mod devices;
 mod mounts;
 mod operate;
 mod paths;
