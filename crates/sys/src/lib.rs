@@ -39,6 +39,7 @@ mod dir;
 mod error;
 mod lock;
 mod metadata;
+mod obstacle;
 mod private;
 mod probe;
 mod remove;
@@ -59,6 +60,7 @@ pub use dir::{DirEntry, DirHandle, ReadDir};
 pub use error::{Error, ErrorKind};
 pub use lock::{FileLock, lock_exclusive, lock_shared, try_lock_exclusive, try_lock_shared};
 pub use metadata::{FileType, Metadata, Timestamp, device, device_numbers};
+pub use obstacle::{Blocked, Obstacle, sandbox_works};
 pub use private::Private;
 pub use probe::{
     OverlayAttributes, OverlayError, namespaces_work, openat2_works, overlay_works, user_namespaces_work,

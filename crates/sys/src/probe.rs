@@ -125,7 +125,7 @@ fn try_overlay(
 }
 
 /// Carries out operations in a process that ends after them.
-fn run(operations: Vec<Operation>) -> Result<(), SandboxError> {
+pub(crate) fn run(operations: Vec<Operation>) -> Result<(), SandboxError> {
     let process = Process {
         args: Vec::new(),
         env: Vec::new(),
