@@ -72,6 +72,7 @@
 
 mod apply;
 mod blocks;
+mod clamp;
 mod codec;
 mod compression;
 mod decompress;
@@ -90,6 +91,7 @@ mod tree;
 mod write;
 
 pub use apply::{Applied, ApplyOptions, Devices, Owners, Skipped, WhiteoutFormat, apply};
+pub use clamp::ClampedTar;
 pub use compression::{Compression, FORMAT_VERSION};
 pub use decompress::{Format, decompress, decompress_layer, sniff};
 pub use error::{Error, ErrorKind};

@@ -80,6 +80,8 @@ pub(crate) struct Finished<'a> {
     pub(crate) config: &'a ImageConfig,
     /// `SOURCE_DATE_EPOCH`
     pub(crate) epoch: Option<i64>,
+    /// What is below the steps is the image of a `FROM`, whose times stay.
+    pub(crate) has_base: bool,
 }
 
 /// Puts together the images, and the index if there is to be one.
@@ -183,7 +185,7 @@ fn history(target: &Finished<'_>, form: &Form) -> Vec<History> {
     let state = target.state;
     let time_of_build = target.epoch.map(Timestamp::from_seconds);
     let mut out = state.base_history.clone();
-    let inherited = out.len();
+    let inherited = if target.has_base { out.len() } else { 0 };
     out.extend(state.history.iter().map(|(entry, created)| entry.finish(time_of_build.or(*created))));
     // Layers that the history does not tell of get entries, so that both agree in number (11.06).
     let told = out.iter().filter(|entry| !entry.empty_layer).count();
@@ -240,7 +242,7 @@ mod tests {
             ImageConfig { architecture: "arm".to_owned(), os: "linux".to_owned(), ..ImageConfig::default() };
         config.variant = "v7".to_owned();
         config.config.labels.insert("a".to_owned(), "<b> && c".to_owned());
-        let target = Finished { state: &state, layers: &[], config: &config, epoch };
+        let target = Finished { state: &state, layers: &[], config: &config, epoch, has_base: true };
         put_together(&[target], false, form)
     }
 
