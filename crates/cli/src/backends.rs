@@ -14,11 +14,12 @@ use ocibuild::registry::{
 use ocibuild::snapshot::{CopySnapshots, Overlay, Snapshotter, auto};
 use ocibuild::spec::{
     CancelToken, Descriptor, ImageSource, Platform, Reference, ResolvedImage, SourceError, SourceErrorKind,
+    resolve_image,
 };
 use ocibuild::store::{ArchiveSource, BlobSink, ImageLayout, LayoutSource, read_document};
 use ocibuild::{Backends, Cache, Error, Place};
 
-use crate::args::{RegistryArgs, SnapshotterArg};
+use crate::args::{PlanArgs, RegistryArgs, SnapshotterArg};
 use crate::failure::{about, host, usage};
 use crate::values::ImageSpec;
 
@@ -93,7 +94,9 @@ pub(crate) fn resolv_conf() -> String {
 #[derive(Debug)]
 pub(crate) struct BaseImages {
     layout: ImageLayout,
-    client: Client,
+    cache: Cache,
+    /// Nobody is asked offline.
+    client: Option<Client>,
     /// Names here do not count.
     pull: bool,
     /// What names stood for when they were first asked for: all platforms build on the same (THREATS 69).
@@ -101,14 +104,27 @@ pub(crate) struct BaseImages {
 }
 
 impl BaseImages {
-    pub(crate) fn new(
-        layout: &ImageLayout,
-        pull: bool,
-        args: &RegistryArgs,
-        notices: Notices,
-    ) -> Result<Self, Error> {
-        let client = registry(args, notices)?;
-        Ok(Self { layout: layout.clone(), client, pull, roots: Mutex::default() })
+    pub(crate) fn new(shop: &Workshop, args: &PlanArgs, notices: Notices) -> Result<Self, Error> {
+        let client = if args.offline { None } else { Some(registry(&args.registry, notices)?) };
+        let (layout, cache) = (shop.layout.clone(), shop.cache.clone());
+        Ok(Self { layout, cache, client, pull: args.pull, roots: Mutex::default() })
+    }
+
+    /// What a name stands for by what is here: itself, where it has a digest, or what it stood for when a build asked last.
+    fn root_here(&self, reference: &Reference) -> Result<(Descriptor, Vec<u8>), SourceError> {
+        let root = match reference.digest() {
+            Some(digest) => digest.clone(),
+            None => self.cache.base_image(reference).ok_or_else(|| not_here(reference, ""))?.digest,
+        };
+        self.layout.document(&root)?.ok_or_else(|| not_here(reference, ""))
+    }
+
+    /// A manifest or a config that is here.
+    fn document_here(&self, reference: &Reference, descriptor: &Descriptor) -> Result<Vec<u8>, SourceError> {
+        if self.layout.stat(&descriptor.digest)?.is_none() {
+            return Err(not_here(reference, &format!(" ({})", descriptor.digest)));
+        }
+        Ok(read_document(&self.layout, descriptor)?)
     }
 
     /// What a name stands for at its registry, asked once.
@@ -121,7 +137,18 @@ impl BaseImages {
         if let Some(known) = roots.get(&reference.to_string()) {
             return Ok(known.clone());
         }
-        let found = self.client.manifest(reference, cancel)?;
+        let found = match &self.client {
+            None => self.root_here(reference)?,
+            Some(client) => {
+                let found = client.manifest(reference, cancel)?;
+                // For builds that may not ask.
+                self.layout.put_from(&found.0, &mut found.1.as_slice())?;
+                self.cache.put_base_image(reference, &found.0).map_err(|error| {
+                    SourceError::new(SourceErrorKind::Io, error.to_string()).caused_by(error)
+                })?;
+                found
+            }
+        };
         roots.insert(reference.to_string(), found.clone());
         Ok(found)
     }
@@ -134,16 +161,33 @@ impl ImageSource for BaseImages {
         platform: &Platform,
         cancel: &CancelToken,
     ) -> Result<ResolvedImage, SourceError> {
-        if !self.pull && self.layout.resolve(reference)?.is_some() {
+        while let Some(here) = self.layout.resolve(reference)?.filter(|_| !self.pull) {
             match ImageSource::resolve(&self.layout, reference, platform, cancel) {
                 // The registry may have more platforms than were kept here.
-                Err(error) if error.kind() == SourceErrorKind::NoPlatform => {}
+                Err(error) if error.kind() == SourceErrorKind::NoPlatform && self.client.is_some() => break,
+                // Somebody gave the name to another image, or took it away, before this one was held.
+                Err(error)
+                    if error.kind() == SourceErrorKind::NotFound
+                        && self.layout.resolve(reference)?.is_none_or(|now| now.digest != here.digest) => {}
                 other => return other,
             }
         }
         let (root, bytes) = self.root(reference, cancel)?;
+        let Some(client) = &self.client else {
+            let mut bytes = Some(bytes);
+            // The root is asked for first and once.
+            return resolve_image(
+                &reference.familiar(),
+                &root,
+                platform,
+                &mut |descriptor| match bytes.take() {
+                    Some(bytes) => Ok(bytes),
+                    None => self.document_here(reference, descriptor),
+                },
+            );
+        };
         let known = |descriptor: &Descriptor| read_document(&self.layout, descriptor).ok();
-        let image = self.client.resolve_from(reference, (&root, bytes), platform, &known, cancel)?;
+        let image = client.resolve_from(reference, (&root, bytes), platform, &known, cancel)?;
         // For the next build, which then asks for what the name stands for and for nothing else.
         self.layout.put_from(&image.descriptor, &mut image.manifest_bytes.as_slice())?;
         self.layout.put_from(&image.manifest.config, &mut image.config_bytes.as_slice())?;
@@ -159,8 +203,19 @@ impl ImageSource for BaseImages {
         if self.layout.stat(&descriptor.digest)?.is_some() {
             return ImageSource::open(&self.layout, reference, descriptor, cancel);
         }
-        self.client.open(reference, descriptor, cancel)
+        match &self.client {
+            Some(client) => client.open(reference, descriptor, cancel),
+            None => Err(not_here(reference, &format!(": its layer {}", descriptor.digest))),
+        }
     }
+}
+
+/// What an offline build misses of an image.
+fn not_here(reference: &Reference, part: &str) -> SourceError {
+    let name = reference.familiar();
+    let text = format!("{name}{part} is not in the state directory, and the build is offline");
+    SourceError::new(SourceErrorKind::Offline, text)
+        .hint(format!("fetch it while a network may be used: ocibuild pull {name}"))
 }
 
 /// The proxies that the environment names.
@@ -330,6 +385,7 @@ pub(crate) fn registry_with(
     for name in &args.insecure_registry {
         builder = builder.insecure(name);
     }
+    builder = args.allow_link_local.iter().fold(builder, RegistryBuilder::allow_link_local);
     builder = builder.credentials(credentials);
     for text in &args.allow_token_realm {
         let (of, host) = text.split_once('=').map_or((None, text.as_str()), |(of, host)| (Some(of), host));

@@ -169,9 +169,16 @@ pub(crate) fn reasons(report: &Report, failure: &Failure) -> Vec<String> {
 /// What to do: what the error says, or what goes for all errors of its class.
 pub(crate) fn hints(report: &Report, failure: &Failure) -> Vec<String> {
     if report.hints.is_empty() {
-        return failure.error.kind().advice().map(str::to_owned).into_iter().collect();
+        return failure.error.advice().map(str::to_owned).into_iter().collect();
     }
-    report.hints.clone()
+    let mut hints = report.hints.clone();
+    match report.id {
+        ocibuild::LINK_LOCAL => hints.push("flag: --allow-link-local HOST".to_owned()),
+        ocibuild::OFFLINE => hints.push("or leave --offline out".to_owned()),
+        "archive-too-large" => hints.insert(0, "allow as much as it needs: --archive-limit 200g".to_owned()),
+        _ => {}
+    }
+    hints
 }
 
 /// The reasons below an error, and the end of what its step printed.

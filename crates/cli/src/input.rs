@@ -1,6 +1,6 @@
 //! From the arguments that `build` and `plan` share to a build.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
@@ -34,6 +34,7 @@ pub(crate) struct PlanInput {
     labels: Vec<(String, String)>,
     network: StepNetwork,
     allow: (bool, bool),
+    offline: bool,
 }
 
 /// The forms of CONTEXT (12.1).
@@ -60,6 +61,7 @@ enum FileInput {
 
 impl PlanInput {
     pub(crate) fn new(args: &PlanArgs, env: Lookup<'_>) -> Result<Self, Error> {
+        refuse_network(args)?;
         let file = file_input(args.file.as_deref(), &args.context)?;
         let mut context =
             about("CONTEXT", &args.context.display().to_string())(context_input(&args.context))?;
@@ -81,6 +83,7 @@ impl PlanInput {
             context = ContextInput::Remote(as_arguments_say(source, &build_args));
         }
         Ok(Self {
+            offline: args.offline,
             context,
             file,
             target: args.target.clone().filter(|target| !target.is_empty()),
@@ -174,7 +177,21 @@ impl PlanInput {
         for (name, source) in self.contexts {
             build = build.build_context(name, opened(source)?);
         }
-        Ok(build.network(self.network).allow(self.allow.0, self.allow.1))
+        Ok(build.network(self.network).allow(self.allow.0, self.allow.1).offline(self.offline))
+    }
+}
+
+/// Refuses what cannot be had offline.
+fn refuse_network(args: &PlanArgs) -> Result<(), Error> {
+    let asks = [
+        ("--pull", args.pull),
+        ("--network host", args.network.as_deref() == Some("host")),
+        ("--allow network.host", args.allow.iter().any(|name| name == "network.host")),
+    ];
+    match asks.iter().find(|(_, asks)| args.offline && *asks) {
+        Some((flag, _)) => Err(usage(format!("--offline and {flag} exclude each other"))
+            .hint(format!("leave out {flag}, or --offline"))),
+        None => Ok(()),
     }
 }
 
@@ -207,9 +224,12 @@ fn context_input(context: &Path) -> Result<ContextInput, Error> {
         Ok(_) => Err(usage(format!("CONTEXT {text} is not a directory")).hint(
             "name the directory, and the Dockerfile with -f; an archive is taken on standard input: - < FILE",
         )),
-        Err(error) => Err(usage(format!("CONTEXT {text} cannot be used"))
-            .hint("name a directory that is there; \".\" is this one: ocibuild build .")
-            .caused_by(error)),
+        Err(error) => {
+            let is_missing = matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory);
+            let own = usage(format!("CONTEXT {text} cannot be used")).caused_by(error);
+            let hint = "name a directory that is there; \".\" is this one: ocibuild build .";
+            Err(if is_missing { own.hint(hint) } else { own })
+        }
     }
 }
 

@@ -3,19 +3,21 @@
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use ocibuild::registry::{HttpClient, system_ca_bundle};
+use ocibuild::registry::{HttpClient, HttpClientBuilder, system_ca_bundle};
 use ocibuild::{CancelToken, Error, GitProgram, Remotes};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::args::RegistryArgs;
+use crate::args::PlanArgs;
 use crate::backends::{certificate, proxies};
 use crate::failure::usage;
 
 /// Clients as the flags and the environment want them. `agent` lends the keys of the user's SSH agent: to what the
 /// user names, not to what a Dockerfile does.
-pub(crate) fn remotes(args: &RegistryArgs, agent: bool) -> Result<Remotes, Error> {
+pub(crate) fn remotes(plan: &PlanArgs, agent: bool) -> Result<Remotes, Error> {
+    let args = &plan.registry;
     let name = concat!("ocibuild/", env!("CARGO_PKG_VERSION"));
     let mut client = HttpClient::builder().user_agent(name).proxies(proxies());
+    client = args.allow_link_local.iter().fold(client, HttpClientBuilder::allow_link_local);
     let path = std::env::var_os("PATH").filter(|path| !path.is_empty());
     let mut git = path.map_or_else(GitProgram::default, GitProgram::new).proxies(proxies());
     let given = std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()).map(PathBuf::from);
@@ -40,7 +42,9 @@ pub(crate) fn remotes(args: &RegistryArgs, agent: bool) -> Result<Remotes, Error
     }
     let client =
         client.build().map_err(|error| usage("the client for URLs cannot be set up").caused_by(error))?;
-    Ok(Remotes::new(client, git))
+    let remotes = Remotes::new(client, git);
+    let remotes = if plan.offline { remotes.offline() } else { remotes };
+    Ok(args.insecure_registry.iter().fold(remotes, Remotes::insecure))
 }
 
 /// Standard input, whose wait a signal ends.

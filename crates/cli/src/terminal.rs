@@ -43,8 +43,6 @@ pub(crate) fn to_reader(text: &str) -> Result<(), Error> {
 /// What is known of standard error.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Screen {
-    /// A terminal reads it: nothing of others goes there unchanged.
-    pub(crate) is_terminal: bool,
     /// It takes colours.
     pub(crate) colors: bool,
     /// It takes cursor movements, and has room.
@@ -60,11 +58,7 @@ impl Screen {
         let is_terminal = io::stderr().is_terminal();
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb" || term.is_empty());
         let room = size().is_some_and(|(columns, rows)| columns >= MIN_COLUMNS && rows >= 3);
-        Self {
-            is_terminal,
-            colors: is_terminal && !dumb && !set("NO_COLOR"),
-            moves: is_terminal && !dumb && room,
-        }
+        Self { colors: is_terminal && !dumb && !set("NO_COLOR"), moves: is_terminal && !dumb && room }
     }
 }
 

@@ -97,11 +97,12 @@ fn process(step: &Step, host: &Host) -> Process {
         let size = BoxBuilder::default().height(u64::from(size.rows)).width(u64::from(size.columns)).build();
         builder = builder.console_size(size.expect("both fields are set"));
     }
+    let available = host.capabilities & !step.dropped_capabilities.bits();
     builder
         .args(step.args.clone())
         .env(environment(step))
         .cwd(&*step.cwd)
-        .capabilities(capabilities(step.insecure, step.user.uid, host.capabilities))
+        .capabilities(capabilities(step.insecure, step.user.uid, available))
         .rlimits(step.rlimits.iter().map(rlimit).collect::<Vec<_>>())
         .no_new_privileges(false)
         .user(user(&step.user, host))
@@ -143,7 +144,7 @@ fn linux(step: &Step) -> Linux {
         .seccomp(seccomp(&Profile::container_default()))
         .build()
         .expect("all fields have values");
-    linux.set_resources(limits(&step.resources));
+    linux.set_resources(limits(&step.resources).map(without_devices));
     if let Some(parent) = &step.resources.cgroup_parent {
         linux.set_cgroups_path(Some(cgroup(parent, &step.state)));
     }
@@ -202,6 +203,13 @@ fn limits(wanted: &Resources) -> Option<LinuxResources> {
     any.then_some(resources)
 }
 
+/// A runtime that makes a cgroup for limits begins from no devices, and adds those of every container.
+fn without_devices(mut resources: LinuxResources) -> LinuxResources {
+    let none = LinuxDeviceCgroupBuilder::default().allow(false).access("rwm").build();
+    resources.set_devices(Some(vec![none.expect("all fields have values")]));
+    resources
+}
+
 fn namespaces(network: Network) -> Vec<LinuxNamespace> {
     use LinuxNamespaceType as Type;
     let mut types = vec![Type::Pid, Type::Ipc, Type::Uts, Type::Mount, Type::Cgroup];
@@ -213,6 +221,10 @@ fn namespaces(network: Network) -> Vec<LinuxNamespace> {
 }
 
 fn mount(destination: &str, typ: &str, source: &str, options: &[&str]) -> Mount {
+    path_mount(Path::new(destination), typ, Path::new(source), options)
+}
+
+pub(crate) fn path_mount(destination: &Path, typ: &str, source: &Path, options: &[&str]) -> Mount {
     MountBuilder::default()
         .destination(destination)
         .typ(typ)
@@ -223,9 +235,7 @@ fn mount(destination: &str, typ: &str, source: &str, options: &[&str]) -> Mount 
 }
 
 fn file_mount(destination: &str, source: &Path) -> Mount {
-    let mut mount = mount(destination, "bind", "", &["bind", "ro", "nosuid", "nodev", "noexec"]);
-    mount.set_source(Some(source.to_owned()));
-    mount
+    path_mount(Path::new(destination), "bind", source, &["bind", "ro", "nosuid", "nodev", "noexec"])
 }
 
 /// What every step has, whatever its image: parents first.

@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use ocibuild_sys::{Blocked, Obstacle, SandboxError, SandboxErrorKind};
+use rustix::io::Errno;
 
 /// A step that could not be carried out to its end.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +16,9 @@ pub enum ErrorKind {
     Cancelled,
     /// This host gives no namespaces: the text names what is missing.
     NoSandbox,
+    /// There are no more descriptors, processes or memory for this process, this user or this host:
+    /// [`Error::raw_os_error`] tells which.
+    Exhausted,
     /// User or group of the step do not exist in this user namespace.
     Identity,
     /// A mount, a limit or another preparation failed.
@@ -77,6 +81,11 @@ fn listed(obstacles: &[Obstacle]) -> String {
     if texts.is_empty() { String::new() } else { format!(": {}", texts.join(", and ")) }
 }
 
+fn is_exhausted(error: &std::io::Error) -> bool {
+    let errno = ocibuild_sys::raw_os_error_of(error).map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
+}
+
 fn command_failed(command: &str, status: i32) -> String {
     format!("{command} ended with {status}")
 }
@@ -119,12 +128,28 @@ impl Error {
             Repr::Sandbox(error) => match error.kind() {
                 SandboxErrorKind::Identity => ErrorKind::Identity,
                 SandboxErrorKind::Directory => ErrorKind::Directory,
+                SandboxErrorKind::Exhausted => ErrorKind::Exhausted,
                 _ => ErrorKind::Setup,
             },
             Repr::Runtime { .. } => ErrorKind::Runtime,
             Repr::RuntimeMissing { .. } => ErrorKind::RuntimeMissing,
+            Repr::State(error) | Repr::Output(error) | Repr::Input(error) if is_exhausted(error) => {
+                ErrorKind::Exhausted
+            }
             Repr::State(_) | Repr::Config(_) | Repr::Output(_) | Repr::Input(_) => ErrorKind::State,
             Repr::Invalid { .. } => ErrorKind::InvalidStep,
+        }
+    }
+
+    /// The kernel's error number, if there is one behind it.
+    pub fn raw_os_error(&self) -> Option<i32> {
+        match &self.0 {
+            Repr::NoSandbox { source, .. } | Repr::Sandbox(source) => Some(source.raw_os_error()),
+            Repr::State(error) | Repr::Output(error) | Repr::Input(error) => {
+                ocibuild_sys::raw_os_error_of(error)
+            }
+            Repr::Other { source: Some(source), .. } => ocibuild_sys::raw_os_error_of(&**source),
+            _ => None,
         }
     }
 
@@ -172,9 +197,7 @@ impl Error {
         let reason = reason.split(" (os error").next().unwrap_or_default();
         match error.kind() {
             SandboxErrorKind::ProgramNotFound => Self::program(ErrorKind::ProgramNotFound, program, reason),
-            SandboxErrorKind::ProgramRefused
-                if error.raw_os_error() == rustix::io::Errno::NOEXEC.raw_os_error() =>
-            {
+            SandboxErrorKind::ProgramRefused if error.raw_os_error() == Errno::NOEXEC.raw_os_error() => {
                 Self::program(ErrorKind::ProgramFormat, program, reason)
             }
             SandboxErrorKind::ProgramRefused => Self::program(ErrorKind::ProgramRefused, program, reason),

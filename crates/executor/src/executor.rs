@@ -51,7 +51,8 @@ impl ExitStatus {
 /// all mounts are gone. The same holds when it returns an error, when `cancel` is cancelled (within some tens
 /// of milliseconds: everything is killed with SIGKILL), and when this process is killed, however it is: the
 /// kernel then kills what was started. Nothing outside the bundle's state directory and the writable parts of
-/// its root file system is touched.
+/// its root file system is touched, but for a cgroup that is made beside it and removed; after a SIGKILL the next call
+/// removes it.
 ///
 /// A command that ends with a code other than 0 is not an error. One that could not be executed is
 /// ([`ErrorKind::ProgramNotFound`](crate::ErrorKind::ProgramNotFound)).

@@ -5,9 +5,10 @@ use std::path::Path;
 use oci_spec::runtime::{Linux, LinuxNamespaceType, Mount, PosixRlimitType, Process as SpecProcess, Spec};
 use ocibuild_spec::CancelToken;
 use ocibuild_sys::{
-    Confinement, Links, MountOptions, Namespaces, Operation, Process, Sandbox, Status, WindowSize, device,
+    Confinement, Links, MountOptions, Namespaces, Operation, Process, Sandbox, Status, WindowSize,
 };
 
+use crate::devices::{self, Barrier, Nodes};
 use crate::error::Repr;
 use crate::executor::{Executor, ExitStatus, Output};
 use crate::permissions::{capability_bits, profile};
@@ -18,7 +19,8 @@ use crate::{Attached, Bundle, Error, ErrorKind, Host, MemoryFile, memory_directo
 /// Carries out bundles in namespaces that this process makes itself.
 ///
 /// Needs root, or a user namespace that the program entered at its start
-/// (`ocibuild_sys::enter_user_namespace`). No cgroups are made and no resources of them limited.
+/// (`ocibuild_sys::enter_user_namespace`). The one cgroup that is made, for root, says which devices a step can open; no
+/// resources are limited.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NamespaceExecutor {
     _private: (),
@@ -52,7 +54,15 @@ impl Executor for NamespaceExecutor {
         cancel: &CancelToken,
     ) -> Result<ExitStatus, Error> {
         refuse_cgroups(&bundle.spec)?;
-        let sandbox = sandbox(bundle, &Host::detect())?;
+        let host = Host::detect();
+        let barrier = Barrier::of(bundle, &host);
+        let bundle = barrier.bundle(bundle, Nodes::Bundle)?;
+        let mut sandbox = sandbox(&bundle, &host)?;
+        if let Some(join) = barrier.operation()? {
+            // The root of the cgroups that the step sees is its own, not that of whoever starts it.
+            let own_root = sandbox.namespaces.cgroup.then_some(Operation::CgroupNamespace);
+            sandbox.operations.splice(0..0, [join].into_iter().chain(own_root));
+        }
         bundle.write_files()?;
         let process = process_of(&bundle.spec)?;
         let program = process.args().as_deref().unwrap_or_default().first().cloned().unwrap_or_default();
@@ -63,7 +73,7 @@ impl Executor for NamespaceExecutor {
     }
 }
 
-/// Whether the step asks for limits that only cgroups give. (What it may do with devices says the mount of `/dev`.)
+/// Whether the step asks for limits that only cgroups give.
 pub(crate) fn wants_cgroups(spec: &Spec) -> bool {
     let linux = spec.linux().as_ref();
     let resources = linux.and_then(|linux| linux.resources().as_ref());
@@ -78,10 +88,6 @@ fn refuse_cgroups(spec: &Spec) -> Result<(), Error> {
     }
     Ok(())
 }
-
-/// Devices that every container has, with their numbers.
-const DEVICES: [(&str, u32, u32); 6] =
-    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 
 const DEVICE_LINKS: [(&str, &str); 5] = [
     ("/proc/self/fd", "/dev/fd"),
@@ -99,8 +105,8 @@ pub(crate) fn sandbox(bundle: &Bundle, host: &Host) -> Result<Sandbox, Error> {
     let mut operations = rootfs_operations(bundle, &bundle.memory_files, host)?;
     for mount in spec.mounts().as_deref().unwrap_or_default() {
         operations.push(mount_operation(mount)?);
-        if mount.destination() == Path::new("/dev") && kind(mount) == "tmpfs" {
-            operations.extend(device_operations()?);
+        if devices::is_dev(mount) {
+            operations.extend(dev_operations(mount)?);
         }
     }
     let linux = spec.linux().as_ref();
@@ -109,7 +115,7 @@ pub(crate) fn sandbox(bundle: &Bundle, host: &Host) -> Result<Sandbox, Error> {
         operations.push(Operation::ReadOnly(text(&path)?));
     }
     for path in paths(linux.map(Linux::masked_paths)) {
-        operations.push(Operation::Mask(text(&path)?));
+        operations.push(Operation::Mask { path: text(&path)?, null: devices::null(&bundle.state)? });
     }
     let namespaces = namespaces(spec);
     if let (true, Some(name)) = (namespaces.uts, spec.hostname()) {
@@ -138,6 +144,7 @@ pub(crate) fn rootfs_operations(
     host: &Host,
 ) -> Result<Vec<Operation>, Error> {
     let mut operations = vec![Operation::MakePrivate];
+    operations.extend(devices::operations(&bundle.state)?);
     operations.extend(memory_operations(&bundle.state, files, host)?);
     for mount in &bundle.rootfs.mounts {
         operations.push(host_mount(mount)?);
@@ -157,7 +164,10 @@ fn memory_operations(state: &Path, files: &[MemoryFile], host: &Host) -> Result<
     if files.is_empty() {
         return Ok(Vec::new());
     }
-    let mut options = vec!["nosuid", "nodev", "noexec", "mode=0700"];
+    let mut options = vec!["nosuid", "nodev", "mode=0700"];
+    if !files.iter().any(MemoryFile::is_executable) {
+        options.push("noexec");
+    }
     if host.tmpfs_without_swap {
         options.push("noswap");
     }
@@ -243,13 +253,10 @@ fn mount_operation(mount: &Mount) -> Result<Operation, Error> {
     Ok(Operation::Mount { source: path(&source)?, target, fstype: text(fstype)?, options, links })
 }
 
-fn device_operations() -> Result<Vec<Operation>, Error> {
-    let mut operations = Vec::new();
-    for (name, major, minor) in DEVICES {
-        let path = text(&format!("/dev/{name}"))?;
-        let rdev = device(major, minor);
-        operations.push(Operation::Device { host: path.clone(), path, rdev, mode: 0o666 });
-    }
+/// What is in `/dev` from the start, but for the devices that further mounts bring.
+fn dev_operations(mount: &Mount) -> Result<Vec<Operation>, Error> {
+    let has_devices = !options(mount)?.has_no_devices();
+    let mut operations = if has_devices { devices::in_place()? } else { Vec::new() };
     for (target, path) in DEVICE_LINKS {
         operations.push(Operation::Symlink { target: text(target)?, path: text(path)? });
     }
@@ -263,16 +270,16 @@ fn links(destination: &Path) -> Links {
     if system { Links::Refuse } else { Links::Follow }
 }
 
-fn kind(mount: &Mount) -> &str {
+pub(crate) fn kind(mount: &Mount) -> &str {
     mount.typ().as_deref().unwrap_or_default()
 }
 
-fn options(mount: &Mount) -> Result<MountOptions, Error> {
+pub(crate) fn options(mount: &Mount) -> Result<MountOptions, Error> {
     let options = mount.options().as_deref().unwrap_or_default();
     MountOptions::parse(options).ok_or_else(|| Error::invalid("a mount", "contains NUL"))
 }
 
-fn is_bind(mount: &Mount, options: &MountOptions) -> bool {
+pub(crate) fn is_bind(mount: &Mount, options: &MountOptions) -> bool {
     options.is_bind() || kind(mount) == "bind"
 }
 
@@ -353,11 +360,11 @@ fn check_identity(process: &SpecProcess, host: &Host) -> Result<(), Error> {
     groups.find(|gid| !host.ids.has_group(*gid)).map_or(Ok(()), |gid| unmapped(format!("group {gid}")))
 }
 
-fn text(text: &str) -> Result<CString, Error> {
+pub(crate) fn text(text: &str) -> Result<CString, Error> {
     CString::new(text).map_err(|_| Error::invalid(format!("{text:?}"), "contains NUL"))
 }
 
-fn path(path: &Path) -> Result<CString, Error> {
+pub(crate) fn path(path: &Path) -> Result<CString, Error> {
     CString::new(path.as_os_str().as_bytes())
         .map_err(|_| Error::invalid(path.display().to_string(), "contains NUL"))
 }

@@ -7,6 +7,7 @@ use ocibuild_spec::CancelToken;
 use ocibuild_sys::{DirHandle, MountOptions, Namespaces, Operation, Process, Sandbox, Status};
 use serde::Deserialize;
 
+use crate::devices::{self, Barrier, Nodes};
 use crate::error::Repr;
 use crate::executor::{Executor, ExitStatus, Output};
 use crate::namespaces::{directory_operation, process_of, rootfs_operations, terminal, wants_cgroups};
@@ -62,8 +63,14 @@ impl RuntimeExecutor {
         &self.program
     }
 
+    /// What the program is, by its name: that of the file, to which another name may be a link.
+    fn is(&self, name: &str) -> bool {
+        let file = fs_err::canonicalize(&self.program).unwrap_or_else(|_| self.program.clone());
+        file.file_name().is_some_and(|found| found.as_bytes().starts_with(name.as_bytes()))
+    }
+
     fn is_crun(&self) -> bool {
-        self.program.file_name().is_some_and(|name| name.as_bytes().starts_with(b"crun"))
+        self.is("crun")
     }
 
     /// The one place that knows the command line.
@@ -83,7 +90,36 @@ impl RuntimeExecutor {
     }
 
     fn is_runc(&self) -> bool {
-        self.program.file_name().is_some_and(|name| name.as_bytes().starts_with(b"runc"))
+        self.is("runc")
+    }
+
+    /// What keeps a step from the devices of the host. runc makes a cgroup that does so for root, or fails; in a user
+    /// namespace it goes on without, and keeps what mounts say. crun is told to make none, and forgets what the mounts of
+    /// the root and of nodes say.
+    fn barrier(&self, bundle: &Bundle, host: &Host) -> Result<Barrier, Error> {
+        if self.is_runc() {
+            return Ok(if host.privileged { Barrier::None } else { Barrier::of(bundle, host) });
+        }
+        let barrier = Barrier::of(bundle, host);
+        let is_open = match &barrier {
+            // Nobody makes nodes in a user namespace that it could show.
+            Barrier::Mounts { .. } => host.privileged || devices::could_own_those_of_the_host(),
+            Barrier::None | Barrier::Cgroup(_) => false,
+        };
+        match barrier {
+            Barrier::Mounts { reason } if is_open => {
+                let message = format!(
+                    "{} cannot keep a step from the devices of this host where there is no cgroup for it: \
+                     namespaces of our own can, and runc",
+                    self.program.display()
+                );
+                Err(match reason {
+                    Some(reason) => Error::caused_by(ErrorKind::Unsupported, message, reason),
+                    None => Error::new(ErrorKind::Unsupported, message),
+                })
+            }
+            barrier => Ok(barrier),
+        }
     }
 
     /// Where the runtime keeps what it knows. runc finds its cgroups again by it, and writes no environment there;
@@ -106,8 +142,7 @@ impl RuntimeExecutor {
             confinement: None,
             terminal: None,
         };
-        // The runtime is trusted, and it is what the kernel kills when this process dies.
-        Ok(Sandbox { namespaces: Namespaces::default(), operations, process, keeper: false })
+        Ok(Sandbox { namespaces: Namespaces::default(), operations, process, keeper: true })
     }
 
     /// After the runtime was killed: what it keeps outside of its directory are cgroups.
@@ -143,14 +178,19 @@ impl Executor for RuntimeExecutor {
         attached: Attached<'_, '_>,
         cancel: &CancelToken,
     ) -> Result<ExitStatus, Error> {
+        let host = Host::detect();
+        let barrier = self.barrier(bundle, &host)?;
+        let bundle = &*barrier.bundle(bundle, Nodes::Runtime)?;
         let process = process_of(&bundle.spec)?;
         forget(&bundle.state)?;
         bundle.write_files()?;
         let memory = memory_directory(&bundle.state);
         let mut files = vec![bundle.config(&memory)?];
         files.extend_from_slice(&bundle.memory_files);
-        let mut operations = rootfs_operations(bundle, &files, &Host::detect())?;
+        let mut operations = rootfs_operations(bundle, &files, &host)?;
         operations.push(directory_operation(process)?);
+        operations.extend(devices::instead_of_the_hosts(&bundle.state)?);
+        operations.splice(0..0, barrier.operation()?);
         operations.push(own_proc());
         let cgroups = wants_cgroups(&bundle.spec);
         if self.is_crun() && !cgroups && fs_err::metadata(HYBRID_CONTROLLERS).is_ok() {
@@ -192,7 +232,9 @@ impl Bundle {
         for file in &self.files {
             write(&file.path, file.content.as_bytes())?;
         }
-        fs_err::create_dir_all(memory_directory(&self.state)).map_err(Repr::State)?;
+        for directory in [memory_directory(&self.state), devices::device_directory(&self.state)] {
+            fs_err::create_dir_all(directory).map_err(Repr::State)?;
+        }
         Ok(())
     }
 

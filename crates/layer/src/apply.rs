@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Seek as _, Write as _};
@@ -38,6 +39,8 @@ pub enum Devices {
     /// They are made; not being allowed to is an error.
     #[default]
     Make,
+    /// They are made where the kernel allows it, and left out where it does not, named in [`Applied::skipped`].
+    MakeOrSkip,
     /// They are left out, named in [`Applied::skipped`].
     Skip,
 }
@@ -136,6 +139,8 @@ struct Unpacker<'a> {
     /// Owner that new files have by themselves.
     own: Option<(u32, u32)>,
     skipped: Vec<Skipped>,
+    /// Nodes that were left out, by all their names.
+    missing: HashSet<PathBuf>,
 }
 
 impl<'a> Unpacker<'a> {
@@ -145,7 +150,8 @@ impl<'a> Unpacker<'a> {
         let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         // Below a set-gid directory new files have its group.
         let own = (metadata.mode & 0o2000 == 0).then_some(own);
-        Ok(Self { root, options, folder: None, buffer: vec![0; BUFFER], own, skipped: Vec::new() })
+        let (buffer, missing) = (vec![0; BUFFER], HashSet::new());
+        Ok(Self { root, options, folder: None, buffer, own, skipped: Vec::new(), missing })
     }
 
     fn entry(
@@ -159,7 +165,9 @@ impl<'a> Unpacker<'a> {
         if self.options.whiteouts != WhiteoutFormat::Files && entry.kind == whiteout_device {
             return Err(refused(entry, offset, "a character device 0:0 would be a deletion on disk"));
         }
-        match tree.insert(entry).map_err(|reason| refused(entry, offset, reason))? {
+        let step = tree.insert(entry).map_err(|reason| refused(entry, offset, reason))?;
+        reader.count_implied(step.implied())?;
+        match step {
             Step::Later { implied } => self.make_implied(&implied),
             Step::Make { implied, path, replaces } => {
                 self.make_implied(&implied)?;
@@ -225,7 +233,7 @@ impl<'a> Unpacker<'a> {
             }
             EntryKind::Hardlink { .. } | EntryKind::Whiteout | EntryKind::OpaqueWhiteout => return Ok(None),
         }
-        self.finish_node(entry, path)?;
+        self.finish_node(&entry.kind, &entry.metadata, path)?;
         Ok(None)
     }
 
@@ -237,11 +245,21 @@ impl<'a> Unpacker<'a> {
         (major, minor): (u32, u32),
     ) -> Result<bool, Error> {
         if self.options.devices == Devices::Skip {
-            self.skipped.push(Skipped { path: path.to_owned(), attribute: None });
+            self.skip_node(path);
             return Ok(false);
         }
         let device = ocibuild_sys::device(major, minor);
-        self.at(path, |folder, name| folder.mknod(name, file_type, mode, device)).map(|()| true)
+        let made = self.at(path, |folder, name| folder.mknod(name, file_type, mode, device));
+        if self.options.devices == Devices::MakeOrSkip && made.as_ref().is_err_and(is_not_permitted) {
+            self.skip_node(path);
+            return Ok(false);
+        }
+        made.map(|()| true)
+    }
+
+    fn skip_node(&mut self, path: &Path) {
+        self.skipped.push(Skipped { path: path.to_owned(), attribute: None });
+        self.missing.insert(path.to_owned());
     }
 
     fn file(
@@ -306,9 +324,8 @@ impl<'a> Unpacker<'a> {
     }
 
     /// Owner, attributes, mode and times of something that is not opened: all but files.
-    fn finish_node(&mut self, entry: &Entry, path: &Path) -> Result<(), Error> {
-        let metadata = &entry.metadata;
-        let directory = entry.kind == EntryKind::Directory;
+    fn finish_node(&mut self, kind: &EntryKind, metadata: &Metadata, path: &Path) -> Result<(), Error> {
+        let directory = *kind == EntryKind::Directory;
         if let Some((uid, gid)) = self.owner(metadata) {
             self.at(path, |folder, name| folder.chown(name, uid, gid)).map_err(|error| {
                 match error.kind() {
@@ -337,7 +354,7 @@ impl<'a> Unpacker<'a> {
         }
         let mtime = bound_time(metadata);
         self.at(path, |folder, name| {
-            if !matches!(entry.kind, EntryKind::Symlink { .. }) {
+            if !matches!(kind, EntryKind::Symlink { .. }) {
                 folder.chmod(name, metadata.mode)?;
             }
             folder.set_times(name, Some(mtime), Some(mtime))
@@ -362,12 +379,20 @@ impl<'a> Unpacker<'a> {
 
     fn link(&mut self, path: &Path, target: &Path) -> Result<(), Error> {
         let (target_folder, target_name) = self.root.parent(target).map_err(|source| unpack(path, source))?;
-        self.at(path, |folder, name| target_folder.hardlink(&target_name, folder, name))
+        let linked = self.at(path, |folder, name| target_folder.hardlink(&target_name, folder, name));
+        match linked {
+            Err(error) if is_missing(&error) && self.missing.contains(target) => {
+                self.skip_node(path);
+                Ok(())
+            }
+            result => result,
+        }
     }
 
     /// Deletions, once it is known what the layer itself has.
     fn deletions(&mut self, index: &LayerIndex) -> Result<(), Error> {
         for entry in &index.entries {
+            self.check_cancelled()?;
             match entry.kind {
                 EntryKind::Whiteout => self.whiteout(&entry.path)?,
                 EntryKind::OpaqueWhiteout => self.opaque(&entry.path)?,
@@ -419,15 +444,21 @@ impl<'a> Unpacker<'a> {
 
     /// Metadata of directories, children first: nothing is made in them any more, and they may deny us entry.
     fn directories(&mut self, index: &LayerIndex) -> Result<(), Error> {
-        let implied = index.implied_directories.iter().map(|path| Entry {
-            path: path.clone(),
-            metadata: Metadata { mode: 0o755, ..Metadata::default() },
-            kind: EntryKind::Directory,
-        });
-        let own = index.entries.iter().filter(|entry| entry.kind == EntryKind::Directory).cloned();
-        let mut all: Vec<Entry> = own.chain(implied).collect();
-        all.sort_by(|left, right| right.path.cmp(&left.path));
-        all.iter().try_for_each(|entry| self.finish_node(entry, &entry.path))
+        let of_implied = Metadata { mode: 0o755, ..Metadata::default() };
+        let implied = index.implied_directories.iter().map(|path| (path, &of_implied));
+        let own = index.entries.iter().filter(|entry| entry.kind == EntryKind::Directory);
+        let mut all: Vec<(&PathBuf, &Metadata)> =
+            own.map(|entry| (&entry.path, &entry.metadata)).chain(implied).collect();
+        all.sort_unstable_by(|(left, _), (right, _)| right.cmp(left));
+        for (path, metadata) in all {
+            self.check_cancelled()?;
+            self.finish_node(&EntryKind::Directory, metadata, path)?;
+        }
+        Ok(())
+    }
+
+    fn check_cancelled(&self) -> Result<(), Error> {
+        if self.options.cancel.is_cancelled() { Err(ErrorKind::Cancelled.into()) } else { Ok(()) }
     }
 
     /// Acts on a path of the tree by the descriptor of its directory.
@@ -454,6 +485,15 @@ impl<'a> Unpacker<'a> {
         };
         Ok(&self.folder.insert((path.to_owned(), next)).1)
     }
+}
+
+/// Whether the kernel keeps this for those with more privilege. (That a directory cannot be written to is another error.)
+fn is_not_permitted(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unpack { source, .. } if source.raw_os_error() == Errno::PERM.raw_os_error())
+}
+
+fn is_missing(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unpack { source, .. } if source.raw_os_error() == Errno::NOENT.raw_os_error())
 }
 
 fn unpack(path: &Path, source: ocibuild_sys::Error) -> Error {

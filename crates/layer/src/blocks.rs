@@ -61,10 +61,19 @@ pub(crate) fn run<T: Send>(
 ) -> Result<(T, Blob), Error> {
     let blob = BlobWriter::new(sink, compression);
     if threads <= 1 {
-        run_here(compression, blob, produce)
-    } else {
-        run_on(threads, compression, blob, produce)
+        return run_here(compression, blob, produce);
     }
+    match run_on(threads, compression, blob, produce) {
+        Elsewhere::Done(result) => result,
+        Elsewhere::NoThreads(blob, produce) => run_here(compression, blob, produce),
+    }
+}
+
+/// What came of the wish for threads.
+enum Elsewhere<'s, T, P> {
+    Done(Result<(T, Blob), Error>),
+    /// This user or this host has no more of them, and nothing has happened yet.
+    NoThreads(BlobWriter<'s>, P),
 }
 
 struct Here<'s> {
@@ -118,13 +127,13 @@ struct Job {
     packed: Vec<u8>,
 }
 
-struct Elsewhere {
+struct Producer {
     empty: Receiver<Job>,
     full: Sender<Job>,
     number: u64,
 }
 
-impl Blocks for Elsewhere {
+impl Blocks for Producer {
     fn take(&mut self, block: &mut Vec<u8>) -> Result<(), Error> {
         // Nobody gives buffers back, or takes them, once something failed there; the error is theirs to report.
         let mut job = self.empty.recv().map_err(|_| ErrorKind::Cancelled)?;
@@ -136,12 +145,12 @@ impl Blocks for Elsewhere {
     }
 }
 
-fn run_on<T: Send>(
+fn run_on<T: Send, P: FnOnce(&mut dyn Blocks) -> Result<T, Error> + Send>(
     threads: usize,
     compression: Compression,
     mut blob: BlobWriter<'_>,
-    produce: impl FnOnce(&mut dyn Blocks) -> Result<T, Error> + Send,
-) -> Result<(T, Blob), Error> {
+    produce: P,
+) -> Elsewhere<'_, T, P> {
     // One block per compressor, one more for each to find when it is done, and some in the writer's hands.
     let buffers = 2 * threads + 2;
     let (give_back, empty) = sync_channel(buffers);
@@ -152,21 +161,35 @@ fn run_on<T: Send>(
     let (full, jobs) = channel();
     let jobs = Mutex::new(jobs);
     let (done, results) = channel();
-    thread::scope(|scope| {
+    // A thread that does not start must not take it along.
+    let produce = Mutex::new(Some(produce));
+    let take = || produce.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let made = thread::scope(|scope| {
         let jobs = &jobs;
-        for _ in 0..threads {
+        let started = (0..threads).map_while(|_| {
             let done = done.clone();
-            scope.spawn(move || work(compression, jobs, &done));
-        }
+            thread::Builder::new().spawn_scoped(scope, move || work(compression, jobs, &done)).ok()
+        });
+        let workers = started.count();
         drop(done);
-        let producer = scope.spawn(move || produce(&mut Elsewhere { empty, full, number: 0 }));
+        let run = move || take().map(|produce| produce(&mut Producer { empty, full, number: 0 }));
+        let producer = match workers {
+            0 => None,
+            _ => thread::Builder::new().spawn_scoped(scope, run).ok(),
+        }?;
         let written = write_in_order(&results, give_back, &mut blob);
         // The workers must see that nobody listens, even while the producer waits for them.
         drop(results);
-        let made = producer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        written?;
-        Ok((made?, blob.finish()?))
-    })
+        let made = producer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Some(written.and(made))
+    });
+    match (made, take()) {
+        (None, Some(produce)) => Elsewhere::NoThreads(blob, produce),
+        (made, _) => {
+            let made = made.expect("what is to be produced is there unless it was produced");
+            Elsewhere::Done(made.and_then(|made| Ok((made, blob.finish()?))))
+        }
+    }
 }
 
 /// Tells the writer that a block will not come; it would wait for ever otherwise.

@@ -2,7 +2,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::Format;
+use crate::{Format, Limit};
 
 /// A layer that could not be written, read or applied.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +55,12 @@ pub enum ErrorKind {
         /// What is in the way.
         reason: &'static str,
     },
+    /// A file or directory whose name means a deletion in a layer (image-spec `layer.md`, "Whiteouts").
+    #[error("{} cannot be in a layer: names that begin with .wh. stand for deletions", path.display())]
+    ReservedName {
+        /// The entry.
+        path: PathBuf,
+    },
     /// The blob could not be written.
     #[error("write the layer")]
     WriteBlob {
@@ -76,6 +82,14 @@ pub enum ErrorKind {
         format: Format,
         /// Why.
         source: io::Error,
+    },
+    /// A stream can only be decompressed with more memory than is given for it.
+    #[error("decompressing this {format} data takes more than the {} MiB of memory that are allowed", maximum >> 20)]
+    DecoderMemory {
+        /// The format.
+        format: Format,
+        /// Bytes of memory allowed.
+        maximum: u64,
     },
     /// A layer's bytes are not of the type that its descriptor states.
     #[error("the layer is stated to be {media_type} but its bytes are {found}")]
@@ -139,7 +153,7 @@ pub enum ErrorKind {
         /// The entry that does.
         entry: PathBuf,
         /// What is counted.
-        what: &'static str,
+        what: Limit,
         /// How much is allowed.
         maximum: u64,
     },
@@ -203,6 +217,10 @@ impl Error {
         match self.kind() {
             ErrorKind::UnmappedOwner { .. } => {
                 Some("give this user enough subordinate ids in /etc/subuid and /etc/subgid")
+            }
+            ErrorKind::ReservedName { .. } => Some("give it another name, or leave it out"),
+            ErrorKind::DecoderMemory { .. } => {
+                Some("compress it again with a smaller window or dictionary, as of `zstd -19` or `xz -9`")
             }
             ErrorKind::ContentShrank { .. } | ErrorKind::ContentGrew { .. } => {
                 Some("something writes to this file during the build; keep it still, or ignore it")

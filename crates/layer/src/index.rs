@@ -3,6 +3,7 @@ use std::path::PathBuf;
 
 use ocibuild_spec::{CancelToken, DiffId, Digest, Entry, EntryKind, Hasher, SharedFile};
 
+use crate::cancellable::Cancellable;
 use crate::reader::{Policy, TarEntry, TarReader};
 use crate::tree::{Step, Tree};
 use crate::{Error, ErrorKind, Limits};
@@ -41,6 +42,7 @@ impl LayerIndex {
         let mut tree = Tree::default();
         while let Some(TarEntry { entry, offset, .. }) = reader.next_entry()? {
             let step = tree.insert(&entry).map_err(|reason| refused(&entry, offset, reason))?;
+            reader.count_implied(step.implied())?;
             if let (Step::Make { path, .. }, EntryKind::File { size, .. }) = (&step, &entry.kind)
                 && Tree::wants_text(path, *size)
             {
@@ -67,7 +69,7 @@ pub(crate) struct LayerReader<'r> {
 }
 
 struct Hashing<'r> {
-    inner: &'r mut dyn Read,
+    inner: Cancellable<&'r mut dyn Read>,
     hasher: Hasher,
 }
 
@@ -81,9 +83,15 @@ impl Read for Hashing<'_> {
 
 impl<'r> LayerReader<'r> {
     pub(crate) fn new(tar: &'r mut dyn Read, limits: &Limits, cancel: &'r CancelToken) -> Self {
-        let hashing = Hashing { inner: tar, hasher: Hasher::new() };
+        let hashing = Hashing { inner: Cancellable::new(tar, cancel), hasher: Hasher::new() };
         let buffered = io::BufReader::with_capacity(BUFFER, hashing);
         Self { tar: TarReader::new(buffered, Policy::Layer, *limits), cancel }
+    }
+
+    /// Counts directories that entries imply towards the limits.
+    pub(crate) fn count_implied(&mut self, implied: &[PathBuf]) -> Result<(), Error> {
+        let bytes: usize = implied.iter().map(|path| path.as_os_str().len()).sum();
+        self.tar.count(implied.len() as u64, bytes as u64)
     }
 
     pub(crate) fn next_entry(&mut self) -> Result<Option<TarEntry>, Error> {

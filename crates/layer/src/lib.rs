@@ -72,6 +72,7 @@
 
 mod apply;
 mod blocks;
+mod cancellable;
 mod clamp;
 mod codec;
 mod compression;
@@ -91,13 +92,14 @@ mod tree;
 mod write;
 
 pub use apply::{Applied, ApplyOptions, Devices, Owners, Skipped, WhiteoutFormat, apply};
+pub use cancellable::Cancellable;
 pub use clamp::ClampedTar;
 pub use compression::{Compression, FORMAT_VERSION};
 pub use decompress::{Format, decompress, decompress_layer, sniff};
 pub use error::{Error, ErrorKind};
 pub use extract::extract_files;
 pub use index::LayerIndex;
-pub use limits::Limits;
+pub use limits::{Limit, Limits};
 pub use reader::{Policy, TarEntry, TarReader, is_tar};
 pub use recompress::recompress;
 pub use sparse::{Expanded, SparseMap};

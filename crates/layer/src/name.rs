@@ -25,6 +25,11 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 const PATH_MAX: usize = 4095;
 const NAME_MAX: usize = 255;
 
+/// Whether a part of the path would be read as a deletion.
+pub(crate) fn is_reserved(path: &Path) -> bool {
+    path.iter().any(|part| part.as_bytes().starts_with(WHITEOUT))
+}
+
 /// The meaning of a name in a layer's tar.
 pub(crate) fn layer_name(raw: &[u8]) -> Result<LayerName, &'static str> {
     if raw.is_empty() {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use ocibuild_spec::{Content, Entry, EntryKind, Metadata, Timestamp};
 
 use crate::header::BLOCK;
+use crate::limits::{Kept, Limit};
 use crate::name::{self, LayerName};
 use crate::pax::{self, Records};
 use crate::raw::{self, Block, RawHeader};
@@ -60,7 +61,7 @@ pub struct TarReader<R> {
     padding: u64,
     /// How far the current content has been read, if it is a sparse file.
     cursor: Option<Cursor>,
-    entries: u64,
+    kept: Kept,
     /// Zeros that sparse files stated so far.
     holes: u64,
     /// Name of the entry being read, for errors.
@@ -93,7 +94,7 @@ impl<R: Read> TarReader<R> {
             content: 0,
             padding: 0,
             cursor: None,
-            entries: 0,
+            kept: Kept::default(),
             holes: 0,
             current: PathBuf::new(),
             ended: false,
@@ -113,11 +114,9 @@ impl<R: Read> TarReader<R> {
             let offset = self.position;
             let mut pending = Pending::default();
             let Some(header) = self.next_header(&mut pending)? else { return Ok(None) };
-            self.entries += 1;
-            if self.entries > self.limits.entries {
-                return Err(self.limit("entries", self.limits.entries));
-            }
+            self.count(1, 0)?;
             if let Some(entry) = self.entry(header, pending, offset)? {
+                self.count(0, weight(&entry))?;
                 let sparse = self.cursor.as_ref().map(|cursor| cursor.map().clone());
                 return Ok(Some(TarEntry { entry, offset, sparse }));
             }
@@ -345,10 +344,15 @@ impl<R: Read> TarReader<R> {
         Ok((Metadata { mode, uid, gid, mtime, xattrs }, sparse))
     }
 
+    /// Counts entries, and bytes of what is kept of them, towards the limits.
+    pub(crate) fn count(&mut self, entries: u64, metadata: u64) -> Result<(), Error> {
+        self.kept.add(entries, metadata, &self.limits).map_err(|(what, maximum)| self.limit(what, maximum))
+    }
+
     fn begin_content(&mut self, header: &RawHeader) -> Result<u64, Error> {
         let size = u64::try_from(header.size).map_err(|_| self.malformed("a size is negative"))?;
         if size > self.limits.file_size {
-            return Err(self.limit("bytes in one file", self.limits.file_size));
+            return Err(self.limit(Limit::FileSize, self.limits.file_size));
         }
         self.content = size;
         self.padding = size.next_multiple_of(BLOCK as u64) - size;
@@ -367,12 +371,12 @@ impl<R: Read> TarReader<R> {
             return Err(self.refused("what is stored of the sparse file is not what its map states"));
         }
         if map.size() > self.limits.file_size {
-            return Err(self.limit("bytes in one file", self.limits.file_size));
+            return Err(self.limit(Limit::FileSize, self.limits.file_size));
         }
-        self.entries += map.parts() as u64;
+        self.count(map.parts() as u64, 0)?;
         self.holes = self.holes.saturating_add(map.size() - map.stored());
         if self.holes > self.limits.holes {
-            return Err(self.limit("bytes of holes in sparse files", self.limits.holes));
+            return Err(self.limit(Limit::Holes, self.limits.holes));
         }
         let size = map.size();
         self.cursor = Some(Cursor::new(map));
@@ -449,17 +453,22 @@ impl<R: Read> TarReader<R> {
                 Ok(count) => {
                     self.position += count as u64;
                     if self.position > self.limits.tar_size {
-                        return Err(self.limit("bytes", self.limits.tar_size));
+                        return Err(self.limit(Limit::TarSize, self.limits.tar_size));
                     }
                     return Ok(count);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(source) => {
-                    let entry = self.current.clone();
-                    return Err(ErrorKind::ReadTar { offset: self.position, entry, source }.into());
-                }
+                Err(source) => return Err(self.unreadable(source)),
             }
         }
+    }
+
+    /// What the stream below says of itself, as an error of this crate, is told as it is.
+    fn unreadable(&self, source: io::Error) -> Error {
+        source.downcast::<Error>().unwrap_or_else(|source| {
+            let entry = self.current.clone();
+            ErrorKind::ReadTar { offset: self.position, entry, source }.into()
+        })
     }
 
     fn malformed(&self, reason: &'static str) -> Error {
@@ -474,7 +483,7 @@ impl<R: Read> TarReader<R> {
         ErrorKind::RefusedEntry { offset: self.position, entry: self.current.clone(), reason }.into()
     }
 
-    fn limit(&self, what: &'static str, maximum: u64) -> Error {
+    fn limit(&self, what: Limit, maximum: u64) -> Error {
         ErrorKind::LimitExceeded { offset: self.position, entry: self.current.clone(), what, maximum }.into()
     }
 
@@ -535,18 +544,34 @@ fn bytes_to_path(bytes: Vec<u8>) -> PathBuf {
     PathBuf::from(OsString::from_vec(bytes))
 }
 
+/// What an attribute takes besides its name and value.
+const OF_ATTRIBUTE: usize = 64;
+
+/// Bytes that are kept of an entry beside its numbers.
+fn weight(entry: &Entry) -> u64 {
+    let target = match &entry.kind {
+        EntryKind::Symlink { target } | EntryKind::Hardlink { target } => target.as_os_str().len(),
+        _ => 0,
+    };
+    let attributes = entry.metadata.xattrs.iter();
+    let attributes: usize = attributes.map(|(name, value)| OF_ATTRIBUTE + name.len() + value.len()).sum();
+    (entry.path.as_os_str().len() + target + attributes) as u64
+}
+
 /// Whether the stream is a tar by its first entry (6.60), for which a global header counts too. An empty archive is none;
-/// one whose first entry is of a sort that is not supported is one.
-pub fn is_tar(reader: &mut dyn Read) -> bool {
-    let mut reader = TarReader::new(reader, Policy::Archive, Limits::UNLIMITED);
+/// one whose first entry is of a sort that is not supported, or goes beyond the limits, is one. A stream that breaks off
+/// with an error of its own before that is neither.
+pub fn is_tar(reader: &mut dyn Read, limits: &Limits) -> Result<bool, Error> {
+    let mut reader = TarReader::new(reader, Policy::Archive, *limits);
     match reader.next_entry() {
-        Ok(entry) => entry.is_some() || reader.has_globals,
-        Err(_) if reader.has_globals => true,
-        Err(error) => matches!(
-            error.kind(),
+        Ok(entry) => Ok(entry.is_some() || reader.has_globals),
+        Err(_) if reader.has_globals => Ok(true),
+        Err(error) => match error.kind() {
             ErrorKind::UnsupportedEntry { .. }
-                | ErrorKind::RefusedEntry { .. }
-                | ErrorKind::LimitExceeded { .. }
-        ),
+            | ErrorKind::RefusedEntry { .. }
+            | ErrorKind::LimitExceeded { .. } => Ok(true),
+            ErrorKind::MalformedTar { .. } => Ok(false),
+            _ => Err(error),
+        },
     }
 }

@@ -17,10 +17,16 @@ use crate::LayerIndex;
 /// A path with NUL instead of slashes: bytes then order as components do, and what lies below a path is contiguous.
 type Key = Vec<u8>;
 
+/// A key that is kept: there may be a million of them.
+type KeptKey = Box<[u8]>;
+
 /// Links that may be followed for one path, as in the kernel.
 const MAX_LINKS: u32 = 40;
 
 const PATH_MAX: usize = 4095;
+
+/// Paths through links of which it is remembered where they lead.
+const MAX_RESOLVED: usize = 1024;
 
 /// Longer files of accounts are not kept.
 const MAX_TEXT: u64 = 10 << 20;
@@ -29,12 +35,14 @@ const MODE_OF_IMPLIED: u32 = 0o755;
 
 #[derive(Debug, Default)]
 pub(crate) struct Tree {
-    names: BTreeMap<Key, usize>,
+    names: BTreeMap<KeptKey, u32>,
     inodes: Vec<Inode>,
-    whiteouts: BTreeSet<Key>,
-    opaque: BTreeSet<Key>,
+    whiteouts: BTreeSet<KeptKey>,
+    opaque: BTreeSet<KeptKey>,
     /// Content of account files, with the inode it was of.
-    texts: BTreeMap<Key, (usize, Vec<u8>)>,
+    texts: BTreeMap<Key, (u32, Vec<u8>)>,
+    /// Where paths through links lead, as long as nothing that could be on the way is taken away.
+    resolved: HashMap<Key, Key>,
 }
 
 #[derive(Debug)]
@@ -58,6 +66,18 @@ pub(crate) enum Step {
     Defer { implied: Vec<PathBuf>, path: PathBuf, replaces: Replaces },
 }
 
+impl Step {
+    /// The directories that are missing above its path, the topmost first.
+    pub(crate) fn implied(&self) -> &[PathBuf] {
+        match self {
+            Self::Later { implied }
+            | Self::Make { implied, .. }
+            | Self::Link { implied, .. }
+            | Self::Defer { implied, .. } => implied,
+        }
+    }
+}
+
 /// What was at a path before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Replaces {
@@ -75,14 +95,14 @@ impl Tree {
         match &entry.kind {
             EntryKind::OpaqueWhiteout => {
                 let (folder, implied) = self.folder(&key)?;
-                self.opaque.insert(folder);
+                self.opaque.insert(folder.into());
                 return Ok(Step::Later { implied });
             }
             _ if key.is_empty() => return Ok(Step::Later { implied: Vec::new() }),
             EntryKind::Whiteout => {
                 let (folder, name) = split(&key);
                 let (folder, implied) = self.folder(folder)?;
-                self.whiteouts.insert(join(folder, name));
+                self.whiteouts.insert(join(folder, name).into());
                 return Ok(Step::Later { implied });
             }
             _ => {}
@@ -101,8 +121,8 @@ impl Tree {
         }
         let replaces = self.make_room(&key, entry.kind == EntryKind::Directory);
         let inode = Inode { metadata: entry.metadata.clone(), kind: entry.kind.clone(), implied: false };
-        match self.names.get(&key) {
-            Some(existing) => self.inodes[*existing] = inode,
+        match self.names.get(key.as_slice()).copied() {
+            Some(existing) => *self.inode_mut(existing) = inode,
             None => self.add(key, inode),
         }
         Ok(Step::Make { implied, path, replaces })
@@ -121,16 +141,16 @@ impl Tree {
         }
         let replaces = self.make_room(key, false);
         match self.names.get(target).copied() {
-            Some(inode) if self.inodes[inode].kind == EntryKind::Directory => {
+            Some(inode) if self.inode(inode).kind == EntryKind::Directory => {
                 Err("it is a hard link to a directory")
             }
             // The target itself is missing from this layer.
-            Some(inode) if matches!(self.inodes[inode].kind, EntryKind::Hardlink { .. }) => {
-                self.names.insert(key.to_vec(), inode);
+            Some(inode) if matches!(self.inode(inode).kind, EntryKind::Hardlink { .. }) => {
+                self.names.insert(key.into(), inode);
                 Ok(Step::Defer { implied, path, replaces })
             }
             Some(inode) => {
-                self.names.insert(key.to_vec(), inode);
+                self.names.insert(key.into(), inode);
                 Ok(Step::Link { implied, path, replaces, target: path_of(target) })
             }
             None => {
@@ -149,14 +169,14 @@ impl Tree {
     /// Keeps the content of the file last made at `path`.
     pub(crate) fn keep_text(&mut self, path: &Path, text: Vec<u8>) {
         let key = key_of(path);
-        if let Some(inode) = self.names.get(&key) {
+        if let Some(inode) = self.names.get(key.as_slice()) {
             self.texts.insert(key, (*inode, text));
         }
     }
 
     /// Names that are links to files of other layers, and those.
     pub(crate) fn deferred_links(&self) -> Vec<(PathBuf, PathBuf)> {
-        let link = |(key, inode): (&Key, &usize)| match &self.inodes[*inode].kind {
+        let link = |(key, inode): (&KeptKey, &u32)| match &self.inode(*inode).kind {
             EntryKind::Hardlink { target } => Some((path_of(key), target.clone())),
             _ => None,
         };
@@ -168,49 +188,39 @@ impl Tree {
         self.settle_whiteouts();
         let passwd = self.text(b"etc\0passwd");
         let group = self.text(b"etc\0group");
+        let names = std::mem::take(&mut self.names);
+        let mut deletions: Vec<(KeptKey, EntryKind)> = Vec::new();
+        deletions
+            .extend(std::mem::take(&mut self.whiteouts).into_iter().map(|key| (key, EntryKind::Whiteout)));
+        let opaque = std::mem::take(&mut self.opaque).into_iter();
+        deletions.extend(opaque.map(|key| (key, EntryKind::OpaqueWhiteout)));
+        // Stable: of one path the whiteout comes first.
+        deletions.sort_by(|(left, _), (right, _)| left.cmp(right));
+        let mut deletions = deletions.into_iter().map(deletion).peekable();
+        let mut entries = Vec::with_capacity(names.len() + deletions.len());
         let mut implied_directories = Vec::new();
-        let mut entries: Vec<(Key, u8, Entry)> = Vec::with_capacity(self.names.len());
-        let mut first_names: HashMap<usize, PathBuf> = HashMap::new();
-        let mut links: HashMap<usize, u32> = HashMap::new();
-        for inode in self.names.values() {
-            *links.entry(*inode).or_default() += 1;
-        }
-        for (key, number) in std::mem::take(&mut self.names) {
-            let inode = &self.inodes[number];
+        let mut shared = SharedInodes::new(&names, self.inodes.len());
+        for (key, number) in names {
+            while let Some((_, entry)) = deletions.next_if(|(deleted, _)| *deleted < key) {
+                entries.push(entry);
+            }
             let path = path_of(&key);
+            let inode = &mut self.inodes[number as usize];
             if inode.implied {
                 implied_directories.push(path);
                 continue;
             }
-            let mut kind = inode.kind.clone();
-            if links.get(&number).is_some_and(|names| *names > 1)
-                && !matches!(kind, EntryKind::Hardlink { .. })
-            {
-                if let Some(first) = first_names.get(&number) {
-                    kind = EntryKind::Hardlink { target: first.clone() };
-                } else {
-                    first_names.insert(number, path.clone());
-                }
-            }
-            entries.push((key, 0, Entry { path, metadata: inode.metadata.clone(), kind }));
+            let (metadata, kind) = shared.name(number, &path, inode);
+            entries.push(Entry { path, metadata, kind });
         }
-        let deletions =
-            [(self.whiteouts, 1, EntryKind::Whiteout), (self.opaque, 2, EntryKind::OpaqueWhiteout)];
-        for (keys, rank, kind) in deletions {
-            entries.extend(keys.into_iter().map(|key| {
-                let entry = Entry { path: path_of(&key), metadata: Metadata::default(), kind: kind.clone() };
-                (key, rank, entry)
-            }));
-        }
-        entries.sort_by(|(left, first, _), (right, second, _)| (left, first).cmp(&(right, second)));
-        let entries = entries.into_iter().map(|(_, _, entry)| entry).collect();
+        entries.extend(deletions.map(|(_, entry)| entry));
         LayerIndex { entries, implied_directories, passwd, group, shared: Vec::new(), tar_size }
     }
 
     /// A deletion of what the layer also has is about the layers below: a directory hides theirs, and anything else
     /// does so anyhow.
     fn settle_whiteouts(&mut self) {
-        let both: Vec<Key> =
+        let both: Vec<KeptKey> =
             self.whiteouts.iter().filter(|key| self.names.contains_key(*key)).cloned().collect();
         for key in both {
             self.whiteouts.remove(&key);
@@ -226,11 +236,20 @@ impl Tree {
     }
 
     fn kind(&self, key: &[u8]) -> Option<&EntryKind> {
-        self.names.get(key).map(|inode| &self.inodes[*inode].kind)
+        self.names.get(key).map(|inode| &self.inode(*inode).kind)
+    }
+
+    fn inode(&self, number: u32) -> &Inode {
+        &self.inodes[number as usize]
+    }
+
+    fn inode_mut(&mut self, number: u32) -> &mut Inode {
+        &mut self.inodes[number as usize]
     }
 
     fn add(&mut self, key: Key, inode: Inode) {
-        self.names.insert(key, self.inodes.len());
+        let number = u32::try_from(self.inodes.len()).expect("limits keep entries below 2^32");
+        self.names.insert(key.into(), number);
         self.inodes.push(inode);
     }
 
@@ -239,16 +258,18 @@ impl Tree {
         match self.kind(key) {
             None => return Replaces::Nothing,
             Some(EntryKind::Directory) if directory => return Replaces::Itself,
+            Some(EntryKind::Directory | EntryKind::Symlink { .. }) => self.resolved.clear(),
             Some(_) => {}
         }
         self.names.remove(key);
         self.opaque.remove(key);
-        let below: Vec<Key> = self.names.range(range_below(key)).map(|(key, _)| key.clone()).collect();
+        let below: Vec<KeptKey> =
+            self.names.range::<[u8], _>(bounds(&range_below(key))).map(|(key, _)| key.clone()).collect();
         for name in below {
             self.names.remove(&name);
         }
         for set in [&mut self.whiteouts, &mut self.opaque] {
-            let below: Vec<Key> = set.range(range_below(key)).cloned().collect();
+            let below: Vec<KeptKey> = set.range::<[u8], _>(bounds(&range_below(key))).cloned().collect();
             for name in below {
                 set.remove(&name);
             }
@@ -261,6 +282,9 @@ impl Tree {
         if key.is_empty() || self.kind(key) == Some(&EntryKind::Directory) {
             return Ok((key.to_vec(), Vec::new()));
         }
+        if let Some(real) = self.resolved.get(key) {
+            return Ok((real.clone(), Vec::new()));
+        }
         let real = self.resolve(key)?;
         let mut implied = Vec::new();
         let ends = real.iter().enumerate().filter(|(_, byte)| **byte == 0).map(|(place, _)| place);
@@ -271,6 +295,13 @@ impl Tree {
                 self.add(parent.to_vec(), Inode { metadata, kind: EntryKind::Directory, implied: true });
                 implied.push(path_of(parent));
             }
+        }
+        // All of it are directories now.
+        if real != key {
+            if self.resolved.len() >= MAX_RESOLVED {
+                self.resolved.clear();
+            }
+            self.resolved.insert(key.to_vec(), real.clone());
         }
         Ok((real, implied))
     }
@@ -292,10 +323,12 @@ impl Tree {
                 }
                 _ => {}
             }
-            let next = join(real.clone(), &part);
-            match self.kind(&next) {
-                None | Some(EntryKind::Directory) => real = next,
+            let above = real.len();
+            append(&mut real, &part);
+            match self.kind(&real) {
+                None | Some(EntryKind::Directory) => {}
                 Some(EntryKind::Symlink { target }) => {
+                    real.truncate(above);
                     links += 1;
                     if links > MAX_LINKS {
                         return Err("there are too many links on the way to it");
@@ -316,11 +349,53 @@ impl Tree {
     }
 }
 
+/// Which files have several names, and the first of each.
+struct SharedInodes {
+    names: Vec<u32>,
+    firsts: HashMap<u32, PathBuf>,
+}
+
+impl SharedInodes {
+    fn new(names: &BTreeMap<KeptKey, u32>, inodes: usize) -> Self {
+        let mut counts = vec![0; inodes];
+        for number in names.values() {
+            counts[*number as usize] += 1;
+        }
+        Self { names: counts, firsts: HashMap::new() }
+    }
+
+    /// What the entry of the next name of a file says.
+    fn name(&mut self, number: u32, path: &Path, inode: &mut Inode) -> (Metadata, EntryKind) {
+        if self.names[number as usize] == 1 {
+            let kind = std::mem::replace(&mut inode.kind, EntryKind::Fifo);
+            return (std::mem::take(&mut inode.metadata), kind);
+        }
+        let metadata = inode.metadata.clone();
+        if matches!(inode.kind, EntryKind::Hardlink { .. }) {
+            return (metadata, inode.kind.clone());
+        }
+        if let Some(first) = self.firsts.get(&number) {
+            return (metadata, EntryKind::Hardlink { target: first.clone() });
+        }
+        self.firsts.insert(number, path.to_owned());
+        (metadata, inode.kind.clone())
+    }
+}
+
+fn deletion((key, kind): (KeptKey, EntryKind)) -> (KeptKey, Entry) {
+    let entry = Entry { path: path_of(&key), metadata: Metadata::default(), kind };
+    (key, entry)
+}
+
 /// All keys between `key` and its siblings that follow.
-fn range_below(key: &[u8]) -> (Bound<Key>, Bound<Key>) {
+fn range_below(key: &[u8]) -> (Key, Key) {
     let (mut from, mut to) = (key.to_vec(), key.to_vec());
     from.push(0);
     to.push(1);
+    (from, to)
+}
+
+fn bounds((from, to): &(Key, Key)) -> (Bound<&[u8]>, Bound<&[u8]>) {
     (Bound::Excluded(from), Bound::Excluded(to))
 }
 
@@ -348,9 +423,13 @@ fn split_path(path: &Path) -> (&Path, &[u8]) {
 }
 
 fn join(mut folder: Key, name: &[u8]) -> Key {
+    append(&mut folder, name);
+    folder
+}
+
+fn append(folder: &mut Key, name: &[u8]) {
     if !folder.is_empty() {
         folder.push(0);
     }
     folder.extend(name);
-    folder
 }

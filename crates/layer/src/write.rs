@@ -252,15 +252,17 @@ fn make_as_read(clamp: Option<i64>, entry: &mut Entry, offset: u64, exact_time: 
     entry.metadata.xattrs.retain(|name, value| name == header::CAPABILITY && !value.is_empty());
 }
 
-/// Whether a reader takes the entry for what it is; what no reader would take is refused.
+/// Whether a reader takes the entry for what it is; what no reader would take is refused, and so is what every reader
+/// would take for a deletion.
 fn reads_as_itself(entry: &Entry) -> Result<bool, Error> {
+    let is_deletion = matches!(entry.kind, EntryKind::Whiteout | EntryKind::OpaqueWhiteout);
+    if !is_deletion && crate::name::is_reserved(&entry.path) {
+        return Err(ErrorKind::ReservedName { path: entry.path.clone() }.into());
+    }
     let stored = stored(entry);
     let read = layer_entry(stored).map_err(|reason| unwritable(entry, reason))?;
     match read {
-        None if entry.kind == EntryKind::Whiteout => {
-            Err(unwritable(entry, "it would be taken for book-keeping of AUFS"))
-        }
-        None => Ok(false),
+        None => Err(unwritable(entry, "it would be taken for book-keeping of AUFS")),
         Some(read) => Ok(read.path == entry.path && read.kind == entry.kind),
     }
 }

@@ -3,11 +3,11 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ocibuild_dockerfile::{Dockerfile, Finding};
-use ocibuild_executor::{Executor, Resources, Rlimit};
+use ocibuild_executor::{Capabilities, Executor, Resources, Rlimit};
 use ocibuild_layer::Compression;
 use ocibuild_snapshot::Snapshotter;
 use ocibuild_spec::{CancelToken, ImageSource, Platform, Reference, ResolvedImage, Timestamp};
-use ocibuild_store::ImageLayout;
+use ocibuild_store::{ImageLayout, Lease};
 
 use crate::annotation::Annotation;
 use crate::cache::{Cache, Wanted};
@@ -62,6 +62,7 @@ pub struct Build {
 
 /// How a plan is carried out; nothing here changes what it says.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of the caller")]
 pub(crate) struct Settings {
     pub(crate) now: Timestamp,
     pub(crate) no_cache: bool,
@@ -74,11 +75,14 @@ pub(crate) struct Settings {
     pub(crate) resolv_conf: String,
     pub(crate) rlimits: Vec<Rlimit>,
     pub(crate) shm_size: Option<u64>,
+    pub(crate) dropped_capabilities: Capabilities,
+    pub(crate) archive_limit: Option<u64>,
     pub(crate) resources: Resources,
     pub(crate) secrets: BTreeMap<String, Secret>,
     pub(crate) ssh: BTreeMap<String, SshAgent>,
     pub(crate) keep_incomplete: bool,
     pub(crate) remotes: Option<Remotes>,
+    pub(crate) offline: bool,
 }
 
 /// Where the value of a secret comes from; the value itself is read when a step mounts it, and kept nowhere.
@@ -122,11 +126,14 @@ impl Build {
             resolv_conf: String::new(),
             rlimits: Vec::new(),
             shm_size: None,
+            dropped_capabilities: Capabilities::NONE,
+            archive_limit: None,
             resources: Resources::default(),
             secrets: BTreeMap::new(),
             ssh: BTreeMap::new(),
             keep_incomplete: false,
             remotes: None,
+            offline: false,
         };
         Self {
             dockerfile,
@@ -271,6 +278,22 @@ impl Build {
         self
     }
 
+    /// `--cap-drop`: capabilities that no step gets, those of `RUN --security=insecure` included. As with other limits of
+    /// steps, a result that the cache has from steps with others is not taken.
+    #[must_use]
+    pub fn drop_capabilities(mut self, capabilities: Capabilities) -> Self {
+        self.settings.dropped_capabilities = self.settings.dropped_capabilities.with(capabilities);
+        self
+    }
+
+    /// How many bytes an archive may have that `ADD` unpacks; without this, 250 times the size of the file, but at least
+    /// 1 GiB and at most 64 GiB.
+    #[must_use]
+    pub fn archive_limit(mut self, bytes: u64) -> Self {
+        self.settings.archive_limit = Some(bytes);
+        self
+    }
+
     /// `--secret`
     #[must_use]
     pub fn secret(mut self, id: impl Into<String>, secret: Secret) -> Self {
@@ -296,6 +319,15 @@ impl Build {
     #[must_use]
     pub fn remotes(mut self, remotes: Remotes) -> Self {
         self.settings.remotes = Some(remotes);
+        self
+    }
+
+    /// Nothing of the build goes to a network: URLs and repositories are what is known of them or an error, and a `RUN`
+    /// has no network. Results that are in the cache count, those of steps that had a network included; what a step makes
+    /// without one is kept under a key of its own. The [base images](Backends::base_images) are whatever the caller gives.
+    #[must_use]
+    pub fn offline(mut self, offline: bool) -> Self {
+        self.settings.offline = offline;
         self
     }
 
@@ -421,6 +453,8 @@ impl Build {
 
     fn plan_with(&mut self, backends: &Backends<'_>, cancel: &CancelToken) -> Result<PlannedBuild, Error> {
         let with_index = self.with_index()?;
+        // Before any image is looked for: what is found then stays until the build is done.
+        let lease = backends.store.lease()?;
         let plans = self.checked_plans(backends, cancel)?;
         let report = report(&plans);
         if let Some(error) = report.clone().into_error() {
@@ -438,6 +472,7 @@ impl Build {
             outputs: std::mem::take(&mut self.outputs),
             tags: std::mem::take(&mut self.tags),
             annotations: std::mem::take(&mut self.annotations),
+            _lease: lease,
         };
         check_outputs(&planned, backends.store.root())?;
         Ok(planned)
@@ -474,10 +509,23 @@ fn report(plans: &[Plan]) -> CheckReport {
 }
 
 impl Settings {
-    /// What reaches URLs and repositories, with the secrets of the build.
-    pub(crate) fn remotes(&self) -> Result<Remotes, Error> {
+    /// What reaches URLs and repositories, with the secrets of the build and the repositories that the user named as its
+    /// contexts.
+    fn remotes(
+        &self,
+        context: &BuildContext,
+        named: &BTreeMap<String, ContextSource>,
+    ) -> Result<Remotes, Error> {
         let remotes = self.remotes.clone().map_or_else(Remotes::system, Ok)?;
-        Ok(self.secrets.iter().fold(remotes, |remotes, (id, secret)| remotes.secret(id, secret.clone())))
+        let remotes = if self.offline { remotes.offline() } else { remotes };
+        let remotes =
+            self.secrets.iter().fold(remotes, |remotes, (id, secret)| remotes.secret(id, secret.clone()));
+        let repositories = named.values().filter_map(|source| match source {
+            ContextSource::Remote(RemoteSource::Git(address)) => Some(address),
+            ContextSource::Files(context) => context.repository(),
+            _ => None,
+        });
+        Ok(repositories.chain(context.repository()).fold(remotes, Remotes::named_repository))
     }
 }
 
@@ -489,6 +537,7 @@ impl Build {
         let remote = match source {
             EpochSource::NamedContext(name) => match self.named.get(&name) {
                 Some(ContextSource::Files(context)) => return Ok(context.time()),
+                // Its host is among those that the user named.
                 Some(ContextSource::Remote(remote)) => remote.clone(),
                 // A directory has no time of its own, nor has an image.
                 _ => return Ok(None),
@@ -506,9 +555,9 @@ impl Build {
                 RemoteSource::Http(address.with_checksum(checksum))
             }
         };
-        let remotes = self.settings.remotes()?;
+        let remotes = self.settings.remotes(&self.context, &self.named)?;
         let fetcher = Fetcher { remotes: &remotes, store: backends.store, cancel, now: self.settings.now };
-        Ok(fetcher.fetch(&remote)?.time())
+        Ok(fetcher.fetch_any(&remote)?.time())
     }
 }
 
@@ -530,7 +579,7 @@ pub(crate) fn image_source<'a>(
     }
 }
 
-/// A build whose plan is known.
+/// A build whose plan is known. As long as it lives, images of the state directory that it builds on are not collected.
 #[derive(Debug)]
 pub struct PlannedBuild {
     /// What will be done for each platform, in the order asked for; plain data, and never empty.
@@ -549,9 +598,16 @@ pub struct PlannedBuild {
     pub(crate) annotations: Vec<Annotation>,
     /// The epoch of the outputs.
     pub(crate) output_epoch: OutputEpoch,
+    /// Keeps the images that were found from being collected.
+    pub(crate) _lease: Lease,
 }
 
 impl PlannedBuild {
+    /// What reaches URLs and repositories.
+    pub(crate) fn remotes(&self) -> Result<Remotes, Error> {
+        self.settings.remotes(&self.context, &self.named)
+    }
+
     /// The second beyond which no time of a new layer lies (11.42).
     pub(crate) fn clamp(&self, plan: &Plan) -> Option<i64> {
         let epoch = self.output_epoch.over(plan.source_date_epoch);

@@ -9,7 +9,7 @@ use ocibuild_layer::{Compression, FORMAT_VERSION, LayerIndex};
 use ocibuild_spec::{Descriptor, DiffId, Digest, Reference, Timestamp, json};
 use serde::{Deserialize, Serialize};
 
-use crate::keys::Input;
+use crate::keys::{Framed, Input};
 use crate::{Error, ErrorKind};
 
 /// Version of every document here; others are not looked at.
@@ -118,6 +118,14 @@ struct Origins {
     repositories: Vec<String>,
 }
 
+/// What the name of a base image stood for.
+#[derive(Debug, Serialize, Deserialize)]
+struct Base {
+    v: u32,
+    name: String,
+    root: Descriptor,
+}
+
 /// Most repositories that are remembered of one blob.
 const MAX_ORIGINS: usize = 8;
 
@@ -131,7 +139,7 @@ impl Cache {
     /// The records below this directory, which is made when it is missing.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, Error> {
         let root = root.into();
-        for folder in ["records", "aliases", "indexes", "layers", "origins", "urls"] {
+        for folder in ["records", "aliases", "indexes", "layers", "origins", "urls", "bases"] {
             fs::create_dir_all(root.join(folder)).map_err(|error| cannot(&root, error))?;
         }
         Ok(Self { root })
@@ -167,6 +175,21 @@ impl Cache {
 
     pub(crate) fn put_validator(&self, validator: &Validator) -> Result<(), Error> {
         self.write("urls", &validator.of, &to_json(validator))
+    }
+
+    /// What the name of a base image stood for when it was last looked up: a manifest or an index.
+    pub fn base_image(&self, name: &Reference) -> Option<Descriptor> {
+        let base: Base = self.read("bases", &key_of_base(name))?;
+        (base.v == VERSION && base.name == name.to_string()).then_some(base.root)
+    }
+
+    /// Remembers that, for builds that may not ask.
+    pub fn put_base_image(&self, name: &Reference, root: &Descriptor) -> Result<(), Error> {
+        let base = Base { v: VERSION, name: name.to_string(), root: root.clone() };
+        if self.base_image(name).as_ref() == Some(root) {
+            return Ok(());
+        }
+        self.write("bases", &key_of_base(name), &to_json(&base))
     }
 
     /// Remembers that a repository has a blob, so that others at its registry can take it over from there.
@@ -251,8 +274,10 @@ impl Cache {
                 freed += remove(&path)?;
             }
         }
-        for (path, _) in self.documents("urls")? {
-            freed += remove(&path)?;
+        for folder in ["urls", "bases"] {
+            for (path, _) in self.documents(folder)? {
+                freed += remove(&path)?;
+            }
         }
         for (path, digest) in self.documents("aliases")? {
             if self.alias(&digest).is_none_or(|key| self.record(&key).is_none()) {
@@ -304,6 +329,12 @@ impl Cache {
         });
         result.map_err(|error| cannot(&path, error))
     }
+}
+
+fn key_of_base(name: &Reference) -> Digest {
+    let mut framed = Framed::new("ocibuild base image v1");
+    framed.field(name.to_string().as_bytes());
+    framed.finish()
 }
 
 /// The first line of an index, which says what layer it is of: the record itself does not.

@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ocibuild_layer::{ApplyOptions, Devices, LayerIndex, Limits, Owners, WhiteoutFormat, decompress_layer};
+use ocibuild_layer::{
+    ApplyOptions, Cancellable, Devices, LayerIndex, Limits, Owners, WhiteoutFormat, decompress_layer,
+};
 use ocibuild_snapshot::{Hold, LayerNotes, NodeKind, Origin, Snapshotter, Tree, Whiteouts};
 use ocibuild_spec::{CancelToken, Changeset, Descriptor, DiffId, Entry, EntryKind, ImageSource, Reference};
 use ocibuild_store::{BlobSink, BlobStore, ImageLayout};
-use ocibuild_sys::RootDir;
+use ocibuild_sys::{ErrorKind as SystemError, RootDir};
 
 use crate::accounts::Accounts;
 use crate::cache::Cache;
@@ -101,7 +103,7 @@ impl<'a> Layers<'a> {
 
     /// The plain tar of a layer.
     pub(crate) fn open_plain(&self, layer: &Layer) -> Result<Box<dyn Read + Send>, Error> {
-        let blob = self.open_blob(layer)?;
+        let blob = Box::new(Cancellable::new(self.open_blob(layer)?, self.cancel));
         decompress_layer(blob, &layer.descriptor.media_type).map_err(|error| broken_layer(layer, error))
     }
 
@@ -126,15 +128,26 @@ impl<'a> Layers<'a> {
     /// Makes the view of the first `known` layers of a stack that of all of them.
     pub(crate) fn extend_tree(&self, tree: &mut Tree, stack: &[Layer], known: usize) -> Result<(), Error> {
         for (number, layer) in (0..).zip(stack).skip(known) {
+            self.check_cancelled()?;
             let index = self.index(layer)?;
+            if let Some(link) = tree.dangling_link(&index.entries) {
+                return Err(dangling_link(layer, link));
+            }
             tree.apply_layer(number, &index.entries);
             tree.share(&index.entries, &index.shared);
         }
         Ok(())
     }
 
-    /// Unpacks what is not unpacked yet, several layers at once.
-    pub(crate) fn unpack(&self, stack: &[Layer]) -> Result<(), Error> {
+    fn check_cancelled(&self) -> Result<(), Error> {
+        if self.cancel.is_cancelled() { Err(Error::cancelled()) } else { Ok(()) }
+    }
+
+    /// Unpacks what is not unpacked yet, several layers at once. As long as the result lives nobody removes any of them:
+    /// they are held before it is looked what is there.
+    pub(crate) fn unpack(&self, stack: &[Layer]) -> Result<Hold, Error> {
+        let diff_ids: Vec<DiffId> = stack.iter().map(|layer| layer.diff_id.clone()).collect();
+        let hold = self.snapshots.hold(&diff_ids)?;
         let mut missing: Vec<&Layer> = Vec::new();
         for layer in stack {
             let is_known = missing.iter().any(|known| known.diff_id == layer.diff_id);
@@ -153,11 +166,15 @@ impl<'a> Layers<'a> {
             Ok(())
         };
         std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..self.threads.min(missing.len())).map(|_| scope.spawn(work)).collect();
-            threads
-                .into_iter()
-                .try_for_each(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-        })
+            // Of those that do not start, this one does the work.
+            let start = |_| std::thread::Builder::new().spawn_scoped(scope, work).ok();
+            let threads: Vec<_> = (1..self.threads.min(missing.len())).map_while(start).collect();
+            let own = work();
+            threads.into_iter().fold(own, |result, thread| {
+                result.and(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            })
+        })?;
+        Ok(hold)
     }
 
     fn unpack_one(&self, layer: &Layer) -> Result<(), Error> {
@@ -170,7 +187,8 @@ impl<'a> Layers<'a> {
                 Whiteouts::Files => WhiteoutFormat::Files,
             },
             owners: Owners::Set,
-            devices: Devices::Make,
+            // The blob and the index of the layer have those that an ordinary user cannot make.
+            devices: Devices::MakeOrSkip,
             limits: Limits::for_blob(layer.descriptor.size),
             cancel: self.cancel.clone(),
         };
@@ -346,9 +364,17 @@ fn restore_times(root: &RootDir, index: &LayerIndex) -> Result<(), Error> {
         let (parent, name) = root.parent(&entry.path).map_err(|error| host(&error))?;
         let mtime = entry.metadata.mtime;
         let time = ocibuild_sys::Timestamp { seconds: mtime.seconds, nanoseconds: mtime.nanoseconds };
-        parent.set_times(&name, None, Some(time)).map_err(|error| host(&error))?;
+        match parent.set_times(&name, None, Some(time)) {
+            // A node that may not be made here.
+            Err(error) if error.kind() == SystemError::NotFound && is_device(&entry.kind) => {}
+            result => result.map_err(|error| host(&error))?,
+        }
     }
     Ok(())
+}
+
+fn is_device(kind: &EntryKind) -> bool {
+    matches!(kind, EntryKind::CharacterDevice { .. } | EntryKind::BlockDevice { .. })
 }
 
 pub(crate) fn check_diff_id(layer: &Layer, actual: &DiffId) -> Result<(), Error> {
@@ -361,6 +387,21 @@ pub(crate) fn check_diff_id(layer: &Layer, actual: &DiffId) -> Result<(), Error>
     );
     Err(Error::new(ErrorKind::Refused, message)
         .hint("the image is damaged or forged: fetch or make it again"))
+}
+
+/// No runtime can unpack such a layer, and without the link the image would lack a file.
+fn dangling_link(layer: &Layer, link: &Entry) -> Error {
+    let target = match &link.kind {
+        EntryKind::Hardlink { target } => target.as_path(),
+        _ => Path::new(""),
+    };
+    let message = format!(
+        "the layer {} has a hard link {} to {}, which neither it nor a layer below it has",
+        layer.descriptor.digest,
+        link.path.display(),
+        target.display()
+    );
+    Error::new(ErrorKind::Refused, message).hint("the image is damaged: fetch or make it again")
 }
 
 fn unknown_layer(number: u32) -> Error {

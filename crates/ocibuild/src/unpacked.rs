@@ -1,18 +1,33 @@
 //! Files written out of a view into a directory of the host.
 
+use std::collections::HashSet;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ocibuild_snapshot::{Tree, changes};
 use ocibuild_spec::{CancelToken, Entry, EntryKind, Metadata};
-use ocibuild_sys::{DirHandle, RootDir};
+use ocibuild_sys::{DirHandle, ErrorKind as SystemError, FileType, RootDir};
+use rustix::io::Errno;
 
 use crate::copy::{Placement, Source};
 use crate::{Error, ErrorKind};
 
 type Open<'a> = dyn Fn(&Entry) -> Result<Box<dyn Read + Send>, Error> + 'a;
 
-/// Writes the result of a placement, whose files are those of `source` or inline, into a directory.
+/// What becomes of device nodes that the kernel does not let this process make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Nodes {
+    /// They are an error, which names the first.
+    Required,
+    /// They are left out.
+    WherePossible,
+}
+
+/// The name of the error about a device node that may not be made.
+pub(crate) const DEVICE_NODE: &str = "device-node";
+
+/// Writes the result of a placement, whose files are those of `source` or inline, into a directory that a step sees: it
+/// has no use for device nodes, which it could not open.
 pub(crate) fn write_tree(
     directory: &Path,
     placement: &Placement,
@@ -21,7 +36,7 @@ pub(crate) fn write_tree(
 ) -> Result<(), Error> {
     let entries = changes(&Tree::new(), &placement.tree, &mut |_, _, _| false).entries;
     let open = |entry: &Entry| placement.open(entry, source);
-    write_entries(directory, &entries, &open, cancel)?;
+    write_entries(directory, &entries, &open, Nodes::WherePossible, cancel)?;
     let root = &placement.tree.node(placement.tree.root()).metadata;
     let (Some(parent), Some(name)) = (directory.parent(), directory.file_name()) else { return Ok(()) };
     let parent = DirHandle::open(parent)?;
@@ -34,15 +49,22 @@ pub(crate) fn write_entries(
     directory: &Path,
     entries: &[Entry],
     open: &Open<'_>,
+    nodes: Nodes,
     cancel: &CancelToken,
 ) -> Result<(), Error> {
     let root = RootDir::open(directory).map_err(|error| written(directory, &error))?;
     let owns = rustix::process::geteuid().is_root();
+    let mut missing = HashSet::new();
     for entry in entries {
         if cancel.is_cancelled() {
             return Err(Error::cancelled());
         }
-        write_entry(&root, entry, open, owns)?;
+        if !write_entry(&root, entry, open, owns, &missing)? {
+            if nodes == Nodes::Required {
+                return Err(not_made(&entry.path));
+            }
+            missing.insert(&entry.path);
+        }
     }
     for entry in entries.iter().rev().filter(|entry| entry.kind == EntryKind::Directory) {
         let (parent, name) = root.parent(&entry.path).map_err(|error| written(directory, &error))?;
@@ -59,17 +81,33 @@ fn written(path: &Path, error: &ocibuild_sys::Error) -> Error {
     cannot_write(path).caused_by(error.to_string())
 }
 
-fn write_entry(root: &RootDir, entry: &Entry, open: &Open<'_>, owns: bool) -> Result<(), Error> {
+fn not_made(path: &Path) -> Error {
+    let message = format!("cannot make the device node {}: only root may make it", path.display());
+    Error::new(ErrorKind::Host, message)
+        .id(DEVICE_NODE)
+        .hint("an output of type=tar has device nodes whoever writes it")
+}
+
+/// Whether the entry could be made: a device node, or another name of one that is `missing`, may be kept for those with
+/// more privilege.
+fn write_entry(
+    root: &RootDir,
+    entry: &Entry,
+    open: &Open<'_>,
+    owns: bool,
+    missing: &HashSet<&PathBuf>,
+) -> Result<bool, Error> {
     let failed = |error: ocibuild_sys::Error| written(&entry.path, &error);
     let (parent, name) = root.parent(&entry.path).map_err(failed)?;
     let existing = parent.try_stat(&name).map_err(failed)?;
     if entry.kind == EntryKind::Directory {
         // Its mode comes last, so that what is in it can be written first.
-        return match existing {
-            Some(found) if found.is_dir() => Ok(()),
-            Some(_) => parent.unlink(&name).and_then(|()| parent.mkdir(&name, 0o755)).map_err(failed),
-            None => parent.mkdir(&name, 0o755).map_err(failed),
-        };
+        match existing {
+            Some(found) if found.is_dir() => {}
+            Some(_) => parent.unlink(&name).and_then(|()| parent.mkdir(&name, 0o755)).map_err(failed)?,
+            None => parent.mkdir(&name, 0o755).map_err(failed)?,
+        }
+        return Ok(true);
     }
     match existing {
         Some(found) if found.is_dir() => parent.remove_tree(&name).map_err(failed)?,
@@ -85,21 +123,24 @@ fn write_entry(root: &RootDir, entry: &Entry, open: &Open<'_>, owns: bool) -> Re
         EntryKind::Symlink { target } => parent.symlink(target, &name).map_err(failed)?,
         EntryKind::Hardlink { target } => {
             let (other, other_name) = root.parent(target).map_err(failed)?;
-            return other.hardlink(&other_name, &parent, &name).map_err(failed);
+            return match other.hardlink(&other_name, &parent, &name) {
+                Err(error) if error.kind() == SystemError::NotFound && missing.contains(target) => Ok(false),
+                result => result.map(|()| true).map_err(failed),
+            };
         }
         EntryKind::Fifo => parent.mkfifo(&name, 0o600).map_err(failed)?,
-        EntryKind::CharacterDevice { major, minor } => {
-            let device = ocibuild_sys::FileType::CharDevice;
-            parent.mknod(&name, device, 0o600, ocibuild_sys::device(*major, *minor)).map_err(failed)?;
+        EntryKind::CharacterDevice { major, minor } | EntryKind::BlockDevice { major, minor } => {
+            let block = matches!(entry.kind, EntryKind::BlockDevice { .. });
+            let file_type = if block { FileType::BlockDevice } else { FileType::CharDevice };
+            match parent.mknod(&name, file_type, 0o600, ocibuild_sys::device(*major, *minor)) {
+                Err(error) if error.raw_os_error() == Errno::PERM.raw_os_error() => return Ok(false),
+                result => result.map_err(failed)?,
+            }
         }
-        EntryKind::BlockDevice { major, minor } => {
-            let device = ocibuild_sys::FileType::BlockDevice;
-            parent.mknod(&name, device, 0o600, ocibuild_sys::device(*major, *minor)).map_err(failed)?;
-        }
-        EntryKind::Directory | EntryKind::Whiteout | EntryKind::OpaqueWhiteout => return Ok(()),
+        EntryKind::Directory | EntryKind::Whiteout | EntryKind::OpaqueWhiteout => return Ok(true),
     }
     let is_link = matches!(entry.kind, EntryKind::Symlink { .. });
-    finish(&parent, &name, &entry.metadata, is_link, owns).map_err(failed)
+    finish(&parent, &name, &entry.metadata, is_link, owns).map(|()| true).map_err(failed)
 }
 
 /// Owner, mode and time of a written path. Without privilege everything stays the caller's.

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
-use std::net::{TcpStream, ToSocketAddrs as _};
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -74,7 +74,7 @@ impl Endpoints {
             behind_proxy
         } else {
             let patience = client.connect_timeout();
-            let stream = connect(server, patience)?;
+            let stream = connect(server, client, patience)?;
             answers_in_tls(stream, server, patience).unwrap_or(false)
         };
         known().insert(server.authority(), speaks_tls);
@@ -86,9 +86,10 @@ fn bare(server: &Url) -> String {
     server.host().trim_start_matches('[').trim_end_matches(']').to_owned()
 }
 
-fn connect(server: &Url, patience: Duration) -> Option<TcpStream> {
-    let mut addresses = (bare(server).as_str(), server.port()).to_socket_addrs().ok()?;
-    addresses.find_map(|address| TcpStream::connect_timeout(&address, patience).ok())
+fn connect(server: &Url, client: &HttpClient, patience: Duration) -> Option<TcpStream> {
+    // Whatever is wrong with the host, the request itself says.
+    let addresses = client.resolve(server.host(), server.port()).ok()?;
+    addresses.into_iter().find_map(|address| TcpStream::connect_timeout(&address, patience).ok())
 }
 
 /// Whether a server answers a TLS greeting with a TLS record, be it an alert.

@@ -1,6 +1,7 @@
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ocibuild_spec::{
@@ -34,6 +35,8 @@ struct Shared {
     auth: Auth,
     retry: Retry,
     watcher: RetryWatcher,
+    /// Registries that take no pieces of blobs, by name.
+    whole_blobs: Mutex<BTreeSet<String>>,
 }
 
 /// What a [`Registry`] is made with; nothing is read from the environment.
@@ -48,6 +51,7 @@ pub struct RegistryBuilder {
     realms: Realms,
     retry: Retry,
     watcher: RetryWatcher,
+    is_offline: bool,
 }
 
 impl RegistryBuilder {
@@ -143,6 +147,20 @@ impl RegistryBuilder {
         self
     }
 
+    /// A host that may be at a link-local address, as [`HttpClientBuilder::allow_link_local`] has it.
+    #[must_use]
+    pub fn allow_link_local(mut self, host: impl AsRef<str>) -> Self {
+        self.client = self.client.allow_link_local(host);
+        self
+    }
+
+    /// Nothing is asked or sent: every request fails, as [`HttpClient::offline`] has it.
+    #[must_use]
+    pub fn offline(mut self) -> Self {
+        self.is_offline = true;
+        self
+    }
+
     /// How often a request is tried, how long to wait before the second try (twice as long before each further
     /// one), and the longest wait. Five, one second and a minute unless told otherwise. What a registry asks for
     /// (`Retry-After`) is waited as long as all waits together are no longer than the longest one for each further try
@@ -162,14 +180,16 @@ impl RegistryBuilder {
 
     /// The source.
     pub fn build(self) -> Result<Registry, HttpError> {
+        let client = self.client.build()?;
         let shared = Shared {
-            client: self.client.build()?,
+            client: if self.is_offline { client.offline() } else { client },
             endpoints: Endpoints::default(),
             routes: Routes::new(&self.mirrors, self.insecure, self.registries_conf, self.certs_d),
             failures: Failures::default(),
             auth: Auth::new(self.credentials, self.realms),
             retry: self.retry,
             watcher: self.watcher,
+            whole_blobs: Mutex::default(),
         };
         Ok(Registry { shared: Arc::new(shared) })
     }
@@ -197,7 +217,19 @@ impl Registry {
             realms: Realms::default(),
             retry: Retry::default(),
             watcher: RetryWatcher::default(),
+            is_offline: false,
         }
+    }
+
+    /// Whether a registry is known to take blobs in one request alone.
+    pub(crate) fn takes_whole_blobs_alone(&self, repository: &Reference) -> bool {
+        let known = self.shared.whole_blobs.lock().unwrap_or_else(PoisonError::into_inner);
+        known.contains(repository.registry())
+    }
+
+    pub(crate) fn note_whole_blobs(&self, repository: &Reference) {
+        let mut known = self.shared.whole_blobs.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(repository.registry().to_owned());
     }
 
     pub(crate) fn retry(&self) -> Retry {

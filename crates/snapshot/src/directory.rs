@@ -27,6 +27,9 @@ use crate::{Error, ErrorKind, LayerNotes, Usage};
 const UNSYNCED: &str = "unsynced";
 const IMPLIED: &str = "implied";
 const LINKS: &str = "links";
+const LOCK: &str = "lock";
+/// The directories of all drivers, side by side.
+const DRIVERS: [&str; 3] = ["copy", "overlay", "overlay-user"];
 
 /// Clones are the same directory.
 #[derive(Debug, Clone)]
@@ -58,6 +61,9 @@ impl Directory {
         let owners = can_give_away(&work)?;
         let directory = Self { inner: Arc::new(Inner { layers, work, lock, boot, owners }) };
         directory.sweep()?;
+        if let Some(parent) = path.parent() {
+            sweep_siblings(parent, &path)?;
+        }
         Ok(directory)
     }
 
@@ -103,7 +109,7 @@ impl Directory {
             .tempdir_in(&inner.work)
             .map_err(Error::io("make a directory in", &inner.work))?
             .keep();
-        let lock = path.join("lock");
+        let lock = path.join(LOCK);
         let lock = ocibuild_sys::lock_exclusive(&lock).map_err(Error::system("lock", &lock))?;
         let fs = path.join("layer/fs");
         let work = Work { path, fs, _lock: lock };
@@ -178,17 +184,16 @@ impl Directory {
 
     fn is_used(&self, layer: &DiffId) -> Result<bool, Error> {
         for path in self.works()? {
-            let lock = path.join("lock");
-            let alive = match ocibuild_sys::try_lock_exclusive(&lock) {
-                Ok(taken) => taken.is_none(),
-                // Whoever had it is removing it.
-                Err(error) if error.kind() == ocibuild_sys::ErrorKind::NotFound => false,
-                Err(error) => return Err(Error::system("lock", lock)(error)),
-            };
-            let uses =
-                if alive { fs_err::read_to_string(path.join("uses")).unwrap_or_default() } else { continue };
-            if uses.lines().any(|line| line == layer.0.hex()) {
-                return Ok(true);
+            if !matches!(Owner::of(&path)?, Owner::Alive) {
+                continue;
+            }
+            let uses = path.join("uses");
+            match fs_err::read_to_string(&uses) {
+                Ok(uses) if uses.lines().any(|line| line == layer.0.hex()) => return Ok(true),
+                Ok(_) => {}
+                // Its owner is removing it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(Error::io("read", uses)(error)),
             }
         }
         Ok(false)
@@ -213,15 +218,19 @@ impl Directory {
         }
         let mut usage = Usage::default();
         let mut linked = BTreeSet::new();
-        crate::walk::walk(&fs, &mut |found| {
+        let counted = crate::walk::walk(&fs, &mut |found| {
             let metadata = found.metadata;
             if metadata.is_dir() || metadata.nlink < 2 || linked.insert(metadata.ino) {
                 usage.inodes += 1;
                 usage.bytes += if metadata.is_dir() { 0 } else { metadata.size };
             }
             Ok(())
-        })?;
-        Ok(usage)
+        });
+        match counted {
+            // Somebody removed it in the middle of the count.
+            Err(_) if !self.contains(layer)? => Err(ErrorKind::MissingLayer { layer: layer.clone() }.into()),
+            other => other.map(|()| usage),
+        }
     }
 
     /// Flushes everything, and then says so of every layer that was there before.
@@ -258,28 +267,7 @@ impl Directory {
     }
 
     pub(crate) fn sweep(&self) -> Result<usize, Error> {
-        let mut dead = Vec::new();
-        {
-            let _alone = self.lock_alone()?;
-            for path in self.works()? {
-                let lock = path.join("lock");
-                match ocibuild_sys::try_lock_exclusive(&lock) {
-                    Ok(Some(lock)) => {
-                        // From here on it is locked by us, but uses nothing.
-                        let _ = fs_err::remove_file(path.join("uses"));
-                        dead.push((path, lock));
-                    }
-                    Ok(None) => {}
-                    Err(error) if error.kind() == ocibuild_sys::ErrorKind::NotFound => {}
-                    Err(error) => return Err(Error::system("lock", lock)(error)),
-                }
-            }
-        }
-        let count = dead.len();
-        for (path, _lock) in dead {
-            remove_tree(&path)?;
-        }
-        Ok(count)
+        sweep(&self.inner.work, &self.inner.lock)
     }
 
     fn works(&self) -> Result<Vec<PathBuf>, Error> {
@@ -287,8 +275,92 @@ impl Directory {
     }
 
     fn lock_alone(&self) -> Result<FileLock, Error> {
-        let lock = &self.inner.lock;
-        ocibuild_sys::lock_exclusive(lock).map_err(Error::system("lock", lock))
+        lock_alone(&self.inner.lock)
+    }
+}
+
+fn lock_alone(lock: &Path) -> Result<FileLock, Error> {
+    ocibuild_sys::lock_exclusive(lock).map_err(Error::system("lock", lock))
+}
+
+/// What a process left in the directory of another driver, which may not be opened here again for long: a fallback that was
+/// used once, or one for ordinary users. What belongs to others is theirs to sweep.
+fn sweep_siblings(parent: &Path, own: &Path) -> Result<(), Error> {
+    for name in DRIVERS {
+        let path = parent.join(name);
+        let lock = path.join("lock");
+        if path == own || !lock.try_exists().map_err(Error::io("look at", &lock))? {
+            continue;
+        }
+        match sweep(&path.join("work"), &lock) {
+            Err(error) if is_denied(&error) => {}
+            other => drop(other?),
+        }
+    }
+    Ok(())
+}
+
+fn is_denied(error: &Error) -> bool {
+    match error.kind() {
+        ErrorKind::System { source, .. } => source.kind() == ocibuild_sys::ErrorKind::Denied,
+        ErrorKind::Io { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
+        _ => false,
+    }
+}
+
+/// Removes working directories whose owners are gone; how many there were.
+fn sweep(work: &Path, lock: &Path) -> Result<usize, Error> {
+    let mut dead = Vec::new();
+    {
+        let _alone = lock_alone(lock)?;
+        for path in entries(work)? {
+            match Owner::of(&path)? {
+                Owner::Dead(lock) => {
+                    // From here on it is locked by us, but uses nothing.
+                    let uses = path.join("uses");
+                    match fs_err::remove_file(&uses) {
+                        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                            return Err(Error::io("remove", uses)(error));
+                        }
+                        _ => dead.push((path, Some(lock))),
+                    }
+                }
+                Owner::None => dead.push((path, None)),
+                Owner::Alive | Owner::Gone => {}
+            }
+        }
+    }
+    let count = dead.len();
+    for (path, _lock) in dead {
+        remove_work(&path).or_else(|_| remove_tree(&path))?;
+    }
+    Ok(count)
+}
+
+/// Who has a working directory, as far as its lock tells. Looking makes nothing there: its owner may be removing it.
+enum Owner {
+    Alive,
+    /// Nobody, and now whoever asked.
+    Dead(FileLock),
+    /// It has no lock: its owner was killed before the first or after the last of its files, or is removing it.
+    None,
+    /// It has been removed.
+    Gone,
+}
+
+impl Owner {
+    /// To be asked while the lock of the directory is held: whoever makes a working directory has it locked before.
+    fn of(path: &Path) -> Result<Self, Error> {
+        let lock = path.join(LOCK);
+        match ocibuild_sys::try_lock_existing_exclusive(&lock) {
+            Ok(Some(taken)) => Ok(Self::Dead(taken)),
+            Ok(None) => Ok(Self::Alive),
+            Err(error) if error.kind() == ocibuild_sys::ErrorKind::NotFound => {
+                let is_there = path.try_exists().map_err(Error::io("look at", path))?;
+                Ok(if is_there { Self::None } else { Self::Gone })
+            }
+            Err(error) => Err(Error::system("lock", lock)(error)),
+        }
     }
 }
 
@@ -314,8 +386,20 @@ impl Work {
 
 impl Drop for Work {
     fn drop(&mut self) {
-        let _ = remove_tree(&self.path);
+        let _ = remove_work(&self.path);
     }
+}
+
+/// Removes a working directory, its lock last, so that until then everybody sees that it has an owner.
+fn remove_work(path: &Path) -> Result<(), Error> {
+    let directory = DirHandle::open(path).map_err(Error::system("remove", path))?;
+    for entry in directory.read_dir().map_err(Error::system("remove", path))? {
+        let name = entry.map_err(Error::system("remove", path))?.name;
+        if name != LOCK {
+            directory.remove_tree(&name).map_err(Error::system("remove", path.join(&name)))?;
+        }
+    }
+    remove_tree(path)
 }
 
 /// Makes what is missing of a directory that is for us alone: programs with the set-user-ID bit in there must be out of

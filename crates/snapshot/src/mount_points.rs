@@ -125,7 +125,10 @@ impl Top<'_> {
         let root = RootDir::open(self.host).map_err(Error::system("open", self.host))?;
         let mut at = root.top().map_err(Error::system("open", self.host))?;
         let mut so_far = PathBuf::new();
+        // What the merged view has there, as long as it has something.
+        let mut merged = Some(self.base.root());
         for name in path {
+            merged = merged.and_then(|id| self.base.child(id, name));
             let above = self.host.join(&so_far);
             so_far.push(name);
             let host = self.host.join(&so_far);
@@ -133,7 +136,7 @@ impl Top<'_> {
                 Some(found) if found.is_dir() => {}
                 Some(_) => return Err(wrong_kind(so_far, "not a directory")),
                 None => {
-                    let below = self.base.lookup(&so_far).filter(|id| self.base.is_directory(*id));
+                    let below = merged.filter(|id| self.base.is_directory(*id));
                     if let Some(id) = below {
                         keeping_time(&at, &above, || {
                             at.mkdir(name, 0o700).map_err(Error::system("make", &host))?;

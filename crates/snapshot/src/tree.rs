@@ -246,11 +246,27 @@ impl Tree {
         &mut self.nodes[id.0 as usize].metadata
     }
 
+    /// The first hard link among a layer's entries, which are in order, to a file that neither the layer has nor the
+    /// tree below it. Nothing would come of such a link.
+    pub fn dangling_link<'e>(&self, entries: &'e [Entry]) -> Option<&'e Entry> {
+        let is_file = |kind: &EntryKind| {
+            !matches!(kind, EntryKind::Directory | EntryKind::Whiteout | EntryKind::OpaqueWhiteout)
+        };
+        entries.iter().find(|entry| {
+            let EntryKind::Hardlink { target } = &entry.kind else { return false };
+            let own = entries.binary_search_by(|other| other.path.cmp(target));
+            let is_own = own.is_ok_and(|at| is_file(&entries[at].kind));
+            !is_own && self.file_at(target).is_none()
+        })
+    }
+
     /// Lays the entries of a layer over the tree; files get `layer` as their origin's layer.
     ///
-    /// Deletions hit what was there before this layer, wherever they stand among its entries. Parents that the layer
-    /// does not list are kept or, when missing, made 0755.
+    /// Deletions hit what was there before this layer, wherever they stand among its entries, but for files that the
+    /// layer links to: those keep their new names. Parents that the layer does not list are kept or, when missing, made
+    /// 0755.
     pub fn apply_layer(&mut self, layer: u32, entries: &[Entry]) {
+        let below = self.linked_from(entries);
         for entry in entries {
             match entry.kind {
                 EntryKind::Whiteout => self.detach(&entry.path),
@@ -259,8 +275,26 @@ impl Tree {
             }
         }
         for entry in entries {
-            self.apply_entry(layer, entry);
+            self.apply_entry(layer, entry, &below);
         }
+    }
+
+    /// The files that a layer, which deletes something, may link to, as long as they are there.
+    fn linked_from<'e>(&self, entries: &'e [Entry]) -> BTreeMap<&'e Path, NodeId> {
+        let deletes = |entry: &Entry| matches!(entry.kind, EntryKind::Whiteout | EntryKind::OpaqueWhiteout);
+        if !entries.iter().any(deletes) {
+            return BTreeMap::new();
+        }
+        let target = |entry: &'e Entry| match &entry.kind {
+            EntryKind::Hardlink { target } => Some((target.as_path(), self.file_at(target)?)),
+            _ => None,
+        };
+        entries.iter().filter_map(target).collect()
+    }
+
+    /// What is at `path`, if that can have several names: a directory could come to be inside itself.
+    fn file_at(&self, path: &Path) -> Option<NodeId> {
+        self.lookup(path).filter(|id| !self.is_directory(*id))
     }
 
     /// Makes files of a layer that was laid over the tree further names of files below it.
@@ -283,12 +317,12 @@ impl Tree {
         }
     }
 
-    fn apply_entry(&mut self, layer: u32, entry: &Entry) {
+    fn apply_entry(&mut self, layer: u32, entry: &Entry, below: &BTreeMap<&Path, NodeId>) {
         let kind = match &entry.kind {
             EntryKind::Whiteout | EntryKind::OpaqueWhiteout => return,
             EntryKind::Hardlink { target } => {
-                // A directory with two names could come to be inside itself.
-                if let Some(id) = self.lookup(target).filter(|id| !self.is_directory(*id)) {
+                let id = self.file_at(target).or_else(|| below.get(target.as_path()).copied());
+                if let Some(id) = id {
                     let parent = self.make_parents(&entry.path);
                     self.set_named(parent, &entry.path, id);
                 }
@@ -477,5 +511,34 @@ mod tests {
         let mut tree = Tree::new();
         tree.apply_layer(0, &[file("a"), entry("b", EntryKind::Hardlink { target: "a".into() })]);
         assert_eq!(tree.lookup(Path::new("a")), tree.lookup(Path::new("b")));
+    }
+
+    #[test]
+    fn links_to_files_below_survive_the_deletion_of_those() {
+        let to = |path, target: &str| entry(path, EntryKind::Hardlink { target: target.into() });
+        for deletion in [entry("d/a", EntryKind::Whiteout), entry("d", EntryKind::OpaqueWhiteout)] {
+            let mut tree = Tree::new();
+            tree.apply_layer(0, &[file("d/a")]);
+            let below = tree.lookup(Path::new("d/a")).unwrap();
+            let entries = [deletion, to("l", "d/a"), to("m", "d/a")];
+            assert_eq!(tree.dangling_link(&entries), None);
+            tree.apply_layer(1, &entries);
+            assert_eq!(tree.lookup(Path::new("d/a")), None);
+            assert_eq!(tree.lookup(Path::new("l")), Some(below));
+            assert_eq!(tree.lookup(Path::new("m")), Some(below));
+        }
+    }
+
+    #[test]
+    fn links_to_nothing_are_found() {
+        let to = |path, target: &str| entry(path, EntryKind::Hardlink { target: target.into() });
+        let mut tree = Tree::new();
+        tree.apply_layer(0, &[file("d/a")]);
+        let whole = [file("x"), to("y", "x"), to("z", "d/a")];
+        assert_eq!(tree.dangling_link(&whole), None);
+        for target in ["b", "d", "d/b", "d/a/c", "w"] {
+            let entries = [to("l", target), entry("w", EntryKind::Whiteout)];
+            assert_eq!(tree.dangling_link(&entries), Some(&entries[0]), "{target}");
+        }
     }
 }

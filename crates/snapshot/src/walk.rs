@@ -36,18 +36,41 @@ pub(crate) fn list(directory: &DirHandle, host: &Path) -> Result<Vec<(OsString, 
     Ok(names)
 }
 
+/// Opens directories one after the other, each from its parent if that was the one before: the kernel need not go all
+/// the way from the top to each level of a deep tree.
+pub(crate) struct Folders<'r> {
+    root: &'r RootDir,
+    last: Option<(PathBuf, DirHandle)>,
+}
+
+impl<'r> Folders<'r> {
+    pub(crate) fn new(root: &'r RootDir) -> Self {
+        Self { root, last: None }
+    }
+
+    /// The directory at `path`, on which there are no links.
+    pub(crate) fn open(&mut self, path: &Path) -> Result<&DirHandle, ocibuild_sys::Error> {
+        let handle = match (&self.last, path.parent().zip(path.file_name())) {
+            (Some((above, handle)), Some((parent, name))) if above == parent => handle.open_dir(name)?,
+            _ => self.root.dir(path)?,
+        };
+        Ok(&self.last.insert((path.to_owned(), handle)).1)
+    }
+}
+
 /// Calls `visit` for everything below `top`. Each directory is opened by its path, so that no number of levels costs
 /// more than one descriptor.
 pub(crate) fn walk(top: &Path, visit: &mut dyn FnMut(&Found<'_>) -> Result<(), Error>) -> Result<(), Error> {
     let root = RootDir::open(top).map_err(Error::system("open", top))?;
+    let mut folders = Folders::new(&root);
     let mut todo = vec![PathBuf::new()];
     while let Some(folder) = todo.pop() {
         let host = top.join(&folder);
-        let parent = root.dir(&folder).map_err(Error::system("open", &host))?;
+        let parent = folders.open(&folder).map_err(Error::system("open", &host))?;
         let start = todo.len();
-        for (name, metadata) in list(&parent, &host)? {
+        for (name, metadata) in list(parent, &host)? {
             let path = folder.join(&name);
-            visit(&Found { parent: &parent, name: &name, path: &path, metadata })?;
+            visit(&Found { parent, name: &name, path: &path, metadata })?;
             if metadata.is_dir() {
                 todo.push(path);
             }

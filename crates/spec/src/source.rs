@@ -75,6 +75,10 @@ pub enum SourceErrorKind {
     Configuration,
     /// The user's own rules forbid it.
     Refused,
+    /// The host is at a link-local address, which the user did not allow.
+    LinkLocal,
+    /// It is not here, and nothing is fetched.
+    Offline,
     /// The caller cancelled.
     Cancelled,
 }

@@ -40,6 +40,8 @@ pub enum ErrorKind {
     Incomplete,
     /// The caller asked for something contradictory.
     InvalidInput,
+    /// The caller cancelled it.
+    Cancelled,
     /// Any other failure of the file system.
     Io,
 }
@@ -150,6 +152,7 @@ impl From<Error> for SourceError {
         let kind = match error.kind {
             ErrorKind::NotFound => SourceErrorKind::NotFound,
             ErrorKind::Corrupt => SourceErrorKind::Corrupt,
+            ErrorKind::Cancelled => SourceErrorKind::Cancelled,
             ErrorKind::Unsupported | ErrorKind::NewerFormat | ErrorKind::InvalidInput => {
                 SourceErrorKind::Unsupported
             }

@@ -198,6 +198,21 @@ impl DirHandle {
         }
     }
 
+    /// When `name` was made, where the file system keeps that: what tells it from another of the same inode number.
+    pub fn birth_time(&self, name: impl AsRef<OsStr>) -> Result<Option<Timestamp>, Error> {
+        let name = component("statx", name.as_ref())?;
+        let flags = rustix::fs::StatxFlags::BTIME;
+        let found = rustix::fs::statx(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW, flags);
+        let found = match found {
+            // Before Linux 4.11, or forbidden by a filter.
+            Err(Errno::NOSYS | Errno::PERM) => return Ok(None),
+            result => result.map_err(Error::at("statx", name))?,
+        };
+        let is_known = found.stx_mask & flags.bits() != 0;
+        let time = found.stx_btime;
+        Ok(is_known.then_some(Timestamp { seconds: time.tv_sec, nanoseconds: time.tv_nsec }))
+    }
+
     /// The target of the link `name`; anything else is invalid.
     pub fn read_link(&self, name: impl AsRef<OsStr>) -> Result<OsString, Error> {
         let name = component("readlinkat", name.as_ref())?;

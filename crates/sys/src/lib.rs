@@ -33,8 +33,10 @@
 //! Linux only. Operations on extended attributes, and on modes before Linux 6.6, go through `/proc/self/fd`, so
 //! `/proc` must be mounted.
 
+mod capabilities;
 mod child;
 mod copy;
+mod device_cgroup;
 mod dir;
 mod error;
 mod lock;
@@ -55,10 +57,15 @@ mod terminal;
 mod userns;
 mod xattr;
 
+pub use capabilities::{Capabilities, UnknownCapability};
 pub use copy::{CopyMethod, copy_contents, sync_filesystem};
+pub use device_cgroup::{AllowedDevice, DeviceCgroup};
 pub use dir::{DirEntry, DirHandle, ReadDir};
-pub use error::{Error, ErrorKind};
-pub use lock::{FileLock, lock_exclusive, lock_shared, try_lock_exclusive, try_lock_shared};
+pub use error::{Error, ErrorKind, raw_os_error_of};
+pub use lock::{
+    FileLock, lock_exclusive, lock_shared, try_lock_exclusive, try_lock_existing_exclusive,
+    try_lock_existing_shared, try_lock_shared,
+};
 pub use metadata::{FileType, Metadata, Timestamp, device, device_numbers};
 pub use obstacle::{Blocked, Obstacle, sandbox_works};
 pub use private::Private;

@@ -52,6 +52,20 @@ pub fn try_lock_shared(path: impl AsRef<Path>) -> Result<Option<FileLock>, Error
     attempt(path.as_ref(), FlockOperation::NonBlockingLockShared)
 }
 
+/// As [`try_lock_exclusive`] for a file or directory that is there already: nothing is made. Without it the error is of
+/// the kind [`NotFound`](crate::ErrorKind::NotFound), so that whoever looks at what others are removing leaves no file
+/// behind in it.
+pub fn try_lock_existing_exclusive(path: impl AsRef<Path>) -> Result<Option<FileLock>, Error> {
+    let path = path.as_ref();
+    take(open_existing(path)?, path, FlockOperation::NonBlockingLockExclusive)
+}
+
+/// The same together with other shared holders.
+pub fn try_lock_existing_shared(path: impl AsRef<Path>) -> Result<Option<FileLock>, Error> {
+    let path = path.as_ref();
+    take(open_existing(path)?, path, FlockOperation::NonBlockingLockShared)
+}
+
 fn wait(path: &Path, operation: FlockOperation) -> Result<FileLock, Error> {
     let file = open(path)?;
     loop {
@@ -64,7 +78,10 @@ fn wait(path: &Path, operation: FlockOperation) -> Result<FileLock, Error> {
 }
 
 fn attempt(path: &Path, operation: FlockOperation) -> Result<Option<FileLock>, Error> {
-    let file = open(path)?;
+    take(open(path)?, path, operation)
+}
+
+fn take(file: File, path: &Path, operation: FlockOperation) -> Result<Option<FileLock>, Error> {
     match rustix::fs::flock(file.as_fd(), operation) {
         Ok(()) => Ok(Some(FileLock { file })),
         Err(Errno::WOULDBLOCK) => Ok(None),
@@ -75,4 +92,9 @@ fn attempt(path: &Path, operation: FlockOperation) -> Result<Option<FileLock>, E
 fn open(path: &Path) -> Result<File, Error> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR).map(File::from).map_err(Error::at("open", path))
+}
+
+fn open_existing(path: &Path) -> Result<File, Error> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).map(File::from).map_err(Error::at("open", path))
 }

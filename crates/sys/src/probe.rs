@@ -5,9 +5,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 
 use crate::sandbox::{MountOptions, Namespaces, Operation, Process, Sandbox};
-use crate::{DirHandle, Error, SandboxError, Status};
+use crate::{DirHandle, Error, SandboxError, SandboxErrorKind, Status};
 
 /// The attributes in which an overlay keeps its notes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +17,13 @@ pub enum OverlayAttributes {
     Trusted,
     /// `user.overlay.*` with the option `userxattr`, inside a user namespace (Linux 5.11).
     User,
+}
+
+impl OverlayAttributes {
+    /// Those that this process may write.
+    pub fn of_this_process() -> Self {
+        if crate::in_initial_user_namespace() { Self::Trusted } else { Self::User }
+    }
 }
 
 /// Why an overlay cannot be used.
@@ -78,14 +86,15 @@ pub fn user_namespaces_work() -> Result<(), String> {
 }
 
 /// Mounts an overlay in a throwaway process in `dir`, where its layers would be, and says which attributes it
-/// takes. Leaves nothing behind.
+/// takes. Leaves nothing behind, unless it is killed. Nobody else tries one in `dir` at the same time: processes of
+/// different PID namespaces may have the same number, and threads have.
 pub fn overlay_works(dir: &Path) -> Result<OverlayAttributes, OverlayError> {
-    let attributes =
-        if crate::in_initial_user_namespace() { OverlayAttributes::Trusted } else { OverlayAttributes::User };
+    const NAME: &str = ".overlay-probe";
+
+    let attributes = OverlayAttributes::of_this_process();
     let parent = DirHandle::open(dir).map_err(OverlayError::Directory)?;
-    let name = format!(".overlay-probe-{}", rustix::process::getpid().as_raw_pid());
-    let result = try_overlay(dir, &parent, &name, attributes);
-    let removed = parent.remove_tree(&name).map_err(OverlayError::Directory);
+    let result = try_overlay(dir, &parent, NAME, attributes);
+    let removed = parent.remove_tree(NAME).map_err(OverlayError::Directory);
     result.and(removed).map(|()| attributes)
 }
 
@@ -137,7 +146,13 @@ pub(crate) fn run(operations: Vec<Operation>) -> Result<(), SandboxError> {
         terminal: None,
     };
     let sandbox = Sandbox { namespaces: Namespaces::default(), operations, process, keeper: false };
-    let status = sandbox.spawn(std::io::stdout(), std::io::stderr())?.wait()?;
-    debug_assert_eq!(status, Status::Exited(0));
-    Ok(())
+    match sandbox.spawn(std::io::stdout(), std::io::stderr())?.wait()? {
+        Status::Exited(0) => Ok(()),
+        // Killed, by whom it does not matter.
+        _ => Err(SandboxError::new(
+            SandboxErrorKind::Lost,
+            "try it in a process, which was ended",
+            Errno::CHILD,
+        )),
+    }
 }

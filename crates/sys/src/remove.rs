@@ -50,7 +50,11 @@ impl Removal<'_> {
     fn step(&mut self) -> Result<(), Error> {
         let level = self.levels.last_mut().expect("the caller checked that a level remains");
         let entries = level.entries.as_mut().expect("the deepest level is open");
-        let Some(entry) = entries.next() else { return self.leave() };
+        // A directory that someone else has removed meanwhile has no entries, and says so by an error.
+        let entry = match entries.next() {
+            None | Some(Err(Errno::NOENT)) => return self.leave(),
+            Some(entry) => entry,
+        };
         let entry = entry.map_err(|errno| self.error("getdents64", OsStr::new(""), errno))?;
         let name = entry.file_name().to_bytes();
         if name == b"." || name == b".." {
@@ -74,13 +78,20 @@ impl Removal<'_> {
             Err(Errno::NOTEMPTY | Errno::EXIST | Errno::ACCESS) => {}
             Err(errno) => return Err(self.error("unlinkat", &name, errno)),
         }
-        let fd = self.open(&name).map_err(|errno| self.error("openat2", &name, errno))?;
+        let fd = match self.open(&name) {
+            // Someone else removes the same tree.
+            Err(Errno::NOENT) => return Ok(()),
+            other => other.map_err(|errno| self.error("openat2", &name, errno))?,
+        };
         let stat = rustix::fs::fstat(&fd).map_err(|errno| self.error("fstat", &name, errno))?;
         // Entries of a directory that may be read but not written could not be unlinked.
         if Metadata::from(stat).mode & 0o700 != 0o700 {
             let _ = rustix::fs::fchmod(&fd, Mode::RWXU);
         }
-        let entries = Dir::new(fd).map_err(|errno| self.error("openat", &name, errno))?;
+        let entries = match Dir::new(fd) {
+            Err(Errno::NOENT) => return Ok(()),
+            other => other.map_err(|errno| self.error("openat", &name, errno))?,
+        };
         let metadata = Metadata::from(stat);
         self.levels.push(Level { name, id: (metadata.dev, metadata.ino), entries: Some(entries), passes: 0 });
         if let Some(far) = self.levels.len().checked_sub(OPEN_LEVELS + 1) {
@@ -92,7 +103,9 @@ impl Removal<'_> {
     /// The deepest directory has no more entries: back to the one above, and remove it there.
     fn leave(&mut self) -> Result<(), Error> {
         let below = self.levels.pop().expect("there is a level to leave");
-        self.reopen_above(&below)?;
+        if !self.reopen_above(&below)? {
+            return self.restart();
+        }
         match self.unlink(&below.name, AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(Errno::NOTEMPTY | Errno::EXIST) if below.passes < MAX_PASSES => {
@@ -107,13 +120,25 @@ impl Removal<'_> {
         }
     }
 
-    fn reopen_above(&mut self, below: &Level) -> Result<(), Error> {
-        let Some(level) = self.levels.last() else { return Ok(()) };
+    /// Begins at the top again. That happens only after someone else removed a directory of the tree, so as often as
+    /// there are directories at most.
+    fn restart(&mut self) -> Result<(), Error> {
+        let top = self.levels.drain(..).next().expect("a level above was to be opened again");
+        self.enter(top.name)
+    }
+
+    /// Opens the level above again if it is closed. `false` when there is no way back to it: someone else has removed
+    /// the directory `below`.
+    fn reopen_above(&mut self, below: &Level) -> Result<bool, Error> {
+        let Some(level) = self.levels.last() else { return Ok(true) };
         if level.entries.is_some() {
-            return Ok(());
+            return Ok(true);
         }
         let entries = below.entries.as_ref().expect("the level just left was the deepest");
         let fd = entries.fd().and_then(|fd| open_directory(fd, OsStr::new(".."), ResolveFlags::empty()));
+        if matches!(fd, Err(Errno::NOENT)) {
+            return Ok(false);
+        }
         let fd = fd.map_err(|errno| self.error("openat", OsStr::new(".."), errno))?;
         let stat = rustix::fs::fstat(&fd).map_err(|errno| self.error("fstat", OsStr::new(".."), errno))?;
         let metadata = Metadata::from(stat);
@@ -125,7 +150,7 @@ impl Removal<'_> {
         if let Some(level) = self.levels.last_mut() {
             level.entries = Some(entries);
         }
-        Ok(())
+        Ok(true)
     }
 
     fn unlink(&self, name: &OsStr, flags: AtFlags) -> Result<(), Errno> {

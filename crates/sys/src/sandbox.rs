@@ -16,7 +16,8 @@ pub struct Sandbox {
     pub process: Process,
     /// Whether a second process watches over the first from outside its process namespace, so that the death of
     /// the caller ends the command whatever it does. Without, the command itself is told by the kernel when the
-    /// caller dies, which a set-user-ID program escapes: that is for commands that are trusted.
+    /// caller dies, which a set-user-ID program escapes, and a caller that ignores SIGCHLD never learns how a program
+    /// ended that was executed: that is for operations alone.
     pub keeper: bool,
 }
 
@@ -42,6 +43,10 @@ pub struct Namespaces {
 pub enum Operation {
     /// Keeps mounts made here from spreading, and mounts made elsewhere from appearing here.
     MakePrivate,
+    /// Joins the cgroup whose `cgroup.procs` this is.
+    JoinCgroup(CString),
+    /// Makes the cgroup that was joined the root of those that the command sees.
+    CgroupNamespace,
     /// Mounts a file system on a path of the host.
     HostMount {
         /// What the file system takes as its source.
@@ -74,6 +79,19 @@ pub enum Operation {
         mode: u32,
         /// Owner.
         owner: (u32, u32),
+    },
+    /// Makes a character device on a path of the host: in a file system that was mounted before, where nobody else
+    /// sees it. Where the kernel does not let us make one, the host's device of that number is bound there, read-only:
+    /// it can be read and written as ever, but not be given another mode, owner or time.
+    HostDevice {
+        /// Where.
+        path: CString,
+        /// The device of the host.
+        host: CString,
+        /// Its number.
+        rdev: u64,
+        /// Permission bits.
+        mode: u32,
     },
     /// Makes a directory of the host the root of the paths that follow.
     EnterRoot(CString),
@@ -112,7 +130,7 @@ pub enum Operation {
         links: Links,
     },
     /// Makes a character device in a directory that was mounted before, or binds the host's device of that
-    /// number where the kernel does not let us make one.
+    /// number, read-only, where the kernel does not let us make one.
     Device {
         /// Path inside the root.
         path: CString,
@@ -131,7 +149,12 @@ pub enum Operation {
         path: CString,
     },
     /// Hides a file or directory, if it exists.
-    Mask(CString),
+    Mask {
+        /// Inside the root.
+        path: CString,
+        /// A null device of the host that hides files: one that only this sandbox sees.
+        null: CString,
+    },
     /// Makes a path read-only, if it exists.
     ReadOnly(CString),
     /// Sets the host name.
@@ -158,7 +181,7 @@ pub struct MountOptions {
     pub flags: u64,
     /// What is left for the file system, comma separated.
     pub data: CString,
-    /// Whether attributes reach the mounts below as well (`rro`, or `ro` together with `rbind`).
+    /// Whether attributes reach the mounts below as well (`rro`, `rnodev`, or `ro` together with `rbind`).
     pub recursive_attributes: bool,
 }
 
@@ -192,6 +215,10 @@ impl MountOptions {
             "nosuid" => (libc::MS_NOSUID, 0),
             "suid" => (0, libc::MS_NOSUID),
             "nodev" => (libc::MS_NODEV, 0),
+            "rnodev" => {
+                self.recursive_attributes = true;
+                (libc::MS_NODEV, 0)
+            }
             "dev" => (0, libc::MS_NODEV),
             "noexec" => (libc::MS_NOEXEC, 0),
             "exec" => (0, libc::MS_NOEXEC),
@@ -213,6 +240,16 @@ impl MountOptions {
     /// Whether this binds rather than mounts anew.
     pub fn is_bind(&self) -> bool {
         self.flags & libc::MS_BIND != 0
+    }
+
+    /// Whether no device can be opened there.
+    pub fn has_no_devices(&self) -> bool {
+        self.flags & libc::MS_NODEV != 0
+    }
+
+    /// Whether what is mounted below is bound as well.
+    pub fn is_recursive(&self) -> bool {
+        self.flags & libc::MS_REC != 0
     }
 }
 
@@ -332,6 +369,8 @@ mod tests {
         assert!(MountOptions::parse(["rbind", "ro"]).unwrap().recursive_attributes);
         assert!(!MountOptions::parse(["bind", "ro"]).unwrap().recursive_attributes);
         assert!(!MountOptions::parse(["rbind"]).unwrap().recursive_attributes);
+        let nodev = MountOptions::parse(["rbind", "rnodev"]).unwrap();
+        assert!(nodev.recursive_attributes && nodev.flags & libc::MS_NODEV != 0);
         assert!(MountOptions::parse(["a\0b"]).is_none());
     }
 

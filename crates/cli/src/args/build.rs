@@ -48,6 +48,11 @@ pub(crate) struct PlanArgs {
     #[arg(long, value_name = "PLATFORM", value_delimiter = ',', help_heading = "Input")]
     pub(crate) platform: Vec<String>,
 
+    /// Send nothing to a network: base images, URLs and repositories are what the state directory and the cache have of
+    /// them, and RUN has no network
+    #[arg(long, help_heading = "Input")]
+    pub(crate) offline: bool,
+
     /// Ask registries for base images even when the state directory has the name
     #[arg(long, help_heading = "Registry")]
     pub(crate) pull: bool,
@@ -59,7 +64,8 @@ pub(crate) struct PlanArgs {
     #[arg(long, value_name = "KEY=VALUE", help_heading = "Image")]
     pub(crate) label: Vec<String>,
 
-    /// Network of steps that choose none: default (the host's), host or none
+    /// Network of steps that choose none: default (the host's), host or none; for what the build itself fetches there is
+    /// --offline
     #[arg(long, value_name = "MODE", help_heading = "Steps")]
     pub(crate) network: Option<String>,
 
@@ -158,6 +164,14 @@ pub(crate) struct BuildArgs {
     /// Size of /dev/shm in steps [default: 64m]
     #[arg(long, value_name = "BYTES", help_heading = "Steps")]
     pub(crate) shm_size: Option<String>,
+
+    /// Capability that no step gets, like NET_RAW, or ALL
+    #[arg(long, value_name = "CAPABILITY", value_delimiter = ',', help_heading = "Steps")]
+    pub(crate) cap_drop: Vec<String>,
+
+    /// Size that an archive may unpack to in ADD [default: 250 times its own, at least 1g, at most 64g]
+    #[arg(long, value_name = "BYTES", help_heading = "Steps")]
+    pub(crate) archive_limit: Option<String>,
 
     #[command(flatten)]
     pub(crate) limits: LimitArgs,

@@ -28,6 +28,11 @@ pub(crate) struct RegistryArgs {
     #[arg(long, value_name = "[HOST=]MIRROR", help_heading = "Registry")]
     pub(crate) registry_mirror: Vec<String>,
 
+    /// Host that may be at a link-local address, where clouds answer with the credentials of the machine; without it no
+    /// registry, URL or repository may
+    #[arg(long, value_name = "HOST", help_heading = "Registry")]
+    pub(crate) allow_link_local: Vec<String>,
+
     /// How often a request is made again that failed for a reason that may pass [default: 4]
     #[arg(long, value_name = "N", help_heading = "Registry")]
     pub(crate) retry: Option<u32>,

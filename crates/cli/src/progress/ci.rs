@@ -4,7 +4,7 @@ use ocibuild::Event;
 
 use super::Progress;
 use super::plain::Script;
-use crate::terminal::{Screen, to_stderr};
+use crate::terminal::to_stderr;
 
 /// As `plain`, but each step in one piece: the oldest step is shown as it goes, and what happens beside it waits until
 /// it is done.
@@ -25,8 +25,8 @@ struct Block {
 const MAX_BLOCK: usize = 4 << 20;
 
 impl Ci {
-    pub(super) fn new(screen: Screen) -> Self {
-        Self { script: Script::new(screen), current: None, waiting: VecDeque::new() }
+    pub(super) fn new() -> Self {
+        Self { script: Script::new(), current: None, waiting: VecDeque::new() }
     }
 
     /// What can be shown now.
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn steps_do_not_mix() {
-        let mut ci = Ci::new(Screen { is_terminal: false, colors: false, moves: false });
+        let mut ci = Ci::new();
         let events = [
             Event::StepStarted { step: 0, title: "a" },
             Event::StepStarted { step: 1, title: "b" },

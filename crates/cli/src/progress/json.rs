@@ -102,7 +102,7 @@ fn may_continue(invalid: &[u8]) -> usize {
 impl Progress for Json {
     fn event(&mut self, event: &Event<'_>) {
         if let Some(object) = self.object(event) {
-            to_stderr(&format!("{object}\n"));
+            to_stderr(&line(&object));
         }
     }
 
@@ -124,7 +124,26 @@ pub(crate) fn error_object(failure: &Failure, exit_code: u8) -> String {
         "v": 1, "event": "error", "kind": kind, "exit_code": exit_code, "step_exit_code": step_exit_code,
         "reports": reports, "causes": causes(failure), "notes": failure.notes,
     });
-    format!("{object}\n")
+    line(&object)
+}
+
+/// An object in a line of its own. Its control characters are escapes, also those that JSON leaves as they are and that a
+/// terminal obeys.
+fn line(object: &Value) -> String {
+    use std::fmt::Write as _;
+
+    let mut out = String::new();
+    for c in object.to_string().chars() {
+        match c {
+            '\u{7f}'..='\u{9f}' => {
+                // Writing to a string cannot fail.
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('\n');
+    out
 }
 
 #[cfg(test)]
@@ -144,6 +163,15 @@ mod tests {
     #[test]
     fn objects_are_one_line() {
         let object = Json::new().object(&Event::StepStarted { step: 1, title: "a\nb" }).unwrap();
-        assert_eq!(object.to_string(), r#"{"event":"step-started","step":1,"title":"a\nb","v":1}"#);
+        assert_eq!(line(&object), "{\"event\":\"step-started\",\"step\":1,\"title\":\"a\\nb\",\"v\":1}\n");
+    }
+
+    #[test]
+    fn control_characters_are_escapes() {
+        let text = "a\u{1b}[0m\u{9b}2J\u{7f}\u{e9}";
+        let object = Json::new().object(&Event::Warning { message: text }).unwrap();
+        let line = line(&object);
+        assert!(line.contains(r#""a\u001b[0m\u009b2J\u007fé""#), "{line}");
+        assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), object);
     }
 }

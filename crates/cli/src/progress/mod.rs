@@ -42,9 +42,9 @@ pub(crate) fn progress(kind: ProgressArg, screen: Screen) -> Box<dyn Progress> {
     match kind {
         ProgressArg::Quiet => Box::new(Quiet),
         ProgressArg::Json => Box::new(json::Json::new()),
-        ProgressArg::Ci => Box::new(ci::Ci::new(screen)),
+        ProgressArg::Ci => Box::new(ci::Ci::new()),
         ProgressArg::Auto | ProgressArg::Tty if screen.moves => Box::new(tty::Tty::new(screen)),
-        ProgressArg::Auto | ProgressArg::Tty | ProgressArg::Plain => Box::new(plain::Plain::new(screen)),
+        ProgressArg::Auto | ProgressArg::Tty | ProgressArg::Plain => Box::new(plain::Plain::new()),
     }
 }
 

@@ -6,7 +6,7 @@ use ocibuild::Event;
 
 use super::Progress;
 use super::lines::Lines;
-use crate::terminal::{Screen, to_stderr};
+use crate::terminal::to_stderr;
 use crate::text::{calm, printable};
 use crate::verbs::summary;
 
@@ -16,8 +16,8 @@ pub(super) struct Plain {
 }
 
 impl Plain {
-    pub(super) fn new(screen: Screen) -> Self {
-        Self { script: Script::new(screen) }
+    pub(super) fn new() -> Self {
+        Self { script: Script::new() }
     }
 }
 
@@ -33,7 +33,6 @@ impl Progress for Plain {
 
 /// Events as text.
 pub(super) struct Script {
-    is_terminal: bool,
     next: usize,
     steps: BTreeMap<usize, Step>,
     /// The output that is written, and since when.
@@ -47,8 +46,8 @@ struct Step {
 }
 
 impl Script {
-    pub(super) fn new(screen: Screen) -> Self {
-        Self { is_terminal: screen.is_terminal, next: 0, steps: BTreeMap::new(), export: None }
+    pub(super) fn new() -> Self {
+        Self { next: 0, steps: BTreeMap::new(), export: None }
     }
 
     fn number(&mut self) -> usize {
@@ -121,24 +120,22 @@ impl Script {
     fn end(&mut self, step: usize, title: &str, out: &mut String) -> usize {
         let number = self.begin(step, title, out);
         if let Some(mut known) = self.steps.remove(&step) {
-            let is_terminal = self.is_terminal;
-            known.lines.finish(&mut |line| output_line(out, number, known.started, line, is_terminal));
+            known.lines.finish(&mut |line| output_line(out, number, known.started, line));
         }
         number
     }
 
     fn output(&mut self, step: usize, stderr: bool, bytes: &[u8], out: &mut String) {
         let Some(Step { number, started, lines }) = self.steps.get_mut(&step) else { return };
-        let is_terminal = self.is_terminal;
-        lines.push(stderr, bytes, &mut |line| output_line(out, *number, *started, line, is_terminal));
+        lines.push(stderr, bytes, &mut |line| output_line(out, *number, *started, line));
     }
 }
 
-/// Only a terminal needs protection: in a file or a pipe, what the command wrote is kept.
-fn output_line(out: &mut String, number: usize, started: Instant, line: &str, is_terminal: bool) {
+/// Without control sequences, wherever it goes: behind a pipe there is often a terminal after all, and a file is looked at
+/// on one. The bytes as they were are in the events of `--progress json`.
+fn output_line(out: &mut String, number: usize, started: Instant, line: &str) {
     let time = started.elapsed().as_secs_f64();
-    let line = if is_terminal { calm(line) } else { line.to_owned() };
-    let _ = writeln!(out, "#{number} {time:.3} {line}");
+    let _ = writeln!(out, "#{number} {time:.3} {}", calm(line));
 }
 
 #[cfg(test)]
@@ -151,8 +148,7 @@ mod tests {
 
     #[test]
     fn steps_are_numbered_as_they_come() {
-        let screen = Screen { is_terminal: false, colors: false, moves: false };
-        let mut script = Script::new(screen);
+        let mut script = Script::new();
         let diff_id = DiffId(Digest::of(b""));
         let mut text = script.text(&Event::StepStarted { step: 4, title: "[1/2] RUN a\nb" });
         text += &script.text(&Event::StepCached { step: 4, title: "[1/2] RUN a\nb", diff_id: &diff_id });
@@ -165,5 +161,17 @@ mod tests {
         assert!(lines[4].starts_with("#2 0.0") && lines[4].ends_with(" out"), "{text}");
         assert!(lines[5].ends_with(" part"), "{text}");
         assert_eq!(lines[6], "#2 DONE 1.2s");
+    }
+
+    #[test]
+    fn control_sequences_of_steps_go_nowhere() {
+        let mut script = Script::new();
+        script.text(&Event::StepStarted { step: 0, title: "RUN x" });
+        let bytes = b"\x1b]0;owned\x07\x1b[31mred\x1b[0m\x1b[2J\x08\x9b31m \xc2\x9b\tend\r\n\x1b[1mlast";
+        let mut text = script.text(&Event::Output { step: 0, stderr: true, bytes });
+        text += &script.text(&Event::StepFailed { step: 0, title: "RUN x" });
+        assert!(text.lines().all(|line| !line.chars().any(|c| c.is_control() && c != '\t')), "{text:?}");
+        assert!(text.contains(" red\\x08\u{fffd}31m \\u{9b}\tend\n"), "{text:?}");
+        assert!(text.contains(" last\n"), "{text:?}");
     }
 }

@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn the_live_part_fits_the_screen() {
-        let tty = Tty::new(Screen { is_terminal: true, colors: false, moves: true });
+        let tty = Tty::new(Screen { colors: false, moves: true });
         let mut state = lock(&tty.state);
         state.take(&Event::Started { steps: 3 });
         for step in 0..40 {

@@ -3,7 +3,7 @@ use std::process::ExitCode;
 
 use ocibuild::dockerfile::lint::{RULES, RuleKind};
 use ocibuild::dockerfile::{Rule, suggest};
-use ocibuild::executor::{Resources, Rlimit};
+use ocibuild::executor::{Capabilities, Resources, Rlimit};
 use ocibuild::spec::Reference;
 use ocibuild::{
     Annotation, Build, Built, Error, Fetcher, Output, OutputKind, PlannedBuild, Remotes, Secret, SshAgent,
@@ -36,7 +36,9 @@ struct Request {
     hosts: Vec<(String, std::net::IpAddr)>,
     limits: Vec<Rlimit>,
     resources: Resources,
+    dropped_capabilities: Capabilities,
     shm_size: Option<u64>,
+    archive_limit: Option<u64>,
     agents: Vec<(String, SshAgent)>,
     secrets: Vec<(String, Secret)>,
     progress: ProgressArg,
@@ -52,6 +54,7 @@ impl Request {
         let progress = about("--progress", &args.progress)(values::progress(&args.progress, args.quiet))?;
         let outputs = all_outputs(args)?;
         let load = args.load.as_deref().map(Load::new).transpose()?.flatten();
+        refuse_sending(args, &outputs, load.is_some(), env)?;
         if load.is_some() && outputs.cache_only {
             return Err(usage("--load: --output type=cacheonly goes with no other output"));
         }
@@ -63,7 +66,13 @@ impl Request {
             hosts: each("--add-host", &args.add_host, values::host_entry)?,
             limits: each("--ulimit", &args.ulimit, values::ulimit)?,
             resources: values::resources(&args.limits, args.runtime.as_deref())?,
+            dropped_capabilities: values::capabilities(&args.cap_drop)?,
             agents: each("--ssh", &args.ssh, |text| values::ssh(text, env))?,
+            archive_limit: args
+                .archive_limit
+                .as_deref()
+                .map(|text| values::size("--archive-limit", text))
+                .transpose()?,
             shm_size: args.shm_size.as_deref().map(|text| values::size("--shm-size", text)).transpose()?,
             secrets: secrets(&args.secret, env)?,
             progress,
@@ -85,6 +94,31 @@ impl Request {
             }
         }
         names
+    }
+}
+
+/// Refuses what would send the result to a network, where nothing may go to one.
+fn refuse_sending(args: &BuildArgs, all: &BuildOutputs, loads: bool, env: Lookup<'_>) -> Result<(), Error> {
+    if !args.plan.offline {
+        return Ok(());
+    }
+    let refused = |what: &str| {
+        Err(usage(format!("--offline and {what} exclude each other"))
+            .hint("write the image to a file, and push it later: --output type=oci,dest=FILE"))
+    };
+    if args.push {
+        return refused("--push");
+    }
+    if all.outputs.iter().any(|output| output.kind == OutputKind::Registry) {
+        return refused("--output type=registry");
+    }
+    let is_far = |name: &&str| {
+        env(name)
+            .is_some_and(|value| ["tcp://", "ssh://", "http"].iter().any(|scheme| value.starts_with(scheme)))
+    };
+    match ["DOCKER_HOST", "CONTAINER_HOST"].iter().find(|name| loads && is_far(name)) {
+        Some(name) => refused(&format!("--load into the engine that {name} names")),
+        None => Ok(()),
     }
 }
 
@@ -202,7 +236,7 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
         || -> Result<_, Failure> { Ok((Workshop::open(&root, args.snapshotter)?, Signals::install()?)) };
     // What is wrong with the Dockerfile of a directory is said before there is a state directory.
     let early = if request.input.needs_fetching() { Some(open()?) } else { None };
-    let named = secrets_of(&request, remotes(&args.plan.registry, true)?);
+    let named = secrets_of(&request, remotes(&args.plan, true)?);
     let fetcher = early.as_ref().map(|(shop, signals)| Fetcher {
         remotes: &named,
         store: &shop.layout,
@@ -222,7 +256,7 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
         Some(open) => open,
         None => open()?,
     };
-    let images = BaseImages::new(&shop.layout, args.plan.pull, &args.plan.registry, notices)?;
+    let images = BaseImages::new(&shop, &args.plan, notices)?;
     let backends = shop.backends(&images, executor.as_ref());
 
     let mut display = progress(kind, screen);
@@ -296,7 +330,7 @@ fn configured(
     let (mut build, source) = request.input.open(fetcher)?;
     build = build
         .now(now())
-        .remotes(remotes(&args.plan.registry, false)?)
+        .remotes(remotes(&args.plan, false)?)
         .no_cache(args.no_cache)
         .resolv_conf(resolv_conf())
         .rewrite_timestamps(request.outputs.rewrite_timestamps)
@@ -310,6 +344,9 @@ fn configured(
     }
     if let Some(bytes) = request.shm_size {
         build = build.shm_size(bytes);
+    }
+    if let Some(bytes) = request.archive_limit {
+        build = build.archive_limit(bytes);
     }
     for stage in args.no_cache_filter.iter().filter(|stage| !stage.is_empty()) {
         build = build.no_cache_stage(stage);
@@ -326,7 +363,7 @@ fn configured(
     for limit in request.limits {
         build = build.rlimit(limit);
     }
-    build = build.resources(request.resources);
+    build = build.resources(request.resources).drop_capabilities(request.dropped_capabilities);
     for (id, agent) in request.agents {
         build = build.ssh(id, agent);
     }

@@ -61,7 +61,7 @@ impl Call {
             return outline::print_targets(&build.targets(), self.format);
         }
         let shop = Workshop::open_plainly(root)?;
-        let images = BaseImages::new(&shop.layout, args.plan.pull, &args.plan.registry, Notices::Lines)?;
+        let images = BaseImages::new(&shop, &args.plan, Notices::Lines)?;
         let executor = executor(None)?;
         let signals = Signals::install()?;
         let backends = shop.backends(&images, executor.as_ref());

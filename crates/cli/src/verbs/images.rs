@@ -1,10 +1,10 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::ExitCode;
 
 use ocibuild::Error;
-use ocibuild::spec::Reference;
-use ocibuild::state::ImageSummary;
+use ocibuild::spec::{Descriptor, Digest, Reference};
+use ocibuild::state::{Catalog, ImageSummary, State, no_such_image};
 
 use crate::args::{ImagesArgs, RmiArgs, TagArgs};
 use crate::backends::Workshop;
@@ -133,9 +133,10 @@ pub(crate) fn nameable(text: &str) -> Result<Reference, Error> {
 /// Takes names away, all that exist, and fails for those that do not.
 pub(crate) fn rmi(root: Option<&Path>, args: &RmiArgs) -> Outcome {
     let shop = Workshop::open_plainly(&state_dir(root)?)?;
+    let mut removal = Removal::of(&shop)?;
     let mut wrong: Option<Error> = None;
     for text in &args.images {
-        match remove(&shop, text, args.force) {
+        match removal.add(text, args.force) {
             Ok(()) => {}
             Err(error) if args.force && is_absence(&error) => to_stderr(&format!("warning: {error}\n")),
             Err(error) => {
@@ -146,6 +147,7 @@ pub(crate) fn rmi(root: Option<&Path>, args: &RmiArgs) -> Outcome {
             }
         }
     }
+    removal.carry_out()?;
     match wrong {
         Some(error) => Err(error.into()),
         None => Ok(ExitCode::SUCCESS),
@@ -156,31 +158,64 @@ fn is_absence(error: &Error) -> bool {
     error.reports()[0].id == ocibuild::state::NO_SUCH_IMAGE
 }
 
-/// Takes away a name, or the names of what an ID means.
-fn remove(shop: &Workshop, text: &str, force: bool) -> Result<(), Error> {
-    let state = shop.state();
-    let image = state.find(text)?;
-    if state.forget(&image.descriptor)? {
-        let id = state.id(&image.descriptor)?;
-        return to_stdout(format!("Untagged: {id}\n").as_bytes());
+/// What is to be taken away: all of it at once, for each change writes the index anew.
+struct Removal<'s> {
+    state: State<'s>,
+    catalog: Catalog<'s>,
+    /// In the order in which it is told.
+    names: Vec<Reference>,
+    taken: BTreeSet<Reference>,
+    unnamed: BTreeMap<Digest, Descriptor>,
+}
+
+impl<'s> Removal<'s> {
+    fn of(shop: &'s Workshop) -> Result<Self, Error> {
+        let state = shop.state();
+        let catalog = state.catalog()?;
+        Ok(Self { state, catalog, names: Vec::new(), taken: BTreeSet::new(), unnamed: BTreeMap::new() })
     }
-    let names = match image.reference {
-        // A name with a digest stands for what it found.
-        Some(name) if name.digest().is_none() => vec![name],
-        _ => state.names(&state.id(&image.descriptor)?)?,
-    };
-    if names.len() > 1 && !force {
-        let shown: Vec<String> = names.iter().map(Reference::familiar).collect();
-        let message = format!(
-            "conflict: unable to delete {text} (must be forced) - image is referenced by several names"
-        );
-        return Err(
-            usage(message).hint(format!("-f takes all of them away; or name one: {}", shown.join(", ")))
-        );
+
+    /// Adds a name, or the names of what an ID means.
+    fn add(&mut self, text: &str, force: bool) -> Result<(), Error> {
+        let image = self.catalog.find(text)?;
+        if let Some(name) = image.reference.as_ref().filter(|name| self.taken.contains(name)) {
+            return Err(no_such_image(name));
+        }
+        let names = match image.reference {
+            // A name with a digest stands for what it found.
+            Some(name) if name.digest().is_none() => vec![name],
+            _ => self.catalog.names(&self.state.id(&image.descriptor)?)?,
+        };
+        if names.is_empty() {
+            self.unnamed.insert(image.descriptor.digest.clone(), image.descriptor);
+            return Ok(());
+        }
+        let names: Vec<Reference> = names.into_iter().filter(|name| !self.taken.contains(name)).collect();
+        if names.len() > 1 && !force {
+            let shown: Vec<String> = names.iter().map(Reference::familiar).collect();
+            let message = format!(
+                "conflict: unable to delete {text} (must be forced) - image is referenced by several names"
+            );
+            return Err(
+                usage(message).hint(format!("-f takes all of them away; or name one: {}", shown.join(", ")))
+            );
+        }
+        self.taken.extend(names.iter().cloned());
+        self.names.extend(names);
+        Ok(())
     }
-    for name in names {
-        state.remove(&name)?;
-        to_stdout(format!("Untagged: {}\n", name.familiar()).as_bytes())?;
+
+    fn carry_out(self) -> Result<(), Error> {
+        let mut removed = Vec::new();
+        for image in self.unnamed.values() {
+            let id = self.state.id(image)?;
+            if self.state.forget(image)? {
+                removed.push(id.to_string());
+            }
+        }
+        let names = self.state.remove_all(&self.names)?;
+        removed.extend(self.names.iter().filter(|name| names.contains(name)).map(Reference::familiar));
+        let lines: Vec<String> = removed.iter().map(|what| format!("Untagged: {what}\n")).collect();
+        to_stdout(lines.concat().as_bytes())
     }
-    Ok(())
 }

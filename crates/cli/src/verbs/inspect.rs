@@ -2,7 +2,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use ocibuild::spec::{ContainerConfig, HealthConfig};
-use ocibuild::state::{ImageDetails, State};
+use ocibuild::state::{Catalog, ImageDetails, State};
 use ocibuild::{Error, ErrorKind};
 
 use crate::args::InspectArgs;
@@ -20,10 +20,11 @@ pub(crate) fn inspect(root: Option<&Path>, args: &InspectArgs) -> Outcome {
     };
     let shop = Workshop::open_plainly(&state_dir(root)?)?;
     let state = shop.state();
+    let catalog = state.catalog()?;
     let mut wrong: Option<Error> = None;
     let mut objects = Vec::new();
     for text in &args.images {
-        match object(&state, text) {
+        match object(&state, &catalog, text) {
             Ok(object) => objects.push(object),
             Err(error) => {
                 wrong = Some(match wrong {
@@ -48,11 +49,11 @@ pub(crate) fn inspect(root: Option<&Path>, args: &InspectArgs) -> Outcome {
     }
 }
 
-fn object(state: &State<'_>, text: &str) -> Result<Value, Error> {
-    let image = state.details(&state.find(text)?.descriptor)?;
+fn object(state: &State<'_>, catalog: &Catalog<'_>, text: &str) -> Result<Value, Error> {
+    let image = state.details(&catalog.find(text)?.descriptor)?;
     let size: u64 = state.layer_sizes(&image)?.iter().sum();
     let ImageDetails { descriptor, manifest, config } = &image;
-    let names = state.names(&manifest.config.digest)?;
+    let names = catalog.names(&manifest.config.digest)?;
     let tags = names.iter().filter(|name| name.digest().is_none());
     let tags: Vec<Value> = tags.map(|name| Value::from(name.familiar())).collect();
     let mut digests: Vec<String> =

@@ -20,7 +20,7 @@ pub(crate) fn plan(root: Option<&Path>, args: &PlanVerb) -> Outcome {
     let root = state_dir(root)?;
     let open = || -> Result<_, Failure> { Ok((Workshop::open_plainly(&root)?, Signals::install()?)) };
     let early = if input.needs_fetching() { Some(open()?) } else { None };
-    let named = remotes(&args.plan.registry, true)?;
+    let named = remotes(&args.plan, true)?;
     let fetcher = early.as_ref().map(|(shop, signals)| Fetcher {
         remotes: &named,
         store: &shop.layout,
@@ -32,12 +32,12 @@ pub(crate) fn plan(root: Option<&Path>, args: &PlanVerb) -> Outcome {
         failure
     });
     let (build, source) = opened?;
-    let build = build.remotes(remotes(&args.plan.registry, false)?);
+    let build = build.remotes(remotes(&args.plan, false)?);
     let (shop, signals) = match early {
         Some(open) => open,
         None => open()?,
     };
-    let images = BaseImages::new(&shop.layout, args.plan.pull, &args.plan.registry, Notices::Lines)?;
+    let images = BaseImages::new(&shop, &args.plan, Notices::Lines)?;
     let executor = executor(None)?;
     let planned = build.plan_cancellable(&shop.backends(&images, executor.as_ref()), &signals.cancel);
     let planned = planned.map_err(|error| {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use ocibuild::Error;
 use ocibuild::spec::{Descriptor, Reference};
-use ocibuild::state::{LoadSource, State};
+use ocibuild::state::{Catalog, LoadSource};
 use ocibuild::store::ArchiveFormat;
 use ocibuild::sys::own_descriptor;
 
@@ -32,15 +32,21 @@ pub(crate) fn save(root: Option<&Path>, args: &SaveArgs) -> Outcome {
     }
     let shop = Workshop::open_plainly(&state_dir(root)?)?;
     let state = shop.state();
+    let signals = Signals::install()?;
+    let catalog = state.catalog()?;
     let mut images = Vec::new();
     for text in &args.images {
-        images.extend(named(&state, text)?);
+        images.extend(named(&catalog, text)?);
     }
     let format = match args.format {
         SaveFormat::Docker => ArchiveFormat::Docker,
         SaveFormat::Oci => ArchiveFormat::Oci,
     };
-    state.save(&images, format, archive_destination(output))?;
+    state.save(&images, format, archive_destination(output), &signals.cancel).map_err(|error| {
+        let mut failure = Failure::from(error);
+        failure.signal = signals.received();
+        failure
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -50,19 +56,17 @@ fn to_a_terminal() -> Error {
 }
 
 /// What docker takes a name for: with a tag one image, without all images of the repository.
-fn named(state: &State<'_>, text: &str) -> Result<Vec<(Option<Reference>, Descriptor)>, Error> {
+fn named(catalog: &Catalog<'_>, text: &str) -> Result<Vec<(Option<Reference>, Descriptor)>, Error> {
     let name = text.parse::<Reference>().ok().filter(|name| name.digest().is_none());
     let has_tag = text.rsplit('/').next().is_some_and(|last| last.contains(':'));
     if let (Some(name), false) = (name, has_tag) {
-        let mut images = state.images()?;
-        images.retain(|image| {
-            image.reference.as_ref().is_some_and(|other| other.familiar_name() == name.familiar_name())
-        });
+        let all = catalog.of_repository(&name).map(|(name, image)| (Some(name.clone()), image.clone()));
+        let images: Vec<_> = all.collect();
         if !images.is_empty() {
-            return Ok(images.into_iter().map(|image| (image.reference, image.descriptor)).collect());
+            return Ok(images);
         }
     }
-    let image = state.find(text)?;
+    let image = catalog.find(text)?;
     Ok(vec![(image.reference.filter(|name| name.digest().is_none()), image.descriptor)])
 }
 

@@ -353,3 +353,14 @@ fn privileged_podman_skopeo_and_umoci_take_and_give_archives() {
         format!("Loaded image ID: {}\n", ids[1])
     );
 }
+
+#[test]
+fn an_archive_that_unpacks_to_too_much_is_refused_until_it_is_allowed() {
+    let place = Place::with("FROM scratch\nADD large.tar /\n");
+    let large = docker_archive(&serde_json::json!("x".repeat(5000)));
+    fs::write(place.path("large.tar"), large).unwrap();
+    let ended = place.build(&["--archive-limit", "4k"]);
+    ended.fails(3, &["error:", "/large.tar unpacks to more than 4096 bytes", "hint:", "--archive-limit"]);
+    place.build(&["--archive-limit", "much"]).fails(2, &["--archive-limit much: not a size"]);
+    place.build(&["--archive-limit", "1m"]).succeeds();
+}

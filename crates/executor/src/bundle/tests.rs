@@ -109,3 +109,37 @@ fn the_configuration_is_one_that_old_runtimes_read() {
     assert_eq!(json["linux"]["seccomp"]["defaultErrnoRet"], 1);
     assert_eq!(json["root"]["path"], "/r");
 }
+
+#[test]
+fn a_confined_bundle_has_its_own_devices_and_no_others() {
+    let mut step = step();
+    step.mounts = vec![mount("/v", "bind", "/host", &["rbind", "dev"])];
+    let plain = bundle(&step, &Host::root());
+    let confined = crate::devices::confined(&plain, crate::devices::Nodes::Bundle).unwrap();
+    let mounts = list(&confined);
+    let dev = mounts.iter().position(|mount| mount.starts_with("/dev ")).unwrap();
+    assert_eq!(
+        mounts[dev..dev + 8],
+        [
+            "/dev tmpfs tmpfs nosuid,strictatime,mode=755,size=65536k,nodev",
+            "/dev/null bind /s/devices/null bind,nosuid,noexec",
+            "/dev/zero bind /s/devices/zero bind,nosuid,noexec",
+            "/dev/full bind /s/devices/full bind,nosuid,noexec",
+            "/dev/random bind /s/devices/random bind,nosuid,noexec",
+            "/dev/urandom bind /s/devices/urandom bind,nosuid,noexec",
+            "/dev/tty bind /s/devices/tty bind,nosuid,noexec",
+            "/dev/pts devpts devpts nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5",
+        ]
+    );
+    assert_eq!(mounts.last().unwrap(), "/v bind /host rbind,nodev,rnodev");
+    let has_none = |mount: &&String| !mount.contains("nodev");
+    assert_eq!(mounts.iter().filter(has_none).count(), 7, "the six nodes, and the terminals: {mounts:?}");
+    let root = confined.rootfs.mounts[0].options().clone().unwrap();
+    assert_eq!(root, ["rbind", "nodev", "rnodev"]);
+
+    let by_runtime = crate::devices::confined(&plain, crate::devices::Nodes::Runtime).unwrap();
+    assert_eq!(list(&by_runtime).len(), mounts.len() - 6);
+    step.insecure = true;
+    let barrier = crate::devices::Barrier::of(&bundle(&step, &Host::root()), &Host::root());
+    assert!(matches!(barrier, crate::devices::Barrier::None), "{barrier:?}");
+}

@@ -14,9 +14,10 @@ pub(crate) struct World {
     pub(crate) cancel: CancelToken,
 }
 
-const APPLETS: [&str; 24] = [
+const APPLETS: [&str; 27] = [
     "sh", "ls", "cat", "echo", "id", "grep", "sleep", "hostname", "env", "mkdir", "touch", "pwd", "ps",
-    "stat", "head", "tr", "wc", "df", "awk", "unshare", "rm", "sort", "mount", "true",
+    "stat", "head", "tr", "wc", "df", "awk", "unshare", "rm", "sort", "mount", "true", "mknod", "chmod",
+    "chown",
 ];
 
 impl World {

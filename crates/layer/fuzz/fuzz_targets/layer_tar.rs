@@ -12,7 +12,7 @@ use libfuzzer_sys::fuzz_target;
 use ocibuild_layer::{LayerIndex, Limits, Policy, TarReader};
 use ocibuild_spec::{CancelToken, Digest, EntryKind};
 
-const LIMITS: Limits = Limits { entries: 1000, tar_size: 1 << 20, file_size: 1 << 20, holes: 1 << 20 };
+const LIMITS: Limits = Limits { entries: 1000, tar_size: 1 << 20, file_size: 1 << 20, holes: 1 << 20, metadata: 1 << 20 };
 
 fuzz_target!(|bytes: &[u8]| {
     let tar = tar_text::tar_of(bytes);

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use ocibuild_layer::{Applied, Error, ErrorKind, Limits, Policy, TarReader, WhiteoutFormat, apply, is_tar};
+use ocibuild_layer::{Applied, Error, ErrorKind, Limits, Policy, TarReader, WhiteoutFormat, apply};
 use ocibuild_spec::EntryKind;
 use ocibuild_sys::RootDir;
 
 use crate::support::{
-    file, folder, hardlink, header, listing, options, pad, pax, record, seal, symlink, tar, whiteout,
+    file, folder, hardlink, header, is_tar, listing, options, pad, pax, record, seal, symlink, tar, whiteout,
 };
 
 /// Applies `tar` beside a canary that must survive, and lists what came of it.
@@ -120,7 +120,7 @@ fn metadata_is_bounded() {
         let huge = crate::support::Header { size: 8 << 30, ..header(b"huge", typeflag) };
         let error = names(&tar(&[huge.bytes()]), Policy::Archive).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::MalformedTar { .. }), "{error}");
-        assert!(!is_tar(&mut &tar(&[huge.bytes()])[..]));
+        assert!(!is_tar(&tar(&[huge.bytes()])[..]));
     }
     let endless = vec![pax(b'x', &[record("comment", b"x")]); 70_000];
     let error = names(&tar(&endless), Policy::Archive).unwrap_err();
@@ -163,7 +163,7 @@ fn sorts_that_are_not_read_are_named() {
             let error = names(&bytes, policy).unwrap_err();
             assert!(error.to_string().contains("odd") && error.to_string().contains(word), "{error}");
         }
-        assert!(is_tar(&mut &bytes[..]));
+        assert!(is_tar(&bytes[..]));
     }
     let error = names(&tar(&[sparse, file("odd", b"")]), Policy::Layer).unwrap_err();
     assert!(error.to_string().contains("odd") && error.to_string().contains("sparse"), "{error}");
@@ -197,12 +197,12 @@ fn ends_are_those_of_go() {
 
 #[test]
 fn a_tar_is_known_by_its_first_header() {
-    assert!(is_tar(&mut &tar(&[file("ok", b"")])[..]));
-    assert!(is_tar(&mut &tar(&[file("../x", b"")])[..]));
-    assert!(is_tar(&mut &tar(&[pax(b'g', &[record("comment", b"x")])])[..]));
-    assert!(!is_tar(&mut &tar(&[pax(b'x', &[record("path", b"x")])])[..]));
+    assert!(is_tar(&tar(&[file("ok", b"")])[..]));
+    assert!(is_tar(&tar(&[file("../x", b"")])[..]));
+    assert!(is_tar(&tar(&[pax(b'g', &[record("comment", b"x")])])[..]));
+    assert!(!is_tar(&tar(&[pax(b'x', &[record("path", b"x")])])[..]));
     for other in [&b""[..], &[0; 1024], b"PK\x03\x04 a zip", &[b'x'; 2048]] {
-        assert!(!is_tar(&mut { other }));
+        assert!(!is_tar(other));
     }
 }
 
@@ -329,6 +329,39 @@ fn devices_are_devices() {
 }
 
 #[test]
+fn devices_that_may_not_be_made_are_left_out_by_all_their_names() {
+    // Root may make all: the test runs once more as nobody.
+    if crate::support::is_root() {
+        return crate::support::again_as_nobody(
+            "hostile::devices_that_may_not_be_made_are_left_out_by_all_their_names",
+        );
+    }
+    let device = |name: &[u8]| crate::support::Header { device: (8, 0), ..header(name, b'4') }.bytes();
+    let bytes = tar(&[
+        device(b"disk"),
+        hardlink("same", "disk"),
+        hardlink("again", "same"),
+        device(b"replaced"),
+        file("replaced", b"text"),
+        hardlink("linked", "replaced"),
+    ]);
+    let host = tempfile::tempdir().unwrap();
+    let root = RootDir::open(host.path()).unwrap();
+    let mut options = ocibuild_layer::ApplyOptions::new(WhiteoutFormat::Files);
+    options.owners = ocibuild_layer::Owners::Ignore;
+    assert!(apply(&mut &bytes[..], &root, &options).is_err(), "unless it is asked for, it is an error");
+    options.devices = ocibuild_layer::Devices::MakeOrSkip;
+    let host = tempfile::tempdir().unwrap();
+    let applied = apply(&mut &bytes[..], &RootDir::open(host.path()).unwrap(), &options).unwrap();
+    let names = ["linked", "replaced"].map(|name| format!("file 644 1700000000 {name} text"));
+    assert_eq!(listing(host.path()), names);
+    let skipped: Vec<_> = applied.skipped.iter().map(|skipped| skipped.path.to_str().unwrap()).collect();
+    assert_eq!(skipped, ["disk", "same", "again", "replaced"]);
+    let listed: Vec<_> = applied.index.entries.iter().map(|entry| entry.path.to_str().unwrap()).collect();
+    assert_eq!(listed, ["again", "disk", "linked", "replaced", "same"], "the index has them all");
+}
+
+#[test]
 fn whiteouts_through_links_stay_inside() {
     let (applied_layer, lines) = applied(&tar(&[symlink("x", "/"), whiteout("x/.wh.etc")])).unwrap();
     assert_eq!(
@@ -360,6 +393,82 @@ fn bombs_stop_at_the_limit() {
     limited(Limits { entries: 10, ..Limits::UNLIMITED }, tar(&many));
     assert_eq!(Limits::for_blob(1 << 20).tar_size, 1 << 30);
     assert_eq!(Limits::for_blob(1 << 30).tar_size, 250 << 30);
+    assert_eq!(Limits::for_blob(100).entries, 400_001);
+    assert_eq!(Limits::for_blob(40 << 20).entries, 400_000 + (40 << 20) / 64);
+    assert_eq!(Limits::for_blob(u64::MAX).entries, 8_000_000);
+}
+
+#[test]
+fn what_is_kept_of_a_layer_has_a_limit() {
+    let attribute = |size: usize| record("SCHILY.xattr.user.a", &vec![b'x'; size]);
+    let long = |record: Vec<u8>, entry: Vec<u8>| [pax(b'x', &[record]), entry].concat();
+    let path = vec![b'p'; 200].join(&b'/');
+    let small: Vec<u8> = (0..300_u32).flat_map(|n| record(&format!("SCHILY.xattr.user.{n}"), b"")).collect();
+    for (what, bytes, passes) in [
+        ("attributes", long(attribute(900_000), file("f", b"")), 0),
+        ("many attributes", long(small, file("f", b"")), 0),
+        ("a link", long(record("linkpath", &[b'l'; 2000]), symlink("l", "x")), 0),
+        ("a name", long(record("path", &path), file("f", b"")), 0),
+        ("directories that a name implies", long(record("path", &path[..131]), file("f", b"")), 0),
+        ("what every entry may have", long(attribute(20), file("f", b"")), 1),
+    ] {
+        let limits = Limits { metadata: 150, ..Limits::UNLIMITED };
+        let result = ocibuild_layer::LayerIndex::read_tar(
+            &mut &tar(&[bytes])[..],
+            &limits,
+            &ocibuild_spec::CancelToken::new(),
+        );
+        match result {
+            Ok(_) => assert_eq!(passes, 1, "{what}"),
+            Err(error) => {
+                assert_eq!(passes, 0, "{what}: {error}");
+                assert!(matches!(error.kind(), ErrorKind::LimitExceeded { .. }), "{what}: {error}");
+            }
+        }
+    }
+    // Directories that are only implied are entries like others.
+    let deep = tar(&[long(record("path", &path), file("f", b""))]);
+    let limits = Limits { entries: 100, ..Limits::UNLIMITED };
+    let cancel = ocibuild_spec::CancelToken::new();
+    let error = ocibuild_layer::LayerIndex::read_tar(&mut &deep[..], &limits, &cancel).unwrap_err();
+    assert!(
+        matches!(error.kind(), ErrorKind::LimitExceeded { what: ocibuild_layer::Limit::Entries, .. }),
+        "{error}"
+    );
+}
+
+/// Zeros without end, and a token that is cancelled once some were read.
+struct Endless<'t>(&'t ocibuild_spec::CancelToken, u32);
+
+impl std::io::Read for Endless<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.1 += 1;
+        if self.1 > 20 {
+            self.0.cancel();
+        }
+        assert!(self.1 < 100, "it goes on reading");
+        buffer.fill(0);
+        Ok(buffer.len())
+    }
+}
+
+#[test]
+fn reading_ends_when_it_is_cancelled() {
+    use std::io::Read as _;
+    let endless_content = crate::support::Header { size: 1 << 40, ..header(b"f", b'0') }.bytes();
+    let end = vec![0; 1024];
+    let pairs = pax(b'g', &[record("comment", b"x")]);
+    for (what, start) in [
+        ("what is skipped", [endless_content, file("g", b"")].concat()),
+        ("what follows the end", [file("f", b""), end].concat()),
+        ("headers before an entry", [pairs.repeat(3), vec![0; 1024]].concat()),
+    ] {
+        let cancel = ocibuild_spec::CancelToken::new();
+        let mut stream = start.chain(Endless(&cancel, 0));
+        let error =
+            ocibuild_layer::LayerIndex::read_tar(&mut stream, &Limits::UNLIMITED, &cancel).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Cancelled), "{what}: {error}");
+    }
 }
 
 #[test]

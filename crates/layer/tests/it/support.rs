@@ -283,3 +283,7 @@ pub(crate) fn again_as_nobody(test: &str) {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains("1 passed"), "{said}");
 }
+
+pub(crate) fn is_tar(mut bytes: &[u8]) -> bool {
+    ocibuild_layer::is_tar(&mut bytes, &ocibuild_layer::Limits::UNLIMITED).unwrap()
+}

@@ -200,7 +200,6 @@ fn entries_that_no_reader_would_take_are_not_written() {
         ("/x", file.clone()),
         ("a//b", file.clone()),
         ("", EntryKind::Directory),
-        (".wh.", file.clone()),
         ("a", EntryKind::Hardlink { target: "../b".into() }),
         ("a", EntryKind::Symlink { target: target() }),
         ("a", EntryKind::CharacterDevice { major: 1 << 21, minor: 0 }),
@@ -214,19 +213,38 @@ fn entries_that_no_reader_would_take_are_not_written() {
 }
 
 #[test]
-fn a_file_with_the_name_of_a_whiteout_becomes_one() {
+fn a_name_that_would_be_read_as_a_deletion_is_refused() {
+    let file = EntryKind::File { size: 0, content: Content(0) };
+    for (path, kind) in [
+        (".wh.x", file.clone()),
+        ("d/.wh.x", file.clone()),
+        ("d/.wh..wh..opq", file.clone()),
+        (".wh..wh.plnk", file.clone()),
+        (".wh.", file.clone()),
+        ("d/.wh.x", EntryKind::Directory),
+        (".wh.d/x", file.clone()),
+        (".wh.x", EntryKind::Symlink { target: "y".into() }),
+        (".wh.x", EntryKind::Hardlink { target: "y".into() }),
+        (".wh.x", EntryKind::Fifo),
+    ] {
+        let entry = Entry { path: path.into(), metadata: metadata(0, 0, 0, 0), kind };
+        let changeset = Changeset::new(vec![entry], |_, _| Ok(Box::new(io::empty())));
+        let error = write(&changeset, &mut io::sink(), &PLAIN, &CancelToken::new()).unwrap_err();
+        match error.kind() {
+            ErrorKind::ReservedName { path: named } => assert_eq!(named, Path::new(path)),
+            other => panic!("{path}: {other}"),
+        }
+    }
     let mut files = Files::default();
-    files.file("d/.wh.x", metadata(0o644, 0, 0, 5), b"content");
-    let (written, _) = files.tar();
-    assert_eq!(written.index.entries.len(), 1);
-    assert_eq!(written.index.entries[0].kind, EntryKind::Whiteout);
-    assert_eq!(written.index.entries[0].path.to_str(), Some("d/x"));
+    files.file("wh.x", metadata(0o644, 0, 0, 5), b"content");
+    files.file("x.wh.", metadata(0o644, 0, 0, 5), b"content");
+    assert_eq!(files.tar().0.index.entries.len(), 2);
 }
 
 #[test]
 fn an_index_keeps_exact_times_where_they_are_wanted() {
     let exact = Timestamp { seconds: 9, nanoseconds: 5 };
-    for name in ["plain", ".wh.not_plain"] {
+    for name in ["plain", "0 out of order"] {
         let mut files = Files::default();
         files.file("a", Metadata { mtime: exact, ..metadata(0o644, 0, 0, 0) }, b"content");
         files.file(name, metadata(0o644, 0, 0, 1), b"");

@@ -39,10 +39,20 @@ pub(super) fn nature_of(file: &File, size: u64) -> Result<Nature, Error> {
     let format = sniff(&first);
     let Ok((_, mut plain)) = decompress(whole()?) else { return Ok(Nature::Compressed(format)) };
     let mut block = Vec::new();
-    let begins = plain.by_ref().take(512).read_to_end(&mut block).is_ok();
+    let begins = match plain.by_ref().take(512).read_to_end(&mut block) {
+        Ok(_) => true,
+        // What the decoder refuses although it is whole, as a window that is too large.
+        Err(error) if is_of_the_decoder(&error) => {
+            let message = "the build context cannot be decompressed";
+            return Err(Error::new(ErrorKind::Refused, message).caused_by(error));
+        }
+        Err(_) => false,
+    };
     // An archive without entries has no header, only its end.
     let is_empty_tar = begins && block.len() == 512 && block.iter().all(|byte| *byte == 0);
-    if is_empty_tar || (begins && is_tar(&mut io::Cursor::new(block).chain(plain))) {
+    let limits = Limits::for_blob(size);
+    let has_header = || is_tar(&mut io::Cursor::new(block).chain(plain), &limits).unwrap_or(false);
+    if is_empty_tar || (begins && has_header()) {
         return Ok(Nature::Archive);
     }
     Ok(if format == Format::Plain { Nature::Other } else { Nature::Compressed(format) })
@@ -55,7 +65,8 @@ impl ArchiveSource {
             Error::new(ErrorKind::Refused, format!("the build context is a broken archive: {error}"))
         };
         let own = |at| file.try_clone().map(|file| FileRange { file, at, left: size }).map_err(cannot_read);
-        let (format, mut stream) = decompress(Box::new(own(0)?)).map_err(|error| broken(&error))?;
+        let (format, mut stream) =
+            decompress(Box::new(own(0)?)).map_err(|error| broken(&error).unless_the_host_failed(&error))?;
         let limits = Limits::for_blob(size);
         let plain = if format == Format::Plain {
             file.try_clone().map_err(cannot_read)?
@@ -65,7 +76,9 @@ impl ArchiveSource {
             let mut buffer = vec![0; 64 << 10];
             let mut written = 0;
             loop {
-                let count = bounded.read(&mut buffer).map_err(|error| broken(&error))?;
+                let count = bounded
+                    .read(&mut buffer)
+                    .map_err(|error| broken(&error).unless_the_host_failed(&error))?;
                 if count == 0 {
                     break;
                 }
@@ -117,6 +130,11 @@ impl Source for ArchiveSource {
             }
         }
     }
+}
+
+fn is_of_the_decoder(error: &io::Error) -> bool {
+    let own = error.get_ref().and_then(|inner| inner.downcast_ref::<ocibuild_layer::Error>());
+    own.is_some()
 }
 
 fn cannot_read(error: io::Error) -> Error {

@@ -31,13 +31,15 @@ pub struct BuildContext {
     time: Option<i64>,
     /// The context is nothing but this Dockerfile.
     dockerfile: Option<Vec<u8>>,
+    /// Where the user said that it is.
+    repository: Option<GitAddress>,
     _scratch: Option<Arc<ScratchDir>>,
 }
 
 impl From<LocalContext> for BuildContext {
     fn from(context: LocalContext) -> Self {
         let source = context.source();
-        Self { source, local: Some(context), time: None, dockerfile: None, _scratch: None }
+        Self { source, local: Some(context), time: None, dockerfile: None, repository: None, _scratch: None }
     }
 }
 
@@ -107,6 +109,11 @@ impl BuildContext {
 
     pub(crate) fn source(&self) -> Arc<dyn Source> {
         Arc::clone(&self.source)
+    }
+
+    /// The repository that the user named for it.
+    pub(crate) fn repository(&self) -> Option<&GitAddress> {
+        self.repository.as_ref()
     }
 }
 
@@ -183,19 +190,33 @@ pub struct Fetcher<'a> {
 }
 
 impl Fetcher<'_> {
-    /// The files at `source`: those of the repository, of the archive, or the one file, under the name `context`.
+    /// The files at `source`, which the user named: those of the repository, of the archive, or the one file, under the
+    /// name `context`.
     pub fn fetch(&self, source: &RemoteSource) -> Result<BuildContext, Error> {
+        match source {
+            RemoteSource::Git(address) => {
+                let remotes = self.remotes.clone().named_repository(address);
+                Fetcher { remotes: &remotes, ..*self }.fetch_any(source)
+            }
+            RemoteSource::Http(_) => self.fetch_any(source),
+        }
+    }
+
+    /// The same of a source that a Dockerfile names.
+    pub(crate) fn fetch_any(&self, source: &RemoteSource) -> Result<BuildContext, Error> {
         let scratch = self.store.scratch()?;
         match source {
             RemoteSource::Git(address) => {
                 let place = new_place(scratch.path(), "git")?;
-                let job = GitJob::new(self.remotes, address, &place, self.cancel)?;
-                let files = job.checkout(&job.resolve()?, self.now)?;
+                let mut job = GitJob::new(self.remotes, address, &place, self.cancel)?;
+                let resolved = job.resolve()?;
+                let files = job.checkout(&resolved, self.now)?;
                 Ok(BuildContext {
                     source: files.source,
                     local: None,
                     time: Some(files.time),
                     dockerfile: None,
+                    repository: Some(address.clone()),
                     _scratch: Some(Arc::new(scratch)),
                 })
             }
@@ -216,6 +237,7 @@ impl Fetcher<'_> {
                     local: None,
                     time: time.map(|time| time.seconds),
                     dockerfile,
+                    repository: None,
                     _scratch: Some(Arc::new(scratch)),
                 })
             }
@@ -268,6 +290,7 @@ impl Fetcher<'_> {
                 local: None,
                 time: None,
                 dockerfile: Some(read_all(&file, size)?),
+                repository: None,
                 _scratch: None,
             }),
         }
@@ -288,6 +311,7 @@ impl Fetcher<'_> {
             local: None,
             time: newest.map(|time| time.seconds),
             dockerfile: None,
+            repository: None,
             _scratch: Some(Arc::new(scratch)),
         })
     }

@@ -192,11 +192,12 @@ fn similar(path: &Path) -> Option<String> {
 fn read_regular(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     let shown = path.display();
     let unreadable = |error: std::io::Error| {
-        Error::new(ErrorKind::Host, format!("cannot read {shown}"))
+        let is_denied = error.kind() == std::io::ErrorKind::PermissionDenied;
+        let own = Error::new(ErrorKind::Host, format!("cannot read {shown}"))
             .id("unreadable")
             .place(Place::File(shown.to_string()))
-            .hint("let this user read it: chmod u+r, or chown")
-            .caused_by(error)
+            .caused_by(error);
+        if is_denied { own.hint("let this user read it: chmod u+r, or chown") } else { own }
     };
     let refused = |message: String| {
         Error::new(ErrorKind::Usage, message).id("no-regular-file").place(Place::File(shown.to_string()))

@@ -1,6 +1,7 @@
 //! `COPY`, `ADD` and `WORKDIR` carried out on merged views: nothing is unpacked, and what a layer consists of is known
 //! before its first byte is written.
 
+mod archive;
 mod digest;
 mod extract;
 pub(crate) mod habits;
@@ -11,15 +12,16 @@ mod source;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use ocibuild_layer::{Limits, Policy, SparseMap, TarReader, decompress, is_tar};
+use ocibuild_layer::SparseMap;
 use ocibuild_snapshot::{Changes, Node, NodeKind, Origin, Tree, changes};
 use ocibuild_spec::{CancelToken, Changeset, Content, Digest, Entry, Timestamp};
 
+pub(crate) use archive::Archives;
 pub(crate) use digest::content_digest;
 pub(crate) use extract::Archive;
 pub(crate) use place::{Bytes, NEW_LAYER, Placement};
@@ -70,8 +72,7 @@ pub(crate) struct CopyContext<'a> {
     /// The stage has no layer at all yet: users have no names (5.206).
     pub(crate) base_is_empty: bool,
     pub(crate) now: Timestamp,
-    /// A directory for spools, on the disk of the state directory.
-    pub(crate) scratch: &'a Path,
+    pub(crate) archives: Archives<'a>,
     /// Whether a file of the base and a new one, alike in all metadata, have the same bytes.
     pub(crate) same_content: &'a mut SameContent<'a>,
     pub(crate) base_files: &'a BaseFiles<'a>,
@@ -93,8 +94,7 @@ pub(crate) fn copy(
         placement.part = sources.len();
         for one in selected {
             let number = archives.len();
-            let archive =
-                if unpacks { archive_of(source.as_ref(), &one, context.scratch, number)? } else { None };
+            let archive = if unpacks { context.archives.open(source.as_ref(), &one, number)? } else { None };
             if let Some(archive) = archive {
                 placement.extract(&archive.0, &step.destination)?;
                 archives.push(archive.1);
@@ -261,57 +261,6 @@ impl Read for FileRange {
         let count = self.file.read_at(&mut buffer[..wanted], self.at)?;
         self.at += count as u64;
         self.left -= count as u64;
-        Ok(count)
-    }
-}
-
-/// The archive that `ADD` unpacks in place of the file that was selected, if it is one (6.60).
-fn archive_of(
-    source: &dyn Source,
-    selected: &Selected,
-    scratch: &Path,
-    number: usize,
-) -> Result<Option<(Archive, File)>, Error> {
-    if !matches!(selected.node.kind, SourceKind::File { .. }) {
-        return Ok(None);
-    }
-    let Ok((_, mut plain)) = decompress(source.open(&selected.path)?) else { return Ok(None) };
-    if !is_tar(&mut plain) {
-        return Ok(None);
-    }
-    let broken = |error: &dyn std::fmt::Display| {
-        Error::new(ErrorKind::Dockerfile, format!("/{}: broken archive: {error}", selected.path.display()))
-            .word(selected.path.to_string_lossy())
-            .hint("make the archive anew; ADD --unpack=false copies the file as it is")
-    };
-    let (_, plain) = decompress(source.open(&selected.path)?).map_err(|error| broken(&error))?;
-    let mut spool = tempfile::tempfile_in(scratch).map_err(|error| no_spool(scratch, error))?;
-    let copy = spool.try_clone().map_err(|error| no_spool(scratch, error))?;
-    let tee = Tee { inner: plain, copy };
-    let mut reader = TarReader::new(tee, Policy::Archive, Limits::UNLIMITED);
-    let mut entries = Vec::new();
-    // What follows the end of the archive is not even looked at, be it broken.
-    while let Some(found) = reader.next_entry().map_err(|error| broken(&error))? {
-        entries.push(found);
-    }
-    spool.seek(SeekFrom::Start(0)).map_err(|error| no_spool(scratch, error))?;
-    Ok(Some((Archive { entries, number }, spool)))
-}
-
-fn no_spool(scratch: &Path, error: io::Error) -> Error {
-    Error::new(ErrorKind::Host, format!("cannot write below {}", scratch.display())).caused_by(error)
-}
-
-/// Copies what is read.
-struct Tee<R> {
-    inner: R,
-    copy: File,
-}
-
-impl<R: Read> Read for Tee<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        self.copy.write_all(&buffer[..count])?;
         Ok(count)
     }
 }

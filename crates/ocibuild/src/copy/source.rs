@@ -162,14 +162,17 @@ impl LocalSource {
 
     fn io(&self, path: &Path, error: &ocibuild_sys::Error) -> Error {
         let shown = self.path.join(path);
-        Error::new(ErrorKind::Host, format!("cannot read {}", shown.display()))
+        let own = Error::new(ErrorKind::Host, format!("cannot read {}", shown.display()))
             .id("unreadable")
             .word(path.display().to_string())
-            .caused_by(error.to_string())
-            .hint(format!(
-                "let this user read it (chmod u+r, chown), or keep it out of the context with a line in {}",
-                self.ignore.name()
-            ))
+            .caused_by(error.clone());
+        if error.kind() != ocibuild_sys::ErrorKind::Denied {
+            return own;
+        }
+        own.hint(format!(
+            "let this user read it (chmod u+r, chown), or keep it out of the context with a line in {}",
+            self.ignore.name()
+        ))
     }
 
     fn parent(&self, path: &Path) -> Result<Arc<DirHandle>, ocibuild_sys::Error> {

@@ -14,7 +14,7 @@ use ocibuild_sys::DirHandle;
 use super::{Wanted, at_path, directory_name, unwritable};
 use crate::copy::{Choice, Source, TreeSource, select};
 use crate::schedule::Target;
-use crate::unpacked::write_entries;
+use crate::unpacked::{Nodes, write_entries};
 use crate::{Error, ErrorKind};
 
 /// The files of all platforms together.
@@ -141,7 +141,8 @@ pub(super) fn local(wanted: &Wanted<'_>, path: &Path, replace: bool) -> Result<(
         })?;
     }
     let open = |entry: &Entry| files.open(entry);
-    let written = write_entries(path, &files.entries, &open, wanted.targets[0].run.cancel);
+    let cancel = wanted.targets[0].run.cancel;
+    let written = write_entries(path, &files.entries, &open, Nodes::Required, cancel);
     written.map_err(|error| at_path(error, path))
 }
 

@@ -18,6 +18,7 @@ use crate::image::{Built, BuiltImage, Form};
 use crate::layers::{Layer, Layers};
 use crate::schedule::{Target, built};
 use crate::transfer::{Parcel, Transfer, Watcher, push};
+use crate::unpacked::DEVICE_NODE;
 use crate::{Error, ErrorKind, Event};
 pub(crate) use check::{check_outputs, output_epoch};
 
@@ -276,7 +277,7 @@ pub(crate) fn write_whole(
 }
 
 fn at_path(error: Error, path: &Path) -> Error {
-    if error.kind() == ErrorKind::Host {
+    if error.kind() == ErrorKind::Host && error.reports()[0].id != DEVICE_NODE {
         Error::new(ErrorKind::Host, format!("cannot write {}", path.display())).caused_by(error)
     } else {
         error
@@ -383,10 +384,11 @@ impl Wanted<'_> {
                     let _ = sender.send((blob.clone(), how.clone()));
                 }
             };
-            let pushing = scope.spawn(move || {
+            let pushing = std::thread::Builder::new().spawn_scoped(scope, move || {
                 let watcher: &Watcher<'_> = &watcher;
                 push(client, cache, &names, &parcel, (cancel, watcher)).map(drop)
             });
+            let pushing = pushing.map_err(Error::no_thread)?;
             for (blob, how) in receiver {
                 emit(Event::BlobPushed { blob: &blob, how: &how });
             }

@@ -1,6 +1,6 @@
 //! One `RUN`: its root file system, its mounts, its command, and the layer it leaves.
 
-mod caches;
+pub(crate) mod caches;
 mod files;
 mod mounts;
 mod secret;
@@ -50,9 +50,11 @@ pub(crate) fn run(
     let tree = state.tree(&run.layers)?;
     let accounts = run.layers.accounts(&state.stack, &tree)?;
     let identity = accounts.identity(&step.user)?;
-    run.layers.unpack(&state.stack)?;
+    let unpacked = run.layers.unpack(&state.stack)?;
     let stack: Vec<DiffId> = state.stack.iter().map(|layer| layer.diff_id.clone()).collect();
     let mut active = run.backends.snapshots.prepare(&stack, Arc::clone(&tree), run.cancel)?;
+    // The active snapshot holds the layers by itself.
+    drop(unpacked);
     let directory = run.scratch.path().join(format!("step-{id}"));
     for folder in ["rootfs", "state", "mounts"] {
         fs::create_dir_all(directory.join(folder)).map_err(|error| unusable(&directory, error))?;
@@ -61,7 +63,7 @@ pub(crate) fn run(
     mounts.make(step, &tree, fresh)?;
     for (target, point) in &mounts.made {
         if !is_hidden(Path::new(target.destination())) {
-            active.create_mount_point(target.destination(), *point)?;
+            active.create_mount_point(target.destination(), *point).map_err(of_the_instruction)?;
         }
     }
     let has_mounts_below = |system: &str| {
@@ -110,9 +112,22 @@ fn prepare_directories(
         active.create_mount_point(Path::new(file), MountPointKind::File)?;
     }
     if !is_hidden(Path::new(&step.cwd)) {
-        active.create_directory(Path::new(&step.cwd), identity.uid, identity.gid)?;
+        let made = active.create_directory(Path::new(&step.cwd), identity.uid, identity.gid);
+        made.map_err(of_the_instruction)?;
     }
     Ok(())
+}
+
+/// A path that the Dockerfile names, and at which something else is than can be there.
+fn of_the_instruction(error: ocibuild_snapshot::Error) -> Error {
+    use ocibuild_snapshot::ErrorKind as Kind;
+    match error.kind() {
+        Kind::Resolve { .. } | Kind::WrongKind { .. } => {
+            let text = error.to_string();
+            Error::new(ErrorKind::Dockerfile, text).caused_by(error)
+        }
+        _ => error.into(),
+    }
 }
 
 fn describe(
@@ -141,6 +156,7 @@ fn describe(
         StepNetwork::Default | StepNetwork::Host => Network::Host,
     };
     described.insecure = step.insecure;
+    described.dropped_capabilities = settings.dropped_capabilities;
     described.mounts = mounts.made.iter().map(|(mount, _)| mount.clone()).collect();
     described.memory_files.clone_from(&mounts.memory_files);
     described.rlimits.clone_from(&settings.rlimits);
@@ -257,6 +273,7 @@ fn explained(
         secret_names,
         given_secrets: run.build.settings.secrets.keys().map(String::as_str).collect(),
         in_context: &|path| run.build.context.source().stat(path).is_ok_and(|found| found.is_some()),
+        drops_capabilities: !run.build.settings.dropped_capabilities.is_empty(),
         code,
         output: &output,
         not_started,

@@ -7,6 +7,7 @@ use ocibuild_executor::MemoryFile;
 use ocibuild_snapshot::{MountPointKind, Tree};
 use ocibuild_spec::{Mount, MountBuilder};
 
+use super::caches::HeldCache;
 use super::unusable;
 use crate::plan::{FileSource, MountKind, RunStep, StepMount};
 use crate::schedule::Run;
@@ -29,6 +30,8 @@ pub(super) struct Mounts<'a, 'r> {
     pub(super) env: Vec<(String, String)>,
     /// Caches that only one may use.
     pub(super) locks: Vec<(PathBuf, ocibuild_sys::FileLock)>,
+    /// Caches in use.
+    pub(super) caches: Vec<HeldCache>,
     /// Agents that are forwarded.
     forwarders: Vec<Forwarder>,
 }
@@ -44,6 +47,7 @@ impl<'a, 'r> Mounts<'a, 'r> {
             memory_files: Vec::new(),
             env: Vec::new(),
             locks: Vec::new(),
+            caches: Vec::new(),
             forwarders: Vec::new(),
         }
     }
@@ -58,11 +62,15 @@ impl<'a, 'r> Mounts<'a, 'r> {
         }
         let mut ordered: Vec<&StepMount> = step.mounts.iter().collect();
         ordered.sort_by_key(|mount| Path::new(&mount.target).components().count());
-        for (number, mount) in ordered.into_iter().enumerate() {
+        let caches = self.lock_caches(&ordered)?;
+        for (number, (mount, cache)) in ordered.into_iter().zip(caches).enumerate() {
             let place = self.directory.join(number.to_string());
             match mount.kind {
                 MountKind::Bind => self.files(mount, &place)?,
-                MountKind::Cache => self.cache(mount, fresh, number)?,
+                MountKind::Cache => {
+                    let cache = cache.expect("every cache mount has a place");
+                    self.cache(mount, &cache, fresh, number)?;
+                }
                 MountKind::Tmpfs => self.tmpfs(mount, step, tree, &place)?,
                 MountKind::Secret => self.secret(mount)?,
                 MountKind::Ssh => self.ssh(mount, number)?,
@@ -72,7 +80,8 @@ impl<'a, 'r> Mounts<'a, 'r> {
     }
 
     pub(super) fn bind(&mut self, source: &Path, target: &str, read_only: bool, point: MountPointKind) {
-        let mut options = vec!["rbind", "rprivate"];
+        // Nothing is mounted below what is ours.
+        let mut options = vec!["bind", "rprivate"];
         if read_only {
             options.push("ro");
         }

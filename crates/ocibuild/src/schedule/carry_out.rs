@@ -134,9 +134,8 @@ fn kept(
         for target in targets {
             target.run.complete(&target.layers)?;
         }
-        for name in &build.tags {
-            store.tag(name, &built.descriptor)?;
-        }
+        let named = build.tags.iter().map(|name| (name.clone(), built.descriptor.clone()));
+        store.tag_all(&named.collect::<Vec<_>>(), targets[0].run.cancel)?;
     }
     Ok(built)
 }

@@ -188,10 +188,12 @@ impl Run<'_> {
         let of = framed.finish();
         let mut known = None;
         // A tag is the server's word; where the digest is given, the bytes themselves have to show it (THREATS 39).
+        let is_offline = remotes.http.is_offline();
         if !whole
-            && checksum.is_none()
             && let Some(validator) = self.backends.cache.validator(&of)
-            && is_unchanged(&remotes, address, &validator.etag, self.cancel)?
+            // Offline the digest of the bytes that came last is all there is to know.
+            && checksum.is_none_or(|checksum| is_offline && checksum == validator.digest.as_str())
+            && (is_offline || is_unchanged(&remotes, address, &validator.etag, self.cancel)?)
         {
             let Validator { last_modified, digest, .. } = validator;
             known = Some(Known { digest, last_modified, download: None });
@@ -273,7 +275,7 @@ impl Run<'_> {
         if let Some(remotes) = &self.session.remote.borrow().remotes {
             return Ok(Arc::clone(remotes));
         }
-        let remotes = Arc::new(self.build.settings.remotes()?);
+        let remotes = Arc::new(self.build.remotes()?);
         self.session.remote.borrow_mut().remotes = Some(Arc::clone(&remotes));
         Ok(remotes)
     }

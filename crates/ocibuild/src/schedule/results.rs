@@ -55,6 +55,7 @@ impl Run<'_> {
 
     /// The index keeps the times as steps see them, with their nanoseconds, where the tar has whole seconds.
     fn write_index(&self, written: WrittenLayer, changeset: Changeset) -> Result<NewLayer, Error> {
+        self.backends.store.protect(&written.diff_id.0)?;
         let new = NewLayer { diff_id: written.diff_id.clone(), descriptor: written.descriptor.clone() };
         self.backends.cache.put_index(&new.diff_id, &written.into_index(changeset, true)?)?;
         Ok(new)
@@ -94,6 +95,7 @@ impl Run<'_> {
         let Some(record) = self.backends.cache.record(key) else { return Ok(None) };
         let wanted = self.wanted;
         let is_there = |form: &Form| -> Result<bool, Error> {
+            self.backends.store.protect(&form.diff_id.0)?;
             Ok(self.layers.is_stored(&form.descriptor)? && self.backends.cache.has_index(&form.diff_id))
         };
         let layer = match record.form(wanted) {

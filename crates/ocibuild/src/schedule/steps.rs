@@ -13,14 +13,15 @@ use super::remote::is_remote;
 use super::results::{NewLayer, StepResult};
 use super::{Reach, Run};
 use crate::copy::{
-    Choice, CopyContext, NoSource, Part, Selected, Source, TreeSource, clean, copy, digest_all,
+    Archives, Choice, CopyContext, NoSource, Part, Selected, Source, TreeSource, clean, copy, digest_all,
     literal_prefix, nothing_matches, select, select_all, workdir,
 };
+use crate::error::OFFLINE;
 use crate::keys::{Framed, Inputs};
 use crate::layers::Layer;
-use crate::plan::{CopyStep, FileSource, RunStep, StepKind, WorkdirStep};
+use crate::plan::{CopyStep, FileSource, RunStep, StepKind, StepNetwork, WorkdirStep};
 use crate::stage::StageState;
-use crate::{ContextSource, Error, ErrorKind};
+use crate::{ContextSource, Error, ErrorKind, Event};
 
 /// A merged view and the layers it is of.
 type View = (Arc<Tree>, Vec<Layer>);
@@ -29,7 +30,31 @@ type View = (Arc<Tree>, Vec<Layer>);
 type Selection = (Arc<dyn Source>, Vec<Vec<Selected>>);
 
 impl Run<'_> {
+    /// A `RUN`. Offline it has no network; a result of a build that had one counts all the same.
     pub(super) fn run_step(
+        &self,
+        state: &StageState,
+        step: &RunStep,
+        platform: &Platform,
+        reach: Reach,
+        fresh: bool,
+        id: usize,
+    ) -> Result<Option<StepResult>, Error> {
+        if !self.build.settings.offline || step.network == StepNetwork::None {
+            return self.run_step_as_planned(state, step, platform, reach, fresh, id);
+        }
+        if let Some(found) = self.run_step_as_planned(state, step, platform, Reach::Cached, fresh, id)? {
+            return Ok(Some(found));
+        }
+        if step.network == StepNetwork::Host {
+            let message = "this step wants the network of the host, and the build is offline";
+            return Err(Error::new(ErrorKind::Usage, message).id(OFFLINE).word("--network=host"));
+        }
+        let without = RunStep { network: StepNetwork::None, ..step.clone() };
+        self.run_step_as_planned(state, &without, platform, reach, fresh, id)
+    }
+
+    fn run_step_as_planned(
         &self,
         state: &StageState,
         step: &RunStep,
@@ -290,7 +315,12 @@ impl Run<'_> {
             accounts: &accounts,
             base_is_empty: state.stack.is_empty(),
             now: self.now(),
-            scratch: self.scratch.path(),
+            archives: Archives {
+                scratch: self.scratch.path(),
+                limit: self.build.settings.archive_limit,
+                cancel: self.cancel,
+                warn: &|message| self.emit(Event::Warning { message }),
+            },
             same_content: &mut same_content,
             base_files: &|origins| self.layers.files(&state.stack, origins),
         };

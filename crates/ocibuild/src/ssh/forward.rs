@@ -65,10 +65,11 @@ impl Forwarder {
         })?;
         let shared =
             Arc::new(Shared { upstream, ended: AtomicBool::new(false), connections: Mutex::default() });
-        let accepting = std::thread::spawn({
+        let accepting = std::thread::Builder::new().spawn({
             let shared = Arc::clone(&shared);
             move || shared.accept(&listener)
         });
+        let accepting = accepting.map_err(Error::no_thread)?;
         Ok(Self { path, shared, accepting: Some(accepting) })
     }
 }
@@ -106,7 +107,8 @@ impl Shared {
             let Ok((client, _)) = accepted else { continue };
             if threads.len() < MAX_CONNECTIONS {
                 let shared = Arc::clone(&self);
-                threads.push(std::thread::spawn(move || shared.serve(number, client)));
+                // Without a thread the connection closes.
+                threads.extend(std::thread::Builder::new().spawn(move || shared.serve(number, client)));
             }
         }
         for (_, stream) in self.open().drain(..) {

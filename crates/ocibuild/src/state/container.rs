@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fs_err as fs;
 use ocibuild_executor::{
-    Attached, Executor, ExitStatus, Host, Network, Output, Rootfs, Step, User, WindowSize,
+    Attached, Capabilities, Executor, ExitStatus, Host, Network, Output, Rootfs, Step, User, WindowSize,
 };
 use ocibuild_snapshot::{ActiveSnapshot, MountPointKind};
 use ocibuild_spec::{CancelToken, ContainerConfig, Descriptor, DiffId, MountBuilder, Reference};
@@ -38,6 +38,8 @@ pub struct ContainerOptions {
     pub hosts: Vec<(IpAddr, String)>,
     /// The network.
     pub network: Network,
+    /// Capabilities that the command does not get.
+    pub dropped_capabilities: Capabilities,
     /// Size of the terminal that the command gets, if it gets one.
     pub terminal: Option<WindowSize>,
 }
@@ -76,8 +78,8 @@ impl State<'_> {
         attached: Attached<'_, '_>,
         cancel: &CancelToken,
     ) -> Result<ExitStatus, Error> {
-        let details = self.details(image)?;
         let _lease = self.layout.lease()?;
+        let details = self.details(image)?;
         let scratch = self.layout.scratch()?;
         let layers = Layers {
             store: self.layout,
@@ -89,7 +91,7 @@ impl State<'_> {
             threads: std::thread::available_parallelism().map_or(1, usize::from),
         };
         let stack = stack(&details);
-        layers.unpack(&stack)?;
+        let _unpacked = layers.unpack(&stack)?;
         let tree = Arc::new(layers.tree(&stack)?);
         let accounts = layers.accounts(&stack, &tree)?;
         let mut active = self.snapshots.prepare(details.config.rootfs.layers(), tree, cancel)?;
@@ -144,6 +146,7 @@ fn step(
     step.cwd = Path::new("/").join(cwd);
     step.terminal = options.terminal;
     step.network = options.network;
+    step.dropped_capabilities = options.dropped_capabilities;
     step.hosts = ocibuild_executor::hosts(&step.hostname, &options.hosts);
     step.resolv_conf = ocibuild_executor::resolv_conf(&options.resolv_conf, true);
     step.mounts = options.volumes.iter().map(volume_mount).collect();

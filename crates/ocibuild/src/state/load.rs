@@ -70,6 +70,9 @@ impl State<'_> {
     fn take_over(&self, images: &StoredImages, cancel: &CancelToken) -> Result<Vec<LoadedImage>, Error> {
         let mut loaded = Vec::new();
         for image in images.list(cancel)? {
+            if cancel.is_cancelled() {
+                return Err(Error::cancelled());
+            }
             let (descriptor, absent) = choose(images, &image.descriptor)?;
             images.copy(&descriptor, self.layout)?;
             self.check(&descriptor, cancel)?;
@@ -79,14 +82,15 @@ impl State<'_> {
         if loaded.is_empty() {
             return Err(Error::new(ErrorKind::Refused, "there is no image in it"));
         }
+        let mut entries = Vec::new();
         for image in &loaded {
-            for name in &image.names {
-                self.layout.tag(name, &image.descriptor)?;
-            }
+            let names = image.names.iter().map(|name| (Some(name.clone()), image.descriptor.clone()));
+            entries.extend(names);
             if image.names.is_empty() {
-                self.layout.keep(&image.descriptor)?;
+                entries.push((None, image.descriptor.clone()));
             }
         }
+        self.layout.enter_all(&entries, cancel)?;
         Ok(loaded)
     }
 

@@ -9,16 +9,16 @@ mod registry;
 mod save;
 mod sizes;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use ocibuild_snapshot::Snapshotter;
 use ocibuild_spec::{Descriptor, Digest, Document, ImageConfig, Manifest, Platform, Reference, Timestamp};
-use ocibuild_spec::{is_image_config, parse_manifest_or_index, select_platform};
+use ocibuild_spec::{is_image_config, json, parse_manifest_or_index, select_platform};
 use ocibuild_store::{ImageLayout, read_document};
 
 pub use container::{ContainerOptions, Volume};
-pub use find::Found;
+pub use find::{Catalog, Found};
 pub use index::{CreatedIndex, IndexOptions, IndexPlace, InspectedIndex};
 pub use load::{LoadSource, LoadedImage};
 pub use prune::{DiskUsage, Pruned};
@@ -78,8 +78,16 @@ impl<'a> State<'a> {
     /// All images: those with names, sorted by these, then those without.
     pub fn images(&self) -> Result<Vec<ImageSummary>, Error> {
         let mut sizes = Sizes::default();
-        let summaries = self.all()?.into_iter();
-        summaries.map(|(reference, descriptor)| self.summary(reference, descriptor, &mut sizes)).collect()
+        let mut summaries = Vec::new();
+        for (reference, descriptor) in self.all()? {
+            match self.summary(reference.clone(), descriptor.clone(), &mut sizes) {
+                Ok(summary) => summaries.push(summary),
+                // Removed by somebody since the list was read.
+                Err(_) if !self.all()?.contains(&(reference, descriptor)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(summaries)
     }
 
     fn summary(
@@ -150,7 +158,7 @@ impl<'a> State<'a> {
             return Err(not_an_image(what));
         }
         let bytes = read_document(self.layout, &manifest.config)?;
-        let config = serde_json::from_slice(&bytes).map_err(|error| broken(&manifest.config, &error))?;
+        let config = json::from_slice(&bytes).map_err(|error| broken(&manifest.config, &error))?;
         Ok(ImageDetails { descriptor, manifest, config })
     }
 
@@ -184,6 +192,11 @@ impl<'a> State<'a> {
         if self.layout.untag(reference)? { Ok(()) } else { Err(no_such_image(reference)) }
     }
 
+    /// Takes names away, all at once; those that were there. The blobs stay until [`prune`](Self::prune).
+    pub fn remove_all(&self, references: &[Reference]) -> Result<BTreeSet<Reference>, Error> {
+        Ok(self.layout.untag_all(references)?)
+    }
+
     /// Forgets an image that has no name. The blobs stay until [`prune`](Self::prune).
     pub fn forget(&self, image: &Descriptor) -> Result<bool, Error> {
         Ok(self.layout.forget(&image.digest)?)
@@ -193,7 +206,8 @@ impl<'a> State<'a> {
 /// The stable name of the error about an image that is not here.
 pub const NO_SUCH_IMAGE: &str = "no-such-image";
 
-fn no_such_image(reference: &Reference) -> Error {
+/// The error about an image that is not here.
+pub fn no_such_image(reference: &Reference) -> Error {
     Error::new(ErrorKind::Usage, format!("there is no image {} here", reference.familiar()))
         .id(NO_SUCH_IMAGE)
         .hint("`ocibuild images` lists the names there are")

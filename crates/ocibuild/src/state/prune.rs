@@ -4,9 +4,11 @@ use std::path::Path;
 use fs_err as fs;
 use ocibuild_snapshot::ErrorKind as SnapshotErrorKind;
 use ocibuild_spec::{DiffId, Digest};
+use ocibuild_sys::DirHandle;
 
 use super::State;
 use crate::cache::Record;
+use crate::run::caches;
 use crate::{Error, ErrorKind};
 
 /// What [`State::prune`] gave back.
@@ -48,10 +50,20 @@ impl State<'_> {
     pub fn prune(&self, all: bool) -> Result<Pruned, Error> {
         let leftovers = self.layout.sweep_dead_scratch()? + self.snapshots.sweep()?;
         let mut pruned = Pruned { leftovers: leftovers as u64, ..Pruned::default() };
-        let collection = self.layout.collection()?;
-        for image in self.layout.unnamed()? {
-            self.layout.forget(&image.digest)?;
+        let layout = self.layout.apart();
+        let diff_ids = State { layout: &layout, ..*self }.prune_documents(all, &mut pruned)?;
+        self.prune_snapshots(|layer| !all && diff_ids.contains(layer), &mut pruned)?;
+        pruned.leftovers += caches::remove_abandoned(self.layout)?;
+        if all {
+            pruned.bytes += self.remove_cache_mounts()?;
         }
+        Ok(pruned)
+    }
+
+    /// Removes records, blobs and indexes, while no build looks for any; the layers of the named images.
+    fn prune_documents(&self, all: bool, pruned: &mut Pruned) -> Result<BTreeSet<DiffId>, Error> {
+        let collection = self.layout.collection()?;
+        self.layout.forget_unnamed()?;
         let (blobs, diff_ids) = self.named()?;
         let is_needed =
             |record: &Record| !all && record.forms.iter().any(|form| blobs.contains(&form.descriptor.digest));
@@ -64,11 +76,21 @@ impl State<'_> {
         let freed = collection.sweep(&self.drafted()?)?;
         pruned.blobs = freed.blobs;
         pruned.bytes = freed.bytes;
+        // A build that made layers with these times goes on with them.
+        pruned.bytes += self.cache.remove_indexes(
+            |layer| (!all && diff_ids.contains(layer)) || collection.is_protected(&layer.0),
+            |blob| !all && blobs.contains(blob),
+        )?;
+        Ok(diff_ids)
+    }
+
+    /// Removes unpacked layers that nobody uses. Others may prune at the same time: what is gone is removed.
+    fn prune_snapshots(&self, keep: impl Fn(&DiffId) -> bool, pruned: &mut Pruned) -> Result<(), Error> {
         for layer in self.snapshots.list()? {
-            if !all && diff_ids.contains(&layer) {
+            if keep(&layer) {
                 continue;
             }
-            let size = self.snapshots.usage(&layer)?.bytes;
+            let Some(size) = self.unpacked_size(&layer)? else { continue };
             match self.snapshots.remove(&layer) {
                 Ok(()) => {
                     pruned.snapshots += 1;
@@ -78,13 +100,16 @@ impl State<'_> {
                 Err(error) => return Err(error.into()),
             }
         }
-        pruned.bytes += self
-            .cache
-            .remove_indexes(|layer| !all && diff_ids.contains(layer), |blob| !all && blobs.contains(blob))?;
-        if all {
-            pruned.bytes += self.remove_cache_mounts()?;
+        Ok(())
+    }
+
+    /// Bytes of an unpacked layer; `None` when somebody has removed it by now.
+    fn unpacked_size(&self, layer: &DiffId) -> Result<Option<u64>, Error> {
+        match self.snapshots.usage(layer) {
+            Ok(usage) => Ok(Some(usage.bytes)),
+            Err(error) if matches!(error.kind(), SnapshotErrorKind::MissingLayer { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
         }
-        Ok(pruned)
     }
 
     /// The manifests that drafts of indexes list.
@@ -108,16 +133,19 @@ impl State<'_> {
         Ok((blobs, diff_ids))
     }
 
-    /// Directories of cache mounts go only while no build runs.
+    /// Directories of cache mounts go only while no build runs. Builds that begin meanwhile wait for the renames alone.
     fn remove_cache_mounts(&self) -> Result<u64, Error> {
-        let Some(_alone) = self.layout.try_exclusive()? else { return Ok(0) };
-        let mounts = self.layout.private_dir("mounts");
-        let size = size_below(&mounts);
-        let directory = ocibuild_sys::DirHandle::open(&mounts)?;
-        for entry in directory.read_dir()? {
-            directory.remove_tree(&entry?.name)?;
+        let scratch = self.layout.scratch()?;
+        {
+            let Some(_alone) = self.layout.try_exclusive()? else { return Ok(0) };
+            let mounts = self.layout.private_dir("mounts");
+            let (from, to) = (DirHandle::open(&mounts)?, DirHandle::open(scratch.path())?);
+            for entry in from.read_dir()? {
+                let name = entry?.name;
+                from.rename(&name, &to, &name)?;
+            }
         }
-        Ok(size)
+        Ok(size_below(scratch.path()))
     }
 
     /// What everything takes up.
@@ -127,7 +155,7 @@ impl State<'_> {
         let blobs = self.layout.usage(&self.drafted()?)?;
         let mut snapshots = 0;
         for layer in self.snapshots.list()? {
-            snapshots += self.snapshots.usage(&layer)?.bytes;
+            snapshots += self.unpacked_size(&layer)?.unwrap_or(0);
         }
         Ok(DiskUsage {
             images: images.len() as u64,

@@ -1,5 +1,7 @@
+use std::collections::BTreeMap;
+
 use ocibuild_registry::Registry;
-use ocibuild_spec::{CancelToken, Descriptor, Reference, VerifyingReader, is_document};
+use ocibuild_spec::{CancelToken, Descriptor, Digest, Reference, VerifyingReader, is_document};
 use ocibuild_store::{BlobStore as _, reachable, read_document};
 
 use super::{State, no_such_image};
@@ -30,13 +32,16 @@ impl State<'_> {
         watcher: &Watcher<'_>,
     ) -> Result<Vec<Pushed>, Error> {
         let _lease = self.layout.lease()?;
+        let catalog = self.catalog()?;
         let mut images: Vec<(Descriptor, Vec<Reference>)> = Vec::new();
+        let mut places: BTreeMap<&Digest, usize> = BTreeMap::new();
         for name in names {
-            let image = self.layout.resolve(name)?.ok_or_else(|| no_such_image(name))?;
-            match images.iter_mut().find(|(known, _)| known.digest == image.digest) {
-                Some((_, names)) => names.push(name.clone()),
-                None => images.push((image, vec![name.clone()])),
-            }
+            let image = catalog.resolve(name).ok_or_else(|| no_such_image(name))?;
+            let at = *places.entry(&image.digest).or_insert_with(|| {
+                images.push((image.clone(), Vec::new()));
+                images.len() - 1
+            });
+            images[at].1.push(name.clone());
         }
         let (mut pushed, mut wrong) = (Vec::new(), None);
         for (image, names) in &images {

@@ -1,6 +1,7 @@
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 
-use ocibuild_spec::{Descriptor, Reference, Timestamp};
+use ocibuild_spec::{CancelToken, Descriptor, Digest, Reference, Timestamp};
 use ocibuild_store::{ArchiveFormat, LayoutArchive, OutputImage, copy_image};
 
 use super::State;
@@ -18,25 +19,33 @@ impl State<'_> {
         images: &[(Option<Reference>, Descriptor)],
         format: ArchiveFormat,
         destination: Destination,
+        cancel: &CancelToken,
     ) -> Result<(), Error> {
         let _lease = self.layout.lease()?;
+        let mut places: BTreeMap<Digest, usize> = BTreeMap::new();
+        let mut named = BTreeSet::new();
         let mut outputs: Vec<OutputImage> = Vec::new();
         for (name, descriptor) in images {
+            check(cancel)?;
             let descriptor = match format {
                 ArchiveFormat::Oci => descriptor.clone(),
                 ArchiveFormat::Docker => self.details(descriptor)?.descriptor,
             };
-            let at = outputs.iter().position(|output| output.descriptor.digest == descriptor.digest);
-            let at = at.unwrap_or_else(|| {
+            let at = *places.entry(descriptor.digest.clone()).or_insert_with(|| {
                 outputs.push(OutputImage { descriptor, names: Vec::new(), created: None });
                 outputs.len() - 1
             });
-            let names = &mut outputs[at].names;
-            names.extend(name.iter().filter(|name| !names.contains(name)).cloned().collect::<Vec<_>>());
+            if let Some(name) = name
+                && named.insert((at, name.clone()))
+            {
+                outputs[at].names.push(name.clone());
+            }
         }
         match destination {
-            Destination::Path(path) => write_whole(&path, |writer| self.write(&outputs, format, writer)),
-            Destination::Writer(mut writer) => self.write(&outputs, format, &mut *writer),
+            Destination::Path(path) => {
+                write_whole(&path, |writer| self.write(&outputs, format, writer, cancel))
+            }
+            Destination::Writer(mut writer) => self.write(&outputs, format, &mut *writer, cancel),
             Destination::Registry { .. } => {
                 Err(Error::new(ErrorKind::Usage, "an archive is not saved to a registry")
                     .hint("images are pushed: State::push"))
@@ -49,12 +58,18 @@ impl State<'_> {
         outputs: &[OutputImage],
         format: ArchiveFormat,
         writer: &mut (dyn Write + Send),
+        cancel: &CancelToken,
     ) -> Result<(), Error> {
         let archive = LayoutArchive::new(writer, Timestamp::from_seconds(0));
         for output in outputs {
+            check(cancel)?;
             copy_image(self.layout, &output.descriptor, &archive)?;
         }
         archive.finish(outputs, format)?;
         Ok(())
     }
+}
+
+fn check(cancel: &CancelToken) -> Result<(), Error> {
+    if cancel.is_cancelled() { Err(Error::cancelled()) } else { Ok(()) }
 }

@@ -158,3 +158,55 @@ fn privileged_a_runtime_that_is_none_fails_the_step() {
     assert_eq!(world.store.list().unwrap(), []);
     world.check_left_nothing();
 }
+
+/// A layer of these entries: extensions, kind of entry, name, content.
+fn hostile_layer(entries: &[(&[(&str, &[u8])], tar::EntryType, &str, &[u8])]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (extensions, kind, name, content) in entries {
+        if !extensions.is_empty() {
+            builder.append_pax_extensions(extensions.iter().copied()).unwrap();
+        }
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(*kind);
+        header.set_size(content.len() as u64);
+        header.set_mode(0o755);
+        builder.append_data(&mut header, name, *content).unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+/// What an image has that no root file system can have is the image's fault, and not this host's.
+#[test]
+fn privileged_images_that_no_step_can_run_on_are_refused() {
+    use tar::EntryType::{Regular, Symlink};
+
+    let Some(shell) = crate::support::shell_layer() else { return };
+    let Some(mut world) = World::with_shell() else { return };
+    let large = vec![b'v'; 70_000];
+    for (what, entries) in [
+        (
+            "bad capability",
+            vec![(&[("SCHILY.xattr.security.capability", &b"zz"[..])][..], Regular, "x", &b"x"[..])],
+        ),
+        ("large attribute", vec![(&[("SCHILY.xattr.user.a", &large[..])][..], Regular, "x", &b"x"[..])]),
+        ("/dev is a file", vec![(&[][..], Regular, "dev", &b"x"[..])]),
+        ("/proc is a file", vec![(&[][..], Regular, "proc", &b"x"[..])]),
+        ("/dev leads in circles", vec![(&[("linkpath", &b"dev"[..])][..], Symlink, "dev", &b""[..])]),
+    ] {
+        let image = ocibuild_testkit::TestImage::new(&crate::support::platform())
+            .layer_tar(shell.clone())
+            .layer_tar(hostile_layer(&entries))
+            .build();
+        world.base("hostile", &image);
+        let (error, _) = world.fail(world.prepare("FROM hostile\nRUN true\n"));
+        assert_eq!(error.kind(), ErrorKind::Refused, "{what}: {}", crate::support::chain(&error));
+    }
+    // What the Dockerfile names is the Dockerfile's.
+    for dockerfile in [
+        "FROM base\nRUN --mount=type=tmpfs,target=/etc/passwd true\n",
+        "FROM base\nRUN ln -s loop /loop\nRUN --mount=type=cache,target=/loop/x true\n",
+    ] {
+        let (error, _) = world.fail(world.prepare(dockerfile));
+        assert_eq!(error.kind(), ErrorKind::Dockerfile, "{dockerfile}: {}", crate::support::chain(&error));
+    }
+}

@@ -1,9 +1,10 @@
 //! Bind, cache and tmpfs mounts: what a step sees, what stays, and when it runs again (5.1, 9.04, 9.13, 9.17).
 
 use fs_err as fs;
+use ocibuild::{CancelToken, Event};
 
 use crate::steps::{last_layer, worlds};
-use crate::support::{World, write_files};
+use crate::support::{World, chain, write_files};
 
 #[test]
 fn binds_show_the_selected_path_and_forget_what_is_written() {
@@ -159,6 +160,86 @@ fn without_the_cache_cache_mounts_begin_anew_once() {
     let (_, seen) = world.build(world.prepare(dockerfile).no_cache_stage("b"));
     assert_eq!(seen.output, "", "those of one stage");
     world.check_left_nothing();
+}
+
+/// A step goes on with the cache that it has, and with all that is in it, while another build empties that cache, uses it
+/// and ends.
+#[test]
+fn a_cache_that_is_emptied_stays_whole_for_the_step_that_uses_it() {
+    for sharing in ["shared", "locked", "private"] {
+        let Some(world) = World::with_shell() else { return };
+        let wait = format!(
+            "FROM base\nRUN --mount=type=cache,id=x,target=/c,sharing={sharing} --mount=type=cache,id=sync,target=/s \
+             touch /c/mine /s/waiting; echo ready; until test -e /s/go; do :; done; touch /c/more; ls /c\n"
+        );
+        let (result, seen) = world.try_build_watched(world.prepare(&wait), &CancelToken::new(), |event| {
+            if !matches!(event, Event::Output { bytes, .. } if bytes.starts_with(b"ready")) {
+                return;
+            }
+            let other = World::again(&world.path(""));
+            for (dockerfile, no_cache) in [("ls /c; touch /c/other", true), ("ls /c; echo more", false)] {
+                let run = format!("FROM base\nRUN --mount=type=cache,id=x,target=/c {dockerfile}\n");
+                let (_, seen) = other.build(other.prepare(&run).no_cache(no_cache));
+                let expected = if no_cache { "" } else { "other\nmore\n" };
+                assert_eq!(seen.output, expected, "{sharing}: it was emptied once");
+            }
+            other.state().prune(true).unwrap();
+            for place in fs::read_dir(world.path("state/mounts")).unwrap() {
+                let place = place.unwrap().path();
+                if place.join("waiting").exists() {
+                    fs::write(place.join("go"), "").unwrap();
+                }
+            }
+        });
+        result.unwrap_or_else(|error| panic!("{sharing}: {}: {seen:?}", chain(&error)));
+        assert_eq!(seen.output, "ready\nmine\nmore\n", "{sharing}");
+        // What it used went with it.
+        let left = fs::read_dir(world.path("state/mounts"))
+            .unwrap()
+            .filter(|place| place.as_ref().is_ok_and(|place| place.path().join("mine").exists()));
+        assert_eq!(left.count(), 0, "{sharing}");
+        let run = "FROM base\nRUN --mount=type=cache,id=x,target=/c ls /c; echo at the end\n";
+        assert_eq!(world.build(world.prepare(run)).1.output, "other\nat the end\n", "{sharing}");
+        world.check_left_nothing();
+    }
+}
+
+/// Caches that killed builds had when they were emptied are nobody's.
+#[test]
+fn what_was_a_cache_is_pruned() {
+    let Some(world) = World::with_shell() else { return };
+    let run = "FROM base\nRUN --mount=type=cache,id=x,target=/c touch /c/file\n";
+    world.build(world.prepare(run));
+    let place = fs::read_dir(world.path("state/mounts")).unwrap().map(|place| place.unwrap().path());
+    let place = place.into_iter().find(|place| place.is_dir()).unwrap();
+    fs::create_dir(place.with_extension("7")).unwrap();
+    world.state().prune(false).unwrap();
+    assert!(place.join("file").exists() && !place.with_extension("7").exists());
+    fs::create_dir(place.with_extension("7")).unwrap();
+    fs::write(place.with_extension("current"), "7\n").unwrap();
+    assert_eq!(world.state().prune(false).unwrap().leftovers, 1);
+    assert!(!place.exists() && place.with_extension("7").exists());
+}
+
+/// Steps take the locks of their caches in one order, wherever they mount them.
+#[test]
+fn two_steps_do_not_wait_for_each_other_s_caches() {
+    let Some(world) = World::with_shell() else { return };
+    let directory = world.path("");
+    std::thread::scope(|scope| {
+        for (first, second) in [("one", "two"), ("two", "one")] {
+            let directory = &directory;
+            scope.spawn(move || {
+                let world = World::again(directory);
+                for round in 0..10 {
+                    world.build(world.prepare(&format!(
+                        "FROM base\nRUN --mount=type=cache,id={first},target=/a,sharing=locked \
+                         --mount=type=cache,id={second},target=/b/c,sharing=locked echo {first} {round}\n"
+                    )));
+                }
+            });
+        }
+    });
 }
 
 /// The same cache twice in one step must not wait for itself.

@@ -2,8 +2,9 @@
 
 use fs_err as fs;
 use ocibuild::executor::{ExitStatus, NamespaceExecutor, Stream};
-use ocibuild::state::{ContainerOptions, Pruned, Volume};
-use ocibuild::{CancelToken, ErrorKind, Event};
+use ocibuild::state::{ContainerOptions, LoadSource, Pruned, Volume};
+use ocibuild::store::ArchiveFormat;
+use ocibuild::{CancelToken, Destination, ErrorKind, Event};
 use ocibuild_testkit::TestImage;
 
 use super::support::{World, chain, name, platform, write_files};
@@ -195,6 +196,107 @@ fn privileged_a_running_build_keeps_what_it_uses() {
     assert!(times >= 6, "{times}");
     world.check_named("app");
     world.check_blobs();
+}
+
+/// Builds of different Dockerfiles, and everything that removes, in one state directory at once: no build and no removal
+/// fails, and equal builds give equal images.
+#[test]
+fn privileged_builds_and_pruning_do_not_fail_each_other() {
+    const ROUNDS: usize = 8;
+    let Some(world) = World::with_shell() else { return };
+    world.files(&[("one", "1")]);
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let images = std::sync::Mutex::new(std::collections::BTreeMap::new());
+    let directory = world.path("");
+    let build = |builder: usize| {
+        let world = World::again(&directory);
+        for round in 0..ROUNDS {
+            let number = (builder + round) % 3;
+            let dockerfile = format!(
+                "FROM base AS other\nCOPY one /made\nRUN echo {number} >> /made\nFROM base\n\
+                 RUN --mount=from=other,target=/o --mount=type=cache,target=/c cp /o/made /two; touch /c/x; test -e /c/x\n\
+                 COPY --from=other /made /\nRUN cat /made /two > /three\n"
+            );
+            let build = world.prepare(&dockerfile).source_date_epoch(1_700_000_000).rewrite_timestamps(true);
+            let (image, _) = world.build(build.no_cache(round == 3).now(std::time::SystemTime::now()));
+            let mut images = images.lock().unwrap();
+            let known = images.entry(number).or_insert_with(|| image.descriptor.clone());
+            assert_eq!(*known, image.descriptor, "{number}");
+        }
+    };
+    let prune = |all: bool| {
+        let world = World::again(&directory);
+        while !over.load(std::sync::atomic::Ordering::Relaxed) {
+            world.state().prune(all).unwrap();
+            world.state().disk_usage().unwrap();
+            world.state().images().unwrap();
+        }
+    };
+    std::thread::scope(|scope| {
+        let (build, prune) = (&build, &prune);
+        let builders: Vec<_> = (0..3).map(|builder| scope.spawn(move || build(builder))).collect();
+        for all in [false, true] {
+            scope.spawn(move || prune(all));
+        }
+        let ended: Vec<_> = builders.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        for builder in ended {
+            builder.unwrap();
+        }
+    });
+    world.check_blobs();
+    world.check_left_nothing();
+}
+
+/// An image that a build has planned with stays until the build is done, also when its name is taken away.
+#[test]
+fn privileged_what_was_planned_with_stays() {
+    let Some(world) = World::with_shell() else { return };
+    world.build(world.prepare("FROM base\nRUN echo x > /x\n").tag(name("mine")));
+    let backends = world.backends();
+    let plan = world.prepare("FROM mine\nRUN cat /x\n").plan(&backends).unwrap();
+    let other = World::again(&world.path(""));
+    other.state().remove(&name("mine")).unwrap();
+    // In this process and as another one would.
+    world.state().prune(true).unwrap();
+    other.state().prune(true).unwrap();
+    plan.run(&backends, &CancelToken::new(), |_| {}).unwrap();
+}
+
+/// Of an archive that is cancelled while it is read nothing gets a name.
+#[test]
+fn loading_is_cancelled() {
+    struct Cancelling<R>(R, CancelToken);
+    impl<R: std::io::Read> std::io::Read for Cancelling<R> {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let count = self.0.read(buffer)?;
+            if count == 0 {
+                self.1.cancel();
+            }
+            Ok(count)
+        }
+    }
+    let world = world();
+    world.build(world.prepare("FROM scratch\nCOPY one /\n").tag(name("app:1")).tag(name("app:2")));
+    let state = world.state();
+    let image = world.store.resolve(&name("app:1")).unwrap().unwrap();
+    let names = [Some(name("app:1")), Some(name("app:2")), None];
+    let images: Vec<_> = names.into_iter().map(|name| (name, image.clone())).collect();
+    let archive = world.path("app.tar");
+    let cancel = CancelToken::new();
+    state.save(&images, ArchiveFormat::Oci, Destination::Path(archive.clone()), &cancel).unwrap();
+    let other = World::new();
+    let file = fs::File::open(&archive).unwrap();
+    let reader = Cancelling(file, cancel.clone());
+    let error = other.state().load(LoadSource::Reader(Box::new(reader)), &cancel).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+    assert_eq!(other.store.list().unwrap(), []);
+    let error =
+        state.save(&images, ArchiveFormat::Oci, Destination::Path(archive.clone()), &cancel).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+    let loaded = other.state().load(LoadSource::Path(archive), &CancelToken::new()).unwrap();
+    assert_eq!(loaded[0].names, [name("app:1"), name("app:2")]);
+    assert_eq!(other.store.list().unwrap().len(), 2);
 }
 
 fn run(world: &World, options: &ContainerOptions, text: &mut Vec<u8>) -> ExitStatus {

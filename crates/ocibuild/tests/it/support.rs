@@ -52,6 +52,7 @@ pub(crate) struct Seen {
     pub(crate) done: Vec<String>,
     pub(crate) failed: Vec<String>,
     pub(crate) output: String,
+    pub(crate) warnings: Vec<String>,
     pub(crate) exported: usize,
 }
 
@@ -64,6 +65,7 @@ impl Seen {
             Event::StepDone { title, .. } => self.done.push(text(title)),
             Event::StepFailed { title, .. } => self.failed.push(text(title)),
             Event::Output { bytes, .. } => self.output += &String::from_utf8_lossy(bytes),
+            Event::Warning { message } => self.warnings.push((*message).to_owned()),
             Event::Exported { .. } => self.exported += 1,
             _ => {}
         }

@@ -6,7 +6,7 @@ use ocibuild_spec::{CancelToken, SourceError, SourceErrorKind};
 use serde_json::Value;
 
 use crate::failure::{of_http_about, words_of};
-use crate::http::{HttpClient, HttpErrorKind, HttpRequest, HttpResponse, Method, Url};
+use crate::http::{HttpClient, HttpErrorKind, HttpRequest, HttpResponse, Method, Trust, Url};
 use crate::retry::{Retry, RetryWatcher};
 
 /// Most bytes of an answer, and of a file with a token.
@@ -114,7 +114,7 @@ pub(super) fn request(method: Method, url: &str, name: &str) -> Result<HttpReque
     let url: Url = url
         .parse()
         .map_err(|error| SourceError::new(SourceErrorKind::Configuration, format!("{name}: {error}")))?;
-    Ok(HttpRequest::new(method, url))
+    Ok(HttpRequest { trust: Trust::Metadata, ..HttpRequest::new(method, url) })
 }
 
 /// The token in a file, which the platform renews: it is read each time.

@@ -138,9 +138,14 @@ impl Helpers {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|error| broken(name, &format!("{} cannot be started: {error}", program.display())))?;
-        feed(&mut child, input);
-        let (output, complaints) = (collect(child.stdout.take()), collect(child.stderr.take()));
-        let ended = self.watch(name, &mut child, &output, &complaints, cancel);
+        let pipes = feed(&mut child, input)
+            .and_then(|()| Ok((collect(child.stdout.take())?, collect(child.stderr.take())?)))
+            .map_err(|error| {
+                let text = format!("{}: no thread can be started for its output", full(name));
+                SourceError::new(SourceErrorKind::Io, text).caused_by(error)
+            });
+        let ended =
+            pipes.and_then(|(output, complaints)| self.watch(name, &mut child, &output, &complaints, cancel));
         if ended.is_err() {
             // It may have ended by itself meanwhile; nothing is left of it either way.
             let _ = child.kill();
@@ -219,7 +224,11 @@ impl Helpers {
 /// User and secret of what `get` prints.
 pub(super) fn answer(output: &[u8]) -> Option<(String, String)> {
     let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(output).ok()?;
-    let text = |key: &str| Some(fields.get(key)?.as_str()?.to_owned());
+    let text = |key: &str| match fields.get(key)? {
+        serde_json::Value::String(text) => Some(text.clone()),
+        serde_json::Value::Null => Some(String::new()),
+        _ => None,
+    };
     Some((text("Username")?, text("Secret")?))
 }
 
@@ -240,17 +249,17 @@ fn failed(name: &str, action: &str, ended: &Ended) -> SourceError {
 }
 
 /// Writes the input. A helper that reads none of it is no failure.
-fn feed(child: &mut Child, input: &str) {
-    let Some(mut stdin) = child.stdin.take() else { return };
+fn feed(child: &mut Child, input: &str) -> io::Result<()> {
+    let Some(mut stdin) = child.stdin.take() else { return Ok(()) };
     let bytes = input.as_bytes().to_vec();
-    thread::spawn(move || stdin.write_all(&bytes));
+    thread::Builder::new().spawn(move || stdin.write_all(&bytes)).map(drop)
 }
 
 /// What comes from a pipe, up to one byte more than is allowed.
-fn collect(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
+fn collect(pipe: Option<impl Read + Send + 'static>) -> io::Result<Receiver<Vec<u8>>> {
     let (sender, receiver) = channel();
     if let Some(mut pipe) = pipe {
-        thread::spawn(move || {
+        thread::Builder::new().spawn(move || {
             let mut bytes = Vec::new();
             // What came before a failure is all there is.
             let _ = (&mut pipe).take(MAX_OUTPUT + 1).read_to_end(&mut bytes);
@@ -260,7 +269,7 @@ fn collect(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
             if !is_whole {
                 let _ = io::copy(&mut pipe, &mut io::sink());
             }
-        });
+        })?;
     }
-    receiver
+    Ok(receiver)
 }

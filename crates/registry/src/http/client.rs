@@ -1,16 +1,18 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::{self, Read};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ocibuild_spec::CancelToken;
-use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, TcpConnector};
 use ureq::{Agent, Proxy, ProxyProtocol, SendBody};
 
-use super::address::{ConfinedResolver, KnownReach, Reach};
+use super::address::{
+    ConfinedResolver, KnownReach, LinkLocal, Reach, TooNear, bare, is_link_local, reach_of,
+};
 use super::certs_d::CertsD;
 use super::error::{HttpError, HttpErrorKind};
 use super::proxy::Proxies;
@@ -29,6 +31,7 @@ const WHOLE_BODY: u32 = 4;
 #[derive(Debug, Clone)]
 pub struct HttpClient {
     shared: Arc<Shared>,
+    is_offline: bool,
 }
 
 #[derive(Debug)]
@@ -36,6 +39,7 @@ struct Shared {
     options: HttpClientBuilder,
     tls: Arc<TlsSettings>,
     known: KnownReach,
+    link_local: Arc<BTreeSet<String>>,
     /// A connection is only used again where it could have been made: one agent for each kind of trust and proxy.
     agents: Mutex<BTreeMap<AgentKey, Agent>>,
 }
@@ -50,6 +54,8 @@ pub enum Trust {
     Named,
     /// The user, who also said that its certificate does not matter.
     NamedInsecure,
+    /// Whoever configured this program to take an identity of the machine from there: it may even be link-local.
+    Metadata,
     /// Another server, which is as near as this: the host may be no nearer.
     Foreign(Reach),
 }
@@ -149,6 +155,7 @@ pub struct HttpClientBuilder {
     user_agent: String,
     connect_timeout: Duration,
     stall_timeout: Duration,
+    link_local: BTreeSet<String>,
 }
 
 impl HttpClientBuilder {
@@ -206,6 +213,14 @@ impl HttpClientBuilder {
         self
     }
 
+    /// A host that may be at a link-local address; no other may, whoever names it. Clouds keep the credentials of machines
+    /// at such.
+    #[must_use]
+    pub fn allow_link_local(mut self, host: impl AsRef<str>) -> Self {
+        self.link_local.insert(bare(host.as_ref()));
+        self
+    }
+
     /// The client.
     pub fn build(self) -> Result<HttpClient, HttpError> {
         let mut anchors = Vec::new();
@@ -225,12 +240,13 @@ impl HttpClientBuilder {
             provider: Arc::new(rustls::crypto::ring::default_provider()),
         };
         let shared = Shared {
+            link_local: Arc::new(self.link_local.clone()),
             options: self,
             tls: Arc::new(tls),
             known: KnownReach::default(),
             agents: Mutex::default(),
         };
-        Ok(HttpClient { shared: Arc::new(shared) })
+        Ok(HttpClient { shared: Arc::new(shared), is_offline: false })
     }
 }
 
@@ -253,6 +269,69 @@ impl HttpClient {
             user_agent: concat!("ocibuild/", env!("CARGO_PKG_VERSION")).to_owned(),
             connect_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(30),
+            link_local: BTreeSet::new(),
+        }
+    }
+
+    /// The same, but every request fails with [`HttpErrorKind::Offline`] before anything goes to a network.
+    #[must_use]
+    pub fn offline(mut self) -> Self {
+        self.is_offline = true;
+        self
+    }
+
+    /// Whether it sends nothing.
+    pub fn is_offline(&self) -> bool {
+        self.is_offline
+    }
+
+    /// The addresses at which a host that the user named is, without those that may not be asked: for programs that make
+    /// connections of their own.
+    pub fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, HttpError> {
+        let place = format!("{host}:{port}");
+        if self.is_offline {
+            return Err(HttpError::offline(&place));
+        }
+        let unknown = |text: String| HttpError::new(HttpErrorKind::UnknownHost, &place, text);
+        let found = (bare(host).as_str(), port).to_socket_addrs();
+        let found: Vec<SocketAddr> = found.map_err(|error| unknown(error.to_string()))?.collect();
+        let is_allowed =
+            |address: &SocketAddr| self.link_local(Trust::Named).allows(host) || !is_link_local(address.ip());
+        match (found.first(), found.iter().copied().filter(is_allowed).collect::<Vec<_>>()) {
+            (None, _) => Err(unknown("the host has no address".to_owned())),
+            (Some(first), allowed) if allowed.is_empty() => Err(HttpError::link_local(&place, first.ip())),
+            (_, allowed) => Ok(allowed),
+        }
+    }
+
+    /// The same for the host of a URL; `None` where a proxy is asked in its place.
+    pub fn resolve_url(&self, url: &Url) -> Result<Option<Vec<SocketAddr>>, HttpError> {
+        self.check_literal(url, Trust::Named)?;
+        match self.proxy(url) {
+            Some(_) => Ok(None),
+            None => self.resolve(url.host(), url.port()).map(Some),
+        }
+    }
+
+    fn link_local(&self, trust: Trust) -> LinkLocal {
+        match trust {
+            Trust::Metadata => LinkLocal::Any,
+            _ => LinkLocal::Of(Arc::clone(&self.shared.link_local)),
+        }
+    }
+
+    /// Looks at a host that is an address before a proxy is asked for it, which would not look.
+    fn check_literal(&self, url: &Url, trust: Trust) -> Result<(), HttpError> {
+        let Ok(address) = bare(url.host()).parse::<IpAddr>() else { return Ok(()) };
+        match trust {
+            Trust::Foreign(nearest) if reach_of(address).is_none_or(|reach| reach > nearest) => {
+                Err(HttpError::new(HttpErrorKind::Refused, url, TooNear.to_string()))
+            }
+            Trust::Foreign(_) => Ok(()),
+            _ if is_link_local(address) && !self.link_local(trust).allows(url.host()) => {
+                Err(HttpError::link_local(url, address))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -281,6 +360,10 @@ impl HttpClient {
         if cancel.is_cancelled() {
             return Err(HttpError::new(HttpErrorKind::Cancelled, &request.url, "cancelled"));
         }
+        if self.is_offline {
+            return Err(HttpError::offline(&request.url));
+        }
+        self.check_literal(&request.url, request.trust)?;
         let agent = self.agent(request)?;
         let asked = Instant::now();
         let mut builder = ureq::http::Request::builder()
@@ -374,7 +457,7 @@ impl HttpClient {
     /// How near the server of a request is, once it was asked.
     pub(crate) fn reach(&self, request: &HttpRequest) -> Reach {
         match request.trust {
-            Trust::Named | Trust::NamedInsecure => self.shared.known.of(request.url.host()),
+            Trust::Named | Trust::NamedInsecure | Trust::Metadata => self.shared.known.of(request.url.host()),
             Trust::Foreign(reach) => reach,
         }
     }
@@ -405,12 +488,12 @@ impl HttpClient {
             .chain(Interruptible);
         let resolver = ConfinedResolver {
             nearest: match *trust {
-                Trust::Named | Trust::NamedInsecure => None,
+                Trust::Named | Trust::NamedInsecure | Trust::Metadata => None,
                 Trust::Foreign(reach) => Some(reach),
             },
+            link_local: self.link_local(*trust),
             known: self.shared.known.clone(),
             proxy: proxy.as_ref().map(|proxy| proxy.host().to_owned()),
-            inner: DefaultResolver::default(),
         };
         let config = Agent::config_builder()
             .http_status_as_error(false)
@@ -471,10 +554,14 @@ impl HttpResponse {
     }
 
     /// The body if it has no more than `most` bytes, and if all of it is here within four times the client's stall
-    /// time: it is not for blobs.
+    /// time: it is not for blobs. One that is announced as larger is not waited for.
     pub fn read_capped(mut self, most: u64) -> Result<Vec<u8>, HttpError> {
         let mut bytes = Vec::new();
         let url = self.url.clone();
+        if let Some(length) = self.content_length().filter(|length| *length > most) {
+            let text = format!("the answer has {length} bytes, more than {most}");
+            return Err(HttpError::new(HttpErrorKind::Protocol, &url, text));
+        }
         let longest = self.window.length * WHOLE_BODY;
         let (start, mut body) = (Instant::now(), (&mut self).take(most.saturating_add(1)));
         while read_more(&mut body, &mut bytes).map_err(|error| HttpError::of_body(&url, &error))? {

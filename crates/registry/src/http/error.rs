@@ -1,6 +1,6 @@
 use std::io;
 
-use super::address::TooNear;
+use super::address::{IsLinkLocal, TooNear};
 use super::tls::UnusableFile;
 use super::transport::Cancelled;
 use super::url::Url;
@@ -37,6 +37,10 @@ pub enum HttpErrorKind {
     NotTls,
     /// Going there is not allowed: a redirect to a nearer address, to an insecure scheme, or one too many.
     Refused,
+    /// The host is at a link-local address, which takes the user's permission.
+    LinkLocal,
+    /// Nothing goes to a network.
+    Offline,
     /// What came is no HTTP.
     Protocol,
     /// What was to be sent could not be read.
@@ -50,6 +54,23 @@ pub enum HttpErrorKind {
 impl HttpError {
     pub(crate) fn new(kind: HttpErrorKind, url: impl std::fmt::Display, message: impl Into<String>) -> Self {
         Self { kind, url: url.to_string(), message: message.into(), hint: None, unread: None }
+    }
+
+    /// A host at an address that was not allowed.
+    pub(super) fn link_local(place: impl std::fmt::Display, address: std::net::IpAddr) -> Self {
+        Self::new(HttpErrorKind::LinkLocal, place, IsLinkLocal(address).to_string())
+            .with_hint("if this host is what you want, allow it by its name")
+    }
+
+    /// A request that is not made.
+    pub(super) fn offline(place: impl std::fmt::Display) -> Self {
+        Self::new(HttpErrorKind::Offline, place, "this is offline: nothing is fetched or sent")
+            .with_hint("what is needed has to be here before: fetch it once while a network may be used")
+    }
+
+    fn with_hint(mut self, hint: &str) -> Self {
+        self.hint = Some(hint.to_owned());
+        self
     }
 
     /// The class.
@@ -107,6 +128,11 @@ impl HttpError {
             ureq::Error::Other(inner) if inner.is::<TooNear>() => {
                 plain(HttpErrorKind::Refused, &inner.to_string())
             }
+            ureq::Error::Other(inner) if inner.is::<IsLinkLocal>() => (
+                HttpErrorKind::LinkLocal,
+                inner.to_string(),
+                Some("if this host is what you want, allow it by its name".to_owned()),
+            ),
             ureq::Error::Other(inner) if inner.is::<UnusableFile>() => {
                 plain(HttpErrorKind::Configuration, &inner.to_string())
             }

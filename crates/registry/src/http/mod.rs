@@ -6,6 +6,7 @@ mod certs_d;
 mod client;
 mod error;
 mod form;
+mod lookup;
 mod proxy;
 mod roots;
 mod tls;
@@ -14,7 +15,7 @@ mod url;
 mod verifier;
 
 pub use address::Reach;
-pub(crate) use address::is_loopback;
+pub use address::is_loopback;
 pub use client::{HttpClient, HttpClientBuilder, HttpRequest, HttpResponse, Method, Trust};
 pub(crate) use error::PROXY_LOGIN;
 pub use error::{HttpError, HttpErrorKind};

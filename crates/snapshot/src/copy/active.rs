@@ -33,7 +33,7 @@ impl ActiveCopy {
         handle.mkdir("rootfs", 0o755).map_err(Error::system("make a directory in", path))?;
         let rootfs = path.join("rootfs");
         super::fill::fill(&rootfs, &step, cancel)?;
-        let record = Record::of(&rootfs, cancel)?;
+        let record = Record::of(&rootfs, &step.base, cancel)?;
         Ok(Self { step, rootfs, record, mount_points: MountPoints::default() })
     }
 }

@@ -1,10 +1,11 @@
 //! What a step changed in its copy.
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use ocibuild_spec::{CancelToken, Timestamp};
-use ocibuild_sys::{FileType, Metadata};
+use ocibuild_sys::{FileType, Metadata, RootDir};
 
 use crate::place::node_of;
 use crate::step::{Step, check};
@@ -15,16 +16,52 @@ use crate::{Error, Node, NodeId, Tree};
 #[derive(Debug)]
 pub(super) struct Record {
     paths: HashMap<PathBuf, Metadata>,
+    /// The directories that something could not be made in.
+    incomplete: HashMap<PathBuf, Incomplete>,
+}
+
+/// A directory without all that it should have.
+#[derive(Debug)]
+struct Incomplete {
+    /// Another directory of the same name may have the same inode number.
+    birth: Option<ocibuild_sys::Timestamp>,
+    missing: Vec<OsString>,
 }
 
 impl Record {
-    pub(super) fn of(rootfs: &Path, cancel: &CancelToken) -> Result<Self, Error> {
+    pub(super) fn of(rootfs: &Path, base: &Tree, cancel: &CancelToken) -> Result<Self, Error> {
         let mut paths = HashMap::new();
         walk(rootfs, &mut |found| {
             paths.insert(found.path.to_owned(), found.metadata);
             check(cancel)
         })?;
-        Ok(Self { paths })
+        let mut record = Self { paths, incomplete: HashMap::new() };
+        record.note_missing(rootfs, base, cancel)?;
+        Ok(record)
+    }
+
+    fn note_missing(&mut self, rootfs: &Path, base: &Tree, cancel: &CancelToken) -> Result<(), Error> {
+        let root = RootDir::open(rootfs).map_err(Error::system("open", rootfs))?;
+        let mut todo = vec![(PathBuf::new(), base.root())];
+        while let Some((folder, id)) = todo.pop() {
+            check(cancel)?;
+            let mut missing = Vec::new();
+            for (name, child) in base.children(id) {
+                let path = folder.join(name);
+                if base.is_directory(child) {
+                    todo.push((path, child));
+                } else if !self.paths.contains_key(&path) {
+                    missing.push(name.to_owned());
+                }
+            }
+            // The root itself stays whatever a step does.
+            if !missing.is_empty() && id != base.root() {
+                let found = root.parent(&folder).and_then(|(parent, name)| parent.birth_time(name));
+                let birth = found.map_err(Error::system("look at", rootfs.join(&folder)))?;
+                self.incomplete.insert(folder, Incomplete { birth, missing });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -93,8 +130,7 @@ impl Scan<'_> {
         let Some(mut node) = node_of(found, self.step.layer(), self.rootfs)? else { return Ok(()) };
         self.step.keep_owner(found.path, &mut node);
         if found.metadata.is_dir() {
-            self.directory(found, node);
-            return Ok(());
+            return self.directory(found, node);
         }
         let id = self.new.insert(found.path, node, Timestamp::default());
         if linked {
@@ -104,11 +140,28 @@ impl Scan<'_> {
         Ok(())
     }
 
-    fn directory(&mut self, found: &Found<'_>, node: Node) {
+    fn directory(&mut self, found: &Found<'_>, node: Node) -> Result<(), Error> {
         let metadata = node.metadata.clone();
         let existing = self.new.lookup(found.path).filter(|id| self.new.is_directory(*id));
         let id = existing.unwrap_or_else(|| self.new.insert(found.path, node, Timestamp::default()));
         self.directories.push((id, metadata));
+        self.forget_missing(found)
+    }
+
+    /// What could not be made in a directory is gone with it, even if there is another one of its name now. (Of
+    /// everything else the paths before the step tell.)
+    fn forget_missing(&mut self, found: &Found<'_>) -> Result<(), Error> {
+        let Some(incomplete) = self.record.incomplete.get(found.path) else { return Ok(()) };
+        let birth = found.parent.birth_time(found.name);
+        let birth = birth.map_err(Error::system("look at", self.rootfs.join(found.path)))?;
+        let before = self.record.paths.get(found.path);
+        let is_same = before.is_some_and(|before| before.same_inode(&found.metadata));
+        if !is_same || birth != incomplete.birth {
+            for name in &incomplete.missing {
+                self.new.remove(&found.path.join(name), Timestamp::default());
+            }
+        }
+        Ok(())
     }
 
     fn finish(mut self) -> Tree {

@@ -68,10 +68,16 @@ impl ActiveOverlay {
     /// every image which has the layer. So what the merged view has at such a path is put on top.
     fn correct(&mut self, notes: LayerNotes) -> Result<(), Error> {
         let base = Arc::clone(&self.step.base);
-        for path in notes.implied_directories {
-            if base.lookup(&path).is_some_and(|id| base.is_directory(id)) {
+        // Parents come before what is below them, and with a directory its parents are made.
+        let mut made = PathBuf::new();
+        for path in notes.implied_directories.into_iter().rev() {
+            let is_made =
+                made.as_os_str().as_encoded_bytes().starts_with(path.as_os_str().as_encoded_bytes())
+                    && made.starts_with(&path);
+            if !is_made && base.lookup(&path).is_some_and(|id| base.is_directory(id)) {
                 self.upper().directories(&path, (0, 0), &mut |_| ())?;
                 self.corrected.extend(path.ancestors().map(Path::to_owned));
+                made = path;
             }
         }
         for (path, _) in notes.deferred_links {
@@ -99,7 +105,10 @@ impl ActiveOverlay {
             let make = || top.writer.leaf(&parent, name, node, &host);
             crate::place::keeping_time(&parent, &top.host.join(above), make)?;
         }
-        self.corrected.extend(path.ancestors().map(Path::to_owned));
+        // A device that may not be made was left out, and is not one that the step deletes.
+        let is_there = parent.try_stat(name).map_err(Error::system("look at", &host))?.is_some();
+        let corrected = path.ancestors().skip(usize::from(!is_there));
+        self.corrected.extend(corrected.map(Path::to_owned));
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use ocibuild_sys::{DirHandle, FileType, OverlayAttributes, RootDir};
 use super::scan::{is_whiteout, opaque};
 use crate::Error;
 use crate::place::keeping_time;
-use crate::walk::list;
+use crate::walk::{Folders, list};
 
 /// Reduces `upper` to what `entries` name, for the layer will also lie on other layers than the step ran on: what was
 /// copied up and not changed must not hide anything there, and nothing may be hidden by wholesale.
@@ -28,13 +28,14 @@ pub(super) fn reduce(
             deleted.entry(parent).or_default().push(name);
         }
     }
+    let mut folders = Folders::new(root);
     let mut todo = vec![PathBuf::new()];
     while let Some(folder) = todo.pop() {
         let host = upper.join(&folder);
-        let directory = root.dir(&folder).map_err(Error::system("open", &host))?;
+        let directory = folders.open(&folder).map_err(Error::system("open", &host))?;
         let deleted = deleted.remove(folder.as_path()).unwrap_or_default();
-        keeping_time(&directory, &host, || {
-            reduce_names(&directory, &folder, &host, &kept, &deleted, attributes, &mut todo)
+        keeping_time(directory, &host, || {
+            reduce_names(directory, &folder, &host, &kept, &deleted, attributes, &mut todo)
         })?;
     }
     Ok(())

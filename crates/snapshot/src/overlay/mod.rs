@@ -37,13 +37,17 @@ impl Overlay {
             return Err(ErrorKind::UnsuitablePath { path }.into());
         }
         crate::directory::make_private(&path)?;
-        let attributes =
-            overlay_works(&path).map_err(|source| ErrorKind::NoOverlay { path: path.clone(), source })?;
-        let name = match attributes {
+        let name = match OverlayAttributes::of_this_process() {
             OverlayAttributes::Trusted => "overlay",
             OverlayAttributes::User => "overlay-user",
         };
-        Ok(Self { directory: Directory::open(&path.join(name))?, attributes })
+        let directory = Directory::open(&path.join(name))?;
+        // In a directory that nobody else uses, and that is swept should this process be killed in the middle.
+        let work = directory.work(&[])?;
+        let attributes = overlay_works(work.path())
+            .map_err(|source| ErrorKind::NoOverlay { path: path.clone(), source })?;
+        drop(work);
+        Ok(Self { directory, attributes })
     }
 }
 

@@ -118,6 +118,23 @@ fn what_the_dead_leave_is_swept() {
     assert_eq!(fs_err::read_dir(work).unwrap().count(), 0);
 }
 
+/// Whoever falls back to another driver once leaves nothing there for good.
+#[test]
+fn what_the_dead_leave_with_another_driver_is_swept() {
+    let state = tempfile::tempdir().unwrap();
+    let other = state.path().join("overlay");
+    fs_err::create_dir_all(other.join("work/dead/layer")).unwrap();
+    fs_err::write(other.join("lock"), "").unwrap();
+    copies(state.path());
+    assert_eq!(fs_err::read_dir(other.join("work")).unwrap().count(), 0);
+    // What somebody uses stays.
+    fs_err::create_dir(other.join("work/alive")).unwrap();
+    let held = ocibuild_sys::lock_exclusive(other.join("work/alive/lock")).unwrap();
+    copies(state.path());
+    assert!(other.join("work/alive").exists());
+    drop(held);
+}
+
 #[test]
 fn cancelling_leaves_nothing() {
     let state = tempfile::tempdir().unwrap();
@@ -146,4 +163,90 @@ fn an_overlay_needs_a_path_without_separators() {
     assert!(matches!(error.kind(), ErrorKind::UnsuitablePath { .. }));
     let snapshots = ocibuild_snapshot::auto(state.path().join("a:b")).unwrap();
     assert_eq!(snapshots.whiteouts(), ocibuild_snapshot::Whiteouts::Files);
+}
+
+/// Everything that works in one directory at once, each as a process of its own would: nothing of that is an error.
+#[test]
+fn users_makers_removers_and_sweepers_do_not_fail_each_other() {
+    const ROUNDS: usize = 60;
+    let state = tempfile::tempdir().unwrap();
+    let (id, path) = (diff_id("a"), state.path());
+    let make = |snapshots: &dyn Snapshotter| {
+        let target = snapshots.prepare_layer(&id).unwrap();
+        fs_err::create_dir(target.path().join("d")).unwrap();
+        fs_err::write(target.path().join("d/f"), "text").unwrap();
+        target.commit(&LayerNotes::default()).unwrap();
+    };
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let users: Vec<_> = (0..3)
+            .map(|_| {
+                scope.spawn(|| {
+                    for _ in 0..ROUNDS {
+                        // Opening sweeps.
+                        let snapshots = copies(path);
+                        // Held first, then looked for: from then on it stays.
+                        let hold = snapshots.hold(std::slice::from_ref(&id)).unwrap();
+                        if !snapshots.contains(&id).unwrap() {
+                            make(&snapshots);
+                        }
+                        let stack = std::slice::from_ref(&id);
+                        let active =
+                            snapshots.prepare(stack, Arc::new(Tree::new()), &CancelToken::new()).unwrap();
+                        drop(hold);
+                        assert_eq!(fs_err::read(snapshots.layer_dir(&id).join("d/f")).unwrap(), b"text");
+                        drop(active);
+                        drop(snapshots.prepare_layer(&diff_id("b")).unwrap());
+                    }
+                })
+            })
+            .collect();
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let snapshots = copies(path);
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    snapshots.sweep().unwrap();
+                    for layer in snapshots.list().unwrap() {
+                        match snapshots.usage(&layer) {
+                            Err(error) if matches!(error.kind(), ErrorKind::MissingLayer { .. }) => {}
+                            other => drop(other.unwrap()),
+                        }
+                        match snapshots.remove(&layer) {
+                            Err(error) if matches!(error.kind(), ErrorKind::InUse { .. }) => {}
+                            other => other.unwrap(),
+                        }
+                    }
+                }
+            });
+        }
+        let ended: Vec<_> = users.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        for user in ended {
+            user.unwrap();
+        }
+    });
+    assert_eq!(copies(path).sweep().unwrap(), 0);
+    assert_eq!(fs_err::read_dir(path.join("copy/work")).unwrap().count(), 0);
+}
+
+/// What is killed while it finds out whether there are overlays leaves nothing that stays, and two that try at once do not
+/// meet.
+#[test]
+fn privileged_overlays_are_tried_apart_from_each_other() {
+    let state = tempfile::tempdir().unwrap();
+    if crate::fixture::overlay(state.path()).is_none() {
+        return;
+    }
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..5 {
+                    crate::fixture::overlay(state.path()).unwrap();
+                }
+            });
+        }
+    });
+    let left: Vec<_> =
+        fs_err::read_dir(state.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 1, "{left:?}");
 }

@@ -3,14 +3,17 @@ use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ocibuild_spec::{Descriptor, Digest, VerifyingReader};
+use ocibuild_spec::{Descriptor, Digest, MAX_DOCUMENT, MediaType, VerifyingReader};
 use tempfile::NamedTempFile;
 
 use super::{ImageLayout, ScratchDir, make_directory, open_regular};
-use crate::blob::{BlobSink, BlobStore, BlobWriter, PendingBlob};
+use crate::blob::{BlobSink, BlobStore, BlobWriter, PendingBlob, read_document};
+use crate::source::descriptor_of;
 use crate::{Error, ErrorKind};
 
 const BUFFER: usize = 128 << 10;
+/// More blobs than this are flushed with all else that the file system has: each by itself waits for the disk once.
+const MANY: usize = 64;
 
 impl BlobSink for ImageLayout {
     fn stat(&self, digest: &Digest) -> Result<Option<u64>, Error> {
@@ -40,10 +43,23 @@ impl BlobStore for ImageLayout {
     }
 
     fn flush(&self, blobs: &[Descriptor]) -> Result<(), Error> {
+        if blobs.len() > MANY {
+            for descriptor in blobs {
+                open_expecting(self.root(), descriptor)?;
+            }
+            let root = fs_err::File::open(self.root()).map_err(Error::fs)?;
+            return ocibuild_sys::sync_filesystem(root.file()).map_err(|error| {
+                let source = io::Error::from_raw_os_error(error.raw_os_error());
+                Error::io(format!("flush the file system of {}", self.root().display()), source)
+            });
+        }
         for descriptor in blobs {
             open_expecting(self.root(), descriptor)?
                 .sync_all()
                 .map_err(|error| Error::io(format!("flush blob {}", descriptor.digest), error))?;
+        }
+        if blobs.is_empty() {
+            return Ok(());
         }
         for algorithm in ["sha256", "sha512"] {
             if blobs.iter().any(|blob| blob.digest.algorithm() == algorithm) {
@@ -55,6 +71,13 @@ impl BlobStore for ImageLayout {
 }
 
 impl ImageLayout {
+    /// A manifest or an index that is here, of which only the digest is known.
+    pub fn document(&self, digest: &Digest) -> Result<Option<(Descriptor, Vec<u8>)>, Error> {
+        let Some(size) = self.stat(digest)?.filter(|size| *size <= MAX_DOCUMENT) else { return Ok(None) };
+        let bytes = read_document(self, &Descriptor::new(MediaType::EmptyJSON, digest.clone(), size))?;
+        Ok(descriptor_of(&bytes, digest).map(|descriptor| (descriptor, bytes)))
+    }
+
     fn pending(&self) -> Result<PendingFile, Error> {
         let directory = self.session_dir()?;
         let file = tempfile::Builder::new()

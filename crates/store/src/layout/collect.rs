@@ -14,7 +14,7 @@ use crate::{Error, ErrorKind};
 /// While it exists nobody puts or looks up a blob (they wait), so read the references that live outside of
 /// `index.json` *after* starting it: a build that ends in between has then written its own.
 #[derive(Debug)]
-#[must_use = "nothing is removed before `sweep`"]
+#[must_use = "nothing is removed before `sweep`, and what builds do waits until this is dropped"]
 pub struct Collection {
     layout: ImageLayout,
     pinned: BTreeSet<Digest>,
@@ -62,9 +62,15 @@ impl ImageLayout {
 }
 
 impl Collection {
+    /// Whether a running build has announced that it needs this, be it a blob or something else that a digest stands
+    /// for ([`ImageLayout::protect`]).
+    pub fn is_protected(&self, digest: &Digest) -> bool {
+        self.pinned.contains(digest)
+    }
+
     /// Removes what neither a tag, nor `keep`, nor a running build reaches. A digest in `keep` that is a manifest
     /// or an index keeps what it lists.
-    pub fn sweep(self, keep: &BTreeSet<Digest>) -> Result<Freed, Error> {
+    pub fn sweep(&self, keep: &BTreeSet<Digest>) -> Result<Freed, Error> {
         let reached = self.reached(keep)?;
         let mut freed = Freed::default();
         for (digest, size) in self.blobs()? {

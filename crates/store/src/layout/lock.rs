@@ -42,6 +42,12 @@ impl ImageLayout {
         Ok(try_lock_exclusive(self.lock_file("use"))?.map(|lock| ExclusiveLock { _lock: lock }))
     }
 
+    /// Under a lease: what this digest stands for in a private folder, such as the index of a layer, is safe from
+    /// whoever collects garbage. To be called before it is looked up.
+    pub fn protect(&self, digest: &Digest) -> Result<(), Error> {
+        self.pin(digest).map(drop)
+    }
+
     /// While the guard lives nobody collects garbage; and under a lease `digest` is safe afterwards as well.
     pub(super) fn pin(&self, digest: &Digest) -> Result<Option<FileLock>, Error> {
         if !self.inner.session.has_lease() {

@@ -97,6 +97,14 @@ impl ImageLayout {
         &self.inner.root
     }
 
+    /// The same directory without the leases that this layout has. Whoever collects garbage reads through it, for what is
+    /// read under a lease waits for the end of a collection: a build of the same process may be running.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        let root = self.root().to_owned();
+        Self { inner: Arc::new(Inner { session: Session::new(&root), root }) }
+    }
+
     /// A private folder, which is there: `cache`, `mounts`, `snapshots` or `tmp`.
     pub fn private_dir(&self, name: &str) -> PathBuf {
         debug_assert!(PRIVATE_DIRECTORIES.contains(&name), "{name} is no private folder");

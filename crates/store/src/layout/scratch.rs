@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use ocibuild_spec::Digest;
-use ocibuild_sys::{DirHandle, FileLock, lock_exclusive, try_lock_exclusive};
+use ocibuild_sys::{
+    DirHandle, ErrorKind as SystemError, FileLock, lock_exclusive, try_lock_existing_exclusive,
+};
 
 use super::lock::{Mode, wait};
 use super::{ImageLayout, read_capped};
@@ -51,8 +53,20 @@ impl ScratchDir {
 impl Drop for ScratchDir {
     fn drop(&mut self) {
         // What cannot be removed now is found by the next sweep.
-        let _ = remove(&self.path);
+        let _ = remove_owned(&self.path);
     }
+}
+
+/// Removes a directory, its lock last, so that until then everybody sees that it has an owner.
+fn remove_owned(path: &Path) -> Result<(), Error> {
+    let directory = DirHandle::open(path)?;
+    for entry in directory.read_dir()? {
+        let name = entry?.name;
+        if name != OWNER {
+            directory.remove_tree(&name)?;
+        }
+    }
+    remove(path)
 }
 
 /// Removes a tree without following anything out of it.
@@ -69,19 +83,24 @@ impl ImageLayout {
 
     /// Removes what killed processes left in `tmp/`, and tells how many directories or files that were.
     pub fn sweep_dead_scratch(&self) -> Result<usize, Error> {
-        let _nobody_begins = self.lock_scratch(true)?;
-        let mut removed = 0;
-        for entry in fs_err::read_dir(self.root().join("tmp")).map_err(Error::fs)? {
-            let entry = entry.map_err(Error::fs)?;
-            if !entry.file_name().to_string_lossy().starts_with("run-") {
-                continue;
-            }
-            if live_lock(&entry.path())?.is_none() {
-                remove(&entry.path())?;
-                removed += 1;
+        let mut dead = Vec::new();
+        {
+            let _nobody_begins = self.lock_scratch(true)?;
+            for entry in fs_err::read_dir(self.root().join("tmp")).map_err(Error::fs)? {
+                let entry = entry.map_err(Error::fs)?;
+                if entry.file_name().to_string_lossy().starts_with("run-")
+                    && let Owner::Dead(lock) = Owner::of(&entry.path())?
+                {
+                    dead.push((entry.path(), lock));
+                }
             }
         }
-        Ok(removed)
+        // Nobody waits for that: it may be much. The locks say meanwhile that someone is at it.
+        let count = dead.len();
+        for (path, _lock) in dead {
+            remove_owned(&path).or_else(|_| remove(&path))?;
+        }
+        Ok(count)
     }
 
     /// Where this process writes blobs under temporary names.
@@ -109,15 +128,28 @@ impl ImageLayout {
     }
 }
 
-/// `Some` when a living process owns the directory.
-fn live_lock(path: &Path) -> Result<Option<()>, Error> {
-    if !path.is_dir() {
-        return Ok(None);
+/// Who has a directory below `tmp/`, as far as its lock tells. Looking makes nothing there: its owner may be removing it.
+enum Owner {
+    Alive,
+    /// Nobody, and now whoever asked. Without a lock its owner was killed before the first or after the last of its
+    /// files, or is removing it.
+    Dead(Option<FileLock>),
+    /// It has been removed.
+    Gone,
+}
+
+impl Owner {
+    /// To be asked while nobody makes such directories.
+    fn of(path: &Path) -> Result<Self, Error> {
+        match try_lock_existing_exclusive(path.join(OWNER)) {
+            Ok(Some(lock)) => Ok(Self::Dead(Some(lock))),
+            Ok(None) => Ok(Self::Alive),
+            Err(error) if matches!(error.kind(), SystemError::NotFound | SystemError::NotADirectory) => {
+                Ok(if super::is_missing(path) { Self::Gone } else { Self::Dead(None) })
+            }
+            Err(error) => Err(error.into()),
+        }
     }
-    Ok(match try_lock_exclusive(path.join(OWNER))? {
-        Some(_dead) => None,
-        None => Some(()),
-    })
 }
 
 /// What one open layout has running: its temporary directory, made when it is first needed, and its leases.

@@ -1,8 +1,9 @@
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use ocibuild_spec::{Descriptor, Digest, Index, Reference, json};
+use ocibuild_spec::{CancelToken, Descriptor, Digest, Index, Reference, json};
 
-use super::{ImageLayout, read_capped, sync_directory};
+use super::{ImageLayout, open_expecting, read_capped, sync_directory};
 use crate::blob::{BlobSink as _, BlobStore as _, reachable};
 use crate::source::full_name;
 use crate::{Error, ErrorKind};
@@ -21,23 +22,28 @@ impl ImageLayout {
     /// Names an image, replacing what had the name. Its blobs, and those of all images of an index, have to be here;
     /// they are flushed first. Processes that tag at once do not lose each other's names.
     pub fn tag(&self, reference: &Reference, descriptor: &Descriptor) -> Result<(), Error> {
-        let name = reference.to_string();
-        let mut entry = descriptor.clone();
-        entry.annotations.insert(REF_NAME.to_owned(), name.clone());
-        entry.annotations.insert(CONTAINERD_NAME.to_owned(), name.clone());
-        self.enter(&reference.familiar(), entry, |other, entry| {
-            full_name(other).is_some_and(|other| other.to_string() == name)
-                || (is_unnamed(other) && other.digest == entry.digest)
-        })
+        self.tag_all(&[(reference.clone(), descriptor.clone())], &CancelToken::new())
+    }
+
+    /// The same for many names at once, all of them or none: `index.json` is read and written once. Of equal names the
+    /// last one counts.
+    pub fn tag_all(&self, names: &[(Reference, Descriptor)], cancel: &CancelToken) -> Result<(), Error> {
+        let named = names.iter().map(|(name, descriptor)| (Some(name), descriptor));
+        self.enter(named, cancel)
     }
 
     /// Keeps an image that has no name, under the same conditions, until it gets one or is [forgotten](Self::forget).
     pub fn keep(&self, descriptor: &Descriptor) -> Result<(), Error> {
-        if self.is_named(descriptor)? {
-            return Ok(());
-        }
-        let entry = without_name(descriptor.clone());
-        self.enter(descriptor.digest.as_str(), entry, |_, _| false)
+        self.enter(std::iter::once((None, descriptor)), &CancelToken::new())
+    }
+
+    /// Names many images, and keeps those without a name, all of them or none.
+    pub fn enter_all(
+        &self,
+        images: &[(Option<Reference>, Descriptor)],
+        cancel: &CancelToken,
+    ) -> Result<(), Error> {
+        self.enter(images.iter().map(|(name, descriptor)| (name.as_ref(), descriptor)), cancel)
     }
 
     /// Forgets an image without a name; tells whether it was there. The blobs stay until they are collected.
@@ -49,6 +55,16 @@ impl ImageLayout {
         })
     }
 
+    /// Forgets all images without a name.
+    pub fn forget_unnamed(&self) -> Result<(), Error> {
+        let forget = |entries: &mut Vec<Descriptor>| {
+            let before = entries.len();
+            entries.retain(|entry| !is_unnamed(entry));
+            entries.len() != before
+        };
+        self.update(forget).map(drop)
+    }
+
     /// The images that are kept without a name.
     pub fn unnamed(&self) -> Result<Vec<Descriptor>, Error> {
         let mut entries = read_index(self.root())?.manifests;
@@ -56,61 +72,84 @@ impl ImageLayout {
         Ok(entries)
     }
 
-    /// Enters an image of which all blobs are here, in place of the entries that it `replaces`.
-    fn enter(
+    /// Enters images of which all blobs are here, in place of what had their names.
+    fn enter<'i>(
         &self,
-        what: &str,
-        entry: Descriptor,
-        replaces: impl Fn(&Descriptor, &Descriptor) -> bool,
+        images: impl Iterator<Item = (Option<&'i Reference>, &'i Descriptor)> + Clone,
+        cancel: &CancelToken,
     ) -> Result<(), Error> {
         let _nobody_collects = self.lock_blobs_shared()?;
-        let incomplete = |error: Error| match error.kind() {
-            ErrorKind::NotFound => {
-                let text = format!("{what} is not complete in {}", self.root().display());
-                Error::new(ErrorKind::Incomplete, text).caused_by(error)
+        // What has a name was flushed when it got its first one.
+        let known = read_index(self.root())?;
+        let mut flushed: BTreeSet<(&Digest, u64)> =
+            known.manifests.iter().map(|entry| (&entry.digest, entry.size)).collect();
+        let mut seen = BTreeSet::new();
+        let mut blobs = Blobs::default();
+        for (name, descriptor) in images.clone() {
+            if cancel.is_cancelled() {
+                return Err(Error::new(ErrorKind::Cancelled, "cancelled"));
             }
-            _ => error,
-        };
-        let blobs = reachable(self, &entry).map_err(incomplete)?;
-        if self.is_named(&entry)? {
-            // They were flushed when the image got its first name.
-            self.require(&blobs).map_err(incomplete)?;
-        } else {
-            self.flush(&blobs).map_err(incomplete)?;
+            if seen.insert((&descriptor.digest, descriptor.size)) {
+                let is_new = flushed.insert((&descriptor.digest, descriptor.size));
+                self.complete(descriptor, is_new, &mut blobs).map_err(|error| match error.kind() {
+                    ErrorKind::NotFound => {
+                        let what = name.map_or_else(|| descriptor.digest.to_string(), Reference::familiar);
+                        let text = format!("{what} is not complete in {}", self.root().display());
+                        Error::new(ErrorKind::Incomplete, text).caused_by(error)
+                    }
+                    _ => error,
+                })?;
+            }
         }
-        self.update(|entries| {
-            entries.retain(|other| !replaces(other, &entry));
-            entries.push(entry);
-            true
-        })?;
+        self.flush(&blobs.new.into_values().collect::<Vec<_>>())?;
+        self.update(|entries| enter_entries(entries, images))?;
         Ok(())
     }
 
-    fn is_named(&self, descriptor: &Descriptor) -> Result<bool, Error> {
-        let index = read_index(self.root())?;
-        Ok(index
-            .manifests
-            .iter()
-            .any(|entry| entry.digest == descriptor.digest && entry.size == descriptor.size))
-    }
-
-    /// Fails when one of the blobs is not here in its full size; none is opened.
-    fn require(&self, blobs: &[Descriptor]) -> Result<(), Error> {
-        for blob in blobs {
-            if self.stat(&blob.digest)? != Some(blob.size) {
-                return Err(Error::missing(&blob.digest, self.root()));
+    /// Sees that all blobs of an image are here, and notes those that are to be flushed because the image is new.
+    fn complete(&self, root: &Descriptor, is_new: bool, blobs: &mut Blobs) -> Result<(), Error> {
+        for blob in reachable(self, root)? {
+            if blobs.new.contains_key(&blob.digest) {
+                continue;
+            }
+            if is_new {
+                open_expecting(self.root(), &blob)?;
+                blobs.new.insert(blob.digest.clone(), blob);
+            } else if blobs.present.insert(blob.digest.clone()) {
+                self.require(&blob)?;
             }
         }
         Ok(())
+    }
+
+    /// Fails when a blob is not here in its full size; it is not opened.
+    fn require(&self, blob: &Descriptor) -> Result<(), Error> {
+        if self.stat(&blob.digest)? == Some(blob.size) {
+            return Ok(());
+        }
+        Err(Error::missing(&blob.digest, self.root()))
     }
 
     /// Takes a name away; tells whether it was there. The blobs stay until they are collected.
     pub fn untag(&self, reference: &Reference) -> Result<bool, Error> {
+        Ok(!self.untag_all(std::slice::from_ref(reference))?.is_empty())
+    }
+
+    /// Takes many names away at once; those that were there. `index.json` is read and written once.
+    pub fn untag_all(&self, names: &[Reference]) -> Result<BTreeSet<Reference>, Error> {
+        let names: BTreeSet<&Reference> = names.iter().collect();
+        let mut found = BTreeSet::new();
         self.update(|entries| {
-            let before = entries.len();
-            entries.retain(|entry| full_name(entry).is_none_or(|name| name != *reference));
-            entries.len() != before
-        })
+            entries.retain(|entry| match full_name(entry) {
+                Some(name) if names.contains(&name) => {
+                    found.insert(name);
+                    false
+                }
+                _ => true,
+            });
+            !found.is_empty()
+        })?;
+        Ok(found)
     }
 
     /// What a name stands for. A reference with a digest is found under any tag of the same repository, and under the
@@ -156,6 +195,45 @@ impl ImageLayout {
     }
 }
 
+/// Blobs of images that are entered, so that what they share is looked at once.
+#[derive(Default)]
+struct Blobs {
+    /// To be flushed.
+    new: BTreeMap<Digest, Descriptor>,
+    /// Flushed when they were new.
+    present: BTreeSet<Digest>,
+}
+
+/// Puts entries in place of those that had their names. An image without a name is left out where it has one, and a name
+/// takes the place of an entry of the same image without one.
+fn enter_entries<'i>(
+    entries: &mut Vec<Descriptor>,
+    images: impl Iterator<Item = (Option<&'i Reference>, &'i Descriptor)> + Clone,
+) -> bool {
+    let names: BTreeMap<String, &Descriptor> =
+        images.clone().filter_map(|(name, image)| Some((name?.to_string(), image))).collect();
+    let named: BTreeSet<&Digest> = names.values().map(|image| &image.digest).collect();
+    entries.retain(|entry| match full_name(entry) {
+        Some(name) => !names.contains_key(&name.to_string()),
+        None => !(is_unnamed(entry) && named.contains(&entry.digest)),
+    });
+    let mut there: BTreeSet<(Digest, u64)> =
+        entries.iter().map(|entry| (entry.digest.clone(), entry.size)).collect();
+    there.extend(names.values().map(|image| (image.digest.clone(), image.size)));
+    for (name, image) in &names {
+        let mut entry = (*image).clone();
+        entry.annotations.insert(REF_NAME.to_owned(), name.clone());
+        entry.annotations.insert(CONTAINERD_NAME.to_owned(), name.clone());
+        entries.push(entry);
+    }
+    for (_, image) in images.filter(|(name, _)| name.is_none()) {
+        if there.insert((image.digest.clone(), image.size)) {
+            entries.push(without_name(image.clone()));
+        }
+    }
+    true
+}
+
 /// Whether nobody gave the entry a name, not even one that means something to another tool alone.
 fn is_unnamed(entry: &Descriptor) -> bool {
     [REF_NAME, CONTAINERD_NAME].iter().all(|name| !entry.annotations.contains_key(*name))
@@ -176,7 +254,7 @@ pub(crate) fn read_index(root: &Path) -> Result<Index, Error> {
 }
 
 pub(crate) fn parse_index(bytes: &[u8], place: &dyn std::fmt::Display) -> Result<Index, Error> {
-    let index: Index = serde_json::from_slice(bytes)
+    let index: Index = json::from_slice(bytes)
         .map_err(|error| Error::corrupt(format!("{place} is malformed")).caused_by(error))?;
     if index.schema_version != 2 {
         return Err(Error::corrupt(format!("{place} has schemaVersion {}, not 2", index.schema_version)));

@@ -12,7 +12,7 @@ pub use archive::ArchiveSource;
 pub use directory::LayoutSource;
 pub use images::{Parts, StoredImage, StoredImages};
 use ocibuild_spec::ImageSource;
-pub(crate) use select::full_name;
+pub(crate) use select::{descriptor_of, full_name};
 
 use crate::Error;
 

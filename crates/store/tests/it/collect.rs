@@ -121,3 +121,58 @@ fn tagging_and_collecting_at_once_never_meet() {
         }
     });
 }
+
+#[test]
+fn owners_and_sweepers_remove_the_same_directories() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("state");
+    open(&root);
+    std::thread::scope(|scope| {
+        let owners: Vec<_> = (0..3)
+            .map(|_| {
+                scope.spawn(|| {
+                    let layout = open(&root);
+                    for _ in 0..80 {
+                        let scratch = layout.scratch().unwrap();
+                        fs_err::create_dir_all(scratch.path().join("deep/er")).unwrap();
+                        fs_err::write(scratch.path().join("deep/file"), "").unwrap();
+                        drop(layout.lease().unwrap());
+                        drop(scratch);
+                    }
+                })
+            })
+            .collect();
+        while owners.iter().any(|owner| !owner.is_finished()) {
+            let layout = open(&root);
+            layout.sweep_dead_scratch().unwrap();
+            layout.collect(&BTreeSet::new()).unwrap();
+        }
+    });
+    assert_eq!(fs_err::read_dir(root.join("tmp")).unwrap().count(), 0);
+}
+
+/// A collection leaves what a running build has announced, whatever its digest is of.
+#[test]
+fn what_a_build_protects_is_known_to_a_collection() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("state");
+    let (building, pruning) = (open(&root), open(&root));
+    let digest = ocibuild_spec::Digest::of("the plain tar of a layer");
+    let lease = building.lease().unwrap();
+    building.protect(&digest).unwrap();
+    assert!(pruning.collection().unwrap().is_protected(&digest));
+    drop(lease);
+    assert!(!pruning.collection().unwrap().is_protected(&digest));
+}
+
+/// Who builds and prunes in one process does not wait for itself.
+#[test]
+fn reading_apart_from_ones_own_lease_waits_for_no_collection() {
+    let directory = tempfile::tempdir().unwrap();
+    let layout = open(&directory.path().join("state"));
+    let image = put(&layout, &TestImage::new("linux/amd64").layer(&[("a", "1")]).build());
+    let _lease = layout.lease().unwrap();
+    let collection = layout.collection().unwrap();
+    assert_eq!(layout.apart().stat(&image.digest).unwrap(), Some(image.size));
+    drop(collection);
+}

@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
+use ocibuild_spec::{CancelToken, Descriptor};
 use ocibuild_store::{BlobSink as _, ErrorKind, ImageLayout};
 use ocibuild_testkit::TestImage;
 
@@ -159,4 +160,60 @@ fn images_without_a_name_are_kept_until_they_have_one() {
     assert!(layout.collect(&BTreeSet::new()).unwrap().blobs > 0);
     let missing = layout.keep(&image).unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::Incomplete);
+}
+
+#[test]
+fn many_names_come_and_go_at_once_or_not_at_all() {
+    let directory = tempfile::tempdir().unwrap();
+    let layout = open(&directory.path().join("state"));
+    let first = put(&layout, &TestImage::new("linux/amd64").layer(&[("a", "1")]).build());
+    let second = put(&layout, &TestImage::new("linux/amd64").layer(&[("a", "2")]).build());
+    layout.keep(&first).unwrap();
+    layout.tag(&name("old"), &second).unwrap();
+    let missing = TestImage::new("linux/amd64").layer(&[("a", "3")]).build().descriptor;
+    let go = CancelToken::new();
+    let named = |name_of: &str, image: &Descriptor| (Some(name(name_of)), image.clone());
+    let wrong = [named("new", &first), named("missing", &missing), (None, second.clone())];
+    assert_eq!(layout.enter_all(&wrong, &go).unwrap_err().kind(), ErrorKind::Incomplete);
+    let cancelled = CancelToken::new();
+    cancelled.cancel();
+    let right =
+        [named("new:1", &first), named("old", &first), named("new:1", &second), (None, first.clone())];
+    assert_eq!(layout.enter_all(&right, &cancelled).unwrap_err().kind(), ErrorKind::Cancelled);
+    assert_eq!(layout.list().unwrap(), [(name("old"), second.clone())]);
+    assert_eq!(layout.unnamed().unwrap(), std::slice::from_ref(&first));
+    layout.enter_all(&right, &go).unwrap();
+    // Of equal names the last counts, and what has a name needs no entry without one.
+    assert_eq!(layout.list().unwrap(), [(name("new:1"), second), (name("old"), first)]);
+    assert_eq!(layout.unnamed().unwrap(), []);
+    let gone = layout.untag_all(&[name("old"), name("never"), name("new:1")]).unwrap();
+    assert_eq!(gone, BTreeSet::from([name("new:1"), name("old")]));
+    assert_eq!(layout.list().unwrap(), []);
+}
+
+/// Bytes that this thread has written so far.
+fn written() -> u64 {
+    let counters = fs_err::read_to_string("/proc/thread-self/io").unwrap();
+    let line = counters.lines().find_map(|line| line.strip_prefix("wchar: ")).unwrap();
+    line.parse().unwrap()
+}
+
+#[test]
+fn the_index_is_written_once_for_many_names() {
+    let directory = tempfile::tempdir().unwrap();
+    let layout = open(&directory.path().join("state"));
+    let image = put(&layout, &TestImage::new("linux/amd64").build());
+    let cost = |count: u32| {
+        let names: Vec<_> =
+            (0..count).map(|number| (name(&format!("app:{number}")), image.clone())).collect();
+        let before = written();
+        layout.tag_all(&names, &CancelToken::new()).unwrap();
+        let tagged = written();
+        let names: Vec<_> = names.into_iter().map(|(name, _)| name).collect();
+        assert_eq!(layout.untag_all(&names).unwrap().len(), names.len());
+        (tagged - before, written() - tagged)
+    };
+    let (small, large) = (cost(500), cost(1000));
+    assert!(large.0 < 3 * small.0, "{small:?} {large:?}");
+    assert!(small.1 < small.0 && large.1 < large.0, "{small:?} {large:?}");
 }

@@ -6,10 +6,11 @@ use std::ptr;
 
 use libc::c_char;
 
+use super::devices::{device, host_device, mask_file};
 use super::mounts::{Attributes, bind, bind_from, mount_new, set_attributes};
 use super::paths::{PATH_BUFFER, descriptor_path, kind_of, open_in_root, open_parent};
 use super::points::{make_directories, mount_point};
-use super::report::{Outcome, at, check, check_at, errno, set_errno};
+use super::report::{Outcome, at, check, check_at, errno};
 use crate::sandbox::{Links, Operation};
 
 pub(super) unsafe fn operate(operation: &Operation, root: &mut RawFd) -> Outcome {
@@ -20,6 +21,8 @@ pub(super) unsafe fn operate(operation: &Operation, root: &mut RawFd) -> Outcome
                 let flags = libc::MS_REC | libc::MS_PRIVATE;
                 check(libc::mount(c"none".as_ptr(), c"/".as_ptr(), ptr::null(), flags, ptr::null()))
             }
+            Operation::JoinCgroup(processes) => join_cgroup(processes),
+            Operation::CgroupNamespace => check(libc::unshare(libc::CLONE_NEWCGROUP)),
             Operation::HostMount { source, target, fstype, options, from } => {
                 if let Some(from) = from {
                     check_at(libc::chdir(from.as_ptr()), at::SOURCE)?;
@@ -39,6 +42,7 @@ pub(super) unsafe fn operate(operation: &Operation, root: &mut RawFd) -> Outcome
             Operation::HostFile { path, content, mode, owner } => {
                 write_file(path, content.bytes(), *mode, *owner)
             }
+            Operation::HostDevice { path, host, rdev, mode } => host_device(path, host, *rdev, *mode),
             Operation::EnterRoot(dir) => {
                 *root = libc::open(dir.as_ptr(), libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC);
                 check_at(*root, at::TARGET)
@@ -61,7 +65,7 @@ pub(super) unsafe fn operate(operation: &Operation, root: &mut RawFd) -> Outcome
                 libc::close(parent);
                 check(result)
             }
-            Operation::Mask(path) => mask(*root, path),
+            Operation::Mask { path, null } => mask(*root, path, null),
             Operation::ReadOnly(path) => read_only(*root, path),
             Operation::Hostname(name) => check(libc::sethostname(name.as_ptr(), name.as_bytes().len())),
             Operation::LoopbackUp => loopback_up(),
@@ -73,6 +77,18 @@ pub(super) unsafe fn operate(operation: &Operation, root: &mut RawFd) -> Outcome
                 Ok(())
             }
         }
+    }
+}
+
+unsafe fn join_cgroup(processes: &CStr) -> Outcome {
+    // SAFETY: the path is NUL-terminated; what is written is given with its length; the descriptor is closed once.
+    unsafe {
+        let fd = libc::open(processes.as_ptr(), libc::O_WRONLY | libc::O_NOFOLLOW | libc::O_CLOEXEC);
+        check_at(fd, at::TARGET)?;
+        // Who writes it.
+        let written = libc::write(fd, c"0".as_ptr().cast(), 1);
+        libc::close(fd);
+        if written == 1 { Ok(()) } else { Err(at::CALL) }
     }
 }
 
@@ -105,83 +121,23 @@ unsafe fn write_file(path: &CStr, content: &[u8], mode: u32, (uid, gid): (u32, u
     }
 }
 
-unsafe fn device(root: RawFd, path: &CStr, host: &CStr, rdev: u64, mode: u32) -> Outcome {
-    // SAFETY: strings are NUL-terminated; descriptors are ours and closed once.
-    unsafe {
-        let (parent, name) = open_parent(root, path)?;
-        // The mask of the caller applies until the command gets its own.
-        libc::umask(0);
-        let result = libc::mknodat(parent, name.as_ptr(), libc::S_IFCHR | mode, rdev as libc::dev_t);
-        libc::close(parent);
-        if result == 0 {
-            return Ok(());
-        }
-        if errno() != libc::EPERM {
-            return Err(at::CALL);
-        }
-        let from = libc::open(host.as_ptr(), libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC);
-        check_at(from, at::SOURCE)?;
-        let result = if is_device(from, rdev) {
-            bind_from(root, from, path, Attributes { flags: 0, recursive: false }, Links::Refuse)
-        } else {
-            Err(at::KIND)
-        };
-        libc::close(from);
-        result
-    }
-}
-
-unsafe fn is_device(fd: RawFd, rdev: u64) -> bool {
-    // SAFETY: `stat` is plain data, filled by the kernel.
-    unsafe {
-        let mut stat: libc::stat = std::mem::zeroed();
-        if libc::fstat(fd, &raw mut stat) < 0 {
-            return false;
-        }
-        let right = stat.st_mode & libc::S_IFMT == libc::S_IFCHR && stat.st_rdev as u64 == rdev;
-        if !right {
-            set_errno(libc::ENODEV);
-        }
-        right
-    }
-}
-
-unsafe fn mask(root: RawFd, path: &CStr) -> Outcome {
+unsafe fn mask(root: RawFd, path: &CStr, null: &CStr) -> Outcome {
     // SAFETY: strings are NUL-terminated; descriptors are ours and closed once.
     unsafe {
         let fd = open_in_root(root, path, Links::Refuse, libc::O_PATH);
         if fd < 0 {
             return missing_is_fine();
         }
-        let mut buffer = [0; PATH_BUFFER];
-        let onto = descriptor_path(fd, &mut buffer);
         let result = if kind_of(fd)? == libc::S_IFDIR {
+            let mut buffer = [0; PATH_BUFFER];
+            let onto = descriptor_path(fd, &mut buffer).as_ptr();
             let flags = libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
             let fstype = c"tmpfs".as_ptr();
-            check(libc::mount(fstype, onto.as_ptr(), fstype, flags, c"size=0,nr_inodes=1".as_ptr().cast()))
+            check(libc::mount(fstype, onto, fstype, flags, c"size=0,nr_inodes=1".as_ptr().cast()))
         } else {
-            mask_file(onto)
+            mask_file(root, path, null)
         };
         libc::close(fd);
-        result
-    }
-}
-
-unsafe fn mask_file(onto: &CStr) -> Outcome {
-    // SAFETY: strings are NUL-terminated; the descriptor is ours and closed once.
-    unsafe {
-        // The host's own, and only if it is what it is called.
-        let null = libc::open(c"/dev/null".as_ptr(), libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC);
-        check_at(null, at::SOURCE)?;
-        let mut source = [0; PATH_BUFFER];
-        let none = ptr::null();
-        let result = if is_device(null, libc::makedev(1, 3)) {
-            let source = descriptor_path(null, &mut source).as_ptr();
-            check(libc::mount(source, onto.as_ptr(), none, libc::MS_BIND, none.cast()))
-        } else {
-            Err(at::KIND)
-        };
-        libc::close(null);
         result
     }
 }

@@ -265,3 +265,55 @@ fn files_are_read_through_links_inside() {
     world.root.open_read(Path::new("/etc/passwd")).unwrap().read_to_string(&mut text).unwrap();
     assert_eq!(text, "root:x:0:0");
 }
+
+/// What one of them finds gone is gone: an owner that removes its own, and others that take it for abandoned.
+#[test]
+fn several_may_remove_one_tree_at_once() {
+    let world = world();
+    for round in 0..20 {
+        let mut dir = world.root.top().unwrap();
+        dir.mkdir("t", 0o755).unwrap();
+        dir = dir.open_dir("t").unwrap();
+        // Deeper than what is kept open.
+        for depth in 0..150 {
+            for number in 0..3 {
+                dir.mkdir(format!("{number}"), 0o755).unwrap();
+                dir.create_file(format!("file{number}"), 0o644).unwrap();
+            }
+            dir = dir.open_dir(format!("{}", (round + depth) % 3)).unwrap();
+        }
+        let start = std::sync::Barrier::new(4);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let top = world.root.top().unwrap();
+                    start.wait();
+                    top.remove_tree("t").unwrap();
+                });
+            }
+        });
+        assert!(!world.path.join("t").exists());
+    }
+}
+
+#[test]
+fn looking_at_a_lock_makes_no_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("lock");
+    let error = ocibuild_sys::try_lock_existing_exclusive(&path).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(ocibuild_sys::try_lock_existing_shared(&path).is_err());
+    assert!(!path.exists());
+    let held = ocibuild_sys::lock_exclusive(&path).unwrap();
+    assert!(ocibuild_sys::try_lock_existing_exclusive(&path).unwrap().is_none());
+    assert!(ocibuild_sys::try_lock_existing_shared(&path).unwrap().is_none());
+    drop(held);
+    // A directory can be locked as well.
+    for path in [&path, directory.path()] {
+        let shared = ocibuild_sys::try_lock_existing_shared(path).unwrap().unwrap();
+        let second = ocibuild_sys::try_lock_existing_shared(path).unwrap().unwrap();
+        assert!(ocibuild_sys::try_lock_existing_exclusive(path).unwrap().is_none());
+        drop((shared, second));
+        assert!(ocibuild_sys::try_lock_existing_exclusive(path).unwrap().is_some());
+    }
+}

@@ -1,20 +1,25 @@
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use fs_err as fs;
 use ocibuild_registry::{HttpRequest, Url};
 use ocibuild_spec::{CancelToken, Timestamp};
 
-use super::address::{GitAddress, Transport, check_reference, is_full_commit};
+use super::address::{GitAddress, Transport, check_reference, is_full_commit, without_credentials};
 use super::program::{Failure, Place, Session};
 use super::source::GitSource;
-use crate::context::remotes::{Remotes, of_http};
+use crate::context::remotes::{GIT_TOKEN, Login, Remotes, of_http};
 use crate::copy::Source;
+use crate::error::OFFLINE;
 use crate::{Error, ErrorKind};
+
+/// Most submodules of one repository, nested ones included.
+const MAX_SUBMODULES: usize = 1000;
 
 /// One repository, asked for what its address says.
 pub(crate) struct GitJob<'a> {
     session: Session<'a>,
+    remotes: &'a Remotes,
     address: &'a GitAddress,
     place: PathBuf,
     /// Where redirects led.
@@ -90,6 +95,12 @@ impl<'a> GitJob<'a> {
         place: &Path,
         cancel: &CancelToken,
     ) -> Result<Self, Error> {
+        if remotes.http.is_offline() {
+            let message = format!("{address}: this is offline: no repository is fetched");
+            return Err(Error::new(ErrorKind::Network, message).id(OFFLINE).hint(
+                "name a commit whose files are in the cache, or fetch it once while a network may be used",
+            ));
+        }
         let mut session = remotes.git.session(place, cancel)?;
         let mut remote = address.remote.clone();
         if matches!(address.transport, Transport::Http | Transport::Https) {
@@ -98,14 +109,47 @@ impl<'a> GitJob<'a> {
             let url: Url = address.remote.parse().map_err(|error: ocibuild_registry::UrlError| {
                 Error::new(ErrorKind::Dockerfile, error.to_string())
             })?;
-            let authorization = remotes.git_authorization(address)?;
-            if let Some(value) = &authorization {
+            let login = remotes.git_login(address)?;
+            if let Some(value) = login.header() {
+                // Submodules on the same host have it, those elsewhere do not.
                 let scope = format!("{}/", remote_origin(&url));
                 session.set(format!("http.{scope}.extraHeader"), format!("Authorization: {value}"));
             }
-            remote = discover(remotes, &url, authorization, cancel)?;
+            remote = discover(remotes, address, &url, &login, cancel)?;
         }
-        Ok(Self { session, address, place: place.to_owned(), remote })
+        let mut job = Self { session, remotes, address, place: place.to_owned(), remote };
+        let remote = job.remote.clone();
+        job.admit(&remote)?;
+        Ok(job)
+    }
+
+    /// Looks where a remote is, which git would not do, and makes git ask there and nowhere else.
+    fn admit(&mut self, remote: &str) -> Result<(), Error> {
+        let refused =
+            |error: ocibuild_registry::HttpError| of_http(&error).prefixed(&self.address.to_string());
+        match RemoteHost::of(remote) {
+            // git takes none of these, and says so.
+            RemoteHost::None => Ok(()),
+            RemoteHost::Other { host, port } => {
+                self.remotes.http.resolve(&host, port).map(drop).map_err(refused)
+            }
+            RemoteHost::Web(url) => {
+                let addresses = self.remotes.http.resolve_url(&url).map_err(refused)?;
+                let is_name =
+                    !url.host().starts_with('[') && url.host().parse::<std::net::Ipv4Addr>().is_err();
+                if let Some(addresses) = addresses.filter(|_| is_name) {
+                    let addresses: Vec<String> =
+                        addresses.iter().map(|address| shown_address(*address)).collect();
+                    let pin = format!("{}:{}:{}", url.host(), url.port(), addresses.join(","));
+                    self.session.set("http.curloptResolve", pin);
+                }
+                Ok(())
+            }
+            RemoteHost::Odd => {
+                let message = format!("{}: the address of a submodule is malformed", self.address);
+                Err(Error::new(ErrorKind::Refused, message).cause(without_credentials(remote)))
+            }
+        }
     }
 
     /// Asks the server, unless the address is a commit.
@@ -169,7 +213,7 @@ impl<'a> GitJob<'a> {
     }
 
     /// Fetches a commit and writes its files. `now` is the time they get unless the address wants another.
-    pub(crate) fn checkout(&self, resolved: &Resolved, now: Timestamp) -> Result<GitFiles, Error> {
+    pub(crate) fn checkout(&mut self, resolved: &Resolved, now: Timestamp) -> Result<GitFiles, Error> {
         let keeps = self.address.keeps_git_dir();
         let tree = self.place.join("tree");
         let repository = if keeps { tree.join(".git") } else { self.place.join("repository") };
@@ -192,7 +236,7 @@ impl<'a> GitJob<'a> {
         if self.address.submodules
             && fs::symlink_metadata(tree.join(".gitmodules")).is_ok_and(|m| m.is_file())
         {
-            self.submodules(place)?;
+            self.submodules(place, &tree)?;
         }
         if keeps {
             self.tidy(place, &repository)?;
@@ -246,17 +290,59 @@ impl<'a> GitJob<'a> {
         Ok(commit)
     }
 
-    fn submodules(&self, place: Place<'_>) -> Result<(), Error> {
-        let update = ["submodule", "--quiet", "update", "--init", "--recursive"];
+    /// Fetches submodules level by level, so that where each is can be looked at before git goes there.
+    fn submodules(&mut self, place: Place<'_>, tree: &Path) -> Result<(), Error> {
+        let mut pending = self.submodules_of(place, tree)?;
+        let mut count = 0;
+        while let Some(tree) = pending.pop() {
+            count += 1;
+            if count > MAX_SUBMODULES {
+                let message = format!("{}: more than {MAX_SUBMODULES} submodules", self.address);
+                return Err(Error::new(ErrorKind::Refused, message));
+            }
+            let is_there = |name: &str| fs::symlink_metadata(tree.join(name)).is_ok_and(|it| it.is_file());
+            if is_there(".git") && is_there(".gitmodules") {
+                let place = Place { repository: None, tree: Some(&tree) };
+                pending.extend(self.submodules_of(place, &tree)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Fetches the submodules of one repository, without their own; where they are.
+    fn submodules_of(&mut self, place: Place<'_>, tree: &Path) -> Result<Vec<PathBuf>, Error> {
+        self.run(place, &["submodule", "--quiet", "init"])?;
+        // As git made them absolute.
+        for url in self.settings(place, &["--get-regexp", r"^submodule\..*\.url$"])? {
+            self.admit(&url)?;
+        }
+        let update = ["submodule", "--quiet", "update"];
         let mut shallow = update.to_vec();
         shallow.push("--depth=1");
         match self.session.run(place, &shallow) {
-            Ok(_) => Ok(()),
-            Err(Failure::Complaint(text)) if may_be_narrower(&text) => {
-                self.session.run(place, &update).map(drop).map_err(|failure| self.failed(failure))
-            }
-            Err(failure) => Err(self.failed(failure)),
+            Ok(_) => {}
+            Err(Failure::Complaint(text)) if may_be_narrower(&text) => self.run(place, &update)?,
+            Err(failure) => return Err(self.failed(failure)),
         }
+        let paths =
+            self.settings(place, &["--file", ".gitmodules", "--get-regexp", r"^submodule\..*\.path$"])?;
+        let is_plain =
+            |path: &String| Path::new(path).components().all(|it| matches!(it, Component::Normal(_)));
+        Ok(paths.iter().filter(|path| is_plain(path)).map(|path| tree.join(path)).collect())
+    }
+
+    /// Values that `git config` lists; none where it finds nothing.
+    fn settings(&self, place: Place<'_>, arguments: &[&str]) -> Result<Vec<String>, Error> {
+        let mut all = vec!["config", "--null"];
+        all.extend(arguments);
+        let printed = match self.session.run(place, &all) {
+            Ok(printed) => printed,
+            Err(Failure::Complaint(_)) if !self.session.is_cancelled() => return Ok(Vec::new()),
+            Err(failure) => return Err(self.failed(failure)),
+        };
+        let text = String::from_utf8_lossy(&printed);
+        let values = text.split('\0').filter_map(|entry| entry.split_once('\n'));
+        Ok(values.map(|(_, value)| value.to_owned()).collect())
     }
 
     /// What only this machine knows leaves a repository that comes along.
@@ -301,6 +387,70 @@ impl<'a> GitJob<'a> {
                 }
             }
         }
+    }
+}
+
+/// Where git would go for a remote.
+#[derive(Debug, PartialEq, Eq)]
+enum RemoteHost {
+    Web(Url),
+    Other {
+        host: String,
+        port: u16,
+    },
+    /// Nowhere: it is a path.
+    None,
+    /// It could be read in several ways.
+    Odd,
+}
+
+impl RemoteHost {
+    fn of(remote: &str) -> Self {
+        let is_odd = |c: char| c <= ' ' || c == '\\' || c == '\u{7f}' || !c.is_ascii();
+        let Some((scheme, rest)) = remote.split_once("://") else {
+            // `[user@]host:path`, but not `./a:b`.
+            return match remote.split_once(':') {
+                Some((host, _)) if host.contains('/') => Self::None,
+                // `helper::address`, of which none is allowed.
+                Some((_, path)) if path.starts_with(':') => Self::None,
+                Some((host, _)) => Self::at(host, 22, is_odd),
+                None => Self::None,
+            };
+        };
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(end);
+        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        match scheme.to_ascii_lowercase().as_str() {
+            scheme @ ("http" | "https") if !authority.contains(is_odd) => {
+                format!("{scheme}://{host}{path}").parse().map_or(Self::Odd, Self::Web)
+            }
+            "ssh" | "git+ssh" | "ssh+git" => Self::at(host, 22, is_odd),
+            "git" => Self::at(host, 9418, is_odd),
+            "http" | "https" => Self::Odd,
+            _ => Self::None,
+        }
+    }
+
+    fn at(host: &str, usual: u16, is_odd: impl Fn(char) -> bool) -> Self {
+        let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+        let (name, port) = match host.rsplit_once(':') {
+            Some((name, port)) if !port.contains(']') => (name, port.parse().ok()),
+            _ => (host, Some(usual)),
+        };
+        match port {
+            Some(port) if !name.is_empty() && !name.starts_with('-') && !name.contains(is_odd) => {
+                Self::Other { host: name.to_owned(), port }
+            }
+            _ => Self::Odd,
+        }
+    }
+}
+
+/// An address as curl's `--resolve` takes it.
+fn shown_address(address: std::net::SocketAddr) -> String {
+    match address.ip() {
+        std::net::IpAddr::V4(address) => address.to_string(),
+        std::net::IpAddr::V6(address) => format!("[{address}]"),
     }
 }
 
@@ -356,8 +506,9 @@ fn remote_origin(url: &Url) -> String {
 /// Where a repository is after redirects, which are followed only where any download's would be (THREATS 34, 37).
 fn discover(
     remotes: &Remotes,
+    address: &GitAddress,
     url: &Url,
-    authorization: Option<String>,
+    login: &Login,
     cancel: &CancelToken,
 ) -> Result<String, Error> {
     const INFO: &str = "/info/refs";
@@ -365,7 +516,7 @@ fn discover(
         .parse()
         .map_err(|error: ocibuild_registry::UrlError| Error::new(ErrorKind::Dockerfile, error.to_string()))?;
     let mut request = HttpRequest::get(asked.with_query("service", "git-upload-pack"));
-    if let Some(value) = authorization {
+    if let Some(value) = login.header() {
         request = request.header("authorization", value);
     }
     let response = remotes.http.follow(&request, cancel).map_err(|error| of_http(&error))?;
@@ -373,8 +524,10 @@ fn discover(
     match response.status {
         200..=299 => {}
         status @ (401 | 403) => {
+            let host = address.web_host();
+            let wanted = format!("{GIT_TOKEN}.{host}");
             return Err(refused(ErrorKind::Network, format!("invalid response status {status}"))
-                .hint("a private repository needs --secret id=GIT_AUTH_TOKEN"));
+                .hint(login.advice(&wanted, host)));
         }
         status => return Err(refused(ErrorKind::Network, format!("invalid response status {status}"))),
     }
@@ -383,6 +536,38 @@ fn discover(
         Some(path) => Ok(format!("{}{path}", remote_origin(found))),
         None => {
             Err(refused(ErrorKind::Refused, format!("a redirect leads to {found}, which is no repository")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remotes_of_submodules_have_hosts() {
+        let web = |text: &str| RemoteHost::Web(text.parse().unwrap());
+        let other = |host: &str, port| RemoteHost::Other { host: host.to_owned(), port };
+        for (remote, expected) in [
+            ("https://h.test/r.git", web("https://h.test/r.git")),
+            ("HTTPS://user:secret@h.test:8443/r.git", web("https://h.test:8443/r.git")),
+            ("http://[::1]/r", web("http://[::1]/r")),
+            ("http://good.test#@169.254.169.254/", web("http://good.test#@169.254.169.254/")),
+            ("ssh://git@h.test:2222/r", other("h.test", 2222)),
+            ("git://h.test/r", other("h.test", 9418)),
+            ("git@h.test:r.git", other("h.test", 22)),
+            ("h.test:r.git", other("h.test", 22)),
+            ("../r.git", RemoteHost::None),
+            ("/srv/r.git", RemoteHost::None),
+            ("./a:b", RemoteHost::None),
+            ("ext::sh -c id", RemoteHost::None),
+            ("file:///etc", RemoteHost::None),
+            ("http://2852039166/r", RemoteHost::Odd),
+            ("http://0xa9.0xfe.0xa9.0xfe/r", RemoteHost::Odd),
+            ("http://good.test\\@169.254.169.254/r", RemoteHost::Odd),
+            ("ssh://-oProxyCommand=x/r", RemoteHost::Odd),
+        ] {
+            assert_eq!(RemoteHost::of(remote), expected, "{remote}");
         }
     }
 }

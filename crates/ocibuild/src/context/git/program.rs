@@ -232,8 +232,16 @@ impl Session<'_> {
         let output = child.stdout.take();
         let complaint = child.stderr.take();
         std::thread::scope(|scope| {
-            let output = scope.spawn(|| read_some(output));
-            let complaint = scope.spawn(|| read_some(complaint));
+            let output = std::thread::Builder::new().spawn_scoped(scope, || read_some(output));
+            let complaint = std::thread::Builder::new().spawn_scoped(scope, || read_some(complaint));
+            let (output, complaint) = match (output, complaint) {
+                (Ok(output), Ok(complaint)) => (output, complaint),
+                (Err(error), _) | (_, Err(error)) => {
+                    let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
+                    let _ = child.wait();
+                    return Err(Failure::Stopped(Error::no_thread(error)));
+                }
+            };
             let ended = self.wait(&mut child);
             let output = output.join().unwrap_or_default();
             let complaint = complaint.join().unwrap_or_default();
