@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use ocibuild_sys::{SandboxError, SandboxErrorKind};
+use ocibuild_sys::{Blocked, Obstacle, SandboxError, SandboxErrorKind};
 use rustix::io::Errno;
 
 /// A step that could not be carried out to its end.
@@ -50,6 +50,8 @@ pub(crate) enum Repr {
     Cancelled,
     #[error("no usable sandbox: {blocker}")]
     NoSandbox { blocker: String, source: SandboxError },
+    #[error("no usable sandbox{}", listed(obstacles))]
+    Blocked { obstacles: Vec<Obstacle>, source: SandboxError },
     #[error("{what} is not mapped in this user namespace; it takes a range in /etc/subuid and /etc/subgid")]
     Unmapped { what: String },
     #[error("{program}")]
@@ -72,6 +74,11 @@ pub(crate) enum Repr {
     Invalid { what: String, problem: &'static str },
     #[error("{message}")]
     Other { kind: ErrorKind, message: String, source: Option<Box<dyn std::error::Error + Send + Sync>> },
+}
+
+fn listed(obstacles: &[Obstacle]) -> String {
+    let texts: Vec<String> = obstacles.iter().map(ToString::to_string).collect();
+    if texts.is_empty() { String::new() } else { format!(": {}", texts.join(", and ")) }
 }
 
 fn is_exhausted(error: &std::io::Error) -> bool {
@@ -115,7 +122,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match &self.0 {
             Repr::Cancelled => ErrorKind::Cancelled,
-            Repr::NoSandbox { .. } => ErrorKind::NoSandbox,
+            Repr::NoSandbox { .. } | Repr::Blocked { .. } => ErrorKind::NoSandbox,
             Repr::Unmapped { .. } => ErrorKind::Identity,
             Repr::Program { kind, .. } | Repr::Other { kind, .. } => *kind,
             Repr::Sandbox(error) => match error.kind() {
@@ -154,6 +161,19 @@ impl Error {
             ErrorKind::ProgramRefused | ErrorKind::ProgramFormat => Some(126),
             _ => None,
         }
+    }
+
+    /// What there is evidence for that it is in the way of a sandbox; empty for other errors.
+    pub fn obstacles(&self) -> &[Obstacle] {
+        match &self.0 {
+            Repr::Blocked { obstacles, .. } => obstacles,
+            _ => &[],
+        }
+    }
+
+    /// This host gives no sandbox.
+    pub(crate) fn blocked(blocked: Blocked) -> Self {
+        Self(Repr::Blocked { obstacles: blocked.obstacles, source: blocked.error })
     }
 
     pub(crate) fn invalid(what: impl Into<String>, problem: &'static str) -> Self {

@@ -72,6 +72,12 @@ pub trait Executor: Send + Sync {
         cancel: &CancelToken,
     ) -> Result<ExitStatus, Error>;
 
+    /// Whether commands can be carried out here at all, found out before anything is fetched for them. It is asked when a
+    /// step is about to run, and so has to be quick. An executor that cannot tell says yes.
+    fn probe(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// The same for a command that reads, that has a terminal if the bundle says so, and that gets signals. An executor that
     /// only runs build steps need not have it.
     fn attach(

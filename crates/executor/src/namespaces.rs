@@ -34,6 +34,10 @@ impl NamespaceExecutor {
 }
 
 impl Executor for NamespaceExecutor {
+    fn probe(&self) -> Result<(), Error> {
+        ocibuild_sys::sandbox_works().map_err(Error::blocked)
+    }
+
     fn run(
         &self,
         bundle: &Bundle,

@@ -159,6 +159,10 @@ impl RuntimeExecutor {
 }
 
 impl Executor for RuntimeExecutor {
+    fn probe(&self) -> Result<(), Error> {
+        ocibuild_sys::sandbox_works().map_err(Error::blocked)
+    }
+
     fn run(
         &self,
         bundle: &Bundle,

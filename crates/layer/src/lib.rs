@@ -73,6 +73,7 @@
 mod apply;
 mod blocks;
 mod cancellable;
+mod clamp;
 mod codec;
 mod compression;
 mod decompress;
@@ -92,6 +93,7 @@ mod write;
 
 pub use apply::{Applied, ApplyOptions, Devices, Owners, Skipped, WhiteoutFormat, apply};
 pub use cancellable::Cancellable;
+pub use clamp::ClampedTar;
 pub use compression::{Compression, FORMAT_VERSION};
 pub use decompress::{Format, decompress, decompress_layer, sniff};
 pub use error::{Error, ErrorKind};

@@ -77,7 +77,7 @@ fn text(field: &[u8]) -> &[u8] {
 }
 
 /// Octal digits, or the base-256 form of GNU tar, which a set first bit announces.
-fn number(field: &[u8]) -> Result<i64, &'static str> {
+pub(crate) fn number(field: &[u8]) -> Result<i64, &'static str> {
     const TOO_LARGE: &str = "a number in a header is too large";
     if field.first().is_none_or(|byte| byte & 0x80 == 0) {
         return octal(field);

@@ -17,7 +17,7 @@ use crate::image::Built;
 use crate::output::{Output, OutputEpoch, check_outputs, output_epoch};
 use crate::plan::{
     BaseRequest, EpochSource, ImageOrigin, NamedContext, Outline, Plan, PlanOptions, ResolveError,
-    SourceKind, StepNetwork, Targets, epoch_source, parse_bool, plan as make_plan,
+    SourceKind, StepNetwork, Targets, epoch_source, first_run, parse_bool, plan as make_plan,
 };
 use crate::schedule::carry_out;
 use crate::{Error, ErrorKind, Event};
@@ -398,8 +398,8 @@ impl Build {
         self.plan_with(backends, cancel)
     }
 
-    /// The plan of each platform, with all findings of the build checks.
-    fn checked_plans(&mut self, backends: &Backends<'_>, cancel: &CancelToken) -> Result<Vec<Plan>, Error> {
+    /// Tells planning what the named contexts are.
+    fn name_contexts(&mut self) {
         let kind_of = |source: &ContextSource| match source {
             ContextSource::Local(_) | ContextSource::Files(_) | ContextSource::Remote(_) => {
                 NamedContext::Local
@@ -409,6 +409,25 @@ impl Build {
         };
         self.options.named_contexts =
             self.named.iter().map(|(name, source)| (name.clone(), kind_of(source))).collect();
+    }
+
+    /// Fails where this host gives no sandbox to a `RUN` that has to run. Without this, that shows when it is needed, once
+    /// base images are resolved; this asks nobody, and so it only knows of a build whose steps cannot be cached, because
+    /// nothing was ever built with this cache.
+    pub fn check_sandbox(&mut self, backends: &Backends<'_>) -> Result<(), Error> {
+        if !backends.cache.has_no_records() {
+            return Ok(());
+        }
+        self.name_contexts();
+        match first_run(&self.dockerfile, &self.options) {
+            Some(location) => backends.executor.probe().map_err(|error| Error::from(error).at(location)),
+            None => Ok(()),
+        }
+    }
+
+    /// The plan of each platform, with all findings of the build checks.
+    fn checked_plans(&mut self, backends: &Backends<'_>, cancel: &CancelToken) -> Result<Vec<Plan>, Error> {
+        self.name_contexts();
         self.options.ignore = self.context.local().map(|local| local.ignore().clone()).unwrap_or_default();
         self.options.context_epoch = self.context.time();
         self.options.epoch_of_source = self.epoch_of_source(backends, cancel)?;

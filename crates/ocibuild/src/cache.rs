@@ -235,6 +235,11 @@ impl Cache {
         self.write("layers", &layer.0, &bytes)
     }
 
+    /// Whether no step was ever recorded here.
+    pub(crate) fn has_no_records(&self) -> bool {
+        fs::read_dir(self.root.join("records")).is_ok_and(|mut found| found.next().is_none())
+    }
+
     /// All records, the unreadable ones left out.
     pub(crate) fn records(&self) -> Result<Vec<Record>, Error> {
         let folder = self.root.join("records");

@@ -3,6 +3,7 @@ mod errno;
 use std::fmt;
 
 use ocibuild_dockerfile::{Location, ParseErrors, Span};
+use ocibuild_executor::Obstacle;
 use ocibuild_spec::{SourceError, SourceErrorKind};
 
 use crate::Place;
@@ -581,6 +582,32 @@ impl From<ocibuild_layer::Error> for Error {
     }
 }
 
+/// What lets steps run in spite of this.
+fn way_around(obstacle: Obstacle) -> String {
+    match obstacle {
+        Obstacle::Sysctl(name, value) => {
+            let other = if value == "1" { "0" } else { "1 or more" };
+            format!("set the sysctl {name} to {other}, or build as root with CAP_SYS_ADMIN")
+        }
+        Obstacle::NoUserNamespaces => {
+            "use a kernel with user namespaces, or build as root with CAP_SYS_ADMIN".to_owned()
+        }
+        Obstacle::NoCapability => "give CAP_SYS_ADMIN to the container that this runs in: docker run --cap-add SYS_ADMIN, or \
+                                   capabilities.add of a pod's securityContext"
+            .to_owned(),
+        Obstacle::SystemCallFilter => "start the container without the filter: docker run --security-opt seccomp=unconfined, or \
+                                       seccompProfile.type Unconfined in a pod's securityContext"
+            .to_owned(),
+        Obstacle::AppArmorProfile => "start the container without the profile: docker run --security-opt apparmor=unconfined, or \
+                                      appArmorProfile.type Unconfined in a pod's securityContext"
+            .to_owned(),
+        Obstacle::HiddenProc => "start the container with all of /proc: docker run --security-opt systempaths=unconfined, podman \
+                                 run --security-opt unmask=ALL, or procMount Unmasked in a pod's securityContext"
+            .to_owned(),
+        _ => "look for what denies mounts and namespaces to this process".to_owned(),
+    }
+}
+
 impl From<ocibuild_executor::Error> for Error {
     fn from(error: ocibuild_executor::Error) -> Self {
         use ocibuild_executor::ErrorKind as Kind;
@@ -591,9 +618,11 @@ impl From<ocibuild_executor::Error> for Error {
         };
         let known = error.raw_os_error().and_then(errno::advice);
         let hint = match error.kind() {
-            Kind::NoSandbox => Some(
-                "run as root or allow user namespaces on this host; a Dockerfile without RUN needs neither",
-            ),
+            Kind::NoSandbox => {
+                let own = Self::new(kind, error.to_string()).id("no-sandbox");
+                let own = error.obstacles().iter().fold(own, |own, obstacle| own.hint(way_around(*obstacle)));
+                return own.hint("a Dockerfile without RUN needs no sandbox").below(error);
+            }
             Kind::Identity => Some("give this user ids in /etc/subuid and /etc/subgid, or build as root"),
             Kind::Directory => {
                 Some("make the directory with WORKDIR, or remove what is at its path in an earlier RUN")

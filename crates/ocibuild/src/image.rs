@@ -80,6 +80,8 @@ pub(crate) struct Finished<'a> {
     pub(crate) config: &'a ImageConfig,
     /// `SOURCE_DATE_EPOCH`
     pub(crate) epoch: Option<i64>,
+    /// What is below the steps is the image of a `FROM`, whose times stay.
+    pub(crate) has_base: bool,
 }
 
 /// Puts together the images, and the index if there is to be one.
@@ -183,7 +185,7 @@ fn history(target: &Finished<'_>, form: &Form) -> Vec<History> {
     let state = target.state;
     let time_of_build = target.epoch.map(Timestamp::from_seconds);
     let mut out = state.base_history.clone();
-    let inherited = out.len();
+    let inherited = if target.has_base { out.len() } else { 0 };
     out.extend(state.history.iter().map(|(entry, created)| entry.finish(time_of_build.or(*created))));
     let made = |layer: usize| layer.checked_sub(state.base_layers).and_then(|number| state.made.get(number));
     // Both have to agree in number (11.06). Entries that there are too many of count as made without a layer, from where
@@ -254,7 +256,7 @@ mod tests {
             ImageConfig { architecture: "arm".to_owned(), os: "linux".to_owned(), ..ImageConfig::default() };
         config.variant = "v7".to_owned();
         config.config.labels.insert("a".to_owned(), "<b> && c".to_owned());
-        let target = Finished { state: &state, layers: &[], config: &config, epoch };
+        let target = Finished { state: &state, layers: &[], config: &config, epoch, has_base: true };
         put_together(&[target], false, form)
     }
 

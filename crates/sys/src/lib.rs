@@ -41,6 +41,7 @@ mod dir;
 mod error;
 mod lock;
 mod metadata;
+mod obstacle;
 mod private;
 mod probe;
 mod remove;
@@ -66,6 +67,7 @@ pub use lock::{
     try_lock_existing_shared, try_lock_shared,
 };
 pub use metadata::{FileType, Metadata, Timestamp, device, device_numbers};
+pub use obstacle::{Blocked, Obstacle, sandbox_works};
 pub use private::Private;
 pub use probe::{
     OverlayAttributes, OverlayError, namespaces_work, openat2_works, overlay_works, user_namespaces_work,

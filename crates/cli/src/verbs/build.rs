@@ -248,7 +248,7 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
         failure.signal = early.as_ref().and_then(|(_, signals)| signals.received());
         failure
     });
-    let (build, source) = opened?;
+    let (mut build, source) = opened?;
     if let Some(call) = call {
         return call.answer(&root, args, build, &source);
     }
@@ -264,6 +264,9 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
         display.finish();
         explained(error, &source, display.shows_output(), &privilege, &signals)
     };
+    if let Err(error) = build.check_sandbox(&backends) {
+        return Err(failed(error, display.as_mut()));
+    }
     let planned = match build.plan_cancellable(&backends, &signals.cancel) {
         Ok(planned) => planned,
         Err(error) => return Err(failed(error, display.as_mut())),

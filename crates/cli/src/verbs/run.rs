@@ -30,6 +30,12 @@ pub(crate) fn run(root: Option<&Path>, args: &RunArgs) -> Outcome {
     let executor = executor(args.runtime.as_deref())?;
     let root = state_dir(root)?;
     let privilege = privilege::enter();
+    // Before anything is fetched.
+    executor.probe().map_err(|error| {
+        let mut failure = Failure::from(Error::from(error));
+        failure.note(&privilege.notes);
+        failure
+    })?;
     let shop = Workshop::open(&root, args.snapshotter)?;
     let control = Control::default();
     let signals = Signals::forward(&control)?;

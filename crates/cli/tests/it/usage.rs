@@ -1,6 +1,6 @@
 //! What is wrong with a command line or a Dockerfile, and how it is told.
 
-use crate::program::Place;
+use crate::program::{Place, ended};
 
 #[test]
 fn the_dockerfile_has_to_be_a_file_with_something_in_it() {
@@ -144,4 +144,63 @@ fn of_flags_given_twice_the_last_counts() {
     let image: serde_json::Value = serde_json::from_str(ended.succeeds()).unwrap();
     assert_eq!(image[0]["Config"]["Labels"]["x"], "a");
     assert_eq!(image[0]["RepoTags"], serde_json::json!(["app:2", "app:latest"]));
+}
+
+#[test]
+fn an_unknown_verb_gets_the_list_of_those_that_are_there() {
+    let place = Place::new();
+    for args in [
+        &["exprot", "x"][..],
+        &["manifest", "inspect", "x"],
+        &["--root", "x", "frobnicate", "build"],
+        &["help", "frobnicate"],
+    ] {
+        place.run(args).fails(2, &["the verbs are build, plan, images,", "prune"]);
+    }
+    place.run(&["index", "frobnicate", "x"]).fails(2, &["the verbs are create, "]);
+    place
+        .run(&["image", "inspct", "x"])
+        .fails(2, &["did you mean ocibuild image inspect?", "the verbs are ls, "]);
+    place.run(&["system", "df"]).fails(2, &["write ocibuild du in place of system df"]);
+}
+
+#[test]
+fn help_is_a_verb() {
+    let place = Place::new();
+    let of = |args: &[&str]| place.run(args).succeeds().to_owned();
+    assert_eq!(of(&["help", "build"]), of(&["build", "--help"]));
+    assert_eq!(of(&["help"]), of(&["--help"]));
+    assert_eq!(of(&["help", "index", "create"]), of(&["index", "create", "--help"]));
+    assert!(of(&["help", "build"]).contains("--iidfile <FILE>"));
+}
+
+#[test]
+fn root_without_capabilities_is_not_told_to_be_root() {
+    let place = Place::with("FROM 127.0.0.1:1/nobody/listens\nRUN true\n");
+    let without = |args: &[&str]| {
+        let plain = place.command(args);
+        let mut command = std::process::Command::new("setpriv");
+        command
+            .args(["--bounding-set=-sys_admin", "--inh-caps=-all"])
+            .arg(plain.get_program())
+            .args(plain.get_args());
+        ended(command.current_dir(place.path(".")).env("HOME", place.path(".")).output().unwrap())
+    };
+    let has_setpriv =
+        ["/usr/bin/setpriv", "/bin/setpriv"].iter().any(|path| std::path::Path::new(path).exists());
+    if !rustix::process::geteuid().is_root() || !has_setpriv {
+        return ocibuild_testkit::skip("this takes root and setpriv");
+    }
+    for args in [&["build", "."][..], &["run", "127.0.0.1:1/nobody/listens"]] {
+        let ended = without(args);
+        let words = [
+            "no usable sandbox: this process is root without CAP_SYS_ADMIN",
+            "hint: give CAP_SYS_ADMIN to the container",
+        ];
+        ended.fails(5, &words);
+        assert!(!ended.stderr.contains("as root"), "{}", ended.stderr);
+    }
+    // Nothing to run, and so the registry is asked.
+    place.write("Dockerfile", "FROM 127.0.0.1:1/nobody/listens\nCOPY Dockerfile /\n");
+    without(&["build", "--retry", "0", "."]).fails(4, &["127.0.0.1:1"]);
 }

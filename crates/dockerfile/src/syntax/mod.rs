@@ -58,6 +58,10 @@ pub(crate) fn read_trigger(text: &Arc<str>, sink: impl FnMut(Parsed<'_>)) -> Fra
     Reader::new(text, Directives::default(), directive::Zone::closed(), sink).read()
 }
 
+/// Most words that all instructions of a file have together, keywords included; the text of a shell is one. Each takes some
+/// hundred bytes in all that is made of it, and so a file of 16 MiB could take a gigabyte.
+pub(crate) const MAX_WORDS: usize = 1 << 17;
+
 struct Reader<'a, S> {
     source: &'a Arc<str>,
     lines: Lines<'a>,
@@ -66,17 +70,21 @@ struct Reader<'a, S> {
     frame: Frame,
     sink: S,
     has_nodes: bool,
+    /// Words of the instructions so far.
+    words: usize,
 }
 
 impl<'a, S: FnMut(Parsed<'_>)> Reader<'a, S> {
     fn new(source: &'a Arc<str>, directives: Directives, zone: directive::Zone, sink: S) -> Self {
         let frame = Frame { directives, errors: Vec::new() };
         let lines = Lines::new(source);
-        Self { source, lines, zone, comments: Vec::new(), frame, sink, has_nodes: false }
+        Self { source, lines, zone, comments: Vec::new(), frame, sink, has_nodes: false, words: 0 }
     }
 
     fn read(mut self) -> Frame {
-        while let Some(line) = self.lines.next() {
+        while self.words <= MAX_WORDS
+            && let Some(line) = self.lines.next()
+        {
             let text = line.text().trim_start();
             let is_directive = self.directive(&line, text).unwrap_or_else(|error| {
                 self.frame.errors.push(error.into());
@@ -138,6 +146,10 @@ impl<'a, S: FnMut(Parsed<'_>)> Reader<'a, S> {
         let comments = std::mem::take(&mut self.comments);
         let (line, empty_continuation) = self.continued(first);
         let location = self.location_from(first);
+        // Before they are taken apart: one instruction may have them all.
+        if self.words + least_words(line.text()) > MAX_WORDS {
+            return self.too_many_words(location);
+        }
         let builder = Builder { line: &line, escape: self.frame.directives.escape, location };
         let (keyword, mut node) = match builder.node() {
             Ok(built) => built,
@@ -147,6 +159,10 @@ impl<'a, S: FnMut(Parsed<'_>)> Reader<'a, S> {
                 return;
             }
         };
+        self.words += words_of(&node);
+        if self.words > MAX_WORDS {
+            return self.too_many_words(location);
+        }
         node.comments = comments;
         node.empty_continuation = empty_continuation;
         match self.heredocs(keyword, &node, first) {
@@ -160,6 +176,15 @@ impl<'a, S: FnMut(Parsed<'_>)> Reader<'a, S> {
             }
             Err(error) => self.frame.errors.push(error.into()),
         }
+    }
+
+    /// Nothing is read after this.
+    fn too_many_words(&mut self, location: Location) {
+        self.words = MAX_WORDS + 1;
+        let message = format!("the instructions have more than {MAX_WORDS} words up to here");
+        let error = Failure::new("too-many-words", message, Some(location))
+            .hint("split the file into images that are built on each other, or set what is generated from a script in a RUN");
+        self.frame.errors.push(error.into());
     }
 
     /// Joins the lines of an instruction; also says whether blank lines were among them.
@@ -251,6 +276,28 @@ impl<'a, S: FnMut(Parsed<'_>)> Reader<'a, S> {
     }
 }
 
+fn words_of(node: &BorrowedNode<'_>) -> usize {
+    // A trigger has no triggers of its own that are not counted as its arguments.
+    let own = |node: &BorrowedNode<'_>| 1 + node.flags.len() + node.arguments.len();
+    own(node) + node.children.iter().map(own).sum::<usize>()
+}
+
+/// About as many words as the text of an instruction will have. Of a shell's, which is one word, nothing is known to be more.
+fn least_words(text: &str) -> usize {
+    let mut parts = text.split_ascii_whitespace();
+    let is_shell = |keyword: &str| {
+        let keyword = keyword.to_ascii_uppercase();
+        ["RUN", "CMD", "ENTRYPOINT", "HEALTHCHECK", "ONBUILD", "SHELL"].contains(&&*keyword)
+    };
+    match parts.next() {
+        Some(keyword) if is_shell(keyword) => match parts.next() {
+            Some(list) if list.starts_with('[') => text.bytes().filter(|byte| *byte == b',').count(),
+            _ => 1,
+        },
+        _ => 1 + parts.count(),
+    }
+}
+
 /// The text without the escape character that continues it, if there is one.
 pub(crate) fn without_continuation(text: &str, escape: char) -> (&str, bool) {
     match text.trim_end_matches([' ', '\t']).strip_suffix(escape) {
@@ -266,4 +313,34 @@ fn may_have_heredocs(keyword: Option<Keyword>, node: &BorrowedNode<'_>) -> bool 
         None => (keyword, node),
     };
     !node.json && matches!(keyword, Some(Keyword::Run | Keyword::Copy | Keyword::Add))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn errors(text: &str) -> Vec<(String, u32)> {
+        let errors = read_file(&text.into()).errors;
+        errors.iter().map(|error| (error.message.clone(), error.location.unwrap().start_line)).collect()
+    }
+
+    #[test]
+    fn words_have_a_greatest_number() {
+        let message = format!("the instructions have more than {MAX_WORDS} words up to here");
+        let pairs = |count: usize| "LABEL ".to_owned() + &" a=b \\\n".repeat(count) + "\n";
+        // Each has a key, a value and the sign between them.
+        assert_eq!(errors(&format!("FROM a\n{}", pairs(40_000))), []);
+        for lines in
+            [pairs(44_000), pairs(2_000_000), "LABEL a=b\n".repeat(40_000), "EXPOSE 1 2 3\n".repeat(40_000)]
+        {
+            let found = errors(&format!("FROM a\n{lines}FROM b\nBOGUS\n"));
+            assert!(matches!(&found[..], [(text, line)] if *text == message && *line >= 2), "{found:?}");
+        }
+        let list = |count: usize| format!("FROM a\nCMD [{}]\n", vec!["\"a\""; count].join(", \\\n"));
+        assert_eq!(errors(&list(100_000)), []);
+        assert_eq!(errors(&list(140_000)), [(message, 2)]);
+        // A script is one word, however long.
+        let script = format!("FROM a\nRUN {}\n", "a b c d e f g h \\\n".repeat(30_000));
+        assert_eq!(errors(&script), []);
+    }
 }

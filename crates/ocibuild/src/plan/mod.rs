@@ -35,7 +35,7 @@ mod stage;
 mod tests;
 mod transfer;
 
-use ocibuild_dockerfile::Dockerfile;
+use ocibuild_dockerfile::{Dockerfile, Location};
 
 pub(crate) use checks::latest;
 pub use chmod::{Chmod, ChmodError, SymbolicMode};
@@ -52,6 +52,11 @@ pub use outline::{Outline, OutlineArg, OutlineCache, OutlineMount, Target, Targe
 pub use print::{all_to_json, render_text, to_json};
 pub use remote::SourceKind;
 pub use resolver::{BaseRequest, BaseResolver, ResolveError};
+
+/// The first `RUN` of the stages that a build needs, as far as the file itself tells; `None` if it has errors.
+pub(crate) fn first_run(dockerfile: &Dockerfile, options: &PlanOptions) -> Option<Location> {
+    planner::first_run(dockerfile, options)
+}
 
 /// Plans the build of `dockerfile`.
 ///

@@ -1,6 +1,6 @@
 //! The way from a file to its plan, in the order in which BuildKit finds errors.
 
-use ocibuild_dockerfile::{Dockerfile, Findings, Instruction, InstructionKind, parse_trigger};
+use ocibuild_dockerfile::{Dockerfile, Findings, Instruction, InstructionKind, Location, parse_trigger};
 use ocibuild_spec::{ImageConfig, Platform};
 
 use super::bases::{Bases, Root, state_of};
@@ -51,6 +51,21 @@ pub(super) fn plan(
         finish_config(&mut stage.config, options);
     }
     Ok(plan)
+}
+
+/// Where the first `RUN` is that a build needs.
+pub(super) fn first_run(file: &Dockerfile, options: &PlanOptions) -> Option<Location> {
+    let settings = Settings::new(file, options).ok()?;
+    let mut findings = Findings::new(checks::options(file, options).ok()?);
+    let mut graph = Graph::of_stages(file, &settings, &mut findings).ok()?;
+    let target = graph.target(options.target.as_deref()).ok()?;
+    graph.add_commands(file).ok()?;
+    let reached = graph.reachable(target, false);
+    let needed =
+        graph.nodes.iter().zip(reached).filter(|(node, reached)| *reached && node.replaced_by.is_none());
+    let mut commands = needed.flat_map(|(node, _)| &node.commands);
+    let run = commands.find(|command| matches!(command.instruction.kind, InstructionKind::Run(_)));
+    run.map(|command| command.location)
 }
 
 /// Resolves what is needed; triggers may bring in more, until nothing is new (4.16).

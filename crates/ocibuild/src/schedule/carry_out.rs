@@ -1,6 +1,6 @@
 //! All platforms of a build, one after the other, and what becomes of them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::sync::Mutex;
 use std::time::Instant;
@@ -40,6 +40,7 @@ impl<'a> Target<'a> {
             layers: &self.layers,
             config: &plan.stages[plan.target].config,
             epoch: plan.source_date_epoch,
+            has_base: plan.target_has_base(),
         }
     }
 }
@@ -70,6 +71,7 @@ pub(crate) fn carry_out(
         agents: Agents::default(),
         emptied: Mutex::default(),
         started: Instant::now(),
+        has_sandbox: Cell::new(false),
     };
     backends.store.sweep_dead_scratch()?;
     let steps = |plan: &crate::plan::Plan| plan.stages.iter().map(|stage| stage.steps.len()).sum::<usize>();

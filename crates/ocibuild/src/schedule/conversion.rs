@@ -1,6 +1,6 @@
-//! Layers of base images in the compression that the outputs want (11.12).
+//! Layers of base images in the form that the outputs want: in another compression (11.12), with other times (11.42).
 
-use ocibuild_layer::{Compression, FORMAT_VERSION, recompress};
+use ocibuild_layer::{ClampedTar, Compression, FORMAT_VERSION, recompress};
 
 use ocibuild_store::BlobStore as _;
 
@@ -12,8 +12,8 @@ use crate::keys::Inputs;
 use crate::layers::{Layer, broken_layer, check_diff_id};
 
 impl Run<'_> {
-    /// The layers as outputs get them: with `force-compression` those of base images are converted, too. Layers of steps
-    /// have the wanted form already.
+    /// The layers as outputs get them: with `force-compression` those of base images are converted, too, and of an image that
+    /// replaces a stage the times are those of the stage. Layers of steps have the wanted form already.
     pub(super) fn converted(&self, stack: &[Layer]) -> Result<Vec<Layer>, Error> {
         let wanted = match self.wanted.compression {
             Compression::None => "uncompressed",
@@ -21,6 +21,12 @@ impl Run<'_> {
             Compression::Zstd { .. } => "zstd",
         };
         let convert = |layer: &Layer| {
+            if let Some(latest) = self.wanted.clamp
+                && layer.image.is_some()
+                && !self.plan.target_has_base()
+            {
+                return self.with_clamped_times(layer, latest);
+            }
             let is_other = compression_name(&layer.descriptor.media_type) != wanted;
             if self.wanted.force && layer.image.is_some() && is_other {
                 self.in_wanted_compression(layer)
@@ -29,6 +35,41 @@ impl Run<'_> {
             }
         };
         stack.iter().map(convert).collect()
+    }
+
+    /// Times later than `latest` cut, in what is otherwise the same tar; the same layer where there are none.
+    fn with_clamped_times(&self, layer: &Layer, latest: i64) -> Result<Layer, Error> {
+        let mut inputs = Inputs::default();
+        inputs.add("layer", layer.diff_id.0.as_str());
+        inputs.add("latest time", latest.to_string());
+        inputs.add("compression", self.wanted.compression.to_string());
+        inputs.add("format version", FORMAT_VERSION.to_string());
+        let key = inputs.key("clamped layer");
+        let of = |form: &Form| {
+            if form.diff_id == layer.diff_id {
+                return layer.clone();
+            }
+            Layer { diff_id: form.diff_id.clone(), descriptor: form.descriptor.clone(), image: None }
+        };
+        let (cache, store) = (self.backends.cache, self.backends.store);
+        if let Some(form) = cache.record(&key).as_ref().and_then(|record| record.forms.first())
+            && self.layers.is_stored(&form.descriptor)?
+        {
+            return Ok(of(form));
+        }
+        let mut plain = ClampedTar::new(self.layers.open_plain(layer)?, latest);
+        let mut blob = store.writer()?;
+        let (compression, threads) = (self.wanted.compression, self.build.settings.threads);
+        let (diff_id, descriptor) = recompress(&mut plain, &mut blob, compression, threads, self.cancel)
+            .map_err(|error| {
+                if self.cancel.is_cancelled() { Error::cancelled() } else { broken_layer(layer, error) }
+            })?;
+        blob.finish_expecting(&descriptor)?;
+        store.flush(std::slice::from_ref(&descriptor))?;
+        let form = Form::new(diff_id, descriptor, self.wanted);
+        let clamped = of(&form);
+        cache.put_record(&Record::new(key, inputs.0, self.now(), form))?;
+        Ok(clamped)
     }
 
     fn in_wanted_compression(&self, layer: &Layer) -> Result<Layer, Error> {

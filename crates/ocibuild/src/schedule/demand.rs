@@ -1,7 +1,7 @@
 //! Which stage is carried out when: on demand, and with a stack of our own, because as many stages as a file has lines may
 //! depend on each other in a row.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use ocibuild_spec::DiffId;
@@ -16,8 +16,9 @@ use crate::stage::StageState;
 #[derive(Default)]
 pub(super) struct Stages {
     finished: HashMap<usize, Arc<Finished>>,
-    /// Those of which some step has no result yet: to have them, they must be carried out.
-    missed: HashSet<usize>,
+    /// Those of which some step has no result yet: to have them, they must be carried out. The step is there if all that
+    /// its result depends on is known, so that it is certain that there is none.
+    missed: HashMap<usize, Option<usize>>,
 }
 
 /// A stage on its way.
@@ -51,14 +52,47 @@ enum Advance {
 impl<'a> Run<'a> {
     /// A stage with all its layers. What it needs of other stages is carried out before the step that needs it.
     pub(super) fn finish_stage(&self, index: usize) -> Result<Arc<Finished>, Error> {
-        let mut waiting: Vec<(usize, Reach, Option<Progress<'a>>)> = vec![(index, Reach::Full, None)];
+        self.take(index, Reach::Full)?;
+        self.finished(index).ok_or_else(Error::cancelled)
+    }
+
+    /// A `RUN` that has to be carried out for the target, as far as that shows without carrying anything out.
+    pub(super) fn run_that_is_needed(&self) -> Result<Option<&'a PlannedStep>, Error> {
+        self.take(self.plan.target, Reach::Cached)?;
+        // A stage that misses something is carried out to its end, and so it needs all that its steps take files from.
+        while let Some(source) = self.source_of_a_missed_stage() {
+            self.take(source, Reach::Cached)?;
+        }
+        let stages = self.stages.borrow();
+        let mut missed: Vec<(usize, usize)> =
+            stages.missed.iter().filter_map(|(index, step)| Some((*index, (*step)?))).collect();
+        missed.sort_unstable();
+        let rest = missed.into_iter().flat_map(|(index, step)| &self.plan.stages[index].steps[step..]);
+        Ok(rest.into_iter().find(|step| matches!(step.kind, StepKind::Run(_))))
+    }
+
+    /// A stage that one of the missed stages takes files from, and of which nothing is known.
+    fn source_of_a_missed_stage(&self) -> Option<usize> {
+        let stages = self.stages.borrow();
+        let steps = stages.missed.keys().flat_map(|index| &self.plan.stages[*index].steps);
+        let mut sources = steps.flat_map(|step| stage_sources(&step.kind));
+        sources.find(|source| !stages.finished.contains_key(source) && !stages.missed.contains_key(source))
+    }
+
+    /// Takes a stage as far as `reach` allows, and before it whatever it turns out to need.
+    fn take(&self, index: usize, reach: Reach) -> Result<(), Error> {
+        let mut waiting: Vec<(usize, Reach, Option<Progress<'a>>)> = vec![(index, reach, None)];
         while let Some((index, reach, progress)) = waiting.last_mut() {
             self.check_cancelled()?;
             match self.advance(*index, *reach, progress)? {
                 Advance::Step => {}
                 Advance::Needs(index, reach) => waiting.push((index, reach, None)),
                 Advance::Missed => {
-                    self.stages.borrow_mut().missed.insert(*index);
+                    let step = progress.as_ref().and_then(|progress| {
+                        let step = progress.stage.steps.get(progress.next)?;
+                        (!reads_layers(&step.kind)).then_some(progress.next)
+                    });
+                    self.stages.borrow_mut().missed.insert(*index, step);
                     waiting.pop();
                 }
                 Advance::Finished => {
@@ -66,7 +100,7 @@ impl<'a> Run<'a> {
                 }
             }
         }
-        self.finished(index).ok_or_else(Error::cancelled)
+        Ok(())
     }
 
     /// A stage that was carried out, or whose results were all found.
@@ -112,7 +146,7 @@ impl<'a> Run<'a> {
         let stages = self.stages.borrow();
         if stages.finished.contains_key(&base) {
             None
-        } else if reach == Reach::Cached && stages.missed.contains(&base) {
+        } else if reach == Reach::Cached && stages.missed.contains_key(&base) {
             Some(Advance::Missed)
         } else {
             Some(Advance::Needs(base, reach))
@@ -125,7 +159,7 @@ impl<'a> Run<'a> {
         let sources = stage_sources(&step.kind);
         let stages = self.stages.borrow();
         let open = || sources.iter().copied().filter(|index| !stages.finished.contains_key(index));
-        if let Some(index) = open().find(|index| !stages.missed.contains(index)) {
+        if let Some(index) = open().find(|index| !stages.missed.contains_key(index)) {
             return Some((index, Reach::Cached));
         }
         open().next().filter(|_| reach == Reach::Full).map(|index| (index, Reach::Full))
@@ -174,6 +208,15 @@ impl Progress<'_> {
             self.state.history.push((entry.clone(), None));
             self.history = rest;
         }
+    }
+}
+
+/// Whether a step takes files from stages or images: what they are is not known before they are unpacked.
+fn reads_layers(step: &StepKind) -> bool {
+    match step {
+        StepKind::Copy(copy) => matches!(copy.from, FileSource::Stage(_) | FileSource::Image(_)),
+        StepKind::Run(run) => !Mounted::of(run).is_local(),
+        StepKind::Workdir(_) => false,
     }
 }
 

@@ -9,7 +9,7 @@ mod remote;
 mod results;
 mod steps;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -39,6 +39,8 @@ pub(crate) struct Session<'a> {
     /// Keys of steps that ran in this build: what one platform made is not made again for the next (9.16).
     made: RefCell<HashSet<Digest>>,
     started: Instant,
+    /// A sandbox was made here.
+    has_sandbox: Cell<bool>,
     /// What was fetched so far.
     remote: RefCell<remote::Fetched>,
     /// Agents that were started for keys.
@@ -137,6 +139,7 @@ impl<'a> Run<'a> {
 
     /// The target stage, finished.
     fn target(&self) -> Result<StageState, Error> {
+        self.refuse_without_sandbox()?;
         self.empty_caches()?;
         Ok(self.finish_stage(self.plan.target)?.state.clone())
     }
@@ -148,6 +151,28 @@ impl<'a> Run<'a> {
                 let mut blob = self.layers.open_blob(layer)?;
                 self.backends.store.put_from(&layer.descriptor, &mut blob)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Says that there is no sandbox before anything is fetched for a step that needs one.
+    fn refuse_without_sandbox(&self) -> Result<(), Error> {
+        let is_run = |step: &PlannedStep| matches!(step.kind, StepKind::Run(_));
+        if !self.plan.stages.iter().flat_map(|stage| &stage.steps).any(is_run) {
+            return Ok(());
+        }
+        let Err(error) = self.check_sandbox() else { return Ok(()) };
+        match self.run_that_is_needed()? {
+            Some(step) => Err(of_step(error, step)),
+            None => Ok(()),
+        }
+    }
+
+    /// Tries whether steps can run here, unless that is known.
+    pub(crate) fn check_sandbox(&self) -> Result<(), Error> {
+        if !self.session.has_sandbox.get() {
+            self.backends.executor.probe()?;
+            self.session.has_sandbox.set(true);
         }
         Ok(())
     }

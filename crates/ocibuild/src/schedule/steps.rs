@@ -97,6 +97,7 @@ impl Run<'_> {
         if reach == Reach::Cached {
             return Ok(None);
         }
+        self.check_sandbox()?;
         let written = crate::run::run(self, state, step, platform, id, fresh)?;
         self.record(key, inputs.0, written, fresh).map(Some)
     }

@@ -9,7 +9,7 @@ use ocibuild::store::{ArchiveSource, LayoutSource, detect};
 use ocibuild::{Build, CancelToken, ContextSource, ErrorKind, LocalContext, OutputKind};
 use ocibuild_testkit::{Fault, ImageBlobs, TestImage, TestRegistry, write_layout};
 
-use super::support::{World, chain, name, platform, tar_file, write_files};
+use super::support::{World, chain, layer_listing, name, platform, tar_file, write_files};
 
 const DOCKERFILE: &str = "FROM base AS other
 FROM base
@@ -357,4 +357,43 @@ fn a_base_that_lies_about_its_layers_is_refused() {
     assert_eq!(error.kind(), ErrorKind::Refused, "{text}");
     assert!(text.contains(image.layers[0].0.digest.as_str()), "{text}");
     assert_eq!(world.store.list().unwrap(), []);
+}
+
+#[test]
+fn times_of_an_image_that_replaces_a_stage_are_those_of_the_stage() {
+    const EPOCH: i64 = 1_700_000_000;
+    let mut tar = tar::Builder::new(Vec::new());
+    for (path, mtime) in [("later", 1_800_000_000), ("earlier", 1_600_000_000)] {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(0);
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(mtime);
+        tar.append_data(&mut header, path, &[][..]).unwrap();
+    }
+    let image = TestImage::new(&platform()).layer_tar(tar.into_inner().unwrap()).gzip().build();
+    let mut world = World::new();
+    world.base("app", &image);
+    world.files(&[("file", "")]);
+    let times = |file: &str, rewrite: bool| -> Vec<String> {
+        let build = world.prepare(file).source_date_epoch(EPOCH).rewrite_timestamps(rewrite);
+        let (image, _) = world.build(build.tag(name("result")));
+        world.check_named("result");
+        let (_, descriptor) = image.layers().next().unwrap();
+        let listing = layer_listing(&world.blobs().join(descriptor.digest.hex()));
+        listing.iter().map(|line| line.split(" at ").last().unwrap().to_owned()).collect()
+    };
+    let (kept, cut) = (["1800000000 -> ", "1600000000 -> "], ["1700000000 -> ", "1600000000 -> "]);
+    // The image below a FROM stays as it is.
+    assert_eq!(times("FROM app\nCOPY file /\n", true), kept);
+    for file in [
+        "FROM scratch AS app\nFROM app\nCOPY file /\n",
+        "FROM scratch AS app\nFROM app AS b\nFROM b\nLABEL a=b\n",
+    ] {
+        assert_eq!(times(file, false), kept, "{file}");
+        // Once made, and once found.
+        assert_eq!(times(file, true), cut, "{file}");
+        assert_eq!(times(file, true), cut, "{file}");
+    }
 }

@@ -20,6 +20,7 @@ mod outputs;
 mod platforms;
 mod quickstart;
 mod repositories;
+mod sandbox;
 mod secrets;
 mod ssh_repositories;
 mod state;

@@ -1,0 +1,226 @@
+//! Whether a sandbox can be had here, found out by making one; and what in this system denies it, as far as it tells.
+
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use rustix::io::Errno;
+
+use crate::probe::run;
+use crate::sandbox::{Links, MountOptions, Operation};
+use crate::{SandboxError, SandboxErrorKind};
+
+/// Something of which there is evidence that it keeps this process from making a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Obstacle {
+    /// The kernel was built without user namespaces.
+    NoUserNamespaces,
+    /// A sysctl of this name has a value that denies user namespaces to this process.
+    Sysctl(&'static str, &'static str),
+    /// Root, but without `CAP_SYS_ADMIN`.
+    NoCapability,
+    /// A filter of system calls is active, and the kernel by itself would have allowed the call.
+    SystemCallFilter,
+    /// A profile of AppArmor confines this process, and a mount was denied as such a profile denies it.
+    AppArmorProfile,
+    /// Parts of `/proc` are hidden here, so that a user namespace gets no `/proc` of its own.
+    HiddenProc,
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoUserNamespaces => f.write_str("this kernel has no user namespaces"),
+            Self::Sysctl(name, value) => write!(f, "the sysctl {name} is {value}"),
+            Self::NoCapability => f.write_str("this process is root without CAP_SYS_ADMIN"),
+            Self::SystemCallFilter => f.write_str("a seccomp filter is active in this process"),
+            Self::AppArmorProfile => f.write_str("an AppArmor profile confines this process"),
+            Self::HiddenProc => f.write_str("parts of /proc are hidden here"),
+        }
+    }
+}
+
+/// No sandbox can be made here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blocked {
+    /// What was tried, and what the kernel said.
+    pub error: SandboxError,
+    /// What is known to be in the way; empty where nothing tells.
+    pub obstacles: Vec<Obstacle>,
+}
+
+/// Makes a sandbox in a throwaway process as a step has it: namespaces, a root of its own, its own `/proc`. Takes about a
+/// millisecond and leaves nothing behind.
+///
+/// Only a refusal counts: where an attempt fails for another reason, a step that fails tells more about it.
+pub fn sandbox_works() -> Result<(), Blocked> {
+    let Err(error) = run(operations(true)) else { return Ok(()) };
+    let errno = Errno::from_raw_os_error(error.raw_os_error());
+    if !matches!(errno, Errno::PERM | Errno::ACCESS | Errno::NOSPC | Errno::USERS | Errno::NOSYS) {
+        return Ok(());
+    }
+    let refused = if error.kind() == SandboxErrorKind::Namespaces {
+        Refused::Namespaces
+    } else if run(operations(false)).is_ok() {
+        Refused::Proc
+    } else {
+        Refused::Mount
+    };
+    let obstacles = judge(&Facts::of_this_process(), refused, errno);
+    Err(Blocked { error, obstacles })
+}
+
+/// A root in memory, on a directory that every system has.
+fn operations(with_proc: bool) -> Vec<Operation> {
+    let mut operations = vec![
+        Operation::MakePrivate,
+        Operation::HostMount {
+            source: c"tmpfs".to_owned(),
+            target: c"/dev".to_owned(),
+            fstype: c"tmpfs".to_owned(),
+            options: MountOptions::default(),
+            from: None,
+        },
+        Operation::EnterRoot(c"/dev".to_owned()),
+    ];
+    if with_proc {
+        operations.push(Operation::Mount {
+            source: c"proc".to_owned(),
+            target: c"/proc".to_owned(),
+            fstype: c"proc".to_owned(),
+            options: MountOptions::default(),
+            links: Links::Refuse,
+        });
+    }
+    operations.push(Operation::Pivot);
+    operations
+}
+
+/// What was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refused {
+    Namespaces,
+    /// A mount, or the change of the root.
+    Mount,
+    /// A `/proc` of its own, and nothing before it.
+    Proc,
+}
+
+/// What the system tells about this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+struct Facts {
+    is_root: bool,
+    /// `CAP_SYS_ADMIN` is effective.
+    is_admin: bool,
+    is_filtered: bool,
+    /// By AppArmor, in a profile that denies.
+    is_confined: bool,
+    is_in_user_namespace: bool,
+    has_hidden_proc: bool,
+    lacks_user_namespaces: bool,
+    sysctl: Option<(&'static str, &'static str)>,
+}
+
+impl Facts {
+    fn of_this_process() -> Self {
+        let status = read("/proc/self/status");
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.map(str::trim).unwrap_or_default()
+        };
+        let effective = u64::from_str_radix(field("CapEff:"), 16).unwrap_or_default();
+        let admin = crate::capability("CAP_SYS_ADMIN").map_or(0, |number| 1_u64 << number);
+        let profile = read("/proc/self/attr/current");
+        Self {
+            is_root: rustix::process::geteuid().is_root(),
+            is_admin: effective & admin != 0,
+            is_filtered: field("Seccomp:") == "2",
+            is_confined: profile.trim_end_matches(['\0', '\n']).ends_with("(enforce)"),
+            is_in_user_namespace: !crate::in_initial_user_namespace(),
+            has_hidden_proc: hides_proc(&read("/proc/self/mountinfo")),
+            lacks_user_namespaces: Path::new("/proc/self/ns").exists()
+                && !Path::new("/proc/self/ns/user").exists(),
+            sysctl: SYSCTLS.into_iter().find(|(name, value)| {
+                read(&format!("/proc/sys/{}", name.replace('.', "/"))).trim() == *value
+            }),
+        }
+    }
+}
+
+/// Settings that deny user namespaces to those who are not root.
+const SYSCTLS: [(&str, &str); 3] = [
+    ("user.max_user_namespaces", "0"),
+    ("kernel.unprivileged_userns_clone", "0"),
+    ("kernel.apparmor_restrict_unprivileged_userns", "1"),
+];
+
+/// Whether something is mounted over a part of `/proc`.
+fn hides_proc(mountinfo: &str) -> bool {
+    mountinfo.lines().any(|line| line.split(' ').nth(4).is_some_and(|point| point.starts_with("/proc/")))
+}
+
+/// What of the facts explains a refusal. Each answer is one that a system without it would not have given.
+fn judge(facts: &Facts, refused: Refused, errno: Errno) -> Vec<Obstacle> {
+    let filter = facts.is_filtered.then_some(Obstacle::SystemCallFilter);
+    let found = match refused {
+        Refused::Namespaces if !facts.is_admin && facts.is_root => Some(Obstacle::NoCapability),
+        // An ordinary user needs a user namespace first.
+        Refused::Namespaces if !facts.is_admin => {
+            let lacking = facts.lacks_user_namespaces.then_some(Obstacle::NoUserNamespaces);
+            let sysctl = facts.sysctl.map(|(name, value)| Obstacle::Sysctl(name, value));
+            lacking.or(sysctl).or(filter)
+        }
+        Refused::Mount if errno == Errno::ACCESS && facts.is_confined => Some(Obstacle::AppArmorProfile),
+        Refused::Proc if facts.is_in_user_namespace && facts.has_hidden_proc => Some(Obstacle::HiddenProc),
+        Refused::Namespaces | Refused::Mount | Refused::Proc => filter,
+    };
+    found.into_iter().collect()
+}
+
+fn read(path: &str) -> String {
+    let mut text = String::new();
+    if let Ok(mut file) = File::options().read(true).open(path) {
+        // What cannot be read tells nothing.
+        let _ = file.read_to_string(&mut text);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_refusal_is_explained_by_what_there_is_evidence_for() {
+        let of = |facts: Facts, refused, errno| judge(&facts, refused, errno);
+        let root = Facts { is_root: true, is_filtered: true, ..Facts::default() };
+        // docker without flags; with SYS_ADMIN added; the same in AppArmor's default profile.
+        assert_eq!(of(root, Refused::Namespaces, Errno::PERM), [Obstacle::NoCapability]);
+        let admin = Facts { is_admin: true, ..root };
+        assert_eq!(of(admin, Refused::Mount, Errno::PERM), [Obstacle::SystemCallFilter]);
+        let confined = Facts { is_confined: true, ..admin };
+        assert_eq!(of(confined, Refused::Mount, Errno::ACCESS), [Obstacle::AppArmorProfile]);
+        // Another user, whom a filter or a setting denies the user namespace.
+        let user = Facts { is_filtered: true, ..Facts::default() };
+        assert_eq!(of(user, Refused::Namespaces, Errno::PERM), [Obstacle::SystemCallFilter]);
+        let sysctl = Facts { sysctl: Some(SYSCTLS[0]), ..user };
+        let max = Obstacle::Sysctl("user.max_user_namespaces", "0");
+        assert_eq!(of(sysctl, Refused::Namespaces, Errno::PERM), [max]);
+        let hidden = Facts { is_admin: true, is_in_user_namespace: true, has_hidden_proc: true, ..user };
+        assert_eq!(of(hidden, Refused::Proc, Errno::PERM), [Obstacle::HiddenProc]);
+        // Nothing is said where nothing tells.
+        let nothing = Facts { is_admin: true, is_root: true, ..Facts::default() };
+        assert_eq!(of(nothing, Refused::Mount, Errno::PERM), []);
+    }
+
+    #[test]
+    fn hidden_parts_of_proc_are_mounts_below_it() {
+        assert!(hides_proc("36 25 0:5 /null /proc/kcore rw,nosuid - tmpfs tmpfs rw\n"));
+        assert!(!hides_proc(
+            "25 1 0:22 / /proc rw - proc proc rw\n26 1 0:23 / /procession rw - tmpfs t rw\n"
+        ));
+    }
+}
