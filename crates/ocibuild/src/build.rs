@@ -78,6 +78,7 @@ pub(crate) struct Settings {
     pub(crate) secrets: BTreeMap<String, Secret>,
     pub(crate) ssh: BTreeMap<String, SshAgent>,
     pub(crate) keep_incomplete: bool,
+    pub(crate) own_files: Vec<PathBuf>,
     pub(crate) remotes: Option<Remotes>,
 }
 
@@ -126,6 +127,7 @@ impl Build {
             secrets: BTreeMap::new(),
             ssh: BTreeMap::new(),
             keep_incomplete: false,
+            own_files: Vec::new(),
             remotes: None,
         };
         Self {
@@ -324,6 +326,14 @@ impl Build {
     #[must_use]
     pub fn keep_incomplete(mut self, keep: bool) -> Self {
         self.settings.keep_incomplete = keep;
+        self
+    }
+
+    /// A file that the caller writes about this build. Steps that copy the directory it lies in do not get it, as little
+    /// as the build's outputs and the state directory.
+    #[must_use]
+    pub fn own_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.settings.own_files.push(path.into());
         self
     }
 

@@ -7,7 +7,7 @@ use ocibuild_snapshot::{Tree, changes};
 use ocibuild_spec::{CancelToken, Entry, EntryKind, Metadata};
 use ocibuild_sys::{DirHandle, RootDir};
 
-use crate::copy::{Placement, Source};
+use crate::copy::{Changed, Placement, Source};
 use crate::{Error, ErrorKind};
 
 type Open<'a> = dyn Fn(&Entry) -> Result<Box<dyn Read + Send>, Error> + 'a;
@@ -80,7 +80,7 @@ fn write_entry(root: &RootDir, entry: &Entry, open: &Open<'_>, owns: bool) -> Re
         EntryKind::File { .. } => {
             let mut file = parent.create_file(&name, 0o600).map_err(failed)?;
             let copied = io::copy(&mut open(entry)?, &mut file);
-            copied.map_err(|error| cannot_write(&entry.path).caused_by(error))?;
+            copied.map_err(|error| Changed::or(error, |error| cannot_write(&entry.path).caused_by(error)))?;
         }
         EntryKind::Symlink { target } => parent.symlink(target, &name).map_err(failed)?,
         EntryKind::Hardlink { target } => {

@@ -1,10 +1,14 @@
 //! `COPY`, `ADD` and `WORKDIR` carried out on merged views: nothing is unpacked, and what a layer consists of is known
 //! before its first byte is written.
 
+mod changed;
+mod content;
 mod digest;
 mod extract;
 pub(crate) mod habits;
+mod local;
 mod missing;
+mod own;
 mod place;
 mod select;
 mod source;
@@ -14,17 +18,22 @@ use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use ocibuild_layer::{Limits, Policy, SparseMap, TarReader, decompress, is_tar};
+use ocibuild_layer::{Limits, Policy, SparseMap, TarEntry, TarReader, decompress, is_tar};
 use ocibuild_snapshot::{Changes, Node, NodeKind, Origin, Tree, changes};
-use ocibuild_spec::{CancelToken, Changeset, Content, Digest, Entry, Timestamp};
+use ocibuild_spec::{Changeset, Content, Entry, Timestamp};
 
-pub(crate) use digest::content_digest;
+pub(crate) use changed::Changed;
+pub(crate) use digest::digest_all;
 pub(crate) use extract::Archive;
+pub(crate) use local::LocalSource;
+pub(crate) use own::{OwnFile, OwnFiles, TEMPORARY};
 pub(crate) use place::{Bytes, NEW_LAYER, Placement};
-pub(crate) use select::{Choice, Selected, clean, literal_prefix, name_in_key, nothing_matches, select};
-pub(crate) use source::{Lead, LocalSource, Source, SourceKind, SourceNode, TreeSource, resolve};
+pub(crate) use select::{
+    Choice, Selected, check_length, clean, literal_prefix, name_in_key, nothing_matches, select,
+};
+pub(crate) use source::{Lead, Source, SourceKind, SourceNode, TreeSource, resolve};
 
 use crate::accounts::Accounts;
 use crate::layers::LayerFiles;
@@ -43,19 +52,6 @@ pub(crate) struct Part {
 pub(crate) fn select_all(source: &dyn Source, step: &CopyStep) -> Result<Vec<Vec<Selected>>, Error> {
     let choice = Choice::new(&step.excludes, step.parents)?;
     step.sources.iter().map(|word| select(source, word, &choice)).collect()
-}
-
-/// The digest of everything selected, source by source.
-pub(crate) fn digest_all(
-    source: &dyn Source,
-    selected: &[Vec<Selected>],
-    cancel: &CancelToken,
-) -> Result<Digest, Error> {
-    let mut framed = crate::keys::Framed::new("ocibuild selections v1");
-    for one in selected {
-        framed.field(content_digest(source, one, cancel)?.as_str().as_bytes());
-    }
-    Ok(framed.finish())
 }
 
 /// Finds the content of files of the base, each with its size.
@@ -179,11 +175,8 @@ fn changeset(
         if origin.layer != NEW_LAYER {
             return true;
         }
-        let same = contents.open(path, origin.content, *size).map_err(|error| {
-            Error::new(ErrorKind::Host, "cannot read a copied file")
-                .caused_by(error)
-                .hint("build again: the file may have changed or gone while it was read")
-        });
+        let cannot = |error| Error::new(ErrorKind::Host, "cannot read a copied file").caused_by(error);
+        let same = contents.open(path, origin.content, *size).map_err(|error| Changed::or(error, cannot));
         match same.and_then(|mut reader| (context.same_content)(before, &mut reader)) {
             Ok(same) => same,
             Err(error) => {
@@ -195,6 +188,7 @@ fn changeset(
     if let Some(error) = failure {
         return Err(error);
     }
+    entries.iter().try_for_each(|entry| check_length(&entry.path))?;
     Ok(Changeset::new(entries, move |entry: &Entry, content| {
         let size = match entry.kind {
             ocibuild_spec::EntryKind::File { size, .. } => size,
@@ -275,16 +269,37 @@ fn archive_of(
     if !matches!(selected.node.kind, SourceKind::File { .. }) {
         return Ok(None);
     }
-    let Ok((_, mut plain)) = decompress(source.open(&selected.path)?) else { return Ok(None) };
-    if !is_tar(&mut plain) {
-        return Ok(None);
+    let whole = Stream::new(source.open(&selected.path)?);
+    let is_archive = match decompress(Box::new(whole.clone())) {
+        Ok((_, mut plain)) => is_tar(&mut plain),
+        Err(_) => false,
+    };
+    if !is_archive {
+        // What was looked at has to be what is copied.
+        return if source.may_change() { whole.finish(&selected.path).map(|()| None) } else { Ok(None) };
     }
     let broken = |error: &dyn std::fmt::Display| {
         Error::new(ErrorKind::Dockerfile, format!("/{}: broken archive: {error}", selected.path.display()))
             .word(selected.path.to_string_lossy())
             .hint("make the archive anew; ADD --unpack=false copies the file as it is")
     };
-    let (_, plain) = decompress(source.open(&selected.path)?).map_err(|error| broken(&error))?;
+    let whole = Stream::new(source.open(&selected.path)?);
+    let unpacked = spooled(&whole, scratch, &broken);
+    if source.may_change() {
+        // A change is told before what became of it.
+        whole.finish(&selected.path)?;
+    }
+    let (entries, spool) = unpacked?;
+    Ok(Some((Archive { entries, number }, spool)))
+}
+
+/// The entries of an archive, and its plain bytes in a file.
+fn spooled(
+    whole: &Stream,
+    scratch: &Path,
+    broken: &dyn Fn(&dyn std::fmt::Display) -> Error,
+) -> Result<(Vec<TarEntry>, File), Error> {
+    let (_, plain) = decompress(Box::new(whole.clone())).map_err(|error| broken(&error))?;
     let mut spool = tempfile::tempfile_in(scratch).map_err(|error| no_spool(scratch, error))?;
     let copy = spool.try_clone().map_err(|error| no_spool(scratch, error))?;
     let tee = Tee { inner: plain, copy };
@@ -295,7 +310,32 @@ fn archive_of(
         entries.push(found);
     }
     spool.seek(SeekFrom::Start(0)).map_err(|error| no_spool(scratch, error))?;
-    Ok(Some((Archive { entries, number }, spool)))
+    Ok((entries, spool))
+}
+
+/// A file of which others read as much as they want, and which is read to its end all the same.
+#[derive(Clone)]
+struct Stream(Arc<Mutex<Box<dyn Read + Send>>>);
+
+impl Stream {
+    fn new(reader: Box<dyn Read + Send>) -> Self {
+        Self(Arc::new(Mutex::new(reader)))
+    }
+
+    /// Reads what is left, at whose end a file that changed is told from one that did not.
+    fn finish(&self, path: &Path) -> Result<(), Error> {
+        let cannot =
+            |error| Error::new(ErrorKind::Host, format!("cannot read /{}", path.display())).caused_by(error);
+        let mut reader = self.clone();
+        io::copy(&mut reader, &mut io::sink()).map_err(|error| Changed::or(error, cannot))?;
+        Ok(())
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).read(buffer)
+    }
 }
 
 fn no_spool(scratch: &Path, error: io::Error) -> Error {

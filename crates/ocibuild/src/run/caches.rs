@@ -20,10 +20,11 @@ const INTERVAL: Duration = Duration::from_millis(50);
 impl Run<'_> {
     /// Where a cache is: by its id, what it begins with, and whose it is (9.17). The name of the file says nothing of
     /// the id, which may be a path.
-    fn cache_place(&self, mount: &StepMount) -> Result<PathBuf, Error> {
-        let initial = match &mount.from {
-            Some(from) => self.mounted_digest(from, &mount.source)?,
-            None => String::new(),
+    fn cache_place(&self, mount: &StepMount, known: Option<&str>) -> Result<PathBuf, Error> {
+        let initial = match (&mount.from, known) {
+            (_, Some(known)) => known.to_owned(),
+            (Some(from), None) => self.mounted_digest(from, &mount.source)?.0,
+            (None, None) => String::new(),
         };
         let (mode, uid, gid) = owner(mount);
         let mut framed = Framed::new("ocibuild cache mount v2");
@@ -40,7 +41,7 @@ impl Run<'_> {
             let StepKind::Run(run) = &step.kind else { continue };
             let caches = run.mounts.iter().filter(|mount| mount.kind == MountKind::Cache);
             for mount in caches.filter(|mount| mount.from.is_none()) {
-                self.empty_once(&self.cache_place(mount)?)?;
+                self.empty_once(&self.cache_place(mount, None)?)?;
             }
         }
         Ok(())
@@ -73,7 +74,7 @@ impl Run<'_> {
 
 impl Mounts<'_, '_> {
     pub(super) fn cache(&mut self, mount: &StepMount, fresh: bool, number: usize) -> Result<(), Error> {
-        let mut place = self.run.cache_place(mount)?;
+        let mut place = self.run.cache_place(mount, self.mounted.digest(mount))?;
         let is_held = self.locks.iter().any(|(held, _)| *held == place);
         match mount.sharing {
             CacheSharing::Locked if !is_held => {
@@ -102,7 +103,7 @@ impl Mounts<'_, '_> {
         fs::create_dir_all(&new).map_err(|error| unusable(&new, error))?;
         let content = mount.from.as_ref().filter(|_| !mount.starts_empty);
         if let Some(from) = content {
-            self.run.copy_of(from, &mount.source, &new)?;
+            self.run.copy_of(from, &mount.source, self.mounted.selection(mount), &new)?;
         } else {
             let (mode, uid, gid) = owner(mount);
             let parent = ocibuild_sys::DirHandle::open(&self.directory)?;
