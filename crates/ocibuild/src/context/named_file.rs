@@ -73,18 +73,14 @@ impl<'a> NamedFile<'a> {
     /// The names in a directory, some thousands at most; none when it is no directory.
     pub(super) fn names(&self) -> Vec<OsString> {
         const MANY: usize = 10_000;
-        match &self.inside {
-            Some((root, inner)) => {
-                let Ok(entries) = root.dir(inner).and_then(|directory| directory.read_dir()) else {
-                    return Vec::new();
-                };
-                entries.take(MANY).filter_map(|entry| Some(entry.ok()?.name)).collect()
-            }
-            None => {
-                let entries = fs::read_dir(&self.path).into_iter().flatten();
-                entries.take(MANY).filter_map(|entry| Some(entry.ok()?.file_name())).collect()
-            }
+        if let Some((root, inner)) = &self.inside {
+            let Ok(entries) = root.dir(inner).and_then(|directory| directory.read_dir()) else {
+                return Vec::new();
+            };
+            return entries.take(MANY).filter_map(|entry| Some(entry.ok()?.name)).collect();
         }
+        let entries = fs::read_dir(&self.path).into_iter().flatten();
+        entries.take(MANY).filter_map(|entry| Some(entry.ok()?.file_name())).collect()
     }
 
     /// The bytes of a regular file. Opening waits for nothing, and other things than files are not read.

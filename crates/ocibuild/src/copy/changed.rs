@@ -84,9 +84,11 @@ impl std::error::Error for Changed {}
 
 impl From<Changed> for Error {
     fn from(changed: Changed) -> Self {
-        let shown = match changed.path.as_os_str().is_empty() {
-            true => "the root of the build context".to_owned(),
-            false => changed.path.display().to_string(),
+        let is_root = changed.path.as_os_str().is_empty();
+        let shown = if is_root {
+            "the root of the build context".to_owned()
+        } else {
+            changed.path.display().to_string()
         };
         Self::new(ErrorKind::Refused, format!("{shown} changed while it was read"))
             .id("changed-while-read")
@@ -322,7 +324,9 @@ mod tests {
 
     fn walk(items: &[(&str, u64)]) -> Walked {
         let (mut walked, mut last) = (Walked::default(), Vec::new());
-        items.iter().for_each(|(path, size)| walked.add(&item(path, *size), &mut last));
+        for (path, size) in items {
+            walked.add(&item(path, *size), &mut last);
+        }
         walked
     }
 

@@ -139,7 +139,9 @@ mod tests {
 
     fn digest(pieces: &[&[u8]]) -> [u8; 32] {
         let mut hasher = ContentHasher::default();
-        pieces.iter().for_each(|piece| hasher.update(piece));
+        for piece in pieces {
+            hasher.update(piece);
+        }
         hasher.finish()
     }
 

@@ -1,6 +1,7 @@
 //! What a build writes itself: it is no part of the context, even where it lies in it.
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use fs_err as fs;
@@ -35,7 +36,6 @@ impl OwnFiles {
         let Some(name) = path.file_name() else { return };
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let Ok(found) = fs::metadata(parent) else { return };
-        use std::os::unix::fs::MetadataExt as _;
         self.files.push(((found.dev(), found.ino()), name.to_owned(), kind));
     }
 

@@ -47,12 +47,11 @@ impl Run<'_> {
     ) -> Result<MountPointKind, Error> {
         fs::create_dir_all(place).map_err(|error| unusable(place, error))?;
         let found;
-        let (source, selected) = match known {
-            Some(known) => known,
-            None => {
-                found = self.mounted(from, path)?;
-                &found
-            }
+        let (source, selected) = if let Some(known) = known {
+            known
+        } else {
+            found = self.mounted(from, path)?;
+            &found
         };
         let mut placement = Placement::new(Tree::new(), self.now());
         let mut point = MountPointKind::Directory;
