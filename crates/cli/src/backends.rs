@@ -359,9 +359,18 @@ fn seconds(flag: &str, value: Option<f64>) -> Result<Option<Duration>, Error> {
     }
 }
 
+/// Certificates of a file. Several clients ask for them, and a pipe can be read only once.
 pub(crate) fn certificate(path: &Path) -> Result<Vec<u8>, Error> {
-    read_ca_bundle(path)
-        .map_err(|error| host(format!("cannot read the certificates in {}", path.display()), error))
+    static KNOWN: Mutex<BTreeMap<PathBuf, Vec<u8>>> = Mutex::new(BTreeMap::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(bytes) = known.get(path) {
+        return Ok(bytes.clone());
+    }
+    let read = read_ca_bundle(path);
+    if let Ok(bytes) = &read {
+        known.insert(path.to_owned(), bytes.clone());
+    }
+    read.map_err(|error| host(format!("cannot read the certificates in {}", path.display()), error))
         .map_err(|error| error.place(Place::Argument(format!("--cacert {}", path.display()))))
 }
 

@@ -1,11 +1,13 @@
 //! From the arguments that `build` and `plan` share to a build.
 
 use std::io::Read;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use ocibuild::dockerfile::Dockerfile;
 use ocibuild::plan::StepNetwork;
 use ocibuild::spec::{Platform, Reference};
+use ocibuild::sys::{FileTarget, own_descriptor};
 use ocibuild::{
     Build, BuildContext, ContextSource, Error, Fetcher, HttpAddress, LocalContext, RemoteSource,
     read_dockerfile_of,
@@ -51,12 +53,14 @@ enum FileInput {
     StandardInput,
     /// Of a directory's build, relative to the working directory (12.03); of others, within their files.
     Path(PathBuf),
+    /// A pipe, or a descriptor such as that of `-f <(…)`.
+    Stream(PathBuf),
     Url(HttpAddress),
 }
 
 impl PlanInput {
     pub(crate) fn new(args: &PlanArgs, env: Lookup<'_>) -> Result<Self, Error> {
-        let file = file_input(args.file.as_deref())?;
+        let file = file_input(args.file.as_deref(), &args.context)?;
         let mut context =
             about("CONTEXT", &args.context.display().to_string())(context_input(&args.context))?;
         if let (ContextInput::StandardInput, FileInput::StandardInput) = (&context, &file) {
@@ -124,6 +128,7 @@ impl PlanInput {
         let default = || default_dockerfile(directory);
         let (bytes, path) = match (&self.file, fetcher) {
             (FileInput::StandardInput, _) => (from_stdin()?, None),
+            (FileInput::Stream(path), _) => (read_stream(path)?, Some(path.clone())),
             (FileInput::Path(file), _) => (read_dockerfile_of(directory, file)?, Some(file.clone())),
             (FileInput::Url(address), Some(fetcher)) => (fetcher.dockerfile(address)?, None),
             (FileInput::Url(address), None) => {
@@ -145,6 +150,7 @@ impl PlanInput {
         };
         let (bytes, name) = match &self.file {
             FileInput::StandardInput => (from_stdin()?, None),
+            FileInput::Stream(path) => (read_stream(path)?, Some(path.as_path())),
             FileInput::Path(file) => (context.dockerfile(Some(file))?, Some(file.as_path())),
             FileInput::Url(address) => (fetcher.dockerfile(address)?, None),
             FileInput::Default => (context.dockerfile(None)?, None),
@@ -207,11 +213,14 @@ fn context_input(context: &Path) -> Result<ContextInput, Error> {
     }
 }
 
-fn file_input(file: Option<&Path>) -> Result<FileInput, Error> {
+fn file_input(file: Option<&Path>, context: &Path) -> Result<FileInput, Error> {
     let Some(file) = file.filter(|file| !file.as_os_str().is_empty()) else { return Ok(FileInput::Default) };
     let text = file.to_str().unwrap_or_default();
-    if text == "-" {
+    if text == "-" || own_descriptor(file) == Some(0) {
         return Ok(FileInput::StandardInput);
+    }
+    if is_stream(file, context) {
+        return Ok(FileInput::Stream(file.to_owned()));
     }
     if !text.starts_with("http://") && !text.starts_with("https://") {
         return Ok(FileInput::Path(file.to_owned()));
@@ -246,12 +255,52 @@ fn default_dockerfile(context: &Path) -> PathBuf {
     if !usual.exists() && other.exists() { other } else { usual }
 }
 
+/// Whether the user named something that is read once, from its beginning to its end: a descriptor, or a pipe that is no
+/// part of the context. One in the context may be there for anybody to wait at.
+fn is_stream(path: &Path, context: &Path) -> bool {
+    let FileTarget::Opened(target) = FileTarget::of(path) else { return false };
+    let is_pipe = fs_err::metadata(&target).is_ok_and(|metadata| metadata.file_type().is_fifo());
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let is_in_context = || match (fs_err::canonicalize(folder), fs_err::canonicalize(context)) {
+        (Ok(folder), Ok(context)) => folder.starts_with(context),
+        _ => false,
+    };
+    own_descriptor(path).is_some() || (is_pipe && !is_in_context())
+}
+
+/// A Dockerfile or ignore file that may be a pipe.
+pub(crate) fn read_file_or_stream(
+    path: &Path,
+    read: impl FnOnce(&Path) -> Result<Vec<u8>, Error>,
+) -> Result<Vec<u8>, Error> {
+    match FileTarget::of(path) {
+        FileTarget::Opened(_) if own_descriptor(path) == Some(0) => from_stdin(),
+        FileTarget::Opened(target)
+            if own_descriptor(path).is_some()
+                || fs_err::metadata(&target).is_ok_and(|metadata| metadata.file_type().is_fifo()) =>
+        {
+            read_stream(path)
+        }
+        _ => read(path),
+    }
+}
+
 fn from_stdin() -> Result<Vec<u8>, Error> {
+    read_to_limit(std::io::stdin().lock(), "standard input")
+}
+
+fn read_stream(path: &Path) -> Result<Vec<u8>, Error> {
+    let name = path.display().to_string();
+    let file = fs_err::File::open(path).map_err(|error| host(format!("cannot read {name}"), error))?;
+    read_to_limit(file, &name)
+}
+
+fn read_to_limit(source: impl Read, name: &str) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
-    let read = std::io::stdin().lock().take(MAX_STDIN + 1).read_to_end(&mut bytes);
-    read.map_err(|error| host("cannot read standard input", error))?;
+    let read = source.take(MAX_STDIN + 1).read_to_end(&mut bytes);
+    read.map_err(|error| host(format!("cannot read {name}"), error))?;
     if bytes.len() as u64 > MAX_STDIN {
-        return Err(usage("the Dockerfile on standard input is larger than 16 MiB")
+        return Err(usage(format!("the Dockerfile on {name} is larger than 16 MiB"))
             .hint("is this the Dockerfile? A file is named with -f FILE"));
     }
     Ok(bytes)

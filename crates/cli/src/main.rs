@@ -32,7 +32,7 @@ use crate::terminal::{Paint, Screen, to_stderr};
 fn main() -> ExitCode {
     report_bugs();
     let run = || match Cli::try_parse() {
-        Ok(cli) => conclude(dispatch(cli)),
+        Ok(cli) => conclude(signals::settle().map_err(Failure::from).and_then(|()| dispatch(cli))),
         Err(error) => misused(&error),
     };
     std::panic::catch_unwind(run).unwrap_or(ExitCode::from(BUG))

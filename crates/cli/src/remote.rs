@@ -40,7 +40,8 @@ pub(crate) fn remotes(args: &RegistryArgs, agent: bool) -> Result<Remotes, Error
     }
     let client =
         client.build().map_err(|error| usage("the client for URLs cannot be set up").caused_by(error))?;
-    Ok(Remotes::new(client, git))
+    let remotes = Remotes::new(client, git);
+    Ok(args.insecure_registry.iter().fold(remotes, Remotes::insecure))
 }
 
 /// Standard input, whose wait a signal ends.

@@ -9,13 +9,28 @@ use std::time::{Duration, Instant};
 
 use ocibuild::executor::Control;
 use ocibuild::{CancelToken, Error};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH, SIGXFSZ};
 
 use crate::failure::host;
 use crate::terminal::window;
 
 /// Three signals in this time are meant.
 const IN_A_ROW: Duration = Duration::from_secs(2);
+
+/// Signals that are about this program itself, before anything else happens. To be called at the start, once.
+///
+/// A limit on the size of files (`ulimit -f`) ends a program without a word unless it handles the signal; then writing
+/// fails, which can be told. And where whoever started this program ignores SIGCHLD, the kernel keeps no status of the
+/// programs that it starts. Both are handled rather than ignored, so that other programs get the defaults.
+pub(crate) fn settle() -> Result<(), Error> {
+    let cannot = |error| host("cannot handle signals", error);
+    let nobody_looks = || Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(SIGXFSZ, nobody_looks()).map_err(cannot)?;
+    if heeded([SIGCHLD]).map_or(true, |heeded| heeded.is_empty()) {
+        signal_hook::flag::register(SIGCHLD, nobody_looks()).map_err(cannot)?;
+    }
+    Ok(())
+}
 
 /// Whether a signal asks to end.
 fn is_end(signal: i32) -> bool {
@@ -62,10 +77,12 @@ impl Signals {
         }
         let cancel = signals.cancel.clone();
         let wait = move || {
-            let _ = woken.read_exact(&mut [0]);
-            cancel.cancel();
+            // It ends without a byte where all of the signals are ignored: then nothing wakes it.
+            if woken.read_exact(&mut [0]).is_ok() {
+                cancel.cancel();
+            }
         };
-        std::thread::Builder::new().name("signals".to_owned()).spawn(wait).map_err(cannot)?;
+        std::thread::Builder::new().name("signals".to_owned()).spawn(wait).map_err(Error::no_thread)?;
         Ok(signals)
     }
 
@@ -109,7 +126,7 @@ impl Signals {
                 }
             }
         };
-        std::thread::Builder::new().name("signals".to_owned()).spawn(work).map_err(cannot)?;
+        std::thread::Builder::new().name("signals".to_owned()).spawn(work).map_err(Error::no_thread)?;
         Ok(signals)
     }
 

@@ -97,11 +97,12 @@ fn process(step: &Step, host: &Host) -> Process {
         let size = BoxBuilder::default().height(u64::from(size.rows)).width(u64::from(size.columns)).build();
         builder = builder.console_size(size.expect("both fields are set"));
     }
+    let available = host.capabilities & !step.dropped_capabilities.bits();
     builder
         .args(step.args.clone())
         .env(environment(step))
         .cwd(&*step.cwd)
-        .capabilities(capabilities(step.insecure, step.user.uid, host.capabilities))
+        .capabilities(capabilities(step.insecure, step.user.uid, available))
         .rlimits(step.rlimits.iter().map(rlimit).collect::<Vec<_>>())
         .no_new_privileges(false)
         .user(user(&step.user, host))

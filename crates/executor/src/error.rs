@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use ocibuild_sys::{SandboxError, SandboxErrorKind};
+use rustix::io::Errno;
 
 /// A step that could not be carried out to its end.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +16,9 @@ pub enum ErrorKind {
     Cancelled,
     /// This host gives no namespaces: the text names what is missing.
     NoSandbox,
+    /// There are no more descriptors, processes or memory for this process, this user or this host:
+    /// [`Error::raw_os_error`] tells which.
+    Exhausted,
     /// User or group of the step do not exist in this user namespace.
     Identity,
     /// A mount, a limit or another preparation failed.
@@ -70,6 +74,11 @@ pub(crate) enum Repr {
     Other { kind: ErrorKind, message: String, source: Option<Box<dyn std::error::Error + Send + Sync>> },
 }
 
+fn is_exhausted(error: &std::io::Error) -> bool {
+    let errno = ocibuild_sys::raw_os_error_of(error).map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
+}
+
 fn command_failed(command: &str, status: i32) -> String {
     format!("{command} ended with {status}")
 }
@@ -112,12 +121,28 @@ impl Error {
             Repr::Sandbox(error) => match error.kind() {
                 SandboxErrorKind::Identity => ErrorKind::Identity,
                 SandboxErrorKind::Directory => ErrorKind::Directory,
+                SandboxErrorKind::Exhausted => ErrorKind::Exhausted,
                 _ => ErrorKind::Setup,
             },
             Repr::Runtime { .. } => ErrorKind::Runtime,
             Repr::RuntimeMissing { .. } => ErrorKind::RuntimeMissing,
+            Repr::State(error) | Repr::Output(error) | Repr::Input(error) if is_exhausted(error) => {
+                ErrorKind::Exhausted
+            }
             Repr::State(_) | Repr::Config(_) | Repr::Output(_) | Repr::Input(_) => ErrorKind::State,
             Repr::Invalid { .. } => ErrorKind::InvalidStep,
+        }
+    }
+
+    /// The kernel's error number, if there is one behind it.
+    pub fn raw_os_error(&self) -> Option<i32> {
+        match &self.0 {
+            Repr::NoSandbox { source, .. } | Repr::Sandbox(source) => Some(source.raw_os_error()),
+            Repr::State(error) | Repr::Output(error) | Repr::Input(error) => {
+                ocibuild_sys::raw_os_error_of(error)
+            }
+            Repr::Other { source: Some(source), .. } => ocibuild_sys::raw_os_error_of(&**source),
+            _ => None,
         }
     }
 
@@ -152,9 +177,7 @@ impl Error {
         let reason = reason.split(" (os error").next().unwrap_or_default();
         match error.kind() {
             SandboxErrorKind::ProgramNotFound => Self::program(ErrorKind::ProgramNotFound, program, reason),
-            SandboxErrorKind::ProgramRefused
-                if error.raw_os_error() == rustix::io::Errno::NOEXEC.raw_os_error() =>
-            {
+            SandboxErrorKind::ProgramRefused if error.raw_os_error() == Errno::NOEXEC.raw_os_error() => {
                 Self::program(ErrorKind::ProgramFormat, program, reason)
             }
             SandboxErrorKind::ProgramRefused => Self::program(ErrorKind::ProgramRefused, program, reason),

@@ -47,6 +47,6 @@ pub use host::{Cgroups, Host};
 pub use namespaces::NamespaceExecutor;
 pub use oci_spec::runtime::{PosixRlimitType, Spec};
 pub use ocibuild_spec::Mount;
-pub use ocibuild_sys::{Private, WindowSize};
+pub use ocibuild_sys::{Capabilities, Private, UnknownCapability, WindowSize};
 pub use runtime::RuntimeExecutor;
 pub use step::{MemoryFile, Network, Resources, Rlimit, Rootfs, Step, User, memory_directory};

@@ -153,7 +153,10 @@ fn memory_operations(state: &Path, files: &[MemoryFile], host: &Host) -> Result<
     if files.is_empty() {
         return Ok(Vec::new());
     }
-    let mut options = vec!["nosuid", "nodev", "noexec", "mode=0700"];
+    let mut options = vec!["nosuid", "nodev", "mode=0700"];
+    if !files.iter().any(MemoryFile::is_executable) {
+        options.push("noexec");
+    }
     if host.tmpfs_without_swap {
         options.push("noswap");
     }

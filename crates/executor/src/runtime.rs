@@ -106,8 +106,7 @@ impl RuntimeExecutor {
             confinement: None,
             terminal: None,
         };
-        // The runtime is trusted, and it is what the kernel kills when this process dies.
-        Ok(Sandbox { namespaces: Namespaces::default(), operations, process, keeper: false })
+        Ok(Sandbox { namespaces: Namespaces::default(), operations, process, keeper: true })
     }
 
     /// After the runtime was killed: what it keeps outside of its directory are cgroups.

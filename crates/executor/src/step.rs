@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::PosixRlimitType;
 use ocibuild_spec::Mount;
-use ocibuild_sys::{Private, WindowSize};
+use ocibuild_sys::{Capabilities, Private, WindowSize};
 
 /// One RUN, with everything about it decided. What is printed of it has the names of variables, not their values.
 #[derive(Clone, PartialEq)]
@@ -24,6 +24,8 @@ pub struct Step {
     pub network: Network,
     /// All capabilities, no filter of system calls, nothing masked.
     pub insecure: bool,
+    /// Capabilities that the step does not get, whoever it runs as and whatever else it may.
+    pub dropped_capabilities: Capabilities,
     /// Mounts of the step itself: binds of paths of this host, tmpfs. Applied parents first; of several on one
     /// target the last wins. Mount points that are missing are made, and left to whoever keeps the rootfs.
     pub mounts: Vec<Mount>,
@@ -61,6 +63,7 @@ impl Step {
             hostname,
             network: Network::Host,
             insecure: false,
+            dropped_capabilities: Capabilities::NONE,
             mounts: Vec::new(),
             memory_files: Vec::new(),
             rlimits: Vec::new(),
@@ -106,6 +109,13 @@ pub struct MemoryFile {
     pub uid: u32,
     /// Group it belongs to.
     pub gid: u32,
+}
+
+impl MemoryFile {
+    /// Whether its mode lets anybody execute it.
+    pub fn is_executable(&self) -> bool {
+        self.mode & 0o111 != 0
+    }
 }
 
 /// Where the file system for [`MemoryFile`]s is mounted, in the mount namespace of the step alone.

@@ -8,7 +8,7 @@ use ocibuild_spec::CancelToken;
 use ocibuild_sys::{Child, Sandbox, Status, WindowSize, set_window_size};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::Signal;
+use rustix::process::{Signal, Uid};
 
 use crate::attached::Request;
 use crate::error::Repr;
@@ -38,14 +38,15 @@ pub(crate) fn supervise(
     let (stdout, stdout_writer) = io::pipe().map_err(Repr::Output)?;
     let (stderr, stderr_writer) = io::pipe().map_err(Repr::Output)?;
     let has_terminal = sandbox.process.terminal.is_some();
-    // What goes to a terminal is written to its other side.
-    let (stdin, stdin_writer) = match input {
-        Some(_) if !has_terminal => io::pipe().map(|(reader, writer)| (Some(reader), Some(writer))),
-        _ => Ok((None, None)),
+    // What goes to a terminal is written to its other side. A command with nothing to read gets a pipe, too: of the
+    // host's null device it could change the mode.
+    let (stdin, stdin_writer) = io::pipe().map_err(Repr::Output)?;
+    let stdin_writer = (input.is_some() && !has_terminal).then_some(stdin_writer);
+    if let Some(confinement) = &sandbox.process.confinement {
+        give([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()], confinement.uid)?;
     }
-    .map_err(Repr::Output)?;
     let child = sandbox
-        .spawn_reading(stdin.as_ref().map(AsFd::as_fd), &stdout_writer, &stderr_writer)
+        .spawn_reading(Some(stdin.as_fd()), &stdout_writer, &stderr_writer)
         .map_err(|error| Error::from_sandbox(error, program))?;
     let _running = control.begin();
     if let Some(started) = started {
@@ -85,6 +86,19 @@ pub(crate) fn supervise(
         Some(signal) => Ok(Status::Signaled(signal)),
         None => status.map_err(|error| Error::from_sandbox(error, program)),
     }
+}
+
+/// Gives pipes of ours to the user of the command, who may then open them by a name as `/dev/stdout`; runtimes do the
+/// same. The group stays, which has no rights on a pipe. Where this process may not give anything away, the command can
+/// still use them as they are.
+fn give(pipes: [BorrowedFd<'_>; 3], uid: u32) -> Result<(), Error> {
+    for pipe in pipes {
+        match rustix::fs::fchown(pipe, Some(Uid::from_raw(uid)), None) {
+            Ok(()) | Err(Errno::PERM | Errno::INVAL) => {}
+            Err(errno) => return Err(Repr::Output(errno.into()).into()),
+        }
+    }
+    Ok(())
 }
 
 /// Both directions of a command.

@@ -1,8 +1,15 @@
+mod members;
+mod zstandard;
+
 use std::fmt;
 use std::io::{self, BufReader, Cursor, Read};
 
+use bzip2::bufread::BzDecoder;
+use flate2::bufread::GzDecoder;
 use ocibuild_spec::MediaType;
 
+use self::members::Members;
+use self::zstandard::Zstandard;
 use crate::{Error, ErrorKind};
 
 /// How a stream of bytes is compressed.
@@ -58,8 +65,10 @@ pub fn sniff(first: &[u8]) -> Format {
 
 /// The decompressed bytes of `reader`, in whatever format its first bytes say (6.60).
 ///
-/// Several gzip members, Zstandard frames or bzip2 and xz streams one after the other are one stream; anything else
-/// after the end is an error of the last read, so that a digest of `reader` covers all of it.
+/// Several gzip members, Zstandard frames or bzip2 and xz streams one after the other are one stream. Other bytes after
+/// the end of gzip and bzip2 are passed over, as `gzip` and `bzip2` do; after the others they are an error of the last
+/// read. Either way they are read, so that a digest of `reader` covers them. Checksums are verified when their stream
+/// ends: whoever stops before does not hear of damage.
 pub fn decompress<'r>(
     reader: Box<dyn Read + Send + 'r>,
 ) -> Result<(Format, Box<dyn Read + Send + 'r>), Error> {
@@ -117,20 +126,34 @@ fn decoder<'r>(reader: Peeked<'r>, format: Format) -> Result<Box<dyn Read + Send
     let failed = |source: io::Error| Error::from(ErrorKind::Decompress { format, source });
     Ok(match format {
         Format::Plain => Box::new(reader),
-        Format::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(reader)),
-        Format::Zstd => {
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(reader).map_err(failed)?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(failed)?;
-            Box::new(decoder)
-        }
-        Format::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(reader)),
+        Format::Gzip => Box::new(Members::<_, GzDecoder<_>>::new(reader)),
+        Format::Zstd => Box::new(Zstandard::new(reader, ZSTD_WINDOW_LOG).map_err(failed)?),
+        Format::Bzip2 => Box::new(Members::<_, BzDecoder<_>>::new(reader)),
         Format::Xz => {
             let concatenated = liblzma::stream::CONCATENATED;
             let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, concatenated)
                 .map_err(|error| failed(error.into()))?;
-            Box::new(liblzma::bufread::XzDecoder::new_stream(reader, stream))
+            Box::new(Xz(liblzma::bufread::XzDecoder::new_stream(reader, stream)))
         }
     })
+}
+
+/// Tells a dictionary that is too large from damage.
+struct Xz<R>(liblzma::bufread::XzDecoder<R>);
+
+impl<R: io::BufRead> Read for Xz<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer).map_err(|error| {
+            let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+            match inner {
+                Some(liblzma::stream::Error::MemLimit) => {
+                    let kind = ErrorKind::DecoderMemory { format: Format::Xz, maximum: XZ_MEMORY };
+                    io::Error::new(io::ErrorKind::InvalidData, Error::from(kind))
+                }
+                _ => error,
+            }
+        })
+    }
 }
 
 #[cfg(test)]
@@ -187,8 +210,14 @@ mod tests {
             let good = packed(*format, &b"hello world".repeat(100));
             let cut = &good[..good.len() - 3];
             assert!(unpacked(cut).is_err(), "{format} cut");
-            let junk = [&good[..], b"some bytes of junk"].concat();
-            assert!(unpacked(&junk).is_err(), "{format} with junk");
+            for place in [good.len() / 2, good.len() - 10] {
+                let mut flipped = good.clone();
+                flipped[place] ^= 0x10;
+                let checks = *format != Format::Zstd;
+                assert!(!checks || unpacked(&flipped).is_err(), "{format} flipped at {place}");
+            }
+            let next = [&good[..], &good[..12]].concat();
+            assert!(unpacked(&next).is_err(), "{format} with a second stream that is cut");
         }
         let mut bad_crc = packed(Format::Gzip, b"hello");
         let length = bad_crc.len();
@@ -197,12 +226,94 @@ mod tests {
     }
 
     #[test]
-    fn a_huge_window_is_refused() {
+    fn what_follows_gzip_and_bzip2_means_nothing() {
+        for format in [Format::Gzip, Format::Bzip2] {
+            let good = packed(format, b"hello");
+            for tail in [&b"\0"[..], &[0; 300_000], b"some text\n", b"\x1f", b"B", b"BZx", b"\x1f\x1f\x8b"] {
+                let bytes = [&good[..], tail].concat();
+                assert_eq!(unpacked(&bytes).unwrap().1, b"hello", "{format} and {:?}", &tail[..1]);
+            }
+            let empty = packed(format, b"");
+            let many = [&good[..], &empty, &empty, &good, b"\0\0"].concat();
+            assert_eq!(unpacked(&many).unwrap().1, b"hellohello", "{format}");
+        }
+        // The other tools refuse it, but for zeros that fill up xz to a multiple of four, and frames to be skipped.
+        for (format, tail, is_taken) in [
+            (Format::Xz, &b"\0\0\0\0"[..], true),
+            (Format::Xz, b"\0", false),
+            (Format::Xz, b"text", false),
+            (Format::Zstd, b"\0\0\0\0", false),
+            (Format::Zstd, b"text", false),
+            (Format::Zstd, b"\x50\x2a\x4d\x18\x02\0\0\0xx", true),
+        ] {
+            let bytes = [&packed(format, b"hello")[..], tail].concat();
+            assert_eq!(unpacked(&bytes).is_ok(), is_taken, "{format} and {tail:?}");
+        }
+    }
+
+    /// Gives one byte at a time, and counts them.
+    struct Slow<'b>(&'b [u8], std::sync::Arc<std::sync::atomic::AtomicUsize>);
+
+    impl Read for Slow<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let count = self.0.len().min(1);
+            buffer[..count].copy_from_slice(&self.0[..count]);
+            self.0 = &self.0[count..];
+            self.1.fetch_add(count, std::sync::atomic::Ordering::Relaxed);
+            Ok(count)
+        }
+    }
+
+    #[test]
+    fn every_byte_is_read_in_whatever_pieces_it_comes() {
+        for format in ALL {
+            let one = packed(format, b"hello");
+            let tail = if matches!(format, Format::Gzip | Format::Bzip2) { &b"\x1fBZ"[..] } else { b"" };
+            let bytes = [&one[..], &one, tail].concat();
+            let read = std::sync::Arc::default();
+            let (_, mut reader) = decompress(Box::new(Slow(&bytes, std::sync::Arc::clone(&read)))).unwrap();
+            let mut out = Vec::new();
+            reader.read_to_end(&mut out).unwrap();
+            assert_eq!(out, b"hellohello", "{format}");
+            assert_eq!(read.load(std::sync::atomic::Ordering::Relaxed), bytes.len(), "{format}");
+        }
+    }
+
+    #[test]
+    fn a_decoder_that_would_need_too_much_memory_is_refused_by_name() {
         // Magic number, no flags, window descriptor of 2 GiB, one empty raw block.
         let frame = [0x28, 0xb5, 0x2f, 0xfd, 0x00, (31 - 10) << 3, 0x01, 0x00, 0x00];
-        assert!(unpacked(&frame).is_err());
         let modest = [0x28, 0xb5, 0x2f, 0xfd, 0x00, (27 - 10) << 3, 0x01, 0x00, 0x00];
         assert_eq!(unpacked(&modest).unwrap().1, b"");
+        let filters = |dictionary| {
+            let mut options = liblzma::stream::LzmaOptions::new_preset(0).unwrap();
+            options.dict_size(dictionary);
+            let mut filters = liblzma::stream::Filters::new();
+            filters.lzma2(&options);
+            filters
+        };
+        let xz = |dictionary| {
+            let check = liblzma::stream::Check::Crc64;
+            let stream = liblzma::stream::Stream::new_stream_encoder(&filters(dictionary), check).unwrap();
+            let mut encoder = liblzma::write::XzEncoder::new_stream(Vec::new(), stream);
+            encoder.write_all(b"hello").unwrap();
+            encoder.finish().unwrap()
+        };
+        assert_eq!(unpacked(&xz(64 << 20)).unwrap().1, b"hello");
+        for (expected, bytes) in [
+            (Format::Zstd, frame.to_vec()),
+            (Format::Zstd, [&modest[..], &frame].concat()),
+            (Format::Xz, xz(256 << 20)),
+        ] {
+            let error = unpacked(&bytes).unwrap_err();
+            let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()).unwrap();
+            match inner.kind() {
+                ErrorKind::DecoderMemory { format, maximum } => {
+                    assert_eq!((*format, *maximum), (expected, 128 << 20));
+                }
+                other => panic!("{other}"),
+            }
+        }
     }
 
     #[test]

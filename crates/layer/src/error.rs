@@ -77,6 +77,14 @@ pub enum ErrorKind {
         /// Why.
         source: io::Error,
     },
+    /// A stream can only be decompressed with more memory than is given for it.
+    #[error("decompressing this {format} data takes more than the {} MiB of memory that are allowed", maximum >> 20)]
+    DecoderMemory {
+        /// The format.
+        format: Format,
+        /// Bytes of memory allowed.
+        maximum: u64,
+    },
     /// A layer's bytes are not of the type that its descriptor states.
     #[error("the layer is stated to be {media_type} but its bytes are {found}")]
     MediaTypeMismatch {
@@ -203,6 +211,9 @@ impl Error {
         match self.kind() {
             ErrorKind::UnmappedOwner { .. } => {
                 Some("give this user enough subordinate ids in /etc/subuid and /etc/subgid")
+            }
+            ErrorKind::DecoderMemory { .. } => {
+                Some("compress it again with a smaller window or dictionary, as of `zstd -19` or `xz -9`")
             }
             ErrorKind::ContentShrank { .. } | ErrorKind::ContentGrew { .. } => {
                 Some("something writes to this file during the build; keep it still, or ignore it")

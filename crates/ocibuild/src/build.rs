@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ocibuild_dockerfile::{Dockerfile, Finding};
-use ocibuild_executor::{Executor, Resources, Rlimit};
+use ocibuild_executor::{Capabilities, Executor, Resources, Rlimit};
 use ocibuild_layer::Compression;
 use ocibuild_snapshot::Snapshotter;
 use ocibuild_spec::{CancelToken, ImageSource, Platform, Reference, ResolvedImage, Timestamp};
@@ -74,6 +74,7 @@ pub(crate) struct Settings {
     pub(crate) resolv_conf: String,
     pub(crate) rlimits: Vec<Rlimit>,
     pub(crate) shm_size: Option<u64>,
+    pub(crate) dropped_capabilities: Capabilities,
     pub(crate) resources: Resources,
     pub(crate) secrets: BTreeMap<String, Secret>,
     pub(crate) ssh: BTreeMap<String, SshAgent>,
@@ -123,6 +124,7 @@ impl Build {
             resolv_conf: String::new(),
             rlimits: Vec::new(),
             shm_size: None,
+            dropped_capabilities: Capabilities::NONE,
             resources: Resources::default(),
             secrets: BTreeMap::new(),
             ssh: BTreeMap::new(),
@@ -270,6 +272,14 @@ impl Build {
     #[must_use]
     pub fn shm_size(mut self, bytes: u64) -> Self {
         self.settings.shm_size = (bytes > 0).then_some(bytes);
+        self
+    }
+
+    /// `--cap-drop`: capabilities that no step gets, those of `RUN --security=insecure` included. As with other limits of
+    /// steps, a result that the cache has from steps with others is not taken.
+    #[must_use]
+    pub fn drop_capabilities(mut self, capabilities: Capabilities) -> Self {
+        self.settings.dropped_capabilities = self.settings.dropped_capabilities.with(capabilities);
         self
     }
 
@@ -465,10 +475,22 @@ fn report(plans: &[Plan]) -> CheckReport {
 }
 
 impl Settings {
-    /// What reaches URLs and repositories, with the secrets of the build.
-    pub(crate) fn remotes(&self) -> Result<Remotes, Error> {
+    /// What reaches URLs and repositories, with the secrets of the build and the repositories that the user named as its
+    /// contexts.
+    fn remotes(
+        &self,
+        context: &BuildContext,
+        named: &BTreeMap<String, ContextSource>,
+    ) -> Result<Remotes, Error> {
         let remotes = self.remotes.clone().map_or_else(Remotes::system, Ok)?;
-        Ok(self.secrets.iter().fold(remotes, |remotes, (id, secret)| remotes.secret(id, secret.clone())))
+        let remotes =
+            self.secrets.iter().fold(remotes, |remotes, (id, secret)| remotes.secret(id, secret.clone()));
+        let repositories = named.values().filter_map(|source| match source {
+            ContextSource::Remote(RemoteSource::Git(address)) => Some(address),
+            ContextSource::Files(context) => context.repository(),
+            _ => None,
+        });
+        Ok(repositories.chain(context.repository()).fold(remotes, Remotes::named_repository))
     }
 }
 
@@ -480,6 +502,7 @@ impl Build {
         let remote = match source {
             EpochSource::NamedContext(name) => match self.named.get(&name) {
                 Some(ContextSource::Files(context)) => return Ok(context.time()),
+                // Its host is among those that the user named.
                 Some(ContextSource::Remote(remote)) => remote.clone(),
                 // A directory has no time of its own, nor has an image.
                 _ => return Ok(None),
@@ -497,9 +520,9 @@ impl Build {
                 RemoteSource::Http(address.with_checksum(checksum))
             }
         };
-        let remotes = self.settings.remotes()?;
+        let remotes = self.settings.remotes(&self.context, &self.named)?;
         let fetcher = Fetcher { remotes: &remotes, store: backends.store, cancel, now: self.settings.now };
-        Ok(fetcher.fetch(&remote)?.time())
+        Ok(fetcher.fetch_any(&remote)?.time())
     }
 }
 
@@ -543,6 +566,11 @@ pub struct PlannedBuild {
 }
 
 impl PlannedBuild {
+    /// What reaches URLs and repositories.
+    pub(crate) fn remotes(&self) -> Result<Remotes, Error> {
+        self.settings.remotes(&self.context, &self.named)
+    }
+
     /// The second beyond which no time of a new layer lies (11.42).
     pub(crate) fn clamp(&self, plan: &Plan) -> Option<i64> {
         let epoch = self.output_epoch.over(plan.source_date_epoch);

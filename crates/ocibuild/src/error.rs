@@ -1,3 +1,5 @@
+mod errno;
+
 use std::fmt;
 
 use ocibuild_dockerfile::{Location, ParseErrors, Span};
@@ -17,6 +19,8 @@ pub struct Error {
     kind: ErrorKind,
     reports: Vec<Report>,
     output: Option<String>,
+    /// What goes for other errors of the class does not go for the one below.
+    is_special: bool,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -127,7 +131,7 @@ impl Error {
 impl Error {
     /// An error with its headline.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, reports: vec![Report::new(message)], output: None, source: None }
+        Self { kind, reports: vec![Report::new(message)], output: None, is_special: false, source: None }
     }
 
     /// The same at an instruction, unless it already has a place.
@@ -171,8 +175,44 @@ impl Error {
     /// The same with the error below it.
     #[must_use]
     pub fn caused_by(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        self.source = Some(source.into());
+        let source = source.into();
+        self = self.unless_the_host_failed(&*source).advised(&*source);
+        self.source = Some(source);
         self
+    }
+
+    /// The same, unless it is this host that could not read what is blamed, as the error below tells.
+    #[must_use]
+    pub(crate) fn unless_the_host_failed(mut self, source: &(dyn std::error::Error + 'static)) -> Self {
+        let number = ocibuild_sys::raw_os_error_of(source);
+        let is_the_host = match self.kind {
+            ErrorKind::Refused => number.map_or_else(|| errno::is_nameless(source), errno::is_of_the_host),
+            // What this user may read is a matter of what they asked for.
+            ErrorKind::Usage | ErrorKind::Dockerfile => {
+                number.map_or_else(|| errno::is_nameless(source), errno::is_failure)
+            }
+            _ => false,
+        };
+        if is_the_host {
+            self.kind = ErrorKind::Host;
+        }
+        self
+    }
+
+    /// The same with what to do about the kernel's error below it, if that leaves no doubt and nothing better is known.
+    fn advised(mut self, source: &(dyn std::error::Error + 'static)) -> Self {
+        self.is_special |= errno::is_nameless(source);
+        let number = ocibuild_sys::raw_os_error_of(source);
+        let advice = number.and_then(errno::advice).or_else(|| errno::advice_of_kind(source));
+        match advice.filter(|_| self.reports[0].hints.is_empty()) {
+            Some(advice) => self.hint(advice),
+            None => self,
+        }
+    }
+
+    /// No thread could be started: nothing is wrong with what was asked for.
+    pub fn no_thread(error: std::io::Error) -> Self {
+        Self::new(ErrorKind::Host, "cannot start a thread").hint(errno::PROCESSES).caused_by(error)
     }
 
     /// The same with one more thing that is wrong.
@@ -189,7 +229,8 @@ impl Error {
     }
 
     /// For an error whose text is the headline already: the errors below it become the cause.
-    fn below(mut self, error: impl std::error::Error) -> Self {
+    fn below(mut self, error: impl std::error::Error + 'static) -> Self {
+        self = self.advised(&error);
         let mut causes = Vec::new();
         let mut next = error.source();
         while let Some(cause) = next {
@@ -221,6 +262,12 @@ impl Error {
     /// The class.
     pub fn kind(&self) -> ErrorKind {
         self.kind
+    }
+
+    /// What can be done about it when nothing more is known: what goes for all errors of its class, unless the error
+    /// below it speaks of something else.
+    pub fn advice(&self) -> Option<&'static str> {
+        self.kind.advice().filter(|_| !self.is_special)
     }
 
     /// What is wrong; never empty.
@@ -268,7 +315,7 @@ impl From<ParseErrors> for Error {
             ..Report::new(diagnostic.message)
         };
         let reports = errors.diagnostics.into_iter().map(report).collect();
-        Self { kind: ErrorKind::Dockerfile, reports, output: None, source: None }
+        Self { kind: ErrorKind::Dockerfile, reports, output: None, is_special: false, source: None }
     }
 }
 
@@ -305,7 +352,7 @@ impl From<PlanErrors> for Error {
                 .hints
                 .extend(guess(error).filter(|_| !is_context || error.kind() == SourceErrorKind::NoPlatform));
         }
-        Self { kind, reports, output: None, source }
+        Self { kind, reports, output: None, is_special: false, source }
     }
 }
 
@@ -392,6 +439,10 @@ pub(crate) fn class_below(error: &(dyn std::error::Error + 'static)) -> Option<E
                 kind => class_of(kind),
             });
         }
+        let number = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+        if number.is_some_and(errno::is_of_the_host) {
+            return Some(ErrorKind::Host);
+        }
         let layer = error.downcast_ref::<ocibuild_layer::Error>();
         if let Some(kind) = layer.and_then(|error| not_of_the_layer(error.kind())) {
             return Some(kind);
@@ -409,13 +460,10 @@ pub(crate) fn class_below(error: &(dyn std::error::Error + 'static)) -> Option<E
 /// The class of an error that does not lie with the layer that is read: it is this host that cannot have it unpacked.
 fn not_of_the_layer(kind: &ocibuild_layer::ErrorKind) -> Option<ErrorKind> {
     use ocibuild_layer::ErrorKind as Kind;
-    use ocibuild_sys::ErrorKind as Call;
     match kind {
         Kind::Cancelled => Some(ErrorKind::Cancelled),
         Kind::UnmappedOwner { .. } | Kind::UnpackContent { .. } => Some(ErrorKind::Host),
-        Kind::Unpack { source, .. } if matches!(source.kind(), Call::Denied | Call::NoSpace) => {
-            Some(ErrorKind::Host)
-        }
+        Kind::Unpack { source, .. } if errno::is_of_the_host(source.raw_os_error()) => Some(ErrorKind::Host),
         _ => None,
     }
 }
@@ -454,7 +502,8 @@ impl From<SourceError> for Error {
 
 impl From<ocibuild_sys::Error> for Error {
     fn from(error: ocibuild_sys::Error) -> Self {
-        Self::new(ErrorKind::Host, error.to_string())
+        let own = Self::new(ErrorKind::Host, error.to_string());
+        own.advised(&error)
     }
 }
 
@@ -487,9 +536,7 @@ impl From<ocibuild_snapshot::Error> for Error {
             Kind::Cancelled => ErrorKind::Cancelled,
             _ => ErrorKind::Host,
         };
-        let own = Self::new(kind, error.to_string());
-        own.hint("look at the free space and the rights of the state directory (--root), or give another one")
-            .below(error)
+        Self::new(kind, error.to_string()).below(error)
     }
 }
 
@@ -505,7 +552,9 @@ impl From<ocibuild_layer::Error> for Error {
             | Kind::ContentShrank { .. }
             | Kind::ContentGrew { .. }
             | Kind::WriteBlob { .. } => ErrorKind::Host,
-            kind => not_of_the_layer(kind).unwrap_or(ErrorKind::Refused),
+            kind => not_of_the_layer(kind)
+                .or_else(|| class_below(&error).filter(|kind| *kind == ErrorKind::Host))
+                .unwrap_or(ErrorKind::Refused),
         };
         let own = Self::new(kind, error.to_string());
         let own = match error.hint() {
@@ -524,21 +573,30 @@ impl From<ocibuild_executor::Error> for Error {
             Kind::InvalidStep | Kind::Directory => ErrorKind::Dockerfile,
             _ => ErrorKind::Host,
         };
+        let known = error.raw_os_error().and_then(errno::advice);
         let hint = match error.kind() {
-            Kind::NoSandbox => {
-                "run as root or allow user namespaces on this host; a Dockerfile without RUN needs neither"
-            }
-            Kind::Identity => "give this user ids in /etc/subuid and /etc/subgid, or build as root",
+            Kind::NoSandbox => Some(
+                "run as root or allow user namespaces on this host; a Dockerfile without RUN needs neither",
+            ),
+            Kind::Identity => Some("give this user ids in /etc/subuid and /etc/subgid, or build as root"),
             Kind::Directory => {
-                "make the directory with WORKDIR, or remove what is at its path in an earlier RUN"
+                Some("make the directory with WORKDIR, or remove what is at its path in an earlier RUN")
             }
-            Kind::RuntimeMissing => "install the runtime, or leave --runtime out: steps then run without one",
-            Kind::Runtime => "try another runtime, or leave --runtime out",
-            Kind::InvalidStep => "give RUN a command, without NUL characters",
-            Kind::State => "look at the free space and the rights of the state directory (--root)",
-            _ => "this host does not allow what the step needs: build as root, or with --runtime",
+            Kind::RuntimeMissing => {
+                Some("install the runtime, or leave --runtime out: steps then run without one")
+            }
+            Kind::Runtime => Some("try another runtime, or leave --runtime out"),
+            Kind::InvalidStep => Some("give RUN a command, without NUL characters"),
+            Kind::Exhausted => known.or(Some(errno::PROCESSES)),
+            Kind::State => known,
+            Kind::Setup if !error.raw_os_error().is_some_and(errno::is_denied) => known,
+            _ => Some("this host does not allow what the step needs: build as root, or with --runtime"),
         };
-        Self::new(kind, error.to_string()).hint(hint).below(error)
+        let own = Self::new(kind, error.to_string());
+        match hint {
+            Some(hint) => own.hint(hint).below(error),
+            None => own.below(error),
+        }
     }
 }
 

@@ -185,10 +185,24 @@ fn history(target: &Finished<'_>, form: &Form) -> Vec<History> {
     let mut out = state.base_history.clone();
     let inherited = out.len();
     out.extend(state.history.iter().map(|(entry, created)| entry.finish(time_of_build.or(*created))));
-    // Layers that the history does not tell of get entries, so that both agree in number (11.06).
-    let told = out.iter().filter(|entry| !entry.empty_layer).count();
+    let made = |layer: usize| layer.checked_sub(state.base_layers).and_then(|number| state.made.get(number));
+    // Both have to agree in number (11.06). Entries that there are too many of count as made without a layer, from where
+    // the layers end, as with BuildKit; layers that the history does not tell of get entries.
+    let is_overlong = out.iter().filter(|entry| !entry.empty_layer).count() > state.stack.len();
+    let mut told = 0;
+    for (number, entry) in out.iter_mut().enumerate().filter(|(_, entry)| !entry.empty_layer) {
+        if told == state.stack.len() {
+            entry.empty_layer = true;
+            entry.created = if number < inherited { entry.created } else { time_of_build };
+            continue;
+        }
+        if is_overlong && entry.created.is_none() {
+            entry.created = made(told).map(|(_, created)| *created);
+        }
+        told += 1;
+    }
     for layer in told..state.stack.len() {
-        let made = layer.checked_sub(state.base_layers).and_then(|number| state.made.get(number));
+        let made = made(layer);
         out.push(History {
             created: time_of_build.or(made.map(|(_, created)| *created)),
             created_by: made.map(|(title, _)| title.clone()).unwrap_or_default(),
@@ -264,6 +278,56 @@ mod tests {
             built.descriptor.platform.as_ref().map(ToString::to_string).as_deref(),
             Some("linux/arm/v7")
         );
+    }
+
+    /// The history of an image with `layers` layers, of which the last comes from a step at second 7, on a base whose
+    /// history has these times.
+    fn with_base_history(
+        layers: usize,
+        base: &[Option<i64>],
+        epoch: Option<i64>,
+    ) -> Vec<(bool, Option<i64>)> {
+        let entry =
+            |time: &Option<i64>| History { created: time.map(Timestamp::from_seconds), ..History::default() };
+        let layer = |number: usize| Layer {
+            diff_id: DiffId(ocibuild_spec::Digest::of(number.to_string())),
+            descriptor: Descriptor::of(MediaType::ImageLayer, b""),
+            image: None,
+        };
+        let stack = (0..layers - 1).map(layer).collect();
+        let chain = ocibuild_spec::Digest::of("base");
+        let mut state = StageState::new(stack, chain.clone(), base.iter().map(entry).collect());
+        let step = crate::plan::PlannedHistory { created_by: "COPY".to_owned(), step: Some(0) };
+        let created = Timestamp::from_seconds(7);
+        state.history.push((step, Some(created)));
+        state.made.push(("COPY".to_owned(), created));
+        state.push(layer(layers), chain);
+        let config = ImageConfig::default();
+        let target = Finished { state: &state, layers: &[], config: &config, epoch };
+        let entries = history(&target, &Form::default());
+        entries.iter().map(|entry| (entry.empty_layer, entry.created.map(|time| time.seconds))).collect()
+    }
+
+    #[test]
+    fn histories_tell_of_as_many_layers_as_there_are() {
+        // One entry for each layer.
+        assert_eq!(with_base_history(2, &[Some(1)], None), [(false, Some(1)), (false, Some(7))]);
+        // Squashed: three entries for one layer, and the step's is the last. BuildKit counts from the bottom.
+        assert_eq!(
+            with_base_history(2, &[Some(1), Some(2), Some(3)], None),
+            [(false, Some(1)), (false, Some(2)), (true, Some(3)), (true, Some(3))]
+        );
+        assert_eq!(
+            with_base_history(2, &[Some(1), None, None], None),
+            [(false, Some(1)), (false, Some(7)), (true, Some(7)), (true, Some(7))]
+        );
+        assert_eq!(
+            with_base_history(2, &[Some(1), Some(2)], Some(5)),
+            [(false, Some(1)), (false, Some(2)), (true, Some(5))]
+        );
+        // Too few.
+        let short = with_base_history(3, &[], None);
+        assert_eq!(short.iter().map(|(empty, _)| *empty).collect::<Vec<_>>(), [false; 3]);
     }
 
     #[test]

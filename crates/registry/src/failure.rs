@@ -1,6 +1,6 @@
 //! From what HTTP says to what a user of images is told.
 
-use ocibuild_spec::{Reference, SourceError, SourceErrorKind};
+use ocibuild_spec::{Reference, SourceError, SourceErrorKind, json};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -100,8 +100,14 @@ impl Refusal {
 
     /// Whether the registry misses something that a manifest lists.
     pub(crate) fn misses_parts(&self) -> bool {
-        let errors = serde_json::from_slice::<Errors>(&self.body).map(|body| body.errors).unwrap_or_default();
+        let errors = json::from_slice::<Errors>(&self.body).map(|body| body.errors).unwrap_or_default();
         errors.iter().any(|error| matches!(&error.code[..], "MANIFEST_BLOB_UNKNOWN" | "BLOB_UNKNOWN"))
+    }
+
+    /// Whether the registry does not know an upload (any more).
+    pub(crate) fn misses_upload(&self) -> bool {
+        let errors = json::from_slice::<Errors>(&self.body).map(|body| body.errors).unwrap_or_default();
+        errors.iter().any(|error| matches!(&error.code[..], "BLOB_UPLOAD_UNKNOWN" | "BLOB_UPLOAD_INVALID"))
     }
 
     /// What the registry says.
@@ -165,10 +171,11 @@ impl Refusal {
 }
 
 pub(crate) fn words_of(body: &[u8]) -> String {
-    match serde_json::from_slice::<Errors>(body) {
+    match json::from_slice::<Errors>(body) {
         Ok(Errors { errors }) => {
             let shown: Vec<String> = errors
                 .iter()
+                .filter(|error| !error.code.is_empty())
                 .take(3)
                 .map(|error| match &error.message {
                     Some(message) if !message.is_empty() => format!("{} ({message})", error.code),
@@ -227,6 +234,9 @@ mod tests {
     fn words_of_the_registry_are_short_and_plain() {
         let body = br#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest \u001b[31munknown"},{"code":"X"}]}"#;
         assert_eq!(words_of(body), "MANIFEST_UNKNOWN (manifest [31munknown); X");
+        let nulls = br#"{"errors":[{"code":"UNKNOWN","message":null,"detail":null},{"code":null},null]}"#;
+        assert_eq!(words_of(nulls), "UNKNOWN");
+        assert_eq!(words_of(br#"{"errors":null}"#), "");
         assert_eq!(words_of(b" <html>no <b>more</b></html>"), "no more");
         assert_eq!(words_of(b"<HTML><Title>502 Bad Gateway</Title><p>nginx"), "502 Bad Gateway");
         assert_eq!(words_of(b"<<><a"), "");

@@ -122,7 +122,8 @@ pub use credentials::{
 pub use documents::KnownDocuments;
 pub use http::{
     ClientCertificate, HostTls, HttpClient, HttpClientBuilder, HttpError, HttpErrorKind, HttpRequest,
-    HttpResponse, Method, Proxies, Reach, Scheme, Trust, Url, UrlError, read_ca_bundle, system_ca_bundle,
+    HttpResponse, Method, Proxies, Reach, Scheme, Trust, Url, UrlError, is_loopback, read_ca_bundle,
+    system_ca_bundle,
 };
 pub use login::LoginCheck;
 pub use manifests::{ManifestPush, TaggedManifest};

@@ -1,4 +1,4 @@
-use ocibuild_spec::{CancelToken, Reference, SourceError, SourceErrorKind};
+use ocibuild_spec::{CancelToken, Reference, SourceError, SourceErrorKind, json};
 use serde::Deserialize;
 
 use crate::exchange::{Access, Ask, Place, own_location};
@@ -59,7 +59,7 @@ impl Registry {
             let url = response.url.clone();
             let bytes =
                 response.read_capped(MAX_PAGE).map_err(|error| failure::of_http(reference, &error))?;
-            let page = serde_json::from_slice(&bytes).map_err(|error| {
+            let page = json::from_slice(&bytes).map_err(|error| {
                 let text = format!("{}: {url} answered with no list: {error}", reference.familiar());
                 SourceError::new(SourceErrorKind::Network, text)
             })?;

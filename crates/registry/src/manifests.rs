@@ -44,10 +44,15 @@ impl Registry {
         cancel: &CancelToken,
     ) -> Result<Option<Descriptor>, SourceError> {
         let path = format!("manifests/{}", name_of(reference));
-        let ask = Ask::new(Method::Head, Place::Below(&path), &Access::Pull, &[200, 404]);
+        let ask = Ask::new(Method::Head, Place::Below(&path), &Access::Pull, &[200, 404, 405, 501]);
         let response = self.ask(reference, &ask.header("accept", accepted()), cancel)?;
-        if response.status == 404 {
-            return Ok(None);
+        match response.status {
+            404 => return Ok(None),
+            // This registry, or a proxy in front of it, does not know the method.
+            405 | 501 => {
+                return self.tagged_manifest(reference, cancel).map(|found| found.map(|it| it.descriptor));
+            }
+            _ => {}
         }
         let told = response.header("docker-content-digest").and_then(|text| text.parse::<Digest>().ok());
         let known = told.filter(|told| reference.digest().is_none_or(|digest| digest == told));

@@ -127,7 +127,7 @@ fn fallback_tag(repository: &Reference, digest: &Digest) -> Result<Reference, So
 }
 
 fn parse_list(repository: &Reference, bytes: &[u8]) -> Result<Index, SourceError> {
-    serde_json::from_slice(bytes).map_err(|error| {
+    json::from_slice(bytes).map_err(|error| {
         let text = format!("{}: the list of referrers is no index: {error}", repository.familiar());
         SourceError::new(SourceErrorKind::Corrupt, text)
     })

@@ -1,6 +1,7 @@
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ocibuild_spec::{
@@ -34,6 +35,8 @@ struct Shared {
     auth: Auth,
     retry: Retry,
     watcher: RetryWatcher,
+    /// Registries that take no pieces of blobs, by name.
+    whole_blobs: Mutex<BTreeSet<String>>,
 }
 
 /// What a [`Registry`] is made with; nothing is read from the environment.
@@ -170,6 +173,7 @@ impl RegistryBuilder {
             auth: Auth::new(self.credentials, self.realms),
             retry: self.retry,
             watcher: self.watcher,
+            whole_blobs: Mutex::default(),
         };
         Ok(Registry { shared: Arc::new(shared) })
     }
@@ -198,6 +202,17 @@ impl Registry {
             retry: Retry::default(),
             watcher: RetryWatcher::default(),
         }
+    }
+
+    /// Whether a registry is known to take blobs in one request alone.
+    pub(crate) fn takes_whole_blobs_alone(&self, repository: &Reference) -> bool {
+        let known = self.shared.whole_blobs.lock().unwrap_or_else(PoisonError::into_inner);
+        known.contains(repository.registry())
+    }
+
+    pub(crate) fn note_whole_blobs(&self, repository: &Reference) {
+        let mut known = self.shared.whole_blobs.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(repository.registry().to_owned());
     }
 
     pub(crate) fn retry(&self) -> Retry {

@@ -1,3 +1,4 @@
+use std::cmp::Ordering;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +13,7 @@ use crate::{Node, NodeId, NodeKind, Tree};
 pub fn changes(old: &Tree, new: &Tree, same_content: &mut dyn FnMut(&Path, &Node, &Node) -> bool) -> Changes {
     let listed = vec![0; new.node_count()];
     let mut differ = Differ { old, new, same_content, entries: Vec::new(), listed, untouched: Vec::new() };
-    differ.directory(&mut PathBuf::new(), old.root(), new.root());
+    differ.compare();
     differ.finish()
 }
 
@@ -37,7 +38,40 @@ struct Differ<'a> {
     untouched: Vec<(NodeId, PathBuf)>,
 }
 
-impl Differ<'_> {
+type Names<'a> = std::iter::Peekable<Box<dyn Iterator<Item = (&'a OsStr, NodeId)> + 'a>>;
+
+/// A directory on the way, and what is left of its names in either tree.
+struct Level<'a> {
+    old: Names<'a>,
+    new: Names<'a>,
+    /// Where its entry is, if it is to be one only for what changed below it.
+    provisional: Option<usize>,
+}
+
+impl<'a> Level<'a> {
+    fn new(old: Option<(&'a Tree, NodeId)>, (new, id): (&'a Tree, NodeId)) -> Self {
+        let old = old.into_iter().flat_map(|(old, id)| old.children(id));
+        let (old, new): (Box<dyn Iterator<Item = _>>, Box<dyn Iterator<Item = _>>) =
+            (Box::new(old), Box::new(new.children(id)));
+        Self { old: old.peekable(), new: new.peekable(), provisional: None }
+    }
+
+    /// The next name, with what each tree has there.
+    fn next(&mut self) -> Option<(&'a OsStr, Option<NodeId>, Option<NodeId>)> {
+        let order = match (self.old.peek(), self.new.peek()) {
+            (None, None) => return None,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some((old, _)), Some((new, _))) => old.cmp(new),
+        };
+        let old = if order.is_le() { self.old.next() } else { None };
+        let new = if order.is_ge() { self.new.next() } else { None };
+        let (name, _) = old.or(new)?;
+        Some((name, old.map(|(_, id)| id), new.map(|(_, id)| id)))
+    }
+}
+
+impl<'a> Differ<'a> {
     fn finish(self) -> Changes {
         let Self { entries, listed, untouched, .. } = self;
         let listed = |id: NodeId| listed.get(usize::try_from(id.number()).ok()?)?.checked_sub(1);
@@ -49,72 +83,70 @@ impl Differ<'_> {
         Changes { entries, shared }
     }
 
-    /// Compares the names of a directory that both trees have.
-    fn directory(&mut self, path: &mut PathBuf, old: NodeId, new: NodeId) {
-        let mut old_names = self.old.children(old).peekable();
-        let mut new_names = self.new.children(new).peekable();
-        loop {
-            let next: (&OsStr, Option<NodeId>, Option<NodeId>) = match (old_names.peek(), new_names.peek()) {
-                (None, None) => return,
-                (Some((name, id)), None) => (name, Some(*id), None),
-                (None, Some((name, id))) => (name, None, Some(*id)),
-                (Some((a, old)), Some((b, new))) => match a.cmp(b) {
-                    std::cmp::Ordering::Less => (a, Some(*old), None),
-                    std::cmp::Ordering::Greater => (b, None, Some(*new)),
-                    std::cmp::Ordering::Equal => (a, Some(*old), Some(*new)),
-                },
+    /// Compares the roots and all below them. Trees may be as deep as paths are long, and so this has a stack of its own.
+    fn compare(&mut self) {
+        let mut path = PathBuf::new();
+        let mut levels = vec![Level::new(Some((self.old, self.old.root())), (self.new, self.new.root()))];
+        while let Some(level) = levels.last_mut() {
+            let Some((name, old, new)) = level.next() else {
+                // A directory that is as it was is an entry only for what changed below it.
+                if level.provisional.is_some_and(|place| self.entries.len() == place + 1) {
+                    self.entries.pop();
+                }
+                levels.pop();
+                path.pop();
+                continue;
             };
-            let (name, old, new) = next;
-            if old.is_some() {
-                old_names.next();
-            }
-            if new.is_some() {
-                new_names.next();
-            }
             path.push(name);
-            match (old, new) {
-                (Some(_), None) => self.entries.push(whiteout(path)),
-                (None, Some(new)) => self.added(path, new),
-                (Some(old), Some(new)) => self.both(path, old, new),
-                (None, None) => {}
+            match self.name(&path, old, new) {
+                Some(below) => levels.push(below),
+                None => {
+                    path.pop();
+                }
             }
-            path.pop();
         }
     }
 
-    fn both(&mut self, path: &mut PathBuf, old: NodeId, new: NodeId) {
+    /// Lists what became of one name; gives the directory that is to be looked into next.
+    fn name(&mut self, path: &Path, old: Option<NodeId>, new: Option<NodeId>) -> Option<Level<'a>> {
+        match (old, new) {
+            (Some(old), Some(new)) => self.both(path, old, new),
+            (None, Some(new)) => self.added(path, new),
+            (Some(_), None) => {
+                self.entries.push(whiteout(path));
+                None
+            }
+            (None, None) => None,
+        }
+    }
+
+    fn both(&mut self, path: &Path, old: NodeId, new: NodeId) -> Option<Level<'a>> {
         let (before, after) = (self.old.node(old), self.new.node(new));
         match (&before.kind, &after.kind) {
             (NodeKind::Directory(_), NodeKind::Directory(_)) => {
                 let place = self.entries.len();
                 self.entries.push(directory_entry(path, &after.metadata));
-                self.directory(path, old, new);
-                let unchanged = same_owner_and_mode(&before.metadata, &after.metadata);
-                if unchanged && self.entries.len() == place + 1 {
-                    self.entries.pop();
-                }
+                let mut level = Level::new(Some((self.old, old)), (self.new, new));
+                level.provisional = same_owner_and_mode(&before.metadata, &after.metadata).then_some(place);
+                Some(level)
             }
-            _ if old == new && before == after => {}
+            _ if old == new && before == after => None,
             (_, kind) if self.is_same(path, before, after) => {
                 if matches!(kind, NodeKind::File { .. }) {
-                    self.untouched.push((new, path.clone()));
+                    self.untouched.push((new, path.to_owned()));
                 }
+                None
             }
             _ => self.added(path, new),
         }
     }
 
-    /// A path that is new or replaces something else, with everything below it.
-    fn added(&mut self, path: &mut PathBuf, id: NodeId) {
+    /// A path that is new or replaces something else; a directory with everything below it.
+    fn added(&mut self, path: &Path, id: NodeId) -> Option<Level<'a>> {
         let node = self.new.node(id);
         if let NodeKind::Directory(_) = node.kind {
             self.entries.push(directory_entry(path, &node.metadata));
-            for (name, child) in self.new.children(id) {
-                path.push(name);
-                self.added(path, child);
-                path.pop();
-            }
-            return;
+            return Some(Level::new(None, (self.new, id)));
         }
         let listed = &mut self.listed[usize::try_from(id.number()).expect("a tree fits into memory")];
         let first = listed.checked_sub(1);
@@ -135,7 +167,8 @@ impl Differ<'_> {
             Some(first) => EntryKind::Hardlink { target: self.entries[first as usize].path.clone() },
             None => kind,
         };
-        self.entries.push(Entry { path: path.clone(), metadata: node.metadata.clone(), kind });
+        self.entries.push(Entry { path: path.to_owned(), metadata: node.metadata.clone(), kind });
+        None
     }
 
     fn is_same(&mut self, path: &Path, before: &Node, after: &Node) -> bool {
@@ -223,6 +256,24 @@ mod tests {
         assert_eq!(listing(&old, &new), ["d e", "- e/x", "- e.txt"]);
         new.remove(Path::new("e"), NOW);
         assert_eq!(listing(&old, &new), ["- e", "- e.txt"]);
+    }
+
+    #[test]
+    fn trees_may_be_deeper_than_a_stack() {
+        let path = |depth: usize| PathBuf::from(vec!["d"; depth].join("/"));
+        let compare = move || {
+            let mut old = Tree::new();
+            let folders: Vec<Entry> =
+                (1..2000).map(|depth| entry(path(depth).to_str().unwrap(), EntryKind::Directory)).collect();
+            old.apply_layer(0, &folders);
+            let mut new = old.clone();
+            let pipe = Node { metadata: Metadata::default(), kind: NodeKind::Fifo };
+            new.insert(&path(1999).join("p"), pipe, NOW);
+            assert_eq!(listing(&Tree::new(), &new).len(), 2000);
+            assert_eq!(listing(&old, &new).len(), 2000, "all parents are listed for one pipe");
+            assert!(listing(&old, &old).is_empty());
+        };
+        std::thread::Builder::new().stack_size(128 << 10).spawn(compare).unwrap().join().unwrap();
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::{DiffId, Timestamp};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageConfig {
     /// CPU architecture, in Go's spelling.
+    #[serde(default)]
     pub architecture: String,
     /// Who maintains the image.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -23,6 +24,7 @@ pub struct ImageConfig {
     #[serde(default, serialize_with = "empty_is_null", deserialize_with = "null_is_default")]
     pub history: Vec<History>,
     /// Operating system, in Go's spelling.
+    #[serde(default)]
     pub os: String,
     /// Features of the operating system.
     #[serde(rename = "os.features", default, skip_serializing_if = "Vec::is_empty")]
@@ -31,6 +33,7 @@ pub struct ImageConfig {
     #[serde(rename = "os.version", default, skip_serializing_if = "String::is_empty")]
     pub os_version: String,
     /// The layers.
+    #[serde(default)]
     pub rootfs: RootFs,
     /// Variant of the architecture.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -41,9 +44,10 @@ pub struct ImageConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RootFs {
     /// Always `layers`.
-    #[serde(rename = "type")]
+    #[serde(rename = "type", default)]
     pub kind: String,
     /// Layers, the lowest first; `null` for an image that has none (11.05).
+    #[serde(default)]
     pub diff_ids: Option<Vec<DiffId>>,
 }
 
@@ -179,13 +183,89 @@ where
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
+
+    /// A config with everything in it.
+    fn full() -> Value {
+        json!({
+            "architecture": "arm64", "author": "A", "created": "2020-01-02T03:04:05Z", "os": "linux",
+            "os.features": ["f"], "os.version": "1", "variant": "v8",
+            "rootfs": {"type": "layers", "diff_ids": [DiffId(crate::Digest::of("x"))]},
+            "history": [{"created": "2020-01-02T03:04:05Z", "created_by": "RUN", "author": "B", "comment": "c"},
+                {"created_by": "ENV", "empty_layer": true}],
+            "config": {
+                "User": "u", "ExposedPorts": {"80/tcp": {}}, "Env": ["A=1", "B=2"], "Entrypoint": ["e"],
+                "Cmd": ["c", "d"], "Volumes": {"/v": {}}, "WorkingDir": "/w", "Labels": {"l": "x"},
+                "StopSignal": "TERM", "ArgsEscaped": true, "OnBuild": ["RUN x"], "Shell": ["/bin/sh"],
+                "Healthcheck": {"Test": ["CMD", "x"], "Interval": 1, "Timeout": 2, "StartPeriod": 3,
+                    "StartInterval": 4, "Retries": 5},
+            },
+        })
+    }
+
+    /// The places of all values: the steps that lead to each.
+    fn places(value: &Value) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut pending = vec![(String::new(), value)];
+        while let Some((place, value)) = pending.pop() {
+            let step = |key: &str| format!("{place}/{}", key.replace('~', "~0").replace('/', "~1"));
+            match value {
+                Value::Object(members) => pending.extend(members.iter().map(|(key, it)| (step(key), it))),
+                Value::Array(items) => {
+                    pending.extend(items.iter().enumerate().map(|(at, it)| (step(&at.to_string()), it)));
+                }
+                _ => {}
+            }
+            found.push(place);
+        }
+        found
+    }
+
+    fn read(value: &Value) -> Result<ImageConfig, serde_json::Error> {
+        crate::json::from_slice(value.to_string().as_bytes())
+    }
+
+    #[test]
+    fn null_anywhere_is_as_if_it_was_not_there() {
+        let full = full();
+        for place in places(&full).iter().filter(|place| !place.is_empty()) {
+            let mut with_null = full.clone();
+            *with_null.pointer_mut(place).unwrap() = Value::Null;
+            if place.starts_with("/rootfs/diff_ids/") {
+                assert!(read(&with_null).is_err(), "a layer has a digest");
+                continue;
+            }
+            let (parent, key) = place.rsplit_once('/').unwrap();
+            let mut expected = full.clone();
+            let key = key.replace("~1", "/");
+            // Items and members of maps stay, as what they would be if nothing was said.
+            let zero = match parent {
+                "/config/Labels" => Some(json!("")),
+                "/config/ExposedPorts" | "/config/Volumes" | "/history" => Some(json!({})),
+                _ if key.parse::<usize>().is_ok() => Some(json!("")),
+                _ => None,
+            };
+            match (expected.pointer_mut(parent).unwrap(), zero) {
+                (Value::Array(items), Some(zero)) => items[key.parse::<usize>().unwrap()] = zero,
+                (Value::Object(members), Some(zero)) => drop(members.insert(key, zero)),
+                (Value::Object(members), None) => drop(members.remove(&key)),
+                (other, _) => panic!("{other} has no members"),
+            }
+            let (found, mut expected) = (read(&with_null).unwrap(), read(&expected).unwrap());
+            if *place == "/rootfs" || *place == "/rootfs/type" {
+                expected.rootfs.kind = found.rootfs.kind.clone();
+            }
+            assert_eq!(found, expected, "{place}");
+        }
+    }
 
     #[test]
     fn nulls_of_other_builders_are_read_and_left_out() {
         let text = r#"{"architecture":"amd64","os":"linux","config":{"Env":null,"Cmd":["a"],"Volumes":null,
             "OnBuild":null,"Hostname":"x"},"rootfs":{"type":"layers","diff_ids":null},"history":null}"#;
-        let config: ImageConfig = serde_json::from_str(text).unwrap();
+        let config: ImageConfig = crate::json::from_str(text).unwrap();
         let written = crate::json::to_vec(&config).unwrap();
         assert_eq!(
             String::from_utf8(written).unwrap(),

@@ -5,7 +5,7 @@ use serde::de::IgnoredAny;
 
 use crate::{
     Descriptor, ImageConfig, Index, Manifest, MediaType, Platform, ResolvedImage, SourceError,
-    SourceErrorKind, media_types,
+    SourceErrorKind, json, media_types,
 };
 
 /// Most bytes that a manifest, an index or a config may have; what other clients allow as well.
@@ -134,13 +134,11 @@ pub fn parse_manifest_or_index(bytes: &[u8], stated: Option<&MediaType>) -> Resu
     if bytes.len() as u64 > MAX_DOCUMENT {
         return Err(DocumentError::TooLarge(bytes.len() as u64));
     }
-    let shape: Shape = serde_json::from_slice(bytes).map_err(DocumentError::Malformed)?;
+    let shape: Shape = json::from_slice(bytes).map_err(DocumentError::Malformed)?;
     let kind = kind_of_shape(&shape, stated)?;
     let document = match kind {
-        Kind::Manifest => {
-            Document::Manifest(serde_json::from_slice(bytes).map_err(DocumentError::Malformed)?)
-        }
-        Kind::Index => Document::Index(serde_json::from_slice(bytes).map_err(DocumentError::Malformed)?),
+        Kind::Manifest => Document::Manifest(json::from_slice(bytes).map_err(DocumentError::Malformed)?),
+        Kind::Index => Document::Index(json::from_slice(bytes).map_err(DocumentError::Malformed)?),
     };
     if let Some(child) = document.children().find(|child| i64::try_from(child.size).is_err()) {
         return Err(DocumentError::Inconsistent(format!("impossible size of {}", child.digest)));
@@ -234,21 +232,16 @@ pub fn parse_config(bytes: &[u8]) -> Result<ImageConfig, DocumentError> {
     if bytes.len() as u64 > MAX_DOCUMENT {
         return Err(DocumentError::TooLarge(bytes.len() as u64));
     }
-    serde_json::from_slice(bytes).map_err(DocumentError::Malformed)
+    json::from_slice(bytes).map_err(DocumentError::Malformed)
 }
 
-/// Refuses a manifest and a config that do not describe the same layers.
+/// Refuses a manifest and a config that do not describe the same layers. The history may tell of more or of fewer: it
+/// is optional, and tools that squash or convert images leave it as it was.
 pub fn check_image(manifest: &Manifest, config: &ImageConfig) -> Result<(), DocumentError> {
     let (layers, diff_ids) = (manifest.layers().len(), config.rootfs.layers().len());
-    let steps = config.history.iter().filter(|step| !step.empty_layer).count();
     if layers != diff_ids {
         return Err(DocumentError::Inconsistent(format!(
             "the manifest has {layers} layers, but the config names {diff_ids}"
-        )));
-    }
-    if steps > layers {
-        return Err(DocumentError::Inconsistent(format!(
-            "the history tells of {steps} layers, but there are {layers}"
         )));
     }
     Ok(())
@@ -413,7 +406,48 @@ mod tests {
         assert!(matches!(parse_manifest_or_index(index.as_bytes(), None).unwrap(), Document::Index(_)));
         let null =
             r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":null}"#;
-        assert!(parse_manifest_or_index(null.as_bytes(), None).is_err());
+        // What Go writes for a list of nothing.
+        let Ok(Document::Index(empty)) = parse_manifest_or_index(null.as_bytes(), None) else {
+            panic!("an index")
+        };
+        assert!(empty.manifests.is_empty());
+    }
+
+    #[test]
+    fn null_is_as_good_as_nothing_where_nothing_may_be() {
+        let with = manifest(CONFIG, LAYER, r#""mediaType":null,"annotations":null,"subject":null,"#);
+        let with =
+            with.replace(r#""size":1}"#, r#""size":1,"annotations":{"a":null},"platform":null,"urls":null}"#);
+        let Document::Manifest(read) = parse_manifest_or_index(with.as_bytes(), None).unwrap() else {
+            panic!("a manifest")
+        };
+        assert_eq!(read.config.annotations["a"], "");
+        let without = manifest(CONFIG, LAYER, "");
+        let Document::Manifest(mut plain) = parse_manifest_or_index(without.as_bytes(), None).unwrap() else {
+            panic!("a manifest")
+        };
+        plain.config.annotations = read.config.annotations.clone();
+        plain.layers.iter_mut().flatten().for_each(|it| it.annotations = read.config.annotations.clone());
+        assert_eq!(read, plain);
+        let digest = Digest::of("x");
+        let index = format!(
+            r#"{{"schemaVersion":2,"annotations":null,"manifests":[{{"mediaType":"{}","digest":"{digest}","size":1,
+            "platform":{{"architecture":"amd64","os":"linux","variant":null,"os.version":null,"os.features":[null]}}}}]}}"#,
+            MediaType::ImageManifest
+        );
+        let Document::Index(read) = parse_manifest_or_index(index.as_bytes(), None).unwrap() else {
+            panic!("an index")
+        };
+        let platform = read.manifests[0].platform.clone().unwrap();
+        assert_eq!((platform.variant.as_str(), platform.os_features), ("", vec![String::new()]));
+        // What has to be there has to be there.
+        let nothing = manifest(CONFIG, LAYER, "").replace(&format!("\"{digest}\""), "null");
+        assert!(refused(&nothing, None).contains("malformed"));
+        for text in ["null", "[null]", r#"{"schemaVersion":null,"layers":null,"config":null}"#] {
+            assert!(parse_manifest_or_index(text.as_bytes(), None).is_err(), "{text}");
+        }
+        let item = r#"{"schemaVersion":2,"manifests":[null]}"#;
+        assert!(parse_manifest_or_index(item.as_bytes(), None).is_err());
     }
 
     #[test]
@@ -517,6 +551,15 @@ mod tests {
         };
         let config = parse_config(&config("linux", "amd64")).unwrap();
         assert!(check_image(&manifest, &config).unwrap_err().to_string().contains("1 layers"));
-        assert!(parse_config(b"{\"rootfs\":null}").is_err());
+        let mut told = config.clone();
+        told.rootfs.diff_ids = Some(vec![crate::DiffId(Digest::of("x"))]);
+        for entries in [0, 1, 5] {
+            told.history = vec![crate::History::default(); entries];
+            check_image(&manifest, &told).unwrap();
+        }
+        assert!(parse_config(b"{\"rootfs\":{\"diff_ids\":[null]}}").is_err());
+        // Layers without diff ids.
+        let nothing = parse_config(b"{\"rootfs\":null}").unwrap();
+        assert!(check_image(&manifest, &nothing).unwrap_err().to_string().contains("names 0"));
     }
 }

@@ -117,6 +117,29 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// The kernel's error number behind an error, found among its causes.
+pub fn raw_os_error_of(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(own) = error.downcast_ref::<Error>() {
+            return Some(own.raw_os_error());
+        }
+        if let Some(own) = error.downcast_ref::<crate::SandboxError>() {
+            return Some(own.raw_os_error());
+        }
+        let io = error.downcast_ref::<io::Error>();
+        if let Some(number) = io.and_then(io::Error::raw_os_error) {
+            return Some(number);
+        }
+        // What an error of input or output is made of is not among its causes.
+        next = match io.and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner as &(dyn std::error::Error + 'static)),
+            None => error.source(),
+        };
+    }
+    None
+}
+
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = io::Error::from(error.errno).kind();

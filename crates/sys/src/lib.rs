@@ -33,6 +33,7 @@
 //! Linux only. Operations on extended attributes, and on modes before Linux 6.6, go through `/proc/self/fd`, so
 //! `/proc` must be mounted.
 
+mod capabilities;
 mod child;
 mod copy;
 mod dir;
@@ -50,13 +51,15 @@ mod seccomp;
 mod signal;
 mod spawn;
 mod syscalls;
+mod target;
 mod terminal;
 mod userns;
 mod xattr;
 
+pub use capabilities::{Capabilities, UnknownCapability};
 pub use copy::{CopyMethod, copy_contents, sync_filesystem};
 pub use dir::{DirEntry, DirHandle, ReadDir};
-pub use error::{Error, ErrorKind};
+pub use error::{Error, ErrorKind, raw_os_error_of};
 pub use extent::{Extent, extent_at, is_sparse};
 pub use lock::{FileLock, lock_exclusive, lock_shared, try_lock_exclusive, try_lock_shared};
 pub use metadata::{FileType, Metadata, Timestamp, device, device_numbers};
@@ -71,6 +74,7 @@ pub use sandbox::{
 };
 pub use seccomp::{Condition, Filter, Profile, Rule, Verdict};
 pub use spawn::{Child, SandboxError, SandboxErrorKind, Status};
+pub use target::{FileTarget, own_descriptor};
 pub use terminal::set_window_size;
 pub use userns::{
     IdMap, IdRange, UserNamespace, UserNamespaceError, enter_user_namespace, id_map,

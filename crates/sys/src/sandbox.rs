@@ -16,7 +16,8 @@ pub struct Sandbox {
     pub process: Process,
     /// Whether a second process watches over the first from outside its process namespace, so that the death of
     /// the caller ends the command whatever it does. Without, the command itself is told by the kernel when the
-    /// caller dies, which a set-user-ID program escapes: that is for commands that are trusted.
+    /// caller dies, which a set-user-ID program escapes, and a caller that ignores SIGCHLD never learns how a program
+    /// ended that was executed: that is for operations alone.
     pub keeper: bool,
 }
 

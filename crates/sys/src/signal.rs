@@ -10,7 +10,6 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 pub(crate) fn send(pid: u32, pidfd: BorrowedFd<'_>, has_keeper: bool, signal: i32) -> bool {
     let Some(named) = Signal::from_named_raw(signal) else { return true };
     if !has_keeper {
-        // A runtime, which passes on what it gets.
         let _ = pidfd_send_signal(pidfd, named);
         return true;
     }

@@ -8,7 +8,6 @@ use std::os::unix::net::UnixStream;
 use std::ptr;
 
 use libc::c_int;
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 
@@ -31,6 +30,9 @@ pub struct SandboxError {
 pub enum SandboxErrorKind {
     /// The kernel gives this process no namespaces.
     Namespaces,
+    /// There are no more descriptors, processes or memory for this process, this user or this host: the error number
+    /// tells which.
+    Exhausted,
     /// Something failed on the way to the command: a mount, a descriptor, a limit.
     Setup,
     /// User or groups cannot be taken on, because they are not mapped in this user namespace.
@@ -48,6 +50,15 @@ pub enum SandboxErrorKind {
 impl SandboxError {
     fn new(kind: SandboxErrorKind, what: impl Into<String>, errno: Errno) -> Self {
         Self { kind, what: what.into(), errno }
+    }
+
+    /// Of a call that needs nothing but resources.
+    fn of_resource(what: &'static str, errno: Errno) -> Self {
+        let kind = match errno {
+            Errno::MFILE | Errno::NFILE | Errno::AGAIN | Errno::NOMEM => SandboxErrorKind::Exhausted,
+            _ => SandboxErrorKind::Setup,
+        };
+        Self::new(kind, what, errno)
     }
 
     /// The sort of failure.
@@ -109,7 +120,7 @@ pub struct Child {
 }
 
 impl Sandbox {
-    /// Starts the command with nothing to read and with its output going where it is told.
+    /// Starts the command with nothing to read, which is a pipe at its end, and with its output going where it is told.
     ///
     /// Works from a process with any number of threads. The command dies with the *thread* that calls this: let
     /// it wait. What fails after the new process exists is told by [`Child::wait`].
@@ -125,13 +136,13 @@ impl Sandbox {
         stdout: impl AsFd,
         stderr: impl AsFd,
     ) -> Result<Child, SandboxError> {
-        let setup = |what: &'static str| move |errno| SandboxError::new(SandboxErrorKind::Setup, what, errno);
-        let null = rustix::fs::open(c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(setup("open /dev/null"))?;
+        let setup = |what: &'static str| move |errno| SandboxError::of_resource(what, errno);
+        // Not the null device of the host, whose owner and mode the command could then change.
+        let (nothing, _) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(setup("make a pipe"))?;
         let (reports, report) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(setup("make a pipe"))?;
         let above_streams = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, 3);
         let duplicate = |fd| above_streams(fd).map_err(setup("duplicate a descriptor"));
-        let (stdin, report) = (duplicate(stdin.unwrap_or(null.as_fd()))?, duplicate(report.as_fd())?);
+        let (stdin, report) = (duplicate(stdin.unwrap_or(nothing.as_fd()))?, duplicate(report.as_fd())?);
         let (stdout, stderr) = (duplicate(stdout.as_fd())?, duplicate(stderr.as_fd())?);
         let sockets = match self.process.terminal {
             Some(_) => {
@@ -191,8 +202,7 @@ impl Sandbox {
             keeper: self.keeper,
         };
         let first_flags = if self.keeper { libc::CLONE_NEWPID } else { clone_flags };
-        fork_into(first_flags, &prepared)
-            .map_err(|errno| SandboxError::new(SandboxErrorKind::Namespaces, "make namespaces", errno))
+        fork_into(first_flags, &prepared).map_err(not_started)
     }
 
     fn clone_flags(&self) -> c_int {
@@ -219,6 +229,17 @@ impl Sandbox {
         let named = !program.as_bytes().is_empty();
         let search = self.process.search.iter().filter(|_| named);
         (search.map(in_directory).collect(), true)
+    }
+}
+
+/// A process in new namespaces that could not be made. Only some errors speak of the namespaces.
+fn not_started(errno: Errno) -> SandboxError {
+    match errno {
+        // Denied; more than `/proc/sys/user` allows; unknown to the kernel.
+        Errno::PERM | Errno::ACCESS | Errno::NOSPC | Errno::USERS | Errno::INVAL | Errno::NOSYS => {
+            SandboxError::new(SandboxErrorKind::Namespaces, "make namespaces", errno)
+        }
+        errno => SandboxError::of_resource("start a process", errno),
     }
 }
 
@@ -334,7 +355,7 @@ impl Child {
             let operation = self.descriptions.get(report.index as usize).cloned().unwrap_or_default();
             (Kind::Setup, format!("{operation}{}", describe_detail(report.detail)))
         } else if is(Stage::Keeper) {
-            (Kind::Namespaces, "make namespaces".to_owned())
+            return not_started(errno);
         } else if is(Stage::Directory) {
             (Kind::Directory, "change to the working directory".to_owned())
         } else if is(Stage::OutsideRoot) {
@@ -362,7 +383,9 @@ impl Child {
 
     fn describe_rest(&self, report: &Report) -> String {
         let is = |stage: Stage| report.stage == stage as u32;
-        if is(Stage::Session) {
+        if is(Stage::Watch) {
+            "watch over the command".to_owned()
+        } else if is(Stage::Session) {
             "make a session".to_owned()
         } else if is(Stage::Terminal) {
             let steps =

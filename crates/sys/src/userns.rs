@@ -28,7 +28,10 @@ pub struct UserNamespaceError {
 
 impl UserNamespaceError {
     fn new(operation: impl Into<String>, errno: Errno) -> Self {
-        Self { operation: operation.into(), errno, hint: blocker() }
+        // Of what was denied or is used up, and not of files and processes that there are too many of.
+        let is_denied =
+            matches!(errno, Errno::PERM | Errno::ACCESS | Errno::NOSPC | Errno::USERS | Errno::INVAL);
+        Self { operation: operation.into(), errno, hint: is_denied.then(blocker).flatten() }
     }
 
     /// The setting or file that is in the way, if it is known.
@@ -247,15 +250,18 @@ impl Helper {
         let mut message = String::new();
         let _ = self.go.write_all(b"x");
         let read = self.outcome.read_to_string(&mut message);
-        let status = rustix::process::waitpid(Some(self.pid), WaitOptions::empty());
-        let succeeded = matches!(&status, Ok(Some((_, status))) if status.exit_status() == Some(0));
+        // Only so that it does not stay as a zombie: a caller that ignores SIGCHLD gets no status.
+        let _ = rustix::process::waitpid(Some(self.pid), WaitOptions::empty());
         match read {
-            Ok(_) if succeeded => Ok(()),
+            Ok(_) if message == MAPPED => Ok(()),
             Ok(_) => Err(message.trim().to_owned()),
             Err(error) => Err(error.to_string()),
         }
     }
 }
+
+/// What the helper says when the maps are written.
+const MAPPED: &str = "mapped";
 
 #[expect(unsafe_code, reason = "forks")]
 fn fork() -> Result<Option<rustix::process::Pid>, UserNamespaceError> {
@@ -269,20 +275,21 @@ fn fork() -> Result<Option<rustix::process::Pid>, UserNamespaceError> {
 }
 
 /// The life of the helper.
-#[expect(unsafe_code, reason = "ends without the exit handlers of the program it is a copy of")]
+#[expect(unsafe_code, reason = "a copy of a program: it has its signals, and must not run its exit handlers")]
 fn help(mut wait: File, mut tell: File, work: impl FnOnce() -> Result<(), String>) -> ! {
+    // SAFETY: a process of one thread, in which nobody else looks at signals. The programs it starts leave a status only if
+    // the signal is not ignored.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
     let mut byte = [0];
     // Nothing comes if the parent failed: nothing to map then.
     let go = wait.read(&mut byte).is_ok_and(|length| length == 1);
-    let code = match if go { work() } else { Ok(()) } {
-        Ok(()) => 0,
-        Err(message) => {
-            let _ = tell.write_all(message.as_bytes());
-            1
-        }
-    };
+    if go {
+        let message = work().err();
+        // Fails only if nobody is left to be told.
+        let _ = tell.write_all(message.as_deref().unwrap_or(MAPPED).as_bytes());
+    }
     // SAFETY: ends the process.
-    unsafe { libc::_exit(code) }
+    unsafe { libc::_exit(0) }
 }
 
 fn map(program: &Path, pid: i32, own: u32, ranges: &[(u32, u32)]) -> Result<(), String> {

@@ -291,6 +291,10 @@ pub(crate) struct RunArgs {
     #[arg(long, alias = "net", value_name = "NETWORK", default_value = "host")]
     pub(crate) network: String,
 
+    /// Capability that the command does not get, like NET_RAW, or ALL
+    #[arg(long, value_name = "CAPABILITY", value_delimiter = ',')]
+    pub(crate) cap_drop: Vec<String>,
+
     /// Use this OCI runtime (crun, runc, or an absolute path) in place of own namespaces
     #[arg(long, value_name = "RUNTIME")]
     pub(crate) runtime: Option<PathBuf>,

@@ -101,7 +101,7 @@ const NO_LIMITS: &str =
 const OWN_NAMESPACES: &str = "a command has namespaces of its own, but for the network; for others, run the image with docker, podman or nerdctl";
 
 /// Flags of `docker run`, and what is here in their place.
-const FOREIGN_RUN_FLAGS: [(&str, &str); 36] = [
+const FOREIGN_RUN_FLAGS: [(&str, &str); 35] = [
     ("-P", OPEN_PORTS),
     ("--publish-all", OPEN_PORTS),
     ("--expose", OPEN_PORTS),
@@ -115,7 +115,6 @@ const FOREIGN_RUN_FLAGS: [(&str, &str); 36] = [
     ("--health-cmd", ONE_COMMAND),
     ("--privileged", AS_A_STEP),
     ("--cap-add", AS_A_STEP),
-    ("--cap-drop", AS_A_STEP),
     ("--security-opt", AS_A_STEP),
     ("--sysctl", AS_A_STEP),
     ("--device", NO_DEVICES),

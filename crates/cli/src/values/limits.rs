@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use ocibuild::Error;
-use ocibuild::executor::{PosixRlimitType, Resources, Rlimit};
+use ocibuild::dockerfile::nearest;
+use ocibuild::executor::{Capabilities, PosixRlimitType, Resources, Rlimit};
+use ocibuild::sys::CAPABILITIES;
 
 use super::size;
 use crate::args::LimitArgs;
@@ -59,6 +61,23 @@ fn given(resources: &Resources) -> Option<&'static str> {
     flags.into_iter().find(|(_, given)| *given).map(|(flag, _)| flag)
 }
 
+/// Names of capabilities, each as docker takes it.
+pub(crate) fn capabilities(names: &[String]) -> Result<Capabilities, Error> {
+    let read = |name: &String| {
+        name.parse::<Capabilities>().map_err(|error| {
+            let own = usage(format!("--cap-drop {name}: {error}"));
+            let known: Vec<&str> =
+                CAPABILITIES.iter().map(|known| known.trim_start_matches("CAP_")).chain(["ALL"]).collect();
+            let short = error.name().to_ascii_uppercase();
+            match nearest(short.trim_start_matches("CAP_"), known.iter().copied()) {
+                Some(near) => own.hint(format!("did you mean --cap-drop {near}?")),
+                None => own.hint("the names are those of capabilities(7), like NET_RAW, and ALL"),
+            }
+        })
+    };
+    names.iter().try_fold(Capabilities::NONE, |set, name| Ok(set.with(read(name)?)))
+}
+
 /// `NAME=SOFT[:HARD]`; -1 is without limit.
 pub(crate) fn ulimit(text: &str) -> Result<Rlimit, Error> {
     let malformed = || {
@@ -107,6 +126,18 @@ fn resource(name: &str) -> Option<PosixRlimitType> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn capabilities_are_told_apart_from_typos() {
+        let names =
+            |names: &[&str]| capabilities(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        assert_eq!(names(&["NET_RAW", "cap_mknod"]).unwrap().names().count(), 2);
+        assert_eq!(names(&["all"]).unwrap(), Capabilities::ALL);
+        assert!(names(&[]).unwrap().is_empty());
+        let error = names(&["NET_RAW", "NET_ROW"]).unwrap_err();
+        assert!(error.to_string().contains("--cap-drop NET_ROW: unknown capability"), "{error}");
+        assert_eq!(error.reports()[0].hints, ["did you mean --cap-drop NET_RAW?"]);
+    }
 
     #[test]
     fn limits_are_soft_and_hard() {

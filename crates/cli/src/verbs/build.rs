@@ -3,7 +3,7 @@ use std::process::ExitCode;
 
 use ocibuild::dockerfile::lint::{RULES, RuleKind};
 use ocibuild::dockerfile::{Rule, suggest};
-use ocibuild::executor::{Resources, Rlimit};
+use ocibuild::executor::{Capabilities, Resources, Rlimit};
 use ocibuild::spec::Reference;
 use ocibuild::{
     Annotation, Build, Built, Error, Fetcher, Output, OutputKind, PlannedBuild, Remotes, Secret, SshAgent,
@@ -36,6 +36,7 @@ struct Request {
     hosts: Vec<(String, std::net::IpAddr)>,
     limits: Vec<Rlimit>,
     resources: Resources,
+    dropped_capabilities: Capabilities,
     shm_size: Option<u64>,
     agents: Vec<(String, SshAgent)>,
     secrets: Vec<(String, Secret)>,
@@ -63,6 +64,7 @@ impl Request {
             hosts: each("--add-host", &args.add_host, values::host_entry)?,
             limits: each("--ulimit", &args.ulimit, values::ulimit)?,
             resources: values::resources(&args.limits, args.runtime.as_deref())?,
+            dropped_capabilities: values::capabilities(&args.cap_drop)?,
             agents: each("--ssh", &args.ssh, |text| values::ssh(text, env))?,
             shm_size: args.shm_size.as_deref().map(|text| values::size("--shm-size", text)).transpose()?,
             secrets: secrets(&args.secret, env)?,
@@ -323,7 +325,7 @@ fn configured(
     for limit in request.limits {
         build = build.rlimit(limit);
     }
-    build = build.resources(request.resources);
+    build = build.resources(request.resources).drop_capabilities(request.dropped_capabilities);
     for (id, agent) in request.agents {
         build = build.ssh(id, agent);
     }

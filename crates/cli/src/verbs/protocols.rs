@@ -8,11 +8,12 @@ use ocibuild::dockerfile::{expand as expansion, ignore_protocol, nodes_json, par
 use ocibuild::{Error, ErrorKind, read_dockerfile};
 
 use crate::failure::{Failure, Outcome, SourceText, host};
+use crate::input::read_file_or_stream;
 use crate::terminal::to_stdout;
 
 /// The syntax tree as JSON.
 pub(crate) fn ast(file: &Path) -> Outcome {
-    let bytes = read_dockerfile(file)?;
+    let bytes = read_file_or_stream(file, read_dockerfile)?;
     let nodes = parse_nodes(&bytes).map_err(|errors| {
         let source = SourceText { name: file.display().to_string(), text: errors.source.clone() };
         Failure::from(errors).with_source(source)

@@ -1,10 +1,12 @@
 //! What a build leaves besides its outputs: the files of `--iidfile` and `--metadata-file`.
 
 use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use ocibuild::spec::Reference;
+use ocibuild::sys::FileTarget;
 use ocibuild::{Built, Destination, Error, ErrorKind, Output};
 use serde_json::json;
 
@@ -32,6 +34,10 @@ fn output(spec: OutputSpec, registries: &RegistryArgs, notices: Notices) -> Resu
         Target::Registry { by_digest } => {
             Destination::Registry { client: (*registry(registries, notices)?).clone(), by_digest }
         }
+        Target::Path(path) if is_terminal(&path) => {
+            return Err(usage("--output: a tar is not written to a terminal")
+                .hint("name a file with dest=FILE, or redirect standard output"));
+        }
         Target::Path(path) => {
             let is_directory =
                 matches!(spec.kind, ocibuild::OutputKind::Local | ocibuild::OutputKind::OciLayout);
@@ -52,6 +58,12 @@ fn output(spec: OutputSpec, registries: &RegistryArgs, notices: Notices) -> Resu
         output = output.platform_split(split);
     }
     Ok(output)
+}
+
+/// Whether what is written to this file shows on a terminal.
+pub(super) fn is_terminal(path: &Path) -> bool {
+    let is_device = fs_err::metadata(path).is_ok_and(|metadata| metadata.file_type().is_char_device());
+    is_device && fs_err::File::open(path).is_ok_and(|file| file.file().is_terminal())
 }
 
 /// Refuses what no file can be written to.
@@ -112,10 +124,12 @@ fn gone(error: io::Error) -> io::Error {
     error
 }
 
-/// Takes away the file of an earlier build, so that nobody takes it for this one's when this one fails.
+/// Takes away the file of an earlier build, so that nobody takes it for this one's when this one fails. What is no
+/// regular file is never removed: a pipe, a device, a descriptor such as `/dev/stdout`.
 pub(super) fn forget(path: Option<&Path>) -> Result<(), Error> {
     let Some(path) = path else { return Ok(()) };
-    match fs_err::remove_file(path) {
+    let FileTarget::Replaced(target) = FileTarget::of(path) else { return Ok(()) };
+    match fs_err::remove_file(target) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(host(format!("cannot replace {}", path.display()), error))
         }
@@ -147,13 +161,16 @@ pub(super) fn write_metadata(path: &Path, image: &Built, names: &[Reference]) ->
     replace(path, format!("{object:#}\n").as_bytes())
 }
 
-/// Whole or not at all: a temporary file beside it takes its name.
+/// Whole or not at all: a temporary file beside it takes its name. A pipe, a device and a descriptor are written to.
 fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let cannot = |error| host(format!("cannot write {}", path.display()), error);
-    if fs_err::symlink_metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
-        // A pipe, a device, a link: the reader is there already.
-        return fs_err::write(path, bytes).map_err(cannot);
-    }
+    let path = &match FileTarget::of(path) {
+        FileTarget::Opened(target) => {
+            let written = FileTarget::open(&target).and_then(|mut file| file.write_all(bytes));
+            return written.map_err(cannot);
+        }
+        FileTarget::Replaced(target) => target,
+    };
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{}.tmp", std::process::id()));
     let temporary = Path::new(&name);

@@ -125,6 +125,7 @@ fn options(args: &RunArgs) -> Result<ContainerOptions, Error> {
         hostname: Some(args.hostname.clone().map_or_else(hostname, Ok)?),
         hosts,
         network: values::run_network(&args.network)?,
+        dropped_capabilities: values::capabilities(&args.cap_drop)?,
         terminal: args.tty.then(window),
     })
 }

@@ -8,8 +8,9 @@ use ocibuild::Error;
 use ocibuild::spec::{Descriptor, Reference};
 use ocibuild::state::{LoadSource, State};
 use ocibuild::store::ArchiveFormat;
+use ocibuild::sys::own_descriptor;
 
-use super::results::{archive_destination, check_file};
+use super::results::{archive_destination, check_file, is_terminal};
 use crate::args::{LoadArgs, SaveArgs, SaveFormat};
 use crate::backends::Workshop;
 use crate::failure::{Failure, Outcome, about, usage};
@@ -22,11 +23,10 @@ use crate::terminal::{to_stderr, to_stdout};
 pub(crate) fn save(root: Option<&Path>, args: &SaveArgs) -> Outcome {
     let output = args.output.as_deref().filter(|path| path.as_os_str() != "-");
     match output {
+        Some(path) if is_terminal(path) => return Err(to_a_terminal().into()),
         Some(path) => about("--output", &path.display().to_string())(check_file(path))?,
         None if io::stdout().is_terminal() => {
-            return Err(usage("cowardly refusing to save to a terminal")
-                .hint("name a file with -o FILE, or redirect standard output")
-                .into());
+            return Err(to_a_terminal().into());
         }
         None => {}
     }
@@ -42,6 +42,11 @@ pub(crate) fn save(root: Option<&Path>, args: &SaveArgs) -> Outcome {
     };
     state.save(&images, format, archive_destination(output))?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn to_a_terminal() -> Error {
+    usage("cowardly refusing to save to a terminal")
+        .hint("name a file with -o FILE, or redirect standard output")
 }
 
 /// What docker takes a name for: with a tag one image, without all images of the repository.
@@ -63,7 +68,8 @@ fn named(state: &State<'_>, text: &str) -> Result<Vec<(Option<Reference>, Descri
 
 /// Takes over the images of an archive.
 pub(crate) fn load(root: Option<&Path>, args: &LoadArgs) -> Outcome {
-    let input = args.input.as_deref().filter(|path| path.as_os_str() != "-");
+    let is_stdin = |path: &Path| path.as_os_str() == "-" || own_descriptor(path) == Some(0);
+    let input = args.input.as_deref().filter(|path| !is_stdin(path));
     if input.is_none() && io::stdin().is_terminal() {
         return Err(usage("requested load from standard input, but that is a terminal")
             .hint("name the archive with -i FILE")

@@ -28,6 +28,7 @@ mod registry_faults;
 mod rules;
 mod run;
 mod steps;
+mod streams;
 mod support;
 mod trust;
 mod usage;

@@ -123,10 +123,65 @@ pub(super) struct Lexer<'a> {
     environment: &'a dyn Environment,
     unset: Names,
     used: Names,
+    /// What is being read, the innermost last. A file may nest as deep as it likes, and so this is no recursion.
+    frames: Vec<Frame>,
     depth: usize,
     /// How many parts of the text have been read, nested ones included.
     parts: usize,
     effort: Effort,
+}
+
+/// Something that has begun and is not over.
+enum Frame {
+    Text(Text),
+    /// Behind a double quote.
+    Quoted(String),
+    Waiting(Waiting),
+}
+
+/// A text up to `stop`, or to the end.
+struct Text {
+    words: Words,
+    stop: Option<char>,
+    /// Whether escape characters stay in what it is part of.
+    outer_keeps_escapes: bool,
+    /// How many parts had been read where what is read now begins.
+    parts: usize,
+}
+
+/// A substitution that needs the text behind its operator.
+enum Waiting {
+    /// `${name-word}` and its relatives.
+    Operation { name: String, operator: char, modifier: String },
+    /// `${name/pattern/text}`, before the pattern; `all` with two slashes in front.
+    Pattern { name: String, all: bool },
+    /// The same before the text.
+    Replacement { name: String, all: bool, pattern: String },
+}
+
+impl Waiting {
+    /// Up to where its text goes, and whether escape characters stay in it.
+    fn text(&self) -> (char, bool) {
+        match self {
+            Self::Operation { operator, .. } => ('}', matches!(operator, '#' | '%')),
+            Self::Pattern { .. } => ('/', true),
+            Self::Replacement { .. } => ('}', true),
+        }
+    }
+
+    /// What is wrong when the text ends before it should.
+    fn unfinished(&self) -> LexError {
+        match self {
+            Self::Pattern { .. } => LexError::word("syntax error: missing '/' in ${}"),
+            Self::Operation { .. } | Self::Replacement { .. } => missing_brace(),
+        }
+    }
+}
+
+/// What a `$` turned out to be.
+enum Dollar {
+    Value(String),
+    Substitution(Waiting),
 }
 
 impl<'a> Lexer<'a> {
@@ -137,6 +192,7 @@ impl<'a> Lexer<'a> {
             environment,
             unset: Names::default(),
             used: Names::default(),
+            frames: Vec::new(),
             depth: 0,
             parts: 0,
             effort: Effort::default(),
@@ -144,7 +200,9 @@ impl<'a> Lexer<'a> {
     }
 
     pub(super) fn run(mut self) -> Result<Outcome, LexError> {
-        let (joined, words) = self.read(None, self.mode.keep_escapes)?;
+        let text = self.text(None, self.mode.keep_escapes);
+        self.frames.push(Frame::Text(text));
+        let (joined, words) = self.read().map_err(|error| self.from_outside(error))?;
         Ok(Outcome { joined, words, unset: self.unset.list, used: self.used.list })
     }
 
@@ -156,61 +214,129 @@ impl<'a> Lexer<'a> {
         self.rest.peek().is_none()
     }
 
-    /// Reads up to `stop`, which is consumed, or to the end.
-    fn read(&mut self, stop: Option<char>, keep_escapes: bool) -> Result<(String, Vec<String>), LexError> {
-        let outer = std::mem::replace(&mut self.mode.keep_escapes, keep_escapes);
-        let result = self.read_until(stop);
-        self.mode.keep_escapes = outer;
-        result
+    /// A text that begins here.
+    fn text(&mut self, stop: Option<char>, keep_escapes: bool) -> Text {
+        self.parts += 1;
+        let outer_keeps_escapes = std::mem::replace(&mut self.mode.keep_escapes, keep_escapes);
+        Text { words: Words::new(self.mode.max_bytes), stop, outer_keeps_escapes, parts: self.parts }
     }
 
-    fn read_until(&mut self, stop: Option<char>) -> Result<(String, Vec<String>), LexError> {
-        self.parts += 1;
-        let mut words = Words::new(self.mode.max_bytes);
+    /// Reads everything: what is on top of the stack goes on until something in it begins, or it is over.
+    fn read(&mut self) -> Result<(String, Vec<String>), LexError> {
+        while let Some(frame) = self.frames.pop() {
+            match frame {
+                Frame::Text(mut text) => match self.read_text(&mut text)? {
+                    Some(inner) => self.open(Frame::Text(text), inner),
+                    None => {
+                        self.mode.keep_escapes = text.outer_keeps_escapes;
+                        let (joined, words) = text.words.finish();
+                        match self.frames.pop() {
+                            Some(Frame::Waiting(waiting)) => self.substitute(waiting, joined)?,
+                            _ => return Ok((joined, words)),
+                        }
+                    }
+                },
+                Frame::Quoted(mut text) => match self.read_quoted(&mut text)? {
+                    Some(inner) => self.open(Frame::Quoted(text), inner),
+                    None => self.take(&text, true)?,
+                },
+                Frame::Waiting(waiting) => self.open_text_of(waiting),
+            }
+        }
+        Ok((String::new(), Vec::new()))
+    }
+
+    fn open(&mut self, outer: Frame, inner: Frame) {
+        self.frames.push(outer);
+        match inner {
+            Frame::Waiting(waiting) => {
+                self.depth += 1;
+                self.open_text_of(waiting);
+            }
+            inner => self.frames.push(inner),
+        }
+    }
+
+    fn open_text_of(&mut self, waiting: Waiting) {
+        let (stop, keep_escapes) = waiting.text();
+        self.frames.push(Frame::Waiting(waiting));
+        let text = self.text(Some(stop), keep_escapes);
+        self.frames.push(Frame::Text(text));
+    }
+
+    /// Gives a substitution the text behind its operator.
+    fn substitute(&mut self, waiting: Waiting, text: String) -> Result<(), LexError> {
+        let value = match waiting {
+            Waiting::Pattern { name, all } => {
+                self.open_text_of(Waiting::Replacement { name, all, pattern: text });
+                return Ok(());
+            }
+            Waiting::Operation { name, operator, modifier } => {
+                self.operation(&name, operator, &modifier, text)?
+            }
+            Waiting::Replacement { name, all, pattern } => self.replacement(&name, all, &pattern, &text)?,
+        };
+        self.depth -= 1;
+        self.take(&value, false)
+    }
+
+    /// Adds a value, or what stood in quotes, to what it is part of.
+    ///
+    /// The beginning of a word is lost if what follows has parts of its own, as `${x:-part}` has, and words are wanted:
+    /// `8${X:-0}` is the word `0`. BuildKit has it so, and finds heredocs with it.
+    fn take(&mut self, value: &str, is_whole: bool) -> Result<(), LexError> {
+        match self.frames.last_mut() {
+            Some(Frame::Text(text)) => {
+                if self.parts != text.parts {
+                    text.words.forget_current();
+                }
+                if is_whole { text.words.push_whole(value) } else { text.words.push_value(value) }
+            }
+            Some(Frame::Quoted(text)) => {
+                text.push_str(value);
+                check_size(text.len(), self.mode.max_bytes)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads a text until something in it begins, which is given back, or to its end.
+    fn read_text(&mut self, text: &mut Text) -> Result<Option<Frame>, LexError> {
+        let words = &mut text.words;
         while let Some(c) = self.peek() {
-            if stop == Some(c) {
+            if text.stop == Some(c) {
                 self.rest.next();
-                return Ok(words.finish());
+                return Ok(None);
             }
             match c {
                 '$' => {
-                    let value = self.with_parts(&mut words, Self::dollar)?;
-                    words.push_value(&value)?;
+                    text.parts = self.parts;
+                    match self.dollar()? {
+                        Dollar::Value(value) => words.push_value(&value)?,
+                        Dollar::Substitution(waiting) => return Ok(Some(Frame::Waiting(waiting))),
+                    }
                 }
                 '\'' if self.mode.quotes => words.push_whole(&self.single_quoted()?)?,
                 '"' if self.mode.quotes => {
-                    let text = self.with_parts(&mut words, Self::double_quoted)?;
-                    words.push_whole(&text)?;
+                    text.parts = self.parts;
+                    self.rest.next();
+                    let quote = if self.mode.keep_quotes { "\"" } else { "" };
+                    return Ok(Some(Frame::Quoted(quote.to_owned())));
                 }
-                '<' => self.chevrons(&mut words)?,
-                c if c == self.mode.escape => self.escaped(&mut words)?,
+                '<' => self.chevrons(words)?,
+                c if c == self.mode.escape => self.escaped(words)?,
                 c => {
                     self.rest.next();
                     words.push(c)?;
                 }
             }
         }
-        match stop {
-            None => Ok(words.finish()),
+        match text.stop {
+            None => Ok(None),
             Some(stop) => {
                 Err(LexError::Word(format!("unexpected end of statement while looking for matching {stop}")))
             }
         }
-    }
-
-    /// Reads something that may have parts of its own, as `${x:-part}` has. The beginning of the word is lost then if
-    /// words are wanted: `8${X:-0}` is the word `0`. BuildKit has it so, and finds heredocs with it.
-    fn with_parts(
-        &mut self,
-        words: &mut Words,
-        read: impl FnOnce(&mut Self) -> Result<String, LexError>,
-    ) -> Result<String, LexError> {
-        let parts = self.parts;
-        let text = read(self)?;
-        if self.parts != parts {
-            words.forget_current();
-        }
-        Ok(text)
     }
 
     fn escaped(&mut self, words: &mut Words) -> Result<(), LexError> {
@@ -253,18 +379,17 @@ impl<'a> Lexer<'a> {
         Ok(text)
     }
 
-    fn double_quoted(&mut self) -> Result<String, LexError> {
-        self.rest.next();
-        let mut text = String::new();
-        if self.mode.keep_quotes {
-            text.push('"');
-        }
+    /// Reads on between double quotes until a substitution begins, which is given back, or to the second of them.
+    fn read_quoted(&mut self, text: &mut String) -> Result<Option<Frame>, LexError> {
         loop {
             match self.peek() {
                 None => return Err(unpaired("double")),
                 Some('"') => break,
-                Some('$') => text.push_str(&self.dollar()?),
-                Some(c) if c == self.mode.escape => self.escaped_in_quotes(&mut text),
+                Some('$') => match self.dollar()? {
+                    Dollar::Value(value) => text.push_str(&value),
+                    Dollar::Substitution(waiting) => return Ok(Some(Frame::Waiting(waiting))),
+                },
+                Some(c) if c == self.mode.escape => self.escaped_in_quotes(text),
                 Some(c) => {
                     self.rest.next();
                     text.push(c);
@@ -276,7 +401,7 @@ impl<'a> Lexer<'a> {
         if self.mode.keep_quotes {
             text.push('"');
         }
-        Ok(text)
+        Ok(None)
     }
 
     /// Before most characters the escape character is an ordinary one here.
@@ -296,37 +421,29 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    fn dollar(&mut self) -> Result<String, LexError> {
+    fn dollar(&mut self) -> Result<Dollar, LexError> {
         self.rest.next();
-        if self.peek() == Some('{') {
-            self.rest.next();
-            return self.nested(Self::braces);
+        if self.rest.next_if_eq(&'{').is_some() {
+            if self.depth == MAX_NESTING {
+                return Err(LexError::Limit(format!(
+                    "substitutions are nested deeper than {MAX_NESTING} levels"
+                )));
+            }
+            return self.braces();
         }
         let name = self.name();
         if name.is_empty() {
-            return Ok("$".to_owned());
+            return Ok(Dollar::Value("$".to_owned()));
         }
-        Ok(match self.look_up(&name)? {
+        Ok(Dollar::Value(match self.look_up(&name)? {
             Some(value) => value.into_owned(),
             None if self.mode.keep_unset => format!("${name}"),
             None => String::new(),
-        })
-    }
-
-    fn nested<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T, LexError>) -> Result<T, LexError> {
-        if self.depth == MAX_NESTING {
-            return Err(LexError::Limit(format!(
-                "substitutions are nested deeper than {MAX_NESTING} levels"
-            )));
-        }
-        self.depth += 1;
-        let result = read(self);
-        self.depth -= 1;
-        result
+        }))
     }
 
     /// The rest of a substitution, behind `${`.
-    fn braces(&mut self) -> Result<String, LexError> {
+    fn braces(&mut self) -> Result<Dollar, LexError> {
         match self.peek() {
             None => return Err(missing_brace()),
             Some('{' | '}' | ':') => return Err(LexError::word("syntax error: bad substitution")),
@@ -335,35 +452,46 @@ impl<'a> Lexer<'a> {
         let name = self.name();
         match self.rest.next() {
             None => Err(missing_brace()),
-            Some('}') => Ok(match self.look_up(&name)? {
+            Some('}') => Ok(Dollar::Value(match self.look_up(&name)? {
                 Some(value) => value.into_owned(),
                 None if self.mode.keep_unset => format!("${{{name}}}"),
                 None => String::new(),
-            }),
-            Some(':') => {
-                let operator = self.rest.next();
-                self.operation(&name, operator, true)
+            })),
+            Some(':') => match self.rest.next() {
+                None => Err(missing_brace()),
+                Some(operator @ ('#' | '%')) => Err(unsupported(&format!(":{operator}"))),
+                Some(operator) => Ok(Dollar::Substitution(Waiting::Operation {
+                    name,
+                    operator,
+                    modifier: format!(":{operator}"),
+                })),
+            },
+            Some(operator @ ('+' | '-' | '?' | '#' | '%')) => {
+                let modifier = operator.to_string();
+                Ok(Dollar::Substitution(Waiting::Operation { name, operator, modifier }))
             }
-            Some(operator @ ('+' | '-' | '?' | '#' | '%')) => self.operation(&name, Some(operator), false),
-            Some('/') => self.replacement(&name),
+            Some('/') => {
+                let all = self.rest.next_if_eq(&'/').is_some();
+                Ok(Dollar::Substitution(Waiting::Pattern { name, all }))
+            }
             Some(other) => Err(unsupported(&other.to_string())),
         }
     }
 
-    /// `${name-word}` and its relatives; `colon` makes an empty value count as unset.
-    fn operation(&mut self, name: &str, operator: Option<char>, colon: bool) -> Result<String, LexError> {
-        let Some(operator) = operator else { return Err(missing_brace()) };
-        let modifier = if colon { format!(":{operator}") } else { operator.to_string() };
-        let trims = matches!(operator, '#' | '%');
-        if colon && trims {
-            return Err(unsupported(&modifier));
-        }
-        let (word, _) = self.read(Some('}'), trims).map_err(|error| self.at_end_or(error, missing_brace))?;
+    /// `${name-word}` and its relatives; a colon makes an empty value count as unset.
+    fn operation(
+        &mut self,
+        name: &str,
+        operator: char,
+        modifier: &str,
+        word: String,
+    ) -> Result<String, LexError> {
         let keep_unset = self.mode.keep_unset;
         let value = self.look_up(name)?;
         if value.is_none() && keep_unset {
             return Ok(format!("${{{name}{modifier}{word}}}"));
         }
+        let colon = modifier.starts_with(':');
         let absent = value.as_deref().is_none_or(|value| colon && value.is_empty());
         match operator {
             '-' if absent => Ok(word),
@@ -372,36 +500,35 @@ impl<'a> Lexer<'a> {
             '?' if absent => Err(required(name, &word, value.is_some())),
             '-' | '?' => Ok(value.unwrap_or_default().into_owned()),
             '#' | '%' => trim(&value.unwrap_or_default(), operator, &word, &mut self.effort),
-            _ => Err(unsupported(&modifier)),
+            _ => Err(unsupported(modifier)),
         }
     }
 
-    /// `${name/pattern/text}` and `${name//pattern/text}`, behind the first slash.
-    fn replacement(&mut self, name: &str) -> Result<String, LexError> {
-        let all = self.rest.next_if_eq(&'/').is_some();
-        let missing_slash = || LexError::word("syntax error: missing '/' in ${}");
-        let (pattern, _) =
-            self.read(Some('/'), true).map_err(|error| self.at_end_or(error, missing_slash))?;
-        let (text, _) = self.read(Some('}'), true).map_err(|error| self.at_end_or(error, missing_brace))?;
+    /// `${name/pattern/text}` and `${name//pattern/text}`.
+    fn replacement(&mut self, name: &str, all: bool, pattern: &str, text: &str) -> Result<String, LexError> {
         let keep_unset = self.mode.keep_unset;
         let value = self.look_up(name)?;
         if value.is_none() && keep_unset {
             return Ok(format!("${{{name}/{pattern}/{text}}}"));
         }
         let value = value.unwrap_or_default();
-        let compiled = Pattern::parse(&pattern)?;
+        let compiled = Pattern::parse(pattern)?;
         if all {
-            compiled.replace_all(&value, &text, &mut self.effort)
+            compiled.replace_all(&value, text, &mut self.effort)
         } else {
-            compiled.replace_first(&value, &text, &mut self.effort)
+            compiled.replace_first(&value, text, &mut self.effort)
         }
     }
 
     /// An error that comes from the end of the text is told from the view of the outermost construct.
-    fn at_end_or(&mut self, error: LexError, instead: impl Fn() -> LexError) -> LexError {
-        match error {
-            LexError::Word(_) if self.at_end() => instead(),
-            error => error,
+    fn from_outside(&mut self, error: LexError) -> LexError {
+        let outermost = self.frames.iter().find_map(|frame| match frame {
+            Frame::Waiting(waiting) => Some(waiting.unfinished()),
+            Frame::Text(_) | Frame::Quoted(_) => None,
+        });
+        match (error, outermost) {
+            (LexError::Word(_), Some(unfinished)) if self.at_end() => unfinished,
+            (error, _) => error,
         }
     }
 

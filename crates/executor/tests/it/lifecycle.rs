@@ -165,3 +165,28 @@ fn privileged_many_steps_run_at_once() {
         assert_eq!(codes, (0..8).collect::<Vec<_>>());
     });
 }
+
+/// A program that embeds this crate may ignore SIGCHLD, and then gets no status of programs that it starts itself.
+#[test]
+fn privileged_a_caller_that_ignores_the_end_of_children_learns_of_it() {
+    let Some(world) = World::privileged() else { return };
+    let Some(program) = run_step() else { return };
+    for arguments in [&[][..], &["--runtime", "runc"], &["--runtime", "crun"]] {
+        if arguments.len() > 1 && ocibuild_executor::RuntimeExecutor::new(arguments[1]).is_err() {
+            ocibuild_testkit::skip(arguments[1]);
+            continue;
+        }
+        let output = Command::new("env")
+            .arg("--ignore-signal=CHLD")
+            .arg(&program)
+            .args(arguments)
+            .args([world.rootfs(), world.step.state.clone()])
+            .args(["/bin/sh", "-c", "sh -c 'exit 5'; echo $?; kill -9 $$; exit 7"])
+            .env("RUN_STEP_AS_ROOT", "1")
+            .output()
+            .unwrap();
+        let (text, error) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!((output.status.code(), &*text), (Some(7), "5\n"), "{arguments:?}: {error}");
+    }
+}

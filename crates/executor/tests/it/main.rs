@@ -1,7 +1,10 @@
 //! Tests of both executors with real namespaces and, where they are installed, real runtimes.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod capabilities;
+mod filter;
 mod lifecycle;
 mod rootless;
 mod sandbox;
+mod streams;
 mod world;

@@ -51,10 +51,15 @@ impl Rootless {
     }
 
     fn run(&self, options: &[&str], script: &str) -> Output {
+        self.run_by("", options, script)
+    }
+
+    /// The same, started by another program.
+    fn run_by(&self, starter: &str, options: &[&str], script: &str) -> Output {
         let dir = self.world.dir.path().display().to_string();
         let setup = format!(
             "for f in passwd subuid subgid; do [ -e /etc/$f ] || touch /etc/$f; mount --bind {dir}/$f /etc/$f || exit 99; done; \
-             exec setpriv --reuid {ID} --regid {ID} --clear-groups \"$@\""
+             exec setpriv --reuid {ID} --regid {ID} --clear-groups {starter} \"$@\""
         );
         let rootfs = self.world.rootfs();
         Command::new("unshare")
@@ -128,6 +133,16 @@ fn privileged_with_ranges() {
         let (stdout, stderr) =
             text(&rootless.run(&[options, &["--user", "1000:1001"]].concat(), "id -u; id -g"));
         assert_eq!(stdout, "1000\n1001\n", "{options:?} {stderr}");
+        let script = "echo out > /dev/stdout; echo err > /dev/stderr; cat /dev/stdin | wc -c";
+        let (stdout, stderr) = text(&rootless.run(&[options, &["--user", "1000:1001"]].concat(), script));
+        assert_eq!((stdout.as_str(), stderr.as_str()), ("out\n0\n", "err\n"), "{options:?}");
+        let status = "exit $(( $(id -u) - 990 ))";
+        let ignored = rootless.run_by(
+            "env --ignore-signal=CHLD",
+            &[options, &["--user", "1000:1001"]].concat(),
+            status,
+        );
+        assert_eq!(ignored.status.code(), Some(10), "{options:?} {:?}", text(&ignored));
         let secret = [options, &["--user", "1000:1001", "--secret", "/s/x=value\n"]].concat();
         let (stdout, stderr) = text(&rootless.run(&secret, SECRET));
         assert_eq!(stdout, "400 1000:1001\nvalue\nro\n", "{options:?} {stderr}");

@@ -31,13 +31,15 @@ pub struct BuildContext {
     time: Option<i64>,
     /// The context is nothing but this Dockerfile.
     dockerfile: Option<Vec<u8>>,
+    /// Where the user said that it is.
+    repository: Option<GitAddress>,
     _scratch: Option<Arc<ScratchDir>>,
 }
 
 impl From<LocalContext> for BuildContext {
     fn from(context: LocalContext) -> Self {
         let source = context.source();
-        Self { source, local: Some(context), time: None, dockerfile: None, _scratch: None }
+        Self { source, local: Some(context), time: None, dockerfile: None, repository: None, _scratch: None }
     }
 }
 
@@ -116,6 +118,11 @@ impl BuildContext {
             None => self.source(),
         }
     }
+
+    /// The repository that the user named for it.
+    pub(crate) fn repository(&self) -> Option<&GitAddress> {
+        self.repository.as_ref()
+    }
 }
 
 /// Files that are not on this machine.
@@ -191,8 +198,20 @@ pub struct Fetcher<'a> {
 }
 
 impl Fetcher<'_> {
-    /// The files at `source`: those of the repository, of the archive, or the one file, under the name `context`.
+    /// The files at `source`, which the user named: those of the repository, of the archive, or the one file, under the
+    /// name `context`.
     pub fn fetch(&self, source: &RemoteSource) -> Result<BuildContext, Error> {
+        match source {
+            RemoteSource::Git(address) => {
+                let remotes = self.remotes.clone().named_repository(address);
+                Fetcher { remotes: &remotes, ..*self }.fetch_any(source)
+            }
+            RemoteSource::Http(_) => self.fetch_any(source),
+        }
+    }
+
+    /// The same of a source that a Dockerfile names.
+    pub(crate) fn fetch_any(&self, source: &RemoteSource) -> Result<BuildContext, Error> {
         let scratch = self.store.scratch()?;
         match source {
             RemoteSource::Git(address) => {
@@ -204,6 +223,7 @@ impl Fetcher<'_> {
                     local: None,
                     time: Some(files.time),
                     dockerfile: None,
+                    repository: Some(address.clone()),
                     _scratch: Some(Arc::new(scratch)),
                 })
             }
@@ -224,6 +244,7 @@ impl Fetcher<'_> {
                     local: None,
                     time: time.map(|time| time.seconds),
                     dockerfile,
+                    repository: None,
                     _scratch: Some(Arc::new(scratch)),
                 })
             }
@@ -276,6 +297,7 @@ impl Fetcher<'_> {
                 local: None,
                 time: None,
                 dockerfile: Some(read_all(&file, size)?),
+                repository: None,
                 _scratch: None,
             }),
         }
@@ -296,6 +318,7 @@ impl Fetcher<'_> {
             local: None,
             time: newest.map(|time| time.seconds),
             dockerfile: None,
+            repository: None,
             _scratch: Some(Arc::new(scratch)),
         })
     }

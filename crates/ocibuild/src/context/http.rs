@@ -13,7 +13,7 @@ use ocibuild_spec::{CancelToken, Digest, Hasher, Metadata, Timestamp};
 use sha2::Digest as _;
 
 use super::percent;
-use super::remotes::{Remotes, of_http};
+use super::remotes::{Login, Remotes, of_http};
 use crate::copy::{FileRange, Source, SourceKind, SourceNode};
 use crate::plan::quote;
 use crate::{Error, ErrorKind};
@@ -116,7 +116,7 @@ pub(crate) fn download(
     scratch: &Path,
     cancel: &CancelToken,
 ) -> Result<Download, Error> {
-    let request = request(remotes, address)?;
+    let (request, login) = request(remotes, address)?;
     let response = remotes.http.follow(&request, cancel).map_err(|error| of_http(&error))?;
     let status = response.status;
     if !(200..400).contains(&status) || status == 304 {
@@ -124,10 +124,18 @@ pub(crate) fn download(
         return Err(match status {
             401 | 403 => {
                 let host = address.url.host();
-                error.hint(format!("give credentials with --secret id=HTTP_AUTH_TOKEN_{host},src=FILE"))
+                error.hint(login.advice(&format!("HTTP_AUTH_TOKEN_{host}"), host))
             }
             _ => error.hint("check the URL"),
         });
+    }
+    let too_large = |size: &dyn fmt::Display| {
+        let message =
+            format!("{address}: {size} bytes are more than {}, which is the limit", remotes.size_limit);
+        Error::new(ErrorKind::Refused, message)
+    };
+    if let Some(length) = response.content_length().filter(|length| *length > remotes.size_limit) {
+        return Err(too_large(&length));
     }
     let etag =
         response.header("etag").filter(|tag| tag.starts_with('"') && tag.len() < 1024).map(str::to_owned);
@@ -149,9 +157,7 @@ pub(crate) fn download(
         };
         size += count as u64;
         if size > remotes.size_limit {
-            let message =
-                format!("{address}: more than {} bytes came, which is the limit", remotes.size_limit);
-            return Err(Error::new(ErrorKind::Refused, message));
+            return Err(too_large(&size));
         }
         hasher.update(&buffer[..count]);
         if let Some(check) = &mut check {
@@ -173,7 +179,7 @@ pub(crate) fn is_unchanged(
     etag: &str,
     cancel: &CancelToken,
 ) -> Result<bool, Error> {
-    let mut request = request(remotes, address)?.header("if-none-match", etag);
+    let mut request = request(remotes, address)?.0.header("if-none-match", etag);
     request.method = Method::Head;
     match remotes.http.follow(&request, cancel) {
         Ok(response) if response.status == 304 => {
@@ -186,12 +192,14 @@ pub(crate) fn is_unchanged(
     }
 }
 
-fn request(remotes: &Remotes, address: &HttpAddress) -> Result<HttpRequest, Error> {
+fn request(remotes: &Remotes, address: &HttpAddress) -> Result<(HttpRequest, Login), Error> {
     let request = HttpRequest::get(address.url.clone());
-    Ok(match remotes.http_authorization(address)? {
+    let login = remotes.http_login(address)?;
+    let request = match login.header() {
         Some(value) => request.header("authorization", value),
         None => request,
-    })
+    };
+    Ok((request, login))
 }
 
 /// The content of an answer, without the encoding that some servers give it unasked.

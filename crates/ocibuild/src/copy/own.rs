@@ -30,8 +30,8 @@ pub(crate) const TEMPORARY: &str = ".ocibuild-";
 impl OwnFiles {
     /// Adds a path. What is in no directory cannot lie in a context.
     pub(crate) fn add(&mut self, path: &Path, kind: OwnFile) {
-        // A directory may be named by a link; a link that is to become a file is replaced itself.
-        let real = if path.is_dir() { fs::canonicalize(path).ok() } else { None };
+        // What a link leads to is written, if it leads to something.
+        let real = fs::canonicalize(path).ok();
         let path = real.as_deref().unwrap_or(path);
         let Some(name) = path.file_name() else { return };
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));

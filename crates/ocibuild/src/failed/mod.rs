@@ -42,6 +42,8 @@ pub(crate) struct FailedStep<'a> {
     pub(crate) secret_names: Vec<&'a str>,
     /// Ids of the secrets that the build was given.
     pub(crate) given_secrets: Vec<&'a str>,
+    /// Whether the build takes capabilities from its steps.
+    pub(crate) drops_capabilities: bool,
     pub(crate) code: i32,
     /// The end of its output.
     pub(crate) output: &'a str,
@@ -351,7 +353,9 @@ impl FailedStep<'_> {
         let is_offline = self.step.network == StepNetwork::None;
         let fitting = TEXTS.iter().filter(|(texts, _)| texts.iter().any(|text| lower.contains(text)));
         for (_, hint) in fitting.take(3) {
-            error = if *hint == AS_ROOT && self.is_root() {
+            error = if *hint == AS_ROOT && self.is_root() && self.drops_capabilities {
+                error.hint("the step is root's, but this build drops capabilities of its steps, and what failed may take one of them")
+            } else if *hint == AS_ROOT && self.is_root() {
                 error.hint("the step is root's, but may not do that: it takes RUN --security=insecure, and --allow security.insecure")
             } else if *hint == NO_NETWORK && is_offline {
                 error.hint("the step has no network (--network=none): drop that, or bring the files with COPY or ADD")

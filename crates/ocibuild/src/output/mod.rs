@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use ocibuild_registry::Registry;
 use ocibuild_spec::{Descriptor, Platform, Reference, Timestamp};
 use ocibuild_store::{ArchiveFormat, BlobSink, LayoutArchive, LayoutDirectory, OutputImage};
+use ocibuild_sys::FileTarget;
 
 use crate::annotation::Annotation;
 use crate::build::PlannedBuild;
@@ -261,16 +262,21 @@ pub(crate) fn export(
     }
 }
 
-/// Writes a file that appears when it is complete; into a pipe or a device at once.
+/// Writes a file that appears when it is complete, where links lead; into a pipe, a device or a descriptor at once.
 pub(crate) fn write_whole(
     path: &Path,
     write: impl FnOnce(&mut (dyn Write + Send)) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    if fs_err::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir()) {
-        let file =
-            fs_err::OpenOptions::new().write(true).open(path).map_err(|error| unwritable(path, error))?;
-        return write(&mut file.into_file()).map_err(|error| at_path(error, path));
-    }
+    let shown = path;
+    let path = &match FileTarget::of(shown) {
+        FileTarget::Opened(target) => {
+            let file = FileTarget::open(&target).map_err(|error| unwritable(shown, error))?;
+            let mut writer = io::BufWriter::with_capacity(1 << 18, file);
+            write(&mut writer).map_err(|error| at_path(error, shown))?;
+            return writer.flush().map_err(|error| unwritable(shown, error));
+        }
+        FileTarget::Replaced(target) => target,
+    };
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let file = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(parent);
     let file = file.map_err(|error| unwritable(path, error))?;

@@ -242,8 +242,9 @@ impl<'f> Graph<'f> {
     fn circular(&self, start: usize, stack: &[(usize, usize)]) -> PlanError {
         let node = &self.nodes[start];
         let error = PlanError::file(format!("circular dependency detected on stage: {}", node.display));
-        // The last command that begins the way round is the one to blame.
-        let first = stack.first().and_then(|(node, next)| {
+        // BuildKit tells of every command on the way, and first of the one that closes the circle: the last of its stage
+        // that reads from there.
+        let closing = stack.last().and_then(|(node, next)| {
             let needs = &self.nodes[*node].needs;
             let (needed, _) = needs.get(next.checked_sub(1)?)?;
             needs.iter().rev().find(|(other, _)| other == needed)
@@ -281,7 +282,7 @@ impl<'f> Graph<'f> {
                 "take one of the COPY --from or mounts out, or move what both need to a stage of its own",
             )
         };
-        match first {
+        match closing {
             Some((_, location)) => error.at(*location),
             None => error,
         }

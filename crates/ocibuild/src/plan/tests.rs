@@ -204,7 +204,20 @@ fn errors_have_a_place_and_words() {
         (
             "FROM alpine AS a\nCOPY --from=b a /\nFROM alpine AS b\nCOPY --from=a a /\n",
             "",
-            "2: circular dependency detected on stage: a",
+            "4: circular dependency detected on stage: a",
+        ),
+        (
+            "FROM alpine AS a\nCOPY --from=b a /\nFROM alpine AS b\nCOPY --from=c a /\nFROM alpine AS c\n\
+             RUN --mount=from=a,target=/m true\nCOPY --from=a a /\n",
+            "",
+            "7: circular dependency detected on stage: a",
+        ),
+        // The stage that the way begins at need not be part of the circle.
+        (
+            "FROM alpine AS a\nCOPY --from=b a /\nFROM alpine AS b\nCOPY --from=c a /\nFROM alpine AS c\n\
+             COPY --from=b a /\n",
+            "",
+            "6: circular dependency detected on stage: a",
         ),
         (
             "FROM alpine\nCOPY --from=b a /\nFROM alpine AS b\n",

@@ -141,6 +141,7 @@ fn describe(
         StepNetwork::Default | StepNetwork::Host => Network::Host,
     };
     described.insecure = step.insecure;
+    described.dropped_capabilities = settings.dropped_capabilities;
     described.mounts = mounts.made.iter().map(|(mount, _)| mount.clone()).collect();
     described.memory_files.clone_from(&mounts.memory_files);
     described.rlimits.clone_from(&settings.rlimits);
@@ -257,6 +258,7 @@ fn explained(
         secret_names,
         given_secrets: run.build.settings.secrets.keys().map(String::as_str).collect(),
         in_context: &|path| run.build.context.source().stat(path).is_ok_and(|found| found.is_some()),
+        drops_capabilities: !run.build.settings.dropped_capabilities.is_empty(),
         code,
         output: &output,
         not_started,

@@ -39,15 +39,19 @@ impl Mounts<'_, '_> {
         }
         if mount.as_file {
             let path = memory_directory(&self.state).join(format!("secret-{}", self.memory_files.len()));
-            let options = ["bind", "ro", "nosuid", "nodev", "noexec"];
-            self.add(&mount.target, "bind", &path, &options, MountPointKind::File);
-            self.memory_files.push(MemoryFile {
-                path,
+            let file = MemoryFile {
+                path: path.clone(),
                 content: value,
                 mode: mount.mode.unwrap_or(0o400),
                 uid: mount.uid.unwrap_or(0),
                 gid: mount.gid.unwrap_or(0),
-            });
+            };
+            let mut options = vec!["bind", "ro", "nosuid", "nodev"];
+            if !file.is_executable() {
+                options.push("noexec");
+            }
+            self.add(&mount.target, "bind", &path, &options, MountPointKind::File);
+            self.memory_files.push(file);
         }
         Ok(())
     }

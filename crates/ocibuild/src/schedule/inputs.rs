@@ -93,6 +93,10 @@ impl Run<'_> {
             .map(|limit| format!("{:?}={}:{}", limit.resource, limit.soft, limit.hard))
             .collect();
         out.extend(settings.shm_size.map(|bytes| format!("shm={bytes}")));
+        if !settings.dropped_capabilities.is_empty() {
+            let names: Vec<&str> = settings.dropped_capabilities.names().collect();
+            out.push(format!("drop={}", names.join(",")));
+        }
         out.extend(settings.resources.cgroup_parent.iter().map(|parent| format!("cgroup={parent}")));
         out.extend(settings.added_hosts.iter().map(|(_, name)| format!("host={name}")));
         out

@@ -2,6 +2,7 @@
 
 mod carry_out;
 mod conversion;
+mod demand;
 mod inputs;
 mod mounted;
 mod remote;
@@ -11,7 +12,7 @@ mod steps;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Instant;
 
 use ocibuild_spec::{CancelToken, ChainId, Digest, Timestamp};
@@ -72,9 +73,9 @@ pub(crate) struct Run<'a> {
     pub(crate) session: &'a Session<'a>,
     /// The form of the layers.
     wanted: Wanted,
-    /// Number of the first step among those of all platforms.
-    first_step: usize,
-    stages: RefCell<HashMap<usize, Arc<Finished>>>,
+    /// Number of the first step of each stage among the steps of all platforms, by the stage's index in the file.
+    first_steps: HashMap<usize, usize>,
+    stages: RefCell<demand::Stages>,
     /// Keeps what this build uses from being collected.
     _lease: Lease,
 }
@@ -93,6 +94,16 @@ enum Reach {
     Cached,
     /// To the end.
     Full,
+}
+
+fn first_steps(plan: &Plan, first: usize) -> HashMap<usize, usize> {
+    let mut next = first;
+    let number = |stage: &PlannedStage| {
+        let first = next;
+        next += stage.steps.len();
+        (stage.index, first)
+    };
+    plan.stages.iter().map(number).collect()
 }
 
 impl<'a> Run<'a> {
@@ -122,7 +133,7 @@ impl<'a> Run<'a> {
             scratch,
             session,
             wanted: Wanted { clamp: build.clamp(plan), ..build.settings.wanted },
-            first_step,
+            first_steps: first_steps(plan, first_step),
             stages: RefCell::default(),
             _lease: lease,
         })
@@ -131,8 +142,7 @@ impl<'a> Run<'a> {
     /// The target stage, finished.
     fn target(&self) -> Result<StageState, Error> {
         self.empty_caches()?;
-        let finished = self.stage(self.plan.target, Reach::Full)?.ok_or_else(Error::cancelled)?;
-        Ok(finished.state.clone())
+        Ok(self.finish_stage(self.plan.target)?.state.clone())
     }
 
     /// Fetches the layers that the store does not have, so that the image may have a name.
@@ -165,46 +175,6 @@ impl<'a> Run<'a> {
         if self.cancel.is_cancelled() { Err(Error::cancelled()) } else { Ok(()) }
     }
 
-    /// A stage with all its layers; `None` when that would take more than `reach` allows.
-    fn stage(&self, index: usize, reach: Reach) -> Result<Option<Arc<Finished>>, Error> {
-        if let Some(finished) = self.stages.borrow().get(&index) {
-            return Ok(Some(Arc::clone(finished)));
-        }
-        let stage = &self.plan.stages[index];
-        let Some((mut state, mut ran)) = self.base(stage, reach)? else { return Ok(None) };
-        let mut pending = stage.history.iter().peekable();
-        let mut found = Vec::new();
-        for (number, planned) in stage.steps.iter().enumerate() {
-            self.check_cancelled()?;
-            while let Some(entry) = pending.next_if(|entry| entry.step != Some(number)) {
-                state.history.push((entry.clone(), None));
-            }
-            let result = match self.step(stage, &state, planned, number, reach) {
-                Ok(Some(result)) => result,
-                Ok(None) => return Ok(None),
-                Err(error) => return Err(of_step(error, planned)),
-            };
-            if let Some(entry) = pending.next() {
-                state.history.push((entry.clone(), Some(result.created)));
-            }
-            if !result.ran {
-                found.push((number, result.layer.diff_id.clone()));
-                if reach == Reach::Full {
-                    self.announce(stage, found.drain(..));
-                }
-            }
-            ran |= result.ran;
-            // An image does not tell for how many platforms it was built.
-            state.made.push((self.short_title(stage, number), result.created));
-            state.push(result.layer, result.chain);
-        }
-        state.history.extend(pending.map(|entry| (entry.clone(), None)));
-        self.announce(stage, found.drain(..));
-        let finished = Arc::new(Finished { state, ran });
-        self.stages.borrow_mut().insert(index, Arc::clone(&finished));
-        Ok(Some(finished))
-    }
-
     fn announce(&self, stage: &PlannedStage, found: impl Iterator<Item = (usize, ocibuild_spec::DiffId)>) {
         for (number, diff_id) in found {
             let title = self.title(stage, number);
@@ -216,7 +186,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// What a stage starts with.
+    /// What a stage starts with; the one below it is finished by now.
     fn base(&self, stage: &PlannedStage, reach: Reach) -> Result<Option<(StageState, bool)>, Error> {
         let history = stage.config.history.clone();
         match &stage.base {
@@ -224,7 +194,7 @@ impl<'a> Run<'a> {
                 Ok(Some((StageState::new(Vec::new(), base_key("scratch", ""), history), false)))
             }
             StageBase::Stage(index) => {
-                let below = self.stage(*index, reach)?;
+                let below = self.finished(*index);
                 Ok(below.map(|below| (below.state.clone(), below.ran)))
             }
             StageBase::Image(index) => {
@@ -333,8 +303,7 @@ impl<'a> Run<'a> {
     }
 
     fn number(&self, stage: &PlannedStage, step: usize) -> usize {
-        let before = self.plan.stages.iter().take_while(|other| other.index != stage.index);
-        self.first_step + before.map(|stage| stage.steps.len()).sum::<usize>() + step
+        self.first_steps.get(&stage.index).copied().unwrap_or_default() + step
     }
 
     /// `[stage i/n] TEXT` (8.23), with the platform before it in an index: the number counts the image that the stage

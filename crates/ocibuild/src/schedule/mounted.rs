@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ocibuild_spec::Digest;
 
-use super::{Reach, Run};
+use super::Run;
 use crate::Error;
 use crate::copy::{Selected, Source};
 use crate::keys::Inputs;
@@ -15,7 +15,7 @@ pub(crate) struct Mounted<'a>(pub(super) Vec<MountedFiles<'a>>);
 
 /// One of them.
 pub(super) struct MountedFiles<'a> {
-    mount: &'a StepMount,
+    pub(super) mount: &'a StepMount,
     /// The digest of its files, as far as it is known.
     pub(super) digest: Option<String>,
     /// The files of a context: what is mounted is what the digest was made of.
@@ -84,34 +84,27 @@ impl<'a> Mounted<'a> {
 impl Run<'_> {
     /// The key of a `RUN` by what the stages and images it mounts are made from, if that is known without looking at
     /// files; `None` too when it mounts nothing of them.
-    pub(super) fn quick_run_key(
-        &self,
-        operation: &Inputs,
-        mounted: &Mounted<'_>,
-    ) -> Result<Option<Digest>, Error> {
+    pub(super) fn quick_run_key(&self, operation: &Inputs, mounted: &Mounted<'_>) -> Option<Digest> {
         let mut inputs = operation.clone();
         for MountedFiles { mount, digest, .. } in &mounted.0 {
             let source = match (mount.from.as_ref(), digest) {
                 (Some(FileSource::Stage(index)), _) => {
-                    let finished = self.stage(*index, Reach::Cached)?.filter(|finished| !finished.ran);
-                    let Some(finished) = finished else { return Ok(None) };
-                    finished.state.chain.to_string()
+                    self.finished(*index).filter(|finished| !finished.ran)?.state.chain.to_string()
                 }
                 (Some(FileSource::Image(index)), _) => self.image_key(*index).to_string(),
                 (_, digest) => digest.clone().unwrap_or_default(),
             };
             inputs.add("mounted", format!("{source} {}", mount.source));
         }
-        Ok((!mounted.is_local()).then(|| inputs.key("run by sources")))
+        (!mounted.is_local()).then(|| inputs.key("run by sources"))
     }
 
     /// The same where stages ran in this build.
     pub(super) fn ran_run_key(&self, operation: &Inputs, mounted: &Mounted<'_>) -> Option<Digest> {
-        let stages = self.stages.borrow();
         let mut inputs = operation.clone();
         for MountedFiles { mount, digest, .. } in &mounted.0 {
             let source = match (mount.from.as_ref(), digest) {
-                (Some(FileSource::Stage(index)), _) => stages.get(index)?.state.chain.to_string(),
+                (Some(FileSource::Stage(index)), _) => self.finished(*index)?.state.chain.to_string(),
                 (Some(FileSource::Image(index)), _) => self.image_key(*index).to_string(),
                 (_, digest) => digest.clone().unwrap_or_default(),
             };

@@ -272,7 +272,7 @@ impl Run<'_> {
         if let Some(remotes) = &self.session.remote.borrow().remotes {
             return Ok(Arc::clone(remotes));
         }
-        let remotes = Arc::new(self.build.settings.remotes()?);
+        let remotes = Arc::new(self.build.remotes()?);
         self.session.remote.borrow_mut().remotes = Some(Arc::clone(&remotes));
         Ok(remotes)
     }

@@ -45,7 +45,7 @@ impl Run<'_> {
         operation.add_json("limits", &self.limits_key());
         let mut mounted = Mounted::of(step);
         mounted.read_local(self)?;
-        let quick = self.quick_run_key(&operation, &mounted)?;
+        let quick = self.quick_run_key(&operation, &mounted);
         if let Some(key) = quick.as_ref().and_then(|key| self.backends.cache.alias(key))
             && !self.is_fresh(&key, fresh)
             && let Some(found) = self.lookup(&key)?
@@ -93,7 +93,7 @@ impl Run<'_> {
     pub(crate) fn tree_of(&self, from: &FileSource) -> Result<Option<View>, Error> {
         match from {
             FileSource::Stage(index) => {
-                let finished = self.stage(*index, Reach::Full)?.ok_or_else(Error::cancelled)?;
+                let finished = self.finished(*index).ok_or_else(Error::cancelled)?;
                 Ok(Some((finished.state.tree(&self.layers)?, finished.state.stack.clone())))
             }
             FileSource::Image(index) => {
@@ -140,7 +140,7 @@ impl Run<'_> {
                 None => error,
             });
         }
-        let quick = self.quick_key(&operation, &step.from)?;
+        let quick = self.quick_key(&operation, &step.from);
         if !fresh
             && let Some(key) = quick.as_ref().and_then(|key| self.backends.cache.alias(key))
             && let Some(found) = self.lookup(&key)?
@@ -174,22 +174,21 @@ impl Run<'_> {
     }
 
     /// The key of a copy by what its source is made from, if that is known without looking at files.
-    fn quick_key(&self, operation: &Inputs, from: &FileSource) -> Result<Option<Digest>, Error> {
+    fn quick_key(&self, operation: &Inputs, from: &FileSource) -> Option<Digest> {
         match from {
             FileSource::Stage(index) => {
-                let finished = self.stage(*index, Reach::Cached)?.filter(|finished| !finished.ran);
-                Ok(finished.map(|finished| key_by_source(operation, &finished.state.chain)))
+                let finished = self.finished(*index).filter(|finished| !finished.ran);
+                finished.map(|finished| key_by_source(operation, &finished.state.chain))
             }
-            FileSource::Image(index) => Ok(Some(key_by_source(operation, &self.image_key(*index)))),
-            _ => Ok(None),
+            FileSource::Image(index) => Some(key_by_source(operation, &self.image_key(*index))),
+            _ => None,
         }
     }
 
     /// The same for a stage that ran in this build. What is kept under this key may be of an earlier run.
     fn ran_key(&self, operation: &Inputs, from: &FileSource) -> Option<Digest> {
         let FileSource::Stage(index) = from else { return None };
-        let stages = self.stages.borrow();
-        stages.get(index).map(|finished| key_by_source(operation, &finished.state.chain))
+        self.finished(*index).map(|finished| key_by_source(operation, &finished.state.chain))
     }
 
     fn selection(&self, step: &CopyStep) -> Result<Selection, Error> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fs_err as fs;
 use ocibuild_executor::{
-    Attached, Executor, ExitStatus, Host, Network, Output, Rootfs, Step, User, WindowSize,
+    Attached, Capabilities, Executor, ExitStatus, Host, Network, Output, Rootfs, Step, User, WindowSize,
 };
 use ocibuild_snapshot::{ActiveSnapshot, MountPointKind};
 use ocibuild_spec::{CancelToken, ContainerConfig, Descriptor, DiffId, MountBuilder, Reference};
@@ -38,6 +38,8 @@ pub struct ContainerOptions {
     pub hosts: Vec<(IpAddr, String)>,
     /// The network.
     pub network: Network,
+    /// Capabilities that the command does not get.
+    pub dropped_capabilities: Capabilities,
     /// Size of the terminal that the command gets, if it gets one.
     pub terminal: Option<WindowSize>,
 }
@@ -144,6 +146,7 @@ fn step(
     step.cwd = Path::new("/").join(cwd);
     step.terminal = options.terminal;
     step.network = options.network;
+    step.dropped_capabilities = options.dropped_capabilities;
     step.hosts = ocibuild_executor::hosts(&step.hostname, &options.hosts);
     step.resolv_conf = ocibuild_executor::resolv_conf(&options.resolv_conf, true);
     step.mounts = options.volumes.iter().map(volume_mount).collect();

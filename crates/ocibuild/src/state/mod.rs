@@ -14,7 +14,7 @@ use std::fmt;
 
 use ocibuild_snapshot::Snapshotter;
 use ocibuild_spec::{Descriptor, Digest, Document, ImageConfig, Manifest, Platform, Reference, Timestamp};
-use ocibuild_spec::{is_image_config, parse_manifest_or_index, select_platform};
+use ocibuild_spec::{is_image_config, json, parse_manifest_or_index, select_platform};
 use ocibuild_store::{ImageLayout, read_document};
 
 pub use container::{ContainerOptions, Volume};
@@ -150,7 +150,7 @@ impl<'a> State<'a> {
             return Err(not_an_image(what));
         }
         let bytes = read_document(self.layout, &manifest.config)?;
-        let config = serde_json::from_slice(&bytes).map_err(|error| broken(&manifest.config, &error))?;
+        let config = json::from_slice(&bytes).map_err(|error| broken(&manifest.config, &error))?;
         Ok(ImageDetails { descriptor, manifest, config })
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fs_err as fs;
 use ocibuild::registry::Registry;
-use ocibuild::spec::Descriptor;
+use ocibuild::spec::{Descriptor, MediaType};
 use ocibuild::store::{ArchiveSource, LayoutSource, detect};
 use ocibuild::{Build, CancelToken, ContextSource, ErrorKind, LocalContext, OutputKind};
 use ocibuild_testkit::{Fault, ImageBlobs, TestImage, TestRegistry, write_layout};
@@ -30,6 +30,69 @@ fn world() -> World {
     let world = World::new();
     world.files(&[("new.txt", "new")]);
     world
+}
+
+/// The same image with a config that is changed as text.
+fn with_config(image: &ImageBlobs, change: impl Fn(&str) -> String) -> ImageBlobs {
+    let mut changed = image.clone();
+    let config = change(std::str::from_utf8(&image.config.1).unwrap()).into_bytes();
+    changed.config = (Descriptor::of(MediaType::ImageConfig, &config), config);
+    let text = String::from_utf8(image.manifest.clone()).unwrap();
+    let (old, new) = (&image.config.0, &changed.config.0);
+    let text = text.replace(old.digest.as_str(), new.digest.as_str());
+    let text =
+        text.replace(&format!("\"size\": {}\n  }},", old.size), &format!("\"size\": {}\n  }},", new.size));
+    changed.manifest = text.into_bytes();
+    let platform = changed.descriptor.platform.take();
+    changed.descriptor = Descriptor::of(MediaType::ImageManifest, &changed.manifest);
+    changed.descriptor.platform = platform;
+    changed
+}
+
+/// What Go's readers take: `null` wherever there may be nothing.
+#[test]
+fn a_base_may_say_nothing_with_null() {
+    let mut world = world();
+    let image = with_config(&image(), |config| {
+        let nulls = r#"{"author":null,"variant":null,"os.version":null,"os.features":null,"#;
+        let text = config.replacen('{', nulls, 1);
+        let inner = r#""config":{"Labels":{"a":null,"b":"c"},"ExposedPorts":{"80/tcp":null},"Volumes":{"/v":null},"User":null,"Healthcheck":null,"Cmd":null,"Shell":[null],"#;
+        let text = text.replacen("\"config\":{", inner, 1);
+        text.replacen("\"history\":null", r#""history":[{"created":null,"created_by":null,"author":null,"comment":null,"empty_layer":null},null]"#, 1)
+    });
+    assert!(String::from_utf8_lossy(&image.config.1).contains("\"author\":null"));
+    world.base("base", &image);
+    let (built, _) = world.build(world.prepare("FROM base\nCOPY new.txt /new\nENV X=y\n"));
+    let labels = &built.config.config.labels;
+    assert_eq!((labels["a"].as_str(), labels["b"].as_str()), ("", "c"));
+    assert!(built.config.config.exposed_ports.contains_key("80/tcp"));
+    assert!(built.config.config.volumes.contains_key("/v"));
+    assert_eq!(built.config.history.iter().filter(|entry| !entry.empty_layer).count(), 3);
+    assert!(!String::from_utf8_lossy(&built.config_bytes).contains("author\":null"));
+}
+
+/// Squashed and converted images tell of layers that they no longer have.
+#[test]
+fn a_history_of_more_layers_than_there_are_is_made_to_fit() {
+    let mut world = world();
+    let entries = (1..=5)
+        .map(|number| format!(r#"{{"created":"2020-01-0{number}T00:00:00Z","created_by":"RUN {number}"}}"#));
+    let history = format!("\"history\":[{}]", entries.collect::<Vec<_>>().join(","));
+    let squashed = with_config(&image(), |config| config.replacen("\"history\":null", &history, 1));
+    world.base("squashed", &squashed);
+    let (built, _) = world.build(world.prepare("FROM squashed\nCOPY new.txt /new\nENV X=y\n"));
+    assert_eq!(built.layers().count(), 3);
+    let made: Vec<bool> = built.config.history.iter().map(|entry| !entry.empty_layer).collect();
+    // As BuildKit counts, from the bottom.
+    assert_eq!(made, [true, true, true, false, false, false, false]);
+    assert_eq!(built.config.history[5].created_by, "COPY new.txt /new # buildkit");
+    // What comes of it is a base like any other.
+    let again = world.prepare("FROM squashed AS a\nCOPY new.txt /new\nFROM a\nCOPY new.txt /newer\n");
+    let (built, _) = world.build(again);
+    assert_eq!(built.config.history.iter().filter(|entry| !entry.empty_layer).count(), 4);
+    let docker = world.prepare("FROM squashed\nCOPY new.txt /new\n").tag(name("a:b"));
+    world.build(docker.output(world.output(OutputKind::DockerArchive, "docker.tar")));
+    ArchiveSource::open(world.path("docker.tar")).unwrap();
 }
 
 /// Builds on `base`, and checks that its files and its environment are the image's.

@@ -8,6 +8,7 @@ mod cache;
 mod checks;
 mod contexts;
 mod crash;
+mod deep;
 mod deploy;
 mod determinism;
 mod environment;

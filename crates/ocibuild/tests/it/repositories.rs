@@ -37,6 +37,11 @@ impl Served {
         self.server.url(&format!("/r.git{rest}"))
     }
 
+    /// `host:port`
+    fn authority(&self) -> String {
+        self.server.url("").trim_start_matches("http://").to_owned()
+    }
+
     fn add(&self, flags: &str, rest: &str) -> Build {
         self.world.prepare(&format!("FROM scratch\nADD {flags} {} /d/\n", self.url(rest)))
     }
@@ -54,6 +59,11 @@ impl Served {
             Fetcher { remotes: &remotes, store, cancel: &cancel, now: ocibuild::spec::Timestamp::default() };
         fetcher.fetch(&RemoteSource::parse(text)?.unwrap())
     }
+}
+
+/// Requests that came with credentials.
+fn tokens(server: &WebServer) -> usize {
+    server.requests().iter().filter(|request| request.headers.contains_key("authorization")).count()
 }
 
 #[test]
@@ -145,14 +155,12 @@ fn redirects_of_repositories_lead_nowhere_near_and_carry_no_token() {
     let url = served.server.url("/old.git");
     let build = || {
         let secret = ocibuild::Secret::Value(b"canary".to_vec());
-        served.world.prepare(&format!("FROM scratch\nADD {url} /d/\n")).secret("GIT_AUTH_TOKEN", secret)
+        let id = format!("GIT_AUTH_TOKEN.{}", served.authority());
+        served.world.prepare(&format!("FROM scratch\nADD {url} /d/\n")).secret(id, secret)
     };
     served.world.build(build());
-    let token = |server: &WebServer| {
-        server.requests().iter().filter(|request| request.headers.contains_key("authorization")).count()
-    };
-    assert!(token(&served.server) > 0);
-    assert_eq!(token(&other), 0);
+    assert!(tokens(&served.server) > 0);
+    assert_eq!(tokens(&other), 0);
     served.server.put(asked, Reply::redirect("http://169.254.169.254/r.git/info/refs"));
     assert_eq!(served.world.fail(build()).0.kind(), ErrorKind::Refused);
     served.server.put(asked, Reply::redirect(other.url("/login")));
@@ -236,4 +244,77 @@ fn a_repository_is_a_context() {
     let planned = epoch.plan(&served.world.backends()).unwrap();
     assert_eq!(planned.plans[0].source_date_epoch, Some(THEN.cast_signed() + 60));
     served.world.check_left_nothing();
+}
+
+/// A stranger's Dockerfile names the stranger's host.
+#[test]
+fn plain_tokens_are_for_hosts_that_the_user_named() {
+    let Some(served) = Served::new() else { return };
+    let other = WebServer::start();
+    other.serve_directory("/r.git", &served.repository.git_directory());
+    let there = other.url("/r.git");
+    let with_tokens = |build: Build| {
+        ["GIT_AUTH_TOKEN", "GIT_AUTH_HEADER"]
+            .iter()
+            .fold(build, |build, id| build.secret(*id, ocibuild::Secret::Value(b"canary".to_vec())))
+    };
+    let add = |url: &str| Dockerfile::parse(format!("FROM scratch\nADD {url} /d/\n")).unwrap();
+    let named = || ContextSource::Remote(RemoteSource::parse(&served.url("#main:sub")).unwrap().unwrap());
+
+    // No repository is named on the command line, then one as the context, then one as a named context.
+    served.world.build(with_tokens(served.world.prepare(&format!("FROM scratch\nADD {there} /d/\n"))));
+    let context = || served.fetch(&served.url("#main")).unwrap();
+    served.world.build(with_tokens(Build::new(add(&there), context())).no_cache(true));
+    let local = served.world.prepare(&format!("FROM scratch\nADD {there} /e/\nCOPY --from=code s /\n"));
+    served.world.build(with_tokens(local.build_context("code", named())).no_cache(true));
+    assert!(!other.requests().is_empty());
+    assert_eq!(tokens(&other), 0);
+    assert!(tokens(&served.server) > 0, "the named context has it");
+
+    // Other repositories of the named host have it, too.
+    let before = tokens(&served.server);
+    served.world.build(with_tokens(Build::new(add(&served.url("#v1")), context())));
+    assert!(tokens(&served.server) > before);
+
+    other.put("/private.git/info/refs", Reply::of("").status(401));
+    let url = other.url("/private.git");
+    let (error, _) = served.world.fail(with_tokens(Build::new(add(&url), context())));
+    let hints = error.reports()[0].hints.join("\n");
+    let own = format!("GIT_AUTH_TOKEN.{}", other.url("").trim_start_matches("http://"));
+    assert!(hints.contains("repositories that you named yourself") && hints.contains(&own), "{hints}");
+    served.world.check_left_nothing();
+}
+
+/// An epoch taken from an `ADD` is the Dockerfile's wish as well.
+#[test]
+fn epochs_of_repositories_take_no_plain_token_away() {
+    let Some(served) = Served::new() else { return };
+    let text = format!("FROM scratch AS src\nADD {} /\nFROM scratch\nCOPY --from=src a /\n", served.url(""));
+    let secret = ocibuild::Secret::Value(b"canary".to_vec());
+    let build = served.world.prepare(&text).secret("GIT_AUTH_TOKEN", secret);
+    let planned = build.build_arg("SOURCE_DATE_EPOCH", "src").plan(&served.world.backends()).unwrap();
+    assert_eq!(planned.plans[0].source_date_epoch, Some(THEN.cast_signed() + 60));
+    assert!(!served.server.requests().is_empty());
+    assert_eq!(tokens(&served.server), 0);
+}
+
+/// Submodules may be anywhere.
+#[test]
+fn submodules_elsewhere_have_no_token() {
+    let Some(served) = Served::new() else { return };
+    let other = WebServer::start();
+    other.serve_directory("/r.git", &served.repository.git_directory());
+    let outer = GitRepository::init(&served.world.path("outer")).unwrap();
+    outer.commit(&[("x", "x")], THEN);
+    outer.git(&["submodule", "add", "-q", served.world.path("repository").to_str().unwrap(), "inner"]);
+    outer.git(&["config", "-f", ".gitmodules", "submodule.inner.url", &other.url("/r.git")]);
+    outer.commit(&[], THEN);
+    served.server.serve_directory("/outer.git", &outer.git_directory());
+    let id = format!("GIT_AUTH_TOKEN.{}", served.authority());
+    let secret = ocibuild::Secret::Value(b"canary".to_vec());
+    let text = format!("FROM scratch\nADD {} /d/\n", served.server.url("/outer.git"));
+    served.world.build(served.world.prepare(&text).secret(id, secret));
+    assert!(tokens(&served.server) > 0);
+    assert!(!other.requests().is_empty());
+    assert_eq!(tokens(&other), 0);
 }

@@ -50,6 +50,50 @@ fn files_have_mode_owner_and_exact_bytes() {
     }
 }
 
+/// As with BuildKit, the mode decides: a secret that may be executed lies on a mount that lets it, and no other does.
+#[test]
+fn secrets_can_be_executed_if_their_mode_says_so() {
+    for (name, world) in worlds() {
+        let dockerfile = "FROM base\nRUN --mount=type=secret,id=s,target=/run/tool,mode=0755 \
+             --mount=type=secret,id=s,target=/run/mine,mode=0100 --mount=type=secret,id=s,target=/run/plain,mode=0644 \
+             /run/tool tool; /run/mine mine; /run/plain plain 2>/dev/null || echo refused; \
+             awk '$2 ~ \"^/run/\" { print $2, $4 }' /proc/mounts\n\
+             FROM base\nCOPY --from=0 /etc/passwd /p\nUSER user\nRUN --mount=type=secret,id=s,target=/run/tool,mode=0755 \
+             /run/tool \"as $(id -u)\"\n";
+        let script = b"#!/bin/sh\necho executed $1\n".to_vec();
+        let (_, seen) = world.build(world.prepare(dockerfile).secret("s", Secret::Value(script)));
+        for line in ["executed tool", "executed mine", "refused", "executed as 1000"] {
+            assert!(seen.output.lines().any(|other| other == line), "{name}: {line} in {}", seen.output);
+        }
+        for (target, noexec) in [("/run/tool", false), ("/run/mine", false), ("/run/plain", true)] {
+            let options = seen.output.lines().find_map(|line| line.strip_prefix(target)).unwrap_or_default();
+            assert!(options.starts_with(" ro,nosuid,nodev"), "{name}: {target}{options}");
+            assert_eq!(options.contains("noexec"), noexec, "{name}: {target}{options}");
+        }
+        world.check_left_nothing();
+    }
+}
+
+/// What of the other mounts of a step can be executed, and whether as somebody else: as BuildKit mounts them.
+#[test]
+fn other_mounts_let_programs_be_executed() {
+    for (name, world) in worlds() {
+        world.files(&[("tool", "#!/bin/sh\necho executed $1\n")]);
+        let dockerfile = "FROM base\nRUN --mount=type=bind,target=/b --mount=type=cache,target=/c \
+             --mount=type=tmpfs,target=/t for d in /c /t; do cp /b/tool $d/tool; chmod 755 $d/tool; $d/tool $d; done; \
+             awk '$2 ~ \"^/[bct]$\" { print $2, $4 }' /proc/mounts\n";
+        let (_, seen) = world.build(world.prepare(dockerfile));
+        for line in ["executed /c", "executed /t"] {
+            assert!(seen.output.lines().any(|other| other == line), "{name}: {line} in {}", seen.output);
+        }
+        for (target, nosuid) in [("/b", false), ("/c", false), ("/t", true)] {
+            let options = seen.output.lines().find_map(|line| line.strip_prefix(target)).unwrap_or_default();
+            assert!(!options.contains("noexec"), "{name}: {target}{options}");
+            assert_eq!(options.contains("nosuid"), nosuid, "{name}: {target}{options}");
+        }
+    }
+}
+
 #[test]
 fn missing_secrets_are_optional_unless_required() {
     for (name, world) in worlds() {

@@ -25,6 +25,34 @@ pub(crate) fn worlds() -> Vec<(&'static str, World)> {
     executors.into_iter().map(world).collect()
 }
 
+/// Images that log to `/dev/stdout` as an ordinary user, built and run.
+#[test]
+fn output_is_written_by_its_name_whoever_runs() {
+    for (name, world) in worlds() {
+        let dockerfile = "FROM base\nUSER user\n\
+             RUN for f in /dev/stdout /dev/stderr /proc/self/fd/1; do echo \"to $f\" > $f; done; cat /dev/stdin\n\
+             CMD [\"sh\", \"-c\", \"echo run > /dev/stdout; cat /dev/stdin; echo $(id -u) > /dev/stderr\"]\n";
+        let (_, seen) = world.build(world.prepare(dockerfile).tag("app".parse().unwrap()));
+        for line in ["to /dev/stdout", "to /dev/stderr", "to /proc/self/fd/1"] {
+            assert!(seen.output.lines().any(|other| other == line), "{name}: {line} in {}", seen.output);
+        }
+        let mut text = Vec::new();
+        let mut output = |_: ocibuild::executor::Stream, bytes: &[u8]| text.extend_from_slice(bytes);
+        let status = world.state().run(
+            &"app".parse().unwrap(),
+            &ocibuild::state::ContainerOptions::default(),
+            world.executor.as_ref(),
+            &mut output,
+            &ocibuild::CancelToken::new(),
+        );
+        let text = String::from_utf8(text).unwrap();
+        assert!(status.unwrap().success(), "{name}: {text}");
+        let mut lines: Vec<&str> = text.lines().collect();
+        lines.sort_unstable();
+        assert_eq!(lines, ["1000", "run"], "{name}");
+    }
+}
+
 /// The paths in the last layer of an image, without those that the base lacks and every first step leaves (8.20).
 pub(crate) fn last_layer(world: &World, image: &ocibuild::BuiltImage) -> Vec<String> {
     let (_, descriptor) = image.layers().last().unwrap();

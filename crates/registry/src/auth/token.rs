@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use ocibuild_spec::json;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -32,7 +33,7 @@ impl Token {
     /// The token in an answer, if there is one that can be sent. When it was issued is not looked at: that would be
     /// the service's clock.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
-        let answer: Answer = serde_json::from_slice(bytes).ok()?;
+        let answer: Answer = json::from_slice(bytes).ok()?;
         let given = |text: Option<String>| text.filter(|text| !text.is_empty());
         let text = given(answer.token).or_else(|| given(answer.access_token))?;
         let fits = text.len() <= MAX_TOKEN && text.bytes().all(|byte| byte.is_ascii_graphic());

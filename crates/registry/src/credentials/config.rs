@@ -3,7 +3,7 @@ use std::fmt::Write as _;
 use base64::Engine as _;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
-use ocibuild_spec::{SourceError, SourceErrorKind};
+use ocibuild_spec::{SourceError, SourceErrorKind, json};
 use serde::Deserialize;
 
 use super::credential::Credential;
@@ -65,7 +65,7 @@ impl Config {
         if text.trim().is_empty() {
             return Ok(Self::default());
         }
-        serde_json::from_str(text).map_err(|error| malformed(place, &error))
+        json::from_str(text).map_err(|error| malformed(place, &error))
     }
 
     /// Entries for this place, the most particular one first.
@@ -172,6 +172,11 @@ mod tests {
             (r#"{"username":"u"}"#, None),
             (r#"{"auth":"YTpi","identitytoken":"idt"}"#, Some("<token> idt r.io")),
             (r#"{"auth":"PHRva2VuPjppZHQ="}"#, Some("<token> idt r.io")),
+            (
+                r#"{"auth":"YTpiOmM=","username":null,"password":null,"identitytoken":null}"#,
+                Some("a b:c r.io"),
+            ),
+            (r#"{"auth":null,"username":"u","password":"p"}"#, Some("u p r.io")),
             (r#"{"registrytoken":"rt","identitytoken":"idt"}"#, Some("<token> rt r.io")),
             ("{}", None),
             ("null", None),
@@ -228,5 +233,10 @@ mod tests {
             assert_eq!(config.helper(registry).map(|helper| helper.name), Some(expected), "{registry}");
         }
         assert!(Config::parse("{}", "FILE").unwrap().helper("r.io").is_none());
+        // Docker takes it for the empty name, which is no helper.
+        let null = r#"{"credsStore":"all","credHelpers":{"r.io":null},"auths":{"r.io":null}}"#;
+        let config = Config::parse(null, "FILE").unwrap();
+        assert!(config.helper("r.io").is_none());
+        assert_eq!(config.helper("x").map(|helper| helper.name), Some("all"));
     }
 }

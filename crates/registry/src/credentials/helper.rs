@@ -219,7 +219,11 @@ impl Helpers {
 /// User and secret of what `get` prints.
 pub(super) fn answer(output: &[u8]) -> Option<(String, String)> {
     let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(output).ok()?;
-    let text = |key: &str| Some(fields.get(key)?.as_str()?.to_owned());
+    let text = |key: &str| match fields.get(key)? {
+        serde_json::Value::String(text) => Some(text.clone()),
+        serde_json::Value::Null => Some(String::new()),
+        _ => None,
+    };
     Some((text("Username")?, text("Secret")?))
 }
 

@@ -70,7 +70,7 @@ pub(super) fn reach_of_literal(host: &str) -> Option<Reach> {
 }
 
 /// Exactly `localhost` or an address of this machine: nothing that merely begins or ends like one (THREATS 60).
-pub(crate) fn is_loopback(host: &str) -> bool {
+pub fn is_loopback(host: &str) -> bool {
     reach_of_literal(host) == Some(Reach::Loopback)
 }
 

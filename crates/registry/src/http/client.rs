@@ -471,10 +471,14 @@ impl HttpResponse {
     }
 
     /// The body if it has no more than `most` bytes, and if all of it is here within four times the client's stall
-    /// time: it is not for blobs.
+    /// time: it is not for blobs. One that is announced as larger is not waited for.
     pub fn read_capped(mut self, most: u64) -> Result<Vec<u8>, HttpError> {
         let mut bytes = Vec::new();
         let url = self.url.clone();
+        if let Some(length) = self.content_length().filter(|length| *length > most) {
+            let text = format!("the answer has {length} bytes, more than {most}");
+            return Err(HttpError::new(HttpErrorKind::Protocol, &url, text));
+        }
         let longest = self.window.length * WHOLE_BODY;
         let (start, mut body) = (Instant::now(), (&mut self).take(most.saturating_add(1)));
         while read_more(&mut body, &mut bytes).map_err(|error| HttpError::of_body(&url, &error))? {

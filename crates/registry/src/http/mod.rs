@@ -14,7 +14,7 @@ mod url;
 mod verifier;
 
 pub use address::Reach;
-pub(crate) use address::is_loopback;
+pub use address::is_loopback;
 pub use client::{HttpClient, HttpClientBuilder, HttpRequest, HttpResponse, Method, Trust};
 pub(crate) use error::PROXY_LOGIN;
 pub use error::{HttpError, HttpErrorKind};

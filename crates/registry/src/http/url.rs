@@ -70,6 +70,11 @@ impl Url {
         &self.host
     }
 
+    /// Whether the host is `localhost` or an address of this machine.
+    pub fn is_loopback(&self) -> bool {
+        super::address::is_loopback(&self.host)
+    }
+
     /// The port, also when it is not written.
     pub fn port(&self) -> u16 {
         self.port.unwrap_or(self.scheme.default_port())

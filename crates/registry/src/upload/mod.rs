@@ -104,7 +104,8 @@ impl Registry {
                 Ok(Begun::Mounted) if self.stat_blob(repository, upload.descriptor, &own, cancel)? => {
                     return Ok(BlobPush::Mounted(other.clone()));
                 }
-                Ok(Begun::Mounted) => {}
+                // Sent instead.
+                Ok(Begun::Mounted | Begun::Refused) => {}
                 Ok(Begun::Session(begun)) => return self.send(repository, upload, Some(begun), cancel),
                 // Who may write here need not be allowed to read there.
                 Err(error) if error.kind() == SourceErrorKind::Denied => {}
@@ -146,8 +147,14 @@ impl Registry {
             Some((digest, other)) => format!("blobs/uploads/?mount={digest}&from={other}"),
             None => "blobs/uploads/".to_owned(),
         };
-        let ask = Ask::new(Method::Post, Place::Below(&path), access, &[201, 202]);
+        // Whoever does not know how to take something over says so in many ways, and takes what is sent.
+        let expected: &[u16] =
+            if mount.is_some() { &[201, 202, 400, 404, 405, 409, 415, 422, 501] } else { &[201, 202] };
+        let ask = Ask::new(Method::Post, Place::Below(&path), access, expected);
         let response = self.ask(repository, &ask, cancel)?;
+        if response.status >= 400 {
+            return Ok(Begun::Refused);
+        }
         if response.status == 201 && mount.is_some() {
             return Ok(Begun::Mounted);
         }
@@ -173,6 +180,8 @@ impl Registry {
 
 enum Begun {
     Mounted,
+    /// Nothing is taken over.
+    Refused,
     Session(Session),
 }
 

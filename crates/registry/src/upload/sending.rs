@@ -4,7 +4,7 @@ use ocibuild_spec::{CancelToken, Digest, Reference, SourceError, SourceErrorKind
 
 use super::{Begun, BlobUpload, Session};
 use crate::exchange::{Access, Ask, Failed, Place};
-use crate::failure;
+use crate::failure::{self, Refusal};
 use crate::http::{HttpResponse, Method};
 use crate::registry::Registry;
 use crate::retry::{Retry, Tries};
@@ -47,6 +47,8 @@ pub(super) struct Sending<'a> {
     best: u64,
     /// Largest piece that is sent at once; `None` for all that is left.
     piece: Option<u64>,
+    /// All of it goes with the request that ends the upload: the registry takes nothing in between.
+    whole: bool,
     /// The blob from this byte on, where the last piece ended.
     rest: Option<(u64, Source)>,
 }
@@ -73,6 +75,7 @@ impl<'a> Sending<'a> {
             restarts: 0,
             best: 0,
             piece: None,
+            whole: registry.takes_whole_blobs_alone(repository),
             rest: None,
         }
     }
@@ -87,7 +90,8 @@ impl<'a> Sending<'a> {
             None => self.begin()?,
         };
         loop {
-            let next = if session.at < self.size() && (session.at > 0 || self.size() > self.monolithic()) {
+            let is_small = session.at == 0 && self.size() <= self.monolithic();
+            let next = if session.at < self.size() && !is_small && !self.whole {
                 self.send_piece(session)?
             } else {
                 self.finish(session)?
@@ -115,7 +119,7 @@ impl<'a> Sending<'a> {
     fn begin(&self) -> Result<Session, SourceError> {
         match self.registry.begin(self.repository, &self.access, None, self.cancel)? {
             Begun::Session(session) => Ok(session),
-            Begun::Mounted => unreachable!("nothing was asked to be taken over"),
+            Begun::Mounted | Begun::Refused => unreachable!("nothing was asked to be taken over"),
         }
     }
 
@@ -150,6 +154,9 @@ impl<'a> Sending<'a> {
     /// How much of the blob the registry has after `error`. This request has tries of its own, so that its failure is
     /// the end.
     fn find_out(&mut self, session: &Session, error: SourceError) -> Result<Session, SourceError> {
+        if self.whole {
+            return self.restart(error);
+        }
         let expected = [200, 204, 404, 400, 405, 416];
         let ask = Ask::new(Method::Get, Place::At(&session.url), &self.access, &expected);
         let response = self.registry.ask(self.repository, &ask, self.cancel)?;
@@ -244,8 +251,29 @@ impl<'a> Sending<'a> {
                 }
                 Ok(Next::Continue(next))
             }
+            405 | 411 | 415 | 501 => {
+                self.registry.note_whole_blobs(self.repository);
+                let error = self.registry.refused(self.repository, &self.access, response);
+                Ok(self.send_whole(error))
+            }
+            // Some know the path of an upload for a PUT alone. An upload that was lost is called by its name.
+            404 if session.at == 0 => {
+                let refusal = Refusal::read(self.repository, response);
+                let is_lost = refusal.misses_upload();
+                let error = refusal.into_error();
+                Ok(if is_lost { Next::Restart(error) } else { self.send_whole(error) })
+            }
             _ => self.refused(session, response),
         }
+    }
+
+    /// Begins again, with all of the blob in one request: this registry, or a proxy in front of it, takes no pieces
+    /// ("Pushing a blob monolithically").
+    fn send_whole(&mut self, error: SourceError) -> Next {
+        (self.whole, self.piece) = (true, None);
+        // That was an answer, not a failure.
+        self.restarts = self.restarts.saturating_sub(1);
+        Next::Restart(error)
     }
 
     /// Nothing but the end of the file comes after the last byte, and the digest is right.
@@ -261,7 +289,8 @@ impl<'a> Sending<'a> {
         let left = self.size() - session.at;
         let ask = Ask::new(Method::Put, Place::At(&url), &self.access, &[])
             .header("content-type", "application/octet-stream");
-        let answer = self.registry.stream(self.repository, &ask, (left, &mut source), self.cancel);
+        let mut counted = Counted { inner: &mut source, at: session.at, progress: self.upload.progress };
+        let answer = self.registry.stream(self.repository, &ask, (left, &mut counted), self.cancel);
         let response = match answer {
             Ok(response) => response,
             Err(error) if self.is_stored()? => {
@@ -329,7 +358,7 @@ impl<'a> Sending<'a> {
         let retry_after = response.header("retry-after").map(str::to_owned);
         let error = self.registry.refused(self.repository, &self.access, response);
         match status {
-            413 if self.smaller_pieces(session.smallest) => Ok(Next::Restart(error)),
+            413 if !self.whole && self.smaller_pieces(session.smallest) => Ok(Next::Restart(error)),
             416 => Ok(Next::Recover(session, error, None)),
             404 => Ok(Next::Restart(error)),
             status if Retry::helps(status) => Ok(Next::Recover(session, error, retry_after)),

@@ -121,3 +121,32 @@ fn cancelling_ends_a_silent_server_at_once() {
     let error = registry.resolve(&name(&reference), &super::amd64(), &cancel).unwrap_err();
     assert_eq!(error.kind(), SourceErrorKind::Cancelled);
 }
+
+/// What is announced is not waited for: the server keeps the connection open and sends no more.
+#[test]
+fn documents_that_are_announced_as_too_large_are_refused_at_once() {
+    for length in ["9223372036854775808", "99999999999999999999999999", "4194305"] {
+        let (server, _, reference) = app();
+        let header = Fault::Header("content-length".to_owned(), length.to_owned());
+        server.fault("/manifests/", usize::MAX, header);
+        let error = resolve(&client(), &reference).unwrap_err();
+        let words = if length.len() > 20 { "content-length" } else { "more than 4194304" };
+        assert!(error.to_string().contains(words), "{length}: {error}");
+        assert_eq!(
+            server.requests().iter().filter(|it| it.path.contains("/manifests/")).count(),
+            1,
+            "{length}"
+        );
+    }
+    let (server, image, reference) = app();
+    let header = Fault::Header("content-length".to_owned(), "9223372036854775808".to_owned());
+    server.fault("/blobs/", usize::MAX, header.clone());
+    assert!(resolve(&client(), &reference).unwrap_err().to_string().contains("9223372036854775808"));
+    let error = pull(&client(), &reference, &image.layers[0].0).unwrap_err();
+    assert!(error.contains("9223372036854775808"), "{error}");
+    assert_eq!(server.requests().iter().filter(|it| it.path.contains("/blobs/")).count(), 2);
+    server.fault("/tags/", usize::MAX, header);
+    let error = client().tags(&name(&reference), &CancelToken::new()).unwrap_err();
+    assert!(error.to_string().contains("9223372036854775808"), "{error}");
+    assert_eq!(server.requests().iter().filter(|it| it.path.contains("/tags/")).count(), 1);
+}

@@ -252,3 +252,69 @@ fn who_takes_nothing_is_told_from_who_is_not_there() {
     assert!(error.to_string().contains("answered 405: Method not allowed"), "{error}");
     assert!(error.hint_text().unwrap().contains("read-only"), "{error:?}");
 }
+
+#[test]
+fn a_registry_that_takes_no_pieces_is_sent_the_whole() {
+    for status in [405, 501, 411, 415] {
+        for fault in [Fault::Answer, Fault::Early] {
+            let server = TestRegistry::start();
+            let fault = fault(status, Vec::new(), b"not allowed".to_vec());
+            server.fault_of("PATCH", "/uploads/", 0, usize::MAX, fault);
+            let (registry, bytes) = (client(), bytes_of(5 << 20));
+            let (_, descriptor) = push(&registry, &server.reference("app", "1"), &bytes).unwrap();
+            assert_eq!(server.blob("app", &descriptor.digest).unwrap(), bytes, "{status}");
+            assert_eq!(methods(&server), ["HEAD", "POST", "PATCH", "POST", "PUT"], "{status}");
+            // What was learnt counts for the next blob.
+            let second = bytes_of(3 << 20);
+            push(&registry, &server.reference("app", "1"), &second).unwrap();
+            assert_eq!(methods(&server)[5..], ["HEAD", "POST", "PUT"], "{status}");
+        }
+    }
+}
+
+#[test]
+fn a_whole_blob_that_breaks_is_sent_again_but_not_for_ever() {
+    let server = TestRegistry::start();
+    let refusal = Fault::Answer(405, Vec::new(), Vec::new());
+    server.fault_of("PATCH", "/uploads/", 0, usize::MAX, refusal);
+    server.fault_of("PUT", "/uploads/", 0, 1, Fault::Reset(2 << 20));
+    let bytes = bytes_of(5 << 20);
+    let (_, descriptor) = push(&client(), &server.reference("app", "1"), &bytes).unwrap();
+    assert_eq!(server.blob("app", &descriptor.digest).unwrap(), bytes);
+    server.fault_of("PUT", "/uploads/", 0, usize::MAX, Fault::Answer(405, Vec::new(), Vec::new()));
+    let error = push(&client(), &server.reference("other", "1"), &bytes).unwrap_err();
+    assert!(error.to_string().contains("answered 405"), "{error}");
+}
+
+#[test]
+fn a_registry_that_knows_no_path_for_pieces_is_sent_the_whole() {
+    let server = TestRegistry::start();
+    let refusal = Fault::Answer(404, Vec::new(), b"404 page not found".to_vec());
+    server.fault_of("PATCH", "/uploads/", 0, usize::MAX, refusal);
+    let bytes = bytes_of(2 << 20);
+    let (_, descriptor) = push(&client(), &server.reference("app", "1"), &bytes).unwrap();
+    assert_eq!(server.blob("app", &descriptor.digest).unwrap(), bytes);
+}
+
+#[test]
+fn methods_that_a_registry_does_not_know_are_done_without() {
+    let bytes = bytes_of(1000);
+    for status in [400, 404, 405, 501] {
+        let server = TestRegistry::start();
+        let refusal = Fault::Answer(status, Vec::new(), b"no".to_vec());
+        server.fault_of("POST", "mount=", 0, usize::MAX, refusal);
+        let here = server.reference("app", "1");
+        let (pushed, _) = push_from(&client(), &here, &bytes, &["other".to_owned()]).unwrap();
+        assert_eq!(pushed, BlobPush::Sent, "{status}");
+    }
+    let server = TestRegistry::start();
+    server.push("app", "1", &TestImage::new("linux/amd64").build());
+    let refusal = Fault::Answer(405, Vec::new(), Vec::new());
+    server.fault_of("HEAD", "", 0, usize::MAX, refusal);
+    let stat = |tag: &str| {
+        client().stat_manifest(&name(&server.reference("app", tag)), &CancelToken::new()).unwrap()
+    };
+    assert_eq!(stat("1").unwrap().digest, TestImage::new("linux/amd64").build().descriptor.digest);
+    assert_eq!(stat("2"), None);
+    assert_eq!(push(&client(), &server.reference("app", "1"), &bytes).unwrap().0, BlobPush::Sent);
+}

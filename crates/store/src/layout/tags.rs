@@ -176,7 +176,7 @@ pub(crate) fn read_index(root: &Path) -> Result<Index, Error> {
 }
 
 pub(crate) fn parse_index(bytes: &[u8], place: &dyn std::fmt::Display) -> Result<Index, Error> {
-    let index: Index = serde_json::from_slice(bytes)
+    let index: Index = json::from_slice(bytes)
         .map_err(|error| Error::corrupt(format!("{place} is malformed")).caused_by(error))?;
     if index.schema_version != 2 {
         return Err(Error::corrupt(format!("{place} has schemaVersion {}, not 2", index.schema_version)));

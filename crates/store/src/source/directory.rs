@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use ocibuild_spec::{
     CancelToken, Descriptor, Digest, ImageSource, MAX_DOCUMENT, Platform, Reference, ResolvedImage,
-    SourceError, VerifyingReader,
+    SourceError, VerifyingReader, json,
 };
 use serde::Deserialize;
 
@@ -70,7 +70,7 @@ impl LayoutSource {
 /// Refuses layouts of a version that does not exist yet.
 pub(super) fn check_version(bytes: &[u8], place: &Path) -> Result<(), Error> {
     let place = place.display();
-    let version: LayoutVersion = serde_json::from_slice(bytes)
+    let version: LayoutVersion = json::from_slice(bytes)
         .map_err(|error| Error::corrupt(format!("oci-layout of {place} is malformed")).caused_by(error))?;
     if version.image_layout_version.starts_with("1.") {
         return Ok(());

@@ -50,7 +50,7 @@ impl Image {
 
 impl DockerArchive {
     pub(super) fn parse(bytes: &[u8], place: &Path) -> Result<Self, Error> {
-        let images: Vec<Image> = serde_json::from_slice(bytes).map_err(|error| {
+        let images: Vec<Image> = json::from_slice(bytes).map_err(|error| {
             Error::corrupt(format!("manifest.json of {} is malformed", place.display())).caused_by(error)
         })?;
         if images.is_empty() {

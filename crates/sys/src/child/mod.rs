@@ -104,6 +104,9 @@ unsafe fn keep(prepared: &Prepared<'_>) -> ! {
     unsafe {
         close_others(prepared.keep);
         die_with_the_caller(prepared.report);
+        // A caller that ignores SIGCHLD would leave no status of the command, which has that signal since it was executed.
+        // All of them stay blocked.
+        default_dispositions();
         let mut pidfd = -1;
         let pid = fork(prepared.clone_flags, &mut pidfd);
         if pid < 0 {
@@ -122,7 +125,7 @@ unsafe fn keep(prepared: &Prepared<'_>) -> ! {
         let mut status = 0;
         while libc::waitpid(pid as c_int, &raw mut status, libc::__WALL) < 0 {
             if errno() != libc::EINTR {
-                fail(prepared.report, Stage::Keeper, 0, 0);
+                fail(prepared.report, Stage::Watch, 0, 0);
             }
         }
         send(prepared.report, Stage::Exited, 0, status, 0);
@@ -160,7 +163,8 @@ unsafe fn become_command(prepared: &Prepared<'_>) -> ! {
             // Only now: a change of credentials clears it.
             die_with_the_caller(report);
         }
-        default_signals();
+        default_dispositions();
+        unblock_signals();
         execute(prepared)
     }
 }
@@ -224,7 +228,7 @@ unsafe fn die_with_the_caller(report: RawFd) {
     // SAFETY: the struct outlives the call.
     unsafe {
         if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) < 0 {
-            fail(report, Stage::Keeper, 0, 1);
+            fail(report, Stage::Watch, 0, 1);
         }
         // The parent is in another process namespace, so that its number is 0 dead or alive. Who reads the
         // reports is alive.
@@ -235,9 +239,9 @@ unsafe fn die_with_the_caller(report: RawFd) {
     }
 }
 
-/// The command starts with no signal ignored or blocked, whatever the caller did.
-unsafe fn default_signals() {
-    // SAFETY: the set is plain data, and the array as long as the struct it stands for.
+/// No signal is ignored or handled any more, whatever the caller did.
+unsafe fn default_dispositions() {
+    // SAFETY: the array is as long as the struct it stands for.
     unsafe {
         // `struct sigaction` of the kernel: all zeros is the default. The C library would keep two signals to
         // itself; the kernel refuses SIGKILL and SIGSTOP.
@@ -246,6 +250,13 @@ unsafe fn default_signals() {
             let nothing = ptr::null_mut::<c_void>();
             libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), nothing, size_of::<u64>());
         }
+    }
+}
+
+/// The command starts with no signal blocked.
+unsafe fn unblock_signals() {
+    // SAFETY: the set is plain data.
+    unsafe {
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());

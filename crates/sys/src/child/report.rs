@@ -23,6 +23,7 @@ pub(crate) struct Report {
 pub(crate) enum Stage {
     Exited = 1,
     Keeper,
+    Watch,
     Session,
     Streams,
     Terminal,

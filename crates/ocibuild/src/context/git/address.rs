@@ -208,6 +208,26 @@ impl GitAddress {
         self.transport == Transport::Ssh
     }
 
+    /// The host as secrets name it: without the port that is the usual one of the scheme. The ports of `ssh` and `git`
+    /// say nothing about those of web servers.
+    pub(crate) fn web_host(&self) -> &str {
+        let usual = match self.transport {
+            Transport::Https => ":443",
+            Transport::Http => ":80",
+            Transport::Ssh | Transport::Git => return self.host_name(),
+        };
+        self.host.strip_suffix(usual).unwrap_or(&self.host)
+    }
+
+    /// The host without its port.
+    pub(crate) fn host_name(&self) -> &str {
+        match self.host.rsplit_once(':') {
+            // The last colon of a bare IPv6 address is within brackets.
+            Some((name, port)) if !port.contains(']') => name,
+            _ => &self.host,
+        }
+    }
+
     fn of(transport: Transport, remote: String, credentials: Option<String>, host: &str) -> Self {
         Self {
             transport,

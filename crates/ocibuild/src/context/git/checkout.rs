@@ -8,7 +8,7 @@ use ocibuild_spec::{CancelToken, Timestamp};
 use super::address::{GitAddress, Transport, check_reference, is_full_commit};
 use super::program::{Failure, Place, Session};
 use super::source::GitSource;
-use crate::context::remotes::{Remotes, of_http};
+use crate::context::remotes::{GIT_TOKEN, Login, Remotes, of_http};
 use crate::copy::Source;
 use crate::{Error, ErrorKind};
 
@@ -98,12 +98,13 @@ impl<'a> GitJob<'a> {
             let url: Url = address.remote.parse().map_err(|error: ocibuild_registry::UrlError| {
                 Error::new(ErrorKind::Dockerfile, error.to_string())
             })?;
-            let authorization = remotes.git_authorization(address)?;
-            if let Some(value) = &authorization {
+            let login = remotes.git_login(address)?;
+            if let Some(value) = login.header() {
+                // Submodules on the same host have it, those elsewhere do not.
                 let scope = format!("{}/", remote_origin(&url));
                 session.set(format!("http.{scope}.extraHeader"), format!("Authorization: {value}"));
             }
-            remote = discover(remotes, &url, authorization, cancel)?;
+            remote = discover(remotes, address, &url, &login, cancel)?;
         }
         Ok(Self { session, address, place: place.to_owned(), remote })
     }
@@ -356,8 +357,9 @@ fn remote_origin(url: &Url) -> String {
 /// Where a repository is after redirects, which are followed only where any download's would be (THREATS 34, 37).
 fn discover(
     remotes: &Remotes,
+    address: &GitAddress,
     url: &Url,
-    authorization: Option<String>,
+    login: &Login,
     cancel: &CancelToken,
 ) -> Result<String, Error> {
     const INFO: &str = "/info/refs";
@@ -365,7 +367,7 @@ fn discover(
         .parse()
         .map_err(|error: ocibuild_registry::UrlError| Error::new(ErrorKind::Dockerfile, error.to_string()))?;
     let mut request = HttpRequest::get(asked.with_query("service", "git-upload-pack"));
-    if let Some(value) = authorization {
+    if let Some(value) = login.header() {
         request = request.header("authorization", value);
     }
     let response = remotes.http.follow(&request, cancel).map_err(|error| of_http(&error))?;
@@ -373,8 +375,10 @@ fn discover(
     match response.status {
         200..=299 => {}
         status @ (401 | 403) => {
+            let host = address.web_host();
+            let wanted = format!("{GIT_TOKEN}.{host}");
             return Err(refused(ErrorKind::Network, format!("invalid response status {status}"))
-                .hint("a private repository needs --secret id=GIT_AUTH_TOKEN"));
+                .hint(login.advice(&wanted, host)));
         }
         status => return Err(refused(ErrorKind::Network, format!("invalid response status {status}"))),
     }

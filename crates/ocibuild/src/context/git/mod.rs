@@ -5,7 +5,7 @@ mod checkout;
 mod program;
 mod source;
 
-pub(crate) use address::without_credentials;
 pub use address::{GitAddress, GitAddressError};
+pub(crate) use address::{Transport, without_credentials};
 pub(crate) use checkout::{GitFiles, GitJob, Resolved};
 pub use program::GitProgram;

@@ -1,10 +1,15 @@
-//! JSON as Go's `encoding/json` writes it, which is how every other builder's documents look (11.01, 11.15).
+//! JSON as Go's `encoding/json` writes it, which is how every other builder's documents look (11.01, 11.15), and as it
+//! reads it where something is `null`.
 //!
-//! Digests are taken of these bytes, so a change here changes the identity of every image.
+//! Digests are taken of what is written, so a change there changes the identity of every image.
+
+mod nulls;
 
 use std::io;
+use std::marker::PhantomData;
 
 use serde::Serialize;
+use serde::de::{Deserialize, DeserializeSeed as _};
 use serde_json::ser::{CharEscape, CompactFormatter, Formatter, PrettyFormatter};
 
 /// Compact JSON: configs, `index.json`, records.
@@ -15,6 +20,23 @@ pub fn to_vec(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
 /// JSON indented by two spaces: manifests and nested indexes.
 pub fn to_vec_pretty(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
     write(value, PrettyFormatter::with_indent(b"  "))
+}
+
+/// Reads a document that another program wrote. `null` is the zero value of whatever it stands for, a field, an item or
+/// a member, as Go's readers take it.
+pub fn from_slice<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> serde_json::Result<T> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let value = nulls::OrZero(PhantomData).deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(value)
+}
+
+/// The same for text.
+pub fn from_str<'de, T: Deserialize<'de>>(text: &'de str) -> serde_json::Result<T> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let value = nulls::OrZero(PhantomData).deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(value)
 }
 
 fn write(value: &impl Serialize, layout: impl Formatter) -> serde_json::Result<Vec<u8>> {
@@ -93,6 +115,62 @@ mod tests {
             String::from_utf8(to_vec(&text).unwrap()).unwrap(),
             "\"a \\u0026\\u0026 b \\u003cc\\u003e \\u2028\\u0001\\t\\b\\f\\\"\\\\é\""
         );
+    }
+
+    #[test]
+    fn null_is_the_zero_value() {
+        use std::collections::BTreeMap;
+
+        #[derive(Debug, PartialEq, serde::Deserialize)]
+        struct Inner {
+            #[serde(default)]
+            name: String,
+        }
+        #[derive(Debug, PartialEq, serde::Deserialize)]
+        struct Outer {
+            text: String,
+            number: i32,
+            truth: bool,
+            fraction: f64,
+            list: Vec<Option<String>>,
+            texts: Vec<String>,
+            map: BTreeMap<String, String>,
+            inner: Inner,
+            maybe: Option<Inner>,
+            inners: Vec<Inner>,
+            pair: Option<(u8, u8)>,
+            any: serde_json::Value,
+        }
+        let text = r#"{"text":null,"number":null,"truth":null,"fraction":null,"list":[null,"a"],"texts":["a",null],
+            "map":{"a":null,"b":"c"},"inner":null,"maybe":null,"inners":[null,{"name":null},{"name":"x"}],"pair":[1,null],
+            "any":{"x":null}}"#;
+        let inner = |name: &str| Inner { name: name.to_owned() };
+        let read: Outer = from_str(text).unwrap();
+        let expected = Outer {
+            text: String::new(),
+            number: 0,
+            truth: false,
+            fraction: 0.0,
+            list: vec![None, Some("a".to_owned())],
+            texts: vec!["a".to_owned(), String::new()],
+            map: [("a", ""), ("b", "c")].map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+            inner: inner(""),
+            maybe: None,
+            inners: vec![inner(""), inner(""), inner("x")],
+            pair: Some((1, 0)),
+            any: serde_json::json!({"x": null}),
+        };
+        assert_eq!(read, expected);
+        assert_eq!(from_slice::<Inner>(b" null ").unwrap(), inner(""));
+        for bad in ["", "{} {}", r#"{"name":1}"#, r#"{"name":"a","name":null}"#, "nul", "[1]"] {
+            assert!(from_str::<Inner>(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn errors_have_a_place() {
+        let error = from_str::<Vec<u8>>("[1,\n  \"x\"]").unwrap_err();
+        assert_eq!((error.line(), error.column()), (2, 5), "{error}");
     }
 
     #[test]
