@@ -255,7 +255,7 @@ fn what_a_build_writes_is_no_part_of_its_context() {
     // The state directory lies in this context, and so do the outputs.
     let build = |steps: &str| {
         let context = LocalContext::open(world.path(".")).unwrap();
-        Build::new(Dockerfile::parse(&format!("FROM scratch\n{steps}\n")).unwrap(), context)
+        Build::new(Dockerfile::parse(format!("FROM scratch\n{steps}\n")).unwrap(), context)
     };
     let with_outputs = || {
         build("COPY . /")

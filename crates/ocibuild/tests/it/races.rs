@@ -56,6 +56,7 @@ impl Tally {
         }
     }
 
+    #[expect(clippy::print_stdout, reason = "the figures of a large run")]
     fn tell(&self, what: &str) {
         println!("{what}: {} built, {} refused", self.built, self.refused);
     }
