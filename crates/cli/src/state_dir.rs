@@ -2,13 +2,21 @@
 
 use std::path::{Path, PathBuf};
 
-use ocibuild::Error;
+use ocibuild::{Error, Place};
 
 use crate::failure::usage;
 use crate::privilege::is_root;
 
-/// `--root`, else `OCIBUILD_ROOT`, else by user.
+/// `--root`, else `OCIBUILD_ROOT`, else by user. Others must not be able to exchange a directory on the way; later, in a
+/// user namespace, that could not be told.
 pub(crate) fn state_dir(flag: Option<&Path>) -> Result<PathBuf, Error> {
+    let path = named(flag)?;
+    let place = || Place::Argument(format!("--root {}", path.display()));
+    ocibuild::store::check_way(&path).map_err(|error| Error::from(error).place(place()))?;
+    Ok(path)
+}
+
+fn named(flag: Option<&Path>) -> Result<PathBuf, Error> {
     let env = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     match flag {
         Some(path) if path.as_os_str().is_empty() => Err(usage("--root is empty")),

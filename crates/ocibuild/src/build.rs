@@ -81,6 +81,7 @@ pub(crate) struct Settings {
     pub(crate) secrets: BTreeMap<String, Secret>,
     pub(crate) ssh: BTreeMap<String, SshAgent>,
     pub(crate) keep_incomplete: bool,
+    pub(crate) own_files: Vec<PathBuf>,
     pub(crate) remotes: Option<Remotes>,
     pub(crate) offline: bool,
 }
@@ -132,6 +133,7 @@ impl Build {
             secrets: BTreeMap::new(),
             ssh: BTreeMap::new(),
             keep_incomplete: false,
+            own_files: Vec::new(),
             remotes: None,
             offline: false,
         };
@@ -356,6 +358,14 @@ impl Build {
     #[must_use]
     pub fn keep_incomplete(mut self, keep: bool) -> Self {
         self.settings.keep_incomplete = keep;
+        self
+    }
+
+    /// A file that the caller writes about this build. Steps that copy the directory it lies in do not get it, as little
+    /// as the build's outputs and the state directory.
+    #[must_use]
+    pub fn own_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.settings.own_files.push(path.into());
         self
     }
 

@@ -7,6 +7,7 @@ use ocibuild_executor::Obstacle;
 use ocibuild_spec::{SourceError, SourceErrorKind};
 
 use crate::Place;
+use crate::copy::Changed;
 use crate::plan::{PlanError, PlanErrorKind, PlanErrors};
 use crate::report::Report;
 
@@ -563,6 +564,9 @@ impl From<ocibuild_snapshot::Error> for Error {
 impl From<ocibuild_layer::Error> for Error {
     fn from(error: ocibuild_layer::Error) -> Self {
         use ocibuild_layer::ErrorKind as Kind;
+        if let Some(changed) = Changed::below(&error) {
+            return changed.into();
+        }
         let kind = match error.kind() {
             Kind::OpenContent { .. }
             | Kind::ReadContent { .. }

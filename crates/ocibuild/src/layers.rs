@@ -17,7 +17,7 @@ use ocibuild_sys::{ErrorKind as SystemError, RootDir};
 
 use crate::accounts::Accounts;
 use crate::cache::Cache;
-use crate::copy::FileRange;
+use crate::copy::{Changed, FileRange};
 use crate::error::class_below;
 use crate::{Error, ErrorKind};
 
@@ -300,7 +300,11 @@ impl<'a> Layers<'a> {
             io::copy(reader, &mut hasher).map(|_| hasher.finish())
         };
         let both = digest(&mut own).and_then(|own| digest(content).map(|other| own == other));
-        both.map_err(|error| Error::new(ErrorKind::Host, "cannot compare two files").caused_by(error))
+        both.map_err(|error| {
+            Changed::or(error, |error| {
+                Error::new(ErrorKind::Host, "cannot compare two files").caused_by(error)
+            })
+        })
     }
 
     /// A layer as what it was written from, with the times of its index.

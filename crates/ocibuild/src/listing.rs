@@ -100,13 +100,8 @@ impl LocalContext {
         });
         let for_what_is_below = verdict.ignored && node.is_some();
         let kept = !verdict.ignored || for_what_is_below;
-        let exists = node.is_some() || self.is_there(&path);
+        let exists = node.is_some() || self.has(&path);
         Ok(ContextVerdict { path, exists, kept, for_what_is_below, decided })
-    }
-
-    /// Whether something is at a path, ignored or not.
-    fn is_there(&self, path: &Path) -> bool {
-        self.directory().is_some_and(|directory| fs_err::symlink_metadata(directory.join(path)).is_ok())
     }
 }
 

@@ -9,7 +9,7 @@ use ocibuild_spec::{CancelToken, Entry, EntryKind, Metadata};
 use ocibuild_sys::{DirHandle, ErrorKind as SystemError, FileType, RootDir};
 use rustix::io::Errno;
 
-use crate::copy::{Placement, Source};
+use crate::copy::{Changed, Placement, Source};
 use crate::{Error, ErrorKind};
 
 type Open<'a> = dyn Fn(&Entry) -> Result<Box<dyn Read + Send>, Error> + 'a;
@@ -118,7 +118,7 @@ fn write_entry(
         EntryKind::File { .. } => {
             let mut file = parent.create_file(&name, 0o600).map_err(failed)?;
             let copied = io::copy(&mut open(entry)?, &mut file);
-            copied.map_err(|error| cannot_write(&entry.path).caused_by(error))?;
+            copied.map_err(|error| Changed::or(error, |error| cannot_write(&entry.path).caused_by(error)))?;
         }
         EntryKind::Symlink { target } => parent.symlink(target, &name).map_err(failed)?,
         EntryKind::Hardlink { target } => {

@@ -118,7 +118,12 @@ impl Hasher {
 
     /// The digest of all bytes taken in.
     pub fn finish(self) -> Digest {
-        Digest::from_sha256(self.inner.finalize().into())
+        Digest::from_sha256(self.finish_bytes())
+    }
+
+    /// The same as the 32 bytes that it is, for whoever keeps many of them.
+    pub fn finish_bytes(self) -> [u8; 32] {
+        self.inner.finalize().into()
     }
 }
 

@@ -54,6 +54,6 @@ mod source;
 
 pub use blob::{BlobSink, BlobStore, BlobWriter, PendingBlob, copy_image, reachable, read_document};
 pub use error::{Error, ErrorKind};
-pub use layout::{Collection, ExclusiveLock, Freed, ImageLayout, Lease, ScratchDir, Usage};
+pub use layout::{Collection, ExclusiveLock, Freed, ImageLayout, Lease, ScratchDir, Usage, check_way};
 pub use output::{ArchiveFormat, LayoutArchive, LayoutDirectory, OutputImage};
 pub use source::{ArchiveSource, LayoutSource, Parts, StoredImage, StoredImages, detect};

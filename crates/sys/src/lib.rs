@@ -39,6 +39,7 @@ mod copy;
 mod device_cgroup;
 mod dir;
 mod error;
+mod extent;
 mod lock;
 mod metadata;
 mod obstacle;
@@ -62,6 +63,7 @@ pub use copy::{CopyMethod, copy_contents, sync_filesystem};
 pub use device_cgroup::{AllowedDevice, DeviceCgroup};
 pub use dir::{DirEntry, DirHandle, ReadDir};
 pub use error::{Error, ErrorKind, raw_os_error_of};
+pub use extent::{Extent, extent_at, is_sparse};
 pub use lock::{
     FileLock, lock_exclusive, lock_shared, try_lock_exclusive, try_lock_existing_exclusive,
     try_lock_existing_shared, try_lock_shared,

@@ -31,8 +31,27 @@ pub(crate) fn open_in_root(
     }
 }
 
+/// Opens `path` below `root`; what leads out of it, absolute links among it, is EXDEV.
+pub(crate) fn open_beneath(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    match open_with(root, path, flags, Mode::empty(), ResolveFlags::BENEATH) {
+        Err(Errno::NOSYS | Errno::PERM) => walk(root, path, flags, Mode::empty(), Leaving::Refused),
+        result => result,
+    }
+}
+
 fn open_by_kernel(root: BorrowedFd<'_>, path: &Path, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    open_with(root, path, flags, mode, ResolveFlags::IN_ROOT)
+}
+
+fn open_with(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    flags: OFlags,
+    mode: Mode,
+    confined: ResolveFlags,
+) -> Result<OwnedFd, Errno> {
+    let resolve = confined | ResolveFlags::NO_MAGICLINKS;
     for _ in 0..RACE_RETRIES {
         match rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, mode, resolve) {
             Err(Errno::AGAIN | Errno::INTR) => {}
@@ -51,6 +70,28 @@ pub(crate) fn open_by_walk(
     flags: OFlags,
     mode: Mode,
 ) -> Result<OwnedFd, Errno> {
+    walk(root, path, flags, mode, Leaving::EndsAtRoot)
+}
+
+/// What `..` above the root and absolute links do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Leaving {
+    /// They stop at the root, as in a `chroot`.
+    EndsAtRoot,
+    /// They are errors.
+    Refused,
+}
+
+fn walk(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    flags: OFlags,
+    mode: Mode,
+    leaving: Leaving,
+) -> Result<OwnedFd, Errno> {
+    if leaving == Leaving::Refused && path.is_absolute() {
+        return Err(Errno::XDEV);
+    }
     let mut rest = Rest::new(path);
     let mut above: Vec<OwnedFd> = Vec::new();
     let mut links = 0;
@@ -60,7 +101,9 @@ pub(crate) fn open_by_walk(
             return rustix::fs::openat(here, ".", flags | OFlags::CLOEXEC, mode);
         };
         if name == ".." {
-            above.pop();
+            if above.pop().is_none() && leaving == Leaving::Refused {
+                return Err(Errno::XDEV);
+            }
             continue;
         }
         let last = rest.is_empty();
@@ -73,6 +116,9 @@ pub(crate) fn open_by_walk(
                 return Err(Errno::LOOP);
             }
             if target.as_bytes().first() == Some(&b'/') {
+                if leaving == Leaving::Refused {
+                    return Err(Errno::XDEV);
+                }
                 above.clear();
             }
             rest.prepend(&target);
@@ -201,6 +247,9 @@ mod tests {
                 let kernel = open_in_root(root.as_fd(), path, flags, Mode::empty()).and_then(identify);
                 let walk = open_by_walk(root.as_fd(), path, flags, Mode::empty()).and_then(identify);
                 assert_eq!(kernel, walk, "{} {flags:?}", path.display());
+                let kernel = open_beneath(root.as_fd(), path, flags).and_then(identify);
+                let walk = super::walk(root.as_fd(), path, flags, Mode::empty(), Leaving::Refused);
+                assert_eq!(kernel, walk.and_then(identify), "beneath: {} {flags:?}", path.display());
             }
         }
     }

@@ -8,7 +8,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::dir::{DirHandle, read_only_flags, regular};
-use crate::resolve::open_in_root;
+use crate::resolve::{open_beneath, open_in_root};
 use crate::{Error, ErrorKind, Metadata};
 
 /// A directory that is the whole world to paths resolved in it.
@@ -65,6 +65,24 @@ impl RootDir {
     pub fn open_read(&self, path: impl AsRef<Path>) -> Result<File, Error> {
         let path = path.as_ref();
         regular(self.resolve(path, read_only_flags())?, path.as_os_str())
+    }
+
+    /// Opens the regular file at `path` for reading, if every link on the way, and `..`, stay below the root: one that
+    /// leads out, or is absolute, is [`ErrorKind::CrossesDevice`]. Never blocks on a pipe; anything but a regular file is
+    /// [`ErrorKind::InvalidInput`] (a directory [`ErrorKind::IsADirectory`]).
+    pub fn open_beneath(&self, path: impl AsRef<Path>) -> Result<File, Error> {
+        let path = path.as_ref();
+        let fd =
+            open_beneath(self.fd.as_fd(), path, read_only_flags()).map_err(Error::at("openat2", path))?;
+        regular(fd, path.as_os_str())
+    }
+
+    /// Metadata of whatever is at `path`, on the same terms as [`open_beneath`](Self::open_beneath): a link in the last
+    /// place is followed.
+    pub fn stat_beneath(&self, path: impl AsRef<Path>) -> Result<Metadata, Error> {
+        let path = path.as_ref();
+        let fd = open_beneath(self.fd.as_fd(), path, OFlags::PATH).map_err(Error::at("openat2", path))?;
+        rustix::fs::fstat(fd).map(Metadata::from).map_err(Error::at("fstat", path))
     }
 
     /// Metadata of whatever is at `path`, a link in the last place *not* followed.

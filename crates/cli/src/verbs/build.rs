@@ -376,6 +376,9 @@ fn configured(
     for output in outputs {
         build = build.output(output);
     }
+    for file in [request.iidfile, request.metadata_file].into_iter().flatten() {
+        build = build.own_file(file);
+    }
     Ok((build, source))
 }
 

@@ -11,7 +11,7 @@ use super::git::{GitAddress, GitJob, without_credentials};
 use super::http::{HttpAddress, OneFile, download};
 use super::local::LocalContext;
 use super::remotes::Remotes;
-use crate::copy::{Lead, NoSource, Source, SourceKind, clean, resolve};
+use crate::copy::{Lead, NoSource, OwnFiles, Source, SourceKind, clean, resolve};
 use crate::plan::SourceKind as Written;
 use crate::{Error, ErrorKind};
 
@@ -109,6 +109,14 @@ impl BuildContext {
 
     pub(crate) fn source(&self) -> Arc<dyn Source> {
         Arc::clone(&self.source)
+    }
+
+    /// The files without those that a build writes itself.
+    pub(crate) fn source_without(&self, own: &OwnFiles) -> Arc<dyn Source> {
+        match &self.local {
+            Some(local) => local.source_without(own),
+            None => self.source(),
+        }
     }
 
     /// The repository that the user named for it.

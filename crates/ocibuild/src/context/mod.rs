@@ -5,6 +5,7 @@ mod files;
 mod git;
 mod http;
 mod local;
+mod named_file;
 mod percent;
 mod remotes;
 

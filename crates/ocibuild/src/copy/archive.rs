@@ -3,12 +3,14 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ocibuild_layer::{
     Cancellable, ErrorKind as LayerErrorKind, Format, Limits, Policy, TarReader, decompress, is_tar,
 };
 use ocibuild_spec::CancelToken;
 
+use super::changed::Changed;
 use super::extract::Archive;
 use super::select::Selected;
 use super::source::{Source, SourceKind};
@@ -46,24 +48,36 @@ impl Archives<'_> {
         let SourceKind::File { size } = selected.node.kind else { return Ok(None) };
         let limits = Limits::for_archive(size, self.limit);
         let candidate = Candidate { source, path: &selected.path, limits, archives: self };
-        if !candidate.is_archive()? {
+        if !candidate.look(|whole| candidate.is_archive(whole))? {
             return Ok(None);
         }
-        candidate.read(number).map(Some)
+        candidate.look(|whole| candidate.read(whole, number)).map(Some)
     }
 }
 
 impl Candidate<'_> {
-    fn plain(&self) -> Result<(Format, Box<dyn Read + Send>), Error> {
-        let whole = Cancellable::new(self.source.open(self.path)?, self.archives.cancel);
+    /// What `look` finds in the file. A file that may change is read to its end whatever was found, where it shows whether
+    /// the bytes are those of the key, and a change is told before what became of it.
+    fn look<T>(&self, look: impl FnOnce(&Stream) -> Result<T, Error>) -> Result<T, Error> {
+        let whole = Stream::new(self.source.open(self.path)?);
+        let found = look(&whole);
+        if self.source.may_change() {
+            let mut rest = Cancellable::new(whole, self.archives.cancel);
+            io::copy(&mut rest, &mut io::sink()).map_err(|error| self.unreadable(&error))?;
+        }
+        found
+    }
+
+    fn plain(&self, whole: &Stream) -> Result<(Format, Box<dyn Read + Send>), Error> {
+        let whole = Cancellable::new(whole.clone(), self.archives.cancel);
         let (format, plain) = decompress(Box::new(whole)).map_err(|error| self.unreadable(&error))?;
         Ok((format, Box::new(Cancellable::new(plain, self.archives.cancel))))
     }
 
     /// Whether the first header is there. A file that is damaged before it, or is compressed without being an archive, is
     /// copied as it is; of damage the user hears.
-    fn is_archive(&self) -> Result<bool, Error> {
-        let (format, mut plain) = self.plain()?;
+    fn is_archive(&self, whole: &Stream) -> Result<bool, Error> {
+        let (format, mut plain) = self.plain(whole)?;
         let damage = match is_tar(&mut plain, &self.limits) {
             Ok(true) => return Ok(true),
             Ok(false) if format == Format::Plain => return Ok(false),
@@ -80,10 +94,10 @@ impl Candidate<'_> {
         Ok(false)
     }
 
-    fn read(&self, number: usize) -> Result<(Archive, File), Error> {
+    fn read(&self, whole: &Stream, number: usize) -> Result<(Archive, File), Error> {
         let scratch = self.archives.scratch;
         let no_spool = |error| no_spool(scratch, error);
-        let (format, plain) = self.plain()?;
+        let (format, plain) = self.plain(whole)?;
         let mut spool = tempfile::tempfile_in(scratch).map_err(no_spool)?;
         let copy = BufWriter::with_capacity(SPOOL_BUFFER, spool.try_clone().map_err(no_spool)?);
         let tee = Tee { inner: plain, copy, failure: None };
@@ -179,11 +193,13 @@ impl Candidate<'_> {
     }
 
     fn unreadable(&self, error: &(dyn std::error::Error + 'static)) -> Error {
+        if let Some(changed) = Changed::below(error) {
+            return changed.into();
+        }
         if class_below(error) == Some(ErrorKind::Cancelled) {
             return Error::cancelled();
         }
         Error::new(ErrorKind::Host, format!("cannot read /{}: {error}", self.path.display()))
-            .hint("build again: the file may have changed or gone while it was read")
     }
 }
 
@@ -201,6 +217,22 @@ impl std::fmt::Display for Why<'_> {
 
 const COPY_INSTEAD: &str = "ADD --unpack=false and COPY copy the file as it is";
 
+/// A file of which others read as much as they want, and which is read on from there.
+#[derive(Clone)]
+struct Stream(Arc<Mutex<Box<dyn Read + Send>>>);
+
+impl Stream {
+    fn new(reader: Box<dyn Read + Send>) -> Self {
+        Self(Arc::new(Mutex::new(reader)))
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).read(buffer)
+    }
+}
+
 /// What follows the end of an archive.
 enum Rest {
     Whole,
@@ -210,8 +242,8 @@ enum Rest {
 
 /// What the operating system answered, or the source itself: nothing that a decoder finds wrong.
 fn is_of_the_host(error: &io::Error) -> bool {
-    let own = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
-    error.raw_os_error().is_some() || own.is_some()
+    let is_of_the_source = error.get_ref().is_some_and(|inner| inner.is::<Error>() || inner.is::<Changed>());
+    error.raw_os_error().is_some() || is_of_the_source
 }
 
 const SPOOL_BUFFER: usize = 64 << 10;

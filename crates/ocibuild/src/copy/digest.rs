@@ -1,50 +1,146 @@
-use std::io::Read as _;
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use ocibuild_spec::{CancelToken, Digest, Hasher, Metadata};
 
-use super::select::Selected;
+use super::changed::{Changed, CheckedSource, FileDigests, How, first_half};
+use super::content::ContentHasher;
+use super::select::{Item, Selected};
 use super::source::{Source, SourceKind, SourceNode};
 use crate::keys::Framed;
 use crate::{Error, ErrorKind};
 
-/// Digest of what a step selects: names, types, modes, owners, contents, links, devices, attributes; no times, no
-/// hard links, no folders above the source (9.05, 9.06).
-pub(crate) fn content_digest(
-    source: &dyn Source,
-    selected: &[Selected],
+/// The digest of everything selected, source by source, and the source to copy it from: what is read there is what the
+/// digest was made of, or an error that names what changed.
+pub(crate) fn digest_all(
+    source: &Arc<dyn Source>,
+    selected: &[Vec<Selected>],
     cancel: &CancelToken,
-) -> Result<Digest, Error> {
-    let mut framed = Framed::new("ocibuild selection v1");
+) -> Result<(Digest, Arc<dyn Source>), Error> {
+    let mut framed = Framed::new("ocibuild selections v1");
+    let mut reading =
+        Reading { source: source.as_ref(), files: FileDigests::default(), buffer: Vec::new(), cancel };
     for one in selected {
-        framed.field(b"source");
-        node(source, &mut framed, Path::new(""), &one.path, &one.node)?;
-        one.each_item(source, &mut |item| {
-            if cancel.is_cancelled() {
-                return Err(Error::cancelled());
-            }
-            node(source, &mut framed, &item.path, &one.path.join(&item.path), &item.node)
-        })?;
+        framed.field(reading.content_digest(one)?.as_str().as_bytes());
     }
-    Ok(framed.finish())
+    let (source, files) = (Arc::clone(source), reading.files);
+    let checked: Arc<dyn Source> =
+        if source.may_change() { Arc::new(CheckedSource::new(source, files)) } else { source };
+    Ok((framed.finish(), checked))
 }
 
-fn node(
-    source: &dyn Source,
-    framed: &mut Framed,
-    name: &Path,
-    path: &Path,
-    node: &SourceNode,
-) -> Result<(), Error> {
-    framed.field(name.as_os_str().as_bytes());
-    metadata(framed, &node.metadata);
-    match &node.kind {
-        SourceKind::Directory => framed.field(b"directory"),
-        SourceKind::File { size } => {
-            framed.field(b"file");
-            framed.field(file_digest(source, path, *size)?.as_str().as_bytes());
+/// A source that is read from one end to the other.
+struct Reading<'a> {
+    source: &'a dyn Source,
+    /// What was found in its files, if it matters later.
+    files: FileDigests,
+    buffer: Vec<u8>,
+    cancel: &'a CancelToken,
+}
+
+impl Reading<'_> {
+    /// Digest of what a step selects: names, types, modes, owners, contents, links, devices, attributes; no times, no
+    /// hard links, no folders above the source (9.05, 9.06).
+    fn content_digest(&mut self, selected: &[Selected]) -> Result<Digest, Error> {
+        let source = self.source;
+        let mut framed = Framed::new("ocibuild selection v1");
+        for one in selected {
+            framed.field(b"source");
+            self.node(&mut framed, Path::new(""), &one.path, &one.node)?;
+            one.each_item(source, &mut |item| {
+                self.node(&mut framed, &item.path, &one.path.join(&item.path), &item.node)
+            })?;
         }
+        Ok(framed.finish())
+    }
+
+    fn node(
+        &mut self,
+        framed: &mut Framed,
+        name: &Path,
+        path: &Path,
+        node: &SourceNode,
+    ) -> Result<(), Error> {
+        if self.cancel.is_cancelled() {
+            return Err(Error::cancelled());
+        }
+        framed.field(name.as_os_str().as_bytes());
+        metadata(framed, &node.metadata);
+        let SourceKind::File { size } = node.kind else {
+            other(framed, &node.kind);
+            return Ok(());
+        };
+        let content = self.file_digest(path, size)?;
+        framed.field(b"file");
+        framed.field(Digest::from_sha256(content).as_str().as_bytes());
+        if self.source.may_change() {
+            self.files.add(path, size, content);
+        }
+        Ok(())
+    }
+
+    /// The digest of the content of a file, which has `size` bytes and no others.
+    fn file_digest(&mut self, path: &Path, size: u64) -> Result<[u8; 32], Error> {
+        const PIECE: usize = 64 << 10;
+
+        let mut reader = self.source.open(path)?;
+        let mut hasher = ContentHasher::default();
+        self.buffer.resize(PIECE, 0);
+        while hasher.size() <= size {
+            if self.cancel.is_cancelled() {
+                return Err(Error::cancelled());
+            }
+            match reader.read(&mut self.buffer) {
+                Ok(0) => break,
+                Ok(count) => {
+                    self.check_holes(path)?;
+                    hasher.update(&self.buffer[..count]);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Changed::or(error, |error| unreadable(path, error))),
+            }
+        }
+        if hasher.size() != size {
+            return Err(Changed::new(path, How::Content).into());
+        }
+        Ok(hasher.finish())
+    }
+}
+
+/// The most bytes that the holes of all files of a step may have. A layer spells them out as zeros: a file that takes no
+/// space at all would keep a processor busy for as long as it likes.
+const MAX_HOLES: u64 = 8 << 30;
+
+impl Reading<'_> {
+    /// Fails once what was read has more holes than a layer may have zeros for them.
+    fn check_holes(&self, path: &Path) -> Result<(), Error> {
+        let holes = self.source.hole_bytes();
+        if holes <= MAX_HOLES {
+            return Ok(());
+        }
+        let shown = path.display();
+        let message = format!("{shown}: the files of this step have holes of more than {MAX_HOLES} bytes");
+        Err(Error::new(ErrorKind::Refused, message)
+            .id("too-many-holes")
+            .word(shown.to_string())
+            .cause("a layer has the zeros that a hole stands for")
+            .hint(format!(
+                "keep the file out of the build context, or fill its holes: cp --sparse=never {shown} FILE"
+            )))
+    }
+}
+
+fn unreadable(path: &Path, error: std::io::Error) -> Error {
+    Error::new(ErrorKind::Host, format!("cannot read /{}", path.display())).caused_by(error)
+}
+
+/// What is at a path that is no regular file.
+fn other(framed: &mut Framed, kind: &SourceKind) {
+    match kind {
+        SourceKind::Directory => framed.field(b"directory"),
+        SourceKind::File { .. } => framed.field(b"file"),
         SourceKind::Symlink(target) => {
             framed.field(b"symlink");
             framed.field(target.as_os_str().as_bytes());
@@ -53,7 +149,6 @@ fn node(
         SourceKind::CharacterDevice(major, minor) => framed.field(format!("c {major} {minor}").as_bytes()),
         SourceKind::BlockDevice(major, minor) => framed.field(format!("b {major} {minor}").as_bytes()),
     }
-    Ok(())
 }
 
 fn metadata(framed: &mut Framed, metadata: &Metadata) {
@@ -65,11 +160,39 @@ fn metadata(framed: &mut Framed, metadata: &Metadata) {
     }
 }
 
-fn file_digest(source: &dyn Source, path: &Path, size: u64) -> Result<Digest, Error> {
-    let mut reader = source.open(path)?.take(size);
+/// What a walk found at a path, without content and time, in few bytes. The names that a file has count, since of a
+/// file with several only the first is read.
+pub(super) fn fingerprint(item: &Item) -> [u8; 16] {
     let mut hasher = Hasher::new();
-    std::io::copy(&mut reader, &mut hasher).map_err(|error| {
-        Error::new(ErrorKind::Host, format!("cannot read /{}", path.display())).caused_by(error)
-    })?;
-    Ok(hasher.finish())
+    let mut field = |bytes: &[u8]| {
+        hasher.update(&(bytes.len() as u64).to_be_bytes());
+        hasher.update(bytes);
+    };
+    let Metadata { mode, uid, gid, xattrs, mtime: _ } = &item.node.metadata;
+    for number in [*mode, *uid, *gid, u32::from(item.is_intermediate)] {
+        field(&number.to_be_bytes());
+    }
+    for (name, value) in xattrs {
+        field(name.as_bytes());
+        field(value);
+    }
+    if let Some((device, inode)) = item.node.links {
+        field(&device.to_be_bytes());
+        field(&inode.to_be_bytes());
+    }
+    match &item.node.kind {
+        SourceKind::Directory => field(b"directory"),
+        SourceKind::File { size } => {
+            field(b"file");
+            field(&size.to_be_bytes());
+        }
+        SourceKind::Symlink(target) => {
+            field(b"symlink");
+            field(target.as_os_str().as_bytes());
+        }
+        SourceKind::Fifo => field(b"fifo"),
+        SourceKind::CharacterDevice(major, minor) => field(format!("c {major} {minor}").as_bytes()),
+        SourceKind::BlockDevice(major, minor) => field(format!("b {major} {minor}").as_bytes()),
+    }
+    first_half(hasher)
 }

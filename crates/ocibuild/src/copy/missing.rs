@@ -40,6 +40,11 @@ pub(crate) fn not_found(source: &dyn Source, word: &str, path: &Path) -> Error {
             .hint(format!("remove line {line} of {file}, or add the line \"!{shown}\" below it"))
             .place(Place::Line { file, line, text: pattern });
     }
+    if source.is_state(path) {
+        return error
+            .cause("the state directory of this build lies there, which is no part of any context")
+            .hint("keep the state directory out of the build context");
+    }
     let climbs = Path::new(word).components().any(|part| part == std::path::Component::ParentDir);
     if climbs {
         error = error.cause(format!("{word} leads above the root of {}, where it ends", source.what()));
@@ -56,11 +61,6 @@ pub(crate) fn not_found(source: &dyn Source, word: &str, path: &Path) -> Error {
                 crate::plan::quote(&name)
             ),
         );
-    }
-    if let Some(outside) = source.beside(word) {
-        error = error.cause(format!("{} is there, but not in the build context", outside.display())).hint(format!(
-            "move {word} into the build context, or build with a directory above as CONTEXT and the Dockerfile named with -f"
-        ));
     }
     if let Some(SourceKind::Symlink(target)) = exists(source, path).map(|node| node.kind) {
         error = error.cause(format!("it is a link to {}, and nothing is there", target.display()));

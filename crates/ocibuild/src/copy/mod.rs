@@ -2,10 +2,14 @@
 //! before its first byte is written.
 
 mod archive;
+mod changed;
+mod content;
 mod digest;
 mod extract;
 pub(crate) mod habits;
+mod local;
 mod missing;
+mod own;
 mod place;
 mod select;
 mod source;
@@ -19,14 +23,19 @@ use std::sync::Arc;
 
 use ocibuild_layer::SparseMap;
 use ocibuild_snapshot::{Changes, Node, NodeKind, Origin, Tree, changes};
-use ocibuild_spec::{CancelToken, Changeset, Content, Digest, Entry, Timestamp};
+use ocibuild_spec::{Changeset, Content, Entry, Timestamp};
 
 pub(crate) use archive::Archives;
-pub(crate) use digest::content_digest;
+pub(crate) use changed::Changed;
+pub(crate) use digest::digest_all;
 pub(crate) use extract::Archive;
+pub(crate) use local::LocalSource;
+pub(crate) use own::{OwnFile, OwnFiles, TEMPORARY};
 pub(crate) use place::{Bytes, NEW_LAYER, Placement};
-pub(crate) use select::{Choice, Selected, clean, literal_prefix, name_in_key, nothing_matches, select};
-pub(crate) use source::{Lead, LocalSource, Source, SourceKind, SourceNode, TreeSource, resolve};
+pub(crate) use select::{
+    Choice, Selected, check_length, clean, literal_prefix, name_in_key, nothing_matches, select,
+};
+pub(crate) use source::{Lead, Source, SourceKind, SourceNode, TreeSource, resolve};
 
 use crate::accounts::Accounts;
 use crate::layers::LayerFiles;
@@ -45,19 +54,6 @@ pub(crate) struct Part {
 pub(crate) fn select_all(source: &dyn Source, step: &CopyStep) -> Result<Vec<Vec<Selected>>, Error> {
     let choice = Choice::new(&step.excludes, step.parents)?;
     step.sources.iter().map(|word| select(source, word, &choice)).collect()
-}
-
-/// The digest of everything selected, source by source.
-pub(crate) fn digest_all(
-    source: &dyn Source,
-    selected: &[Vec<Selected>],
-    cancel: &CancelToken,
-) -> Result<Digest, Error> {
-    let mut framed = crate::keys::Framed::new("ocibuild selections v1");
-    for one in selected {
-        framed.field(content_digest(source, one, cancel)?.as_str().as_bytes());
-    }
-    Ok(framed.finish())
 }
 
 /// Finds the content of files of the base, each with its size.
@@ -179,11 +175,8 @@ fn changeset(
         if origin.layer != NEW_LAYER {
             return true;
         }
-        let same = contents.open(path, origin.content, *size).map_err(|error| {
-            Error::new(ErrorKind::Host, "cannot read a copied file")
-                .caused_by(error)
-                .hint("build again: the file may have changed or gone while it was read")
-        });
+        let cannot = |error| Error::new(ErrorKind::Host, "cannot read a copied file").caused_by(error);
+        let same = contents.open(path, origin.content, *size).map_err(|error| Changed::or(error, cannot));
         match same.and_then(|mut reader| (context.same_content)(before, &mut reader)) {
             Ok(same) => same,
             Err(error) => {
@@ -195,6 +188,7 @@ fn changeset(
     if let Some(error) = failure {
         return Err(error);
     }
+    entries.iter().try_for_each(|entry| check_length(&entry.path))?;
     Ok(Changeset::new(entries, move |entry: &Entry, content| {
         let size = match entry.kind {
             ocibuild_spec::EntryKind::File { size, .. } => size,

@@ -1,10 +1,11 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ocibuild_dockerfile::{IgnorePatterns, glob_match};
 
+use super::changed::{Changed, How, Walked};
 use super::missing::{broken_json, not_found};
 use super::source::{Lead, Source, SourceKind, SourceNode, resolve};
 use crate::{Error, ErrorKind};
@@ -12,7 +13,8 @@ use crate::{Error, ErrorKind};
 /// What one source of an instruction, or one match of its wildcard, brings.
 ///
 /// What is below a directory is not listed here: [`each_item`](Self::each_item) walks it whenever it is needed, so that a
-/// copy of many files needs no more memory than what becomes of them.
+/// copy of many files needs little more memory than what becomes of them. Walks of files that may change have to find
+/// what the first one found.
 #[derive(Debug)]
 pub(crate) struct Selected {
     /// The name the file gets in a directory: that of the source as written, of a link its own.
@@ -25,6 +27,8 @@ pub(crate) struct Selected {
     pub(crate) keeps_parents: bool,
     chosen: Chosen,
     excludes: Arc<IgnorePatterns>,
+    /// What the first walk found.
+    walked: OnceLock<Walked>,
 }
 
 /// What of a selected directory is copied, excludes aside.
@@ -53,11 +57,41 @@ impl Selected {
     /// A file at the root of its source.
     pub(crate) fn file(name: &str, node: SourceNode) -> Self {
         let (name, path) = (OsString::from(name), PathBuf::from(name));
-        Self { name, path, node, keeps_parents: false, chosen: Chosen::All, excludes: Arc::default() }
+        let (chosen, excludes, walked) = (Chosen::All, Arc::default(), OnceLock::new());
+        Self { name, path, node, keeps_parents: false, chosen, excludes, walked }
     }
 
     /// Hands on what is below a directory, parents first, in the order of the copy.
     pub(crate) fn each_item(
+        &self,
+        source: &dyn Source,
+        visit: &mut dyn FnMut(&Item) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        if !source.may_change() {
+            return self.walk(source, visit);
+        }
+        source.look_anew();
+        // Paths are named as the source has them.
+        let changed = |change: Changed| Error::from(Changed { path: self.path.join(change.path), ..change });
+        let Some(walked) = self.walked.get() else {
+            let (mut walked, mut last) = (Walked::default(), Vec::new());
+            self.walk(source, &mut |item| {
+                walked.add(item, &mut last);
+                visit(item)
+            })?;
+            // Should two threads walk at once, the first one counts.
+            let _ = self.walked.set(walked);
+            return Ok(());
+        };
+        let mut replay = walked.replay();
+        self.walk(source, &mut |item| {
+            replay.expect(item).map_err(changed)?;
+            visit(item)
+        })?;
+        replay.end().map_err(changed)
+    }
+
+    fn walk(
         &self,
         source: &dyn Source,
         visit: &mut dyn FnMut(&Item) -> Result<(), Error>,
@@ -69,7 +103,7 @@ impl Selected {
         let mut walk = Walk { source, include, excludes: &self.excludes, visit, pending: Vec::new() };
         match &self.chosen {
             Chosen::Literal(path, _) => walk.literal(&self.path, path),
-            _ if self.node.is_directory() => walk.directory(self.path.clone(), PathBuf::new(), 0),
+            _ if self.node.is_directory() => walk.directory(&self.path, Path::new("")),
             _ => Ok(()),
         }
     }
@@ -97,6 +131,7 @@ impl Choice {
 
 /// All that one source word selects (6.1).
 pub(crate) fn select(source: &dyn Source, word: &str, choice: &Choice) -> Result<Vec<Selected>, Error> {
+    source.look_anew();
     if choice.parents {
         return select_with_parents(source, word, choice);
     }
@@ -107,6 +142,7 @@ pub(crate) fn select(source: &dyn Source, word: &str, choice: &Choice) -> Result
         keeps_parents: false,
         chosen: Chosen::All,
         excludes: Arc::clone(&choice.excludes),
+        walked: OnceLock::new(),
     };
     Ok(find(source, word)?.into_iter().map(whole).collect())
 }
@@ -136,7 +172,9 @@ fn find(source: &dyn Source, word: &str) -> Result<Vec<Found>, Error> {
             return Err(missing.headline(message));
         }
     };
-    match_below(source, &base, &pattern)?
+    let mut matches = Vec::new();
+    match_below(source, &base, &pattern, &mut matches)?;
+    matches
         .into_iter()
         .map(|found| match resolve(source, &base.join(&found), true)? {
             Lead::Found(at, node) => Ok(Found { name: last_name(&found), path: at, node }),
@@ -207,44 +245,44 @@ pub(crate) fn has_wildcard(text: &[u8]) -> bool {
 }
 
 /// Collects what matches the parts of a pattern, in the order of a sorted walk that follows no link.
-fn match_below(source: &dyn Source, base: &Path, pattern: &[OsString]) -> Result<Vec<PathBuf>, Error> {
-    let mut matches = Vec::new();
-    // The directories that match the first parts, one below the other.
-    let mut levels = vec![(PathBuf::new(), source.names(base)?.into_iter())];
-    while let Some((relative, names)) = levels.last_mut() {
-        let Some(name) = names.next() else {
-            levels.pop();
+fn match_below(
+    source: &dyn Source,
+    base: &Path,
+    pattern: &[OsString],
+    matches: &mut Vec<PathBuf>,
+) -> Result<(), Error> {
+    // Directories whose names are still to be compared, the next one last.
+    let mut todo = vec![(PathBuf::new(), pattern)];
+    while let Some((relative, pattern)) = todo.pop() {
+        let Some((first, rest)) = pattern.split_first() else {
+            matches.push(relative);
             continue;
         };
-        let path = relative.join(&name);
-        let rest = &pattern[levels.len() - 1..];
-        if !part_matches(rest, &name)? {
+        if !relative.as_os_str().is_empty()
+            && !source.stat(&base.join(&relative))?.is_some_and(|node| node.is_directory())
+        {
             continue;
         }
-        if rest.len() == 1 {
-            matches.push(path);
-        } else if source.stat(&base.join(&path))?.is_some_and(|node| node.is_directory()) {
-            let names = source.names(&base.join(&path))?.into_iter();
-            levels.push((path, names));
+        let from = todo.len();
+        for name in source.names(&base.join(&relative))? {
+            if glob_match(first.as_bytes(), name.as_bytes()).map_err(|_| malformed(pattern))? {
+                todo.push((relative.join(&name), rest));
+            }
         }
+        todo[from..].reverse();
     }
-    Ok(matches)
+    Ok(())
 }
 
-/// Whether a name matches the first part of a pattern.
-fn part_matches(pattern: &[OsString], name: &OsStr) -> Result<bool, Error> {
-    let Some(first) = pattern.first() else { return Ok(false) };
-    glob_match(first.as_bytes(), name.as_bytes()).map_err(|_| {
-        let text = pattern.join(OsStr::new("/"));
-        let message = format!("syntax error in pattern {}", text.display());
-        let error =
-            Error::new(ErrorKind::Dockerfile, message).id("invalid-pattern").word(text.to_string_lossy());
-        let error = match broken_json(&text.to_string_lossy()) {
-            Some(hint) => error.hint(hint),
-            None => error,
-        };
-        error.hint("a literal '[' is matched by '[[]'")
-    })
+fn malformed(pattern: &[OsString]) -> Error {
+    let text = pattern.join(OsStr::new("/"));
+    let message = format!("syntax error in pattern {}", text.display());
+    let error = Error::new(ErrorKind::Dockerfile, message).id("invalid-pattern").word(text.to_string_lossy());
+    let error = match broken_json(&text.to_string_lossy()) {
+        Some(hint) => error.hint(hint),
+        None => error,
+    };
+    error.hint("a literal '[' is matched by '[[]'")
 }
 
 /// Walks a directory and hands on what is chosen, each directory just before the first thing chosen below it.
@@ -259,61 +297,88 @@ struct Walk<'a> {
 }
 
 /// A directory that is being walked.
-struct Level {
+struct Open {
     path: PathBuf,
-    /// The same below the selected directory.
     relative: PathBuf,
     names: std::vec::IntoIter<OsString>,
-    /// How many directories were pending before it.
+    /// How many directories waited for something below them when it was found.
     pending: usize,
 }
 
+/// The longest path that a file may have, in bytes: no kernel opens one that is longer, so no container could use it.
+const MAX_PATH: usize = 4095;
+
+/// Fails for a path that nobody could open.
+pub(crate) fn check_length(path: &Path) -> Result<(), Error> {
+    let length = path.as_os_str().len();
+    if length <= MAX_PATH {
+        return Ok(());
+    }
+    let begin: String = path.to_string_lossy().chars().take(60).collect();
+    Err(Error::new(
+        ErrorKind::Refused,
+        format!("a path of {length} bytes is longer than the {MAX_PATH} that Linux can open: {begin}…"),
+    )
+    .id("path-too-long")
+    .hint("leave it out with a line in .dockerignore or with --exclude, or make the directories less deep"))
+}
+
 impl Walk<'_> {
-    /// Everything below a directory. Trees may be as deep as paths are long, and so this has a stack of its own.
-    fn directory(&mut self, path: PathBuf, relative: PathBuf, pending: usize) -> Result<(), Error> {
-        let level = |source: &dyn Source, path: PathBuf, relative, pending| -> Result<Level, Error> {
-            let names = source.names(&path)?.into_iter();
-            Ok(Level { path, relative, names, pending })
-        };
-        let mut levels = vec![level(self.source, path, relative, pending)?];
-        while let Some(top) = levels.last_mut() {
-            let Some(name) = top.names.next() else {
+    fn directory(&mut self, path: &Path, relative: &Path) -> Result<(), Error> {
+        let mut open = vec![self.opened(path.to_owned(), relative.to_owned(), self.pending.len())?];
+        while let Some(directory) = open.last_mut() {
+            let Some(name) = directory.names.next() else {
                 // Unless something below took them along, directories that only led here are left out.
-                self.pending.truncate(top.pending);
-                levels.pop();
+                self.pending.truncate(directory.pending);
+                open.pop();
                 continue;
             };
-            let (path, relative) = (top.path.join(&name), top.relative.join(&name));
-            let Some(node) = self.source.stat(&path)? else { continue };
+            let (path, relative) = (directory.path.join(&name), directory.relative.join(&name));
+            check_length(&path)?;
             let pending = self.pending.len();
-            if let Some(relative) = self.entry(relative, node)? {
-                levels.push(level(self.source, path, relative, pending)?);
+            match self.source.stat(&path)? {
+                Some(node) => {
+                    let below = self.entry(&relative, node)?;
+                    if below {
+                        open.push(self.opened(path, relative, pending)?);
+                    }
+                }
+                // It was listed.
+                None if self.source.may_change() => return Err(Changed::new(&path, How::Gone).into()),
+                None => {}
             }
         }
         Ok(())
     }
 
-    /// Hands on one path if it is chosen; gives it back if it is a directory to be walked.
-    fn entry(&mut self, relative: PathBuf, node: SourceNode) -> Result<Option<PathBuf>, Error> {
+    fn opened(&self, path: PathBuf, relative: PathBuf, pending: usize) -> Result<Open, Error> {
+        let names = self.source.names(&path)?.into_iter();
+        Ok(Open { path, relative, names, pending })
+    }
+
+    /// Hands on what is chosen; whether something below may be.
+    fn entry(&mut self, relative: &Path, node: SourceNode) -> Result<bool, Error> {
         let bytes = relative.as_os_str().as_bytes();
         let excluded = !self.excludes.is_empty() && self.excludes.matches(bytes);
         let included = self.include.is_none_or(|include| include.matches(bytes));
         let chosen = included && !excluded;
-        let is_directory = node.is_directory();
-        if is_directory && excluded && !self.excludes.may_have_exceptions_below(bytes) {
-            return Ok(None);
+        let path = relative.to_owned();
+        if !node.is_directory() {
+            if chosen {
+                self.choose(&Item { path, node, is_intermediate: false })?;
+            }
+            return Ok(false);
         }
-        let item = Item { path: relative, node, is_intermediate: is_directory && !chosen };
+        if excluded && !self.excludes.may_have_exceptions_below(bytes) {
+            return Ok(false);
+        }
+        let item = Item { path, node, is_intermediate: !chosen };
         if chosen {
             self.choose(&item)?;
-            return Ok(is_directory.then_some(item.path));
+        } else {
+            self.pending.push(item);
         }
-        if !is_directory {
-            return Ok(None);
-        }
-        let relative = item.path.clone();
-        self.pending.push(item);
-        Ok(Some(relative))
+        Ok(true)
     }
 
     fn choose(&mut self, item: &Item) -> Result<(), Error> {
@@ -374,6 +439,7 @@ fn select_with_parents(source: &dyn Source, word: &str, choice: &Choice) -> Resu
                 Chosen::Matching(include.clone())
             },
             excludes: Arc::clone(&choice.excludes),
+            walked: OnceLock::new(),
         });
     }
     Ok(out)
@@ -389,11 +455,10 @@ impl Walk<'_> {
                 self.pending.push(Item { path: relative.clone(), node, is_intermediate: true });
             }
         }
-        if let Some(node) = self.source.stat(&base.join(path))? {
-            let pending = self.pending.len();
-            if let Some(relative) = self.entry(path.to_owned(), node)? {
-                self.directory(base.join(path), relative, pending)?;
-            }
+        if let Some(node) = self.source.stat(&base.join(path))?
+            && self.entry(path, node)?
+        {
+            self.directory(&base.join(path), path)?;
         }
         self.pending.clear();
         Ok(())

@@ -1,15 +1,10 @@
-use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io::Read;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use ocibuild_dockerfile::IgnorePatterns;
 use ocibuild_snapshot::{NodeKind, Origin, Tree};
-use ocibuild_spec::{Metadata, Timestamp};
-use ocibuild_sys::{DirHandle, FileType, RootDir};
-use walkdir::WalkDir;
+use ocibuild_spec::Metadata;
 
 use super::missing::Hiding;
 use super::select::Selected;
@@ -38,9 +33,22 @@ pub(crate) trait Source: Send + Sync + std::fmt::Debug {
         None
     }
 
-    /// What an instruction probably means by `word`, outside of the source.
-    fn beside(&self, _word: &str) -> Option<PathBuf> {
-        None
+    /// Whether somebody else may change the files while they are read.
+    fn may_change(&self) -> bool {
+        false
+    }
+
+    /// Forgets the directories that are held open: a walk begins, and is to find what is there now.
+    fn look_anew(&self) {}
+
+    /// How many bytes the holes have of the files that were read so far: they are on no disk, and in a layer they are.
+    fn hole_bytes(&self) -> u64 {
+        0
+    }
+
+    /// Whether the path is the state directory of the build, or in it.
+    fn is_state(&self, _path: &Path) -> bool {
+        false
     }
 
     /// How messages call the source.
@@ -142,223 +150,6 @@ fn parts(path: &Path) -> impl DoubleEndedIterator<Item = OsString> {
         Component::ParentDir => Some(OsString::from("..")),
         _ => None,
     })
-}
-
-/// A local directory seen through an ignore file, as BuildKit's client sends it (7.15): everything is root's, sockets
-/// are empty files, capabilities are lost.
-#[derive(Debug)]
-pub(crate) struct LocalSource {
-    root: RootDir,
-    path: PathBuf,
-    ignore: IgnorePatterns,
-    /// The directory that was looked into last: walks ask for one name after the other of the same.
-    last: Mutex<Option<(PathBuf, Arc<DirHandle>)>>,
-}
-
-impl LocalSource {
-    pub(crate) fn new(root: RootDir, path: PathBuf, ignore: IgnorePatterns) -> Self {
-        Self { root, path, ignore, last: Mutex::default() }
-    }
-
-    fn io(&self, path: &Path, error: &ocibuild_sys::Error) -> Error {
-        let shown = self.path.join(path);
-        let own = Error::new(ErrorKind::Host, format!("cannot read {}", shown.display()))
-            .id("unreadable")
-            .word(path.display().to_string())
-            .caused_by(error.clone());
-        if error.kind() != ocibuild_sys::ErrorKind::Denied {
-            return own;
-        }
-        own.hint(format!(
-            "let this user read it (chmod u+r, chown), or keep it out of the context with a line in {}",
-            self.ignore.name()
-        ))
-    }
-
-    fn parent(&self, path: &Path) -> Result<Arc<DirHandle>, ocibuild_sys::Error> {
-        let path = path.parent().unwrap_or(Path::new(""));
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, directory)) = last.as_ref()
-            && known == path
-        {
-            return Ok(Arc::clone(directory));
-        }
-        let directory = Arc::new(self.root.dir(path)?);
-        *last = Some((path.to_owned(), Arc::clone(&directory)));
-        Ok(directory)
-    }
-
-    /// The directory itself is not part of a context: how old it is does not count.
-    fn stat_root(&self) -> Result<SourceNode, Error> {
-        let found = self.root.top().and_then(|top| top.metadata());
-        let found = found.map_err(|error| self.io(Path::new(""), &error))?;
-        let metadata = metadata_of(&found, BTreeMap::new());
-        Ok(SourceNode {
-            metadata: Metadata { mtime: Timestamp::default(), ..metadata },
-            kind: SourceKind::Directory,
-            links: None,
-        })
-    }
-
-    /// Whether the ignore file lets the path through, were it no directory.
-    fn is_kept(&self, path: &Path) -> bool {
-        self.ignore.is_empty() || !self.ignore.matches(path.as_os_str().as_bytes())
-    }
-
-    /// Whether anything below an ignored directory is let through by an exception (7.09).
-    fn has_kept_below(&self, path: &Path) -> Result<bool, Error> {
-        let mut todo = vec![path.to_owned()];
-        while let Some(path) = todo.pop() {
-            if !self.ignore.may_have_exceptions_below(path.as_os_str().as_bytes()) {
-                continue;
-            }
-            let directory = self.root.dir(&path).map_err(|error| self.io(&path, &error))?;
-            for entry in directory.read_dir().map_err(|error| self.io(&path, &error))? {
-                let entry = entry.map_err(|error| self.io(&path, &error))?;
-                let child = path.join(&entry.name);
-                let found = directory.stat(&entry.name).map_err(|error| self.io(&child, &error))?;
-                if self.is_kept(&child) {
-                    return Ok(true);
-                }
-                if found.is_dir() {
-                    todo.push(child);
-                }
-            }
-        }
-        Ok(false)
-    }
-
-    fn is_visible(&self, path: &Path, is_directory: bool) -> Result<bool, Error> {
-        Ok(path.as_os_str().is_empty()
-            || self.is_kept(path)
-            || (is_directory && self.has_kept_below(path)?))
-    }
-
-    fn xattrs(directory: &DirHandle, name: &OsStr) -> BTreeMap<String, Vec<u8>> {
-        let names = directory.list_xattrs(name).unwrap_or_default();
-        let user = names.iter().filter_map(|name| name.to_str()).filter(|name| name.starts_with("user."));
-        user.filter_map(|attribute| {
-            let value = directory.get_xattr(name, attribute).ok()??;
-            Some((attribute.to_owned(), value))
-        })
-        .collect()
-    }
-}
-
-impl Source for LocalSource {
-    fn is_sent_on_demand(&self) -> bool {
-        true
-    }
-
-    fn stat(&self, path: &Path) -> Result<Option<SourceNode>, Error> {
-        let Some(name) = path.file_name() else { return self.stat_root().map(Some) };
-        let directory = match self.parent(path) {
-            Ok(directory) => directory,
-            Err(error) if is_missing(&error) => return Ok(None),
-            Err(error) => return Err(self.io(path, &error)),
-        };
-        let found = match directory.try_stat(name) {
-            Ok(Some(found)) => found,
-            Ok(None) => return Ok(None),
-            Err(error) if is_missing(&error) => return Ok(None),
-            Err(error) => return Err(self.io(path, &error)),
-        };
-        if !self.is_visible(path, found.is_dir())? {
-            return Ok(None);
-        }
-        let kind = match found.file_type {
-            FileType::Directory => SourceKind::Directory,
-            FileType::Symlink => {
-                let target = directory.read_link(name).map_err(|error| self.io(path, &error))?;
-                SourceKind::Symlink(target.into())
-            }
-            FileType::Regular => SourceKind::File { size: found.size },
-            FileType::Fifo => SourceKind::Fifo,
-            FileType::CharDevice => {
-                let (major, minor) = ocibuild_sys::device_numbers(found.rdev);
-                SourceKind::CharacterDevice(major, minor)
-            }
-            FileType::BlockDevice => {
-                let (major, minor) = ocibuild_sys::device_numbers(found.rdev);
-                SourceKind::BlockDevice(major, minor)
-            }
-            FileType::Socket => SourceKind::File { size: 0 },
-        };
-        let is_regular = matches!(kind, SourceKind::File { .. });
-        let xattrs =
-            if is_regular || found.is_dir() { Self::xattrs(&directory, name) } else { BTreeMap::new() };
-        let metadata = metadata_of(&found, xattrs);
-        let links = (is_regular && found.nlink > 1).then_some((found.dev, found.ino));
-        Ok(Some(SourceNode { metadata, kind, links }))
-    }
-
-    fn names(&self, path: &Path) -> Result<Vec<OsString>, Error> {
-        // What is listed here is opened below the context's descriptor, should the path have changed meanwhile.
-        let listing = WalkDir::new(self.path.join(path)).min_depth(1).max_depth(1);
-        let mut names = Vec::new();
-        for entry in listing {
-            let entry = entry.map_err(|error| {
-                let shown = self.path.join(path);
-                Error::new(ErrorKind::Host, format!("cannot read {}", shown.display())).caused_by(error)
-            })?;
-            let child = path.join(entry.file_name());
-            if self.ignore.is_empty() || self.is_visible(&child, entry.file_type().is_dir())? {
-                names.push(entry.file_name().to_owned());
-            }
-        }
-        names.sort();
-        Ok(names)
-    }
-
-    fn hidden_by(&self, path: &Path) -> Option<Hiding> {
-        let is_there = self.parent(path).ok()?.try_stat(path.file_name()?).ok()?.is_some();
-        let line = self.ignore.verdict(path.as_os_str().as_bytes()).line.filter(|_| is_there)?;
-        // The pattern may be about a directory above.
-        let above: Vec<&Path> = path.ancestors().filter(|path| !path.as_os_str().is_empty()).collect();
-        let decided = |path: &&&Path| self.ignore.verdict(path.as_os_str().as_bytes()).line == Some(line);
-        let matched = above.iter().rev().find(decided).map_or(path, |path| *path);
-        Some(Hiding {
-            file: self.ignore.name().to_owned(),
-            line,
-            pattern: self.ignore.text_of(line).unwrap_or_default(),
-            matched: matched.to_owned(),
-        })
-    }
-
-    fn beside(&self, word: &str) -> Option<PathBuf> {
-        // Only whether something is there is asked, to be told to whoever wrote the path.
-        let found = |path: PathBuf| fs_err::symlink_metadata(&path).is_ok().then_some(path);
-        let relative = word.trim_start_matches('/');
-        found(self.path.join(relative)).or_else(|| found(self.path.join("..").join(relative)))
-    }
-
-    fn what(&self) -> &'static str {
-        "the build context"
-    }
-
-    fn advice(&self) -> &'static str {
-        "paths are relative to the build context, which ends at its root: '..' leads nowhere above it"
-    }
-
-    fn open(&self, path: &Path) -> Result<Box<dyn Read + Send>, Error> {
-        let name = path.file_name().unwrap_or_default();
-        let directory = self.parent(path).map_err(|error| self.io(path, &error))?;
-        let found = directory.stat(name).map_err(|error| self.io(path, &error))?;
-        if found.file_type == FileType::Socket {
-            return Ok(Box::new(std::io::empty()));
-        }
-        Ok(Box::new(directory.open_read(name).map_err(|error| self.io(path, &error))?))
-    }
-}
-
-/// What a context says about a file: everything is root's.
-fn metadata_of(found: &ocibuild_sys::Metadata, xattrs: BTreeMap<String, Vec<u8>>) -> Metadata {
-    let mtime = Timestamp { seconds: found.mtime.seconds, nanoseconds: found.mtime.nanoseconds };
-    Metadata { mode: found.mode & 0o7777, uid: 0, gid: 0, mtime, xattrs }
-}
-
-fn is_missing(error: &ocibuild_sys::Error) -> bool {
-    matches!(error.kind(), ocibuild_sys::ErrorKind::NotFound | ocibuild_sys::ErrorKind::NotADirectory)
 }
 
 /// The merged view of a stack of layers.

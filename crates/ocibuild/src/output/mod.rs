@@ -14,6 +14,7 @@ use ocibuild_sys::FileTarget;
 
 use crate::annotation::Annotation;
 use crate::build::PlannedBuild;
+use crate::copy::TEMPORARY;
 use crate::image::{Built, BuiltImage, Form};
 use crate::layers::{Layer, Layers};
 use crate::schedule::{Target, built};
@@ -159,6 +160,19 @@ impl Output {
         self
     }
 
+    /// The file or directory that is written, if it is one.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match &self.destination {
+            Destination::Path(path) => Some(path),
+            Destination::Writer(_) | Destination::Registry { .. } => None,
+        }
+    }
+
+    /// Whether it is a directory that gets the files of the image.
+    pub(crate) fn is_directory_of_files(&self) -> bool {
+        self.kind == OutputKind::Local
+    }
+
     /// Kind and place, for whoever watches.
     pub(crate) fn describe(&self, build: &PlannedBuild) -> String {
         if self.kind != OutputKind::Registry {
@@ -265,7 +279,8 @@ pub(crate) fn write_whole(
         FileTarget::Replaced(target) => target,
     };
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let file = tempfile::NamedTempFile::new_in(parent).map_err(|error| unwritable(path, error))?;
+    let file = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(parent);
+    let file = file.map_err(|error| unwritable(path, error))?;
     let mut writer = io::BufWriter::with_capacity(1 << 18, file);
     write(&mut writer).map_err(|error| at_path(error, path))?;
     let file = writer.into_inner().map_err(|error| unwritable(path, error.into_error()))?;

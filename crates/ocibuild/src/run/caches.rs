@@ -36,10 +36,11 @@ const MAX_NUMBER: u64 = 32;
 impl Run<'_> {
     /// Where a cache is: by its id, what it begins with, and whose it is (9.17). The name of the file says nothing of
     /// the id, which may be a path.
-    fn cache_place(&self, mount: &StepMount) -> Result<PathBuf, Error> {
-        let initial = match &mount.from {
-            Some(from) => self.mounted_digest(from, &mount.source)?,
-            None => String::new(),
+    fn cache_place(&self, mount: &StepMount, known: Option<&str>) -> Result<PathBuf, Error> {
+        let initial = match (&mount.from, known) {
+            (_, Some(known)) => known.to_owned(),
+            (Some(from), None) => self.mounted_digest(from, &mount.source)?.0,
+            (None, None) => String::new(),
         };
         let (mode, uid, gid) = owner(mount);
         let mut framed = Framed::new("ocibuild cache mount v2");
@@ -56,7 +57,7 @@ impl Run<'_> {
             let StepKind::Run(run) = &step.kind else { continue };
             let caches = run.mounts.iter().filter(|mount| mount.kind == MountKind::Cache);
             for mount in caches.filter(|mount| mount.from.is_none()) {
-                self.empty_once(&self.cache_place(mount)?)?;
+                self.empty_once(&self.cache_place(mount, None)?)?;
             }
         }
         Ok(())
@@ -88,7 +89,8 @@ impl Mounts<'_, '_> {
     /// one step alone may use: all steps take them in the same order, so that no two wait for each other.
     pub(super) fn lock_caches(&mut self, mounts: &[&StepMount]) -> Result<Vec<Option<PathBuf>>, Error> {
         let place = |mount: &&StepMount| {
-            (mount.kind == MountKind::Cache).then(|| self.run.cache_place(mount)).transpose()
+            let known = self.mounted.digest(mount);
+            (mount.kind == MountKind::Cache).then(|| self.run.cache_place(mount, known)).transpose()
         };
         let places = mounts.iter().map(place).collect::<Result<Vec<_>, Error>>()?;
         let locked = mounts.iter().zip(&places).filter(|(mount, _)| mount.sharing == CacheSharing::Locked);
@@ -152,7 +154,7 @@ impl Mounts<'_, '_> {
         fs::create_dir_all(&new).map_err(|error| unusable(&new, error))?;
         let content = mount.from.as_ref().filter(|_| !mount.starts_empty);
         if let Some(from) = content {
-            self.run.copy_of(from, &mount.source, &new)?;
+            self.run.copy_of(from, &mount.source, self.mounted.selection(mount), &new)?;
         } else {
             let (mode, uid, gid) = owner(mount);
             let parent = DirHandle::open(&self.directory)?;

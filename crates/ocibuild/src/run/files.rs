@@ -7,14 +7,11 @@ use fs_err as fs;
 use ocibuild_snapshot::{MountPointKind, Tree};
 
 use super::unusable;
-use crate::copy::{Choice, Placement, Selected, Source, TreeSource, digest_all, select};
+use crate::copy::{Choice, Placement, Selected, TreeSource, digest_all, select};
 use crate::plan::{FileSource, quote};
-use crate::schedule::Run;
+use crate::schedule::{Run, Selection};
 use crate::unpacked::write_tree;
 use crate::{Error, ErrorKind};
-
-/// A source and what is selected of it.
-type Selection = (Arc<dyn Source>, Vec<Vec<Selected>>);
 
 impl Run<'_> {
     /// What is at a path of a source, with a way to read it.
@@ -31,21 +28,31 @@ impl Run<'_> {
         Ok((Arc::new(view.with_files(files)), vec![selected]))
     }
 
-    /// Digest of what is mounted: the selected path alone, whatever it is part of (9.04).
-    pub(crate) fn mounted_digest(&self, from: &FileSource, path: &str) -> Result<String, Error> {
+    /// Digest of what is mounted: the selected path alone, whatever it is part of (9.04). With the files themselves, to
+    /// be copied as the digest has them.
+    pub(crate) fn mounted_digest(&self, from: &FileSource, path: &str) -> Result<(String, Selection), Error> {
         let (source, selected) = self.mounted(from, path)?;
-        Ok(digest_all(source.as_ref(), &selected, self.cancel)?.to_string())
+        let (digest, source) = digest_all(&source, &selected, self.cancel)?;
+        Ok((digest.to_string(), (source, selected)))
     }
 
-    /// Copies a path of a source into the new directory `place`, a file under the name `file`.
+    /// Copies a path of a source into the new directory `place`, a file under the name `file`. `known` is what the key
+    /// of the step has of it.
     pub(super) fn copy_of(
         &self,
         from: &FileSource,
         path: &str,
+        known: Option<&Selection>,
         place: &Path,
     ) -> Result<MountPointKind, Error> {
         fs::create_dir_all(place).map_err(|error| unusable(place, error))?;
-        let (source, selected) = self.mounted(from, path)?;
+        let found;
+        let (source, selected) = if let Some(known) = known {
+            known
+        } else {
+            found = self.mounted(from, path)?;
+            &found
+        };
         let mut placement = Placement::new(Tree::new(), self.now());
         let mut point = MountPointKind::Directory;
         for one in selected.iter().flatten() {

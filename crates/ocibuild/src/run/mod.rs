@@ -22,7 +22,7 @@ use crate::copy::{Source as _, TreeSource};
 use crate::failed::FailedStep;
 use crate::layers::Layer;
 use crate::plan::{RunStep, StepNetwork, quote};
-use crate::schedule::{NewLayer, Run};
+use crate::schedule::{Mounted, NewLayer, Run};
 use crate::stage::StageState;
 use crate::{Error, ErrorKind, Event};
 
@@ -36,7 +36,7 @@ const SYSTEM_DIRECTORIES: [&str; 3] = ["/proc", "/dev", "/sys"];
 pub(crate) fn run(
     run: &Run<'_>,
     state: &StageState,
-    step: &RunStep,
+    (step, mounted): (&RunStep, &Mounted<'_>),
     platform: &Platform,
     id: usize,
     fresh: bool,
@@ -59,7 +59,7 @@ pub(crate) fn run(
     for folder in ["rootfs", "state", "mounts"] {
         fs::create_dir_all(directory.join(folder)).map_err(|error| unusable(&directory, error))?;
     }
-    let mut mounts = Mounts::new(run, &directory);
+    let mut mounts = Mounts::new(run, mounted, &directory);
     mounts.make(step, &tree, fresh)?;
     for (target, point) in &mounts.made {
         if !is_hidden(Path::new(target.destination())) {

@@ -10,13 +10,15 @@ use ocibuild_spec::{Mount, MountBuilder};
 use super::caches::HeldCache;
 use super::unusable;
 use crate::plan::{FileSource, MountKind, RunStep, StepMount};
-use crate::schedule::Run;
+use crate::schedule::{Mounted, Run};
 use crate::ssh::Forwarder;
 use crate::{Error, ErrorKind};
 
 /// Mounts of the instruction, and what must live as long as the step runs.
 pub(super) struct Mounts<'a, 'r> {
     pub(super) run: &'a Run<'r>,
+    /// What the key of the step has of them.
+    pub(super) mounted: &'a Mounted<'a>,
     /// Where copies, throwaway caches and sockets are.
     pub(super) directory: PathBuf,
     /// The private directory of the step.
@@ -37,9 +39,10 @@ pub(super) struct Mounts<'a, 'r> {
 }
 
 impl<'a, 'r> Mounts<'a, 'r> {
-    pub(super) fn new(run: &'a Run<'r>, step_directory: &Path) -> Self {
+    pub(super) fn new(run: &'a Run<'r>, mounted: &'a Mounted<'a>, step_directory: &Path) -> Self {
         Self {
             run,
+            mounted,
             directory: step_directory.join("mounts"),
             state: step_directory.join("state"),
             made: Vec::new(),
@@ -102,7 +105,7 @@ impl<'a, 'r> Mounts<'a, 'r> {
     /// A copy of what is mounted: it shows the context without what is ignored, and writes to it go nowhere.
     fn files(&mut self, mount: &StepMount, place: &Path) -> Result<(), Error> {
         let from = mount.from.as_ref().unwrap_or(&FileSource::Context);
-        let point = self.run.copy_of(from, &mount.source, place)?;
+        let point = self.run.copy_of(from, &mount.source, self.mounted.selection(mount), place)?;
         let source = if point == MountPointKind::File { place.join("file") } else { place.to_owned() };
         self.bind(&source, &mount.target, mount.read_only, point);
         Ok(())

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Instant;
 
@@ -10,6 +11,7 @@ use ocibuild_store::BlobSink;
 
 use super::{Run, Session};
 use crate::build::{Backends, PlannedBuild};
+use crate::copy::{OwnFile, OwnFiles};
 use crate::image::{Built, Finished, Form, put_together};
 use crate::layers::Layer;
 use crate::output::{Output, export};
@@ -69,6 +71,7 @@ pub(crate) fn carry_out(
         made: RefCell::default(),
         remote: RefCell::default(),
         agents: Agents::default(),
+        own_files: own_files(build, backends, &outputs),
         emptied: Mutex::default(),
         started: Instant::now(),
         has_sandbox: Cell::new(false),
@@ -81,6 +84,13 @@ pub(crate) fn carry_out(
         if known.insert((&image.name, &image.image.descriptor.digest)) {
             emit(Event::BaseResolved { name: &image.name, descriptor: &image.image.descriptor });
         }
+    }
+    for directory in outputs.iter().filter_map(|output| inside_context(build, output)) {
+        let message = format!(
+            "the output directory {} is left out of the build context; a step that names it gets it",
+            directory.display()
+        );
+        emit(Event::Warning { message: &message });
     }
     let mut targets = Vec::with_capacity(build.plans.len());
     let mut first_step = 0;
@@ -98,6 +108,26 @@ pub(crate) fn carry_out(
         emit(Event::Exported { what: &what });
     }
     Ok(built)
+}
+
+/// The directory of an output that is in the context and has something in it, which may be the user's.
+fn inside_context<'a>(build: &PlannedBuild, output: &'a Output) -> Option<&'a Path> {
+    let path = output.path().filter(|_| output.is_directory_of_files())?;
+    let context = fs_err::canonicalize(build.context.local()?.directory()?).ok()?;
+    let real = fs_err::canonicalize(path).ok()?;
+    let has_files = fs_err::read_dir(&real).ok()?.next().is_some();
+    (has_files && real != context && real.starts_with(context)).then_some(path)
+}
+
+/// What this build writes: no context has it, though it may lie there.
+fn own_files(build: &PlannedBuild, backends: &Backends<'_>, outputs: &[Output]) -> OwnFiles {
+    let mut own = OwnFiles::default();
+    own.add(backends.store.root(), OwnFile::State);
+    let of_caller = build.settings.own_files.iter().map(PathBuf::as_path);
+    for path in outputs.iter().filter_map(Output::path).chain(of_caller) {
+        own.add(path, OwnFile::Output);
+    }
+    own
 }
 
 /// Notes which repositories have the layers of the base images: a push to the same registry then takes them over.

@@ -230,7 +230,7 @@ fn stage_sources(step: &StepKind) -> Vec<usize> {
         StepKind::Copy(copy) => stage(&copy.from).into_iter().collect(),
         StepKind::Run(run) => {
             let mounts = Mounted::of(run).0;
-            mounts.iter().filter_map(|(mount, _)| mount.from.as_ref().and_then(stage)).collect()
+            mounts.iter().filter_map(|files| files.mount.from.as_ref().and_then(stage)).collect()
         }
         StepKind::Workdir(_) => Vec::new(),
     }

@@ -20,6 +20,7 @@ use ocibuild_store::{BlobSink, Lease, ScratchDir};
 
 use crate::build::{Backends, PlannedBuild, image_source};
 use crate::cache::Wanted;
+use crate::copy::OwnFiles;
 use crate::layers::{ImageHandle, Layer, Layers};
 use crate::plan::{CopyStep, FileSource, Plan, PlannedStage, PlannedStep, StageBase, StepKind};
 use crate::ssh::Agents;
@@ -27,6 +28,7 @@ use crate::stage::StageState;
 use crate::{Error, ErrorKind, Event};
 pub(crate) use carry_out::{Target, built, carry_out};
 use inputs::base_key;
+pub(crate) use mounted::{Mounted, Selection};
 pub(crate) use results::NewLayer;
 use results::StepResult;
 
@@ -45,6 +47,8 @@ pub(crate) struct Session<'a> {
     remote: RefCell<remote::Fetched>,
     /// Agents that were started for keys.
     pub(crate) agents: Agents,
+    /// What the build writes, which no context has.
+    own_files: OwnFiles,
     /// Cache mounts that this build has emptied (9.13).
     pub(crate) emptied: Mutex<HashSet<PathBuf>>,
 }

@@ -1,14 +1,29 @@
 //! Files that a `RUN` mounts, in its key (9.04): by what they are, however they came to be.
 
+use std::sync::Arc;
+
 use ocibuild_spec::Digest;
 
 use super::Run;
 use crate::Error;
+use crate::copy::{Selected, Source};
 use crate::keys::Inputs;
 use crate::plan::{FileSource, MountKind, RunStep, StepMount};
 
-/// The mounts of a `RUN` whose files count in its key, with the digests of these files as far as they are known.
-pub(super) struct Mounted<'a>(pub(super) Vec<(&'a StepMount, Option<String>)>);
+/// The mounts of a `RUN` whose files count in its key.
+pub(crate) struct Mounted<'a>(pub(super) Vec<MountedFiles<'a>>);
+
+/// One of them.
+pub(super) struct MountedFiles<'a> {
+    pub(super) mount: &'a StepMount,
+    /// The digest of its files, as far as it is known.
+    pub(super) digest: Option<String>,
+    /// The files of a context: what is mounted is what the digest was made of.
+    selection: Option<Selection>,
+}
+
+/// A source and what is mounted of it.
+pub(crate) type Selection = (Arc<dyn Source>, Vec<Vec<Selected>>);
 
 impl<'a> Mounted<'a> {
     pub(super) fn of(step: &'a RunStep) -> Self {
@@ -18,7 +33,22 @@ impl<'a> Mounted<'a> {
             MountKind::Cache => mount.from.is_some() && !mount.starts_empty,
             _ => false,
         };
-        Self(step.mounts.iter().filter(counts).map(|mount| (mount, None)).collect())
+        let files = |mount| MountedFiles { mount, digest: None, selection: None };
+        Self(step.mounts.iter().filter(counts).map(files).collect())
+    }
+
+    /// The files that the key knows of this mount of the step.
+    pub(crate) fn selection(&self, mount: &StepMount) -> Option<&Selection> {
+        self.find(mount)?.selection.as_ref()
+    }
+
+    /// Their digest.
+    pub(crate) fn digest(&self, mount: &StepMount) -> Option<&str> {
+        self.find(mount)?.digest.as_deref()
+    }
+
+    fn find(&self, mount: &StepMount) -> Option<&MountedFiles<'a>> {
+        self.0.iter().find(|files| std::ptr::eq(files.mount, mount))
     }
 
     fn is_of_layers(mount: &StepMount) -> bool {
@@ -27,7 +57,7 @@ impl<'a> Mounted<'a> {
 
     /// Whether nothing is taken from stages and images.
     pub(super) fn is_local(&self) -> bool {
-        !self.0.iter().any(|(mount, _)| Self::is_of_layers(mount))
+        !self.0.iter().any(|files| Self::is_of_layers(files.mount))
     }
 
     pub(super) fn read_local(&mut self, run: &Run<'_>) -> Result<(), Error> {
@@ -39,10 +69,13 @@ impl<'a> Mounted<'a> {
     }
 
     fn read(&mut self, run: &Run<'_>, wanted: impl Fn(&StepMount) -> bool) -> Result<(), Error> {
-        for (mount, digest) in self.0.iter_mut().filter(|(mount, digest)| digest.is_none() && wanted(mount)) {
-            if let Some(from) = &mount.from {
-                *digest = Some(run.mounted_digest(from, &mount.source)?);
-            }
+        let unknown = self.0.iter_mut().filter(|files| files.digest.is_none() && wanted(files.mount));
+        for files in unknown {
+            let Some(from) = &files.mount.from else { continue };
+            let (digest, selection) = run.mounted_digest(from, &files.mount.source)?;
+            files.digest = Some(digest);
+            // Layers stay as they are, and what was fetched of them may be large.
+            files.selection = Some(selection).filter(|_| !Self::is_of_layers(files.mount));
         }
         Ok(())
     }
@@ -53,7 +86,7 @@ impl Run<'_> {
     /// files; `None` too when it mounts nothing of them.
     pub(super) fn quick_run_key(&self, operation: &Inputs, mounted: &Mounted<'_>) -> Option<Digest> {
         let mut inputs = operation.clone();
-        for (mount, digest) in &mounted.0 {
+        for MountedFiles { mount, digest, .. } in &mounted.0 {
             let source = match (mount.from.as_ref(), digest) {
                 (Some(FileSource::Stage(index)), _) => {
                     self.finished(*index).filter(|finished| !finished.ran)?.state.chain.to_string()
@@ -69,7 +102,7 @@ impl Run<'_> {
     /// The same where stages ran in this build.
     pub(super) fn ran_run_key(&self, operation: &Inputs, mounted: &Mounted<'_>) -> Option<Digest> {
         let mut inputs = operation.clone();
-        for (mount, digest) in &mounted.0 {
+        for MountedFiles { mount, digest, .. } in &mounted.0 {
             let source = match (mount.from.as_ref(), digest) {
                 (Some(FileSource::Stage(index)), _) => self.finished(*index)?.state.chain.to_string(),
                 (Some(FileSource::Image(index)), _) => self.image_key(*index).to_string(),

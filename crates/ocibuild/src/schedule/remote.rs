@@ -81,19 +81,21 @@ impl Run<'_> {
         {
             return Ok(Some(found));
         }
-        let mut inputs = self.remote_inputs(step, &sources, operation)?;
+        let (mut inputs, _) = self.remote_inputs(step, &sources, operation)?;
         if !fresh && let Some(found) = self.found(&inputs, pinned.as_ref())? {
             return Ok(Some(found));
         }
         if reach == Reach::Cached {
             return Ok(None);
         }
-        let mut parts = Vec::with_capacity(sources.len());
+        let mut fetched = Vec::with_capacity(sources.len());
         for source in &sources {
-            parts.push(self.part(step, source)?);
+            fetched.push(self.fetched_part(step, source)?);
         }
-        // What came may be newer than what the server was asked about.
-        let today = self.remote_inputs(step, &sources, operation)?;
+        // What came may be newer than what the server was asked about, or what the context had.
+        let (today, local) = self.remote_inputs(step, &sources, operation)?;
+        let mut local = local.into_iter();
+        let parts = fetched.into_iter().filter_map(|part| part.or_else(|| local.next())).collect();
         if today != inputs {
             inputs = today;
             if !fresh && let Some(found) = self.found(&inputs, pinned.as_ref())? {
@@ -118,20 +120,25 @@ impl Run<'_> {
         Ok(found)
     }
 
-    /// The inputs of the step with what its sources are today (9.08).
+    /// The inputs of the step with what its sources are today (9.08), and the files of the context among them.
     fn remote_inputs(
         &self,
         step: &CopyStep,
         sources: &[AddSource<'_>],
         operation: &Inputs,
-    ) -> Result<Inputs, Error> {
+    ) -> Result<(Inputs, Vec<Part>), Error> {
         let mut inputs = operation.clone();
+        let mut parts = Vec::new();
         for source in sources {
             match source {
                 AddSource::Path(word) => {
-                    let (source, selected) = self.local_part(step, word)?;
-                    let digest = digest_all(source.as_ref(), &[selected], self.cancel)?;
+                    let source = self.local_source(&FileSource::Context)?;
+                    let choice = Choice::new(&step.excludes, false)?;
+                    let selected = [select(source.as_ref(), word, &choice)?];
+                    let (digest, source) = digest_all(&source, &selected, self.cancel)?;
                     inputs.add("files", digest.to_string());
+                    let selected = selected.into_iter().flatten().collect();
+                    parts.push(Part { source, selected, unpacks: step.unpack != Some(false) });
                 }
                 AddSource::Http(address) => {
                     let known = self.url(address, false)?;
@@ -143,33 +150,25 @@ impl Run<'_> {
                 }
             }
         }
-        Ok(inputs)
+        Ok((inputs, parts))
     }
 
-    fn local_part(&self, step: &CopyStep, word: &str) -> Result<(Arc<dyn Source>, Vec<Selected>), Error> {
-        let source = self.local_source(&FileSource::Context)?;
-        let selected = select(source.as_ref(), word, &Choice::new(&step.excludes, false)?)?;
-        Ok((source, selected))
-    }
-
-    fn part(&self, step: &CopyStep, source: &AddSource<'_>) -> Result<Part, Error> {
+    /// What a source brings that is not in the context.
+    fn fetched_part(&self, step: &CopyStep, source: &AddSource<'_>) -> Result<Option<Part>, Error> {
         match source {
-            AddSource::Path(word) => {
-                let (source, selected) = self.local_part(step, word)?;
-                Ok(Part { source, selected, unpacks: step.unpack != Some(false) })
-            }
+            AddSource::Path(_) => Ok(None),
             AddSource::Http(address) => {
                 let known = self.url(address, true)?;
                 let download = known.download.ok_or_else(Error::cancelled)?;
                 let file = OneFile { name: address.name.clone(), download };
                 let selected = Selected::file(&address.name, file.node());
                 let unpacks = step.unpack == Some(true);
-                Ok(Part { source: Arc::new(file), selected: vec![selected], unpacks })
+                Ok(Some(Part { source: Arc::new(file), selected: vec![selected], unpacks }))
             }
             AddSource::Git(address) => {
                 let source = self.checkout(address)?.source;
                 let selected = select(source.as_ref(), "/", &Choice::new(&step.excludes, false)?)?;
-                Ok(Part { source, selected, unpacks: false })
+                Ok(Some(Part { source, selected, unpacks: false }))
             }
         }
     }

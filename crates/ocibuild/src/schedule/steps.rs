@@ -82,8 +82,8 @@ impl Run<'_> {
         }
         mounted.read_all(self)?;
         let mut inputs = operation.clone();
-        for (_, digest) in &mounted.0 {
-            inputs.add("mounted files", digest.as_deref().unwrap_or_default());
+        for files in &mounted.0 {
+            inputs.add("mounted files", files.digest.as_deref().unwrap_or_default());
         }
         let key = inputs.key("run");
         // A source stage that ran is known now: the next build need not look at its files.
@@ -98,16 +98,16 @@ impl Run<'_> {
             return Ok(None);
         }
         self.check_sandbox()?;
-        let written = crate::run::run(self, state, step, platform, id, fresh)?;
+        let written = crate::run::run(self, state, (step, &mounted), platform, id, fresh)?;
         self.record(key, inputs.0, written, fresh).map(Some)
     }
 
     pub(crate) fn local_source(&self, from: &FileSource) -> Result<Arc<dyn Source>, Error> {
         match from {
-            FileSource::Context => Ok(self.build.context.source()),
+            FileSource::Context => Ok(self.build.context.source_without(&self.session.own_files)),
             FileSource::LocalContext(name) => match self.build.named.get(name) {
-                Some(ContextSource::Local(context)) => Ok(context.source()),
-                Some(ContextSource::Files(context)) => Ok(context.source()),
+                Some(ContextSource::Local(context)) => Ok(context.source_without(&self.session.own_files)),
+                Some(ContextSource::Files(context)) => Ok(context.source_without(&self.session.own_files)),
                 Some(ContextSource::Remote(source)) => self.remote_context(name, source),
                 _ => Err(Error::new(ErrorKind::Usage, format!("the named context {name} is no directory"))),
             },
@@ -178,8 +178,9 @@ impl Run<'_> {
             return Ok(None);
         }
         let (source, selected) = self.selection(step)?;
+        let (digest, source) = digest_all(&source, &selected, self.cancel)?;
         let mut inputs = operation.clone();
-        inputs.add("files", digest_all(source.as_ref(), &selected, self.cancel)?.to_string());
+        inputs.add("files", digest.to_string());
         let key = inputs.key("copy");
         let fresh = self.is_fresh(&key, fresh);
         // A source stage that ran is known now: the next build need not look at its files.

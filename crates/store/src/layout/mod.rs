@@ -1,20 +1,23 @@
 mod blobs;
 mod collect;
 mod lock;
+mod place;
 mod scratch;
 mod source;
 mod tags;
 
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ocibuild_sys::DirHandle;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use blobs::{blob_path, open_blob, open_expecting, rename_blob, sync_directory};
 pub use collect::{Collection, Freed, Usage};
 pub use lock::{ExclusiveLock, Lease};
+pub use place::check_way;
 pub use scratch::ScratchDir;
 use scratch::Session;
 pub(crate) use tags::{CONTAINERD_NAME, CREATED, MAX_INDEX, REF_NAME, parse_index, read_index, replace};
@@ -65,20 +68,16 @@ struct Format {
 impl ImageLayout {
     /// Opens the state directory `root`, and makes it first when it is missing or empty. It has to belong to the
     /// effective user; its mode becomes 0700. Any other directory with something in it is refused.
+    ///
+    /// So is one that others could exchange for another: nobody but root and the effective user may own a directory on
+    /// the way to it, or be able to write to one that is not sticky.
     pub fn open_or_create(root: impl AsRef<Path>) -> Result<Self, Error> {
-        let root = root.as_ref();
-        if is_missing(root) {
-            create_root(root)?;
-        }
-        // Links are followed once, here; whoever changes them later does not move an open layout.
-        let root = fs_err::canonicalize(root).map_err(Error::fs)?;
-        check_owner(&root)?;
-        let directory = rustix::fs::open(
-            &root,
-            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .map_err(|error| Error::io(format!("open {}", root.display()), error.into()))?;
+        // Links are followed once, here; nobody else can change what the path without them leads to.
+        let (root, place) = place::open(root.as_ref())?;
+        check_owner(&root, &place)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let directory = rustix::fs::openat(&place, ".", flags, Mode::empty())
+            .map_err(|error| Error::io(format!("open {}", root.display()), error.into()))?;
         // Several processes may start on an empty directory at once.
         rustix::fs::flock(&directory, FlockOperation::LockExclusive).map_err(|error| {
             Error::io(format!("lock {}", root.display()), error.into())
@@ -116,35 +115,29 @@ impl ImageLayout {
     }
 }
 
-fn create_root(root: &Path) -> Result<(), Error> {
-    use std::os::unix::fs::DirBuilderExt;
-
-    if let Some(parent) = root.parent() {
-        fs_err::create_dir_all(parent).map_err(Error::fs)?;
-    }
-    let mut builder = std::fs::DirBuilder::new();
-    match builder.mode(0o700).create(root) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-            Err(Error::io(format!("create {}", root.display()), error))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn check_owner(root: &Path) -> Result<(), Error> {
-    let metadata = fs_err::metadata(root).map_err(Error::fs)?;
-    if !metadata.is_dir() {
-        let text = format!("{} is not a directory", root.display());
-        return Err(Error::new(ErrorKind::NotAStateDirectory, text)
-            .with_hint("name a directory with `--root`, an empty one or one that is not there yet"));
-    }
+fn check_owner(root: &Path, place: &DirHandle) -> Result<(), Error> {
+    let owner = place.metadata()?.uid;
     let own = rustix::process::geteuid().as_raw();
-    if metadata.uid() != own {
-        let text = format!("{} belongs to user {}, not to {own}", root.display(), metadata.uid());
+    if owner != own {
+        let text = format!("{} belongs to user {owner}, not to {own}", root.display());
         return Err(Error::new(ErrorKind::Permission, text)
             .with_hint("choose another directory with `--root`, or `chown` this one"));
     }
     Ok(())
+}
+
+/// Refuses what somebody else put into the directory before its mode kept them out.
+fn check_ours(path: &Path) -> Result<(), Error> {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let (owner, own) =
+        (fs_err::symlink_metadata(path).map_err(Error::fs)?.uid(), rustix::process::geteuid().as_raw());
+    if owner == own {
+        return Ok(());
+    }
+    let text = format!("{} belongs to user {owner}, not to {own}", path.display());
+    Err(Error::new(ErrorKind::Permission, text)
+        .with_hint("choose another directory, or `chown` what is in this one"))
 }
 
 /// Whether `root` is a state directory that this version understands.
@@ -200,11 +193,11 @@ fn complete(root: &Path) -> Result<(), Error> {
     if mode & 0o7777 != 0o700 {
         fs_err::set_permissions(root, PermissionsExt::from_mode(0o700)).map_err(Error::fs)?;
     }
-    for name in PRIVATE_DIRECTORIES {
-        make_directory(&root.join(name))?;
+    for name in PRIVATE_DIRECTORIES.into_iter().chain(["blobs", "blobs/sha256"]) {
+        let path = root.join(name);
+        make_directory(&path)?;
+        check_ours(&path)?;
     }
-    make_directory(&root.join("blobs"))?;
-    make_directory(&root.join("blobs/sha256"))?;
     if is_missing(&root.join("index.json")) {
         if fs_err::read_dir(root.join("blobs/sha256")).map_err(Error::fs)?.next().is_some() {
             let text = format!("{} is missing though there are blobs", root.join("index.json").display());

@@ -8,6 +8,7 @@ mod hostile;
 mod space;
 mod state;
 mod tags;
+mod way;
 
 use std::path::Path;
 

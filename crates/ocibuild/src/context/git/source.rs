@@ -2,7 +2,6 @@ use std::ffi::OsString;
 use std::io::Read;
 use std::path::Path;
 
-use ocibuild_dockerfile::IgnorePatterns;
 use ocibuild_spec::Timestamp;
 use ocibuild_sys::{DirHandle, RootDir};
 
@@ -39,7 +38,7 @@ impl GitSource {
             path.push(part);
         }
         let root = RootDir::from_fd(directory.into_fd());
-        Ok(Self { inner: LocalSource::new(root, path, IgnorePatterns::default()), mtime, keeps_git_dir })
+        Ok(Self { inner: LocalSource::private(root, path), mtime, keeps_git_dir })
     }
 
     fn is_hidden(&self, path: &Path) -> bool {

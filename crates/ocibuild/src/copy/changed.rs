@@ -1,0 +1,391 @@
+//! Between its key and its layer nothing may change that a step reads from a directory of this machine. What the key
+//! was made of is remembered, compared with what is found when the layer is made, and an error where both differ:
+//! otherwise the key of the old files would lead to a layer with the new ones.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ocibuild_spec::Hasher;
+
+use super::content::ContentHasher;
+use super::digest::fingerprint;
+use super::missing::Hiding;
+use super::select::Item;
+use super::source::{Source, SourceNode};
+use crate::{Error, ErrorKind};
+
+/// A path of a context that is not what it was a moment before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Changed {
+    pub(crate) path: PathBuf,
+    pub(crate) how: How,
+}
+
+/// In what way a path changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum How {
+    /// It has other bytes, or more or fewer of them.
+    Content,
+    /// It has another type, mode, size, target or other attributes.
+    Attributes,
+    /// It was not there before.
+    Appeared,
+    /// It is gone, or something else took its place.
+    Gone,
+}
+
+impl Changed {
+    pub(crate) fn new(path: &Path, how: How) -> Self {
+        Self { path: path.to_owned(), how }
+    }
+
+    /// The change that an error of reading is about, if that is what it is about.
+    pub(crate) fn below(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if let Some(changed) = error.downcast_ref::<Self>() {
+                return Some(changed.clone());
+            }
+            // What an error of input or output is made of is not among its sources.
+            let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+            next = match inner {
+                Some(inner) => Some(inner as &(dyn std::error::Error + 'static)),
+                None => error.source(),
+            };
+        }
+        None
+    }
+
+    /// The error about a file that could not be read: the change, if there was one, otherwise what `other` makes of it.
+    pub(crate) fn or(error: io::Error, other: impl FnOnce(io::Error) -> Error) -> Error {
+        match Self::below(&error) {
+            Some(changed) => changed.into(),
+            None => other(error),
+        }
+    }
+}
+
+impl fmt::Display for Changed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.how {
+            How::Content => "its content is not what it was when the step's key was made of it",
+            How::Attributes => "its type, mode, size, links or attributes changed",
+            How::Appeared => "it was not there when the step's key was made",
+            How::Gone => "it is gone, or something else took its place",
+        })
+    }
+}
+
+impl std::error::Error for Changed {}
+
+impl From<Changed> for Error {
+    fn from(changed: Changed) -> Self {
+        let is_root = changed.path.as_os_str().is_empty();
+        let shown = if is_root {
+            "the root of the build context".to_owned()
+        } else {
+            changed.path.display().to_string()
+        };
+        Self::new(ErrorKind::Refused, format!("{shown} changed while it was read"))
+            .id("changed-while-read")
+            .hint("build again when nothing writes to the build context any more, or keep the path out of it")
+            .caused_by(changed)
+    }
+}
+
+/// The paths that a walk of a selection found, in their order, and what was there.
+///
+/// Each path is kept as the part that differs from the one before: a name for most.
+#[derive(Debug, Default)]
+pub(super) struct Walked {
+    paths: Vec<u8>,
+    /// Of each path: how many bytes it begins with of the one before, and how many follow.
+    lengths: Vec<(u32, u32)>,
+    fingerprints: Vec<[u8; 16]>,
+}
+
+impl Walked {
+    /// Takes the next path; `last` is the one before, and becomes this one.
+    pub(super) fn add(&mut self, item: &Item, last: &mut Vec<u8>) {
+        let path = item.path.as_os_str().as_bytes();
+        let shared = path.iter().zip(last.iter()).take_while(|(new, old)| new == old).count();
+        let length = |bytes: usize| u32::try_from(bytes).expect("paths of a context are shorter than 4 KiB");
+        self.lengths.push((length(shared), length(path.len() - shared)));
+        self.paths.extend_from_slice(&path[shared..]);
+        self.fingerprints.push(fingerprint(item));
+        last.truncate(shared);
+        last.extend_from_slice(&path[shared..]);
+    }
+
+    pub(super) fn replay(&self) -> Replay<'_> {
+        Replay { walked: self, next: 0, rest: &self.paths, path: Vec::new() }
+    }
+}
+
+/// Compares a later walk with the first one.
+#[derive(Debug)]
+pub(super) struct Replay<'a> {
+    walked: &'a Walked,
+    next: usize,
+    rest: &'a [u8],
+    /// The path of the last one that was taken.
+    path: Vec<u8>,
+}
+
+impl Replay<'_> {
+    /// Moves on to the next path of the first walk.
+    fn advance(&mut self) -> Option<[u8; 16]> {
+        let (shared, own) = *self.walked.lengths.get(self.next)?;
+        let (own, rest) = self.rest.split_at(own as usize);
+        self.path.truncate(shared as usize);
+        self.path.extend_from_slice(own);
+        self.rest = rest;
+        self.next += 1;
+        self.walked.fingerprints.get(self.next - 1).copied()
+    }
+
+    fn path(&self) -> &Path {
+        Path::new(OsStr::from_bytes(&self.path))
+    }
+
+    /// Fails unless `item` is what the first walk found next.
+    pub(super) fn expect(&mut self, item: &Item) -> Result<(), Changed> {
+        let Some(known) = self.advance() else { return Err(Changed::new(&item.path, How::Appeared)) };
+        if self.path == item.path.as_os_str().as_bytes() {
+            let is_same = known == fingerprint(item);
+            return if is_same { Ok(()) } else { Err(Changed::new(&item.path, How::Attributes)) };
+        }
+        match self.path().cmp(&item.path) {
+            std::cmp::Ordering::Less => Err(Changed::new(self.path(), How::Gone)),
+            _ => Err(Changed::new(&item.path, How::Appeared)),
+        }
+    }
+
+    /// Fails unless the first walk ended here, too.
+    pub(super) fn end(mut self) -> Result<(), Changed> {
+        match self.advance() {
+            Some(_) => Err(Changed::new(self.path(), How::Gone)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The digests that a key has of the files of a source.
+#[derive(Debug, Default)]
+pub(super) struct FileDigests {
+    files: Vec<FileDigest>,
+}
+
+/// A million of them have to fit into memory beside everything else.
+#[derive(Debug, Clone, Copy)]
+struct FileDigest {
+    path: [u8; 16],
+    size: u64,
+    content: [u8; 32],
+}
+
+impl FileDigests {
+    pub(super) fn add(&mut self, path: &Path, size: u64, content: [u8; 32]) {
+        self.files.push(FileDigest { path: hash_of(path), size, content });
+    }
+
+    fn find(&self, path: &Path) -> Option<FileDigest> {
+        let hash = hash_of(path);
+        let found = self.files.binary_search_by_key(&hash, |file| file.path).ok()?;
+        Some(self.files[found])
+    }
+}
+
+fn hash_of(path: &Path) -> [u8; 16] {
+    let mut hasher = Hasher::new();
+    hasher.update(path.as_os_str().as_bytes());
+    first_half(hasher)
+}
+
+pub(super) fn first_half(hasher: Hasher) -> [u8; 16] {
+    let bytes = hasher.finish_bytes();
+    *bytes.first_chunk().expect("32 bytes have 16 to begin with")
+}
+
+/// A source whose files have the content that a key was made of, or cannot be read to their end.
+#[derive(Debug)]
+pub(super) struct CheckedSource {
+    inner: Arc<dyn Source>,
+    digests: FileDigests,
+}
+
+impl CheckedSource {
+    pub(super) fn new(inner: Arc<dyn Source>, mut digests: FileDigests) -> Self {
+        digests.files.sort_unstable_by_key(|file| file.path);
+        digests.files.shrink_to_fit();
+        Self { inner, digests }
+    }
+}
+
+impl Source for CheckedSource {
+    fn stat(&self, path: &Path) -> Result<Option<SourceNode>, Error> {
+        self.inner.stat(path)
+    }
+
+    fn names(&self, path: &Path) -> Result<Vec<OsString>, Error> {
+        self.inner.names(path)
+    }
+
+    fn open(&self, path: &Path) -> Result<Box<dyn Read + Send>, Error> {
+        let Some(known) = self.digests.find(path) else {
+            return Err(Changed::new(path, How::Appeared).into());
+        };
+        let inner = self.inner.open(path)?;
+        Ok(Box::new(CheckedReader {
+            inner,
+            hasher: Some(ContentHasher::default()),
+            known,
+            path: path.into(),
+        }))
+    }
+
+    fn may_change(&self) -> bool {
+        true
+    }
+
+    fn look_anew(&self) {
+        self.inner.look_anew();
+    }
+
+    fn is_sent_on_demand(&self) -> bool {
+        self.inner.is_sent_on_demand()
+    }
+
+    fn hidden_by(&self, path: &Path) -> Option<Hiding> {
+        self.inner.hidden_by(path)
+    }
+
+    fn is_state(&self, path: &Path) -> bool {
+        self.inner.is_state(path)
+    }
+
+    fn what(&self) -> &'static str {
+        self.inner.what()
+    }
+
+    fn advice(&self) -> &'static str {
+        self.inner.advice()
+    }
+}
+
+/// The content of a file, whose end is an error when it is not what the key was made of.
+struct CheckedReader {
+    inner: Box<dyn Read + Send>,
+    /// Gone once the end was seen.
+    hasher: Option<ContentHasher>,
+    known: FileDigest,
+    path: PathBuf,
+}
+
+impl Read for CheckedReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        let Some(hasher) = &mut self.hasher else { return Ok(count) };
+        hasher.update(&buffer[..count]);
+        if count > 0 || buffer.is_empty() {
+            let is_longer = hasher.size() > self.known.size;
+            return if is_longer { Err(self.changed()) } else { Ok(count) };
+        }
+        let size = hasher.size();
+        let content = self.hasher.take().map(ContentHasher::finish);
+        if size != self.known.size || content != Some(self.known.content) {
+            return Err(self.changed());
+        }
+        Ok(0)
+    }
+}
+
+impl CheckedReader {
+    fn changed(&self) -> io::Error {
+        io::Error::other(Changed::new(&self.path, How::Content))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ocibuild_spec::Metadata;
+
+    use super::*;
+    use crate::copy::SourceKind;
+
+    fn item(path: &str, size: u64) -> Item {
+        let node = SourceNode { metadata: Metadata::default(), kind: SourceKind::File { size }, links: None };
+        Item { path: PathBuf::from(path), node, is_intermediate: false }
+    }
+
+    fn walk(items: &[(&str, u64)]) -> Walked {
+        let (mut walked, mut last) = (Walked::default(), Vec::new());
+        for (path, size) in items {
+            walked.add(&item(path, *size), &mut last);
+        }
+        walked
+    }
+
+    #[test]
+    fn the_path_that_changed_is_named() {
+        let walked = walk(&[("a", 0), ("a/b", 1), ("a/bc", 2), ("d", 3)]);
+        let compare = |items: &[(&str, u64)]| {
+            let mut replay = walked.replay();
+            items.iter().try_for_each(|(path, size)| replay.expect(&item(path, *size)))?;
+            replay.end()
+        };
+        assert_eq!(compare(&[("a", 0), ("a/b", 1), ("a/bc", 2), ("d", 3)]), Ok(()));
+        let changed = |path, how| Err(Changed::new(Path::new(path), how));
+        for (items, expected) in [
+            (&[("a", 0), ("a/b", 1), ("d", 3)][..], changed("a/bc", How::Gone)),
+            (&[("a", 0), ("a/b", 1), ("a/bc", 2)], changed("d", How::Gone)),
+            (&[("a", 0), ("a/a", 1), ("a/b", 1)], changed("a/a", How::Appeared)),
+            (&[("a", 0), ("a/b", 1), ("a/bc", 2), ("d", 3), ("e", 1)], changed("e", How::Appeared)),
+            (&[("a", 0), ("a/b", 5)], changed("a/b", How::Attributes)),
+            (&[], changed("a", How::Gone)),
+        ] {
+            assert_eq!(compare(items), expected, "{items:?}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_other_content_is_an_error() {
+        #[derive(Debug)]
+        struct One(&'static [u8]);
+        impl Source for One {
+            fn stat(&self, _: &Path) -> Result<Option<SourceNode>, Error> {
+                Ok(Some(item("f", self.0.len() as u64).node))
+            }
+            fn names(&self, _: &Path) -> Result<Vec<OsString>, Error> {
+                Ok(vec!["f".into()])
+            }
+            fn open(&self, _: &Path) -> Result<Box<dyn Read + Send>, Error> {
+                Ok(Box::new(self.0))
+            }
+            fn may_change(&self) -> bool {
+                true
+            }
+        }
+        let read = |content: &'static [u8]| {
+            let mut digests = FileDigests::default();
+            let mut hasher = ContentHasher::default();
+            hasher.update(b"hello");
+            digests.add(Path::new("f"), 5, hasher.finish());
+            let source = CheckedSource::new(Arc::new(One(content)), digests);
+            let mut bytes = Vec::new();
+            source.open(Path::new("f")).unwrap().read_to_end(&mut bytes).map(|_| bytes)
+        };
+        assert_eq!(read(b"hello").unwrap(), b"hello");
+        for other in [&b"hellO"[..], b"hell", b"hello world", b""] {
+            let error = read(other).unwrap_err();
+            assert_eq!(Changed::below(&error), Some(Changed::new(Path::new("f"), How::Content)));
+            let error = Changed::or(error, |_| unreachable!());
+            assert_eq!(error.kind(), ErrorKind::Refused);
+            assert!(error.to_string().contains("f changed while it was read"), "{error}");
+        }
+    }
+}
