@@ -345,8 +345,9 @@ impl LayerFiles {
         let place = self.places.get(&(origin.layer, origin.content.0));
         match (place, &self.spool) {
             (Some(at), Some(spool)) => {
-                let file =
-                    spool.try_clone().map_err(|error| Error::new(ErrorKind::Host, error.to_string()))?;
+                let file = spool.try_clone().map_err(|error| {
+                    Error::new(ErrorKind::Host, "cannot read a layer twice").caused_by(error)
+                })?;
                 Ok(Box::new(FileRange { file, at: *at, left: size }))
             }
             _ => Err(Error::new(ErrorKind::Host, format!("/{} was not fetched", origin.path.display()))),
@@ -424,5 +425,5 @@ pub(crate) fn broken_layer(layer: &Layer, error: impl std::error::Error + Send +
 }
 
 fn host(error: &ocibuild_sys::Error) -> Error {
-    Error::new(ErrorKind::Host, error.to_string())
+    Error::from(error.clone())
 }

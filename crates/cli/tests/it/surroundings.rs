@@ -9,7 +9,7 @@ use ocibuild_testkit::{GitRepository, WebServer, has_tool, skip};
 
 use crate::program::{Ended, Place, ended, namespaces};
 
-const DOCKERFILE: &str = "FROM base\nCOPY data /data\nRUN echo hello > /f; /bin/busybox grep -E '^Sig(Blk|Ign)' /proc/self/status\n";
+const DOCKERFILE: &str = "FROM base\nCOPY data /data\nRUN [\"/bin/busybox\", \"grep\", \"-E\", \"^Sig(Blk|Ign)\", \"/proc/self/status\"]\n";
 
 /// A state directory with the image `base`, made once.
 fn place() -> Option<&'static Place> {
@@ -130,7 +130,7 @@ fn privileged_a_limit_on_the_size_of_files_is_an_error_with_a_path() {
     let archive = by(place, &["prlimit", "--fsize=300000:300000"], &["save", "-o", "image.tar", "base"]);
     archive.fails(5, &["File too large", "image.tar"]);
     // The command has what every command has: it is ended by the signal.
-    let step = ["run", "base", "sh", "-c", "head -c 3000000 /dev/zero > /large"];
+    let step = ["run", "base", "sh", "-c", "head -c 3000000 /dev/zero > /large; exit $?"];
     let run = by(place, &["prlimit", "--fsize=2500000:2500000"], &step);
     assert_eq!(run.code, Some(128 + 25), "{}", run.stderr);
 }

@@ -402,14 +402,14 @@ fn bombs_stop_at_the_limit() {
 fn what_is_kept_of_a_layer_has_a_limit() {
     let attribute = |size: usize| record("SCHILY.xattr.user.a", &vec![b'x'; size]);
     let long = |record: Vec<u8>, entry: Vec<u8>| [pax(b'x', &[record]), entry].concat();
-    let path = vec![b'p'; 200].join(&b'/');
-    let small: Vec<u8> = (0..300_u32).flat_map(|n| record(&format!("SCHILY.xattr.user.{n}"), b"")).collect();
+    let path = [&b"p"[..]; 200].join(&b'/');
+    let small: Vec<u8> = (0..300_u32).flat_map(|n| record(&format!("SCHILY.xattr.user.{n}"), b"v")).collect();
     for (what, bytes, passes) in [
         ("attributes", long(attribute(900_000), file("f", b"")), 0),
         ("many attributes", long(small, file("f", b"")), 0),
         ("a link", long(record("linkpath", &[b'l'; 2000]), symlink("l", "x")), 0),
         ("a name", long(record("path", &path), file("f", b"")), 0),
-        ("directories that a name implies", long(record("path", &path[..131]), file("f", b"")), 0),
+        ("directories that a name implies", long(record("path", &path[..277]), file("f", b"")), 0),
         ("what every entry may have", long(attribute(20), file("f", b"")), 1),
     ] {
         let limits = Limits { metadata: 150, ..Limits::UNLIMITED };

@@ -67,7 +67,7 @@ impl LocalContext {
             )
             .hint("CONTEXT is a directory; the Dockerfile is named with -f"));
         }
-        let root = RootDir::open(path).map_err(|error| Error::new(ErrorKind::Host, error.to_string()))?;
+        let root = RootDir::open(path).map_err(Error::from)?;
         if fs::metadata(ignore_file).is_ok_and(|metadata| metadata.is_dir()) {
             let name = ignore_name(path, ignore_file);
             return Err(Error::new(ErrorKind::Usage, format!("{name} is a directory, not a file"))

@@ -71,7 +71,7 @@ impl Candidate<'_> {
                 Rest::Damaged(error) => error,
                 Rest::Whole | Rest::TooLong => return Ok(false),
             },
-            Err(error) => self.damage(format, error)?,
+            Err(error) => self.damage(format, &error)?,
         };
         (self.archives.warn)(&format!(
             "/{} is damaged {format} data: {damage}: it is copied as it is, and not unpacked",
@@ -138,12 +138,12 @@ impl Candidate<'_> {
     }
 
     /// The damage for which a stream could not be read; an error if it is none.
-    fn damage(&self, format: Format, error: ocibuild_layer::Error) -> Result<io::Error, Error> {
+    fn damage(&self, format: Format, error: &ocibuild_layer::Error) -> Result<io::Error, Error> {
         match error.kind() {
             LayerErrorKind::ReadTar { source, .. } if format != Format::Plain && !is_of_the_host(source) => {
                 Ok(io::Error::new(source.kind(), source.to_string()))
             }
-            _ => Err(self.broken(&error)),
+            _ => Err(self.broken(error)),
         }
     }
 

@@ -310,7 +310,8 @@ impl Session<'_> {
                 Ok(None) | Err(rustix::io::Errno::INTR) => {}
                 Ok(Some(_)) => break Ok(()),
                 Err(error) => {
-                    break Err(Error::new(ErrorKind::Host, format!("cannot wait for git: {error}")));
+                    let error = std::io::Error::from(error);
+                    break Err(Error::new(ErrorKind::Host, "cannot wait for git").caused_by(error));
                 }
             }
             if self.cancel.wait_timeout(INTERVAL) {
