@@ -305,7 +305,7 @@ mod tests {
         state.made.push(("COPY".to_owned(), created));
         state.push(layer(layers), chain);
         let config = ImageConfig::default();
-        let target = Finished { state: &state, layers: &[], config: &config, epoch };
+        let target = Finished { state: &state, layers: &[], config: &config, epoch, has_base: true };
         let entries = history(&target, &Form::default());
         entries.iter().map(|entry| (entry.empty_layer, entry.created.map(|time| time.seconds))).collect()
     }

@@ -327,7 +327,7 @@ mod tests {
     #[test]
     fn words_have_a_greatest_number() {
         let message = format!("the instructions have more than {MAX_WORDS} words up to here");
-        let pairs = |count: usize| "LABEL ".to_owned() + &" a=b \\\n".repeat(count) + "\n";
+        let pairs = |count: usize| "LABEL".to_owned() + &" \\\n a=b".repeat(count) + "\n";
         // Each has a key, a value and the sign between them.
         assert_eq!(errors(&format!("FROM a\n{}", pairs(40_000))), []);
         for lines in
