@@ -289,6 +289,10 @@ impl Source for LocalSource {
             FileType::Directory => SourceKind::Directory,
             FileType::Symlink => match directory.read_link(name) {
                 Ok(target) => SourceKind::Symlink(target.into()),
+                // It was a link a moment ago.
+                Err(error) if error.kind() == ocibuild_sys::ErrorKind::InvalidInput => {
+                    return Err(Changed::new(path, How::Gone).into());
+                }
                 Err(error) => return Err(self.lost(path, &NoDirectory::Sys(error))),
             },
             FileType::Regular => SourceKind::File { size: found.size },

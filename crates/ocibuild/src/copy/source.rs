@@ -110,7 +110,10 @@ pub(crate) fn resolve(source: &dyn Source, path: &Path, follow_last: bool) -> Re
     let mut links = 0;
     let mut todo: Vec<OsString> = parts(path).rev().collect();
     let mut at = PathBuf::new();
+    // Looked at once: a second look could find the link that took a directory's place.
+    let mut last = None;
     while let Some(part) = todo.pop() {
+        last = None;
         if part == ".." {
             at.pop();
             continue;
@@ -137,10 +140,13 @@ pub(crate) fn resolve(source: &dyn Source, path: &Path, follow_last: bool) -> Re
                 todo.extend(parts(&target).rev());
             }
             Some(node) if !todo.is_empty() && !node.is_directory() => return Ok(Lead::Missing),
-            Some(_) => {}
+            Some(node) => last = Some(node),
         }
     }
-    let node = source.stat(&at)?;
+    let node = match last {
+        Some(node) => Some(node),
+        None => source.stat(&at)?.filter(|node| !follow_last || node.link_target().is_none()),
+    };
     Ok(node.map_or(Lead::Missing, |node| Lead::Found(at, node)))
 }
 
