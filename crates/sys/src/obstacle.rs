@@ -23,7 +23,7 @@ pub enum Obstacle {
     NoCapability,
     /// A filter of system calls is active, and the kernel by itself would have allowed the call.
     SystemCallFilter,
-    /// A profile of AppArmor confines this process, and a mount was denied as such a profile denies it.
+    /// A profile of `AppArmor` confines this process, and a mount was denied as such a profile denies it.
     AppArmorProfile,
     /// Parts of `/proc` are hidden here, so that a user namespace gets no `/proc` of its own.
     HiddenProc,
@@ -116,7 +116,7 @@ struct Facts {
     /// `CAP_SYS_ADMIN` is effective.
     is_admin: bool,
     is_filtered: bool,
-    /// By AppArmor, in a profile that denies.
+    /// By `AppArmor`, in a profile that denies.
     is_confined: bool,
     is_in_user_namespace: bool,
     has_hidden_proc: bool,

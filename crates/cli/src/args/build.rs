@@ -165,7 +165,7 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "BYTES", help_heading = "Steps")]
     pub(crate) shm_size: Option<String>,
 
-    /// Capability that no step gets, like NET_RAW, or ALL
+    /// Capability that no step gets, like `NET_RAW`, or `ALL`
     #[arg(long, value_name = "CAPABILITY", value_delimiter = ',', help_heading = "Steps")]
     pub(crate) cap_drop: Vec<String>,
 

@@ -86,7 +86,6 @@ fn commands(line: &str) -> Vec<Vec<String>> {
     while let Some(c) = characters.next() {
         match (quote, c) {
             (Some(open), c) if c == open => quote = None,
-            (Some(_), c) => word.get_or_insert_default().push(c),
             (None, '\'' | '"') => {
                 quote = Some(c);
                 word.get_or_insert_default();
@@ -100,7 +99,7 @@ fn commands(line: &str) -> Vec<Vec<String>> {
                 let is_file = matches!(c, '<' | '>') && characters.peek() != Some(&'(');
                 all.push(if is_file { vec!["a file:".to_owned()] } else { Vec::new() });
             }
-            (None, c) => word.get_or_insert_default().push(c),
+            (_, c) => word.get_or_insert_default().push(c),
         }
     }
     all.last_mut().unwrap().extend(word);

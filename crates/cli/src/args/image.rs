@@ -291,7 +291,7 @@ pub(crate) struct RunArgs {
     #[arg(long, alias = "net", value_name = "NETWORK", default_value = "host")]
     pub(crate) network: String,
 
-    /// Capability that the command does not get, like NET_RAW, or ALL
+    /// Capability that the command does not get, like `NET_RAW`, or `ALL`
     #[arg(long, value_name = "CAPABILITY", value_delimiter = ',')]
     pub(crate) cap_drop: Vec<String>,
 

@@ -202,7 +202,7 @@ impl<'a> Lexer<'a> {
     pub(super) fn run(mut self) -> Result<Outcome, LexError> {
         let text = self.text(None, self.mode.keep_escapes);
         self.frames.push(Frame::Text(text));
-        let (joined, words) = self.read().map_err(|error| self.from_outside(error))?;
+        let (joined, words) = self.read().map_err(|error| self.seen_from_outside(error))?;
         Ok(Outcome { joined, words, unset: self.unset.list, used: self.used.list })
     }
 
@@ -225,17 +225,18 @@ impl<'a> Lexer<'a> {
     fn read(&mut self) -> Result<(String, Vec<String>), LexError> {
         while let Some(frame) = self.frames.pop() {
             match frame {
-                Frame::Text(mut text) => match self.read_text(&mut text)? {
-                    Some(inner) => self.open(Frame::Text(text), inner),
-                    None => {
-                        self.mode.keep_escapes = text.outer_keeps_escapes;
-                        let (joined, words) = text.words.finish();
-                        match self.frames.pop() {
-                            Some(Frame::Waiting(waiting)) => self.substitute(waiting, joined)?,
-                            _ => return Ok((joined, words)),
-                        }
+                Frame::Text(mut text) => {
+                    if let Some(inner) = self.read_text(&mut text)? {
+                        self.open(Frame::Text(text), inner);
+                        continue;
                     }
-                },
+                    self.mode.keep_escapes = text.outer_keeps_escapes;
+                    let (joined, words) = text.words.finish();
+                    match self.frames.pop() {
+                        Some(Frame::Waiting(waiting)) => self.substitute(waiting, joined)?,
+                        _ => return Ok((joined, words)),
+                    }
+                }
                 Frame::Quoted(mut text) => match self.read_quoted(&mut text)? {
                     Some(inner) => self.open(Frame::Quoted(text), inner),
                     None => self.take(&text, true)?,
@@ -521,7 +522,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// An error that comes from the end of the text is told from the view of the outermost construct.
-    fn from_outside(&mut self, error: LexError) -> LexError {
+    fn seen_from_outside(&mut self, error: LexError) -> LexError {
         let outermost = self.frames.iter().find_map(|frame| match frame {
             Frame::Waiting(waiting) => Some(waiting.unfinished()),
             Frame::Text(_) | Frame::Quoted(_) => None,

@@ -1,5 +1,7 @@
 //! Input that nests as deep as it can: whoever embeds the library may call it from a thread with a small stack.
 
+use std::fmt::Write as _;
+
 use fs_err as fs;
 use ocibuild::dockerfile::Dockerfile;
 
@@ -60,12 +62,11 @@ fn stages_that_mount_each_other_in_a_row() {
     let count = 40;
     let mut file = "FROM base AS s0\nRUN echo 0 >/n\n".to_owned();
     for number in 1..count {
-        file += &format!(
-            "FROM base AS s{number}\nRUN --mount=from=s{},target=/m echo {number} >/n; cat /m/n >>/n\n",
-            number - 1
-        );
+        let from = number - 1;
+        writeln!(file, "FROM base AS s{number}").unwrap();
+        writeln!(file, "RUN --mount=from=s{from},target=/m echo {number} >/n; cat /m/n >>/n").unwrap();
     }
-    file += &format!("FROM base\nRUN --mount=from=s{},target=/m wc -l </m/n\n", count - 1);
+    write!(file, "FROM base\nRUN --mount=from=s{},target=/m wc -l </m/n\n", count - 1).unwrap();
     let (_, seen) = on_a_small_stack(|| world.build(world.prepare(&file)));
     assert_eq!((seen.output.trim(), seen.done.len()), ("40", count + 1));
 }

@@ -159,8 +159,10 @@ fn privileged_a_runtime_that_is_none_fails_the_step() {
     world.check_left_nothing();
 }
 
-/// A layer of these entries: extensions, kind of entry, name, content.
-fn hostile_layer(entries: &[(&[(&str, &[u8])], tar::EntryType, &str, &[u8])]) -> Vec<u8> {
+/// An entry of a layer: extensions, kind, name, content.
+type HostileEntry<'a> = (&'a [(&'a str, &'a [u8])], tar::EntryType, &'a str, &'a [u8]);
+
+fn hostile_layer(entries: &[HostileEntry<'_>]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for (extensions, kind, name, content) in entries {
         if !extensions.is_empty() {

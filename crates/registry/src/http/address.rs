@@ -293,7 +293,6 @@ mod tests {
             link_local: LinkLocal::Of(Arc::new(allowed.iter().map(|host| bare(host)).collect())),
             known: KnownReach::default(),
             proxy: None,
-            inner: DefaultResolver::default(),
         };
         let mut found = resolver(&[]).empty();
         for address in ["169.254.169.254:80", "192.0.2.1:80", "[fe80::1]:80"] {
