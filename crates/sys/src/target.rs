@@ -91,7 +91,7 @@ mod tests {
         let place = |name: &str| folder.path().join(name);
         let of = |name: &str| FileTarget::of(place(name));
         let replaced = |name: &str| FileTarget::Replaced(place(name));
-        std::fs::write(place("file"), "old").unwrap();
+        fs_err::write(place("file"), "old").unwrap();
         symlink("file", place("link")).unwrap();
         symlink(place("link"), place("link to a link")).unwrap();
         symlink("missing", place("link to nothing")).unwrap();
@@ -127,7 +127,7 @@ mod tests {
             assert_eq!(own_descriptor(&name), u32::try_from(number).ok());
             FileTarget::open(&path).unwrap().write_all(b"more ").unwrap();
         }
-        assert_eq!(std::fs::read_to_string(file.path()).unwrap(), "before more more ");
+        assert_eq!(fs_err::read_to_string(file.path()).unwrap(), "before more more ");
         assert_eq!(own_descriptor("/dev/stdin"), Some(0));
         assert_eq!(own_descriptor(file.path()), None);
         assert!(matches!(FileTarget::of("/dev/stdout"), FileTarget::Opened(_)));
