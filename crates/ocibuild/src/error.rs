@@ -605,8 +605,8 @@ fn way_around(obstacle: Obstacle) -> String {
         Obstacle::AppArmorProfile => "start the container without the profile: docker run --security-opt apparmor=unconfined, or \
                                       appArmorProfile.type Unconfined in a pod's securityContext"
             .to_owned(),
-        Obstacle::HiddenProc => "start the container with all of /proc: docker run --security-opt systempaths=unconfined, podman \
-                                 run --security-opt unmask=ALL, or procMount Unmasked in a pod's securityContext"
+        Obstacle::HiddenProc => "start the container with all of /proc: docker run --security-opt systempaths=unconfined, or \
+                                 procMount Unmasked in a pod's securityContext"
             .to_owned(),
         _ => "look for what denies mounts and namespaces to this process".to_owned(),
     }

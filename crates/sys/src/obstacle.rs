@@ -1,14 +1,13 @@
 //! Whether a sandbox can be had here, found out by making one; and what in this system denies it, as far as it tells.
 
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use rustix::io::Errno;
 
 use crate::probe::run;
 use crate::sandbox::{Links, MountOptions, Operation};
+use crate::userns::read;
 use crate::{SandboxError, SandboxErrorKind};
 
 /// Something of which there is evidence that it keeps this process from making a sandbox.
@@ -178,15 +177,6 @@ fn judge(facts: &Facts, refused: Refused, errno: Errno) -> Vec<Obstacle> {
         Refused::Namespaces | Refused::Mount | Refused::Proc => filter,
     };
     found.into_iter().collect()
-}
-
-fn read(path: &str) -> String {
-    let mut text = String::new();
-    if let Ok(mut file) = File::options().read(true).open(path) {
-        // What cannot be read tells nothing.
-        let _ = file.read_to_string(&mut text);
-    }
-    text
 }
 
 #[cfg(test)]

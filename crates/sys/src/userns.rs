@@ -348,7 +348,8 @@ pub(crate) fn blocker() -> Option<String> {
     None
 }
 
-fn read(path: &str) -> String {
+/// The text of a file that may not be there: what cannot be read tells nothing.
+pub(crate) fn read(path: &str) -> String {
     let mut text = String::new();
     if let Ok(mut file) = File::options().read(true).open(path) {
         let _ = file.read_to_string(&mut text);

@@ -92,8 +92,15 @@ fn links_lead_to_files_and_tests() {
         links(&text).into_iter().filter(|(_, target)| !target.starts_with('#')).collect();
     assert!(local.len() > 300);
     for (label, target) in local {
+        let (target, heading) = target.split_once('#').unwrap_or((target, ""));
         let file = path.parent().unwrap().join(target);
         assert!(file.exists(), "{target} is not there");
+        if !heading.is_empty() {
+            let text = fs::read_to_string(&file).unwrap();
+            let headings = text.lines().filter(|line| line.starts_with('#'));
+            let mut names = headings.map(|line| line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-"));
+            assert!(names.any(|name| name == heading), "{target} has no heading {heading}");
+        }
         if file.extension().is_some_and(|extension| extension == "rs") {
             let name = label.trim_matches('`');
             let source = fs::read_to_string(&file).unwrap();

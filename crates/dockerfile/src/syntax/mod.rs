@@ -60,7 +60,7 @@ pub(crate) fn read_trigger(text: &Arc<str>, sink: impl FnMut(Parsed<'_>)) -> Fra
 
 /// Most words that all instructions of a file have together, keywords included; the text of a shell is one. Each takes some
 /// hundred bytes in all that is made of it, and so a file of 16 MiB could take a gigabyte.
-pub(crate) const MAX_WORDS: usize = 1 << 17;
+pub(crate) const MAX_WORDS: usize = 1 << 19;
 
 struct Reader<'a, S> {
     source: &'a Arc<str>,

@@ -48,6 +48,9 @@ pub(crate) fn not_found(source: &dyn Source, word: &str, path: &Path) -> Error {
     let climbs = Path::new(word).components().any(|part| part == std::path::Component::ParentDir);
     if climbs {
         error = error.cause(format!("{word} leads above the root of {}, where it ends", source.what()));
+        if source.is_sent_on_demand() {
+            error = error.hint("for files above it, build with a directory above as CONTEXT and the Dockerfile named with -f");
+        }
     }
     if let Some(target) = exists(source, path).and_then(|node| node.link_target()) {
         return error

@@ -264,7 +264,9 @@ fn match_below(
             continue;
         }
         let from = todo.len();
-        for name in source.names(&base.join(&relative))? {
+        // Joined with nothing, a path would end with a slash.
+        let directory = if relative.as_os_str().is_empty() { base.to_owned() } else { base.join(&relative) };
+        for name in source.names(&directory)? {
             if glob_match(first.as_bytes(), name.as_bytes()).map_err(|_| malformed(pattern))? {
                 todo.push((relative.join(&name), rest));
             }

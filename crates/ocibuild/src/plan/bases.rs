@@ -1,6 +1,6 @@
 //! The images that a plan starts from and copies from.
 
-use ocibuild_spec::Reference;
+use ocibuild_spec::{Reference, SourceErrorKind};
 
 use super::error::{PlanError, PlanErrorKind};
 use super::graph::{Graph, Node, explain_unset, named_context, parse_reference};
@@ -130,7 +130,15 @@ impl<'r> Bases<'r> {
                     format!("the image is the one of --build-context {context}=…: check what stands there");
                 return error.hint(hint).caused_by(source);
             }
-            suggestion(error, name, node, &names, settings).caused_by(source)
+            let leads_nowhere = matches!(
+                source.kind(),
+                SourceErrorKind::NotFound
+                    | SourceErrorKind::Denied
+                    | SourceErrorKind::Network
+                    | SourceErrorKind::Offline
+            );
+            let error = if leads_nowhere { suggestion(error, name, node, &names, settings) } else { error };
+            error.caused_by(source)
         })?;
         let BaseRequest { name, reference, platform, origin } = request;
         self.images.push(PlannedImage { name, reference, platform, origin, image });

@@ -44,7 +44,7 @@ fn mistakes_have_a_line_and_a_name() {
 }
 
 #[test]
-fn a_source_above_the_context_is_said_to_be_there() {
+fn a_source_above_the_context_is_looked_for_within_it() {
     let world = world();
     fs::write(world.path("secret"), "not for images").unwrap();
     for source in ["../secret", "folder/../../secret", "/../../secret"] {

@@ -243,6 +243,7 @@ fn a_repository_is_a_context() {
         unused.build_context("code", ContextSource::Remote(named)).build_arg("SOURCE_DATE_EPOCH", "code");
     let planned = epoch.plan(&served.world.backends()).unwrap();
     assert_eq!(planned.plans[0].source_date_epoch, Some(THEN.cast_signed() + 60));
+    drop(planned);
     served.world.check_left_nothing();
 }
 
