@@ -596,18 +596,26 @@ fn way_around(obstacle: Obstacle) -> String {
         Obstacle::NoUserNamespaces => {
             "use a kernel with user namespaces, or build as root with CAP_SYS_ADMIN".to_owned()
         }
-        Obstacle::NoCapability => "give CAP_SYS_ADMIN to the container that this runs in: docker run --cap-add SYS_ADMIN, or \
+        Obstacle::NoCapability => {
+            "give CAP_SYS_ADMIN to the container that this runs in: docker run --cap-add SYS_ADMIN, or \
                                    capabilities.add of a pod's securityContext"
-            .to_owned(),
-        Obstacle::SystemCallFilter => "start the container without the filter: docker run --security-opt seccomp=unconfined, or \
+                .to_owned()
+        }
+        Obstacle::SystemCallFilter => {
+            "start the container without the filter: docker run --security-opt seccomp=unconfined, or \
                                        seccompProfile.type Unconfined in a pod's securityContext"
-            .to_owned(),
-        Obstacle::AppArmorProfile => "start the container without the profile: docker run --security-opt apparmor=unconfined, or \
+                .to_owned()
+        }
+        Obstacle::AppArmorProfile => {
+            "start the container without the profile: docker run --security-opt apparmor=unconfined, or \
                                       appArmorProfile.type Unconfined in a pod's securityContext"
-            .to_owned(),
-        Obstacle::HiddenProc => "start the container with all of /proc: docker run --security-opt systempaths=unconfined, or \
+                .to_owned()
+        }
+        Obstacle::HiddenProc => {
+            "start the container with all of /proc: docker run --security-opt systempaths=unconfined, or \
                                  procMount Unmasked in a pod's securityContext"
-            .to_owned(),
+                .to_owned()
+        }
         _ => "look for what denies mounts and namespaces to this process".to_owned(),
     }
 }

@@ -98,7 +98,8 @@ fn links_lead_to_files_and_tests() {
         if !heading.is_empty() {
             let text = fs::read_to_string(&file).unwrap();
             let headings = text.lines().filter(|line| line.starts_with('#'));
-            let mut names = headings.map(|line| line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-"));
+            let mut names =
+                headings.map(|line| line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-"));
             assert!(names.any(|name| name == heading), "{target} has no heading {heading}");
         }
         if file.extension().is_some_and(|extension| extension == "rs") {

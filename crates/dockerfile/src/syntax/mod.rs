@@ -330,15 +330,18 @@ mod tests {
         let pairs = |count: usize| "LABEL".to_owned() + &" \\\n a=b".repeat(count) + "\n";
         // Each has a key, a value and the sign between them.
         assert_eq!(errors(&format!("FROM a\n{}", pairs(40_000))), []);
-        for lines in
-            [pairs(44_000), pairs(2_000_000), "LABEL a=b\n".repeat(40_000), "EXPOSE 1 2 3\n".repeat(40_000)]
-        {
+        for lines in [
+            pairs(176_000),
+            pairs(2_000_000),
+            "LABEL a=b\n".repeat(160_000),
+            "EXPOSE 1 2 3\n".repeat(160_000),
+        ] {
             let found = errors(&format!("FROM a\n{lines}FROM b\nBOGUS\n"));
             assert!(matches!(&found[..], [(text, line)] if *text == message && *line >= 2), "{found:?}");
         }
         let list = |count: usize| format!("FROM a\nCMD [{}]\n", vec!["\"a\""; count].join(", \\\n"));
-        assert_eq!(errors(&list(100_000)), []);
-        assert_eq!(errors(&list(140_000)), [(message, 2)]);
+        assert_eq!(errors(&list(500_000)), []);
+        assert_eq!(errors(&list(560_000)), [(message, 2)]);
         // A script is one word, however long.
         let script = format!("FROM a\nRUN {}\n", "a b c d e f g h \\\n".repeat(30_000));
         assert_eq!(errors(&script), []);
