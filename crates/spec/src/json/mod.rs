@@ -162,7 +162,9 @@ mod tests {
         };
         assert_eq!(read, expected);
         assert_eq!(from_slice::<Inner>(b" null ").unwrap(), inner(""));
-        for bad in ["", "{} {}", r#"{"name":1}"#, r#"{"name":"a","name":null}"#, "nul", "[1]"] {
+        for bad in
+            ["", "{} {}", r#"{"name":1}"#, r#"{"name":"a","name":null}"#, "nul", "[]", "[1]", r#"["a"]"#]
+        {
             assert!(from_str::<Inner>(bad).is_err(), "{bad}");
         }
     }

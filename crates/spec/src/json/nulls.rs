@@ -97,11 +97,12 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Within<D> {
 
     fn deserialize_struct<V: Visitor<'de>>(
         self,
-        name: &'static str,
-        fields: &'static [&'static str],
+        _name: &'static str,
+        _fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, D::Error> {
-        self.0.deserialize_struct(name, fields, Within(visitor))
+        // A derived type would also be filled from a list, which no reader of Go takes for an object.
+        self.0.deserialize_map(Within(visitor))
     }
 
     fn deserialize_enum<V: Visitor<'de>>(

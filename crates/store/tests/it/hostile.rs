@@ -95,7 +95,7 @@ fn hostile_indexes_are_refused() {
         "{",
         "null",
         "[]",
-        r#"{"schemaVersion":2,"manifests":null}"#,
+        r#"{"schemaVersion":2,"manifests":{}}"#,
         r#"{"schemaVersion":3,"manifests":[]}"#,
     ] {
         let directory = layout(&image);
@@ -103,6 +103,10 @@ fn hostile_indexes_are_refused() {
         let error = LayoutSource::open(directory.path(), None, None).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{text}");
     }
+    // As Go reads it: an index of nothing.
+    let directory = layout(&image);
+    fs_err::write(directory.path().join("index.json"), r#"{"schemaVersion":2,"manifests":null}"#).unwrap();
+    assert!(LayoutSource::open(directory.path(), None, None).is_ok());
     let directory = layout(&image);
     fs_err::write(directory.path().join("oci-layout"), r#"{"imageLayoutVersion":"2.0.0"}"#).unwrap();
     assert_eq!(LayoutSource::open(directory.path(), None, None).unwrap_err().kind(), ErrorKind::Unsupported);
@@ -239,7 +243,7 @@ fn hostile_archives_are_refused() {
     let cases: [(&[u8], &[u8]); 4] = [
         (br#"[{"Config":"c","Layers":["l"]}]"#, &config),
         (br#"[{"Config":"no","Layers":[]}]"#, &config),
-        (manifest, b"{}"),
+        (manifest, b"[]"),
         (br#"[{"Config":"../../etc/passwd","Layers":[]}]"#, &config),
     ];
     for (manifest, config) in cases {
