@@ -1,12 +1,14 @@
 //! The images that a plan starts from and copies from.
 
-use ocibuild_spec::{Reference, SourceErrorKind};
+use ocibuild_spec::{Reference, SourceError, SourceErrorKind};
 
 use super::error::{PlanError, PlanErrorKind};
 use super::graph::{Graph, Node, explain_unset, named_context, parse_reference};
 use super::settings::Settings;
 use super::stage::StageState;
-use super::{BaseRequest, BaseResolver, FileSource, ImageOrigin, NamedContext, PlannedImage, StageBase};
+use super::{
+    BaseRequest, BaseResolver, FileSource, ImageOrigin, NamedContext, PlannedImage, ResolveError, StageBase,
+};
 
 /// What a node starts from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,20 +132,27 @@ impl<'r> Bases<'r> {
                     format!("the image is the one of --build-context {context}=…: check what stands there");
                 return error.hint(hint).caused_by(source);
             }
-            let leads_nowhere = matches!(
-                source.kind(),
-                SourceErrorKind::NotFound
-                    | SourceErrorKind::Denied
-                    | SourceErrorKind::Network
-                    | SourceErrorKind::Offline
-            );
-            let error = if leads_nowhere { suggestion(error, name, node, &names, settings) } else { error };
+            let error =
+                if leads_nowhere(&source) { suggestion(error, name, node, &names, settings) } else { error };
             error.caused_by(source)
         })?;
         let BaseRequest { name, reference, platform, origin } = request;
         self.images.push(PlannedImage { name, reference, platform, origin, image });
         Ok(Root::Image(self.images.len() - 1))
     }
+}
+
+/// Whether another name might have led to an image. Where this host failed, or the image is there, it would not have.
+fn leads_nowhere(source: &ResolveError) -> bool {
+    source.downcast_ref::<SourceError>().is_none_or(|error| {
+        matches!(
+            error.kind(),
+            SourceErrorKind::NotFound
+                | SourceErrorKind::Denied
+                | SourceErrorKind::Network
+                | SourceErrorKind::Offline
+        )
+    })
 }
 
 /// Images that many files begin with: a name near to one of them was probably meant for it.
