@@ -203,9 +203,7 @@ impl Error {
     /// The same with what to do about the kernel's error below it, if that leaves no doubt and nothing better is known.
     fn advised(mut self, source: &(dyn std::error::Error + 'static)) -> Self {
         self.is_special |= errno::is_nameless(source);
-        let number = ocibuild_sys::raw_os_error_of(source);
-        let advice = number.and_then(errno::advice).or_else(|| errno::advice_of_kind(source));
-        match advice.filter(|_| self.reports[0].hints.is_empty()) {
+        match errno::advice_below(source).filter(|_| self.reports[0].hints.is_empty()) {
             Some(advice) => self.hint(advice),
             None => self,
         }
@@ -353,7 +351,8 @@ impl From<PlanErrors> for Error {
                 .hints
                 .extend(guess(error).filter(|_| !is_context || error.kind() == SourceErrorKind::NoPlatform));
         }
-        Self { kind, reports, output: None, is_special: false, source }
+        let is_special = source.as_deref().is_some_and(|error| errno::is_nameless(error));
+        Self { kind, reports, output: None, is_special, source }
     }
 }
 
@@ -392,6 +391,10 @@ fn source_id(kind: SourceErrorKind) -> &'static str {
 fn guess(error: &SourceError) -> Option<String> {
     use SourceErrorKind::{Denied, Io, Network, Unsupported};
 
+    if error.kind() == Io && (errno::is_nameless(error) || errno::advice_below(error).is_some()) {
+        // Whatever is at the path, that is not what failed.
+        return errno::advice_below(error).map(str::to_owned);
+    }
     let is_known = error.hint_text().is_some() && matches!(error.kind(), Denied | Io | Network | Unsupported);
     source_hint(error.kind()).filter(|_| !is_known)
 }

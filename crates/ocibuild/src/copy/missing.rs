@@ -1,7 +1,7 @@
 //! Why a source of `COPY` or `ADD` is not there, and what was probably meant.
 
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use ocibuild_dockerfile::nearest;
 
@@ -45,8 +45,7 @@ pub(crate) fn not_found(source: &dyn Source, word: &str, path: &Path) -> Error {
             .cause("the state directory of this build lies there, which is no part of any context")
             .hint("keep the state directory out of the build context");
     }
-    let climbs = Path::new(word).components().any(|part| part == std::path::Component::ParentDir);
-    if climbs {
+    if climbs(Path::new(word)) {
         error = error.cause(format!("{word} leads above the root of {}, where it ends", source.what()));
         if source.is_sent_on_demand() {
             error = error.hint("for files above it, build with a directory above as CONTEXT and the Dockerfile named with -f");
@@ -90,6 +89,19 @@ pub(crate) fn not_found(source: &dyn Source, word: &str, path: &Path) -> Error {
         error = error.hint(hint);
     }
     error.hint(source.advice())
+}
+
+/// Whether a path leads above where it begins.
+fn climbs(path: &Path) -> bool {
+    let mut depth = 0_i32;
+    path.components().any(|part| {
+        match part {
+            Component::ParentDir => depth -= 1,
+            Component::Normal(_) => depth += 1,
+            _ => {}
+        }
+        depth < 0
+    })
 }
 
 /// A name that begins with that of `path` and a blank.

@@ -53,8 +53,13 @@ pub(super) fn advice(number: i32) -> Option<&'static str> {
     })
 }
 
+/// The same about the kernel's error below another one.
+pub(super) fn advice_below(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    ocibuild_sys::raw_os_error_of(error).and_then(advice).or_else(|| advice_of_kind(error))
+}
+
 /// The same for an error that hides its number, as those that name a path do.
-pub(super) fn advice_of_kind(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+fn advice_of_kind(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
     let errno = |error: &io::Error| match error.kind() {
         io::ErrorKind::OutOfMemory => Some(Errno::NOMEM),
         io::ErrorKind::StorageFull => Some(Errno::NOSPC),
