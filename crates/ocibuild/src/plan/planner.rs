@@ -271,7 +271,7 @@ impl<'a, 'f> Assembly<'a, 'f> {
             }
         }
         if is_sound && planner.is_full() {
-            self.errors.push(StagePlanner::too_much().at(node.location.unwrap_or_default()));
+            self.errors.push(planner.too_much().at(node.location.unwrap_or_default()));
             is_sound = false;
         }
         let StagePlanner { state, steps, history, mut late_errors, plan_bytes, .. } = planner;

@@ -16,6 +16,9 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// What the history, the steps and the environments of a plan may take together. The history of a `RUN` repeats every
 /// argument, and its environment every variable, so a file of some kilobytes could ask for gigabytes.
 const MAX_PLAN_BYTES: usize = 16 << 20;
+/// What the instructions of a stage may take that make no layer: `LABEL`, `ENV`, `CMD` and their kind. A config has them twice,
+/// as what they say and in its history, and skopeo, podman and CRI-O read no config of more than 4 MiB.
+const MAX_METADATA_BYTES: usize = 2 << 20;
 /// Arguments that only say what to scan, and are no variables (3.20).
 pub(super) const SCAN_ARGS: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
 
@@ -135,6 +138,8 @@ pub(super) struct StagePlanner<'p> {
     pub(super) findings: &'p mut Findings,
     /// What history and environments take so far, those of earlier stages included.
     pub(super) plan_bytes: usize,
+    /// What its instructions take that make no layer.
+    metadata_bytes: usize,
     /// Where the instruction at work stands.
     pub(super) location: Location,
     /// The comment block above it.
@@ -162,6 +167,7 @@ impl<'p> StagePlanner<'p> {
             late_errors: Vec::new(),
             findings,
             plan_bytes: plan_bytes + state.environment.bytes(),
+            metadata_bytes: 0,
             state,
             location: Location::default(),
             comments: Vec::new(),
@@ -194,13 +200,17 @@ impl<'p> StagePlanner<'p> {
 
     /// Whether nothing more may be planned.
     pub(super) fn is_full(&self) -> bool {
-        self.plan_bytes > MAX_PLAN_BYTES
+        self.plan_bytes > MAX_PLAN_BYTES || self.metadata_bytes > MAX_METADATA_BYTES
     }
 
     /// Counts what an instruction added to the plan, which had so many history entries and steps before.
     fn weigh(&mut self, (entries, steps): (usize, usize)) -> Result<(), PlanError> {
-        self.plan_bytes +=
-            self.history.iter().skip(entries).map(|entry| entry.created_by.len()).sum::<usize>();
+        for entry in self.history.iter().skip(entries) {
+            self.plan_bytes += entry.created_by.len();
+            if entry.step.is_none() {
+                self.metadata_bytes += entry.created_by.len();
+            }
+        }
         for step in self.steps.iter().skip(steps) {
             let pairs = |pairs: &[(String, String)]| {
                 pairs.iter().map(|(name, value)| pair_bytes(name, value)).sum::<usize>()
@@ -212,11 +222,19 @@ impl<'p> StagePlanner<'p> {
                     StepKind::Workdir(workdir) => workdir.path.as_os_str().len(),
                 };
         }
-        if self.is_full() { Err(Self::too_much()) } else { Ok(()) }
+        if self.is_full() { Err(self.too_much()) } else { Ok(()) }
     }
 
     /// The error of a plan that is full.
-    pub(super) fn too_much() -> PlanError {
+    pub(super) fn too_much(&self) -> PlanError {
+        if self.metadata_bytes > MAX_METADATA_BYTES {
+            let mebibytes = MAX_METADATA_BYTES >> 20;
+            let message =
+                format!("the instructions of this stage that make no layer take more than {mebibytes} MiB");
+            return PlanError::file(message)
+                .because("the config of the image has each of them twice, and others read no config of more than 4 MiB")
+                .hint("put what is so large into a file of the image");
+        }
         let mebibytes = MAX_PLAN_BYTES >> 20;
         let message = format!("the history and environments of this build take more than {mebibytes} MiB");
         PlanError::file(message)

@@ -292,6 +292,15 @@ fn a_small_file_makes_no_plan_of_gigabytes() {
         let found = errors(&format!("FROM alpine AS s0\n{variables}{rest}"), "");
         assert!(matches!(&found[..], [error] if error.ends_with(too_much)), "{found:?}");
     }
+    let too_much = "the instructions of this stage that make no layer take more than 2 MiB";
+    let large = |count: usize| lines(1, &|_| format!("LABEL a={}\n", "v".repeat(60_000)).repeat(count));
+    assert!(try_plan(&format!("FROM alpine\n{}", large(34)), "").is_ok());
+    for rest in
+        [large(36), large(170), lines(60_000, &|n| format!("LABEL k{n}=12345678901234567890123456\n"))]
+    {
+        let found = errors(&format!("FROM alpine\n{rest}RUN x\n"), "");
+        assert!(matches!(&found[..], [error] if error.ends_with(too_much)), "{found:?}");
+    }
 }
 
 #[test]
