@@ -173,9 +173,11 @@ pub(crate) fn hints(report: &Report, failure: &Failure) -> Vec<String> {
     }
     let mut hints = report.hints.clone();
     match report.id {
-        ocibuild::LINK_LOCAL => hints.push("flag: --allow-link-local HOST".to_owned()),
-        ocibuild::OFFLINE => hints.push("or leave --offline out".to_owned()),
-        "archive-too-large" => hints.insert(0, "allow as much as it needs: --archive-limit 200g".to_owned()),
+        ocibuild::LINK_LOCAL => hints.push("to allow it: --allow-link-local HOST".to_owned()),
+        ocibuild::OFFLINE => hints.push("or omit --offline".to_owned()),
+        ocibuild::ARCHIVE_TOO_LARGE => {
+            hints.insert(0, "to allow more: --archive-limit SIZE, for example 20g".to_owned());
+        }
         _ => {}
     }
     hints

@@ -368,6 +368,8 @@ fn plan_id(kind: PlanErrorKind) -> &'static str {
 
 /// [`Report::id`] of an error about a host at a link-local address that was not allowed.
 pub const LINK_LOCAL: &str = "link-local-address";
+/// [`Report::id`] of an error about an archive of `ADD` that unpacks to more than it may.
+pub const ARCHIVE_TOO_LARGE: &str = "archive-too-large";
 /// [`Report::id`] of an error about something that is not here, where nothing is fetched.
 pub const OFFLINE: &str = "offline";
 

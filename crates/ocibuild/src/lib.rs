@@ -94,7 +94,7 @@ pub use context::{
     BuildContext, ContextSource, Fetcher, GitAddress, GitAddressError, GitProgram, HttpAddress,
     HttpAddressError, LocalContext, RemoteSource, Remotes, read_dockerfile, read_dockerfile_of,
 };
-pub use error::{Error, ErrorKind, LINK_LOCAL, OFFLINE};
+pub use error::{ARCHIVE_TOO_LARGE, Error, ErrorKind, LINK_LOCAL, OFFLINE};
 pub use event::Event;
 pub use image::{Built, BuiltImage, BuiltIndex};
 pub use index::{EntrySelector, IndexChange, IndexDraft, IndexEntry, Meeting, MeetingOptions, Origin};

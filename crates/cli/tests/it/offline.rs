@@ -121,7 +121,7 @@ fn what_is_not_here_is_named_offline() {
     let fails = |dockerfile: &str, words: &[&str]| {
         place.write("c/Dockerfile", dockerfile);
         let ended = place.run(&["build", "--progress", "plain", "--offline", "c"]);
-        ended.fails(4, &["offline", "leave --offline out"]);
+        ended.fails(4, &["offline", "omit --offline"]);
         ended.fails(4, words);
     };
     fails(&format!("FROM {app}\nCOPY f /\n"), &[&app, "is not in the state directory"]);

@@ -14,7 +14,7 @@ use super::changed::Changed;
 use super::extract::Archive;
 use super::select::Selected;
 use super::source::{Source, SourceKind};
-use crate::error::class_below;
+use crate::error::{ARCHIVE_TOO_LARGE, class_below};
 use crate::{Error, ErrorKind};
 
 /// What archives are read with.
@@ -187,7 +187,7 @@ impl Candidate<'_> {
     fn too_large(&self, maximum: u64) -> Error {
         let message = format!("/{} unpacks to more than {maximum} bytes", self.path.display());
         Error::new(ErrorKind::Refused, message)
-            .id("archive-too-large")
+            .id(ARCHIVE_TOO_LARGE)
             .word(self.path.to_string_lossy())
             .hint(COPY_INSTEAD)
     }
