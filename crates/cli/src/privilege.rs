@@ -1,6 +1,6 @@
 //! Who this process is, and what it does about being nobody special.
 
-use ocibuild::sys::{enter_user_namespace, namespace_blocker};
+use ocibuild::sys::enter_user_namespace;
 
 /// What came of the way to a user namespace.
 #[derive(Debug, Default)]
@@ -30,9 +30,7 @@ pub(crate) fn enter() -> Privilege {
                 .map(|reason| format!("this user namespace has no ids but one: {reason}")),
         ),
         Err(error) => {
-            notes.push(format!("this process is no root and could not enter a user namespace: {error}"));
-            let blocker = namespace_blocker().filter(|blocker| error.hint() != Some(blocker));
-            notes.extend(blocker);
+            notes.push(format!("this process is not root and could not enter a user namespace: {error}"));
         }
     }
     Privilege { notes }

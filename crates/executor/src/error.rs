@@ -48,8 +48,6 @@ pub enum ErrorKind {
 pub(crate) enum Repr {
     #[error("the step was cancelled")]
     Cancelled,
-    #[error("no usable sandbox: {blocker}")]
-    NoSandbox { blocker: String, source: SandboxError },
     #[error("no usable sandbox{}", listed(obstacles))]
     Blocked { obstacles: Vec<Obstacle>, source: SandboxError },
     #[error("{what} is not mapped in this user namespace; it takes a range in /etc/subuid and /etc/subgid")]
@@ -122,7 +120,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match &self.0 {
             Repr::Cancelled => ErrorKind::Cancelled,
-            Repr::NoSandbox { .. } | Repr::Blocked { .. } => ErrorKind::NoSandbox,
+            Repr::Blocked { .. } => ErrorKind::NoSandbox,
             Repr::Unmapped { .. } => ErrorKind::Identity,
             Repr::Program { kind, .. } | Repr::Other { kind, .. } => *kind,
             Repr::Sandbox(error) => match error.kind() {
@@ -144,7 +142,7 @@ impl Error {
     /// The kernel's error number, if there is one behind it.
     pub fn raw_os_error(&self) -> Option<i32> {
         match &self.0 {
-            Repr::NoSandbox { source, .. } | Repr::Sandbox(source) => Some(source.raw_os_error()),
+            Repr::Blocked { source, .. } | Repr::Sandbox(source) => Some(source.raw_os_error()),
             Repr::State(error) | Repr::Output(error) | Repr::Input(error) => {
                 ocibuild_sys::raw_os_error_of(error)
             }
@@ -202,9 +200,8 @@ impl Error {
             }
             SandboxErrorKind::ProgramRefused => Self::program(ErrorKind::ProgramRefused, program, reason),
             SandboxErrorKind::Namespaces => {
-                let blocker = ocibuild_sys::namespace_blocker()
-                    .unwrap_or_else(|| "the kernel refuses to make namespaces".to_owned());
-                Self(Repr::NoSandbox { blocker, source: error })
+                let obstacle = ocibuild_sys::namespace_obstacle();
+                Self(Repr::Blocked { obstacles: obstacle.into_iter().collect(), source: error })
             }
             _ => Self(Repr::Sandbox(error)),
         }

@@ -650,9 +650,8 @@ impl From<ocibuild_executor::Error> for Error {
             Kind::Runtime => Some("try another runtime, or leave --runtime out"),
             Kind::InvalidStep => Some("give RUN a command, without NUL characters"),
             Kind::Exhausted => known.or(Some(errno::PROCESSES)),
-            Kind::State => known,
-            Kind::Setup if !error.raw_os_error().is_some_and(errno::is_denied) => known,
-            _ => Some("this host does not allow what the step needs: build as root, or with --runtime"),
+            // What is unsupported says itself what it takes, and what was denied may be denied to root.
+            _ => known,
         };
         let own = Self::new(kind, error.to_string());
         match hint {

@@ -69,7 +69,7 @@ pub use lock::{
     try_lock_existing_shared, try_lock_shared,
 };
 pub use metadata::{FileType, Metadata, Timestamp, device, device_numbers};
-pub use obstacle::{Blocked, Obstacle, sandbox_works};
+pub use obstacle::{Blocked, Obstacle, namespace_obstacle, sandbox_works};
 pub use private::Private;
 pub use probe::{
     OverlayAttributes, OverlayError, namespaces_work, openat2_works, overlay_works, user_namespaces_work,
@@ -85,5 +85,5 @@ pub use target::{FileTarget, own_descriptor};
 pub use terminal::set_window_size;
 pub use userns::{
     IdMap, IdRange, UserNamespace, UserNamespaceError, enter_user_namespace, id_map,
-    in_initial_user_namespace, namespace_blocker,
+    in_initial_user_namespace,
 };

@@ -71,6 +71,11 @@ pub fn sandbox_works() -> Result<(), Blocked> {
     Err(Blocked { error, obstacles })
 }
 
+/// What is known to keep this process from making namespaces, once the kernel has refused it.
+pub fn namespace_obstacle() -> Option<Obstacle> {
+    judge(&Facts::of_this_process(), Refused::Namespaces, Errno::PERM).into_iter().next()
+}
+
 /// A root in memory, on a directory that every system has.
 fn operations(with_proc: bool) -> Vec<Operation> {
     let mut operations = vec![

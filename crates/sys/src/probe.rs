@@ -8,7 +8,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::sandbox::{MountOptions, Namespaces, Operation, Process, Sandbox};
-use crate::{DirHandle, Error, SandboxError, SandboxErrorKind, Status};
+use crate::{DirHandle, Error, SandboxError, SandboxErrorKind, Status, namespace_obstacle};
 
 /// The attributes in which an overlay keeps its notes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,8 +74,8 @@ pub fn user_namespaces_work() -> Result<(), String> {
     }
     if pid < 0 {
         let error = std::io::Error::from(crate::dir::last_errno());
-        let hint = crate::userns::blocker().map(|hint| format!(" ({hint})")).unwrap_or_default();
-        return Err(format!("make a user namespace: {error}{hint}"));
+        let obstacle = namespace_obstacle().map(|obstacle| format!(" ({obstacle})")).unwrap_or_default();
+        return Err(format!("make a user namespace: {error}{obstacle}"));
     }
     // SAFETY: a child of ours that nobody else waits for, and a descriptor of ours.
     unsafe {

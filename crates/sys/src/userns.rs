@@ -9,6 +9,8 @@ use rustix::pipe::PipeFlags;
 use rustix::process::WaitOptions;
 use rustix::thread::UnshareFlags;
 
+use crate::{Obstacle, namespace_obstacle};
+
 /// What [`enter_user_namespace`] got.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserNamespace {
@@ -23,7 +25,7 @@ pub struct UserNamespace {
 pub struct UserNamespaceError {
     operation: String,
     errno: Errno,
-    hint: Option<String>,
+    obstacle: Option<Obstacle>,
 }
 
 impl UserNamespaceError {
@@ -31,20 +33,20 @@ impl UserNamespaceError {
         // Of what was denied or is used up, and not of files and processes that there are too many of.
         let is_denied =
             matches!(errno, Errno::PERM | Errno::ACCESS | Errno::NOSPC | Errno::USERS | Errno::INVAL);
-        Self { operation: operation.into(), errno, hint: is_denied.then(blocker).flatten() }
+        Self { operation: operation.into(), errno, obstacle: is_denied.then(namespace_obstacle).flatten() }
     }
 
-    /// The setting or file that is in the way, if it is known.
-    pub fn hint(&self) -> Option<&str> {
-        self.hint.as_deref()
+    /// What is in the way, if it is known.
+    pub fn obstacle(&self) -> Option<Obstacle> {
+        self.obstacle
     }
 }
 
 impl fmt::Display for UserNamespaceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.operation, std::io::Error::from(self.errno))?;
-        match &self.hint {
-            Some(hint) => write!(f, " ({hint})"),
+        match &self.obstacle {
+            Some(obstacle) => write!(f, " ({obstacle})"),
             None => Ok(()),
         }
     }
@@ -306,46 +308,6 @@ fn map(program: &Path, pid: i32, own: u32, ranges: &[(u32, u32)]) -> Result<(), 
     }
     let message = String::from_utf8_lossy(&output.stderr);
     Err(format!("{}: {}", program.display(), message.trim()))
-}
-
-/// Why this process, as it is, may not make namespaces, in words that name what to change: for error messages,
-/// once making one has failed.
-pub fn namespace_blocker() -> Option<String> {
-    let status = read("/proc/self/status");
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let bits = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())?;
-    let admin = crate::capability("CAP_SYS_ADMIN").is_some_and(|number| bits & (1 << number) != 0);
-    match blocker() {
-        Some(blocker) if !admin => Some(format!("this process has no CAP_SYS_ADMIN, and {blocker}")),
-        None if !admin => Some("this process has no CAP_SYS_ADMIN and is in no user namespace".to_owned()),
-        blocker => blocker,
-    }
-}
-
-/// What in this system is known to deny user namespaces, in words that name it.
-pub(crate) fn blocker() -> Option<String> {
-    let value = |path: &str| read(path).trim().to_owned();
-    if value("/proc/sys/user/max_user_namespaces") == "0" {
-        return Some("sysctl user.max_user_namespaces is 0".to_owned());
-    }
-    if value("/proc/sys/kernel/unprivileged_userns_clone") == "0" {
-        return Some("sysctl kernel.unprivileged_userns_clone is 0".to_owned());
-    }
-    if value("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1" {
-        return Some(
-            "sysctl kernel.apparmor_restrict_unprivileged_userns is 1: it takes an AppArmor profile"
-                .to_owned(),
-        );
-    }
-    if !Path::new("/proc/self/ns/user").exists() {
-        return Some(
-            "the kernel has no user namespaces (CONFIG_USER_NS), or /proc is not mounted".to_owned(),
-        );
-    }
-    if read("/proc/self/status").lines().any(|line| line.starts_with("Seccomp:") && !line.ends_with('0')) {
-        return Some("a seccomp filter is active here: that of a container engine denies it".to_owned());
-    }
-    None
 }
 
 /// The text of a file that may not be there: what cannot be read tells nothing.

@@ -26,11 +26,6 @@ pub(super) fn is_failure(number: i32) -> bool {
     is_used_up(errno) || matches!(errno, Errno::IO | Errno::STALE)
 }
 
-/// Whether somebody else could do it.
-pub(super) fn is_denied(number: i32) -> bool {
-    matches!(Errno::from_raw_os_error(number), Errno::PERM | Errno::ACCESS | Errno::NOSYS)
-}
-
 /// Whether there is no more of something.
 fn is_used_up(errno: Errno) -> bool {
     matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOSPC | Errno::DQUOT | Errno::FBIG)
