@@ -127,14 +127,17 @@ const SMALLEST_HOLE: usize = 16 * 1024;
 
 static ZEROS: [u8; BUFFER] = [0; BUFFER];
 
+/// As many directories are open at a time.
+const MAX_OPEN: usize = 64;
+
 /// Directories have this mode until everything in them is made.
 const PRIVATE: u32 = 0o700;
 
 struct Unpacker<'a> {
     root: &'a RootDir,
     options: &'a ApplyOptions,
-    /// The directory last worked in.
-    folder: Option<(PathBuf, DirHandle)>,
+    /// Open directories, each in the one before. The last is the one worked in last.
+    folders: Vec<(PathBuf, DirHandle)>,
     buffer: Vec<u8>,
     /// Owner that new files have by themselves.
     own: Option<(u32, u32)>,
@@ -151,7 +154,7 @@ impl<'a> Unpacker<'a> {
         // Below a set-gid directory new files have its group.
         let own = (metadata.mode & 0o2000 == 0).then_some(own);
         let (buffer, missing) = (vec![0; BUFFER], HashSet::new());
-        Ok(Self { root, options, folder: None, buffer, own, skipped: Vec::new(), missing })
+        Ok(Self { root, options, folders: Vec::new(), buffer, own, skipped: Vec::new(), missing })
     }
 
     fn entry(
@@ -198,9 +201,7 @@ impl<'a> Unpacker<'a> {
         if replaces != Replaces::Tree {
             return Ok(());
         }
-        if self.folder.as_ref().is_some_and(|(folder, _)| folder.starts_with(path)) {
-            self.folder = None;
-        }
+        self.folders.retain(|(folder, _)| !folder.starts_with(path));
         self.at(path, |folder, name| folder.remove_tree(name))
     }
 
@@ -472,18 +473,29 @@ impl<'a> Unpacker<'a> {
         self.enter(parent).and_then(|folder| act(folder, name)).map_err(|source| unpack(path, source))
     }
 
-    /// The directory `path` of the tree, which has no links in it. Consecutive entries are mostly in one directory or
-    /// in a child of it.
+    /// The directory `path` of the tree, which has no links in it. Consecutive entries are mostly in one directory, or in
+    /// one below or above it: it is reached from the nearest directory that is open, so that depth costs nothing.
     fn enter(&mut self, path: &Path) -> Result<&DirHandle, ocibuild_sys::Error> {
-        let next = match self.folder.take() {
-            Some((current, handle)) if current == path => handle,
-            Some((current, handle)) if !path.as_os_str().is_empty() && path.parent() == Some(&*current) => {
-                handle.open_dir(path.file_name().unwrap_or_default())?
+        while self.folders.last().is_some_and(|(folder, _)| !path.starts_with(folder)) {
+            self.folders.pop();
+        }
+        if self.folders.is_empty() {
+            let above = path.ancestors().take(MAX_OPEN).last().unwrap_or(path);
+            let handle =
+                if above.as_os_str().is_empty() { self.root.top()? } else { self.root.dir(above)? };
+            self.folders.push((above.to_owned(), handle));
+        }
+        while let Some((folder, handle)) = self.folders.last()
+            && let Ok(below) = path.strip_prefix(folder)
+            && let Some(name) = below.iter().next()
+        {
+            let next = (folder.join(name), handle.open_dir(name)?);
+            if self.folders.len() == MAX_OPEN {
+                self.folders.remove(0);
             }
-            _ if path.as_os_str().is_empty() => self.root.top()?,
-            _ => self.root.dir(path)?,
-        };
-        Ok(&self.folder.insert((path.to_owned(), next)).1)
+            self.folders.push(next);
+        }
+        Ok(&self.folders.last().expect("one was pushed above").1)
     }
 }
 
