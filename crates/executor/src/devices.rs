@@ -13,7 +13,7 @@ use oci_spec::runtime::{Mount, Spec};
 use ocibuild_sys::{AllowedDevice, DeviceCgroup, MountOptions, Operation, device};
 
 use crate::bundle::path_mount;
-use crate::namespaces::{is_bind, kind, options, path, text};
+use crate::mount::{is_bind, kind, options, path, text};
 use crate::{Bundle, Error, Host};
 
 /// Devices that every container has, with their numbers.

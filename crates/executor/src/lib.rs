@@ -32,6 +32,7 @@ mod error;
 mod etc;
 mod executor;
 mod host;
+mod mount;
 mod namespaces;
 mod permissions;
 mod runtime;

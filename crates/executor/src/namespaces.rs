@@ -1,5 +1,4 @@
 use std::ffi::CString;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use oci_spec::runtime::{Linux, LinuxNamespaceType, Mount, PosixRlimitType, Process as SpecProcess, Spec};
@@ -11,6 +10,7 @@ use ocibuild_sys::{
 use crate::devices::{self, Barrier, Nodes};
 use crate::error::Repr;
 use crate::executor::{Executor, ExitStatus, Output};
+use crate::mount::{is_bind, kind, options, path, text};
 use crate::permissions::{capability_bits, profile};
 use crate::step::names;
 use crate::supervise::supervise;
@@ -270,19 +270,6 @@ fn links(destination: &Path) -> Links {
     if system { Links::Refuse } else { Links::Follow }
 }
 
-pub(crate) fn kind(mount: &Mount) -> &str {
-    mount.typ().as_deref().unwrap_or_default()
-}
-
-pub(crate) fn options(mount: &Mount) -> Result<MountOptions, Error> {
-    let options = mount.options().as_deref().unwrap_or_default();
-    MountOptions::parse(options).ok_or_else(|| Error::invalid("a mount", "contains NUL"))
-}
-
-pub(crate) fn is_bind(mount: &Mount, options: &MountOptions) -> bool {
-    options.is_bind() || kind(mount) == "bind"
-}
-
 fn namespaces(spec: &Spec) -> Namespaces {
     let list = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
     let has = |typ| list.iter().any(|namespace| namespace.typ() == typ);
@@ -358,15 +345,6 @@ fn check_identity(process: &SpecProcess, host: &Host) -> Result<(), Error> {
     let additional = user.additional_gids().as_deref().unwrap_or_default();
     let mut groups = additional.iter().copied().chain([user.gid()]);
     groups.find(|gid| !host.ids.has_group(*gid)).map_or(Ok(()), |gid| unmapped(format!("group {gid}")))
-}
-
-pub(crate) fn text(text: &str) -> Result<CString, Error> {
-    CString::new(text).map_err(|_| Error::invalid(format!("{text:?}"), "contains NUL"))
-}
-
-pub(crate) fn path(path: &Path) -> Result<CString, Error> {
-    CString::new(path.as_os_str().as_bytes())
-        .map_err(|_| Error::invalid(path.display().to_string(), "contains NUL"))
 }
 
 /// `RLIMIT_…` numbers, the same on every architecture that this is for.

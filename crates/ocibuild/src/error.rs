@@ -1,3 +1,4 @@
+mod changed;
 mod errno;
 
 use std::fmt;
@@ -6,8 +7,9 @@ use ocibuild_dockerfile::{Location, ParseErrors, Span};
 use ocibuild_executor::Obstacle;
 use ocibuild_spec::{SourceError, SourceErrorKind};
 
+pub(crate) use changed::{Changed, How};
+
 use crate::Place;
-use crate::copy::Changed;
 use crate::plan::{PlanError, PlanErrorKind, PlanErrors};
 use crate::report::Report;
 

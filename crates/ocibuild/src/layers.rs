@@ -17,7 +17,8 @@ use ocibuild_sys::{ErrorKind as SystemError, RootDir};
 
 use crate::accounts::Accounts;
 use crate::cache::Cache;
-use crate::copy::{Changed, FileRange};
+use crate::copy::FileRange;
+use crate::error::Changed;
 use crate::error::class_below;
 use crate::{Error, ErrorKind};
 

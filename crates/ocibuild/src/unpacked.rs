@@ -9,7 +9,8 @@ use ocibuild_spec::{CancelToken, Entry, EntryKind, Metadata};
 use ocibuild_sys::{DirHandle, ErrorKind as SystemError, FileType, RootDir};
 use rustix::io::Errno;
 
-use crate::copy::{Changed, Placement, Source};
+use crate::copy::{Placement, Source};
+use crate::error::Changed;
 use crate::{Error, ErrorKind};
 
 type Open<'a> = dyn Fn(&Entry) -> Result<Box<dyn Read + Send>, Error> + 'a;

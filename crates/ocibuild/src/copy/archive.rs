@@ -10,11 +10,10 @@ use ocibuild_layer::{
 };
 use ocibuild_spec::CancelToken;
 
-use super::changed::Changed;
 use super::extract::Archive;
 use super::select::Selected;
 use super::source::{Source, SourceKind};
-use crate::error::{ARCHIVE_TOO_LARGE, class_below};
+use crate::error::{ARCHIVE_TOO_LARGE, Changed, class_below};
 use crate::{Error, ErrorKind};
 
 /// What archives are read with.

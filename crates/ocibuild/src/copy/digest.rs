@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use ocibuild_spec::{CancelToken, Digest, Hasher, Metadata};
 
-use super::changed::{Changed, CheckedSource, FileDigests, How, first_half};
+use super::changed::{CheckedSource, FileDigests, first_half};
 use super::content::ContentHasher;
 use super::select::{Item, Selected};
 use super::source::{Source, SourceKind, SourceNode};
+use crate::error::{Changed, How};
 use crate::keys::Framed;
 use crate::{Error, ErrorKind};
 

@@ -12,11 +12,11 @@ use ocibuild_dockerfile::IgnorePatterns;
 use ocibuild_spec::{Metadata, Timestamp};
 use ocibuild_sys::{DirHandle, FileType, RootDir, is_sparse};
 
-use super::changed::{Changed, How};
 use super::content::SparseFile;
 use super::missing::Hiding;
 use super::own::{Inode, OwnFile, OwnFiles};
 use super::source::{Source, SourceKind, SourceNode};
+use crate::error::{Changed, How};
 use crate::{Error, ErrorKind};
 
 /// A local directory seen through an ignore file, as BuildKit's client sends it (7.15): everything is root's, sockets

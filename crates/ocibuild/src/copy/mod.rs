@@ -26,7 +26,6 @@ use ocibuild_snapshot::{Changes, Node, NodeKind, Origin, Tree, changes};
 use ocibuild_spec::{Changeset, Content, Entry, Timestamp};
 
 pub(crate) use archive::Archives;
-pub(crate) use changed::Changed;
 pub(crate) use digest::digest_all;
 pub(crate) use extract::Archive;
 pub(crate) use local::LocalSource;
@@ -38,6 +37,7 @@ pub(crate) use select::{
 pub(crate) use source::{Lead, Source, SourceKind, SourceNode, TreeSource, resolve};
 
 use crate::accounts::Accounts;
+use crate::error::Changed;
 use crate::layers::LayerFiles;
 use crate::plan::{Chmod, CopyStep, WorkdirStep};
 use crate::{Error, ErrorKind};

@@ -5,9 +5,10 @@ use std::sync::{Arc, OnceLock};
 
 use ocibuild_dockerfile::{IgnorePatterns, glob_match};
 
-use super::changed::{Changed, How, Walked};
+use super::changed::Walked;
 use super::missing::{broken_json, not_found};
 use super::source::{Lead, Source, SourceKind, SourceNode, resolve};
+use crate::error::{Changed, How};
 use crate::{Error, ErrorKind};
 
 /// What one source of an instruction, or one match of its wildcard, brings.
