@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fs_err as fs;
-use ocibuild::{BuiltImage, Error, ErrorKind};
+use ocibuild::{Build, BuiltImage, Error, ErrorKind};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::support::{World, chain};
@@ -98,27 +98,31 @@ fn pause(round: usize) -> usize {
     [0, 50, 500, 5_000, 50_000][round % 5] + round * 7
 }
 
-#[test]
-fn a_key_leads_to_the_content_it_was_made_of() {
-    let world = World::new();
-    let (inside, outside) = (world.path("context/data"), world.path("other"));
-    let build = || world.prepare("FROM scratch\nCOPY data /data\n");
+/// Exchanges a file of the context with another one while builds copy it to `/data`, and looks whether each content still
+/// leads to its own image: nothing moves any more then, so whatever was recorded is found.
+fn exchange_contents(world: &World, count: usize, file: &str, build: &dyn Fn() -> Build) -> Tally {
+    let (inside, outside) = (world.path(file), world.path("other"));
     let mut tally = Tally::default();
-    for round in 0..rounds() {
+    for round in 0..count {
         let contents = [content('a', round), content('b', round)];
         fs::write(&inside, &contents[0]).unwrap();
         fs::write(&outside, &contents[1]).unwrap();
         let (result, _) = while_exchanging(&inside, &outside, pause(round), || world.try_build(build()));
         tally.take(&result, &["data"]);
-        // Nothing moves any more: whatever was recorded is found now.
         for expected in &contents {
             fs::write(&inside, expected).unwrap();
             let (image, _) = world.build(build());
-            let found = files(&world, &image);
-            assert!(found[Path::new("data")] == expected.as_bytes(), "round {round}");
+            assert!(files(world, &image)[Path::new("data")] == expected.as_bytes(), "round {round}");
         }
     }
-    tally.tell("a file exchanged");
+    tally
+}
+
+#[test]
+fn a_key_leads_to_the_content_it_was_made_of() {
+    let world = World::new();
+    let build = || world.prepare("FROM scratch\nCOPY data /data\n");
+    exchange_contents(&world, rounds(), "context/data", &build).tell("a file exchanged");
 }
 
 #[test]
@@ -201,27 +205,14 @@ fn an_archive_is_unpacked_as_its_key_says() {
 #[test]
 fn privileged_a_mount_shows_what_its_key_says() {
     let Some(world) = World::with_shell() else { return };
-    let (inside, outside) = (world.path("context/src/data"), world.path("other"));
     fs::create_dir(world.path("context/src")).unwrap();
     let build = || {
         let run = "RUN --mount=type=bind,source=src,target=/src cp /src/data /data";
         world.prepare(&format!("FROM base\n{run}\n"))
     };
-    let mut tally = Tally::default();
     // Each of these runs a shell.
-    for round in 0..rounds().div_ceil(5) {
-        let contents = [content('a', round), content('b', round)];
-        fs::write(&inside, &contents[0]).unwrap();
-        fs::write(&outside, &contents[1]).unwrap();
-        let (result, _) = while_exchanging(&inside, &outside, pause(round), || world.try_build(build()));
-        tally.take(&result, &["data"]);
-        for expected in &contents {
-            fs::write(&inside, expected).unwrap();
-            let (image, _) = world.build(build());
-            assert!(files(&world, &image)[Path::new("data")] == expected.as_bytes(), "round {round}");
-        }
-    }
-    tally.tell("a mounted file exchanged");
+    let count = rounds().div_ceil(5);
+    exchange_contents(&world, count, "context/src/data", &build).tell("a mounted file exchanged");
 }
 
 /// Builds until one fails while something is changed and changed back, and gives its error.
