@@ -190,7 +190,7 @@ fn refuse_network(args: &PlanArgs) -> Result<(), Error> {
     ];
     match asks.iter().find(|(_, asks)| args.offline && *asks) {
         Some((flag, _)) => Err(usage(format!("--offline and {flag} exclude each other"))
-            .hint(format!("leave out {flag}, or --offline"))),
+            .hint(format!("omit {flag} or --offline"))),
         None => Ok(()),
     }
 }
@@ -227,7 +227,7 @@ fn context_input(context: &Path) -> Result<ContextInput, Error> {
         Err(error) => {
             let is_missing = matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory);
             let own = usage(format!("CONTEXT {text} cannot be used")).caused_by(error);
-            let hint = "name a directory that is there; \".\" is this one: ocibuild build .";
+            let hint = "name a directory that exists; \".\" is this one: ocibuild build .";
             Err(if is_missing { own.hint(hint) } else { own })
         }
     }

@@ -222,6 +222,9 @@ impl Error {
             ErrorKind::DecoderMemory { .. } => {
                 Some("compress it again with a smaller window or dictionary, as of `zstd -19` or `xz -9`")
             }
+            ErrorKind::LimitExceeded { .. } => Some(
+                "this is well-formed, but more than is read of one layer or archive: make it with less of that",
+            ),
             ErrorKind::ContentShrank { .. } | ErrorKind::ContentGrew { .. } => {
                 Some("something writes to this file during the build; keep it still, or ignore it")
             }

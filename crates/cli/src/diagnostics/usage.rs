@@ -145,7 +145,7 @@ const FOREIGN_VERBS: [(&str, &str); 19] = [
     ("completion", "there is no completion yet; ocibuild help VERB lists the flags of a verb"),
     ("info", "write ocibuild --version, or ocibuild du for what takes up space"),
     ("kill", "there are no containers here; end ocibuild run with Ctrl-C"),
-    ("system", "write ocibuild du in place of system df, and ocibuild prune in place of system prune"),
+    ("system", "write ocibuild du for system df, and ocibuild prune for system prune"),
     ("version", "write ocibuild --version"),
     ("buildx", "write ocibuild build in place of buildx build"),
     ("builder", "write ocibuild build in place of builder build"),

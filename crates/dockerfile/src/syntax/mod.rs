@@ -183,7 +183,7 @@ impl<'a, S: FnMut(Parsed<'_>)> Reader<'a, S> {
         self.words = MAX_WORDS + 1;
         let message = format!("the instructions have more than {MAX_WORDS} words up to here");
         let error = Failure::new("too-many-words", message, Some(location))
-            .hint("split the file into images that are built on each other, or set what is generated from a script in a RUN");
+            .hint("split the file into images that build on each other, or set generated values from a script in a RUN");
         self.frame.errors.push(error.into());
     }
 

@@ -188,7 +188,7 @@ fn hold_directory(directory: &Path) -> Result<Option<FileLock>, Error> {
         Ok(Some(lock)) => Ok(Some(lock)),
         Ok(None) => Err(Error::new(
             ErrorKind::Host,
-            format!("the cache {} is locked by something else than ocibuild", directory.display()),
+            format!("the cache {} is locked by a program other than ocibuild", directory.display()),
         )
         .hint("end what has this directory locked")),
         Err(error) if error.kind() == SystemError::NotFound => Ok(None),

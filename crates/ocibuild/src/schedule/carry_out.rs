@@ -87,7 +87,7 @@ pub(crate) fn carry_out(
     }
     for directory in outputs.iter().filter_map(|output| inside_context(build, output)) {
         let message = format!(
-            "the output directory {} is left out of the build context; a step that names it gets it",
+            "the output directory {} is left out of the build context; a step that names it copies it all the same",
             directory.display()
         );
         emit(Event::Warning { message: &message });
