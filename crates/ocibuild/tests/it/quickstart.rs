@@ -50,7 +50,7 @@ impl Seen {
                 "cached"
             }
             Event::StepDone { title, .. } => {
-                self.done.push((*title).to_owned());
+                self.done.push(title.clone());
                 "done"
             }
             Event::Output { bytes, .. } => {
