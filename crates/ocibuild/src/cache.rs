@@ -225,8 +225,15 @@ impl Cache {
         LayerIndex::decode(index).ok().map(Arc::new)
     }
 
+    /// Whether there is an index, and not one of another version: only its beginning is looked at.
     pub(crate) fn has_index(&self, layer: &DiffId) -> bool {
-        self.path("layers", &layer.0).is_file()
+        let owner = owner_of_index(layer);
+        let Ok(file) = fs::File::open(self.path("layers", &layer.0)) else { return false };
+        let mut beginning = Vec::new();
+        let wanted = (owner.len() + LayerIndex::BEGINNING) as u64;
+        let read = io::Read::read_to_end(&mut io::Read::take(file, wanted), &mut beginning);
+        let is_other = beginning.strip_prefix(owner.as_bytes()).is_some_and(LayerIndex::is_other_version);
+        read.is_ok() && !is_other
     }
 
     pub(crate) fn put_index(&self, layer: &DiffId, index: &LayerIndex) -> Result<(), Error> {

@@ -8,9 +8,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ocibuild_spec::Hasher;
+use ocibuild_spec::{ContentDigest, ContentHasher, Hasher};
 
-use super::content::ContentHasher;
 use super::digest::fingerprint;
 use super::missing::Hiding;
 use super::select::Item;
@@ -97,7 +96,7 @@ impl Replay<'_> {
 
 /// The digests that a key has of the files of a source.
 #[derive(Debug, Default)]
-pub(super) struct FileDigests {
+pub(super) struct SourceDigests {
     files: Vec<FileDigest>,
 }
 
@@ -106,11 +105,11 @@ pub(super) struct FileDigests {
 struct FileDigest {
     path: [u8; 16],
     size: u64,
-    content: [u8; 32],
+    content: ContentDigest,
 }
 
-impl FileDigests {
-    pub(super) fn add(&mut self, path: &Path, size: u64, content: [u8; 32]) {
+impl SourceDigests {
+    pub(super) fn add(&mut self, path: &Path, size: u64, content: ContentDigest) {
         self.files.push(FileDigest { path: hash_of(path), size, content });
     }
 
@@ -136,11 +135,11 @@ pub(super) fn first_half(hasher: Hasher) -> [u8; 16] {
 #[derive(Debug)]
 pub(super) struct CheckedSource {
     inner: Arc<dyn Source>,
-    digests: FileDigests,
+    digests: SourceDigests,
 }
 
 impl CheckedSource {
-    pub(super) fn new(inner: Arc<dyn Source>, mut digests: FileDigests) -> Self {
+    pub(super) fn new(inner: Arc<dyn Source>, mut digests: SourceDigests) -> Self {
         digests.files.sort_unstable_by_key(|file| file.path);
         digests.files.shrink_to_fit();
         Self { inner, digests }
@@ -167,6 +166,10 @@ impl Source for CheckedSource {
             known,
             path: path.into(),
         }))
+    }
+
+    fn known_digest(&self, path: &Path) -> Option<ContentDigest> {
+        self.digests.find(path).map(|known| known.content)
     }
 
     fn may_change(&self) -> bool {
@@ -293,7 +296,7 @@ mod tests {
             }
         }
         let read = |content: &'static [u8]| {
-            let mut digests = FileDigests::default();
+            let mut digests = SourceDigests::default();
             let mut hasher = ContentHasher::default();
             hasher.update(b"hello");
             digests.add(Path::new("f"), 5, hasher.finish());

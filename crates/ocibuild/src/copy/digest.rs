@@ -3,10 +3,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use ocibuild_spec::{CancelToken, Digest, Hasher, Metadata};
+use ocibuild_spec::{CancelToken, ContentDigest, ContentHasher, Digest, Hasher, Metadata};
 
-use super::changed::{CheckedSource, FileDigests, first_half};
-use super::content::ContentHasher;
+use super::changed::{CheckedSource, SourceDigests, first_half};
 use super::select::{Item, Selected};
 use super::source::{Source, SourceKind, SourceNode};
 use crate::error::{Changed, How};
@@ -22,7 +21,7 @@ pub(crate) fn digest_all(
 ) -> Result<(Digest, Arc<dyn Source>), Error> {
     let mut framed = Framed::new("ocibuild selections v1");
     let mut reading =
-        Reading { source: source.as_ref(), files: FileDigests::default(), buffer: Vec::new(), cancel };
+        Reading { source: source.as_ref(), files: SourceDigests::default(), buffer: Vec::new(), cancel };
     for one in selected {
         framed.field(reading.content_digest(one)?.as_str().as_bytes());
     }
@@ -36,7 +35,7 @@ pub(crate) fn digest_all(
 struct Reading<'a> {
     source: &'a dyn Source,
     /// What was found in its files, if it matters later.
-    files: FileDigests,
+    files: SourceDigests,
     buffer: Vec<u8>,
     cancel: &'a CancelToken,
 }
@@ -75,7 +74,7 @@ impl Reading<'_> {
         };
         let content = self.file_digest(path, size)?;
         framed.field(b"file");
-        framed.field(Digest::from_sha256(content).as_str().as_bytes());
+        framed.field(Digest::from(content).as_str().as_bytes());
         if self.source.may_change() {
             self.files.add(path, size, content);
         }
@@ -83,9 +82,12 @@ impl Reading<'_> {
     }
 
     /// The digest of the content of a file, which has `size` bytes and no others.
-    fn file_digest(&mut self, path: &Path, size: u64) -> Result<[u8; 32], Error> {
+    fn file_digest(&mut self, path: &Path, size: u64) -> Result<ContentDigest, Error> {
         const PIECE: usize = 64 << 10;
 
+        if let Some(known) = self.source.known_digest(path) {
+            return Ok(known);
+        }
         let mut reader = self.source.open(path)?;
         let mut hasher = ContentHasher::default();
         self.buffer.resize(PIECE, 0);

@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use ocibuild_snapshot::{NodeKind, Origin, Tree};
-use ocibuild_spec::Metadata;
+use ocibuild_spec::{ContentDigest, Metadata};
 
 use super::missing::Hiding;
 use super::select::Selected;
@@ -22,6 +22,11 @@ pub(crate) trait Source: Send + Sync + std::fmt::Debug {
 
     /// Opens a regular file.
     fn open(&self, path: &Path) -> Result<Box<dyn Read + Send>, Error>;
+
+    /// The digest of a regular file, where it is known without reading the file.
+    fn known_digest(&self, _path: &Path) -> Option<ContentDigest> {
+        None
+    }
 
     /// Whether BuildKit would transfer no more of it than what a step selects (7.14).
     fn is_sent_on_demand(&self) -> bool {
@@ -228,6 +233,13 @@ impl Source for TreeSource {
         };
         let links = matches!(kind, SourceKind::File { .. }).then_some((0, id.number()));
         Ok(Some(SourceNode { metadata: node.metadata.clone(), kind, links }))
+    }
+
+    fn known_digest(&self, path: &Path) -> Option<ContentDigest> {
+        match &self.tree.node(self.tree.lookup(path)?).kind {
+            NodeKind::File { origin, .. } => self.files.as_ref()?.digest(origin),
+            _ => None,
+        }
     }
 
     fn names(&self, path: &Path) -> Result<Vec<OsString>, Error> {

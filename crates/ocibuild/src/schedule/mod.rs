@@ -21,7 +21,7 @@ use ocibuild_store::{BlobSink, Lease, ScratchDir};
 use crate::build::{Backends, PlannedBuild, image_source};
 use crate::cache::Wanted;
 use crate::copy::OwnFiles;
-use crate::layers::{ImageHandle, Layer, Layers};
+use crate::layers::{ImageHandle, Layer, Layers, Listings};
 use crate::plan::{CopyStep, FileSource, Plan, PlannedStage, PlannedStep, StageBase, StepKind};
 use crate::ssh::Agents;
 use crate::stage::StageState;
@@ -125,6 +125,7 @@ impl<'a> Run<'a> {
             cancel,
             scratch: scratch.path().to_owned(),
             threads: build.settings.threads,
+            listings: Listings::default(),
         };
         Ok(Self {
             build,

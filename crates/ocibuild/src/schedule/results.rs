@@ -57,7 +57,7 @@ impl Run<'_> {
     fn write_index(&self, written: WrittenLayer, changeset: Changeset) -> Result<NewLayer, Error> {
         self.backends.store.protect(&written.diff_id.0)?;
         let new = NewLayer { diff_id: written.diff_id.clone(), descriptor: written.descriptor.clone() };
-        self.backends.cache.put_index(&new.diff_id, &written.into_index(changeset, true)?)?;
+        self.layers.put_index(&new.diff_id, written.into_index(changeset, true)?)?;
         Ok(new)
     }
 

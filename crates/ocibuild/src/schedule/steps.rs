@@ -308,9 +308,6 @@ impl Run<'_> {
     ) -> Result<NewLayer, Error> {
         let tree = state.tree(&self.layers)?;
         let accounts = self.layers.accounts(&state.stack, &tree)?;
-        let mut same_content = |node: &ocibuild_snapshot::Node, content: &mut dyn std::io::Read| {
-            self.layers.has_content(&state.stack, node, content)
-        };
         let mut context = CopyContext {
             base: &tree,
             accounts: &accounts,
@@ -322,7 +319,7 @@ impl Run<'_> {
                 cancel: self.cancel,
                 warn: &|message| self.emit(Event::Warning { message }),
             },
-            same_content: &mut same_content,
+            base_digests: &|files| self.layers.digests(&state.stack, files),
             base_files: &|origins| self.layers.files(&state.stack, origins),
         };
         let changeset = make(&mut context)?;

@@ -11,7 +11,7 @@ use ocibuild_spec::{CancelToken, ContainerConfig, Descriptor, DiffId, MountBuild
 
 use super::{ImageDetails, State, no_such_image};
 use crate::accounts::{Accounts, Identity};
-use crate::layers::{Layer, Layers};
+use crate::layers::{Layer, Layers, Listings};
 use crate::run::mounts_at;
 use crate::{Error, ErrorKind};
 
@@ -89,6 +89,7 @@ impl State<'_> {
             cancel,
             scratch: scratch.path().to_owned(),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
+            listings: Listings::default(),
         };
         let stack = stack(&details);
         let _unpacked = layers.unpack(&stack)?;
