@@ -11,6 +11,7 @@ use std::sync::Arc;
 use ocibuild_spec::{ContentDigest, ContentHasher, Hasher};
 
 use super::digest::fingerprint;
+use super::known::hash_of;
 use super::missing::Hiding;
 use super::select::Item;
 use super::source::{Source, SourceNode};
@@ -118,12 +119,6 @@ impl SourceDigests {
         let found = self.files.binary_search_by_key(&hash, |file| file.path).ok()?;
         Some(self.files[found])
     }
-}
-
-fn hash_of(path: &Path) -> [u8; 16] {
-    let mut hasher = Hasher::new();
-    hasher.update(path.as_os_str().as_bytes());
-    first_half(hasher)
 }
 
 pub(super) fn first_half(hasher: Hasher) -> [u8; 16] {
@@ -243,7 +238,12 @@ mod tests {
     use crate::copy::SourceKind;
 
     fn item(path: &str, size: u64) -> Item {
-        let node = SourceNode { metadata: Metadata::default(), kind: SourceKind::File { size }, links: None };
+        let node = SourceNode {
+            metadata: Metadata::default(),
+            kind: SourceKind::File { size },
+            links: None,
+            version: None,
+        };
         Item { path: PathBuf::from(path), node, is_intermediate: false }
     }
 

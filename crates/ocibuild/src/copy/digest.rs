@@ -72,7 +72,7 @@ impl Reading<'_> {
             other(framed, &node.kind);
             return Ok(());
         };
-        let content = self.file_digest(path, size)?;
+        let content = self.file_digest(path, node, size)?;
         framed.field(b"file");
         framed.field(Digest::from(content).as_str().as_bytes());
         if self.source.may_change() {
@@ -82,13 +82,18 @@ impl Reading<'_> {
     }
 
     /// The digest of the content of a file, which has `size` bytes and no others.
-    fn file_digest(&mut self, path: &Path, size: u64) -> Result<ContentDigest, Error> {
+    fn file_digest(&mut self, path: &Path, node: &SourceNode, size: u64) -> Result<ContentDigest, Error> {
         const PIECE: usize = 64 << 10;
 
         if let Some(known) = self.source.known_digest(path) {
             return Ok(known);
         }
-        let mut reader = self.source.open(path)?;
+        let digests = self.source.digests();
+        let known = digests.zip(node.version).and_then(|(digests, version)| digests.get(path, &version));
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let (mut reader, version) = self.source.open_version(path)?;
         let mut hasher = ContentHasher::default();
         self.buffer.resize(PIECE, 0);
         while hasher.size() <= size {
@@ -108,7 +113,11 @@ impl Reading<'_> {
         if hasher.size() != size {
             return Err(Changed::new(path, How::Content).into());
         }
-        Ok(hasher.finish())
+        let content = hasher.finish();
+        if let (Some(digests), Some(version)) = (digests, version) {
+            digests.put(path, &version, content);
+        }
+        Ok(content)
     }
 }
 

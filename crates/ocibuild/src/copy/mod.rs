@@ -7,6 +7,7 @@ mod content;
 mod digest;
 mod extract;
 pub(crate) mod habits;
+mod known;
 mod local;
 mod missing;
 mod own;
@@ -29,6 +30,7 @@ use ocibuild_spec::{Changeset, Content, ContentDigest, Entry, Timestamp};
 pub(crate) use archive::Archives;
 pub(crate) use digest::digest_all;
 pub(crate) use extract::Archive;
+pub(crate) use known::ContextDigests;
 pub(crate) use local::LocalSource;
 pub(crate) use own::{OwnFile, OwnFiles, TEMPORARY};
 pub(crate) use place::{Bytes, NEW_LAYER, Placement};
@@ -249,7 +251,12 @@ impl Source for NoSource {
     fn stat(&self, path: &Path) -> Result<Option<SourceNode>, Error> {
         let metadata = ocibuild_spec::Metadata { mode: 0o755, xattrs: BTreeMap::new(), ..Default::default() };
         let is_root = path.as_os_str().is_empty();
-        Ok(is_root.then_some(SourceNode { metadata, kind: SourceKind::Directory, links: None }))
+        Ok(is_root.then_some(SourceNode {
+            metadata,
+            kind: SourceKind::Directory,
+            links: None,
+            version: None,
+        }))
     }
 
     fn names(&self, _: &Path) -> Result<Vec<std::ffi::OsString>, Error> {

@@ -11,7 +11,7 @@ use ocibuild_store::BlobSink;
 
 use super::{Run, Session};
 use crate::build::{Backends, PlannedBuild};
-use crate::copy::{OwnFile, OwnFiles};
+use crate::copy::{ContextDigests, OwnFile, OwnFiles};
 use crate::image::{Built, Finished, Form, put_together};
 use crate::layers::Layer;
 use crate::output::{Output, export};
@@ -72,6 +72,7 @@ pub(crate) fn carry_out(
         remote: RefCell::default(),
         agents: Agents::default(),
         own_files: own_files(build, backends, &outputs),
+        digests: ContextDigests::default(),
         emptied: Mutex::default(),
         started: Instant::now(),
         has_sandbox: Cell::new(false),

@@ -20,7 +20,7 @@ use ocibuild_store::{BlobSink, Lease, ScratchDir};
 
 use crate::build::{Backends, PlannedBuild, image_source};
 use crate::cache::Wanted;
-use crate::copy::OwnFiles;
+use crate::copy::{ContextDigests, OwnFiles};
 use crate::layers::{ImageHandle, Layer, Layers, Listings};
 use crate::plan::{CopyStep, FileSource, Plan, PlannedStage, PlannedStep, StageBase, StepKind};
 use crate::ssh::Agents;
@@ -49,6 +49,8 @@ pub(crate) struct Session<'a> {
     pub(crate) agents: Agents,
     /// What the build writes, which no context has.
     own_files: OwnFiles,
+    /// What the build has read of contexts.
+    digests: ContextDigests,
     /// Cache mounts that this build has emptied (9.13).
     pub(crate) emptied: Mutex<HashSet<PathBuf>>,
 }

@@ -103,11 +103,12 @@ impl Run<'_> {
     }
 
     pub(crate) fn local_source(&self, from: &FileSource) -> Result<Arc<dyn Source>, Error> {
+        let (own, digests) = (&self.session.own_files, &self.session.digests);
         match from {
-            FileSource::Context => Ok(self.build.context.source_without(&self.session.own_files)),
+            FileSource::Context => Ok(self.build.context.source_of_build(own, digests)),
             FileSource::LocalContext(name) => match self.build.named.get(name) {
-                Some(ContextSource::Local(context)) => Ok(context.source_without(&self.session.own_files)),
-                Some(ContextSource::Files(context)) => Ok(context.source_without(&self.session.own_files)),
+                Some(ContextSource::Local(context)) => Ok(context.source_of_build(own, digests)),
+                Some(ContextSource::Files(context)) => Ok(context.source_of_build(own, digests)),
                 Some(ContextSource::Remote(source)) => self.remote_context(name, source),
                 _ => Err(Error::new(ErrorKind::Usage, format!("the named context {name} is no directory"))),
             },
