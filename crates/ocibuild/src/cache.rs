@@ -139,7 +139,7 @@ impl Cache {
     /// The records below this directory, which is made when it is missing.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, Error> {
         let root = root.into();
-        for folder in ["records", "aliases", "indexes", "layers", "origins", "urls", "bases"] {
+        for folder in ["records", "aliases", "indexes", "layers", "origins", "urls", "bases", "contexts"] {
             fs::create_dir_all(root.join(folder)).map_err(|error| cannot(&root, error))?;
         }
         Ok(Self { root })
@@ -242,6 +242,21 @@ impl Cache {
         self.write("layers", &layer.0, &bytes)
     }
 
+    /// What earlier builds have read of the context in this directory.
+    pub(crate) fn context_digests(&self, directory: &Path) -> Option<Vec<u8>> {
+        fs::read(self.path("contexts", &key_of_context(directory))).ok()
+    }
+
+    pub(crate) fn put_context_digests(&self, directory: &Path, record: &[u8]) -> Result<(), Error> {
+        self.write("contexts", &key_of_context(directory), record)
+    }
+
+    /// The time by the clock that files here get theirs from; `None` where no file can be made.
+    pub(crate) fn moment(&self) -> Option<ocibuild_sys::Timestamp> {
+        let file = tempfile::tempfile_in(&self.root).ok()?;
+        ocibuild_sys::metadata_of_file(&file).ok().map(|found| found.mtime)
+    }
+
     /// Whether no step was ever recorded here.
     pub(crate) fn has_no_records(&self) -> bool {
         fs::read_dir(self.root.join("records")).is_ok_and(|mut found| found.next().is_none())
@@ -281,7 +296,7 @@ impl Cache {
                 freed += remove(&path)?;
             }
         }
-        for folder in ["urls", "bases"] {
+        for folder in ["urls", "bases", "contexts"] {
             for (path, _) in self.documents(folder)? {
                 freed += remove(&path)?;
             }
@@ -341,6 +356,12 @@ impl Cache {
 fn key_of_base(name: &Reference) -> Digest {
     let mut framed = Framed::new("ocibuild base image v1");
     framed.field(name.to_string().as_bytes());
+    framed.finish()
+}
+
+fn key_of_context(directory: &Path) -> Digest {
+    let mut framed = Framed::new("ocibuild context digests v1");
+    framed.field(std::os::unix::ffi::OsStrExt::as_bytes(directory.as_os_str()));
     framed.finish()
 }
 

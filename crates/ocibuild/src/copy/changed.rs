@@ -11,7 +11,7 @@ use std::sync::Arc;
 use ocibuild_spec::{ContentDigest, ContentHasher, Hasher};
 
 use super::digest::fingerprint;
-use super::known::hash_of;
+use super::known::{DigestIndex, hash_of};
 use super::missing::Hiding;
 use super::select::Item;
 use super::source::{Source, SourceNode};
@@ -157,6 +157,7 @@ impl Source for CheckedSource {
         let inner = self.inner.open(path)?;
         Ok(Box::new(CheckedReader {
             inner,
+            digests: self.inner.digests(),
             hasher: Some(ContentHasher::default()),
             known,
             path: path.into(),
@@ -199,6 +200,8 @@ impl Source for CheckedSource {
 /// The content of a file, whose end is an error when it is not what the key was made of.
 struct CheckedReader {
     inner: Box<dyn Read + Send>,
+    /// Those that the key may have been made of.
+    digests: Option<Arc<DigestIndex>>,
     /// Gone once the end was seen.
     hasher: Option<ContentHasher>,
     known: FileDigest,
@@ -225,6 +228,9 @@ impl Read for CheckedReader {
 
 impl CheckedReader {
     fn changed(&self) -> io::Error {
+        if let Some(digests) = &self.digests {
+            digests.forget(&self.path);
+        }
         io::Error::other(Changed::new(&self.path, How::Content))
     }
 }

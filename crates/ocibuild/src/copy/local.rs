@@ -150,7 +150,7 @@ impl LocalSource {
             is_private: self.is_private,
             holes: Arc::default(),
             // Without them, everything is read once more.
-            digests: root.ok().map(|root| digests.of((root.dev, root.ino))),
+            digests: root.ok().map(|root| digests.of((root.dev, root.ino), &self.path)),
         }
     }
 
@@ -382,8 +382,8 @@ impl Source for LocalSource {
         self.open_version(path).map(|(reader, _)| reader)
     }
 
-    fn digests(&self) -> Option<&DigestIndex> {
-        self.digests.as_deref()
+    fn digests(&self) -> Option<Arc<DigestIndex>> {
+        self.digests.clone()
     }
 
     fn open_version(&self, path: &Path) -> Result<(Box<dyn Read + Send>, Option<FileVersion>), Error> {
@@ -406,12 +406,12 @@ impl Source for LocalSource {
                 };
             }
         };
-        let found = metadata_of_file(&file).map_err(|error| self.io(path, &error))?;
-        let version = Some(FileVersion::of(&found));
         if is_sparse(&file).map_err(|error| self.io(path, &error))? {
-            return Ok((Box::new(SparseFile::new(file, Arc::clone(&self.holes))), version));
+            // Each step is to count its holes.
+            return Ok((Box::new(SparseFile::new(file, Arc::clone(&self.holes))), None));
         }
-        Ok((Box::new(file), version))
+        let found = metadata_of_file(&file).map_err(|error| self.io(path, &error))?;
+        Ok((Box::new(file), Some(FileVersion::of(&found))))
     }
 }
 

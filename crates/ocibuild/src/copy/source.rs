@@ -35,7 +35,7 @@ pub(crate) trait Source: Send + Sync + std::fmt::Debug {
     }
 
     /// What was read of its files so far.
-    fn digests(&self) -> Option<&DigestIndex> {
+    fn digests(&self) -> Option<Arc<DigestIndex>> {
         None
     }
 

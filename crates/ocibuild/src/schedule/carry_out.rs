@@ -72,7 +72,7 @@ pub(crate) fn carry_out(
         remote: RefCell::default(),
         agents: Agents::default(),
         own_files: own_files(build, backends, &outputs),
-        digests: ContextDigests::default(),
+        digests: ContextDigests::new(backends.cache),
         emptied: Mutex::default(),
         started: Instant::now(),
         has_sandbox: Cell::new(false),
@@ -93,12 +93,17 @@ pub(crate) fn carry_out(
         );
         emit(Event::Warning { message: &message });
     }
-    let mut targets = Vec::with_capacity(build.plans.len());
     let mut first_step = 0;
-    for plan in &build.plans {
-        targets.push(Target::new(Run::new(&session, plan, first_step)?)?);
+    let target = |plan| {
+        let run = Run::new(&session, plan, first_step)?;
         first_step += steps(plan);
-    }
+        Target::new(run)
+    };
+    let targets: Result<Vec<Target<'_>>, Error> = build.plans.iter().map(target).collect();
+    // After a failure, too: the next build has the same context.
+    let saved = session.digests.save();
+    let targets = targets?;
+    saved?;
     remember_origins(build, backends)?;
     let built = kept(build, backends, &targets, &outputs)?;
     emit(Event::ImageBuilt { descriptor: &built.descriptor });
