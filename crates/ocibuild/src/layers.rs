@@ -49,12 +49,12 @@ pub(crate) struct Layers<'a> {
     pub(crate) store: &'a ImageLayout,
     pub(crate) snapshots: &'a dyn Snapshotter,
     pub(crate) cache: &'a Cache,
-    pub(crate) images: Vec<ImageHandle<'a>>,
+    pub(crate) images: Arc<[ImageHandle<'a>]>,
     pub(crate) cancel: &'a CancelToken,
     pub(crate) scratch: PathBuf,
     pub(crate) threads: usize,
     /// Those that were decoded.
-    pub(crate) listings: Listings,
+    pub(crate) listings: Arc<Listings>,
 }
 
 /// A file of a stack: the number of its layer, and the number of its content there.
@@ -71,7 +71,7 @@ impl<'a> Layers<'a> {
         cache: &'a Cache,
         cancel: &'a CancelToken,
     ) -> Self {
-        let (images, scratch, listings) = (Vec::new(), PathBuf::new(), Listings::default());
+        let (images, scratch, listings) = (Arc::default(), PathBuf::new(), Arc::default());
         Self { store, snapshots, cache, images, cancel, scratch, threads: 1, listings }
     }
 

@@ -11,7 +11,7 @@ use ocibuild_spec::{CancelToken, ContainerConfig, Descriptor, DiffId, MountBuild
 
 use super::{ImageDetails, State, no_such_image};
 use crate::accounts::{Accounts, Identity};
-use crate::layers::{Layer, Layers, Listings};
+use crate::layers::{Layer, Layers};
 use crate::run::mounts_at;
 use crate::{Error, ErrorKind};
 
@@ -85,11 +85,11 @@ impl State<'_> {
             store: self.layout,
             snapshots: self.snapshots,
             cache: self.cache,
-            images: Vec::new(),
+            images: std::sync::Arc::default(),
             cancel,
             scratch: scratch.path().to_owned(),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
-            listings: Listings::default(),
+            listings: Arc::default(),
         };
         let stack = stack(&details);
         let _unpacked = layers.unpack(&stack)?;
