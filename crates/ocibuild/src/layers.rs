@@ -2,7 +2,7 @@
 
 mod listings;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map};
 use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
@@ -160,9 +160,9 @@ impl<'a> Layers<'a> {
     ) -> Result<HashMap<u32, Arc<FileDigests>>, Error> {
         let mut known = HashMap::new();
         for number in numbers {
-            if !known.contains_key(&number) {
+            if let hash_map::Entry::Vacant(place) = known.entry(number) {
                 let layer = stack.get(number as usize).ok_or_else(|| unknown_layer(number))?;
-                known.insert(number, Arc::clone(&self.index(layer)?.digests));
+                place.insert(Arc::clone(&self.index(layer)?.digests));
             }
         }
         Ok(known)
