@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use ocibuild_spec::{CancelToken, DiffId, Entry, EntryKind, Metadata};
+use ocibuild_spec::{CancelToken, ContentDigest, ContentHasher, DiffId, Entry, EntryKind, Metadata};
 use ocibuild_sys::{DirHandle, FileType, RootDir, Timestamp};
 use rustix::io::Errno;
 
@@ -176,11 +176,15 @@ impl<'a> Unpacker<'a> {
             Step::Make { implied, path, replaces } => {
                 self.make_implied(&implied)?;
                 self.make_room(&path, replaces)?;
-                let text = self.make(reader, entry, &path, replaces)?;
-                if let Some(text) = text {
-                    tree.keep_text(&path, text);
+                if let EntryKind::File { size, content } = entry.kind {
+                    let (digest, text) = self.file(reader, &entry.metadata, &path, size)?;
+                    tree.keep_digest(content, digest);
+                    if let Some(text) = text {
+                        tree.keep_text(&path, text);
+                    }
+                    return Ok(());
                 }
-                Ok(())
+                self.make(entry, &path, replaces)
             }
             Step::Link { implied, path, replaces, target } => {
                 self.make_implied(&implied)?;
@@ -206,37 +210,32 @@ impl<'a> Unpacker<'a> {
         self.at(path, |folder, name| folder.remove_tree(name))
     }
 
-    /// Makes what an entry describes. Gives the content back if the tree wants it.
-    fn make(
-        &mut self,
-        reader: &mut LayerReader<'_>,
-        entry: &Entry,
-        path: &Path,
-        replaces: Replaces,
-    ) -> Result<Option<Vec<u8>>, Error> {
+    /// Makes what an entry describes, unless that is a file.
+    fn make(&mut self, entry: &Entry, path: &Path, replaces: Replaces) -> Result<(), Error> {
         let mode = entry.metadata.mode;
         match &entry.kind {
-            EntryKind::Directory if replaces == Replaces::Itself => return Ok(None),
+            EntryKind::Directory if replaces == Replaces::Itself => return Ok(()),
             EntryKind::Directory => {
-                return self.at(path, |folder, name| folder.mkdir(name, PRIVATE)).map(|()| None);
+                return self.at(path, |folder, name| folder.mkdir(name, PRIVATE));
             }
-            EntryKind::File { size, .. } => return self.file(reader, &entry.metadata, path, *size),
             EntryKind::Symlink { target } => self.at(path, |folder, name| folder.symlink(target, name))?,
             EntryKind::Fifo => self.at(path, |folder, name| folder.mkfifo(name, mode))?,
             EntryKind::CharacterDevice { major, minor } => {
                 if !self.device(path, FileType::CharDevice, mode, (*major, *minor))? {
-                    return Ok(None);
+                    return Ok(());
                 }
             }
             EntryKind::BlockDevice { major, minor } => {
                 if !self.device(path, FileType::BlockDevice, mode, (*major, *minor))? {
-                    return Ok(None);
+                    return Ok(());
                 }
             }
-            EntryKind::Hardlink { .. } | EntryKind::Whiteout | EntryKind::OpaqueWhiteout => return Ok(None),
+            EntryKind::File { .. }
+            | EntryKind::Hardlink { .. }
+            | EntryKind::Whiteout
+            | EntryKind::OpaqueWhiteout => return Ok(()),
         }
-        self.finish_node(&entry.kind, &entry.metadata, path)?;
-        Ok(None)
+        self.finish_node(&entry.kind, &entry.metadata, path)
     }
 
     fn device(
@@ -264,17 +263,20 @@ impl<'a> Unpacker<'a> {
         self.missing.insert(path.to_owned());
     }
 
+    /// Makes a file. Gives its digest, and the content if the tree wants it.
     fn file(
         &mut self,
         reader: &mut LayerReader<'_>,
         metadata: &Metadata,
         path: &Path,
         size: u64,
-    ) -> Result<Option<Vec<u8>>, Error> {
+    ) -> Result<(ContentDigest, Option<Vec<u8>>), Error> {
         let mut file = self.at(path, |folder, name| folder.create_private_file(name))?;
         let text = if Tree::wants_text(path, size) { Some(reader.read_text(size)?) } else { None };
         let failed = |source| ErrorKind::UnpackContent { entry: path.to_owned(), source };
+        let mut hasher = ContentHasher::default();
         if let Some(text) = &text {
+            hasher.update(text);
             file.write_all(text).map_err(failed)?;
         } else {
             let mut ends_in_hole = false;
@@ -284,6 +286,7 @@ impl<'a> Unpacker<'a> {
                     break;
                 }
                 let bytes = &self.buffer[..count];
+                hasher.update(bytes);
                 // A file that was sparse once takes no room here either.
                 ends_in_hole = count >= SMALLEST_HOLE && bytes == &ZEROS[..count];
                 if ends_in_hole {
@@ -297,7 +300,7 @@ impl<'a> Unpacker<'a> {
             }
         }
         self.finish_file(&file, metadata, path)?;
-        Ok(text)
+        Ok((hasher.finish(), text))
     }
 
     /// Owner first, because a change of owner drops capabilities and set-id bits; time last.

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use ocibuild_spec::{Content, Entry, EntryKind, Metadata, SharedFile, Timestamp};
+use ocibuild_spec::{Content, ContentDigest, Entry, EntryKind, Metadata, SharedFile, Timestamp};
 use sha2::{Digest as _, Sha256};
 
+use crate::digests::FileDigests;
 use crate::{Error, ErrorKind, LayerIndex};
 
 /// First bytes of a record. The last one is the version: records of another are made anew, never converted.
-const MAGIC: &[u8] = b"ocibuild layer index\0\x02";
+const MAGIC: &[u8] = b"ocibuild layer index\0\x03";
 
 const CHECKSUM: usize = 32;
 
@@ -33,7 +35,7 @@ impl LayerIndex {
         out.number(self.entries.len() as u64);
         out.previous.clear();
         for entry in &self.entries {
-            out.entry(entry);
+            out.entry(entry, &self.digests);
         }
         out.number(self.shared.len() as u64);
         for file in &self.shared {
@@ -43,6 +45,16 @@ impl LayerIndex {
         let checksum = Sha256::digest(&out.bytes);
         out.bytes.extend_from_slice(&checksum);
         out.bytes
+    }
+
+    /// How many bytes [`LayerIndex::is_other_version`] wants to see.
+    pub const BEGINNING: usize = MAGIC.len();
+
+    /// Whether these are the first bytes of a record of another version. It is to be made anew: what it says of files is
+    /// less, or something else.
+    pub fn is_other_version(beginning: &[u8]) -> bool {
+        let (name, version) = MAGIC.split_at(MAGIC.len() - 1);
+        beginning.strip_prefix(name).is_some_and(|rest| !rest.is_empty() && !rest.starts_with(version))
     }
 
     /// Reads a record. One that was cut, altered or written by another version is an error.
@@ -55,7 +67,8 @@ impl LayerIndex {
         if end < MAGIC.len() || Sha256::digest(&record[..end])[..] != record[end..] {
             return Err(failed(end, "its checksum is wrong"));
         }
-        let mut reader = Reader { bytes: &record[..end], at: MAGIC.len(), previous: Vec::new() };
+        let (bytes, digests) = (&record[..end], FileDigests::default());
+        let mut reader = Reader { bytes, at: MAGIC.len(), previous: Vec::new(), digests };
         reader.index().map_err(|reason| failed(reader.at, reason))
     }
 }
@@ -102,7 +115,7 @@ impl Writer {
         self.previous = path.to_vec();
     }
 
-    fn entry(&mut self, entry: &Entry) {
+    fn entry(&mut self, entry: &Entry, digests: &FileDigests) {
         self.bytes.push(kind_number(&entry.kind));
         self.path(&entry.path);
         match &entry.kind {
@@ -110,6 +123,9 @@ impl Writer {
             EntryKind::File { size, content } => {
                 self.number(*size);
                 self.number(content.0);
+                let digest = digests.get(*content);
+                self.number(u64::from(digest.is_some()));
+                self.bytes.extend(digest.into_iter().flat_map(|digest| digest.0));
             }
             EntryKind::Symlink { target } | EntryKind::Hardlink { target } => {
                 self.text(target.as_os_str().as_bytes());
@@ -139,6 +155,7 @@ struct Reader<'r> {
     bytes: &'r [u8],
     at: usize,
     previous: Vec<u8>,
+    digests: FileDigests,
 }
 
 type Read<T> = Result<T, &'static str>;
@@ -167,7 +184,8 @@ impl<'r> Reader<'r> {
         if self.at != self.bytes.len() {
             return Err("something follows its end");
         }
-        Ok(LayerIndex { entries, implied_directories, passwd, group, shared, tar_size })
+        let digests = Arc::new(std::mem::take(&mut self.digests).sorted());
+        Ok(LayerIndex { entries, implied_directories, passwd, group, shared, tar_size, digests })
     }
 
     fn byte(&mut self) -> Read<u8> {
@@ -228,7 +246,7 @@ impl<'r> Reader<'r> {
         let path = self.path()?;
         let kind = match number {
             0 => EntryKind::Directory,
-            1 => EntryKind::File { size: self.number()?, content: Content(self.number()?) },
+            1 => self.file()?,
             2 => EntryKind::Symlink { target: to_path(self.text()?) },
             3 => EntryKind::Hardlink { target: to_path(self.text()?) },
             4 => EntryKind::Fifo,
@@ -239,6 +257,21 @@ impl<'r> Reader<'r> {
             _ => return Err("an entry is of an unknown sort"),
         };
         Ok(Entry { path, metadata: self.metadata()?, kind })
+    }
+
+    fn file(&mut self) -> Read<EntryKind> {
+        let (size, content) = (self.number()?, Content(self.number()?));
+        match self.number()? {
+            0 => {}
+            1 => {
+                let rest = &self.bytes[self.at..];
+                let digest = rest.first_chunk().ok_or(ENDS)?;
+                self.at += digest.len();
+                self.digests.push(content, ContentDigest(*digest));
+            }
+            _ => return Err("neither a digest nor none"),
+        }
+        Ok(EntryKind::File { size, content })
     }
 
     fn metadata(&mut self) -> Read<Metadata> {

@@ -1,9 +1,13 @@
 use std::io::{self, Read};
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use ocibuild_spec::{CancelToken, DiffId, Digest, Entry, EntryKind, Hasher, SharedFile};
+use ocibuild_spec::{
+    CancelToken, ContentDigest, ContentHasher, DiffId, Digest, Entry, EntryKind, Hasher, SharedFile,
+};
 
 use crate::cancellable::Cancellable;
+use crate::digests::FileDigests;
 use crate::reader::{Policy, TarEntry, TarReader};
 use crate::tree::{Step, Tree};
 use crate::{Error, ErrorKind, Limits};
@@ -29,6 +33,8 @@ pub struct LayerIndex {
     pub shared: Vec<SharedFile>,
     /// Bytes of the plain tar.
     pub tar_size: u64,
+    /// The digest of each file among the entries: which files are equal is known without reading any.
+    pub digests: Arc<FileDigests>,
 }
 
 impl LayerIndex {
@@ -40,14 +46,18 @@ impl LayerIndex {
     ) -> Result<(Self, DiffId), Error> {
         let mut reader = LayerReader::new(tar, limits, cancel);
         let mut tree = Tree::default();
+        let mut buffer = vec![0; BUFFER];
         while let Some(TarEntry { entry, offset, .. }) = reader.next_entry()? {
             let step = tree.insert(&entry).map_err(|reason| refused(&entry, offset, reason))?;
             reader.count_implied(step.implied())?;
-            if let (Step::Make { path, .. }, EntryKind::File { size, .. }) = (&step, &entry.kind)
-                && Tree::wants_text(path, *size)
-            {
-                let text = reader.read_text(*size)?;
-                tree.keep_text(path, text);
+            if let (Step::Make { path, .. }, EntryKind::File { size, content }) = (&step, &entry.kind) {
+                if Tree::wants_text(path, *size) {
+                    let text = reader.read_text(*size)?;
+                    tree.keep_digest(*content, ContentDigest::of(&text));
+                    tree.keep_text(path, text);
+                } else {
+                    tree.keep_digest(*content, reader.read_digest(&mut buffer)?);
+                }
             }
         }
         let (diff_id, tar_size) = reader.finish()?;
@@ -113,6 +123,17 @@ impl<'r> LayerReader<'r> {
             filled += self.read_content(&mut text[filled..])?;
         }
         Ok(text)
+    }
+
+    /// The digest of the content of the current entry, which is read to its end by way of `buffer`.
+    fn read_digest(&mut self, buffer: &mut [u8]) -> Result<ContentDigest, Error> {
+        let mut hasher = ContentHasher::default();
+        loop {
+            match self.read_content(buffer)? {
+                0 => return Ok(hasher.finish()),
+                count => hasher.update(&buffer[..count]),
+            }
+        }
     }
 
     pub(crate) fn as_reader(&mut self) -> &mut dyn Read {

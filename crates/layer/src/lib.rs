@@ -41,7 +41,7 @@
 //!
 //! # The record of an index
 //!
-//! [`LayerIndex::encode`] writes, after the 20 bytes `ocibuild layer index`, a NUL and the version (1 byte, now 2):
+//! [`LayerIndex::encode`] writes, after the 20 bytes `ocibuild layer index`, a NUL and the version (1 byte, now 3):
 //!
 //! | what | how |
 //! |---|---|
@@ -56,10 +56,12 @@
 //! length, a number, and its bytes. A *path* is the number of bytes it shares with the path before it in the same list,
 //! and a text with the others. An *entry* is a byte for its kind (0 directory, 1 file, 2 symbolic link, 3 hard link,
 //! 4 pipe, 5 character device, 6 block device, 7 whiteout, 8 opaque whiteout); its path; what belongs to the kind (size
-//! and offset of a file, target of a link as a text, major and minor number of a device); and, but for whiteouts,
+//! and offset of a file, and number 1 and the 32 bytes of the digest of its content; target of a link as a text; major and minor
+//! number of a device); and, but for whiteouts,
 //! numbers for mode, user, group, seconds of the time (doubled, or for negative ones doubled, negated and less one),
-//! nanoseconds, and extended attributes, and for each of those two texts. Another version is no record here: whoever
-//! meets one reads the tar again.
+//! nanoseconds, and extended attributes, and for each of those two texts. The digest is an
+//! [`ContentDigest`](ocibuild_spec::ContentDigest); the record of an index that does not know it has number 0 in its place.
+//! Another version is no record here: whoever meets one reads the tar again.
 //!
 //! # Limitations
 //!
@@ -77,6 +79,7 @@ mod clamp;
 mod codec;
 mod compression;
 mod decompress;
+mod digests;
 mod error;
 mod extract;
 mod header;
@@ -96,6 +99,7 @@ pub use cancellable::Cancellable;
 pub use clamp::ClampedTar;
 pub use compression::{Compression, FORMAT_VERSION};
 pub use decompress::{Format, decompress, decompress_layer, sniff};
+pub use digests::FileDigests;
 pub use error::{Error, ErrorKind};
 pub use extract::extract_files;
 pub use index::LayerIndex;

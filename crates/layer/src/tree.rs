@@ -9,10 +9,12 @@ use std::ffi::OsString;
 use std::ops::Bound;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use ocibuild_spec::{Entry, EntryKind, Metadata};
+use ocibuild_spec::{Content, ContentDigest, Entry, EntryKind, Metadata};
 
 use crate::LayerIndex;
+use crate::digests::FileDigests;
 
 /// A path with NUL instead of slashes: bytes then order as components do, and what lies below a path is contiguous.
 type Key = Vec<u8>;
@@ -41,6 +43,8 @@ pub(crate) struct Tree {
     opaque: BTreeSet<KeptKey>,
     /// Content of account files, with the inode it was of.
     texts: BTreeMap<Key, (u32, Vec<u8>)>,
+    /// Of all files, those that were replaced since among them.
+    digests: FileDigests,
     /// Where paths through links lead, as long as nothing that could be on the way is taken away.
     resolved: HashMap<Key, Key>,
 }
@@ -89,6 +93,11 @@ pub(crate) enum Replaces {
 }
 
 impl Tree {
+    /// A tree that takes in entries whose digests are known.
+    pub(crate) fn with_digests(digests: FileDigests) -> Self {
+        Self { digests, ..Self::default() }
+    }
+
     /// Takes in the next entry of the layer.
     pub(crate) fn insert(&mut self, entry: &Entry) -> Result<Step, &'static str> {
         let key = key_of(&entry.path);
@@ -174,6 +183,11 @@ impl Tree {
         }
     }
 
+    /// Keeps the digest of a file; its content lies behind that of the one before.
+    pub(crate) fn keep_digest(&mut self, content: Content, digest: ContentDigest) {
+        self.digests.push(content, digest);
+    }
+
     /// Names that are links to files of other layers, and those.
     pub(crate) fn deferred_links(&self) -> Vec<(PathBuf, PathBuf)> {
         let link = |(key, inode): (&KeptKey, &u32)| match &self.inode(*inode).kind {
@@ -214,7 +228,8 @@ impl Tree {
             entries.push(Entry { path, metadata, kind });
         }
         entries.extend(deletions.map(|(_, entry)| entry));
-        LayerIndex { entries, implied_directories, passwd, group, shared: Vec::new(), tar_size }
+        let digests = Arc::new(self.digests.of_entries(&entries));
+        LayerIndex { entries, implied_directories, passwd, group, shared: Vec::new(), tar_size, digests }
     }
 
     /// A deletion of what the layer also has is about the layers below: a directory hides theirs, and anything else

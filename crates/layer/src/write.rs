@@ -2,11 +2,13 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use ocibuild_spec::{
-    CancelToken, Changeset, Content, Descriptor, DiffId, Entry, EntryKind, Hasher, Metadata, Timestamp,
+    CancelToken, Changeset, Content, ContentHasher, Descriptor, DiffId, Entry, EntryKind, Hasher, Metadata,
+    Timestamp,
 };
 
 use crate::blocks::{self, Blocks};
 use crate::compression::BLOCK_SIZE;
+use crate::digests::FileDigests;
 use crate::header::{self, BLOCK};
 use crate::reader::layer_entry;
 use crate::tree::{Step, Tree};
@@ -57,14 +59,15 @@ impl WrittenLayer {
             for (entry, offset) in entries.iter_mut().zip(&self.contents.offsets) {
                 make_as_read(clamp, entry, *offset, exact_times);
             }
-            return Ok(LayerIndex { shared, ..plain_index(entries, self.contents.texts, self.tar_size) });
+            return Ok(LayerIndex { shared, ..plain_index(entries, self.contents, self.tar_size) });
         }
         let mut read = entries.iter().zip(&self.contents.offsets).map(|(entry, offset)| {
             let mut entry = entry.clone();
             make_as_read(clamp, &mut entry, *offset, exact_times);
             entry
         });
-        Ok(LayerIndex { shared, ..indexed(&mut read, self.contents.texts, self.tar_size)? })
+        let (texts, digests) = (self.contents.texts, self.contents.digests);
+        Ok(LayerIndex { shared, ..indexed(&mut read, texts, digests, self.tar_size)? })
     }
 }
 
@@ -124,12 +127,15 @@ struct TarWriter<'w> {
     contents: Contents,
 }
 
-/// Where the content of the entries is in the tar, and the text of account files: with the entries, the index.
+/// Where the content of the entries is in the tar, its digests, and the text of account files: with the entries, the
+/// index.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Contents {
     /// One per entry, 0 for what has none.
     offsets: Vec<u64>,
     texts: Vec<(PathBuf, Vec<u8>)>,
+    /// Of all files.
+    digests: FileDigests,
 }
 
 impl<'w> TarWriter<'w> {
@@ -186,6 +192,8 @@ impl<'w> TarWriter<'w> {
         mut text: Option<&mut Vec<u8>>,
     ) -> Result<(), Error> {
         let path = &entry.path;
+        let at = Content(self.position);
+        let mut hasher = ContentHasher::default();
         let mut content =
             changeset.open(entry).map_err(|source| ErrorKind::OpenContent { path: path.clone(), source })?;
         let mut left = size;
@@ -203,6 +211,7 @@ impl<'w> TarWriter<'w> {
                 let actual = size - left + count as u64;
                 return Err(ErrorKind::ContentShrank { path: path.clone(), expected: size, actual }.into());
             }
+            hasher.update(&self.block[start..]);
             if let Some(text) = &mut text {
                 text.extend_from_slice(&self.block[start..]);
             }
@@ -211,6 +220,7 @@ impl<'w> TarWriter<'w> {
             self.flush_if_full()?;
         }
         check_end(&mut *content, path, size)?;
+        self.contents.digests.push(at, hasher.finish());
         self.put(&[0; BLOCK][..(size.next_multiple_of(BLOCK as u64) - size) as usize])
     }
 
@@ -314,8 +324,9 @@ impl Order {
     }
 }
 
-fn plain_index(entries: Vec<Entry>, texts: Vec<(PathBuf, Vec<u8>)>, tar_size: u64) -> LayerIndex {
-    let mut index = LayerIndex { entries, tar_size, ..LayerIndex::default() };
+fn plain_index(entries: Vec<Entry>, contents: Contents, tar_size: u64) -> LayerIndex {
+    let Contents { texts, digests, .. } = contents;
+    let mut index = LayerIndex { entries, tar_size, digests: digests.into(), ..LayerIndex::default() };
     for (path, text) in texts {
         match path.to_str() {
             Some("etc/passwd") => index.passwd = Some(text),
@@ -329,9 +340,10 @@ fn plain_index(entries: Vec<Entry>, texts: Vec<(PathBuf, Vec<u8>)>, tar_size: u6
 fn indexed(
     entries: &mut dyn Iterator<Item = Entry>,
     texts: Vec<(PathBuf, Vec<u8>)>,
+    digests: FileDigests,
     tar_size: u64,
 ) -> Result<LayerIndex, Error> {
-    let mut tree = Tree::default();
+    let mut tree = Tree::with_digests(digests);
     let mut texts = texts.into_iter().peekable();
     for entry in entries {
         let metadata = entry.metadata.clone();

@@ -139,7 +139,7 @@ impl Cache {
     /// The records below this directory, which is made when it is missing.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, Error> {
         let root = root.into();
-        for folder in ["records", "aliases", "indexes", "layers", "origins", "urls", "bases"] {
+        for folder in ["records", "aliases", "indexes", "layers", "origins", "urls", "bases", "contexts"] {
             fs::create_dir_all(root.join(folder)).map_err(|error| cannot(&root, error))?;
         }
         Ok(Self { root })
@@ -225,14 +225,36 @@ impl Cache {
         LayerIndex::decode(index).ok().map(Arc::new)
     }
 
+    /// Whether there is an index, and not one of another version: only its beginning is looked at.
     pub(crate) fn has_index(&self, layer: &DiffId) -> bool {
-        self.path("layers", &layer.0).is_file()
+        let owner = owner_of_index(layer);
+        let Ok(file) = fs::File::open(self.path("layers", &layer.0)) else { return false };
+        let mut beginning = Vec::new();
+        let wanted = (owner.len() + LayerIndex::BEGINNING) as u64;
+        let read = io::Read::read_to_end(&mut io::Read::take(file, wanted), &mut beginning);
+        let is_other = beginning.strip_prefix(owner.as_bytes()).is_some_and(LayerIndex::is_other_version);
+        read.is_ok() && !is_other
     }
 
     pub(crate) fn put_index(&self, layer: &DiffId, index: &LayerIndex) -> Result<(), Error> {
         let mut bytes = owner_of_index(layer).into_bytes();
         bytes.extend(index.encode());
         self.write("layers", &layer.0, &bytes)
+    }
+
+    /// What earlier builds have read of the context in this directory.
+    pub(crate) fn context_digests(&self, directory: &Path) -> Option<Vec<u8>> {
+        fs::read(self.path("contexts", &key_of_context(directory))).ok()
+    }
+
+    pub(crate) fn put_context_digests(&self, directory: &Path, record: &[u8]) -> Result<(), Error> {
+        self.write("contexts", &key_of_context(directory), record)
+    }
+
+    /// The time by the clock that files here get theirs from; `None` where no file can be made.
+    pub(crate) fn moment(&self) -> Option<ocibuild_sys::Timestamp> {
+        let file = tempfile::tempfile_in(&self.root).ok()?;
+        ocibuild_sys::metadata_of_file(&file).ok().map(|found| found.mtime)
     }
 
     /// Whether no step was ever recorded here.
@@ -274,7 +296,7 @@ impl Cache {
                 freed += remove(&path)?;
             }
         }
-        for folder in ["urls", "bases"] {
+        for folder in ["urls", "bases", "contexts"] {
             for (path, _) in self.documents(folder)? {
                 freed += remove(&path)?;
             }
@@ -334,6 +356,12 @@ impl Cache {
 fn key_of_base(name: &Reference) -> Digest {
     let mut framed = Framed::new("ocibuild base image v1");
     framed.field(name.to_string().as_bytes());
+    framed.finish()
+}
+
+fn key_of_context(directory: &Path) -> Digest {
+    let mut framed = Framed::new("ocibuild context digests v1");
+    framed.field(std::os::unix::ffi::OsStrExt::as_bytes(directory.as_os_str()));
     framed.finish()
 }
 

@@ -1,22 +1,22 @@
 //! New layers: from what changed to a blob in the store and a listing in the cache.
 
 use ocibuild_layer::{LayerOptions, WrittenLayer};
-use ocibuild_spec::{CancelToken, Changeset, Descriptor, DiffId, Entry};
-use ocibuild_store::{BlobStore as _, ImageLayout};
+use ocibuild_spec::{Changeset, Descriptor, DiffId, Entry};
+use ocibuild_store::BlobStore as _;
 
 use crate::Error;
-use crate::cache::{Cache, Wanted};
+use crate::cache::Wanted;
+use crate::layers::Layers;
 
 /// Writes layers in one form.
 #[derive(Clone, Copy)]
 pub(crate) struct LayerWriter<'a> {
-    pub(crate) store: &'a ImageLayout,
-    pub(crate) cache: &'a Cache,
+    /// Where they are put, and their listings.
+    pub(crate) layers: &'a Layers<'a>,
     /// The form that layers get.
     pub(crate) wanted: Wanted,
     /// Threads that compress.
     pub(crate) threads: usize,
-    pub(crate) cancel: &'a CancelToken,
 }
 
 /// A layer that was written to the store, and its listing to the cache.
@@ -36,9 +36,9 @@ impl LayerWriter<'_> {
     ) -> Result<NewLayer, Error> {
         let written = self.write_blob(&changeset)?;
         use_entries(&written.diff_id, &changeset.entries)?;
-        self.store.protect(&written.diff_id.0)?;
+        self.layers.store.protect(&written.diff_id.0)?;
         let new = NewLayer { diff_id: written.diff_id.clone(), descriptor: written.descriptor.clone() };
-        self.cache.put_index(&new.diff_id, &written.into_index(changeset, true)?)?;
+        self.layers.put_index(&new.diff_id, written.into_index(changeset, true)?)?;
         Ok(new)
     }
 
@@ -48,8 +48,8 @@ impl LayerWriter<'_> {
             clamp_mtime: self.wanted.clamp,
             threads: self.threads,
         };
-        let mut blob = self.store.writer()?;
-        let written = ocibuild_layer::write(changeset, &mut blob, &options, self.cancel)?;
+        let mut blob = self.layers.store.writer()?;
+        let written = ocibuild_layer::write(changeset, &mut blob, &options, self.layers.cancel)?;
         blob.finish_expecting(&written.descriptor)?;
         Ok(written)
     }

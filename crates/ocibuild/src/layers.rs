@@ -1,6 +1,8 @@
 //! Layers of base images and of finished steps: their indexes, their content, their unpacked directories.
 
-use std::collections::HashMap;
+mod listings;
+
+use std::collections::{HashMap, hash_map};
 use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
@@ -8,19 +10,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ocibuild_layer::{
-    ApplyOptions, Cancellable, Devices, LayerIndex, Limits, Owners, WhiteoutFormat, decompress_layer,
+    ApplyOptions, Cancellable, Devices, FileDigests, LayerIndex, Limits, Owners, WhiteoutFormat,
+    decompress_layer,
 };
 use ocibuild_snapshot::{Hold, LayerNotes, NodeKind, Origin, Snapshotter, Tree, Whiteouts};
-use ocibuild_spec::{CancelToken, Changeset, Descriptor, DiffId, Entry, EntryKind, ImageSource, Reference};
+use ocibuild_spec::{
+    CancelToken, Changeset, Content, ContentDigest, Descriptor, DiffId, Entry, EntryKind, ImageSource,
+    Reference,
+};
 use ocibuild_store::{BlobSink, BlobStore, ImageLayout};
 use ocibuild_sys::{ErrorKind as SystemError, RootDir};
 
 use crate::accounts::Accounts;
 use crate::cache::Cache;
 use crate::copy::FileRange;
-use crate::error::Changed;
 use crate::error::class_below;
 use crate::{Error, ErrorKind};
+pub(crate) use listings::Listings;
 
 /// One layer of a stack.
 #[derive(Debug, Clone)]
@@ -47,7 +53,12 @@ pub(crate) struct Layers<'a> {
     pub(crate) cancel: &'a CancelToken,
     pub(crate) scratch: PathBuf,
     pub(crate) threads: usize,
+    /// Those that were decoded.
+    pub(crate) listings: Arc<Listings>,
 }
+
+/// A file of a stack: the number of its layer, and the number of its content there.
+pub(crate) type FileOfLayer = (u32, Content);
 
 /// As much of `/etc/passwd` and `/etc/group` as is read (a limit on hostile images).
 const MAX_ACCOUNTS: u64 = 10 << 20;
@@ -60,7 +71,8 @@ impl<'a> Layers<'a> {
         cache: &'a Cache,
         cancel: &'a CancelToken,
     ) -> Self {
-        Self { store, snapshots, cache, images: Arc::default(), cancel, scratch: PathBuf::new(), threads: 1 }
+        let (images, scratch, listings) = (Arc::default(), PathBuf::new(), Arc::default());
+        Self { store, snapshots, cache, images, cancel, scratch, threads: 1, listings }
     }
 
     /// Reads a layer to see that it is the tar that its diff id names, unless this was seen before for the same blob.
@@ -72,7 +84,7 @@ impl<'a> Layers<'a> {
         let (index, diff_id) = self.read_index(layer)?;
         check_diff_id(layer, &diff_id)?;
         if !self.cache.has_index(&layer.diff_id) {
-            self.cache.put_index(&layer.diff_id, &index)?;
+            self.put_index(&layer.diff_id, index)?;
         }
         Ok(())
     }
@@ -110,13 +122,50 @@ impl<'a> Layers<'a> {
 
     /// What a layer consists of; read from its tar the first time it is seen, kept from then on.
     pub(crate) fn index(&self, layer: &Layer) -> Result<Arc<LayerIndex>, Error> {
+        if let Some(index) = self.listings.get(&layer.diff_id) {
+            return Ok(index);
+        }
         if let Some(index) = self.cache.index(&layer.diff_id) {
+            self.listings.put(&layer.diff_id, &index);
             return Ok(index);
         }
         let (index, diff_id) = self.read_index(layer)?;
         check_diff_id(layer, &diff_id)?;
-        self.cache.put_index(&layer.diff_id, &index)?;
-        Ok(Arc::new(index))
+        self.put_index(&layer.diff_id, index)
+    }
+
+    /// Keeps what a layer consists of.
+    pub(crate) fn put_index(&self, diff_id: &DiffId, index: LayerIndex) -> Result<Arc<LayerIndex>, Error> {
+        self.cache.put_index(diff_id, &index)?;
+        let index = Arc::new(index);
+        self.listings.put(diff_id, &index);
+        Ok(index)
+    }
+
+    /// The digests of files of a stack, from the listings of their layers: none of the files is opened.
+    pub(crate) fn digests(
+        &self,
+        stack: &[Layer],
+        files: &[FileOfLayer],
+    ) -> Result<Vec<Option<ContentDigest>>, Error> {
+        let known = self.digests_of_layers(stack, files.iter().map(|(layer, _)| *layer))?;
+        Ok(files.iter().map(|(layer, content)| known.get(layer)?.get(*content)).collect())
+    }
+
+    /// The digests of all files of these layers of a stack.
+    fn digests_of_layers(
+        &self,
+        stack: &[Layer],
+        numbers: impl Iterator<Item = u32>,
+    ) -> Result<HashMap<u32, Arc<FileDigests>>, Error> {
+        let mut known = HashMap::new();
+        for number in numbers {
+            if let hash_map::Entry::Vacant(place) = known.entry(number) {
+                let layer = stack.get(number as usize).ok_or_else(|| unknown_layer(number))?;
+                place.insert(Arc::clone(&self.index(layer)?.digests));
+            }
+        }
+        Ok(known)
     }
 
     /// The merged view of a stack; a file's origin is its layer's place in it.
@@ -197,16 +246,16 @@ impl<'a> Layers<'a> {
         let applied =
             ocibuild_layer::apply(&mut plain, &root, &options).map_err(|error| broken_layer(layer, error))?;
         check_diff_id(layer, &applied.diff_id)?;
-        if !self.cache.has_index(&layer.diff_id) {
-            self.cache.put_index(&layer.diff_id, &applied.index)?;
-        }
-        if layer.image.is_none() {
-            restore_times(&root, self.index(layer)?.as_ref())?;
-        }
         let notes = LayerNotes {
             implied_directories: applied.index.implied_directories.clone(),
             deferred_links: applied.deferred_links,
         };
+        if !self.cache.has_index(&layer.diff_id) {
+            self.put_index(&layer.diff_id, applied.index)?;
+        }
+        if layer.image.is_none() {
+            restore_times(&root, self.index(layer)?.as_ref())?;
+        }
         Ok(target.commit(&notes)?)
     }
 
@@ -214,8 +263,9 @@ impl<'a> Layers<'a> {
     pub(crate) fn files(&self, stack: &[Layer], origins: &[(Origin, u64)]) -> Result<LayerFiles, Error> {
         let unpacked: Vec<DiffId> = stack.iter().map(|layer| layer.diff_id.clone()).collect();
         let hold = self.snapshots.hold(&unpacked)?;
-        let mut files =
-            LayerFiles { directories: Vec::new(), spool: None, places: HashMap::new(), _hold: hold };
+        let digests = self.digests_of_layers(stack, origins.iter().map(|(origin, _)| origin.layer))?;
+        let (directories, spool, places) = (Vec::new(), None, HashMap::new());
+        let mut files = LayerFiles { directories, spool, places, digests, _hold: hold };
         for layer in stack {
             let is_unpacked = self.snapshots.contains(&layer.diff_id)?;
             files.directories.push(is_unpacked.then(|| self.snapshots.layer_dir(&layer.diff_id)));
@@ -286,28 +336,6 @@ impl<'a> Layers<'a> {
         Ok(Some(bytes))
     }
 
-    /// Whether `node`, a file of the stack, has exactly these bytes.
-    pub(crate) fn has_content(
-        &self,
-        stack: &[Layer],
-        node: &ocibuild_snapshot::Node,
-        content: &mut dyn Read,
-    ) -> Result<bool, Error> {
-        let NodeKind::File { size, origin } = &node.kind else { return Ok(false) };
-        let files = self.files(stack, &[(origin.clone(), *size)])?;
-        let mut own = files.open(origin, *size)?.take(*size);
-        let digest = |reader: &mut dyn Read| {
-            let mut hasher = ocibuild_spec::Hasher::new();
-            io::copy(reader, &mut hasher).map(|_| hasher.finish())
-        };
-        let both = digest(&mut own).and_then(|own| digest(content).map(|other| own == other));
-        both.map_err(|error| {
-            Changed::or(error, |error| {
-                Error::new(ErrorKind::Host, "cannot compare two files").caused_by(error)
-            })
-        })
-    }
-
     /// A layer as what it was written from, with the times of its index.
     pub(crate) fn changeset(&self, layer: &Layer) -> Result<Changeset, Error> {
         let index = self.index(layer)?;
@@ -332,6 +360,8 @@ pub(crate) struct LayerFiles {
     directories: Vec<Option<PathBuf>>,
     spool: Option<File>,
     places: HashMap<(u32, u64), u64>,
+    /// Of the layers that have them.
+    digests: HashMap<u32, Arc<FileDigests>>,
     /// The unpacked layers stay while they are read.
     _hold: Hold,
 }
@@ -339,6 +369,11 @@ pub(crate) struct LayerFiles {
 impl LayerFiles {
     fn directory(&self, layer: u32) -> Option<&Path> {
         self.directories.get(layer as usize)?.as_deref()
+    }
+
+    /// The digest of a file, which its layer's listing has.
+    pub(crate) fn digest(&self, origin: &Origin) -> Option<ContentDigest> {
+        self.digests.get(&origin.layer)?.get(origin.content)
     }
 
     pub(crate) fn open(&self, origin: &Origin, size: u64) -> Result<Box<dyn Read + Send>, Error> {

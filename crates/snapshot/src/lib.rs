@@ -13,6 +13,7 @@ mod directory;
 mod driver;
 mod error;
 mod mount_points;
+mod nodes;
 mod overlay;
 mod place;
 mod snapshotter;

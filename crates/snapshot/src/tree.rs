@@ -4,6 +4,8 @@ use std::path::{Component, Path, PathBuf};
 
 use ocibuild_spec::{Content, Entry, EntryKind, Metadata, SharedFile, Timestamp};
 
+use crate::nodes::Nodes;
+
 /// What a stack of layers looks like when it is mounted: the metadata of every path, without any content on disk.
 ///
 /// A tree is made by applying the entries of one layer after the other ([`apply_layer`](Self::apply_layer)), and it
@@ -11,9 +13,11 @@ use ocibuild_spec::{Content, Entry, EntryKind, Metadata, SharedFile, Timestamp};
 /// [`remove`](Self::remove)), so that a step may be carried out on it before anything is written.
 /// [`changes`](crate::changes) then tells what the layer of that step consists of. Every path is relative to the
 /// root and names bytes, not text.
+///
+/// Clones share what neither changes: to clone a tree costs next to nothing beside making it.
 #[derive(Debug, Clone)]
 pub struct Tree {
-    nodes: Vec<Node>,
+    nodes: Nodes,
 }
 
 /// A node of one [`Tree`] and of the trees cloned from it: what other systems call an inode. Several paths of a tree
@@ -104,7 +108,9 @@ impl Tree {
     /// An empty root directory, 0755 and root's.
     pub fn new() -> Self {
         let metadata = Metadata { mode: 0o755, ..Metadata::default() };
-        Self { nodes: vec![Node { metadata, kind: NodeKind::Directory(BTreeMap::new()) }] }
+        let mut nodes = Nodes::default();
+        nodes.push(Node { metadata, kind: NodeKind::Directory(BTreeMap::new()) });
+        Self { nodes }
     }
 
     /// The root directory.
@@ -114,7 +120,7 @@ impl Tree {
 
     /// The node with this id.
     pub fn node(&self, id: NodeId) -> &Node {
-        &self.nodes[id.0 as usize]
+        self.nodes.get(id.0 as usize)
     }
 
     /// How many nodes there are or have been: no [`NodeId::number`] of this tree reaches it.
@@ -220,30 +226,30 @@ impl Tree {
     pub fn link(&mut self, path: &Path, id: NodeId, now: Timestamp) {
         if let Some((parent, name)) = self.parent_of(path) {
             self.set_child(parent, name, id);
-            self.nodes[parent.0 as usize].metadata.mtime = now;
+            self.node_mut(parent).metadata.mtime = now;
         }
     }
 
     /// Removes what is at `path` with everything below it; the parent's time becomes `now`.
     pub fn remove(&mut self, path: &Path, now: Timestamp) {
         if let Some((parent, name)) = self.parent_of(path)
-            && let NodeKind::Directory(names) = &mut self.nodes[parent.0 as usize].kind
+            && let NodeKind::Directory(names) = &mut self.node_mut(parent).kind
             && names.remove(&name).is_some()
         {
-            self.nodes[parent.0 as usize].metadata.mtime = now;
+            self.node_mut(parent).metadata.mtime = now;
         }
     }
 
     /// Removes everything below a directory.
     pub(crate) fn clear(&mut self, id: NodeId) {
-        if let NodeKind::Directory(names) = &mut self.nodes[id.0 as usize].kind {
+        if let NodeKind::Directory(names) = &mut self.node_mut(id).kind {
             names.clear();
         }
     }
 
     /// The metadata of a node, to be changed.
     pub fn metadata_mut(&mut self, id: NodeId) -> &mut Metadata {
-        &mut self.nodes[id.0 as usize].metadata
+        &mut self.node_mut(id).metadata
     }
 
     /// The first hard link among a layer's entries, which are in order, to a file that neither the layer has nor the
@@ -355,7 +361,7 @@ impl Tree {
             self.set_named(parent, &entry.path, id);
             id
         });
-        self.nodes[id.0 as usize].metadata = entry.metadata.clone();
+        self.node_mut(id).metadata = entry.metadata.clone();
     }
 
     /// The directory above `path`, made with all that is missing.
@@ -371,6 +377,10 @@ impl Tree {
             });
         }
         id
+    }
+
+    fn node_mut(&mut self, id: NodeId) -> &mut Node {
+        self.nodes.get_mut(id.0 as usize)
     }
 
     fn add(&mut self, node: Node) -> NodeId {
@@ -392,14 +402,14 @@ impl Tree {
     }
 
     fn set_child(&mut self, parent: NodeId, name: OsString, id: NodeId) {
-        if let NodeKind::Directory(names) = &mut self.nodes[parent.0 as usize].kind {
+        if let NodeKind::Directory(names) = &mut self.node_mut(parent).kind {
             names.insert(name, id);
         }
     }
 
     fn detach(&mut self, path: &Path) {
         if let Some((parent, name)) = self.parent_of(path)
-            && let NodeKind::Directory(names) = &mut self.nodes[parent.0 as usize].kind
+            && let NodeKind::Directory(names) = &mut self.node_mut(parent).kind
         {
             names.remove(&name);
         }

@@ -3,7 +3,8 @@
 //! What is here has no behaviour of its own: identities ([`Digest`], [`DiffId`], [`ChainId`]), documents
 //! ([`Descriptor`], [`Manifest`], [`Index`], [`ImageConfig`]) with the one way to write them ([`json`]), names
 //! ([`Reference`], [`Platform`]), and what crosses the walls between crates that do not know each other:
-//! [`ImageSource`] (where base images come from), [`Changeset`] (what a layer consists of), [`CancelToken`].
+//! [`ImageSource`] (where base images come from), [`Changeset`] (what a layer consists of), [`ContentDigest`] (by which two files are
+//! told to be equal without being read), [`CancelToken`].
 //!
 //! ```
 //! use ocibuild_spec::{Digest, Platform, Reference};
@@ -25,6 +26,7 @@
 mod cancel;
 mod changeset;
 mod config;
+mod content;
 mod descriptor;
 mod digest;
 mod document;
@@ -39,6 +41,7 @@ mod verify;
 pub use cancel::CancelToken;
 pub use changeset::{Changeset, Content, Entry, EntryKind, Metadata, SharedFile};
 pub use config::{ContainerConfig, Empty, HealthConfig, History, ImageConfig, RootFs};
+pub use content::{ContentDigest, ContentHasher};
 pub use descriptor::{Descriptor, MediaType, media_types};
 pub use digest::{ChainId, DiffId, Digest, DigestError, Hasher};
 pub use document::{

@@ -68,7 +68,7 @@ pub use lock::{
     FileLock, lock_exclusive, lock_shared, try_lock_exclusive, try_lock_existing_exclusive,
     try_lock_existing_shared, try_lock_shared,
 };
-pub use metadata::{FileType, Metadata, Timestamp, device, device_numbers};
+pub use metadata::{FileType, Metadata, Timestamp, device, device_numbers, metadata_of_file};
 pub use obstacle::{Blocked, Obstacle, namespace_obstacle, sandbox_works};
 pub use private::Private;
 pub use probe::{

@@ -1,4 +1,8 @@
+use std::fs::File;
+
 use rustix::fs::Stat;
+
+use crate::Error;
 
 /// What sort of file an inode is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,6 +89,11 @@ impl Metadata {
     pub fn same_inode(&self, other: &Self) -> bool {
         (self.dev, self.ino) == (other.dev, other.ino)
     }
+}
+
+/// The metadata of an open file.
+pub fn metadata_of_file(file: &File) -> Result<Metadata, Error> {
+    rustix::fs::fstat(file).map(Metadata::from).map_err(Error::at("fstat", ""))
 }
 
 impl From<Stat> for Metadata {

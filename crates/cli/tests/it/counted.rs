@@ -28,12 +28,16 @@ fn with_base() -> Place {
 }
 
 fn traced(place: &Place) -> Vec<String> {
+    traced_build(place, &["--build-context", "base=oci-layout://base", "-t", "app", "context"])
+}
+
+/// The calls of a build that made, linked or opened something.
+fn traced_build(place: &Place, arguments: &[&str]) -> Vec<String> {
     let calls = "trace=open,openat,openat2,creat,mkdir,mkdirat,link,linkat,symlink,symlinkat,mknod,mknodat";
-    let arguments =
-        ["--root", "state", "build", "--build-context", "base=oci-layout://base", "-t", "app", "context"];
     let output = place
         .command("strace")
         .args(["-f", "-o", "trace", "-s", "4096", "-e", calls, env!("CARGO_BIN_EXE_ocibuild")])
+        .args(["--root", "state", "build"])
         .args(arguments)
         .output()
         .unwrap();
@@ -73,4 +77,24 @@ fn an_unchanged_build_opens_no_layer() {
     let opened: Vec<_> =
         trace.iter().filter(|line| layers.iter().any(|layer| line.contains(layer))).collect();
     assert!(opened.is_empty(), "{opened:?}");
+}
+
+/// The commonest Dockerfile there is: dependencies first, then everything.
+#[test]
+fn a_file_that_two_steps_copy_is_opened_for_its_key_and_for_its_layer() {
+    if !has_strace() {
+        return ocibuild_testkit::skip("strace is not installed");
+    }
+    let place = Place::with(&[("Dockerfile", "FROM scratch\nCOPY src src\nCOPY . .\n")]);
+    fs::create_dir(place.path().join("context/src")).unwrap();
+    for number in 0..100 {
+        fs::write(place.path().join(format!("context/src/counted{number}")), format!("{number}")).unwrap();
+    }
+    fs::write(place.path().join("context/beside"), "beside").unwrap();
+    let trace = traced_build(&place, &["-t", "app", "context"]);
+    let opened = |name: &str| trace.iter().filter(|line| line.contains(&format!("\"{name}\""))).count();
+    for number in 0..100 {
+        assert_eq!(opened(&format!("counted{number}")), 2, "{number}: {trace:?}");
+    }
+    assert_eq!(opened("beside"), 2);
 }

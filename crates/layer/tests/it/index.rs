@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use ocibuild_layer::{ErrorKind, LayerIndex, Limits, extract_files};
-use ocibuild_spec::{CancelToken, EntryKind};
+use ocibuild_spec::{CancelToken, ContentDigest, EntryKind};
 
 use crate::support::{Files, file, metadata, tar, whiteout};
 
@@ -35,18 +35,52 @@ fn the_layout_of_a_record_stays() {
     files.file("a/b", metadata(0o644, 1, 300, 2), b"hi");
     let record = files.tar().0.index.encode();
     let expected = [
-        &b"ocibuild layer index\0\x02"[..],
+        &b"ocibuild layer index\0\x03"[..],
         // Size of the tar 3584: the first entry has a time that needs a record. No account files, nothing implied.
         &[0x80, 0x1c, 0, 0, 0, 2],
         // Directory, nothing shared, "a"; mode, owner, time, no attributes.
         &[0, 0, 1, b'a', 0xed, 3, 0, 0, 1, 0, 0],
-        // File, one byte shared, "/b"; size, offset 2048; mode, owner 1:300, time, no attributes.
-        &[1, 1, 2, b'/', b'b', 2, 0x80, 0x10, 0xa4, 3, 1, 0xac, 2, 4, 0, 0],
+        // File, one byte shared, "/b"; size, offset 2048, a digest.
+        &[1, 1, 2, b'/', b'b', 2, 0x80, 0x10, 1],
+        &ContentDigest::of("hi").0,
+        // Its mode, owner 1:300, time, no attributes.
+        &[0xa4, 3, 1, 0xac, 2, 4, 0, 0],
         // No files that are one with files below.
         &[0],
     ]
     .concat();
     assert_eq!(record[..record.len() - 32], expected);
+}
+
+#[test]
+fn other_versions_are_told_by_their_beginning() {
+    let record = index_of(&tar(&[file("a", b"x")])).encode();
+    let is_other = |record: &[u8]| LayerIndex::is_other_version(&record[..LayerIndex::BEGINNING]);
+    assert!(!is_other(&record));
+    assert!(!LayerIndex::is_other_version(&record[..LayerIndex::BEGINNING - 1]), "it was cut");
+    let mut older = record;
+    older[LayerIndex::BEGINNING - 1] -= 1;
+    assert!(is_other(&older));
+    older[0] ^= 1;
+    assert!(!is_other(&older), "it is damaged");
+}
+
+#[test]
+fn of_files_with_one_path_the_last_one_has_its_digest() {
+    let zeros = vec![0; 3 << 16];
+    let bytes =
+        tar(&[file("a", b"first"), file("etc/group", b"wheel"), file("b", &zeros), file("a", b"second")]);
+    let index = index_of(&bytes);
+    let digest = |name: &str| {
+        let entry = index.entries.iter().find(|entry| entry.path == std::path::Path::new(name)).unwrap();
+        let EntryKind::File { content, .. } = entry.kind else { panic!("{entry:?}") };
+        index.digests.get(content)
+    };
+    assert_eq!(digest("a"), Some(ContentDigest::of("second")));
+    assert_eq!(digest("b"), Some(ContentDigest::of(&zeros)));
+    assert_eq!(digest("etc/group"), Some(ContentDigest::of("wheel")));
+    assert_eq!(index.digests.len(), 3);
+    assert_eq!(index.digests.get(ocibuild_spec::Content(7)), None);
 }
 
 #[test]
@@ -64,6 +98,7 @@ fn contents_are_where_the_index_says() {
         let bytes = &tar[at..at + usize::try_from(size).unwrap()];
         assert_eq!(entry.path.to_str().unwrap(), format!("dir/file-{}", size / 100));
         assert!(bytes.iter().all(|byte| u64::from(*byte) == size / 100));
+        assert_eq!(written.index.digests.get(content), Some(ContentDigest::of(bytes)));
         seen += 1;
     }
     assert_eq!(seen, 50);

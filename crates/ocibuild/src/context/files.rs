@@ -11,7 +11,7 @@ use super::git::{GitAddress, GitJob, without_credentials};
 use super::http::{HttpAddress, OneFile, download};
 use super::local::LocalContext;
 use super::remotes::Remotes;
-use crate::copy::{Lead, NoSource, OwnFiles, Source, SourceKind, clean, resolve};
+use crate::copy::{ContextDigests, Lead, NoSource, OwnFiles, Source, SourceKind, clean, resolve};
 use crate::plan::SourceKind as Written;
 use crate::{Error, ErrorKind};
 
@@ -111,10 +111,10 @@ impl BuildContext {
         Arc::clone(&self.source)
     }
 
-    /// The files without those that a build writes itself.
-    pub(crate) fn source_without(&self, own: &OwnFiles) -> Arc<dyn Source> {
+    /// The files without those that a build writes itself; `digests` is what it has read.
+    pub(crate) fn source_of_build(&self, own: &OwnFiles, digests: &ContextDigests) -> Arc<dyn Source> {
         match &self.local {
-            Some(local) => local.source_without(own),
+            Some(local) => local.source_of_build(own, digests),
             None => self.source(),
         }
     }

@@ -302,7 +302,12 @@ impl OneFile {
     pub(crate) fn node(&self) -> SourceNode {
         let mtime = self.download.last_modified.unwrap_or_default();
         let metadata = Metadata { mode: 0o600, mtime, ..Metadata::default() };
-        SourceNode { metadata, kind: SourceKind::File { size: self.download.size }, links: None }
+        SourceNode {
+            metadata,
+            kind: SourceKind::File { size: self.download.size },
+            links: None,
+            version: None,
+        }
     }
 }
 
@@ -310,7 +315,12 @@ impl Source for OneFile {
     fn stat(&self, path: &Path) -> Result<Option<SourceNode>, Error> {
         if path.as_os_str().is_empty() {
             let metadata = Metadata { mode: 0o755, ..Metadata::default() };
-            return Ok(Some(SourceNode { metadata, kind: SourceKind::Directory, links: None }));
+            return Ok(Some(SourceNode {
+                metadata,
+                kind: SourceKind::Directory,
+                links: None,
+                version: None,
+            }));
         }
         Ok((path == Path::new(&self.name)).then(|| self.node()))
     }

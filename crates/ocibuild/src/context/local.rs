@@ -8,7 +8,7 @@ use ocibuild_sys::RootDir;
 
 use super::files::{BuildContext, RemoteSource};
 use super::named_file::{NamedFile, NoFile};
-use crate::copy::{LocalSource, NoSource, OwnFiles, Source};
+use crate::copy::{ContextDigests, LocalSource, NoSource, OwnFiles, Source};
 use crate::{Error, ErrorKind, Place};
 
 /// A local directory that a build copies from, seen through its ignore file.
@@ -113,10 +113,10 @@ impl LocalContext {
         }
     }
 
-    /// The files without those that a build writes itself.
-    pub(crate) fn source_without(&self, own: &OwnFiles) -> Arc<dyn Source> {
+    /// The files without those that a build writes itself; `digests` is what it has read.
+    pub(crate) fn source_of_build(&self, own: &OwnFiles, digests: &ContextDigests) -> Arc<dyn Source> {
         match &self.source {
-            Some(source) => Arc::new(source.without(own)),
+            Some(source) => Arc::new(source.of_build(own, digests)),
             None => Arc::new(NoSource),
         }
     }

@@ -8,10 +8,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ocibuild_spec::Hasher;
+use ocibuild_spec::{ContentDigest, ContentHasher, Hasher};
 
-use super::content::ContentHasher;
 use super::digest::fingerprint;
+use super::known::{DigestIndex, hash_of};
 use super::missing::Hiding;
 use super::select::Item;
 use super::source::{Source, SourceNode};
@@ -97,7 +97,7 @@ impl Replay<'_> {
 
 /// The digests that a key has of the files of a source.
 #[derive(Debug, Default)]
-pub(super) struct FileDigests {
+pub(super) struct SourceDigests {
     files: Vec<FileDigest>,
 }
 
@@ -106,11 +106,11 @@ pub(super) struct FileDigests {
 struct FileDigest {
     path: [u8; 16],
     size: u64,
-    content: [u8; 32],
+    content: ContentDigest,
 }
 
-impl FileDigests {
-    pub(super) fn add(&mut self, path: &Path, size: u64, content: [u8; 32]) {
+impl SourceDigests {
+    pub(super) fn add(&mut self, path: &Path, size: u64, content: ContentDigest) {
         self.files.push(FileDigest { path: hash_of(path), size, content });
     }
 
@@ -119,12 +119,6 @@ impl FileDigests {
         let found = self.files.binary_search_by_key(&hash, |file| file.path).ok()?;
         Some(self.files[found])
     }
-}
-
-fn hash_of(path: &Path) -> [u8; 16] {
-    let mut hasher = Hasher::new();
-    hasher.update(path.as_os_str().as_bytes());
-    first_half(hasher)
 }
 
 pub(super) fn first_half(hasher: Hasher) -> [u8; 16] {
@@ -136,11 +130,11 @@ pub(super) fn first_half(hasher: Hasher) -> [u8; 16] {
 #[derive(Debug)]
 pub(super) struct CheckedSource {
     inner: Arc<dyn Source>,
-    digests: FileDigests,
+    digests: SourceDigests,
 }
 
 impl CheckedSource {
-    pub(super) fn new(inner: Arc<dyn Source>, mut digests: FileDigests) -> Self {
+    pub(super) fn new(inner: Arc<dyn Source>, mut digests: SourceDigests) -> Self {
         digests.files.sort_unstable_by_key(|file| file.path);
         digests.files.shrink_to_fit();
         Self { inner, digests }
@@ -163,10 +157,15 @@ impl Source for CheckedSource {
         let inner = self.inner.open(path)?;
         Ok(Box::new(CheckedReader {
             inner,
+            digests: self.inner.digests(),
             hasher: Some(ContentHasher::default()),
             known,
             path: path.into(),
         }))
+    }
+
+    fn known_digest(&self, path: &Path) -> Option<ContentDigest> {
+        self.digests.find(path).map(|known| known.content)
     }
 
     fn may_change(&self) -> bool {
@@ -201,6 +200,8 @@ impl Source for CheckedSource {
 /// The content of a file, whose end is an error when it is not what the key was made of.
 struct CheckedReader {
     inner: Box<dyn Read + Send>,
+    /// Those that the key may have been made of.
+    digests: Option<Arc<DigestIndex>>,
     /// Gone once the end was seen.
     hasher: Option<ContentHasher>,
     known: FileDigest,
@@ -227,6 +228,9 @@ impl Read for CheckedReader {
 
 impl CheckedReader {
     fn changed(&self) -> io::Error {
+        if let Some(digests) = &self.digests {
+            digests.forget(&self.path);
+        }
         io::Error::other(Changed::new(&self.path, How::Content))
     }
 }
@@ -240,7 +244,12 @@ mod tests {
     use crate::copy::SourceKind;
 
     fn item(path: &str, size: u64) -> Item {
-        let node = SourceNode { metadata: Metadata::default(), kind: SourceKind::File { size }, links: None };
+        let node = SourceNode {
+            metadata: Metadata::default(),
+            kind: SourceKind::File { size },
+            links: None,
+            version: None,
+        };
         Item { path: PathBuf::from(path), node, is_intermediate: false }
     }
 
@@ -293,7 +302,7 @@ mod tests {
             }
         }
         let read = |content: &'static [u8]| {
-            let mut digests = FileDigests::default();
+            let mut digests = SourceDigests::default();
             let mut hasher = ContentHasher::default();
             hasher.update(b"hello");
             digests.add(Path::new("f"), 5, hasher.finish());

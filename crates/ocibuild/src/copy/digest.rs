@@ -3,10 +3,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use ocibuild_spec::{CancelToken, Digest, Hasher, Metadata};
+use ocibuild_spec::{CancelToken, ContentDigest, ContentHasher, Digest, Hasher, Metadata};
 
-use super::changed::{CheckedSource, FileDigests, first_half};
-use super::content::ContentHasher;
+use super::changed::{CheckedSource, SourceDigests, first_half};
 use super::select::{Item, Selected};
 use super::source::{Source, SourceKind, SourceNode};
 use crate::error::{Changed, How};
@@ -22,7 +21,7 @@ pub(crate) fn digest_all(
 ) -> Result<(Digest, Arc<dyn Source>), Error> {
     let mut framed = Framed::new("ocibuild selections v1");
     let mut reading =
-        Reading { source: source.as_ref(), files: FileDigests::default(), buffer: Vec::new(), cancel };
+        Reading { source: source.as_ref(), files: SourceDigests::default(), buffer: Vec::new(), cancel };
     for one in selected {
         framed.field(reading.content_digest(one)?.as_str().as_bytes());
     }
@@ -36,7 +35,7 @@ pub(crate) fn digest_all(
 struct Reading<'a> {
     source: &'a dyn Source,
     /// What was found in its files, if it matters later.
-    files: FileDigests,
+    files: SourceDigests,
     buffer: Vec<u8>,
     cancel: &'a CancelToken,
 }
@@ -73,9 +72,9 @@ impl Reading<'_> {
             other(framed, &node.kind);
             return Ok(());
         };
-        let content = self.file_digest(path, size)?;
+        let content = self.file_digest(path, node, size)?;
         framed.field(b"file");
-        framed.field(Digest::from_sha256(content).as_str().as_bytes());
+        framed.field(Digest::from(content).as_str().as_bytes());
         if self.source.may_change() {
             self.files.add(path, size, content);
         }
@@ -83,10 +82,19 @@ impl Reading<'_> {
     }
 
     /// The digest of the content of a file, which has `size` bytes and no others.
-    fn file_digest(&mut self, path: &Path, size: u64) -> Result<[u8; 32], Error> {
+    fn file_digest(&mut self, path: &Path, node: &SourceNode, size: u64) -> Result<ContentDigest, Error> {
         const PIECE: usize = 64 << 10;
 
-        let mut reader = self.source.open(path)?;
+        if let Some(known) = self.source.known_digest(path) {
+            return Ok(known);
+        }
+        let digests = self.source.digests();
+        let known = digests.as_ref().zip(node.version);
+        let known = known.and_then(|(digests, version)| digests.get(path, &version));
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let (mut reader, version) = self.source.open_version(path)?;
         let mut hasher = ContentHasher::default();
         self.buffer.resize(PIECE, 0);
         while hasher.size() <= size {
@@ -106,7 +114,11 @@ impl Reading<'_> {
         if hasher.size() != size {
             return Err(Changed::new(path, How::Content).into());
         }
-        Ok(hasher.finish())
+        let content = hasher.finish();
+        if let (Some(digests), Some(version)) = (digests, version) {
+            digests.put(path, &version, content);
+        }
+        Ok(content)
     }
 }
 

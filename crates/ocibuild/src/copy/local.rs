@@ -10,9 +10,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ocibuild_dockerfile::IgnorePatterns;
 use ocibuild_spec::{Metadata, Timestamp};
-use ocibuild_sys::{DirHandle, FileType, RootDir, is_sparse};
+use ocibuild_sys::{DirHandle, FileType, RootDir, is_sparse, metadata_of_file};
 
 use super::content::SparseFile;
+use super::known::{ContextDigests, DigestIndex, FileVersion};
 use super::missing::Hiding;
 use super::own::{Inode, OwnFile, OwnFiles};
 use super::source::{Source, SourceKind, SourceNode};
@@ -36,6 +37,8 @@ pub(crate) struct LocalSource {
     is_private: bool,
     /// Bytes of the holes of the files that were read.
     holes: Arc<AtomicU64>,
+    /// What the build has read of it.
+    digests: Option<Arc<DigestIndex>>,
 }
 
 /// Why a directory could not be opened.
@@ -127,7 +130,7 @@ impl OpenDirectories {
 impl LocalSource {
     pub(crate) fn new(root: RootDir, path: PathBuf, ignore: IgnorePatterns) -> Self {
         let (own, open, holes) = (OwnFiles::default(), Mutex::default(), Arc::default());
-        Self { root: Arc::new(root), path, ignore, own, open, is_private: false, holes }
+        Self { root: Arc::new(root), path, ignore, own, open, is_private: false, holes, digests: None }
     }
 
     /// The files of a directory that nobody else writes to.
@@ -135,8 +138,9 @@ impl LocalSource {
         Self { is_private: true, ..Self::new(root, path, IgnorePatterns::default()) }
     }
 
-    /// The same directory without what the build writes itself.
-    pub(crate) fn without(&self, own: &OwnFiles) -> Self {
+    /// The same directory without what the build writes itself, and with what the build has read of it.
+    pub(crate) fn of_build(&self, own: &OwnFiles, digests: &ContextDigests) -> Self {
+        let root = self.root.top().and_then(|top| top.metadata());
         Self {
             root: Arc::clone(&self.root),
             path: self.path.clone(),
@@ -145,6 +149,8 @@ impl LocalSource {
             open: Mutex::default(),
             is_private: self.is_private,
             holes: Arc::default(),
+            // Without them, everything is read once more.
+            digests: root.ok().map(|root| digests.of((root.dev, root.ino), &self.path)),
         }
     }
 
@@ -191,6 +197,7 @@ impl LocalSource {
             metadata: Metadata { mtime: Timestamp::default(), ..metadata },
             kind: SourceKind::Directory,
             links: None,
+            version: None,
         })
     }
 
@@ -312,7 +319,8 @@ impl Source for LocalSource {
             if is_regular || found.is_dir() { Self::xattrs(&directory, name) } else { BTreeMap::new() };
         let metadata = metadata_of(&found, xattrs);
         let links = (is_regular && found.nlink > 1).then_some((found.dev, found.ino));
-        Ok(Some(SourceNode { metadata, kind, links }))
+        let version = (found.file_type == FileType::Regular).then(|| FileVersion::of(&found));
+        Ok(Some(SourceNode { metadata, kind, links, version }))
     }
 
     fn names(&self, path: &Path) -> Result<Vec<OsString>, Error> {
@@ -371,6 +379,14 @@ impl Source for LocalSource {
     }
 
     fn open(&self, path: &Path) -> Result<Box<dyn Read + Send>, Error> {
+        self.open_version(path).map(|(reader, _)| reader)
+    }
+
+    fn digests(&self) -> Option<Arc<DigestIndex>> {
+        self.digests.clone()
+    }
+
+    fn open_version(&self, path: &Path) -> Result<(Box<dyn Read + Send>, Option<FileVersion>), Error> {
         use ocibuild_sys::ErrorKind::{InvalidInput, IsADirectory, Link};
 
         let name = path.file_name().unwrap_or_default();
@@ -381,7 +397,7 @@ impl Source for LocalSource {
             Ok(file) => file,
             Err(error) => {
                 return match directory.stat(name).map_err(lost)?.file_type {
-                    FileType::Socket => Ok(Box::new(std::io::empty())),
+                    FileType::Socket => Ok((Box::new(std::io::empty()), None)),
                     // It was a regular file when it was looked at.
                     _ if matches!(error.kind(), Link | InvalidInput | IsADirectory) => {
                         Err(Changed::new(path, How::Gone).into())
@@ -390,8 +406,12 @@ impl Source for LocalSource {
                 };
             }
         };
-        let is_sparse = is_sparse(&file).map_err(|error| self.io(path, &error))?;
-        Ok(if is_sparse { Box::new(SparseFile::new(file, Arc::clone(&self.holes))) } else { Box::new(file) })
+        if is_sparse(&file).map_err(|error| self.io(path, &error))? {
+            // Each step is to count its holes.
+            return Ok((Box::new(SparseFile::new(file, Arc::clone(&self.holes))), None));
+        }
+        let found = metadata_of_file(&file).map_err(|error| self.io(path, &error))?;
+        Ok((Box::new(file), Some(FileVersion::of(&found))))
     }
 }
 

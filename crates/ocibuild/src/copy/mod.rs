@@ -7,10 +7,12 @@ mod content;
 mod digest;
 mod extract;
 pub(crate) mod habits;
+mod known;
 mod local;
 mod missing;
 mod own;
 mod place;
+mod same;
 mod select;
 mod source;
 
@@ -22,12 +24,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ocibuild_layer::SparseMap;
-use ocibuild_snapshot::{Changes, Node, NodeKind, Origin, Tree, changes};
-use ocibuild_spec::{Changeset, Content, Entry, Timestamp};
+use ocibuild_snapshot::{Changes, Origin, Tree};
+use ocibuild_spec::{Changeset, Content, ContentDigest, Entry, Timestamp};
 
 pub(crate) use archive::Archives;
 pub(crate) use digest::digest_all;
 pub(crate) use extract::Archive;
+pub(crate) use known::ContextDigests;
 pub(crate) use local::LocalSource;
 pub(crate) use own::{OwnFile, OwnFiles, TEMPORARY};
 pub(crate) use place::{Bytes, NEW_LAYER, Placement};
@@ -37,8 +40,7 @@ pub(crate) use select::{
 pub(crate) use source::{Lead, Source, SourceKind, SourceNode, TreeSource, resolve};
 
 use crate::accounts::Accounts;
-use crate::error::Changed;
-use crate::layers::LayerFiles;
+use crate::layers::{FileOfLayer, LayerFiles};
 use crate::plan::{Chmod, CopyStep, WorkdirStep};
 use crate::{Error, ErrorKind};
 
@@ -59,7 +61,8 @@ pub(crate) fn select_all(source: &dyn Source, step: &CopyStep) -> Result<Vec<Vec
 /// Finds the content of files of the base, each with its size.
 type BaseFiles<'a> = dyn Fn(&[(Origin, u64)]) -> Result<LayerFiles, Error> + 'a;
 
-type SameContent<'a> = dyn FnMut(&Node, &mut dyn Read) -> Result<bool, Error> + 'a;
+/// The digests of files of the base.
+type BaseDigests<'a> = dyn Fn(&[FileOfLayer]) -> Result<Vec<Option<ContentDigest>>, Error> + 'a;
 
 /// What a copy is carried out on and with.
 pub(crate) struct CopyContext<'a> {
@@ -69,8 +72,7 @@ pub(crate) struct CopyContext<'a> {
     pub(crate) base_is_empty: bool,
     pub(crate) now: Timestamp,
     pub(crate) archives: Archives<'a>,
-    /// Whether a file of the base and a new one, alike in all metadata, have the same bytes.
-    pub(crate) same_content: &'a mut SameContent<'a>,
+    pub(crate) base_digests: &'a BaseDigests<'a>,
     pub(crate) base_files: &'a BaseFiles<'a>,
 }
 
@@ -169,25 +171,7 @@ fn changeset(
     contents: Contents,
     context: &mut CopyContext<'_>,
 ) -> Result<Changeset, Error> {
-    let mut failure = None;
-    let Changes { entries, shared } = changes(base, after, &mut |path, before, now| {
-        let NodeKind::File { size, origin } = &now.kind else { return false };
-        if origin.layer != NEW_LAYER {
-            return true;
-        }
-        let cannot = |error| Error::new(ErrorKind::Host, "cannot read a copied file").caused_by(error);
-        let same = contents.open(path, origin.content, *size).map_err(|error| Changed::or(error, cannot));
-        match same.and_then(|mut reader| (context.same_content)(before, &mut reader)) {
-            Ok(same) => same,
-            Err(error) => {
-                failure.get_or_insert(error);
-                false
-            }
-        }
-    });
-    if let Some(error) = failure {
-        return Err(error);
-    }
+    let Changes { entries, shared } = same::changes(base, after, &contents, context)?;
     entries.iter().try_for_each(|entry| check_length(&entry.path))?;
     Ok(Changeset::new(entries, move |entry: &Entry, content| {
         let size = match entry.kind {
@@ -267,7 +251,12 @@ impl Source for NoSource {
     fn stat(&self, path: &Path) -> Result<Option<SourceNode>, Error> {
         let metadata = ocibuild_spec::Metadata { mode: 0o755, xattrs: BTreeMap::new(), ..Default::default() };
         let is_root = path.as_os_str().is_empty();
-        Ok(is_root.then_some(SourceNode { metadata, kind: SourceKind::Directory, links: None }))
+        Ok(is_root.then_some(SourceNode {
+            metadata,
+            kind: SourceKind::Directory,
+            links: None,
+            version: None,
+        }))
     }
 
     fn names(&self, _: &Path) -> Result<Vec<std::ffi::OsString>, Error> {

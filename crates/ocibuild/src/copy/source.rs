@@ -4,8 +4,9 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use ocibuild_snapshot::{NodeKind, Origin, Tree};
-use ocibuild_spec::Metadata;
+use ocibuild_spec::{ContentDigest, Metadata};
 
+use super::known::{DigestIndex, FileVersion};
 use super::missing::Hiding;
 use super::select::Selected;
 use crate::layers::LayerFiles;
@@ -22,6 +23,21 @@ pub(crate) trait Source: Send + Sync + std::fmt::Debug {
 
     /// Opens a regular file.
     fn open(&self, path: &Path) -> Result<Box<dyn Read + Send>, Error>;
+
+    /// The digest of a regular file, where it is known without reading the file.
+    fn known_digest(&self, _path: &Path) -> Option<ContentDigest> {
+        None
+    }
+
+    /// Opens a regular file, and tells which version of it that is where files may become others.
+    fn open_version(&self, path: &Path) -> Result<(Box<dyn Read + Send>, Option<FileVersion>), Error> {
+        Ok((self.open(path)?, None))
+    }
+
+    /// What was read of its files so far.
+    fn digests(&self) -> Option<Arc<DigestIndex>> {
+        None
+    }
 
     /// Whether BuildKit would transfer no more of it than what a step selects (7.14).
     fn is_sent_on_demand(&self) -> bool {
@@ -69,6 +85,8 @@ pub(crate) struct SourceNode {
     pub(crate) kind: SourceKind,
     /// Equal for the names of one file that has several.
     pub(crate) links: Option<(u64, u64)>,
+    /// Of a regular file of this machine.
+    pub(crate) version: Option<FileVersion>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -227,7 +245,14 @@ impl Source for TreeSource {
             NodeKind::BlockDevice(major, minor) => SourceKind::BlockDevice(*major, *minor),
         };
         let links = matches!(kind, SourceKind::File { .. }).then_some((0, id.number()));
-        Ok(Some(SourceNode { metadata: node.metadata.clone(), kind, links }))
+        Ok(Some(SourceNode { metadata: node.metadata.clone(), kind, links, version: None }))
+    }
+
+    fn known_digest(&self, path: &Path) -> Option<ContentDigest> {
+        match &self.tree.node(self.tree.lookup(path)?).kind {
+            NodeKind::File { origin, .. } => self.files.as_ref()?.digest(origin),
+            _ => None,
+        }
     }
 
     fn names(&self, path: &Path) -> Result<Vec<OsString>, Error> {

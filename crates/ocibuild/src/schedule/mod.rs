@@ -20,10 +20,10 @@ use ocibuild_store::{Lease, ScratchDir};
 
 use crate::build::{Backends, PlannedBuild, image_source};
 use crate::cache::Wanted;
-use crate::copy::OwnFiles;
+use crate::copy::{ContextDigests, OwnFiles};
 use crate::finished::FinishedImage;
 use crate::keys;
-use crate::layers::{ImageHandle, Layer, Layers};
+use crate::layers::{ImageHandle, Layer, Layers, Listings};
 use crate::plan::{CopyStep, FileSource, MountKind, Plan, PlannedStage, PlannedStep, StageBase, StepKind};
 use crate::run::CacheMounts;
 use crate::ssh::Agents;
@@ -52,6 +52,10 @@ pub(crate) struct Session<'a> {
     /// What the build writes, which no context has.
     own_files: OwnFiles,
     caches: CacheMounts,
+    /// What the build has read of contexts.
+    digests: ContextDigests,
+    /// The listings of layers that it has decoded.
+    listings: Arc<Listings>,
 }
 
 impl<'a> Session<'a> {
@@ -76,6 +80,8 @@ impl<'a> Session<'a> {
             agents: Agents::default(),
             own_files,
             caches: CacheMounts::of(backends.store),
+            digests: ContextDigests::new(backends.cache),
+            listings: Arc::default(),
         }
     }
 
@@ -119,6 +125,16 @@ impl<'a> Schedule<'a> {
 
     /// Carries out the stages that the targets need, and gives the images of all platforms.
     pub(crate) fn carry_out(&'a self) -> Result<Vec<FinishedImage<'a>>, Error> {
+        let made = self.make_targets();
+        // After a failure, too: the next build has the same context.
+        let saved = self.session.digests.save();
+        made?;
+        saved?;
+        let cancel = self.session.cancel;
+        self.platforms.iter().map(|platform| platform.cancelled_by(cancel).into_image()).collect()
+    }
+
+    fn make_targets(&'a self) -> Result<(), Error> {
         let Session { tokens, cancel, .. } = self.session;
         let settings = &self.session.build.settings;
         let looked_up = queue::carry_out(0..tokens.len(), tokens, settings.threads, &|task| {
@@ -141,8 +157,7 @@ impl<'a> Schedule<'a> {
         let needed = builds.iter().zip(&self.first).flat_map(numbered);
         queue::carry_out(needed, tokens, settings.steps, &|task| {
             self.with_stage(task, PlatformBuild::carry_on)
-        })?;
-        builds.into_iter().map(PlatformBuild::into_image).collect()
+        })
     }
 
     fn with_stage(
@@ -243,6 +258,7 @@ impl<'a> Platform<'a> {
                 cancel,
                 scratch: self.scratch.path().to_owned(),
                 threads: build.settings.threads,
+                listings: Arc::clone(&self.session.listings),
             },
         }
     }

@@ -21,11 +21,9 @@ pub(super) struct StepResult {
 impl PlatformBuild<'_> {
     pub(super) fn writer(&self) -> LayerWriter<'_> {
         LayerWriter {
-            store: self.backends.store,
-            cache: self.backends.cache,
+            layers: &self.layers,
             wanted: self.platform.wanted,
             threads: self.build.settings.threads,
-            cancel: self.cancel,
         }
     }
 

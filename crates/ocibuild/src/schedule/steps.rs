@@ -188,11 +188,12 @@ impl<'a> PlatformBuild<'a> {
     }
 
     pub(super) fn local_source(&self, from: &FileSource) -> Result<Arc<dyn Source>, Error> {
+        let (own, digests) = (&self.session.own_files, &self.session.digests);
         match from {
-            FileSource::Context => Ok(self.build.context.source_without(&self.session.own_files)),
+            FileSource::Context => Ok(self.build.context.source_of_build(own, digests)),
             FileSource::LocalContext(name) => match self.build.named.get(name) {
-                Some(ContextSource::Local(context)) => Ok(context.source_without(&self.session.own_files)),
-                Some(ContextSource::Files(context)) => Ok(context.source_without(&self.session.own_files)),
+                Some(ContextSource::Local(context)) => Ok(context.source_of_build(own, digests)),
+                Some(ContextSource::Files(context)) => Ok(context.source_of_build(own, digests)),
                 Some(ContextSource::Remote(source)) => self.remote_context(name, source),
                 _ => Err(Error::new(ErrorKind::Usage, format!("the named context {name} is no directory"))),
             },
@@ -457,9 +458,6 @@ impl<'a> PlatformBuild<'a> {
     ) -> Result<NewLayer, Error> {
         let tree = state.tree(&self.layers)?;
         let accounts = self.layers.accounts(&state.stack, &tree)?;
-        let mut same_content = |node: &ocibuild_snapshot::Node, content: &mut dyn std::io::Read| {
-            self.layers.has_content(&state.stack, node, content)
-        };
         let mut context = CopyContext {
             base: &tree,
             accounts: &accounts,
@@ -471,7 +469,7 @@ impl<'a> PlatformBuild<'a> {
                 cancel: self.cancel,
                 warn: &|message| self.emit(Event::Warning { message: message.to_owned() }),
             },
-            same_content: &mut same_content,
+            base_digests: &|files| self.layers.digests(&state.stack, files),
             base_files: &|origins| self.layers.files(&state.stack, origins),
         };
         let changeset = make(&mut context)?;

@@ -89,6 +89,7 @@ impl State<'_> {
             cancel,
             scratch: scratch.path().to_owned(),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
+            listings: Arc::default(),
         };
         let stack = stack(&details);
         let _unpacked = layers.unpack(&stack)?;

@@ -13,6 +13,7 @@ mod deep;
 mod deploy;
 mod determinism;
 mod environment;
+mod equal_files;
 mod errors;
 mod interop;
 mod mounts;

@@ -1,0 +1,378 @@
+//! Digests of the files of contexts that were read: for the key of a later step, and of a later build, no file is read
+//! again that is what it was.
+//!
+//! To a build, a file is what it was when the build first read it, as long as nothing tells that it changed. From build
+//! to build only files count that were at rest for a while when they were read, since a change within the same tick of
+//! the clock leaves no trace. Whoever puts a file into a layer reads it anyhow, and fails if it is something else by then.
+
+use std::collections::HashMap;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ocibuild_spec::{ContentDigest, Hasher};
+use ocibuild_sys::{Metadata, Timestamp};
+
+use super::changed::first_half;
+use super::own::Inode;
+use crate::Error;
+use crate::cache::Cache;
+
+/// What tells that a file changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileVersion {
+    inode: Inode,
+    size: u64,
+    mode: u32,
+    mtime: Timestamp,
+    ctime: Timestamp,
+}
+
+impl FileVersion {
+    pub(super) fn of(found: &Metadata) -> Self {
+        let Metadata { dev, ino, size, mode, mtime, ctime, .. } = *found;
+        Self { inode: (dev, ino), size, mode, mtime, ctime }
+    }
+
+    /// The same in few bytes.
+    fn fingerprint(&self) -> Name {
+        let mut hasher = Hasher::new();
+        let Self { inode: (device, inode), size, mode, mtime, ctime } = self;
+        for number in [*device, *inode, *size, u64::from(*mode)] {
+            hasher.update(&number.to_be_bytes());
+        }
+        for time in [mtime, ctime] {
+            hasher.update(&time.seconds.to_be_bytes());
+            hasher.update(&time.nanoseconds.to_be_bytes());
+        }
+        first_half(hasher)
+    }
+
+    /// Whether the file was at rest at this moment, and had been for longer than the coarsest clock of a file system
+    /// takes for a tick: two seconds, of FAT.
+    fn is_at_rest(&self, moment: Timestamp) -> bool {
+        const TICK: i64 = 2;
+
+        let changed = self.mtime.seconds.max(self.ctime.seconds);
+        changed.saturating_add(TICK) < moment.seconds
+    }
+}
+
+/// The digests of all contexts of a build.
+#[derive(Debug)]
+pub(crate) struct ContextDigests {
+    cache: Cache,
+    contexts: Mutex<HashMap<Inode, Context>>,
+}
+
+#[derive(Debug)]
+struct Context {
+    /// Under which name it is kept. A context without one is known to this build alone.
+    path: Option<PathBuf>,
+    digests: Arc<DigestIndex>,
+}
+
+impl ContextDigests {
+    pub(crate) fn new(cache: &Cache) -> Self {
+        Self { cache: cache.clone(), contexts: Mutex::default() }
+    }
+
+    /// Those of the context in the directory `path`, which is `root`: from earlier builds, and of this one.
+    pub(super) fn of(&self, root: Inode, path: &Path) -> Arc<DigestIndex> {
+        let mut contexts = lock(&self.contexts);
+        let context = contexts.entry(root).or_insert_with(|| {
+            let path = fs_err::canonicalize(path).ok();
+            let kept = path.as_ref().and_then(|path| self.cache.context_digests(path));
+            let files = kept.as_deref().and_then(decode).unwrap_or_default();
+            // Of this build nothing was read before this moment. Without it nothing is kept.
+            let moment = self.cache.moment().unwrap_or_default();
+            let digests = DigestIndex { files: Mutex::new(files), moment };
+            Context { path, digests: Arc::new(digests) }
+        });
+        Arc::clone(&context.digests)
+    }
+
+    /// Keeps what this build has read for later ones.
+    pub(crate) fn save(&self) -> Result<(), Error> {
+        for Context { path, digests } in lock(&self.contexts).values() {
+            if let (Some(path), Some(record)) = (path, digests.record()) {
+                self.cache.put_context_digests(path, &record)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A hash in few bytes: of a path, or of a version.
+type Name = [u8; 16];
+
+/// The digests of the files of one context, by path.
+#[derive(Debug)]
+pub(crate) struct DigestIndex {
+    files: Mutex<HashMap<Name, Known>>,
+    moment: Timestamp,
+}
+
+/// A million of them have to fit into memory beside everything else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Known {
+    version: Name,
+    content: ContentDigest,
+    standing: Standing,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// Kept by an earlier build, and not needed so far.
+    Kept,
+    /// The same, needed by this build.
+    Confirmed,
+    /// Read by this build, to be kept.
+    Read,
+    /// Read by this build, for this build alone: the file was not at rest.
+    Fleeting,
+}
+
+impl DigestIndex {
+    /// The digest of this version of a file, if it was read.
+    pub(super) fn get(&self, path: &Path, version: &FileVersion) -> Option<ContentDigest> {
+        let mut files = lock(&self.files);
+        let known = files.get_mut(&hash_of(path)).filter(|known| known.version == version.fingerprint())?;
+        if known.standing == Standing::Kept {
+            known.standing = Standing::Confirmed;
+        }
+        Some(known.content)
+    }
+
+    /// Remembers what was read of a file. `version` is what the file was before it was read: were it to change
+    /// meanwhile, it would be another version later.
+    pub(super) fn put(&self, path: &Path, version: &FileVersion, content: ContentDigest) {
+        let standing = if version.is_at_rest(self.moment) { Standing::Read } else { Standing::Fleeting };
+        lock(&self.files).insert(hash_of(path), Known { version: version.fingerprint(), content, standing });
+    }
+
+    /// Forgets a file that is not what its digest says, although nothing else tells that it changed.
+    pub(super) fn forget(&self, path: &Path) {
+        if let Some(known) = lock(&self.files).get_mut(&hash_of(path)) {
+            // A version that no file has; the entry tells that there is something to save.
+            *known = Known { version: Name::default(), standing: Standing::Read, ..*known };
+        }
+    }
+
+    /// What is to be kept for later builds; `None` where nothing is new.
+    fn record(&self) -> Option<Vec<u8>> {
+        let files = lock(&self.files);
+        if !files.values().any(|known| known.standing == Standing::Read) {
+            return None;
+        }
+        let used = files.values().filter(|known| known.standing != Standing::Kept).count();
+        // What no build needs any more goes once there is more of it than of the rest.
+        let keeps_unused = files.len() - used <= used + MOST_UNUSED;
+        let is_kept = |known: &Known| match known.standing {
+            Standing::Kept => keeps_unused,
+            Standing::Confirmed => true,
+            Standing::Read => known.version != Name::default(),
+            Standing::Fleeting => false,
+        };
+        let kept = files.iter().filter(|(_, known)| is_kept(known));
+        let mut kept: Vec<(Name, Known)> = kept.map(|(path, known)| (*path, *known)).collect();
+        kept.sort_unstable_by_key(|(path, _)| *path);
+        Some(encode(&kept))
+    }
+}
+
+/// So many files that are not needed any more are kept in any case.
+const MOST_UNUSED: usize = 1024;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// First bytes of a record; the last one is the version.
+const MAGIC: &[u8] = b"ocibuild context digests\0\x01";
+/// Bytes of the path's hash, of the version's and of the digest.
+const PARTS: (usize, usize, usize) = (16, 16, 32);
+const LENGTH: usize = PARTS.0 + PARTS.1 + PARTS.2;
+
+fn encode(files: &[(Name, Known)]) -> Vec<u8> {
+    let mut record = MAGIC.to_vec();
+    for (path, known) in files {
+        record.extend_from_slice(path);
+        record.extend_from_slice(&known.version);
+        record.extend_from_slice(&known.content.0);
+    }
+    let checksum = checksum_of(&record);
+    record.extend_from_slice(&checksum);
+    record
+}
+
+/// What a record says; `None` for one of another version, or one that was damaged.
+fn decode(record: &[u8]) -> Option<HashMap<Name, Known>> {
+    let (content, checksum) = record.split_last_chunk()?;
+    let files = content.strip_prefix(MAGIC).filter(|_| checksum_of(content) == *checksum)?;
+    let known = |file: &[u8]| {
+        let (path, rest) = file.split_first_chunk()?;
+        let (version, digest) = rest.split_first_chunk()?;
+        let content = ContentDigest(*digest.first_chunk()?);
+        Some((*path, Known { version: *version, content, standing: Standing::Kept }))
+    };
+    let files = files.chunks(LENGTH).map(known);
+    files.collect()
+}
+
+fn checksum_of(bytes: &[u8]) -> [u8; 32] {
+    let mut hasher = Hasher::new();
+    hasher.update(bytes);
+    hasher.finish_bytes()
+}
+
+/// The name of a path where many of them are kept.
+pub(super) fn hash_of(path: &Path) -> Name {
+    let mut hasher = Hasher::new();
+    hasher.update(path.as_os_str().as_bytes());
+    first_half(hasher)
+}
+
+#[cfg(test)]
+mod tests {
+    use ocibuild_dockerfile::IgnorePatterns;
+    use ocibuild_sys::RootDir;
+
+    use super::*;
+    use crate::copy::{LocalSource, OwnFiles, Source as _};
+
+    const AT_REST: i64 = 6;
+
+    fn version() -> FileVersion {
+        let time = |seconds| Timestamp { seconds, nanoseconds: 5 };
+        FileVersion { inode: (1, 2), size: 3, mode: 0o644, mtime: time(4), ctime: time(AT_REST) }
+    }
+
+    fn index(files: HashMap<Name, Known>) -> DigestIndex {
+        DigestIndex { files: Mutex::new(files), moment: Timestamp { seconds: AT_REST + 3, nanoseconds: 0 } }
+    }
+
+    fn later(index: &DigestIndex) -> DigestIndex {
+        super::tests::index(decode(&index.record().unwrap()).unwrap())
+    }
+
+    #[test]
+    fn another_version_is_not_known() {
+        let directory = tempfile::tempdir().unwrap();
+        let contexts = ContextDigests::new(&Cache::open(directory.path().join("cache")).unwrap());
+        let digest = ContentDigest::of("content");
+        contexts.of((0, 1), directory.path()).put(Path::new("a/b"), &version(), digest);
+        let known = |root, path: &str, version: FileVersion| {
+            contexts.of(root, directory.path()).get(Path::new(path), &version)
+        };
+        assert_eq!(known((0, 1), "a/b", version()), Some(digest));
+        assert_eq!(known((0, 2), "a/b", version()), None);
+        assert_eq!(known((0, 1), "a/c", version()), None);
+        let later = Timestamp { seconds: AT_REST, nanoseconds: 6 };
+        for other in [
+            FileVersion { inode: (2, 2), ..version() },
+            FileVersion { inode: (1, 3), ..version() },
+            FileVersion { size: 4, ..version() },
+            FileVersion { mode: 0o755, ..version() },
+            FileVersion { mtime: later, ..version() },
+            FileVersion { ctime: later, ..version() },
+        ] {
+            assert_eq!(known((0, 1), "a/b", other), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn later_builds_know_files_that_were_at_rest() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::open(directory.path().join("cache")).unwrap();
+        let digest = ContentDigest::of("content");
+        let just_changed =
+            FileVersion { ctime: Timestamp { seconds: i64::MAX, nanoseconds: 0 }, ..version() };
+        let first = ContextDigests::new(&cache);
+        let index = first.of((0, 1), directory.path());
+        index.put(Path::new("old"), &version(), digest);
+        index.put(Path::new("new"), &just_changed, digest);
+        assert_eq!(index.get(Path::new("new"), &just_changed), Some(digest), "this build knows it");
+        first.save().unwrap();
+        let index = ContextDigests::new(&cache).of((0, 1), directory.path());
+        assert_eq!(index.get(Path::new("old"), &version()), Some(digest));
+        assert_eq!(index.get(Path::new("new"), &just_changed), None);
+        assert_eq!(index.record(), None, "nothing is new");
+    }
+
+    #[test]
+    fn files_of_a_context_are_known_by_their_version_but_those_with_holes() {
+        let directory = tempfile::tempdir().unwrap();
+        let contexts = ContextDigests::new(&Cache::open(directory.path().join("cache")).unwrap());
+        fs_err::write(directory.path().join("plain"), "plain").unwrap();
+        let holes = fs_err::File::create(directory.path().join("holes")).unwrap();
+        holes.set_len(8 << 20).unwrap();
+        let root = RootDir::open(directory.path()).unwrap();
+        let source = LocalSource::new(root, directory.path().to_owned(), IgnorePatterns::default());
+        let source = source.of_build(&OwnFiles::default(), &contexts);
+        let opened = |name: &str| source.open_version(Path::new(name)).unwrap().1;
+        let plain = opened("plain");
+        assert!(plain.is_some());
+        assert_eq!(plain, source.stat(Path::new("plain")).unwrap().unwrap().version);
+        if ocibuild_sys::is_sparse(holes.file()).unwrap() {
+            assert_eq!(opened("holes"), None, "each step counts its holes");
+        }
+        fs_err::write(directory.path().join("plain"), "longer than before").unwrap();
+        assert_ne!(opened("plain"), plain);
+    }
+
+    #[test]
+    fn a_tick_of_the_coarsest_clock_has_to_pass() {
+        let rest = |seconds| version().is_at_rest(Timestamp { seconds, nanoseconds: 0 });
+        assert_eq!([AT_REST, AT_REST + 2, AT_REST + 3].map(rest), [false, false, true]);
+    }
+
+    #[test]
+    fn what_was_wrong_is_forgotten() {
+        let first = index(HashMap::new());
+        for path in ["right", "wrong"] {
+            first.put(Path::new(path), &version(), ContentDigest::of("content"));
+        }
+        let second = later(&first);
+        second.forget(Path::new("wrong"));
+        second.forget(Path::new("unknown"));
+        assert_eq!(second.get(Path::new("wrong"), &version()), None);
+        let third = later(&second);
+        assert!(third.get(Path::new("right"), &version()).is_some());
+        assert_eq!(third.get(Path::new("wrong"), &version()), None);
+        assert_eq!(lock(&third.files).len(), 1);
+    }
+
+    #[test]
+    fn what_no_build_needs_goes_in_the_end() {
+        let digest = ContentDigest::of("content");
+        let first = index(HashMap::new());
+        for number in 0..=MOST_UNUSED + 1 {
+            first.put(&PathBuf::from(number.to_string()), &version(), digest);
+        }
+        let some_left = later(&first);
+        some_left.put(Path::new("a"), &version(), digest);
+        some_left.put(Path::new("b"), &version(), digest);
+        assert_eq!(lock(&later(&some_left).files).len(), MOST_UNUSED + 4);
+        let one_left = later(&first);
+        one_left.put(Path::new("a"), &version(), digest);
+        assert_eq!(lock(&later(&one_left).files).len(), 1);
+    }
+
+    #[test]
+    fn damaged_records_are_none() {
+        let first = index(HashMap::new());
+        first.put(Path::new("a"), &version(), ContentDigest::of("content"));
+        let record = first.record().unwrap();
+        assert_eq!(record.len(), MAGIC.len() + LENGTH + 32);
+        for length in 0..record.len() {
+            assert!(decode(&record[..length]).is_none(), "{length}");
+        }
+        for place in 0..record.len() {
+            let mut damaged = record.clone();
+            damaged[place] ^= 1;
+            assert!(decode(&damaged).is_none(), "{place}");
+        }
+        assert!(decode(&encode(&[])).is_some_and(|files| files.is_empty()));
+    }
+}
