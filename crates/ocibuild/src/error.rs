@@ -324,7 +324,7 @@ impl From<PlanErrors> for Error {
     fn from(errors: PlanErrors) -> Self {
         let mut errors = errors.into_vec();
         let report = |error: &PlanError| Report {
-            id: plan_id(error.kind),
+            id: error.kind.code(),
             location: error.location,
             label: error.label_span,
             place: error.blamed_argument().map(|argument| Place::Argument(argument.to_owned())),
@@ -355,16 +355,6 @@ impl From<PlanErrors> for Error {
         }
         let is_special = source.as_deref().is_some_and(|error| errno::is_nameless(error));
         Self { kind, reports, output: None, is_special, source }
-    }
-}
-
-fn plan_id(kind: PlanErrorKind) -> &'static str {
-    match kind {
-        PlanErrorKind::Argument => "invalid-argument",
-        PlanErrorKind::BaseImage => "base-image",
-        PlanErrorKind::Entitlement => "not-allowed",
-        PlanErrorKind::Unsupported => "unsupported",
-        PlanErrorKind::Dockerfile => "invalid-instruction",
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! What is here has no behaviour of its own: identities ([`Digest`], [`DiffId`], [`ChainId`]), documents
 //! ([`Descriptor`], [`Manifest`], [`Index`], [`ImageConfig`]) with the one way to write them ([`json`]), names
-//! ([`Reference`], [`Platform`]), and what crosses the walls between crates that do not know each other:
+//! ([`Reference`], [`Platform`], [`Url`]), and what crosses the walls between crates that do not know each other:
 //! [`ImageSource`] (where base images come from), [`Changeset`] (what a layer consists of), [`CancelToken`].
 //!
 //! ```
@@ -34,6 +34,7 @@ mod platform;
 mod reference;
 mod source;
 mod time;
+mod url;
 mod verify;
 
 pub use cancel::CancelToken;
@@ -51,4 +52,5 @@ pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError};
 pub use source::{ImageSource, ResolvedImage, SourceError, SourceErrorKind};
 pub use time::{TimeError, Timestamp};
+pub use url::{Scheme, Url, UrlError, escape};
 pub use verify::{VerifyError, VerifyingReader};

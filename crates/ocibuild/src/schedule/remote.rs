@@ -143,7 +143,7 @@ impl Run<'_> {
                 AddSource::Http(address) => {
                     let known = self.url(address, false)?;
                     let time = known.last_modified.map(|time| time.to_string()).unwrap_or_default();
-                    inputs.add("url", format!("{} {time} {}", known.digest, address.name));
+                    inputs.add("url", format!("{} {time} {}", known.digest, address.name()));
                 }
                 AddSource::Git(address) => {
                     inputs.add("repository", self.repository(address)?.identity(address));
@@ -160,8 +160,8 @@ impl Run<'_> {
             AddSource::Http(address) => {
                 let known = self.url(address, true)?;
                 let download = known.download.ok_or_else(Error::cancelled)?;
-                let file = OneFile { name: address.name.clone(), download };
-                let selected = Selected::file(&address.name, file.node());
+                let file = OneFile { name: address.name().to_owned(), download };
+                let selected = Selected::file(address.name(), file.node());
                 let unpacks = step.unpack == Some(true);
                 Ok(Some(Part { source: Arc::new(file), selected: vec![selected], unpacks }))
             }
@@ -175,15 +175,15 @@ impl Run<'_> {
 
     /// What is at a URL; with its bytes when `whole`.
     fn url(&self, address: &HttpAddress, whole: bool) -> Result<Known, Error> {
-        let checksum = address.checksum.as_deref();
-        let name = format!("{} {}", checksum.unwrap_or_default(), address.text);
+        let checksum = address.checksum();
+        let name = format!("{} {}", checksum.unwrap_or_default(), address.text());
         let known = self.session.remote.borrow().urls.get(&name).cloned();
         if let Some(known) = known.filter(|known| !whole || known.download.is_some()) {
             return Ok(known);
         }
         let remotes = self.remotes()?;
         let mut framed = Framed::new("ocibuild url v1");
-        framed.field(address.text.as_bytes());
+        framed.field(address.text().as_bytes());
         let of = framed.finish();
         let mut known = None;
         // A tag is the server's word; where the digest is given, the bytes themselves have to show it (THREATS 39).
@@ -281,8 +281,8 @@ impl Run<'_> {
 }
 
 fn name_of(address: &GitAddress) -> String {
-    let (checksum, keeps) = (&address.checksum, address.keep_git_dir);
-    let (submodules, times) = (address.submodules, address.commit_times);
+    let (checksum, keeps) = (address.checksum(), address.keep_git_dir());
+    let (submodules, times) = (address.submodules(), address.commit_times());
     format!("{address} {checksum:?} {keeps:?} {submodules} {times}")
 }
 
@@ -291,6 +291,6 @@ fn pinned_key(step: &CopyStep, sources: &[AddSource<'_>], operation: &Inputs) ->
     let [AddSource::Http(address)] = sources else { return None };
     let mut inputs = operation.clone();
     inputs.add("checksum", step.checksum.as_deref()?);
-    inputs.add("url", address.text.as_str());
+    inputs.add("url", address.text());
     Some(inputs.key("add by checksum"))
 }

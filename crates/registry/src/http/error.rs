@@ -1,9 +1,10 @@
 use std::io;
 
+use ocibuild_spec::Url;
+
 use super::address::{IsLinkLocal, TooNear};
 use super::tls::UnusableFile;
 use super::transport::Cancelled;
-use super::url::Url;
 use super::verifier::is_self_signed;
 use crate::retry::Retry;
 

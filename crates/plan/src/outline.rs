@@ -10,7 +10,7 @@ use super::error::PlanError;
 use super::graph::Graph;
 use super::settings::{Settings, automatic, declare};
 use super::{MountKind, PlannedStage, StepKind};
-use crate::context::base64;
+use crate::address::base64;
 
 /// What the target of a build takes from outside, in the order of the file. Serialized, it is BuildKit's document, with
 /// the caches besides.

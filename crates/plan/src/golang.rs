@@ -102,7 +102,7 @@ fn decimal(value: u64, unit: u64) -> String {
 }
 
 /// `strconv.ParseBool`
-pub(crate) fn parse_bool(text: &str) -> Option<bool> {
+pub fn parse_bool(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),

@@ -1,7 +1,7 @@
 //! Percent-encoding (RFC 3986, 2.1) and base64 (RFC 4648), as URLs and their credentials need them.
 
 /// The text that the escapes stand for; `None` when one is broken or the result is no UTF-8.
-pub(crate) fn decode(text: &str) -> Option<String> {
+pub(super) fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
@@ -17,7 +17,7 @@ pub(crate) fn decode(text: &str) -> Option<String> {
 }
 
 /// The text with everything escaped that may not stand in a URL at all; what is escaped already stays.
-pub(crate) fn encode_odd(text: &str) -> String {
+pub(super) fn encode_odd(text: &str) -> String {
     use std::fmt::Write as _;
 
     let mut out = String::with_capacity(text.len());
@@ -32,7 +32,7 @@ pub(crate) fn encode_odd(text: &str) -> String {
 }
 
 /// Standard base64 with padding.
-pub(crate) fn base64(bytes: &[u8]) -> String {
+pub fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {

@@ -49,6 +49,19 @@ pub enum PlanErrorKind {
     Unsupported,
 }
 
+impl PlanErrorKind {
+    /// A stable name of the class, for programs.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Argument => "invalid-argument",
+            Self::BaseImage => "base-image",
+            Self::Entitlement => "not-allowed",
+            Self::Unsupported => "unsupported",
+            Self::Dockerfile => "invalid-instruction",
+        }
+    }
+}
+
 impl PlanErrors {
     /// The errors, the one that BuildKit reports first; `None` when there are none.
     pub(super) fn new(errors: Vec<PlanError>) -> Option<Self> {

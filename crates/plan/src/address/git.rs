@@ -1,7 +1,7 @@
 use std::fmt;
 
-use super::super::percent;
-use crate::plan::quote;
+use super::percent;
+use crate::quote;
 
 /// A git repository as it is written in `ADD`, as CONTEXT or in `--build-context` (6.80): where it is, and what of it
 /// is wanted.
@@ -9,39 +9,43 @@ use crate::plan::quote;
 /// It is printed without credentials.
 #[derive(Clone, PartialEq, Eq)]
 pub struct GitAddress {
-    pub(crate) transport: Transport,
+    transport: Transport,
     /// What the `git` program is given: no query, no fragment, for `http` no user.
-    pub(crate) remote: String,
+    remote: String,
     /// `user:password` of an `http` address, decoded.
-    pub(crate) credentials: Option<String>,
-    pub(crate) host: String,
-    pub(crate) reference: Option<String>,
-    pub(crate) checksum: Option<String>,
-    pub(crate) subdirectory: Option<String>,
-    pub(crate) keep_git_dir: Option<bool>,
-    pub(crate) submodules: bool,
+    credentials: Option<String>,
+    host: String,
+    reference: Option<String>,
+    checksum: Option<String>,
+    subdirectory: Option<String>,
+    keep_git_dir: Option<bool>,
+    submodules: bool,
     /// Files have the time of the commit, not that of the checkout.
-    pub(crate) commit_times: bool,
+    commit_times: bool,
     /// The checksum is the commit; the server need not name it.
-    pub(crate) fetch_by_commit: bool,
+    fetch_by_commit: bool,
 }
 
 /// How a repository is reached; nothing else is ever spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Transport {
+pub enum Transport {
+    /// `http://`
     Http,
+    /// `https://`
     Https,
+    /// `ssh://` and `USER@HOST:PATH`
     Ssh,
+    /// `git://`
     Git,
 }
 
 /// A text that names no repository that could be fetched.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct GitAddressError(pub(crate) String);
+pub struct GitAddressError(String);
 
 impl GitAddress {
-    /// The address in `text`, which is known to be one of git ([`SourceKind::of`](crate::plan::SourceKind::of)).
+    /// The address in `text`, which is known to be one of git ([`SourceKind::of`](crate::SourceKind::of)).
     pub fn parse(text: &str) -> Result<Self, GitAddressError> {
         let (rest, fragment) = text.split_once('#').map_or((text, ""), |(rest, after)| (rest, after));
         let (base, query) = rest.split_once('?').map_or((rest, ""), |(base, query)| (base, query));
@@ -124,7 +128,7 @@ impl GitAddress {
     }
 
     /// The same for `ADD`, whose flags say something too (5.209, 5.210).
-    pub(crate) fn with_flags(
+    pub fn with_flags(
         mut self,
         keep_git_dir: Option<bool>,
         checksum: Option<&str>,
@@ -147,7 +151,7 @@ impl GitAddress {
     }
 
     /// The commit, where the address alone says which.
-    pub(crate) fn pinned(&self) -> Option<&str> {
+    pub fn pinned(&self) -> Option<&str> {
         let by_checksum = self.checksum.as_deref().filter(|_| self.fetch_by_commit);
         by_checksum.or_else(|| self.reference.as_deref().filter(|reference| is_full_commit(reference)))
     }
@@ -203,14 +207,83 @@ fn from_scp(text: &str, base: &str) -> Result<GitAddress, GitAddressError> {
 }
 
 impl GitAddress {
+    /// How it is reached.
+    pub fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    /// What the `git` program is given: no query, no fragment, for `http` no user.
+    pub fn remote(&self) -> &str {
+        &self.remote
+    }
+
+    /// `user:password` of an `http` address, decoded.
+    pub fn credentials(&self) -> Option<&str> {
+        self.credentials.as_deref()
+    }
+
+    /// `host[:port]` in lower case.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The branch, the tag or the commit; `None` is what the server calls `HEAD`.
+    pub fn reference(&self) -> Option<&str> {
+        self.reference.as_deref()
+    }
+
+    /// The commit, or its beginning, that the reference has to stand for.
+    pub fn checksum(&self) -> Option<&str> {
+        self.checksum.as_deref()
+    }
+
+    /// The directory of the repository that counts as its root.
+    pub fn subdirectory(&self) -> Option<&str> {
+        self.subdirectory.as_deref()
+    }
+
+    /// Whether `.git` is wanted, if the address says.
+    pub fn keep_git_dir(&self) -> Option<bool> {
+        self.keep_git_dir
+    }
+
+    /// Whether `.git` comes along: only with the whole tree (6.81).
+    pub fn keeps_git_dir(&self) -> bool {
+        self.keep_git_dir == Some(true) && self.subdirectory.is_none()
+    }
+
+    /// The same with `.git`, whatever the text says.
+    #[must_use]
+    pub fn with_git_dir(mut self) -> Self {
+        self.keep_git_dir = Some(true);
+        self
+    }
+
+    /// The same whose files have the time of the commit, whatever the text says.
+    #[must_use]
+    pub fn with_commit_times(mut self) -> Self {
+        self.commit_times = true;
+        self
+    }
+
+    /// Whether submodules are fetched.
+    pub fn submodules(&self) -> bool {
+        self.submodules
+    }
+
+    /// Whether files have the time of the commit rather than that of the checkout.
+    pub fn commit_times(&self) -> bool {
+        self.commit_times
+    }
+
     /// Whether it is reached by ssh.
-    pub(crate) fn is_ssh(&self) -> bool {
+    pub fn is_ssh(&self) -> bool {
         self.transport == Transport::Ssh
     }
 
     /// The host as secrets name it: without the port that is the usual one of the scheme. The ports of `ssh` and `git`
     /// say nothing about those of web servers.
-    pub(crate) fn web_host(&self) -> &str {
+    pub fn web_host(&self) -> &str {
         let usual = match self.transport {
             Transport::Https => ":443",
             Transport::Http => ":80",
@@ -220,7 +293,7 @@ impl GitAddress {
     }
 
     /// The host without its port.
-    pub(crate) fn host_name(&self) -> &str {
+    pub fn host_name(&self) -> &str {
         match self.host.rsplit_once(':') {
             // The last colon of a bare IPv6 address is within brackets.
             Some((name, port)) if !port.contains(']') => name,
@@ -269,7 +342,7 @@ fn check_user(text: &str, user: Option<&str>) -> Result<(), GitAddressError> {
 
 /// Names of references come from users and from servers; git takes those that begin with a dash for options
 /// (THREATS 29).
-pub(crate) fn check_reference(reference: &str) -> Result<(), GitAddressError> {
+pub fn check_reference(reference: &str) -> Result<(), GitAddressError> {
     let is_part = |part: &str| {
         !part.is_empty()
             && !part.starts_with(['.', '-'])
@@ -286,7 +359,7 @@ pub(crate) fn check_reference(reference: &str) -> Result<(), GitAddressError> {
     if is_sound { Ok(()) } else { Err(GitAddressError(format!("invalid git ref {}", quote(reference)))) }
 }
 
-pub(crate) fn check_commit(text: &str) -> Result<(), GitAddressError> {
+fn check_commit(text: &str) -> Result<(), GitAddressError> {
     let is_hash = !text.is_empty() && text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     if is_hash {
         return Ok(());
@@ -296,7 +369,7 @@ pub(crate) fn check_commit(text: &str) -> Result<(), GitAddressError> {
 }
 
 /// A whole SHA-1 or SHA-256.
-pub(crate) fn is_full_commit(text: &str) -> bool {
+pub fn is_full_commit(text: &str) -> bool {
     matches!(text.len(), 40 | 64) && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
@@ -340,7 +413,7 @@ fn invalid(text: &str, why: &str) -> GitAddressError {
 }
 
 /// The text of an address without what stands between `://` and `@`, if that may be a password.
-pub(crate) fn without_credentials(text: &str) -> String {
+pub fn without_credentials(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     match rest[..end].rsplit_once('@') {

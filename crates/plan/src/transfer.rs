@@ -9,7 +9,7 @@ use super::golang::quote;
 use super::remote::{self, SourceKind};
 use super::stage::{Origin, StagePlanner, Task};
 use super::{CopyStep, FileSource, StepKind, paths};
-use crate::context::{GitAddress, HttpAddress, without_credentials};
+use crate::address::{GitAddress, HttpAddress, without_credentials};
 
 /// The words of an instruction after expansion.
 struct Words {

@@ -70,11 +70,6 @@ impl Url {
         &self.host
     }
 
-    /// Whether the host is `localhost` or an address of this machine.
-    pub fn is_loopback(&self) -> bool {
-        super::address::is_loopback(&self.host)
-    }
-
     /// The port, also when it is not written.
     pub fn port(&self) -> u16 {
         self.port.unwrap_or(self.scheme.default_port())
@@ -110,7 +105,7 @@ impl Url {
     }
 
     /// The same server with another path and query. A path that begins with two slashes is one, and no other server.
-    pub(crate) fn with_path(&self, path: &str) -> Result<Self, UrlError> {
+    pub fn with_path(&self, path: &str) -> Result<Self, UrlError> {
         Self::new(self.scheme, &self.authority(), path)
     }
 
@@ -138,7 +133,7 @@ impl Url {
     }
 
     /// With its query, for the request line alone.
-    pub(super) fn to_request(&self) -> String {
+    pub fn to_request(&self) -> String {
         let query = self.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
         format!("{self}{query}")
     }
@@ -251,7 +246,8 @@ fn split_port(authority: &str) -> Result<(&str, Option<u16>), &'static str> {
     Ok((host, port))
 }
 
-pub(super) fn escape(text: &str) -> String {
+/// The text as a value within a query or a form.
+pub fn escape(text: &str) -> String {
     use std::fmt::Write as _;
 
     let mut out = String::new();

@@ -32,7 +32,7 @@ pub struct Plan {
 impl Plan {
     /// Whether the target's steps stand on an image that a `FROM` names, whose layers stay as they are. A named context that
     /// replaces a stage is that stage, and its layers are the build's own (11.42).
-    pub(crate) fn target_has_base(&self) -> bool {
+    pub fn target_has_base(&self) -> bool {
         let mut stage = self.stages.get(self.target);
         while let Some(PlannedStage { base: StageBase::Stage(below), .. }) = stage {
             stage = self.stages.get(*below);

@@ -6,7 +6,9 @@
 //!
 //! # Limitations
 //! `RUN --device` is refused.
+#![forbid(unsafe_code)]
 
+pub mod address;
 mod bases;
 mod checks;
 mod chmod;
@@ -37,12 +39,11 @@ mod transfer;
 
 use ocibuild_dockerfile::{Dockerfile, Location};
 
-pub(crate) use checks::latest;
+pub use checks::latest;
 pub use chmod::{Chmod, ChmodError, SymbolicMode};
 pub use epoch::{EpochSource, epoch_source};
 pub use error::{PlanError, PlanErrorKind, PlanErrors};
-pub(crate) use golang::parse_bool;
-pub use golang::quote;
+pub use golang::{parse_bool, quote};
 pub use model::{
     CacheSharing, CopyStep, FileSource, ImageOrigin, MountKind, Plan, PlannedHistory, PlannedImage,
     PlannedStage, PlannedStep, RunStep, StageBase, StepKind, StepMount, StepNetwork, WorkdirStep,
@@ -54,7 +55,7 @@ pub use remote::SourceKind;
 pub use resolver::{BaseRequest, BaseResolver, ResolveError};
 
 /// The first `RUN` of the stages that a build needs, as far as the file itself tells; `None` if it has errors.
-pub(crate) fn first_run(dockerfile: &Dockerfile, options: &PlanOptions) -> Option<Location> {
+pub fn first_run(dockerfile: &Dockerfile, options: &PlanOptions) -> Option<Location> {
     planner::first_run(dockerfile, options)
 }
 
