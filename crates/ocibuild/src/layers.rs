@@ -1,5 +1,6 @@
 //! Layers of base images and of finished steps: their indexes, their content, their unpacked directories.
 
+use crate::advice::{Hint, Setting};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Write as _};
@@ -94,7 +95,7 @@ impl<'a> Layers<'a> {
                 ErrorKind::Refused,
                 format!("the blob {} is missing from the state directory", layer.descriptor.digest),
             )
-            .hint("build with --no-cache to make it again")),
+            .hint(Hint::from("build with ").setting(Setting::NoCache, "").text(" to make it again"))),
         }
     }
 

@@ -49,6 +49,7 @@
 #![forbid(unsafe_code)]
 
 mod accounts;
+mod advice;
 mod annotation;
 mod build;
 mod cache;
@@ -86,6 +87,7 @@ pub use ocibuild_spec::CancelToken;
 pub use ocibuild_store as store;
 pub use ocibuild_sys as sys;
 
+pub use advice::{Hint, Setting};
 pub use annotation::{Annotation, AnnotationLevel};
 pub use build::{Backends, Build, PlannedBuild, Secret, SshAgent};
 pub use cache::Cache;
@@ -94,7 +96,7 @@ pub use context::{
     BuildContext, ContextSource, Fetcher, GitAddress, GitAddressError, GitProgram, HttpAddress,
     HttpAddressError, LocalContext, RemoteSource, Remotes, read_dockerfile, read_dockerfile_of,
 };
-pub use error::{ARCHIVE_TOO_LARGE, Error, ErrorKind, LINK_LOCAL, OFFLINE};
+pub use error::{Code, Error, ErrorKind, Failure, PlanFaults};
 pub use event::Event;
 pub use image::{Built, BuiltImage, BuiltIndex};
 pub use index::{EntrySelector, IndexChange, IndexDraft, IndexEntry, Meeting, MeetingOptions, Origin};

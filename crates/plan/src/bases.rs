@@ -1,14 +1,13 @@
 //! The images that a plan starts from and copies from.
 
-use ocibuild_spec::{Reference, SourceError, SourceErrorKind};
+use ocibuild_spec::Reference;
 
-use super::error::{PlanError, PlanErrorKind};
-use super::graph::{Graph, Node, explain_unset, named_context, parse_reference};
+use super::error::PlanError;
+use super::fault::PlanFault;
+use super::graph::{Graph, Node, named_context, parse_reference, unset_args};
 use super::settings::Settings;
 use super::stage::StageState;
-use super::{
-    BaseRequest, BaseResolver, FileSource, ImageOrigin, NamedContext, PlannedImage, ResolveError, StageBase,
-};
+use super::{BaseRequest, BaseResolver, FileSource, ImageOrigin, NamedContext, PlannedImage, StageBase};
 
 /// What a node starts from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,111 +121,26 @@ impl<'r> Bases<'r> {
         if let Some(known) = self.images.iter().position(same) {
             return Ok(Root::Image(known));
         }
-        let names = self.stage_names.clone();
         let request = BaseRequest { name: name.to_owned(), reference: reference.clone(), platform, origin };
         let image = self.resolver.resolve(&request).map_err(|source| {
-            let message = format!("cannot load image {name}");
-            let error = PlanError::new(PlanErrorKind::BaseImage, message).word(name);
-            if let ImageOrigin::NamedContext(context) = &request.origin {
-                let hint =
-                    format!("the image is the one of --build-context {context}=…: check what stands there");
-                return error.hint(hint).caused_by(source);
-            }
-            let error =
-                if leads_nowhere(&source) { suggestion(error, name, node, &names, settings) } else { error };
-            error.caused_by(source)
+            let context = match &request.origin {
+                ImageOrigin::NamedContext(context) => Some(context.clone()),
+                ImageOrigin::Default => None,
+            };
+            let contexts = settings.options.named_contexts.iter().map(|(context, _)| context.clone());
+            let fault = PlanFault::BaseImage {
+                name: name.to_owned(),
+                context,
+                is_base: node.stage.is_some(),
+                stages: self.stage_names.clone(),
+                contexts: contexts.collect(),
+            };
+            PlanError::new(fault).word(name).caused_by(source)
         })?;
         let BaseRequest { name, reference, platform, origin } = request;
         self.images.push(PlannedImage { name, reference, platform, origin, image });
         Ok(Root::Image(self.images.len() - 1))
     }
-}
-
-/// Whether another name might have led to an image. Where this host failed, or the image is there, it would not have.
-fn leads_nowhere(source: &ResolveError) -> bool {
-    source.downcast_ref::<SourceError>().is_none_or(|error| {
-        matches!(
-            error.kind(),
-            SourceErrorKind::NotFound
-                | SourceErrorKind::Denied
-                | SourceErrorKind::Network
-                | SourceErrorKind::Offline
-        )
-    })
-}
-
-/// Images that many files begin with: a name near to one of them was probably meant for it.
-const COMMON_IMAGES: [&str; 32] = [
-    "alpine",
-    "amazonlinux",
-    "archlinux",
-    "bash",
-    "busybox",
-    "centos",
-    "composer",
-    "debian",
-    "docker",
-    "eclipse-temurin",
-    "elixir",
-    "fedora",
-    "golang",
-    "gradle",
-    "haproxy",
-    "httpd",
-    "mariadb",
-    "maven",
-    "mongo",
-    "mysql",
-    "nginx",
-    "node",
-    "openjdk",
-    "perl",
-    "php",
-    "postgres",
-    "python",
-    "redis",
-    "rockylinux",
-    "ruby",
-    "rust",
-    "ubuntu",
-];
-
-/// What a name was probably meant for that leads to no image: a stage, a named context, a well-known image.
-fn suggestion(
-    mut error: PlanError,
-    name: &str,
-    node: &Node<'_>,
-    stages: &[String],
-    settings: &Settings<'_>,
-) -> PlanError {
-    use ocibuild_dockerfile::nearest;
-    let (bare, tag) = name.split_once(':').map_or((name, None), |(bare, tag)| (bare, Some(tag)));
-    let is_short = !bare.contains(['/', '.']);
-    if bare == "scratch" {
-        return error.hint("the empty base image has no tag: write FROM scratch");
-    }
-    if is_short
-        && tag.is_none()
-        && let Some(stage) = nearest(name, stages.iter().map(String::as_str))
-    {
-        error = error.because(format!("no stage is called {name}, so that it is taken for an image"));
-        error = error.hint(format!("did you mean the stage {stage}?"));
-    }
-    let contexts = settings.options.named_contexts.iter().map(|(context, _)| context.as_str());
-    if let Some(context) = nearest(name, contexts) {
-        error = error.hint(format!("did you mean {context}, which --build-context gives?"));
-    }
-    if is_short && let Some(image) = nearest(bare, COMMON_IMAGES).filter(|_| !COMMON_IMAGES.contains(&bare)) {
-        let tag = tag.map(|tag| format!(":{tag}")).unwrap_or_default();
-        error = error.hint(format!("did you mean the image {image}{tag}?"));
-    }
-    if node.stage.is_none() && error.hints.is_empty() && !stages.is_empty() {
-        error = error.hint(format!(
-            "the stages of this file are {}",
-            stages.iter().take(12).cloned().collect::<Vec<_>>().join(", ")
-        ));
-    }
-    error
 }
 
 /// The state that a node without a parent stage begins with.
@@ -250,8 +164,7 @@ fn check_references(graph: &Graph<'_>, settings: &Settings<'_>) -> Result<(), Ve
         .filter(|node| node.base.is_none() && node.root.is_none() && node.base_name != "scratch")
         .filter_map(|node| {
             let error = parse_reference(&node.base_name).err()?;
-            let error =
-                if node.unset.is_empty() { error } else { explain_unset(error, &node.unset, settings) };
+            let error = error.with_unset(unset_args(&node.unset, settings));
             Some(at_node(error, node))
         })
         .collect();

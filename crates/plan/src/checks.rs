@@ -15,6 +15,7 @@ use ocibuild_spec::{ImageConfig, Platform, Reference};
 
 use super::bases::{Bases, Root};
 use super::error::PlanError;
+use super::fault::PlanFault;
 use super::graph::Graph;
 use super::secrets::{is_secret_name, secret_kind};
 use super::settings::Settings;
@@ -29,8 +30,7 @@ pub(super) fn options(file: &Dockerfile, options: &PlanOptions) -> Result<CheckO
         None => file.directives.check_options(),
     };
     let mut wanted = parsed.map_err(|error| {
-        let error = PlanError::file(error.to_string())
-            .hint("a value is `skip=RULE,…`, `experimental=RULE,…` and `error=true`, with `;` between");
+        let error = PlanError::new(PlanFault::CheckOptions(error));
         match &file.directives.check {
             Some((value, location)) if given.is_none() => error.at(*location).word(value),
             _ => error,

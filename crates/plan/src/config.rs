@@ -3,12 +3,14 @@
 use ocibuild_dockerfile::{Command, Healthcheck, InstructionKind, Text, expand};
 use ocibuild_spec::{Empty, HealthConfig};
 
-use super::error::{PlanError, PlanErrorKind};
+use super::error::PlanError;
 use super::expose;
+use super::fault::PlanFault;
 use super::golang::{duration, parse_int, plain_list, quoted_list};
 use super::stage::{StagePlanner, pairs_text};
 
-const SIGNALS: [&str; 34] = [
+/// Names of signals, without `SIG`, that `STOPSIGNAL` takes besides those in real time.
+pub const SIGNALS: [&str; 34] = [
     "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL", "PIPE",
     "POLL", "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU",
     "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ",
@@ -55,9 +57,7 @@ impl StagePlanner<'_> {
             }
             InstructionKind::Onbuild(trigger) => self.state.config.config.on_build.push(trigger.to_string()),
             other => {
-                let message = format!("no plan for {other:?}");
-                return Err(PlanError::new(PlanErrorKind::Unsupported, message)
-                    .hint("remove the instruction: this version has no meaning for it"));
+                return Err(PlanFault::Instruction { instruction: format!("{other:?}") }.into());
             }
         }
         Ok(())
@@ -117,8 +117,7 @@ impl StagePlanner<'_> {
     fn volume(&mut self, paths: &[Text]) -> Result<(), PlanError> {
         let paths = self.expand_all(paths)?;
         if paths.iter().any(String::is_empty) {
-            return Err(PlanError::file("VOLUME specified can not be an empty string")
-                .hint("name a path, as in VOLUME /data; a variable in it needs a value"));
+            return Err(PlanFault::EmptyVolume.into());
         }
         self.note(format!("VOLUME {}", plain_list(&paths)));
         self.state.config.config.volumes.extend(paths.into_iter().map(|path| (path, Empty {})));
@@ -128,14 +127,8 @@ impl StagePlanner<'_> {
     fn stop_signal(&mut self, signal: &str) -> Result<(), PlanError> {
         let signal = self.expand(signal)?;
         if !is_signal(&signal) {
-            let error = PlanError::file(format!("invalid signal: {signal}")).word(&signal);
-            let upper = signal.to_uppercase();
-            let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-            let error = match ocibuild_dockerfile::nearest(name, SIGNALS) {
-                Some(nearest) => error.hint(format!("did you mean SIG{nearest}?")),
-                None => error,
-            };
-            return Err(error.hint("write the name or the number of a signal: STOPSIGNAL SIGTERM"));
+            let word = signal.clone();
+            return Err(PlanError::new(PlanFault::Signal { signal }).word(&word));
         }
         self.note(format!("STOPSIGNAL {signal}"));
         self.state.config.config.stop_signal = signal;

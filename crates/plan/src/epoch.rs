@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use ocibuild_dockerfile::{Add, Dockerfile, InstructionKind, Stage};
 
 use super::env::Environment;
-use super::error::{PlanError, PlanErrorKind, PlanErrors};
+use super::error::{PlanError, PlanErrors};
+use super::fault::{EpochStageFault, PlanFault};
 use super::remote::SourceKind;
 use super::settings::{declare_all, globals_of};
 use super::{PlanOptions, planner};
@@ -104,7 +105,7 @@ fn is_named(stage: &Stage, text: &str) -> bool {
 }
 
 fn invalid(text: &str) -> PlanError {
-    PlanError::new(PlanErrorKind::Argument, format!("invalid {EPOCH}: {text}"))
+    PlanError::new(PlanFault::Epoch { text: text.to_owned() })
 }
 
 /// The source of a stage that does nothing but fetch one thing onto `scratch`.
@@ -114,41 +115,39 @@ fn stage_source(
     build_args: &HashMap<String, String>,
     globals: Environment,
 ) -> Result<EpochSource, PlanError> {
-    let refuse = |text: &str| PlanError::file(format!("{EPOCH} stage {text}"));
+    let refuse = |fault| PlanError::new(PlanFault::EpochStage(fault));
     let mut environment = globals;
     if environment.expand(&stage.base, escape)? != "scratch" {
-        return Err(refuse("must use FROM scratch"));
+        return Err(refuse(EpochStageFault::Base));
     }
     let mut found = None;
     for instruction in &stage.instructions {
         match &instruction.kind {
             InstructionKind::Arg(_) => declare_all(instruction, escape, build_args, &mut environment)?,
             InstructionKind::Add(_) if found.is_some() => {
-                return Err(refuse("must contain exactly one remote ADD"));
+                return Err(refuse(EpochStageFault::Adds));
             }
             InstructionKind::Add(add) => found = Some(add_source(add, escape, &environment)?),
             _ => {
                 let keyword = instruction.keyword.to_ascii_lowercase();
-                let text =
-                    format!("does not meet source-only requirements: unsupported {keyword} instruction");
-                return Err(refuse(&text));
+                return Err(refuse(EpochStageFault::Instruction { keyword }));
             }
         }
     }
-    found.ok_or_else(|| refuse("must contain exactly one remote ADD"))
+    found.ok_or_else(|| refuse(EpochStageFault::Adds))
 }
 
 fn add_source(add: &Add, escape: char, environment: &Environment) -> Result<EpochSource, PlanError> {
-    let refuse = |text: &str| PlanError::file(format!("{EPOCH} stage {text}"));
+    let refuse = |fault| PlanError::new(PlanFault::EpochStage(fault));
     let [source] = add.transfer.sources.as_slice() else {
-        return Err(refuse("must contain exactly one remote ADD source"));
+        return Err(refuse(EpochStageFault::Sources));
     };
     if !add.transfer.heredocs.is_empty() {
-        return Err(refuse("must contain exactly one remote ADD source"));
+        return Err(refuse(EpochStageFault::Sources));
     }
     let source = environment.expand(source, escape)?;
     if SourceKind::of(&source) == SourceKind::Path {
-        return Err(refuse("source must be a single HTTP(S) or Git ADD"));
+        return Err(refuse(EpochStageFault::Path));
     }
     let checksum = add.checksum.as_ref().map(|text| environment.expand(text, escape)).transpose()?;
     let checksum = checksum.filter(|text| !text.is_empty());

@@ -2,6 +2,8 @@ use std::{error::Error, fmt};
 
 use ocibuild_dockerfile::{ExpandError, Location, Span};
 
+use super::fault::{PlanFault, TriggerOrigin, UnsetArg};
+
 /// Why there is no plan: one error or several that do not depend on each other.
 #[derive(Debug)]
 pub struct PlanErrors(Vec<PlanError>);
@@ -9,27 +11,21 @@ pub struct PlanErrors(Vec<PlanError>);
 /// One thing that stands in the way of a plan.
 #[derive(Debug)]
 pub struct PlanError {
-    /// Which class.
-    pub kind: PlanErrorKind,
-    /// One line that says what is wrong, in BuildKit's words where it has some.
-    pub message: String,
     /// The instruction; `None` where no line is to blame.
     pub location: Option<Location>,
     /// The very words to blame, within `location`.
     pub label_span: Option<Span>,
-    /// What could be done about it.
-    pub hints: Vec<String>,
     details: Box<Details>,
 }
 
-/// What few errors have; aside, to keep results small.
-#[derive(Debug, Default)]
+/// What is large, or what few errors have; aside, to keep results small.
+#[derive(Debug)]
 struct Details {
+    fault: PlanFault,
     /// The text to blame, from which `label_span` is found.
     word: Option<String>,
-    /// The argument of the build to blame, as on a command line.
-    argument: Option<String>,
-    causes: Vec<String>,
+    /// The trigger of a base image that the instruction comes from.
+    trigger: Option<TriggerOrigin>,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
@@ -47,19 +43,6 @@ pub enum PlanErrorKind {
     Entitlement,
     /// Well-formed, but nothing that this builder does.
     Unsupported,
-}
-
-impl PlanErrorKind {
-    /// A stable name of the class, for programs.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::Argument => "invalid-argument",
-            Self::BaseImage => "base-image",
-            Self::Entitlement => "not-allowed",
-            Self::Unsupported => "unsupported",
-            Self::Dockerfile => "invalid-instruction",
-        }
-    }
 }
 
 impl PlanErrors {
@@ -100,20 +83,26 @@ impl From<PlanError> for PlanErrors {
 }
 
 impl PlanError {
-    pub(super) fn new(kind: PlanErrorKind, message: impl Into<String>) -> Self {
-        Self {
-            kind,
-            message: message.into(),
-            location: None,
-            label_span: None,
-            hints: Vec::new(),
-            details: Box::default(),
-        }
+    /// An error whose place is added by who knows it.
+    pub(super) fn new(fault: PlanFault) -> Self {
+        let details = Box::new(Details { fault, word: None, trigger: None, source: None });
+        Self { location: None, label_span: None, details }
     }
 
-    /// An error of the file whose place is added by who knows it.
-    pub(super) fn file(message: impl Into<String>) -> Self {
-        Self::new(PlanErrorKind::Dockerfile, message)
+    /// What is wrong.
+    pub fn fault(&self) -> &PlanFault {
+        &self.details.fault
+    }
+
+    /// The same about the name of a base image whose variables have no value.
+    pub(super) fn with_unset(mut self, names: Vec<UnsetArg>) -> Self {
+        self.details.fault.set_unset(names);
+        self
+    }
+
+    /// Which class it is of.
+    pub fn kind(&self) -> PlanErrorKind {
+        self.fault().kind()
     }
 
     /// The same at `location`, unless it has one.
@@ -136,33 +125,16 @@ impl PlanError {
         self.label_span = location.span_of(word, source);
     }
 
-    /// The same with the argument of the build to blame.
+    /// The same about an instruction that comes from a base image.
     #[must_use]
-    pub(super) fn argument(mut self, argument: String) -> Self {
-        self.details.argument = Some(argument);
+    pub(super) fn of_trigger(mut self, trigger: TriggerOrigin) -> Self {
+        self.details.trigger = Some(trigger);
         self
     }
 
-    /// Why it is so, beyond the message.
-    pub fn causes(&self) -> &[String] {
-        &self.details.causes
-    }
-
-    /// The argument of the build to blame, as on a command line.
-    pub fn blamed_argument(&self) -> Option<&str> {
-        self.details.argument.as_deref()
-    }
-
-    #[must_use]
-    pub(super) fn because(mut self, cause: impl Into<String>) -> Self {
-        self.details.causes.push(cause.into());
-        self
-    }
-
-    #[must_use]
-    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hints.push(hint.into());
-        self
+    /// The trigger of a base image that the instruction comes from.
+    pub fn trigger(&self) -> Option<&TriggerOrigin> {
+        self.details.trigger.as_ref()
     }
 
     #[must_use]
@@ -184,7 +156,7 @@ impl PlanError {
 
 impl fmt::Display for PlanError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
+        write!(f, "{}", self.details.fault)?;
         match self.location {
             Some(location) => write!(f, " (line {})", location.start_line),
             None => Ok(()),
@@ -216,38 +188,15 @@ impl Error for PlanErrors {
     }
 }
 
-impl From<ExpandError> for PlanError {
-    fn from(error: ExpandError) -> Self {
-        let hint = expansion_hint(&error);
-        Self::file(error.to_string()).word(&error.word).hint(hint)
+impl From<PlanFault> for PlanError {
+    fn from(fault: PlanFault) -> Self {
+        Self::new(fault)
     }
 }
 
-/// What to do about a word that cannot be expanded.
-fn expansion_hint(error: &ExpandError) -> String {
-    let message = &error.message;
-    let text = if message.contains("quote") {
-        "close the quote, or put a backslash in front of it"
-    } else if message.contains("'}'") || message.contains("matching }") {
-        "close the substitution with \"}\": ${NAME}"
-    } else if message.contains("missing '/'") {
-        "write the replacement as ${NAME/pattern/text}"
-    } else if message.contains("unsupported modifier") {
-        "use one of the modifiers there are: ${NAME:-default}, ${NAME:+text}, ${NAME:?message}, ${NAME#pattern}, \
-         ${NAME%pattern}, ${NAME/pattern/text}"
-    } else if message.contains("bad substitution") {
-        "write a variable as $NAME or ${NAME}; a \"$\" that is meant as such needs a backslash in front"
-    } else if message.contains("pattern") {
-        "write the pattern with *, ? and plain characters; others need a backslash in front"
-    } else if message.contains("nested") || message.contains("larger") || message.contains("too long") {
-        "write the value in a simpler way: it grows or nests beyond what any image needs"
-    } else {
-        "give the variable a value with ARG NAME=value, ENV NAME=value or --build-arg NAME=value"
-    };
-    text.to_owned()
-}
-
-/// The end of a message that names what was probably meant.
-pub(super) fn did_you_mean(suggestion: Option<&str>) -> String {
-    suggestion.map(|name| format!(" (did you mean {name}?)")).unwrap_or_default()
+impl From<ExpandError> for PlanError {
+    fn from(error: ExpandError) -> Self {
+        let word = error.word.clone();
+        Self::new(PlanFault::Expansion(error)).word(&word)
+    }
 }

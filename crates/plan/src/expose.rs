@@ -6,7 +6,7 @@ use ocibuild_dockerfile::Rule;
 use ocibuild_dockerfile::lint::{EXPOSE_INVALID_FORMAT, EXPOSE_PROTO_CASING};
 
 use super::error::PlanError;
-use super::golang::quote;
+use super::fault::{PlanFault, PortFault};
 
 /// A limit that no image comes near to, so that `0-65535` many times over does not fill the memory.
 const MAX_PORTS: usize = 1 << 19;
@@ -20,34 +20,10 @@ pub(super) fn ports(
 ) -> Result<Vec<String>, PlanError> {
     let mut ports = Vec::new();
     for word in words {
-        let (first, last, protocol) = parse(word, report).map_err(|message| {
-            let error = PlanError::file(message).word(word);
-            let is_port = |text: &str| text.split('/').next().is_some_and(|port| range(port).is_some());
-            if word.starts_with('#') {
-                return error.hint("a comment needs a line of its own");
-            }
-            let parts = || word.split([',', ';']).filter(|part| !part.is_empty());
-            if word.contains([',', ';']) && parts().all(is_port) {
-                let ports: Vec<&str> = parts().collect();
-                return error.hint(format!("separate ports by blanks: EXPOSE {}", ports.join(" ")));
-            }
-            if let Some((first, last)) = word.split_once('-')
-                && let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>())
-            {
-                return error.hint(format!("begin a range with the smaller port: EXPOSE {last}-{first}"));
-            }
-            if let Some((protocol, port)) = word.split_once('/').filter(|(_, port)| is_port(port)) {
-                return error.hint(format!("the protocol stands behind the port: EXPOSE {port}/{protocol}"));
-            }
-            if let Some((_, container)) = word.rsplit_once(':').filter(|(_, container)| is_port(container)) {
-                return error.hint(format!("name the port of the container alone: EXPOSE {container}"));
-            }
-            error.hint("write a port from 0 to 65535, with /tcp, /udp or /sctp behind it if you like: EXPOSE 8080/tcp")
-        })?;
+        let (first, last, protocol) = parse(word, report)
+            .map_err(|fault| PlanError::new(PlanFault::Port { word: word.clone(), fault }).word(word))?;
         if ports.len() + usize::from(last - first) >= MAX_PORTS {
-            return Err(PlanError::file(format!("more than {MAX_PORTS} ports in one EXPOSE"))
-                .word(word)
-                .hint("name only the ports that the image listens on"));
+            return Err(PlanError::new(PlanFault::TooManyPorts { limit: MAX_PORTS }).word(word));
         }
         ports.extend((first..=last).map(|port| format!("{port}/{protocol}")));
     }
@@ -57,22 +33,24 @@ pub(super) fn ports(
 fn parse(
     word: &str,
     report: &mut dyn FnMut(&'static Rule, String, &str),
-) -> Result<(u16, u16, String), String> {
+) -> Result<(u16, u16, String), PortFault> {
     let parts: Vec<&str> = word.rsplitn(3, ':').collect();
     let (container, host, address) = match parts.as_slice() {
         [container] => (*container, "", ""),
         [container, host] => (*container, *host, ""),
         [container, host, address] => (*container, *host, *address),
-        _ => return Err(format!("invalid port: {}", quote(word))),
+        _ => return Err(PortFault::Parts(word.to_owned())),
     };
     let (port, written) = container.split_once('/').unwrap_or((container, ""));
     if port.is_empty() {
-        return Err(format!("invalid port: {}: no port specified", quote(word)));
+        return Err(PortFault::NoPort(word.to_owned()));
     }
     let protocol = match written.to_lowercase().as_str() {
         "" => "tcp".to_owned(),
         known @ ("tcp" | "udp" | "sctp") => known.to_owned(),
-        _ => return Err(format!("invalid port: {}: invalid proto: {written}", quote(word))),
+        _ => {
+            return Err(PortFault::Protocol { word: word.to_owned(), protocol: written.to_owned() });
+        }
     };
     if !written.is_empty() && written != protocol {
         let message = format!("Defined protocol '{word}' in EXPOSE instruction should be lowercase");
@@ -85,24 +63,24 @@ fn parse(
         report(&EXPOSE_INVALID_FORMAT, message, word);
     }
     check_address(address)?;
-    let (first, last) = range(port).ok_or_else(|| format!("invalid containerPort: {port}"))?;
+    let (first, last) = range(port).ok_or_else(|| PortFault::Container(port.to_owned()))?;
     if !host.is_empty() {
-        let (host_first, host_last) = range(host).ok_or_else(|| format!("invalid hostPort: {host}"))?;
+        let (host_first, host_last) = range(host).ok_or_else(|| PortFault::Host(host.to_owned()))?;
         if last != first && last - first != host_last - host_first {
-            return Err(format!("invalid ranges specified for container and host Ports: {port} and {host}"));
+            return Err(PortFault::Ranges { container: port.to_owned(), host: host.to_owned() });
         }
     }
     Ok((first, last, protocol))
 }
 
-fn check_address(address: &str) -> Result<(), String> {
+fn check_address(address: &str) -> Result<(), PortFault> {
     let bracketed = address.strip_prefix('[').map(|rest| rest.strip_suffix(']'));
     let valid = match bracketed {
         None => address.is_empty() || address.parse::<IpAddr>().is_ok(),
         Some(Some(inner)) => inner.parse::<Ipv6Addr>().is_ok() || inner.parse::<IpAddr>().is_ok(),
         Some(None) => false,
     };
-    if valid { Ok(()) } else { Err(format!("invalid IP address: {address}")) }
+    if valid { Ok(()) } else { Err(PortFault::Address(address.to_owned())) }
 }
 
 fn range(text: &str) -> Option<(u16, u16)> {
@@ -120,7 +98,7 @@ mod tests {
     use super::*;
 
     fn expose(word: &str) -> Result<Vec<String>, String> {
-        ports(&[word.to_owned()], &mut |_, _, _| {}).map_err(|error| error.message)
+        ports(&[word.to_owned()], &mut |_, _, _| {}).map_err(|error| error.fault().to_string())
     }
 
     #[test]
@@ -158,6 +136,6 @@ mod tests {
             assert_eq!(expose(word).unwrap_err(), message);
         }
         let many = vec!["0-65535".to_owned(); 20];
-        assert!(ports(&many, &mut |_, _, _| {}).unwrap_err().message.contains("more than"));
+        assert!(ports(&many, &mut |_, _, _| {}).unwrap_err().to_string().contains("more than"));
     }
 }

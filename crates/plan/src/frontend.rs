@@ -4,7 +4,8 @@ use ocibuild_dockerfile::Dockerfile;
 use ocibuild_spec::Reference;
 
 use super::PlanOptions;
-use super::error::{PlanError, PlanErrorKind};
+use super::error::PlanError;
+use super::fault::PlanFault;
 
 /// The build argument that takes the place of the directive.
 const ARGUMENT: &str = "BUILDKIT_SYNTAX";
@@ -13,21 +14,18 @@ const BUILT_IN: [&str; 2] = ["docker/dockerfile", "docker/dockerfile-upstream"];
 
 /// Refuses a file that asks for another language.
 pub(super) fn check(file: &Dockerfile, options: &PlanOptions) -> Result<(), PlanError> {
-    let hint = "remove it: the language of docker/dockerfile is built in, and no other is fetched";
     if let Some(value) = options.build_arg(ARGUMENT).filter(|value| !value.is_empty()) {
         if is_built_in(value) {
             return Ok(());
         }
-        let message = format!("{ARGUMENT}={value} is not supported: it names another frontend");
-        let error = PlanError::new(PlanErrorKind::Argument, message).hint(hint);
-        return Err(error.argument(format!("--build-arg {ARGUMENT}={value}")));
+        return Err(PlanFault::FrontendArgument { frontend: value.to_owned() }.into());
     }
     let Some((value, location)) = &file.directives.syntax else { return Ok(()) };
     if value.is_empty() || is_built_in(value) {
         return Ok(());
     }
-    let message = format!("# syntax={value} is not supported: it names another frontend");
-    Err(PlanError::new(PlanErrorKind::Unsupported, message).at(*location).word(value).hint(hint))
+    let fault = PlanFault::FrontendDirective { frontend: value.to_owned() };
+    Err(PlanError::new(fault).at(*location).word(value))
 }
 
 /// The first word is the image, the rest its options.

@@ -28,7 +28,7 @@ pub fn quote(text: &str) -> String {
 }
 
 /// `text` on one line and without characters that could disturb a terminal.
-pub(super) fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     text.chars().for_each(|c| push_escaped(&mut shown, c));
     shown

@@ -8,8 +8,9 @@ use ocibuild_spec::{Platform, Reference, ReferenceError};
 
 use super::checks::FromLine;
 use super::env::Environment;
-use super::error::{PlanError, did_you_mean};
-use super::golang::{parse_int, quote};
+use super::error::PlanError;
+use super::fault::{PlanFault, UnsetArg};
+use super::golang::parse_int;
 use super::settings::{Settings, unknown_target};
 use super::{NamedContext, bases::Root, mounts};
 
@@ -170,11 +171,8 @@ impl<'f> Graph<'f> {
             // Images named before count as further indexes, as they do for BuildKit.
             let known = usize::try_from(index).ok().filter(|index| *index < self.nodes.len());
             return known.ok_or_else(|| {
-                PlanError::file(format!("invalid stage index {index}"))
-                    .at(location)
-                    .word(from)
-                    .hint(format!("the file has {} stages, counted from 0", self.stages))
-                    .hint("name a stage with FROM IMAGE AS NAME, and copy with --from=NAME")
+                let fault = PlanFault::StageIndex { index, stages: self.stages };
+                PlanError::new(fault).at(location).word(from)
             });
         }
         Ok(self.stage_or_image(from, Some(location)))
@@ -241,7 +239,6 @@ impl<'f> Graph<'f> {
 
     fn circular(&self, start: usize, stack: &[(usize, usize)]) -> PlanError {
         let node = &self.nodes[start];
-        let error = PlanError::file(format!("circular dependency detected on stage: {}", node.display));
         // BuildKit tells of every command on the way, and first of the one that closes the circle: the last of its stage
         // that reads from there.
         let closing = stack.last().and_then(|(node, next)| {
@@ -257,31 +254,10 @@ impl<'f> Graph<'f> {
                 Some(self.nodes[*needed].display.clone())
             }))
             .collect();
-        let error = if way.len() > 12 {
-            error
-        } else {
-            error.because(format!("it reads from: {}", way.join(" <- ")))
-        };
         let same = |other: &&Node<'_>| other.name.is_some() && other.name == node.name;
-        let lines: Vec<String> = (self.nodes.iter().filter(same))
-            .filter_map(|node| Some(node.location?.start_line.to_string()))
-            .collect();
-        let error = if lines.len() > 1 {
-            error.hint(format!(
-                "stages in lines {} are all called {}: rename them",
-                lines.join(", "),
-                node.display
-            ))
-        } else {
-            error
-        };
-        let error = if way.len() == 2 && way.first() == way.last() {
-            error.hint(format!("{} is the stage that this stands in: name another with --from", node.display))
-        } else {
-            error.hint(
-                "take one of the COPY --from or mounts out, or move what both need to a stage of its own",
-            )
-        };
+        let namesakes: Vec<u32> =
+            (self.nodes.iter().filter(same)).filter_map(|node| Some(node.location?.start_line)).collect();
+        let error = PlanError::new(PlanFault::Circular { stage: node.display.clone(), way, namesakes });
         match closing {
             Some((_, location)) => error.at(*location),
             None => error,
@@ -318,13 +294,9 @@ fn stage_node<'f>(index: usize, mut line: FromLine<'f, '_>) -> Result<Node<'f>, 
     unset.dedup();
     let (base_name, mut used_args) = (expanded.value, expanded.used);
     if base_name.is_empty() {
-        let message = format!("base name ({}) should not be blank", stage.base);
-        let error = PlanError::file(message).word(&stage.base);
-        return Err(at(if unset.is_empty() {
-            error.hint("name a base image: FROM alpine:3.20")
-        } else {
-            explain_unset(error, &unset, settings)
-        }));
+        let unset = unset_args(&unset, settings);
+        let fault = PlanFault::BlankBase { written: stage.base.to_string(), unset };
+        return Err(at(PlanError::new(fault).word(&stage.base)));
     }
     let platform = match stage.platform.as_deref() {
         None | Some("") => None,
@@ -332,11 +304,9 @@ fn stage_node<'f>(index: usize, mut line: FromLine<'f, '_>) -> Result<Node<'f>, 
     };
     let replaced_by = match &stage.name {
         Some(name) if !is_reserved(name) => {
-            let reference: Reference = name.parse().map_err(|_| {
-                at(PlanError::file(format!("invalid context name {name}: invalid reference format"))
-                    .word(name)
-                    .hint("end the stage's name with a letter or a digit, and do not put '-', '_' and '.' side by side"))
-            })?;
+            let reference: Reference = name
+                .parse()
+                .map_err(|_| at(PlanError::new(PlanFault::StageName { name: name.clone() }).word(name)))?;
             named_context(&reference, platform.as_ref(), settings)
         }
         _ => None,
@@ -360,26 +330,14 @@ fn stage_node<'f>(index: usize, mut line: FromLine<'f, '_>) -> Result<Node<'f>, 
     })
 }
 
-/// Says why the name of a base image is none: its variables have no value.
-pub(super) fn explain_unset(mut error: PlanError, unset: &[String], settings: &Settings<'_>) -> PlanError {
-    error.hints.clear();
-    for name in unset {
-        error = if settings.declared.iter().any(|known| known == name) {
-            error
-                .because(format!("ARG {name} stands before the first FROM, but has no value"))
-                .hint(format!("give it one: ARG {name}=VALUE or --build-arg {name}=VALUE"))
-        } else {
-            let known: Vec<&str> = settings.declared.iter().map(String::as_str).collect();
-            let error = match ocibuild_dockerfile::nearest(name, known) {
-                Some(nearest) => error.hint(format!("did you mean ${nearest}?")),
-                None => error,
-            };
-            error
-                .because(format!("{name} has no value: no ARG {name} stands before the first FROM"))
-                .hint(format!("declare it before the first FROM with a default: ARG {name}=VALUE"))
-        };
-    }
-    error
+/// What is known of variables without a value.
+pub(super) fn unset_args(unset: &[String], settings: &Settings<'_>) -> Vec<UnsetArg> {
+    let of = |name: &String| UnsetArg {
+        name: name.clone(),
+        is_declared: settings.declared.contains(name),
+        declared: settings.declared.clone(),
+    };
+    unset.iter().map(of).collect()
 }
 
 fn parse_platform(
@@ -390,7 +348,7 @@ fn parse_platform(
     let settings = line.settings;
     let globals = &settings.globals;
     let expanded = globals.expand_watched(text, settings.escape).map_err(|error| {
-        PlanError::file(format!("failed to process arguments for platform {text}: {error}")).word(text)
+        PlanError::new(PlanFault::PlatformWord { written: text.to_owned(), error }).word(text)
     })?;
     line.undefined(&expanded);
     line.platform(text, &expanded);
@@ -398,39 +356,28 @@ fn parse_platform(
     let suggestion = || unset_names(&expanded.unset, settings);
     let expanded = &expanded.value;
     if expanded.is_empty() {
-        let message = format!("empty platform value from expression {text}{}", suggestion());
-        return Err(PlanError::file(message).word(text).hint(PLATFORM_HINT));
+        let fault = PlanFault::EmptyPlatform { written: text.to_owned(), suggestion: suggestion() };
+        return Err(PlanError::new(fault).word(text));
     }
     if expanded == "local" {
         return Ok(settings.options.build_platform.clone());
     }
     expanded.parse().map_err(|error| {
-        let message = format!("failed to parse platform {text}: {error}{}", suggestion());
-        let error = PlanError::file(message).word(text);
-        let error = match ocibuild_dockerfile::nearest(expanded, COMMON_PLATFORMS) {
-            Some(platform) => error.hint(format!("did you mean {platform}?")),
-            None => error,
+        let fault = PlanFault::Platform {
+            written: text.to_owned(),
+            value: expanded.clone(),
+            error,
+            suggestion: suggestion(),
         };
-        error.hint(PLATFORM_HINT)
+        PlanError::new(fault).word(text)
     })
 }
 
-const COMMON_PLATFORMS: [&str; 7] = [
-    "linux/amd64",
-    "linux/arm64",
-    "linux/arm/v7",
-    "linux/386",
-    "linux/ppc64le",
-    "linux/s390x",
-    "linux/riscv64",
-];
-const PLATFORM_HINT: &str = "write os/architecture[/variant], as in linux/amd64 or linux/arm64, or use $BUILDPLATFORM or $TARGETPLATFORM";
-
 /// What a variable without value was probably meant to be.
-fn unset_names(unset: &[String], settings: &Settings<'_>) -> String {
+fn unset_names(unset: &[String], settings: &Settings<'_>) -> Option<String> {
     let mut known: Vec<&str> = settings.globals.names().collect();
     known.sort_unstable();
-    did_you_mean(unset.iter().find_map(|name| suggest(name, known.iter().copied())))
+    unset.iter().find_map(|name| suggest(name, known.iter().copied())).map(str::to_owned)
 }
 
 /// `--from` is no place for variables, quotes or escapes (2.44).
@@ -439,11 +386,7 @@ fn check_unexpanded(from: &str) -> Result<(), PlanError> {
     if expanded == from {
         return Ok(());
     }
-    let message = "variable expansion is not supported for --from, define a new stage with FROM using ARG from \
-                   global scope as a workaround";
-    Err(PlanError::file(message).word(from).hint(format!(
-        "add a stage `FROM {from} AS source` with ARG above the first FROM, and write --from=source"
-    )))
+    Err(PlanError::new(PlanFault::FromVariable { from: from.to_owned() }).word(from))
 }
 
 /// Names that no context replaces (4.36).
@@ -486,7 +429,7 @@ fn normalised(name: &str) -> String {
 /// The reference that a name stands for, or the message about it (4.13).
 pub(super) fn parse_reference(name: &str) -> Result<Reference, PlanError> {
     name.parse().map_err(|error: ReferenceError| {
-        let message = format!("failed to parse stage name {}: {error}", quote(name));
-        PlanError::file(message).word(name).hint(error.advice())
+        let fault = PlanFault::BaseName { name: name.to_owned(), error, unset: Vec::new() };
+        PlanError::new(fault).word(name)
     })
 }

@@ -17,6 +17,7 @@ mod env;
 mod epoch;
 mod error;
 mod expose;
+mod fault;
 mod frontend;
 mod golang;
 mod graph;
@@ -41,13 +42,19 @@ use ocibuild_dockerfile::{Dockerfile, Location};
 
 pub use checks::latest;
 pub use chmod::{Chmod, ChmodError, SymbolicMode};
+pub use config::SIGNALS;
 pub use epoch::{EpochSource, epoch_source};
 pub use error::{PlanError, PlanErrorKind, PlanErrors};
-pub use golang::{parse_bool, quote};
+pub use fault::{
+    Argument, ChecksumFault, Entitlement, EpochStageFault, FieldFault, MountFault, PlanFault, PortFault,
+    TriggerOrigin, UnsetArg,
+};
+pub use golang::{parse_bool, printable, quote};
 pub use model::{
     CacheSharing, CopyStep, FileSource, ImageOrigin, MountKind, Plan, PlannedHistory, PlannedImage,
     PlannedStage, PlannedStep, RunStep, StageBase, StepKind, StepMount, StepNetwork, WorkdirStep,
 };
+pub use mounts::KEYS as MOUNT_KEYS;
 pub use options::{NamedContext, PlanOptions};
 pub use outline::{Outline, OutlineArg, OutlineCache, OutlineMount, Target, Targets};
 pub use print::{all_to_json, render_text, to_json};

@@ -1,12 +1,12 @@
 //! `RUN --mount`: the text of a flag, and the mount it stands for.
 
-use ocibuild_dockerfile::suggest;
-
-use super::error::{PlanError, did_you_mean};
-use super::golang::{parse_bool, parse_size, parse_uint, quote};
+use super::error::PlanError;
+use super::fault::{FieldFault, MountFault, PlanFault};
+use super::golang::{parse_bool, parse_size, parse_uint};
 use super::{CacheSharing, FileSource, MountKind, StepMount, paths};
 
-const KEYS: [&str; 19] = [
+/// Keys of `RUN --mount`, in every spelling.
+pub const KEYS: [&str; 19] = [
     "type",
     "from",
     "source",
@@ -47,10 +47,7 @@ pub(super) fn from_name(flag: &str) -> Result<Option<String>, PlanError> {
         }
         // A `$` at the very end is let through, as the reference implementation does.
         if value.find('$').is_some_and(|at| at + 1 != value.len()) {
-            let message = "'from' doesn't support variable expansion, define alias stage instead";
-            return Err(PlanError::file(message)
-                .word(value)
-                .hint("add a stage `FROM ... AS source` that uses the variable, and write from=source"));
+            return Err(mount_error(MountFault::FromVariable).word(value));
         }
         from = Some(value.to_owned()).filter(|name| !name.is_empty());
     }
@@ -59,24 +56,19 @@ pub(super) fn from_name(flag: &str) -> Result<Option<String>, PlanError> {
 
 /// The fields of one line of comma-separated values.
 fn fields(flag: &str) -> Result<Vec<String>, PlanError> {
-    let malformed = |what: &str| {
-        let error = PlanError::file(format!("failed to parse csv mounts: {what}")).word(flag);
-        error.hint("write --mount=type=TYPE,key=value,... without blanks and quotes")
-    };
+    let malformed = |fault| mount_error(MountFault::Fields(fault)).word(flag);
     let mut fields = Vec::new();
     let mut rest = flag;
     loop {
         let (field, next) = match rest.strip_prefix('"') {
-            Some(quoted) => {
-                quoted_field(quoted).ok_or_else(|| malformed("extraneous or missing \" in quoted-field"))?
-            }
+            Some(quoted) => quoted_field(quoted).ok_or_else(|| malformed(FieldFault::Quoted))?,
             None => match rest.split_once(',') {
                 Some((field, next)) => (field.to_owned(), Some(next)),
                 None => (rest.to_owned(), None),
             },
         };
         if !rest.starts_with('"') && field.contains('"') {
-            return Err(malformed("bare \" in non-quoted field"));
+            return Err(malformed(FieldFault::Bare));
         }
         fields.push(field);
         match next {
@@ -166,36 +158,19 @@ impl MountFlag {
                 self.required = true;
             }
             _ => {
-                let error = PlanError::file(format!("invalid field '{field}' must be a key=value pair"));
-                if field.is_empty() {
-                    return Err(error
-                        .because("there is a comma with nothing behind it")
-                        .hint("write a mount without blanks: --mount=type=cache,target=/path"));
-                }
-                let error = match ocibuild_dockerfile::nearest(field, KEYS) {
-                    Some(key) => error.hint(format!("did you mean {key}?")),
-                    None => error,
-                };
-                let name = if KINDS.iter().any(|(kind, _)| *kind == field) { "type" } else { "target" };
-                return Err(error.hint(format!("write key=value, as in {name}={field}")));
+                return Err(mount_error(MountFault::NoValue { field: field.to_owned() }));
             }
         }
         Ok(())
     }
 
     fn set(&mut self, key: &str, value: String, field: &str) -> Result<(), PlanError> {
-        let hint = match key {
-            "size" => "give a number of bytes, with k, m or g behind it if you like: size=64m",
-            "mode" => "give an octal number: mode=0755",
-            "uid" | "gid" => "give a number: uid=1000",
-            _ => "write true or false, or the key alone",
-        };
-        let invalid = |value: &str| PlanError::file(format!("invalid value for {key}: {value}")).hint(hint);
+        let invalid =
+            |value: &str| mount_error(MountFault::Value { key: key.to_owned(), value: value.to_owned() });
         let flag = |value: &str| parse_bool(value).ok_or_else(|| invalid(value));
         let number = |value: &str, radix| {
-            parse_uint(value, radix)
-                .map(Some)
-                .ok_or_else(|| PlanError::file(format!("invalid value {value} for {key}")).hint(hint))
+            let fault = || MountFault::Number { key: key.to_owned(), value: value.to_owned() };
+            parse_uint(value, radix).map(Some).ok_or_else(|| mount_error(fault()))
         };
         match key {
             "type" => self.kind = named(&value, &KINDS, "mount type")?,
@@ -221,12 +196,8 @@ impl MountFlag {
             "gid" => self.gid = number(&value, 10)?,
             "env" => self.env = Some(value),
             _ => {
-                let hint = did_you_mean(suggest(key, KEYS));
-                let error = PlanError::file(format!("unexpected key '{key}' in '{field}'{hint}"));
-                return Err(match ocibuild_dockerfile::nearest(key, KEYS) {
-                    Some(nearest) => error.hint(format!("write {nearest} in place of {key}")),
-                    None => error.hint(format!("remove it; the keys of a mount are {}", KEYS.join(", "))),
-                });
+                let (key, field) = (key.to_owned(), field.to_owned());
+                return Err(mount_error(MountFault::UnknownKey { key, field }));
             }
         }
         Ok(())
@@ -238,8 +209,8 @@ impl MountFlag {
         }
         let fitting: Vec<&str> =
             KINDS.iter().filter(|(_, kind)| kinds.contains(kind)).map(|(name, _)| *name).collect();
-        Err(PlanError::file(format!("unexpected key '{key}' for mount type '{}'", self.kind_name()))
-            .hint(format!("remove {key}, or write type={} in front of it", fitting.join(" or type="))))
+        let (key, kind) = (key.to_owned(), self.kind_name());
+        Err(mount_error(MountFault::KeyOfOtherType { key, kind, fitting }))
     }
 
     fn kind_name(&self) -> &'static str {
@@ -251,8 +222,7 @@ impl MountFlag {
         if matches!(self.kind, MountKind::Bind | MountKind::Tmpfs) {
             for (key, value) in [("mode", self.mode), ("uid", self.uid), ("gid", self.gid)] {
                 if value.is_some() {
-                    return Err(PlanError::file(format!("{key} not allowed for \"{kind}\" type mounts"))
-                        .hint(format!("remove {key}: it goes with type=cache and type=secret")));
+                    return Err(mount_error(MountFault::Owner { key, kind }));
                 }
             }
         }
@@ -260,31 +230,28 @@ impl MountFlag {
             self.check_secret()?;
         }
         if self.sharing.is_some() && self.kind != MountKind::Cache {
-            return Err(PlanError::file(format!("invalid cache sharing set for {kind} mount"))
-                .hint("remove sharing, or write type=cache"));
+            return Err(mount_error(MountFault::Sharing { kind }));
         }
         if self.kind == MountKind::Ssh && !self.source.is_empty() {
-            return Err(PlanError::file("ssh does not support source")
-                .hint("remove source: --mount=type=ssh,id=default"));
+            return Err(mount_error(MountFault::SshSource));
         }
         Ok(())
     }
 
     fn check_secret(&self) -> Result<(), PlanError> {
         let nothing = self.source.is_empty() && self.target.is_empty() && self.id.is_empty();
-        let message = if self.from.is_some() {
-            "secret mount should not have a from"
+        let fault = if self.from.is_some() {
+            MountFault::SecretFrom
         } else if self.sharing.is_some() {
-            "secret mount should not define sharing"
+            MountFault::SecretSharing
         } else if nothing {
-            "invalid secret mount. one of source, target required"
+            MountFault::SecretWithoutName
         } else if !self.source.is_empty() && !self.id.is_empty() {
-            "both source and id can't be set"
+            MountFault::SecretWithTwoNames
         } else {
             return Ok(());
         };
-        Err(PlanError::file(message)
-            .hint("write --mount=type=secret,id=NAME, with target=PATH or env=VARIABLE if you like"))
+        Err(mount_error(fault))
     }
 
     /// Where the flag's target is, as written.
@@ -303,8 +270,7 @@ impl MountFlag {
         let id = self.identity(namespace);
         let target = self.place(workdir, agents);
         if target == "/" {
-            return Err(PlanError::file("invalid mount target \"/\"")
-                .hint("give the mount a directory of its own: target=/path"));
+            return Err(mount_error(MountFault::TargetIsRoot));
         }
         let has_files = matches!(self.kind, MountKind::Bind | MountKind::Cache);
         let source = if has_files { paths::join("/", &self.source) } else { "/".to_owned() };
@@ -360,18 +326,16 @@ impl MountFlag {
     }
 }
 
-fn named<T: Copy>(value: &str, known: &[(&'static str, T)], what: &str) -> Result<T, PlanError> {
+fn named<T: Copy>(value: &str, known: &[(&'static str, T)], what: &'static str) -> Result<T, PlanError> {
     let lower = value.to_lowercase();
     known.iter().find(|(name, _)| *name == lower).map(|(_, value)| *value).ok_or_else(|| {
-        let hint = did_you_mean(suggest(value, known.iter().map(|(name, _)| *name)));
-        let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-        let error = PlanError::file(format!("unsupported {what} {}{hint}", quote(value)));
-        let error = match ocibuild_dockerfile::nearest(value, names.iter().copied()) {
-            Some(nearest) => error.hint(format!("write {nearest} in place of {value}")),
-            None => error,
-        };
-        error.hint(format!("there are {}", names.join(", ")))
+        let known = known.iter().map(|(name, _)| *name).collect();
+        mount_error(MountFault::Choice { what, value: value.to_owned(), known })
     })
+}
+
+fn mount_error(fault: MountFault) -> PlanError {
+    PlanError::new(PlanFault::Mount(fault))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use ocibuild_spec::{ImageConfig, Platform};
 use super::bases::{Bases, Root, state_of};
 use super::checks;
 use super::error::{PlanError, PlanErrors};
+use super::fault::{PlanFault, TriggerOrigin};
 use super::frontend;
 use super::graph::{Graph, Node};
 use super::outline::{Outline, Outliner};
@@ -122,15 +123,8 @@ fn trigger(instruction: &Instruction) -> Option<String> {
 fn parse_triggers(texts: &[String], node: &Node<'_>) -> Result<Vec<Instruction>, PlanError> {
     let parse = |text: &String| {
         parse_trigger(text).map_err(|errors| {
-            let found = errors.diagnostics.into_iter().next();
-            let (message, hints) =
-                found.map_or_else(Default::default, |diagnostic| (diagnostic.message, diagnostic.hints));
-            let mut error = PlanError::file(message)
-                .because(format!("the trigger is: ONBUILD {}", super::golang::printable(text)))
-                .because(format!("it belongs to {}, which this stage is built on", node.base_name))
-                .word(&node.base_name);
-            error.hints = hints;
-            let error = error.hint(TRIGGER_HINT);
+            let fault = errors.diagnostics.into_iter().next().map_or(PlanFault::NoStages, PlanFault::Trigger);
+            let error = PlanError::new(fault).word(&node.base_name).of_trigger(origin(text, node));
             match node.location {
                 Some(location) => error.at(location),
                 None => error,
@@ -140,15 +134,8 @@ fn parse_triggers(texts: &[String], node: &Node<'_>) -> Result<Vec<Instruction>,
     texts.iter().map(parse).collect()
 }
 
-const TRIGGER_HINT: &str =
-    "the trigger comes from the base image: use another base, or build that one again with a right ONBUILD";
-
-/// An error of an instruction that a trigger brought: the `FROM` line is where it shows.
-fn of_trigger(error: PlanError, instruction: &Instruction, node: &Node<'_>) -> PlanError {
-    error
-        .because(format!("the trigger is: ONBUILD {}", super::golang::printable(&instruction.text)))
-        .because(format!("it belongs to {}, which this stage is built on", node.base_name))
-        .hint(TRIGGER_HINT)
+fn origin(text: &str, node: &Node<'_>) -> TriggerOrigin {
+    TriggerOrigin { text: text.to_owned(), base: node.base_name.clone() }
 }
 
 /// Carries out the stages.
@@ -258,8 +245,11 @@ impl<'a, 'f> Assembly<'a, 'f> {
                 origins: &origins,
             };
             if let Err(error) = planner.carry_out(task) {
-                let error =
-                    if command.is_trigger { of_trigger(error, &command.instruction, node) } else { error };
+                let error = if command.is_trigger {
+                    error.of_trigger(origin(&command.instruction.text, node))
+                } else {
+                    error
+                };
                 self.errors.push(error.at(command.location));
                 is_sound = false;
                 // What follows may be wrong only because a variable is missing.
@@ -408,7 +398,5 @@ pub(super) fn located(mut errors: Vec<PlanError>, file: &Dockerfile) -> PlanErro
     for error in &mut errors {
         error.label_in(&file.source);
     }
-    PlanErrors::new(errors).unwrap_or_else(|| {
-        PlanErrors::from(PlanError::new(super::PlanErrorKind::Unsupported, "the file has no stages"))
-    })
+    PlanErrors::new(errors).unwrap_or_else(|| PlanErrors::from(PlanError::new(PlanFault::NoStages)))
 }

@@ -1,6 +1,7 @@
 //! Sources of `ADD` that are no files: URLs and git repositories (6.70, 6.80).
 
 use super::error::PlanError;
+use super::fault::{ChecksumFault, PlanFault};
 
 /// What a source of `ADD` or `COPY` is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,26 +56,26 @@ fn is_repository(address: &str) -> bool {
 
 /// Checks that a value of `--checksum` is a digest of a URL's content.
 pub(super) fn check_digest(checksum: &str) -> Result<(), PlanError> {
-    let refuse = |message: &str| {
-        let error = PlanError::file(format!("{message}: {checksum}")).word(checksum);
-        Err(error.hint("write --checksum=sha256: with 64 hexadecimal digits in lower case, as `sha256sum FILE` prints them"))
+    let refuse = |fault| {
+        let fault = PlanFault::Checksum { checksum: checksum.to_owned(), fault };
+        Err(PlanError::new(fault).word(checksum))
     };
     let Some((algorithm, hex)) = checksum.split_once(':') else {
-        return refuse("invalid checksum digest format");
+        return refuse(ChecksumFault::Format);
     };
     let length = match algorithm {
         "sha256" => 64,
         "sha384" => 96,
         "sha512" => 128,
-        _ => return refuse("unsupported digest algorithm"),
+        _ => return refuse(ChecksumFault::Algorithm),
     };
     if hex.len() != length {
-        return refuse("invalid checksum digest length");
+        return refuse(ChecksumFault::Length);
     }
     if hex.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'a'..=b'f')) {
         Ok(())
     } else {
-        refuse("invalid checksum digest format")
+        refuse(ChecksumFault::Format)
     }
 }
 

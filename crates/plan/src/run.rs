@@ -4,8 +4,8 @@ use ocibuild_dockerfile::expand::expand_shown;
 use ocibuild_dockerfile::{Location, Run, RunCommand, RunNetwork, RunSecurity, Text};
 
 use super::config::strings;
-use super::error::{PlanError, PlanErrorKind};
-use super::golang::quote;
+use super::error::PlanError;
+use super::fault::{Entitlement, PlanFault};
 use super::mounts::MountFlag;
 use super::stage::{Origin, StagePlanner, Task, step_text};
 use super::{FileSource, MountKind, RunStep, StepKind, StepMount, StepNetwork};
@@ -13,12 +13,8 @@ use super::{FileSource, MountKind, RunStep, StepKind, StepMount, StepNetwork};
 impl StagePlanner<'_> {
     pub(super) fn run(&mut self, run: &Run, task: Task<'_>) -> Result<(), PlanError> {
         if let Some(device) = run.devices.first() {
-            let message = format!(
-                "RUN --device={device} is not supported: devices are in the labs channel of Dockerfiles only"
-            );
-            return Err(PlanError::new(PlanErrorKind::Unsupported, message)
-                .word(device)
-                .hint("remove --device: steps see no devices of the host"));
+            let fault = PlanFault::Device { device: device.to_string() };
+            return Err(PlanError::new(fault).word(device));
         }
         let (args, script) = self.arguments(&run.command);
         let mounts = self.mounts(&run.mounts, task.origins)?;
@@ -76,27 +72,17 @@ impl StagePlanner<'_> {
 
     /// What BuildKit refuses only once all stages are translated, and without a line (5.104, 5.105, 1.54).
     fn check_late(&mut self, args: &[String], network: StepNetwork, insecure: bool, location: Location) {
-        let mut refuse = |kind, message, word: &str, hint: &str| {
-            let error = PlanError::new(kind, message).at(location);
-            self.late_errors.push(error.word(word).hint(hint));
+        let mut refuse = |fault, word: &str| {
+            self.late_errors.push(PlanError::new(fault).at(location).word(word));
         };
         if args.is_empty() {
-            let hint = "give RUN a command: RUN [\"program\", \"argument\"]";
-            refuse(PlanErrorKind::Dockerfile, "arguments are required", "[]", hint);
+            refuse(PlanFault::NoArguments, "[]");
         }
         if network == StepNetwork::Host && !self.settings.allow_network_host {
-            let hint = "allow it on the command line with --allow network.host, or drop --network=host";
-            refuse(PlanErrorKind::Entitlement, "network.host is not allowed", "--network=host", hint);
+            refuse(PlanFault::NotAllowed(Entitlement::NetworkHost), "--network=host");
         }
         if insecure && !self.settings.options.allow_insecure {
-            let hint =
-                "allow it on the command line with --allow security.insecure, or drop --security=insecure";
-            refuse(
-                PlanErrorKind::Entitlement,
-                "security.insecure is not allowed",
-                "--security=insecure",
-                hint,
-            );
+            refuse(PlanFault::NotAllowed(Entitlement::SecurityInsecure), "--security=insecure");
         }
     }
 
@@ -136,11 +122,6 @@ impl StagePlanner<'_> {
 
 fn later_mount(flag: &MountFlag) -> PlanError {
     let from = flag.from.as_deref().unwrap_or_default();
-    PlanError::file(format!(
-        "cannot mount from stage {} to {}, stage needs to be defined before current command",
-        quote(from),
-        quote(flag.target())
-    ))
-    .word(from)
-    .hint(format!("move the stage {from} above this one"))
+    let fault = PlanFault::LaterMount { from: from.to_owned(), target: flag.target().to_owned() };
+    PlanError::new(fault).word(from)
 }

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use ocibuild_dockerfile::{ArgDefinition, Dockerfile, Instruction, suggest};
+use ocibuild_dockerfile::{ArgDefinition, Dockerfile, Instruction};
 use ocibuild_spec::Platform;
 
 use super::env::Environment;
-use super::error::{PlanError, PlanErrorKind, did_you_mean};
+use super::error::PlanError;
+use super::fault::PlanFault;
 use super::{PlanOptions, StepNetwork, epoch};
 
 const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
@@ -184,24 +185,8 @@ pub(super) fn is_predefined(name: &str) -> bool {
         || PROXIES.iter().any(|proxy| proxy.eq_ignore_ascii_case(name))
 }
 
-/// The message about a stage that `--target` names and the file does not have (4.12).
+/// The error about a stage that `--target` names and the file does not have (4.12).
 pub(super) fn unknown_target<'n>(target: &str, names: impl IntoIterator<Item = &'n str>) -> PlanError {
-    let names: Vec<&str> = names.into_iter().collect();
-    let suggestion = did_you_mean(suggest(target, names.iter().copied()));
-    let message = format!("target stage {} could not be found{suggestion}", super::golang::quote(target));
-    let mut error = PlanError::new(PlanErrorKind::Argument, message).argument(format!("--target {target}"));
-    if let Some(nearest) = ocibuild_dockerfile::nearest(target, names.iter().copied()) {
-        error = error.hint(format!("build with --target {nearest}"));
-    }
-    let own: Vec<&str> = names.iter().copied().filter(|name| !name.starts_with("stage-")).take(20).collect();
-    if target.bytes().all(|byte| byte.is_ascii_digit()) {
-        let last = names.len().saturating_sub(1);
-        return error.hint(format!(
-            "stages are counted from 0, and the last is {last}; a name is FROM IMAGE AS NAME"
-        ));
-    }
-    if own.is_empty() {
-        return error.hint(format!("name the stage: FROM IMAGE AS {target}"));
-    }
-    error.hint(format!("the stages of this file are {}", own.join(", ")))
+    let stages = names.into_iter().map(str::to_owned).collect();
+    PlanError::new(PlanFault::UnknownTarget { target: target.to_owned(), stages })
 }

@@ -8,6 +8,7 @@ use ocibuild_spec::{ImageConfig, Platform, RootFs};
 use super::checks::UsedOnce;
 use super::env::{ConfigEnv, DeclaredArgs, Environment, pair_bytes};
 use super::error::PlanError;
+use super::fault::PlanFault;
 use super::settings::Settings;
 use super::{FileSource, PlannedHistory, PlannedStep, StepKind, WorkdirStep, paths};
 
@@ -227,21 +228,11 @@ impl<'p> StagePlanner<'p> {
 
     /// The error of a plan that is full.
     pub(super) fn too_much(&self) -> PlanError {
-        if self.metadata_bytes > MAX_METADATA_BYTES {
-            let mebibytes = MAX_METADATA_BYTES >> 20;
-            let message =
-                format!("the instructions of this stage that make no layer take more than {mebibytes} MiB");
-            return PlanError::file(message)
-                .because("the config of the image has each of them twice, and others read no config of more than 4 MiB")
-                .hint("put what is so large into a file of the image");
-        }
-        let mebibytes = MAX_PLAN_BYTES >> 20;
-        let message = format!("the history and environments of this build take more than {mebibytes} MiB");
-        PlanError::file(message)
-            .because(
-                "each RUN repeats all arguments and variables of its stage, and each stage those of its base",
-            )
-            .hint("declare ARG and ENV where they are used, or put commands together in one RUN")
+        PlanError::new(if self.metadata_bytes > MAX_METADATA_BYTES {
+            PlanFault::ConfigTooLarge { limit_mib: MAX_METADATA_BYTES >> 20 }
+        } else {
+            PlanFault::PlanTooLarge { limit_mib: MAX_PLAN_BYTES >> 20 }
+        })
     }
 
     /// `word` in the environment as it is now. What is not defined there is a finding.

@@ -99,7 +99,7 @@ fn errors(file: &str, args: &str) -> Vec<String> {
         .iter()
         .map(|error| {
             let line = error.location.map_or("-".to_owned(), |location| location.start_line.to_string());
-            format!("{line}: {}", error.message)
+            format!("{line}: {}", error.fault())
         })
         .collect()
 }

@@ -1,11 +1,11 @@
 //! `COPY` and `ADD` (5.2).
 
-use ocibuild_dockerfile::{Add, Copy, ExpandError, Text, Transfer, expand, json_fault};
+use ocibuild_dockerfile::{Add, Copy, ExpandError, Text, Transfer, expand};
 
 use super::chmod::Chmod;
 use super::config::strings;
 use super::error::PlanError;
-use super::golang::quote;
+use super::fault::PlanFault;
 use super::remote::{self, SourceKind};
 use super::stage::{Origin, StagePlanner, Task};
 use super::{CopyStep, FileSource, StepKind, paths};
@@ -31,19 +31,14 @@ impl StagePlanner<'_> {
         };
         check_chmod(words.chmod.as_deref())?;
         for source in &words.sources {
-            let message = match SourceKind::of(source) {
-                SourceKind::Path => {
-                    if from == FileSource::Context {
-                        self.check_source("Copy", source);
-                    }
-                    continue;
-                }
-                SourceKind::Git => "source can't be a git ref for COPY",
-                SourceKind::Http => "source can't be a URL for COPY",
-            };
-            return Err(PlanError::file(message)
-                .word(source)
-                .hint(format!("use ADD, which downloads: ADD {source} DESTINATION")));
+            let kind = SourceKind::of(source);
+            if kind != SourceKind::Path {
+                let fault = PlanFault::CopyOfRemote { source_text: source.clone(), kind };
+                return Err(PlanError::new(fault).word(source));
+            }
+            if from == FileSource::Context {
+                self.check_source("Copy", source);
+            }
         }
         let created_by = created_by("COPY", copy.parents, &words);
         let step = CopyStep {
@@ -92,7 +87,7 @@ impl StagePlanner<'_> {
         let chown = given(transfer.chown.as_deref())?;
         let chmod = given(transfer.chmod.as_deref())?;
         let checksum = given(checksum)?;
-        let quoted = |error: ExpandError| with_json_form(error.into(), transfer);
+        let quoted = |error: ExpandError| of_transfer(error, transfer);
         let sources = self.expand_all(&transfer.sources).map_err(quoted)?;
         let destination = self.expand(&transfer.destination).map_err(quoted)?;
         let mut heredocs = Vec::with_capacity(transfer.heredocs.len());
@@ -129,67 +124,35 @@ impl StagePlanner<'_> {
 
     fn later_copy(&self, copy: &Copy) -> PlanError {
         let from = copy.from.as_deref().unwrap_or_default();
-        PlanError::file(format!(
-            "cannot copy from stage {}, it needs to be defined before current stage {}",
-            quote(from),
-            quote(self.name)
-        ))
-        .word(from)
-        .hint(format!("move the stage {from} above this one, or copy from a stage that stands above"))
+        let fault = PlanFault::LaterCopy { from: from.to_owned(), stage: self.name.to_owned() };
+        PlanError::new(fault).word(from)
     }
 }
 
-/// Names with blanks take the JSON form: quotes do not hold words together here.
-fn with_json_form(mut error: PlanError, transfer: &Transfer) -> PlanError {
+/// The error about a path, with those around it.
+fn of_transfer(error: ExpandError, transfer: &Transfer) -> PlanError {
     let words = transfer.sources.iter().chain([&transfer.destination]).map(Text::as_str);
-    let text = words.collect::<Vec<_>>().join(" ");
-    if let Some(fault) = json_fault(&text) {
-        error.hints.clear();
-        return error
-            .because(format!("this is no JSON list: {fault}"))
-            .hint("write double quotes, with commas between the strings: [\"a b\", \"/c\"]");
-    }
-    let mut strings: Vec<String> = Vec::new();
-    let mut rest = text.trim();
-    while let Some(first) = rest.chars().next() {
-        let (word, behind) = match first {
-            '"' | '\'' => match rest[1..].split_once(first) {
-                Some(found) => found,
-                None => return error,
-            },
-            _ => rest.split_once(' ').unwrap_or((rest, "")),
-        };
-        strings.push(quote(word));
-        rest = behind.trim_start();
-    }
-    error.hints.clear();
-    error.hint(format!("quotes do not join words here: write a JSON list, [{}]", strings.join(", ")))
+    let (words, word) = (words.collect::<Vec<_>>().join(" "), error.word.clone());
+    PlanError::new(PlanFault::TransferWord { error, words }).word(&word)
 }
 
 fn check_chmod(chmod: Option<&str>) -> Result<(), PlanError> {
     let Some(text) = chmod else { return Ok(()) };
-    Chmod::parse(text).map(drop).map_err(|error| {
-        let error = PlanError::file(error.to_string()).word(text);
-        error.hint(
-            "give an octal mode of up to four digits, as in --chmod=755, or clauses, as in --chmod=u+x,go-w",
-        )
-    })
+    Chmod::parse(text)
+        .map(drop)
+        .map_err(|error| PlanError::new(PlanFault::Mode { text: text.to_owned(), error }).word(text))
 }
 
 /// 5.209
 fn check_checksum(words: &Words) -> Result<(), PlanError> {
     let Some(checksum) = &words.checksum else { return Ok(()) };
     let [source] = words.sources.as_slice() else {
-        return Err(PlanError::file("checksum can't be specified for multiple sources")
-            .word(checksum)
-            .hint("write one ADD for each source, each with its --checksum"));
+        return Err(PlanError::new(PlanFault::ChecksumOfSeveral).word(checksum));
     };
     match SourceKind::of(source) {
         SourceKind::Http => remote::check_digest(checksum),
         SourceKind::Git => Ok(()),
-        SourceKind::Path => Err(PlanError::file("checksum requires HTTP(S) or Git sources")
-            .word(source)
-            .hint("remove --checksum: files of the context need none")),
+        SourceKind::Path => Err(PlanError::new(PlanFault::ChecksumOfPath).word(source)),
     }
 }
 
@@ -198,14 +161,14 @@ fn check_addresses(words: &Words, keep_git_dir: Option<bool>) -> Result<(), Plan
     for source in &words.sources {
         let problem = match SourceKind::of(source) {
             SourceKind::Path => None,
-            SourceKind::Http => HttpAddress::parse(source).err().map(|error| error.to_string()),
+            SourceKind::Http => HttpAddress::parse(source).err().map(PlanFault::HttpAddress),
             SourceKind::Git => GitAddress::parse(source)
                 .and_then(|address| address.with_flags(keep_git_dir, words.checksum.as_deref()))
                 .err()
-                .map(|error| error.to_string()),
+                .map(PlanFault::GitAddress),
         };
-        if let Some(message) = problem {
-            return Err(PlanError::file(message).word(source));
+        if let Some(fault) = problem {
+            return Err(PlanError::new(fault).word(source));
         }
     }
     Ok(())

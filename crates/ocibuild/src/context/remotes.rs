@@ -1,3 +1,4 @@
+use crate::Code;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -213,8 +214,8 @@ pub(crate) fn of_http(error: &HttpError) -> Error {
     };
     let own = Error::new(kind, error.to_string());
     let own = match error.kind() {
-        HttpErrorKind::LinkLocal => own.id(crate::error::LINK_LOCAL),
-        HttpErrorKind::Offline => own.id(crate::error::OFFLINE),
+        HttpErrorKind::LinkLocal => own.id(Code::LinkLocalAddress),
+        HttpErrorKind::Offline => own.id(Code::Offline),
         _ => own,
     };
     match error.hint() {

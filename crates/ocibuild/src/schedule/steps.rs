@@ -1,5 +1,6 @@
 //! The three kinds of steps: their keys, their sources, their layers.
 
+use crate::Code;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +17,6 @@ use crate::copy::{
     Archives, Choice, CopyContext, NoSource, Part, Selected, Source, TreeSource, clean, copy, digest_all,
     literal_prefix, nothing_matches, select, select_all, workdir,
 };
-use crate::error::OFFLINE;
 use crate::keys::{Framed, Inputs};
 use crate::layers::Layer;
 use crate::plan::{CopyStep, FileSource, RunStep, StepKind, StepNetwork, WorkdirStep};
@@ -48,7 +48,7 @@ impl Run<'_> {
         }
         if step.network == StepNetwork::Host {
             let message = "this step wants the network of the host, and the build is offline";
-            return Err(Error::new(ErrorKind::Usage, message).id(OFFLINE).word("--network=host"));
+            return Err(Error::new(ErrorKind::Usage, message).id(Code::Offline).word("--network=host"));
         }
         let without = RunStep { network: StepNetwork::None, ..step.clone() };
         self.run_step_as_planned(state, &without, platform, reach, fresh, id)

@@ -68,7 +68,7 @@ fn flags_mean_what_the_table_says() {
         count += 1;
         let result = match meaning(workdir, flag) {
             Ok(mount) => text(&mount),
-            Err(error) => format!("error: {}", error.message),
+            Err(error) => format!("error: {}", error.fault()),
         };
         writeln!(found, "{workdir} | {flag} | {result}").unwrap();
     }

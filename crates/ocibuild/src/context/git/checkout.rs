@@ -1,3 +1,5 @@
+use crate::Code;
+use crate::advice::{Hint, Setting};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,7 +11,6 @@ use super::program::{Failure, Place, Session};
 use super::source::GitSource;
 use crate::context::remotes::{GIT_TOKEN, Login, Remotes, of_http};
 use crate::copy::Source;
-use crate::error::OFFLINE;
 use crate::{Error, ErrorKind};
 use ocibuild_plan::address::{GitAddress, Transport, check_reference, is_full_commit, without_credentials};
 
@@ -90,7 +91,7 @@ impl<'a> GitJob<'a> {
     ) -> Result<Self, Error> {
         if remotes.http.is_offline() {
             let message = format!("{address}: this is offline: no repository is fetched");
-            return Err(Error::new(ErrorKind::Network, message).id(OFFLINE).hint(
+            return Err(Error::new(ErrorKind::Network, message).id(Code::Offline).hint(
                 "name a commit whose files are in the cache, or fetch it once while a network may be used",
             ));
         }
@@ -447,20 +448,23 @@ fn shown_address(address: std::net::SocketAddr) -> String {
     }
 }
 
-fn hint_for(complaint: &str, transport: Transport) -> Option<&'static str> {
+fn hint_for(complaint: &str, transport: Transport) -> Option<Hint> {
     if complaint.contains("Host key verification failed") {
-        return Some("the key of the host must be known: put it into ~/.ssh/known_hosts");
+        return Some("the key of the host must be known: put it into ~/.ssh/known_hosts".into());
     }
     if complaint.contains("Permission denied") && transport == Transport::Ssh {
         return Some(
-            "keys come from an SSH agent alone: forward one with --ssh default, or a key with --ssh default=FILE",
+            Hint::from("keys come from an SSH agent alone: forward one with ")
+                .setting(Setting::Ssh, "default")
+                .text(", or a key with ")
+                .setting(Setting::Ssh, "default=FILE"),
         );
     }
     if complaint.contains("cannot run ssh") || complaint.contains("ssh: not found") {
-        return Some("install ssh (package `openssh-client`)");
+        return Some("install ssh (package `openssh-client`)".into());
     }
     (complaint.contains("transport 'file' not allowed"))
-        .then_some("a submodule lies on this machine: only http, https, ssh and git are spoken")
+        .then(|| "a submodule lies on this machine: only http, https, ssh and git are spoken".into())
 }
 
 /// Servers that do not give single commits, or not without their history, say so in these ways.
