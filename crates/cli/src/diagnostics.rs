@@ -7,7 +7,7 @@ mod usage;
 pub(crate) use excerpt::excerpt as finding_excerpt;
 
 use ocibuild::dockerfile::{Location, Span};
-use ocibuild::{ErrorKind, Place, Report};
+use ocibuild::{Code, ErrorKind, Place, Report, Setting};
 use std::fmt::Write as _;
 
 use crate::failure::{Failure, SourceText};
@@ -90,9 +90,9 @@ fn headline(out: &mut String, report: &Report, failure: &Failure, paint: Paint) 
             // The line alone is known, as if it were a file that begins there.
             let location = Location { span: Span::new(0, text.len()), start_line: 1, end_line: 1 };
             let excerpt = excerpt::excerpt_from(*line, text, location, paint);
-            show(&printable(&place.to_string()), &excerpt);
+            show(&place_text(place), &excerpt);
         }
-        Some(place) => show(&printable(&place.to_string()), ""),
+        Some(place) => show(&place_text(place), ""),
         None if report.location.is_none() => {
             if let Some(place) = place(failure, report) {
                 show(&place, "");
@@ -115,7 +115,7 @@ pub(crate) fn place(failure: &Failure, report: &Report) -> Option<String> {
         return instruction_place(&source_of(failure), report);
     }
     if let Some(place) = &report.place {
-        return Some(printable(&place.to_string()));
+        return Some(place_text(place));
     }
     match failure.error.kind() {
         ErrorKind::Dockerfile => failure.source.as_ref().map(|source| printable(&source.name)),
@@ -150,7 +150,7 @@ pub(crate) fn reasons(report: &Report, failure: &Failure) -> Vec<String> {
     // A command that failed is in the headline.
     let is_step = matches!(failure.error.kind(), ErrorKind::StepFailed(_));
     // A line that is too long is no instruction yet: the place is what was read before.
-    let is_line = report.id == "line-too-long";
+    let is_line = report.id == ocibuild::dockerfile::Code::LineTooLong.as_str();
     if is_step
         || is_line
         || instruction.is_empty()
@@ -169,18 +169,74 @@ pub(crate) fn reasons(report: &Report, failure: &Failure) -> Vec<String> {
 /// What to do: what the error says, or what goes for all errors of its class.
 pub(crate) fn hints(report: &Report, failure: &Failure) -> Vec<String> {
     if report.hints.is_empty() {
-        return failure.error.advice().map(str::to_owned).into_iter().collect();
+        let advice = failure.error.advice().map(|advice| match failure.error.kind() {
+            ErrorKind::Usage => "change the command line; `--help` behind the verb shows what it takes",
+            _ => advice,
+        });
+        return advice.map(str::to_owned).into_iter().collect();
     }
-    let mut hints = report.hints.clone();
-    match report.id {
-        ocibuild::LINK_LOCAL => hints.push("to allow it: --allow-link-local HOST".to_owned()),
-        ocibuild::OFFLINE => hints.push("or omit --offline".to_owned()),
-        ocibuild::ARCHIVE_TOO_LARGE => {
-            hints.insert(0, "to allow more: --archive-limit SIZE, for example 20g".to_owned());
-        }
-        _ => {}
+    let mut hints: Vec<String> = report.hints.iter().map(|hint| hint.with_settings(flag)).collect();
+    let is = |code: Code| report.id == code.as_str();
+    if is(Code::LinkLocalAddress) {
+        hints.push("to allow it: --allow-link-local HOST".to_owned());
+    } else if is(Code::Offline) {
+        hints.push("or omit --offline".to_owned());
+    } else if is(Code::ArchiveTooLarge) {
+        hints.insert(0, "to allow more: --archive-limit SIZE, for example 20g".to_owned());
     }
     hints
+}
+
+/// A setting as the command line has it; flags of the program stand here and nowhere in the library.
+fn flag(setting: Setting, value: &str) -> String {
+    let flag = match setting {
+        Setting::BuildArg => "--build-arg",
+        Setting::BuildContext => "--build-context",
+        Setting::Target => "--target",
+        Setting::Platform => "--platform",
+        Setting::Allow => "--allow",
+        Setting::Network => "--network",
+        Setting::Secret => "--secret",
+        Setting::Ssh => "--ssh",
+        Setting::Dockerfile => "-f",
+        Setting::StateDirectory => "--root",
+        Setting::Prune => "`ocibuild prune`",
+        Setting::NoCache => "--no-cache",
+        Setting::Output => "--output",
+        Setting::Load => "--load=",
+        Setting::Tag => "-t",
+        Setting::Runtime => "--runtime",
+        Setting::Images => "`ocibuild images`",
+        Setting::SaveFormat => "--format",
+        Setting::Append => "--append",
+        Setting::Replace => "--replace",
+        Setting::Expect => "--expect",
+        Setting::RunName => "--run",
+        Setting::Os => "--os",
+        Setting::Architecture => "--arch",
+        Setting::Variant => "--variant",
+        Setting::AllPlatforms => "--all-platforms",
+        Setting::PullPlatform => "`ocibuild pull --platform`",
+        Setting::PullAllPlatforms => "`ocibuild pull --all-platforms`",
+        Setting::IndexAdd => "ocibuild index create --append",
+        Setting::IndexRemove => "ocibuild index rm",
+        Setting::IndexInspect => "`ocibuild index inspect`",
+        Setting::IndexMeeting => "`ocibuild index push --expect`",
+        other => other.name(),
+    };
+    match setting {
+        Setting::IndexRemove if !value.is_empty() => format!("`{flag} {value}`"),
+        _ if value.is_empty() || flag.ends_with('=') => format!("{flag}{value}"),
+        _ => format!("{flag} {value}"),
+    }
+}
+
+/// A place that is no instruction.
+fn place_text(place: &Place) -> String {
+    printable(&match place {
+        Place::Setting(setting, value) => format!("command line: {}", flag(*setting, value)),
+        place => place.to_string(),
+    })
 }
 
 /// The reasons below an error, and the end of what its step printed.

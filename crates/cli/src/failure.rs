@@ -1,7 +1,7 @@
 //! What ends the program without success.
 
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{error, fmt};
 
 use ocibuild::{Error, ErrorKind, Place};
 
@@ -38,7 +38,7 @@ pub(crate) struct Details {
 impl Failure {
     /// Whether all that is wrong is that whoever read standard output has gone away.
     pub(crate) fn is_reader_gone(&self) -> bool {
-        self.error.kind() == ErrorKind::Host && READER_GONE.load(Ordering::SeqCst)
+        self.error.find::<ReaderGone>().is_some()
     }
 
     /// Adds what is known about this process, if that could be the reason.
@@ -120,6 +120,61 @@ pub(crate) fn exit_code(kind: ErrorKind, signal: Option<u8>) -> u8 {
     }
 }
 
-/// A write to standard output found that nobody reads it any more. The error that follows from it comes back as text
-/// from the library, and does not tell.
-pub(crate) static READER_GONE: AtomicBool = AtomicBool::new(false);
+/// Whoever read standard output has gone away.
+#[derive(Debug)]
+pub(crate) struct ReaderGone;
+
+impl fmt::Display for ReaderGone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("nobody reads standard output any more")
+    }
+}
+
+impl error::Error for ReaderGone {}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use ocibuild::{Code, dockerfile};
+
+    use super::*;
+
+    const KINDS: [ErrorKind; 7] = [
+        ErrorKind::StepFailed(1),
+        ErrorKind::Usage,
+        ErrorKind::Dockerfile,
+        ErrorKind::Refused,
+        ErrorKind::Network,
+        ErrorKind::Host,
+        ErrorKind::Cancelled,
+    ];
+
+    #[test]
+    fn the_page_of_errors_lists_each_code_once() {
+        let page = include_str!("../../../docs/diagnostics/errors.md");
+        let row = |line: &'static str| {
+            let cells: Vec<&str> = line.strip_prefix("| `")?.trim_end_matches(" |").split(" | ").collect();
+            let [code, meaning, exit, remedy] = cells[..] else { panic!("{line}") };
+            assert!(!meaning.is_empty() && !remedy.is_empty(), "{line}");
+            Some((code.trim_end_matches('`'), exit))
+        };
+        let rows: Vec<(&str, &str)> = page.lines().filter_map(row).collect();
+        let by_code: BTreeMap<&str, &str> = rows.iter().copied().collect();
+        assert_eq!(by_code.len(), rows.len(), "a code is listed twice");
+
+        let codes = Code::ALL.iter().map(|code| code.as_str());
+        let codes = codes.chain(dockerfile::Code::ALL.iter().map(|code| code.as_str()));
+        let mut all: Vec<&str> = codes.chain(KINDS.map(ErrorKind::name)).collect();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(by_code.keys().copied().collect::<Vec<_>>(), all);
+
+        for kind in KINDS.into_iter().filter(|kind| *kind != ErrorKind::Cancelled) {
+            assert_eq!(by_code[kind.name()], exit_code(kind, None).to_string(), "{}", kind.name());
+        }
+        for code in dockerfile::Code::ALL {
+            assert_eq!(by_code[code.as_str()], exit_code(ErrorKind::Dockerfile, None).to_string(), "{code}");
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Location, Span};
+use crate::{Code, Location, Span};
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,11 +37,19 @@ pub struct Diagnostic {
 pub(crate) struct Failure(Box<Diagnostic>);
 
 impl Failure {
-    pub(crate) fn new(id: &'static str, message: impl Into<String>, location: Option<Location>) -> Self {
+    pub(crate) fn new(code: Code, message: impl Into<String>, location: Option<Location>) -> Self {
         let message = message.into();
         let (severity, label_span) = (Severity::Error, None);
         let (causes, hints) = (Vec::new(), Vec::new());
-        Self(Box::new(Diagnostic { id, severity, message, location, label_span, causes, hints }))
+        Self(Box::new(Diagnostic {
+            id: code.as_str(),
+            severity,
+            message,
+            location,
+            label_span,
+            causes,
+            hints,
+        }))
     }
 
     /// Where it is, if that was not known when it arose.
@@ -56,8 +64,8 @@ impl Failure {
         self
     }
 
-    pub(crate) fn is(&self, id: &str) -> bool {
-        self.0.id == id
+    pub(crate) fn is(&self, code: Code) -> bool {
+        self.0.id == code.as_str()
     }
 
     pub(crate) fn cause(mut self, cause: impl Into<String>) -> Self {

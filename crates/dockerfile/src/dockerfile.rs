@@ -1,5 +1,6 @@
 //! A whole Dockerfile.
 
+use crate::Code;
 use std::sync::Arc;
 
 use crate::diagnostic::Failure;
@@ -74,7 +75,7 @@ impl Dockerfile {
         decoded.reject_nul().map_err(|error| errors(vec![error.into()]))?;
         if source.is_empty() {
             return Err(errors(vec![
-                Failure::new("empty-file", "the Dockerfile cannot be empty", None)
+                Failure::new(Code::EmptyFile, "the Dockerfile cannot be empty", None)
                     .hint("begin with FROM and a base image: FROM alpine:3.20")
                     .hint("another file is named with -f FILE")
                     .into(),
@@ -89,14 +90,14 @@ impl Dockerfile {
         syntax.errors.append(&mut assembly.errors);
         assembly.errors = syntax.errors;
         if assembly.stages.is_empty() && !assembly.has_from && !is_broken && !assembly.lacks_stage {
-            let error = Failure::new("no-stages", "dockerfile contains no stages to build", None)
+            let error = Failure::new(Code::NoStages, "dockerfile contains no stages to build", None)
                 .cause("there is no FROM in it")
                 .hint("add a FROM with a base image: FROM alpine:3.20");
             assembly.errors.push(error.into());
         }
         if !assembly.errors.is_empty() {
             if let Err(error) = syntax.directives.check_options() {
-                let error = Failure::new("invalid-check-option", error.to_string(), None).hint(
+                let error = Failure::new(Code::InvalidCheckOption, error.to_string(), None).hint(
                     "write `# check=skip=RuleName,OtherRule` or `# check=error=true`, or remove the line",
                 );
                 assembly.errors.insert(0, error.into());
@@ -158,11 +159,11 @@ impl Assembly {
         let Some((keyword, above)) = &self.above else { return error };
         let goes_on = above.end_line + 1 == node.location.start_line;
         let word: &str = &node.keyword.text;
-        let is_known_word = error.message.contains("did you mean") && !word.contains('=');
+        let is_known_word = meaning::is_near_a_keyword(word) && !word.contains('=');
         let is_indented = source[..node.keyword.span.start].ends_with([' ', '\t']);
         let may_belong = is_indented
             || !matches!(keyword, Keyword::From | Keyword::User | Keyword::Workdir | Keyword::Stopsignal);
-        if error.id != "unknown-instruction"
+        if error.id != Code::UnknownInstruction.as_str()
             || !goes_on
             || is_known_word
             || !may_belong
@@ -196,7 +197,7 @@ impl Assembly {
             self.global_args.push(instruction);
         } else if !std::mem::replace(&mut self.lacks_stage, true) {
             let message = "no build stage in current context";
-            let error = Failure::new("no-stage", message, Some(instruction.location));
+            let error = Failure::new(Code::NoStage, message, Some(instruction.location));
             let name = instruction.keyword.to_uppercase();
             let error = error.cause(format!("{name} stands before the first FROM"));
             let hint = "only ARG may stand before the first FROM: begin with FROM and a base image, FROM alpine:3.20";
@@ -232,7 +233,7 @@ pub fn parse_trigger(text: &str) -> Result<Instruction, ParseErrors> {
     }
     let (Some(instruction), 1) = (first, nodes) else {
         let message = "onbuild trigger should be a single expression";
-        let error = Failure::new("trigger-count", message, None);
+        let error = Failure::new(Code::TriggerCount, message, None);
         return Err(errors(vec![error.hint("split it into several ONBUILD instructions").into()]));
     };
     instruction.map_err(|error| errors(vec![error.into()]))
@@ -245,6 +246,6 @@ fn trigger(parsed: Parsed<'_>) -> Result<Instruction, Failure> {
     }
     meaning::stage(parsed)?;
     let message = "FROM isn't allowed as an ONBUILD trigger";
-    let error = Failure::new("forbidden-trigger", message, Some(parsed.node.location));
+    let error = Failure::new(Code::ForbiddenTrigger, message, Some(parsed.node.location));
     Err(error.hint("build on another base image, or rebuild it without the trigger"))
 }

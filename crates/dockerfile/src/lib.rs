@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod ast;
+mod code;
 mod diagnostic;
 mod dockerfile;
 pub mod expand;
@@ -23,9 +24,10 @@ mod wildcard;
 
 pub use crate::{
     ast::nodes_json,
+    code::Code,
     diagnostic::{Diagnostic, ParseErrors, Severity},
     dockerfile::{Directives, Dockerfile, parse_trigger},
-    expand::{Environment, ExpandError, Expanded, ExpandedWords},
+    expand::{Environment, ExpandError, ExpandFault, Expanded, ExpandedWords},
     glob::{BadPattern, glob_match},
     ignore::{DirectoryMatches, IgnoreError, IgnoreFile, IgnorePatterns, Verdict, ignore_protocol},
     instruction::{

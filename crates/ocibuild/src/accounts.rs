@@ -1,3 +1,4 @@
+use crate::Code;
 use crate::{Error, ErrorKind};
 
 /// The users and groups that a root file system knows.
@@ -92,7 +93,7 @@ impl Accounts {
             let gid = number(group).or_else(|| self.group_named(group)).ok_or_else(|| {
                 let message = format!("unable to find group {group}: no matching entries in group file");
                 Error::new(ErrorKind::Dockerfile, message)
-                    .id("unknown-user")
+                    .id(Code::UnknownUser)
                     .word(group)
                     .cause(format!("USER names the group {group}, which the image does not have"))
                     .hint("add the group in an earlier RUN (addgroup, groupadd), or give a numeric id")
@@ -117,7 +118,7 @@ impl Accounts {
         let found = self.user_named(user).ok_or_else(|| {
             let message = format!("unable to find user {user}: no matching entries in passwd file");
             Error::new(ErrorKind::Dockerfile, message)
-                .id("unknown-user")
+                .id(Code::UnknownUser)
                 .cause(format!("USER names {user}, which the image does not have"))
                 .hint("add the user in an earlier RUN (adduser, useradd), or give a numeric id")
         })?;

@@ -1,5 +1,7 @@
 mod changed;
+mod code;
 mod errno;
+mod failure;
 
 use std::fmt;
 
@@ -8,9 +10,12 @@ use ocibuild_executor::Obstacle;
 use ocibuild_spec::{SourceError, SourceErrorKind};
 
 pub(crate) use changed::{Changed, How};
+pub use code::Code;
+pub use failure::{Failure, PlanFaults};
 
 use crate::Place;
-use crate::plan::{PlanError, PlanErrorKind, PlanErrors};
+use crate::advice::{Hint, Setting, plan_causes, plan_hints};
+use crate::plan::{PlanError, PlanErrorKind, PlanErrors, PlanFault};
 use crate::report::Report;
 
 /// Why a build, or something asked of the library, did not succeed.
@@ -25,6 +30,7 @@ pub struct Error {
     /// What goes for other errors of the class does not go for the one below.
     is_special: bool,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    failure: Option<Box<Failure>>,
 }
 
 /// Classes of [`Error`].
@@ -67,7 +73,7 @@ impl ErrorKind {
             Self::StepFailed(_) => {
                 "the output of the command says why; change the instruction and build again"
             }
-            Self::Usage => "change the command line; `--help` behind the verb shows what it takes",
+            Self::Usage => "change what was asked for",
             Self::Dockerfile => "change the instruction, and build again",
             Self::Refused => "the input is damaged or not what it should be: fetch or make it again",
             Self::Network => "check the name and the network, and try again",
@@ -82,9 +88,20 @@ impl ErrorKind {
 impl Error {
     /// The same with the stable name of what is wrong.
     #[must_use]
-    pub fn id(mut self, id: &'static str) -> Self {
-        self.reports[0].id = id;
+    pub fn id(mut self, code: Code) -> Self {
+        self.reports[0].id = code.as_str();
         self
+    }
+
+    /// Whether it is what the code stands for.
+    pub fn is(&self, code: Code) -> bool {
+        self.reports[0].id == code.as_str()
+    }
+
+    /// The stable name of what is wrong: one of [`Code`] or [`dockerfile::Code`](ocibuild_dockerfile::Code), or that of
+    /// the [class](ErrorKind::name) where there is none of its own.
+    pub fn code(&self) -> &'static str {
+        if self.reports[0].id.is_empty() { self.kind.name() } else { self.reports[0].id }
     }
 
     /// The same under another headline.
@@ -134,7 +151,14 @@ impl Error {
 impl Error {
     /// An error with its headline.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, reports: vec![Report::new(message)], output: None, is_special: false, source: None }
+        Self {
+            kind,
+            reports: vec![Report::new(message)],
+            output: None,
+            is_special: false,
+            source: None,
+            failure: None,
+        }
     }
 
     /// The same at an instruction, unless it already has a place.
@@ -146,7 +170,7 @@ impl Error {
 
     /// The same with what to do about it.
     #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub fn hint(mut self, hint: impl Into<Hint>) -> Self {
         let (hint, hints) = (hint.into(), &mut self.reports[0].hints);
         if !hints.contains(&hint) {
             hints.push(hint);
@@ -156,15 +180,8 @@ impl Error {
 
     /// The same with what to do about it, in front of what else is said.
     #[must_use]
-    pub(crate) fn hint_first(mut self, hint: String) -> Self {
-        self.reports[0].hints.insert(0, hint);
-        self
-    }
-
-    /// The same without one of its hints.
-    #[must_use]
-    pub(crate) fn without_hint(mut self, hint: &str) -> Self {
-        self.reports[0].hints.retain(|other| other != hint);
+    pub(crate) fn hint_first(mut self, hint: impl Into<Hint>) -> Self {
+        self.reports[0].hints.insert(0, hint.into());
         self
     }
 
@@ -229,9 +246,11 @@ impl Error {
         self
     }
 
-    /// For an error whose text is the headline already: the errors below it become the cause.
-    fn below(mut self, error: impl std::error::Error + 'static) -> Self {
-        self = self.advised(&error);
+    /// For a failure whose text is the headline already: the errors below it become the cause.
+    fn below(mut self, failure: impl Into<Failure>) -> Self {
+        let failure = failure.into();
+        let error = failure.as_error();
+        self = self.advised(error);
         let mut causes = Vec::new();
         let mut next = error.source();
         while let Some(cause) = next {
@@ -241,7 +260,20 @@ impl Error {
         if !causes.is_empty() {
             self.source = Some(causes.join(": ").into());
         }
+        self.failure = Some(Box::new(failure));
         self
+    }
+
+    /// What failed, as the crate below reported it; `None` where this library found the fault itself.
+    pub fn failure(&self) -> Option<&Failure> {
+        self.failure.as_deref()
+    }
+
+    /// The first error of this type among what failed and what it was caused by.
+    pub fn find<T: std::error::Error + 'static>(&self) -> Option<&T> {
+        let failure = self.failure.as_deref().map(Failure::as_error);
+        let source = self.source.as_deref().map(|source| source as &(dyn std::error::Error + 'static));
+        [failure, source].into_iter().flatten().find_map(failure::find)
     }
 
     /// The same with what the failed step printed last.
@@ -312,11 +344,12 @@ impl From<ParseErrors> for Error {
             location: diagnostic.location,
             label: diagnostic.label_span,
             causes: diagnostic.causes,
-            hints: diagnostic.hints,
+            hints: diagnostic.hints.into_iter().map(Hint::from).collect(),
             ..Report::new(diagnostic.message)
         };
-        let reports = errors.diagnostics.into_iter().map(report).collect();
-        Self { kind: ErrorKind::Dockerfile, reports, output: None, is_special: false, source: None }
+        let reports = errors.diagnostics.iter().cloned().map(report).collect();
+        let failure = Some(Box::new(Failure::Dockerfile(errors)));
+        Self { kind: ErrorKind::Dockerfile, reports, output: None, is_special: false, source: None, failure }
     }
 }
 
@@ -324,105 +357,99 @@ impl From<PlanErrors> for Error {
     fn from(errors: PlanErrors) -> Self {
         let mut errors = errors.into_vec();
         let report = |error: &PlanError| Report {
-            id: plan_id(error.kind),
+            id: plan_code(error.kind()).as_str(),
             location: error.location,
             label: error.label_span,
-            place: error.blamed_argument().map(|argument| Place::Argument(argument.to_owned())),
-            causes: error.causes().to_vec(),
-            hints: error.hints.clone(),
-            ..Report::new(error.message.clone())
+            place: error.fault().argument().map(Place::from),
+            causes: plan_causes(error),
+            hints: plan_hints(error),
+            ..Report::new(error.fault().to_string())
         };
         let mut reports: Vec<Report> = errors.iter().map(report).collect();
+        let faults = errors.iter().map(|error| error.fault().clone()).collect();
         let first = errors.swap_remove(0);
-        let kind = match first.kind {
+        let kind = match first.kind() {
             PlanErrorKind::Argument => ErrorKind::Usage,
             _ => ErrorKind::Dockerfile,
         };
+        // What a context holds is no name of an image.
+        let is_context = matches!(first.fault(), PlanFault::BaseImage { context: Some(_), .. });
         let source = first.into_cause();
         let image_error = source.as_ref().and_then(|error| error.downcast_ref::<SourceError>());
         let kind = image_error.map_or(kind, |error| class_of(error.kind()));
         if let Some(hint) = image_error.and_then(SourceError::hint_text) {
             // What the source knows comes before what may be guessed.
-            reports[0].hints.insert(0, hint.to_owned());
+            reports[0].hints.insert(0, hint.into());
         }
         if let Some(error) = image_error {
-            reports[0].id = source_id(error.kind());
-            // What a context names on the command line is no name of an image.
-            let is_context = reports[0].hints.iter().any(|hint| hint.contains("the one of --build-context"));
+            reports[0].id = source_code(error.kind()).as_str();
             reports[0]
                 .hints
                 .extend(guess(error).filter(|_| !is_context || error.kind() == SourceErrorKind::NoPlatform));
         }
         let is_special = source.as_deref().is_some_and(|error| errno::is_nameless(error));
-        Self { kind, reports, output: None, is_special, source }
+        let failure = Some(Box::new(Failure::Plan(PlanFaults(faults))));
+        Self { kind, reports, output: None, is_special, source, failure }
     }
 }
 
-fn plan_id(kind: PlanErrorKind) -> &'static str {
+fn source_code(kind: SourceErrorKind) -> Code {
     match kind {
-        PlanErrorKind::Argument => "invalid-argument",
-        PlanErrorKind::BaseImage => "base-image",
-        PlanErrorKind::Entitlement => "not-allowed",
-        PlanErrorKind::Unsupported => "unsupported",
-        PlanErrorKind::Dockerfile => "invalid-instruction",
+        SourceErrorKind::NotFound => Code::ImageNotFound,
+        SourceErrorKind::NoPlatform => Code::NoPlatform,
+        SourceErrorKind::Denied => Code::ImageDenied,
+        SourceErrorKind::Network => Code::RegistryUnreachable,
+        SourceErrorKind::Corrupt => Code::ImageCorrupt,
+        SourceErrorKind::Unsupported => Code::ImageUnsupported,
+        SourceErrorKind::Configuration => Code::RegistryConfiguration,
+        SourceErrorKind::Refused => Code::RegistryBlocked,
+        SourceErrorKind::LinkLocal => Code::LinkLocalAddress,
+        SourceErrorKind::Offline => Code::Offline,
+        _ => Code::BaseImage,
     }
 }
 
-/// [`Report::id`] of an error about a host at a link-local address that was not allowed.
-pub const LINK_LOCAL: &str = "link-local-address";
-/// [`Report::id`] of an error about an archive of `ADD` that unpacks to more than it may.
-pub const ARCHIVE_TOO_LARGE: &str = "archive-too-large";
-/// [`Report::id`] of an error about something that is not here, where nothing is fetched.
-pub const OFFLINE: &str = "offline";
-
-fn source_id(kind: SourceErrorKind) -> &'static str {
+fn plan_code(kind: PlanErrorKind) -> Code {
     match kind {
-        SourceErrorKind::NotFound => "image-not-found",
-        SourceErrorKind::NoPlatform => "no-platform",
-        SourceErrorKind::Denied => "image-denied",
-        SourceErrorKind::Network => "registry-unreachable",
-        SourceErrorKind::Corrupt => "image-corrupt",
-        SourceErrorKind::Unsupported => "image-unsupported",
-        SourceErrorKind::Configuration => "registry-configuration",
-        SourceErrorKind::Refused => "registry-blocked",
-        SourceErrorKind::LinkLocal => LINK_LOCAL,
-        SourceErrorKind::Offline => OFFLINE,
-        _ => "base-image",
+        PlanErrorKind::Argument => Code::InvalidArgument,
+        PlanErrorKind::BaseImage => Code::BaseImage,
+        PlanErrorKind::Entitlement => Code::NotAllowed,
+        PlanErrorKind::Unsupported => Code::Unsupported,
+        _ => Code::InvalidInstruction,
     }
 }
 
 /// The usual hint, unless the source knows better: these kinds stand for logins and files with credentials, too.
-fn guess(error: &SourceError) -> Option<String> {
+fn guess(error: &SourceError) -> Option<Hint> {
     use SourceErrorKind::{Denied, Io, Network, Unsupported};
 
     if error.kind() == Io && (errno::is_nameless(error) || errno::advice_below(error).is_some()) {
         // Whatever is at the path, that is not what failed.
-        return errno::advice_below(error).map(str::to_owned);
+        return errno::advice_below(error).map(Hint::from);
     }
     let is_known = error.hint_text().is_some() && matches!(error.kind(), Denied | Io | Network | Unsupported);
     source_hint(error.kind()).filter(|_| !is_known)
 }
 
 /// What can be done about an image that cannot be had, whatever its source says.
-fn source_hint(kind: SourceErrorKind) -> Option<String> {
-    let text = match kind {
-        SourceErrorKind::NotFound => "check the image's name and tag for typos",
-        SourceErrorKind::NoPlatform => {
-            "choose one of the image's platforms with --platform or FROM --platform=, or another image"
-        }
+fn source_hint(kind: SourceErrorKind) -> Option<Hint> {
+    Some(match kind {
+        SourceErrorKind::NotFound => "check the image's name and tag for typos".into(),
+        SourceErrorKind::NoPlatform => Hint::from("choose one of the image's platforms with ")
+            .setting(Setting::Platform, "")
+            .text(" or FROM --platform=, or another image"),
         SourceErrorKind::Denied => {
-            "check the image's name, and log in to the registry if the image is private"
+            "check the image's name, and log in to the registry if the image is private".into()
         }
         SourceErrorKind::Network => {
-            "check the name of the registry and the network; without one give the image with \
-             --build-context NAME=oci-layout://DIR"
+            Hint::from("check the name of the registry and the network; without one give the image with ")
+                .setting(Setting::BuildContext, "NAME=oci-layout://DIR")
         }
-        SourceErrorKind::Corrupt => "fetch or save the image again: what is there is damaged",
-        SourceErrorKind::Io => "check that the path exists and can be read",
-        SourceErrorKind::Unsupported => "use an image in the format of OCI or docker",
+        SourceErrorKind::Corrupt => "fetch or save the image again: what is there is damaged".into(),
+        SourceErrorKind::Io => "check that the path exists and can be read".into(),
+        SourceErrorKind::Unsupported => "use an image in the format of OCI or docker".into(),
         _ => return None,
-    };
-    Some(text.to_owned())
+    })
 }
 
 fn class_of(kind: SourceErrorKind) -> ErrorKind {
@@ -500,7 +527,7 @@ impl Error {
         if kind == ErrorKind::Cancelled {
             return Self::cancelled();
         }
-        let own = Self::new(kind, error.to_string()).id(source_id(error.kind()));
+        let own = Self::new(kind, error.to_string()).id(source_code(error.kind()));
         let hint = error.hint_text().map(str::to_owned);
         let own = own.caused_by(error);
         match hint {
@@ -512,8 +539,8 @@ impl Error {
 
 impl From<SourceError> for Error {
     fn from(error: SourceError) -> Self {
-        let mut own = Self::new(class_of(error.kind()), error.to_string()).id(source_id(error.kind()));
-        for hint in error.hint_text().map(str::to_owned).into_iter().chain(guess(&error)) {
+        let mut own = Self::new(class_of(error.kind()), error.to_string()).id(source_code(error.kind()));
+        for hint in error.hint_text().map(Hint::from).into_iter().chain(guess(&error)) {
             own = own.hint(hint);
         }
         own.caused_by(error)
@@ -522,8 +549,9 @@ impl From<SourceError> for Error {
 
 impl From<ocibuild_sys::Error> for Error {
     fn from(error: ocibuild_sys::Error) -> Self {
-        let own = Self::new(ErrorKind::Host, error.to_string());
-        own.advised(&error)
+        let mut own = Self::new(ErrorKind::Host, error.to_string()).advised(&error);
+        own.failure = Some(Box::new(error.into()));
+        own
     }
 }
 
@@ -641,24 +669,30 @@ impl From<ocibuild_executor::Error> for Error {
             _ => ErrorKind::Host,
         };
         let known = error.raw_os_error().and_then(errno::advice);
-        let hint = match error.kind() {
+        let hint: Option<Hint> = match error.kind() {
             Kind::NoSandbox => {
-                let own = Self::new(kind, error.to_string()).id("no-sandbox");
+                let own = Self::new(kind, error.to_string()).id(Code::NoSandbox);
                 let own = error.obstacles().iter().fold(own, |own, obstacle| own.hint(way_around(*obstacle)));
                 return own.hint("a Dockerfile without RUN needs no sandbox").below(error);
             }
-            Kind::Identity => Some("give this user ids in /etc/subuid and /etc/subgid, or build as root"),
-            Kind::Directory => {
-                Some("make the directory with WORKDIR, or remove what is at its path in an earlier RUN")
+            Kind::Identity => {
+                Some("give this user ids in /etc/subuid and /etc/subgid, or build as root".into())
             }
-            Kind::RuntimeMissing => {
-                Some("install the runtime, or leave --runtime out: steps then run without one")
+            Kind::Directory => Some(
+                "make the directory with WORKDIR, or remove what is at its path in an earlier RUN".into(),
+            ),
+            Kind::RuntimeMissing => Some(
+                Hint::from("install the runtime, or leave ")
+                    .setting(Setting::Runtime, "")
+                    .text(" out: steps then run without one"),
+            ),
+            Kind::Runtime => {
+                Some(Hint::from("try another runtime, or leave ").setting(Setting::Runtime, "").text(" out"))
             }
-            Kind::Runtime => Some("try another runtime, or leave --runtime out"),
-            Kind::InvalidStep => Some("give RUN a command, without NUL characters"),
-            Kind::Exhausted => known.or(Some(errno::PROCESSES)),
+            Kind::InvalidStep => Some("give RUN a command, without NUL characters".into()),
+            Kind::Exhausted => known.or(Some(errno::PROCESSES)).map(Hint::from),
             // What is unsupported says itself what it takes, and what was denied may be denied to root.
-            _ => known,
+            _ => known.map(Hint::from),
         };
         let own = Self::new(kind, error.to_string());
         match hint {
@@ -722,7 +756,7 @@ mod tests {
         ] {
             assert_eq!(error(kind, number).kind(), expected, "{kind:?} {number}");
         }
-        let hints = |error: &Error| error.reports()[0].hints.clone();
+        let hints = |error: &Error| error.reports()[0].hint_texts();
         assert!(hints(&error(ErrorKind::Host, 24))[0].contains("ulimit -n"));
         assert!(hints(&error(ErrorKind::Host, 27))[0].contains("ulimit -f"));
         // What hides the number, and has no advice that goes for all.

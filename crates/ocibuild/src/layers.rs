@@ -22,6 +22,7 @@ use ocibuild_store::{BlobSink, BlobStore, ImageLayout};
 use ocibuild_sys::{ErrorKind as SystemError, RootDir};
 
 use crate::accounts::Accounts;
+use crate::advice::{Hint, Setting};
 use crate::cache::Cache;
 use crate::copy::FileRange;
 use crate::error::class_below;
@@ -106,7 +107,7 @@ impl<'a> Layers<'a> {
                 ErrorKind::Refused,
                 format!("the blob {} is missing from the state directory", layer.descriptor.digest),
             )
-            .hint("build with --no-cache to make it again")),
+            .hint(Hint::from("build with ").setting(Setting::NoCache, "").text(" to make it again"))),
         }
     }
 

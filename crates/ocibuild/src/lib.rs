@@ -49,6 +49,7 @@
 #![forbid(unsafe_code)]
 
 mod accounts;
+mod advice;
 mod annotation;
 mod build;
 mod cache;
@@ -69,7 +70,6 @@ mod layer_writer;
 mod layers;
 mod listing;
 mod output;
-pub mod plan;
 mod report;
 mod run;
 mod schedule;
@@ -82,6 +82,7 @@ mod unpacked;
 pub use ocibuild_dockerfile as dockerfile;
 pub use ocibuild_executor as executor;
 pub use ocibuild_layer as layer;
+pub use ocibuild_plan as plan;
 pub use ocibuild_registry as registry;
 pub use ocibuild_snapshot as snapshot;
 pub use ocibuild_spec as spec;
@@ -89,6 +90,7 @@ pub use ocibuild_spec::CancelToken;
 pub use ocibuild_store as store;
 pub use ocibuild_sys as sys;
 
+pub use advice::{Hint, Setting};
 pub use annotation::{Annotation, AnnotationLevel};
 pub use build::{Backends, Build, PlannedBuild, Secret, SshAgent};
 pub use cache::Cache;
@@ -97,7 +99,7 @@ pub use context::{
     BuildContext, ContextSource, Fetcher, GitAddress, GitAddressError, GitProgram, HttpAddress,
     HttpAddressError, LocalContext, RemoteSource, Remotes, read_dockerfile, read_dockerfile_of,
 };
-pub use error::{ARCHIVE_TOO_LARGE, Error, ErrorKind, LINK_LOCAL, OFFLINE};
+pub use error::{Code, Error, ErrorKind, Failure, PlanFaults};
 pub use event::Event;
 pub use image::{Built, BuiltImage, BuiltIndex};
 pub use index::{EntrySelector, IndexChange, IndexDraft, IndexEntry, Meeting, MeetingOptions, Origin};

@@ -3,6 +3,9 @@
 use std::fmt;
 
 use ocibuild_dockerfile::{Location, Span};
+use ocibuild_plan::Argument as PlanArgument;
+
+use crate::advice::{Hint, Setting};
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,12 +24,17 @@ pub struct Report {
     /// Why it is so, beyond the headline.
     pub causes: Vec<String>,
     /// What to do.
-    pub hints: Vec<String>,
+    pub hints: Vec<Hint>,
     /// The text to blame, from which `label` is found.
     pub(crate) word: Option<String>,
 }
 
 impl Report {
+    /// What to do, in the words of the library.
+    pub fn hint_texts(&self) -> Vec<String> {
+        self.hints.iter().map(ToString::to_string).collect()
+    }
+
     pub(crate) fn new(message: impl Into<String>) -> Self {
         Self {
             id: "",
@@ -58,6 +66,8 @@ pub enum Place {
     File(String),
     /// Something on the command line.
     Argument(String),
+    /// What the caller chose for the build.
+    Setting(Setting, String),
 }
 
 impl fmt::Display for Place {
@@ -66,6 +76,18 @@ impl fmt::Display for Place {
             Self::Line { file, line, .. } => write!(f, "{file}:{line}"),
             Self::File(file) => f.write_str(file),
             Self::Argument(text) => write!(f, "command line: {text}"),
+            Self::Setting(setting, value) => write!(f, "{} {value}", setting.name()),
+        }
+    }
+}
+
+impl From<PlanArgument<'_>> for Place {
+    fn from(argument: PlanArgument<'_>) -> Self {
+        match argument {
+            PlanArgument::BuildArg { name, value } => {
+                Self::Setting(Setting::BuildArg, format!("{name}={value}"))
+            }
+            PlanArgument::Target(target) => Self::Setting(Setting::Target, target.to_owned()),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Files written out of a view into a directory of the host.
 
+use crate::Code;
 use std::collections::HashSet;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -23,9 +24,6 @@ pub(crate) enum Nodes {
     /// They are left out.
     WherePossible,
 }
-
-/// The name of the error about a device node that may not be made.
-pub(crate) const DEVICE_NODE: &str = "device-node";
 
 /// Writes the result of a placement, whose files are those of `source` or inline, into a directory that a step sees: it
 /// has no use for device nodes, which it could not open.
@@ -85,7 +83,7 @@ fn written(path: &Path, error: &ocibuild_sys::Error) -> Error {
 fn not_made(path: &Path) -> Error {
     let message = format!("cannot make the device node {}: only root may make it", path.display());
     Error::new(ErrorKind::Host, message)
-        .id(DEVICE_NODE)
+        .id(Code::DeviceNode)
         .hint("an output of type=tar has device nodes whoever writes it")
 }
 

@@ -2,9 +2,9 @@
 //!
 //! What is here has no behaviour of its own: identities ([`Digest`], [`DiffId`], [`ChainId`]), documents
 //! ([`Descriptor`], [`Manifest`], [`Index`], [`ImageConfig`]) with the one way to write them ([`json`]), names
-//! ([`Reference`], [`Platform`]), and what crosses the walls between crates that do not know each other:
-//! [`ImageSource`] (where base images come from), [`Changeset`] (what a layer consists of), [`ContentDigest`] (by which two files are
-//! told to be equal without being read), [`CancelToken`].
+//! ([`Reference`], [`Platform`], [`Url`]), and what crosses the walls between crates that do not know each other:
+//! [`ImageSource`] (where base images come from), [`Changeset`] (what a layer consists of), [`ContentDigest`] (by which two
+//! files are told to be equal without being read), [`CancelToken`].
 //!
 //! ```
 //! use ocibuild_spec::{Digest, Platform, Reference};
@@ -36,6 +36,7 @@ mod platform;
 mod reference;
 mod source;
 mod time;
+mod url;
 mod verify;
 
 pub use cancel::CancelToken;
@@ -54,4 +55,5 @@ pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError};
 pub use source::{ImageSource, ResolvedImage, SourceError, SourceErrorKind};
 pub use time::{TimeError, Timestamp};
+pub use url::{Scheme, Url, UrlError, escape};
 pub use verify::{VerifyError, VerifyingReader};

@@ -135,7 +135,7 @@ fn mistakes_are_told_with_their_place() {
         let place = format!("--format, line 1, column {column}");
         assert!(report.message.contains(message), "{template}: {}", report.message);
         assert_eq!(report.place, Some(Place::Argument(place)), "{template}");
-        assert!(report.hints.concat().contains(hint), "{template}: {:?}", report.hints);
+        assert!(report.hint_texts().concat().contains(hint), "{template}: {:?}", report.hints);
     }
     let deep = "{{if 1}}".repeat(2000);
     assert!(render(&deep).unwrap_err().to_string().contains("nested"));

@@ -136,7 +136,7 @@ mod tests {
         assert!(names(&[]).unwrap().is_empty());
         let error = names(&["NET_RAW", "NET_ROW"]).unwrap_err();
         assert!(error.to_string().contains("--cap-drop NET_ROW: unknown capability"), "{error}");
-        assert_eq!(error.reports()[0].hints, ["did you mean --cap-drop NET_RAW?"]);
+        assert_eq!(error.reports()[0].hint_texts(), ["did you mean --cap-drop NET_RAW?"]);
     }
 
     #[test]

@@ -155,7 +155,7 @@ pub(crate) fn rmi(root: Option<&Path>, args: &RmiArgs) -> Outcome {
 }
 
 fn is_absence(error: &Error) -> bool {
-    error.reports()[0].id == ocibuild::state::NO_SUCH_IMAGE
+    error.is(ocibuild::Code::NoSuchImage)
 }
 
 /// What is to be taken away: all of it at once, for each change writes the index anew.

@@ -3,7 +3,6 @@
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
-use std::sync::atomic::Ordering;
 
 use ocibuild::spec::Reference;
 use ocibuild::sys::FileTarget;
@@ -12,7 +11,7 @@ use serde_json::json;
 
 use crate::args::RegistryArgs;
 use crate::backends::{Notices, registry};
-use crate::failure::{READER_GONE, about, host, usage};
+use crate::failure::{ReaderGone, about, host, usage};
 use crate::values::{OutputSpec, Target};
 
 /// Outputs for the library; what cannot succeed is refused before an hour of building.
@@ -118,10 +117,10 @@ pub(super) fn archive_destination(path: Option<&Path>) -> Destination {
 }
 
 fn gone(error: io::Error) -> io::Error {
-    if error.kind() == io::ErrorKind::BrokenPipe {
-        READER_GONE.store(true, Ordering::SeqCst);
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => io::Error::new(io::ErrorKind::BrokenPipe, ReaderGone),
+        _ => error,
     }
-    error
 }
 
 /// Takes away the file of an earlier build, so that nobody takes it for this one's when this one fails. What is no

@@ -3,10 +3,11 @@ use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::ExitCode;
 
+use ocibuild::Code;
 use ocibuild::Error;
 use ocibuild::executor::{Attached, Control, Stream};
 use ocibuild::spec::Descriptor;
-use ocibuild::state::{ContainerOptions, NO_SUCH_IMAGE};
+use ocibuild::state::ContainerOptions;
 
 use crate::args::{PullWhen, RunArgs};
 use crate::backends::{Workshop, executor, resolv_conf};
@@ -81,7 +82,7 @@ pub(crate) fn run(root: Option<&Path>, args: &RunArgs) -> Outcome {
 /// The image to run, which is fetched when it is not here.
 fn image(shop: &Workshop, args: &RunArgs, signals: &Signals) -> Result<Descriptor, Failure> {
     let found = shop.state().find(&args.image);
-    let is_missing = found.as_ref().is_err_and(|error| error.reports()[0].id == NO_SUCH_IMAGE);
+    let is_missing = found.as_ref().is_err_and(|error| error.is(Code::NoSuchImage));
     if args.pull == PullWhen::Always || (args.pull == PullWhen::Missing && is_missing) {
         let name = values::reference(&args.image)?;
         return fetch(shop, &name, &args.registry, signals);

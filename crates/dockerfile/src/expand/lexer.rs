@@ -6,6 +6,7 @@ use std::iter::Peekable;
 use std::str::Chars;
 
 use super::characters::{is_digit, is_heredoc_blank, is_letter, is_special, without_mark};
+use super::fault::ExpandFault;
 use super::pattern::{self, Pattern};
 use super::words::{Words, check_size};
 use super::{Environment, Expanded, ExpandedWords, MAX_NESTING, MAX_WORD_BYTES};
@@ -41,26 +42,6 @@ impl Default for Mode {
     }
 }
 
-/// Why a text cannot be expanded.
-#[derive(Debug)]
-pub(super) enum LexError {
-    /// The text is malformed, or asks for the error.
-    Word(String),
-    /// It takes too much.
-    Limit(String),
-}
-
-impl LexError {
-    pub(super) fn word(message: impl Into<String>) -> Self {
-        Self::Word(message.into())
-    }
-
-    pub(super) fn into_message(self) -> String {
-        let (Self::Word(message) | Self::Limit(message)) = self;
-        message
-    }
-}
-
 /// How much work one word may be, however its pieces are put together: less than a tenth of a second's.
 #[derive(Debug)]
 pub(super) struct Effort {
@@ -75,11 +56,8 @@ impl Default for Effort {
 
 impl Effort {
     /// Takes `steps`, comparisons or bytes, off what is left.
-    pub(super) fn spend(&mut self, steps: usize) -> Result<(), LexError> {
-        self.left = self
-            .left
-            .checked_sub(steps)
-            .ok_or_else(|| LexError::Limit("the word takes too long to expand".to_owned()))?;
+    pub(super) fn spend(&mut self, steps: usize) -> Result<(), ExpandFault> {
+        self.left = self.left.checked_sub(steps).ok_or(ExpandFault::TooSlow)?;
         Ok(())
     }
 }
@@ -170,10 +148,10 @@ impl Waiting {
     }
 
     /// What is wrong when the text ends before it should.
-    fn unfinished(&self) -> LexError {
+    fn unfinished(&self) -> ExpandFault {
         match self {
-            Self::Pattern { .. } => LexError::word("syntax error: missing '/' in ${}"),
-            Self::Operation { .. } | Self::Replacement { .. } => missing_brace(),
+            Self::Pattern { .. } => ExpandFault::MissingSlash,
+            Self::Operation { .. } | Self::Replacement { .. } => ExpandFault::MissingBrace,
         }
     }
 }
@@ -199,7 +177,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    pub(super) fn run(mut self) -> Result<Outcome, LexError> {
+    pub(super) fn run(mut self) -> Result<Outcome, ExpandFault> {
         let text = self.text(None, self.mode.keep_escapes);
         self.frames.push(Frame::Text(text));
         let (joined, words) = self.read().map_err(|error| self.seen_from_outside(error))?;
@@ -222,7 +200,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// Reads everything: what is on top of the stack goes on until something in it begins, or it is over.
-    fn read(&mut self) -> Result<(String, Vec<String>), LexError> {
+    fn read(&mut self) -> Result<(String, Vec<String>), ExpandFault> {
         while let Some(frame) = self.frames.pop() {
             match frame {
                 Frame::Text(mut text) => {
@@ -266,7 +244,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// Gives a substitution the text behind its operator.
-    fn substitute(&mut self, waiting: Waiting, text: String) -> Result<(), LexError> {
+    fn substitute(&mut self, waiting: Waiting, text: String) -> Result<(), ExpandFault> {
         let value = match waiting {
             Waiting::Pattern { name, all } => {
                 self.open_text_of(Waiting::Replacement { name, all, pattern: text });
@@ -285,7 +263,7 @@ impl<'a> Lexer<'a> {
     ///
     /// The beginning of a word is lost if what follows has parts of its own, as `${x:-part}` has, and words are wanted:
     /// `8${X:-0}` is the word `0`. BuildKit has it so, and finds heredocs with it.
-    fn take(&mut self, value: &str, is_whole: bool) -> Result<(), LexError> {
+    fn take(&mut self, value: &str, is_whole: bool) -> Result<(), ExpandFault> {
         match self.frames.last_mut() {
             Some(Frame::Text(text)) => {
                 if self.parts != text.parts {
@@ -302,7 +280,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// Reads a text until something in it begins, which is given back, or to its end.
-    fn read_text(&mut self, text: &mut Text) -> Result<Option<Frame>, LexError> {
+    fn read_text(&mut self, text: &mut Text) -> Result<Option<Frame>, ExpandFault> {
         let words = &mut text.words;
         while let Some(c) = self.peek() {
             if text.stop == Some(c) {
@@ -334,13 +312,12 @@ impl<'a> Lexer<'a> {
         }
         match text.stop {
             None => Ok(None),
-            Some(stop) => {
-                Err(LexError::Word(format!("unexpected end of statement while looking for matching {stop}")))
-            }
+            Some('/') => Err(ExpandFault::MissingSlash),
+            Some(_) => Err(ExpandFault::MissingBrace),
         }
     }
 
-    fn escaped(&mut self, words: &mut Words) -> Result<(), LexError> {
+    fn escaped(&mut self, words: &mut Words) -> Result<(), ExpandFault> {
         self.rest.next();
         if self.mode.keep_escapes {
             words.push_whole_char(self.mode.escape)?;
@@ -349,7 +326,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// Blanks behind two `<` do not end the word: a heredoc's delimiter may follow them.
-    fn chevrons(&mut self, words: &mut Words) -> Result<(), LexError> {
+    fn chevrons(&mut self, words: &mut Words) -> Result<(), ExpandFault> {
         self.rest.next();
         words.push_whole_char('<')?;
         if self.rest.next_if_eq(&'<').is_some() {
@@ -361,7 +338,7 @@ impl<'a> Lexer<'a> {
         Ok(())
     }
 
-    fn single_quoted(&mut self) -> Result<String, LexError> {
+    fn single_quoted(&mut self) -> Result<String, ExpandFault> {
         self.rest.next();
         let mut text = String::new();
         if self.mode.keep_quotes {
@@ -371,7 +348,7 @@ impl<'a> Lexer<'a> {
             match self.rest.next() {
                 Some('\'') => break,
                 Some(c) => text.push(c),
-                None => return Err(unpaired("single")),
+                None => return Err(ExpandFault::OpenQuote { double: false }),
             }
         }
         if self.mode.keep_quotes {
@@ -381,10 +358,10 @@ impl<'a> Lexer<'a> {
     }
 
     /// Reads on between double quotes until a substitution begins, which is given back, or to the second of them.
-    fn read_quoted(&mut self, text: &mut String) -> Result<Option<Frame>, LexError> {
+    fn read_quoted(&mut self, text: &mut String) -> Result<Option<Frame>, ExpandFault> {
         loop {
             match self.peek() {
-                None => return Err(unpaired("double")),
+                None => return Err(ExpandFault::OpenQuote { double: true }),
                 Some('"') => break,
                 Some('$') => match self.dollar()? {
                     Dollar::Value(value) => text.push_str(&value),
@@ -422,13 +399,11 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    fn dollar(&mut self) -> Result<Dollar, LexError> {
+    fn dollar(&mut self) -> Result<Dollar, ExpandFault> {
         self.rest.next();
         if self.rest.next_if_eq(&'{').is_some() {
             if self.depth == MAX_NESTING {
-                return Err(LexError::Limit(format!(
-                    "substitutions are nested deeper than {MAX_NESTING} levels"
-                )));
+                return Err(ExpandFault::TooDeep { limit: MAX_NESTING });
             }
             return self.braces();
         }
@@ -444,22 +419,22 @@ impl<'a> Lexer<'a> {
     }
 
     /// The rest of a substitution, behind `${`.
-    fn braces(&mut self) -> Result<Dollar, LexError> {
+    fn braces(&mut self) -> Result<Dollar, ExpandFault> {
         match self.peek() {
-            None => return Err(missing_brace()),
-            Some('{' | '}' | ':') => return Err(LexError::word("syntax error: bad substitution")),
+            None => return Err(ExpandFault::MissingBrace),
+            Some('{' | '}' | ':') => return Err(ExpandFault::BadSubstitution),
             Some(_) => {}
         }
         let name = self.name();
         match self.rest.next() {
-            None => Err(missing_brace()),
+            None => Err(ExpandFault::MissingBrace),
             Some('}') => Ok(Dollar::Value(match self.look_up(&name)? {
                 Some(value) => value.into_owned(),
                 None if self.mode.keep_unset => format!("${{{name}}}"),
                 None => String::new(),
             })),
             Some(':') => match self.rest.next() {
-                None => Err(missing_brace()),
+                None => Err(ExpandFault::MissingBrace),
                 Some(operator @ ('#' | '%')) => Err(unsupported(&format!(":{operator}"))),
                 Some(operator) => Ok(Dollar::Substitution(Waiting::Operation {
                     name,
@@ -486,7 +461,7 @@ impl<'a> Lexer<'a> {
         operator: char,
         modifier: &str,
         word: String,
-    ) -> Result<String, LexError> {
+    ) -> Result<String, ExpandFault> {
         let keep_unset = self.mode.keep_unset;
         let value = self.look_up(name)?;
         if value.is_none() && keep_unset {
@@ -506,7 +481,13 @@ impl<'a> Lexer<'a> {
     }
 
     /// `${name/pattern/text}` and `${name//pattern/text}`.
-    fn replacement(&mut self, name: &str, all: bool, pattern: &str, text: &str) -> Result<String, LexError> {
+    fn replacement(
+        &mut self,
+        name: &str,
+        all: bool,
+        pattern: &str,
+        text: &str,
+    ) -> Result<String, ExpandFault> {
         let keep_unset = self.mode.keep_unset;
         let value = self.look_up(name)?;
         if value.is_none() && keep_unset {
@@ -522,13 +503,13 @@ impl<'a> Lexer<'a> {
     }
 
     /// An error that comes from the end of the text is told from the view of the outermost construct.
-    fn seen_from_outside(&mut self, error: LexError) -> LexError {
+    fn seen_from_outside(&mut self, error: ExpandFault) -> ExpandFault {
         let outermost = self.frames.iter().find_map(|frame| match frame {
             Frame::Waiting(waiting) => Some(waiting.unfinished()),
             Frame::Text(_) | Frame::Quoted(_) => None,
         });
         match (error, outermost) {
-            (LexError::Word(_), Some(unfinished)) if self.at_end() => unfinished,
+            (error, Some(unfinished)) if !error.is_limit() && self.at_end() => unfinished,
             (error, _) => error,
         }
     }
@@ -555,7 +536,7 @@ impl<'a> Lexer<'a> {
         name
     }
 
-    fn look_up(&mut self, name: &str) -> Result<Option<Cow<'a, str>>, LexError> {
+    fn look_up(&mut self, name: &str) -> Result<Option<Cow<'a, str>>, ExpandFault> {
         let value = self.environment.get(name);
         let names = if value.is_some() { &mut self.used } else { &mut self.unset };
         names.add(name);
@@ -564,7 +545,7 @@ impl<'a> Lexer<'a> {
     }
 }
 
-fn trim(value: &str, operator: char, word: &str, effort: &mut Effort) -> Result<String, LexError> {
+fn trim(value: &str, operator: char, word: &str, effort: &mut Effort) -> Result<String, ExpandFault> {
     let longest = word.starts_with(operator);
     let word = if longest { &word[1..] } else { word };
     let extent = if longest { pattern::Extent::Longest } else { pattern::Extent::Shortest };
@@ -575,23 +556,15 @@ fn trim(value: &str, operator: char, word: &str, effort: &mut Effort) -> Result<
     }
 }
 
-fn missing_brace() -> LexError {
-    LexError::word("syntax error: missing '}'")
+fn unsupported(modifier: &str) -> ExpandFault {
+    ExpandFault::Modifier(modifier.to_owned())
 }
 
-fn unsupported(modifier: &str) -> LexError {
-    LexError::Word(format!("unsupported modifier ({modifier}) in substitution"))
-}
-
-fn unpaired(quote: &str) -> LexError {
-    LexError::Word(format!("unexpected end of statement while looking for matching {quote}-quote"))
-}
-
-fn required(name: &str, word: &str, set: bool) -> LexError {
+fn required(name: &str, word: &str, set: bool) -> ExpandFault {
     let reason = match (word, set) {
         ("", false) => "is not allowed to be unset",
         ("", true) => "is not allowed to be empty",
         (word, _) => word,
     };
-    LexError::Word(format!("{name}: {reason}"))
+    ExpandFault::Required { name: name.to_owned(), reason: reason.to_owned() }
 }

@@ -7,6 +7,7 @@
 //! [`MAX_NESTING`], and patterns that take too long to match are errors.
 
 mod characters;
+mod fault;
 mod lexer;
 mod pattern;
 mod protocol;
@@ -15,9 +16,10 @@ mod words;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
+pub use fault::ExpandFault;
 pub use protocol::answer_line;
 
-use lexer::{LexError, Lexer, Outcome};
+use lexer::{Lexer, Outcome};
 
 pub(crate) use lexer::Mode;
 
@@ -85,12 +87,12 @@ pub struct ExpandedWords {
 
 /// A word that cannot be expanded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("failed to process {}: {message}", crate::quote::quote(.word))]
+#[error("failed to process {}: {fault}", crate::quote::quote(.word))]
 pub struct ExpandError {
     /// The whole word as written.
     pub word: String,
     /// What is wrong with it.
-    pub message: String,
+    pub fault: ExpandFault,
 }
 
 /// Expands `text` to one word.
@@ -144,13 +146,11 @@ pub fn expand_shown(text: &str, escape: char, environment: &dyn Environment) -> 
 pub(crate) fn lex_words(text: &str, mode: Mode) -> Result<Option<Vec<String>>, ExpandError> {
     match Lexer::new(text, Mode { max_bytes: usize::MAX, ..mode }, &Nothing).run() {
         Ok(outcome) => Ok(Some(outcome.into_words().words)),
-        Err(LexError::Word(_)) => Ok(None),
-        Err(LexError::Limit(message)) => Err(ExpandError { word: text.to_owned(), message }),
+        Err(fault) if fault.is_limit() => Err(ExpandError { word: text.to_owned(), fault }),
+        Err(_) => Ok(None),
     }
 }
 
 fn run(text: &str, mode: Mode, environment: &dyn Environment) -> Result<Outcome, ExpandError> {
-    Lexer::new(text, mode, environment)
-        .run()
-        .map_err(|error| ExpandError { word: text.to_owned(), message: error.into_message() })
+    Lexer::new(text, mode, environment).run().map_err(|fault| ExpandError { word: text.to_owned(), fault })
 }

@@ -2,7 +2,8 @@
 
 use super::MAX_WORD_BYTES;
 use super::characters::{is_digit, is_letter, without_mark};
-use super::lexer::{Effort, LexError};
+use super::fault::ExpandFault;
+use super::lexer::Effort;
 use super::words::check_size;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +37,7 @@ pub(super) struct Pattern {
 }
 
 impl Pattern {
-    pub(super) fn parse(text: &str) -> Result<Self, LexError> {
+    pub(super) fn parse(text: &str) -> Result<Self, ExpandFault> {
         let mut tokens = Vec::new();
         let mut chars = without_mark(text).chars();
         while let Some(c) = chars.next() {
@@ -45,7 +46,7 @@ impl Pattern {
                 '?' => Token::Any,
                 '\\' => match chars.next() {
                     Some(escaped @ ('*' | '?' | '\\' | '}' | '/')) => Token::Char(escaped),
-                    other => return Err(invalid(text, other)),
+                    other => return Err(ExpandFault::Pattern { pattern: text.to_owned(), escaped: other }),
                 },
                 c => Token::Char(c),
             });
@@ -59,7 +60,7 @@ impl Pattern {
         value: &str,
         extent: Extent,
         effort: &mut Effort,
-    ) -> Result<String, LexError> {
+    ) -> Result<String, ExpandFault> {
         let chars: Vec<char> = value.chars().collect();
         let end = Matcher::new(&self.tokens, effort).end(&chars, 0, extent)?.unwrap_or(0);
         Ok(chars[end..].iter().collect())
@@ -71,7 +72,7 @@ impl Pattern {
         value: &str,
         extent: Extent,
         effort: &mut Effort,
-    ) -> Result<String, LexError> {
+    ) -> Result<String, ExpandFault> {
         let chars: Vec<char> = value.chars().rev().collect();
         let end = Matcher::new(&self.tokens, effort).end(&chars, 0, extent)?.unwrap_or(0);
         Ok(chars[end..].iter().rev().collect())
@@ -82,7 +83,7 @@ impl Pattern {
         value: &str,
         text: &str,
         effort: &mut Effort,
-    ) -> Result<String, LexError> {
+    ) -> Result<String, ExpandFault> {
         let chars: Vec<char> = value.chars().collect();
         let Some((start, end)) = Matcher::new(&self.tokens, effort).find(&chars, 0)? else {
             return Ok(value.to_owned());
@@ -98,7 +99,7 @@ impl Pattern {
         value: &str,
         template: &str,
         effort: &mut Effort,
-    ) -> Result<String, LexError> {
+    ) -> Result<String, ExpandFault> {
         let chars: Vec<char> = value.chars().collect();
         let mut matcher = Matcher::new(&self.tokens, effort);
         let mut result = String::new();
@@ -131,11 +132,6 @@ pub(super) fn backwards(text: &str) -> String {
         rest = after;
     }
     pieces.into_iter().rev().collect()
-}
-
-fn invalid(pattern: &str, escaped: Option<char>) -> LexError {
-    let escape: String = std::iter::once('\\').chain(escaped).collect();
-    LexError::Word(format!("invalid pattern ({pattern}) in substitution: invalid escape '{escape}'"))
 }
 
 /// Appends `template`, in which `$0` is what matched, `$$` a dollar, and any other reference nothing.
@@ -187,7 +183,7 @@ impl<'a> Matcher<'a> {
     }
 
     /// The first place at or behind `from` where the pattern matches, and where the longest match there ends.
-    fn find(&mut self, text: &[char], from: usize) -> Result<Option<(usize, usize)>, LexError> {
+    fn find(&mut self, text: &[char], from: usize) -> Result<Option<(usize, usize)>, ExpandFault> {
         for start in from..=text.len() {
             if let Some(end) = self.end(text, start, Extent::Longest)? {
                 return Ok(Some((start, end)));
@@ -197,7 +193,7 @@ impl<'a> Matcher<'a> {
     }
 
     /// Where a match that begins at `start` ends.
-    fn end(&mut self, text: &[char], start: usize, extent: Extent) -> Result<Option<usize>, LexError> {
+    fn end(&mut self, text: &[char], start: usize, extent: Extent) -> Result<Option<usize>, ExpandFault> {
         self.active.fill(false);
         self.activate(0);
         let mut found = None;
@@ -225,7 +221,7 @@ impl<'a> Matcher<'a> {
     }
 
     /// Consumes one character; `false` if no way is left.
-    fn step(&mut self, c: char) -> Result<bool, LexError> {
+    fn step(&mut self, c: char) -> Result<bool, ExpandFault> {
         self.effort.spend(self.tokens.len() + 1)?;
         let mut alive = false;
         // From the back, so that a state is read before it is written.

@@ -1,6 +1,6 @@
 //! Collects the pieces of a text into words.
 
-use super::lexer::LexError;
+use super::fault::ExpandFault;
 
 /// What has been read so far: the text as one word, and the same split at blanks that are neither quoted nor escaped.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ impl Words {
     }
 
     /// A character that splits if it is a blank.
-    pub(super) fn push(&mut self, c: char) -> Result<(), LexError> {
+    pub(super) fn push(&mut self, c: char) -> Result<(), ExpandFault> {
         self.joined.push(c);
         if !c.is_whitespace() {
             self.current.push(c);
@@ -28,12 +28,12 @@ impl Words {
     }
 
     /// A value, whose blanks split.
-    pub(super) fn push_value(&mut self, value: &str) -> Result<(), LexError> {
+    pub(super) fn push_value(&mut self, value: &str) -> Result<(), ExpandFault> {
         value.chars().try_for_each(|c| self.push(c))
     }
 
     /// Text that is part of the current word whatever it holds.
-    pub(super) fn push_whole(&mut self, text: &str) -> Result<(), LexError> {
+    pub(super) fn push_whole(&mut self, text: &str) -> Result<(), ExpandFault> {
         self.joined.push_str(text);
         self.current.push_str(text);
         self.check()
@@ -44,7 +44,7 @@ impl Words {
         self.current.clear();
     }
 
-    pub(super) fn push_whole_char(&mut self, c: char) -> Result<(), LexError> {
+    pub(super) fn push_whole_char(&mut self, c: char) -> Result<(), ExpandFault> {
         self.push_whole(c.encode_utf8(&mut [0; 4]))
     }
 
@@ -55,15 +55,15 @@ impl Words {
         (self.joined, self.done)
     }
 
-    fn check(&self) -> Result<(), LexError> {
+    fn check(&self) -> Result<(), ExpandFault> {
         check_size(self.joined.len(), self.max_bytes)
     }
 }
 
 /// Fails if a text of `bytes` is more than an expansion may produce.
-pub(super) fn check_size(bytes: usize, max_bytes: usize) -> Result<(), LexError> {
+pub(super) fn check_size(bytes: usize, max_bytes: usize) -> Result<(), ExpandFault> {
     if bytes <= max_bytes {
         return Ok(());
     }
-    Err(LexError::Limit(format!("the result is larger than {max_bytes} bytes")))
+    Err(ExpandFault::TooLarge { limit: max_bytes })
 }

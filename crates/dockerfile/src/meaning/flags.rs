@@ -1,5 +1,6 @@
 //! Flags of an instruction.
 
+use crate::Code;
 use std::fmt::Write;
 
 use crate::diagnostic::Failure;
@@ -32,7 +33,7 @@ impl<'a> Flags<'a> {
         for (position, word) in words.iter().enumerate() {
             check(word, &words[..position], known).map_err(|error| {
                 let error = error.at(node.location).label(word.span);
-                if error.is("missing-flag-value") { error.hint(with_value(word, node)) } else { error }
+                if error.is(Code::MissingFlagValue) { error.hint(with_value(word, node)) } else { error }
             })?;
         }
         Ok(Self { words })
@@ -71,14 +72,14 @@ fn check(word: &BorrowedWord<'_>, before: &[BorrowedWord<'_>], known: Known) -> 
     let given = known.iter().find_map(|(name, takes)| Some((name, takes, behind_name(word, name)?)));
     let Some((name, takes, rest)) = given else { return Err(unknown(flag(), known)) };
     if *takes != Takes::List && before.iter().any(|word| behind_name(word, name).is_some()) {
-        return Err(error("duplicate-flag", format!("duplicate flag specified: {}", flag()))
+        return Err(error(Code::DuplicateFlag, format!("duplicate flag specified: {}", flag()))
             .hint(format!("keep one {0} and remove the other", flag())));
     }
     match (takes, rest) {
         (Takes::Boolean, "") => Ok(()),
         (Takes::Text | Takes::List, rest) if !rest.is_empty() => Ok(()),
         (Takes::Boolean, rest) if rest != "=" => boolean(flag(), &rest[1..]),
-        _ => Err(error("missing-flag-value", format!("missing a value on flag: {}", flag()))),
+        _ => Err(error(Code::MissingFlagValue, format!("missing a value on flag: {}", flag()))),
     }
 }
 
@@ -87,7 +88,7 @@ fn boolean(flag: &str, value: &str) -> Result<(), Failure> {
         "true" | "false" => Ok(()),
         _ => {
             let message = format!("expecting boolean value for flag {flag}, not: {value}");
-            Err(error("not-boolean", message).hint(format!("write {flag}=true or {flag}=false")))
+            Err(error(Code::NotBoolean, message).hint(format!("write {flag}=true or {flag}=false")))
         }
     }
 }
@@ -129,7 +130,7 @@ fn unknown(flag: &str, known: Known) -> Failure {
         // Writing to a string cannot fail.
         let _ = write!(message, " (did you mean {nearest}?)");
     }
-    let error = error("unknown-flag", message);
+    let error = error(Code::UnknownFlag, message);
     let error = match name.split_once(':') {
         Some((before, value)) if known.iter().any(|(known, _)| *known == before) => {
             error.hint(format!("write --{before}={value}, with an equals sign"))
@@ -153,6 +154,6 @@ fn unknown(flag: &str, known: Known) -> Failure {
     error.hint(format!("the flags of this instruction are {}", list.join(", ")))
 }
 
-fn error(id: &'static str, message: String) -> Failure {
+fn error(id: Code, message: String) -> Failure {
     Failure::new(id, message, None)
 }

@@ -3,6 +3,7 @@
 use super::duration::parse_duration;
 use super::flags::{Flags, Known, Takes};
 use super::{Reading, Result};
+use crate::Code;
 use crate::quote::quote;
 use crate::{Healthcheck, InstructionKind};
 
@@ -25,7 +26,7 @@ pub(super) fn healthcheck(reading: &Reading<'_>) -> Result<InstructionKind> {
     if kind.text.eq_ignore_ascii_case("NONE") {
         if let Some(word) = command.first() {
             let message = "HEALTHCHECK NONE takes no arguments";
-            let error = reading.error("too-many-arguments", message).label(word.span);
+            let error = reading.error(Code::TooManyArguments, message).label(word.span);
             return Err(
                 error.hint("write HEALTHCHECK NONE alone, or HEALTHCHECK CMD with the command behind it")
             );
@@ -48,11 +49,11 @@ pub(super) fn healthcheck(reading: &Reading<'_>) -> Result<InstructionKind> {
         } else {
             format!("put CMD in front of the command: HEALTHCHECK CMD {rest}")
         };
-        return Err(reading.error("unknown-healthcheck", message).label(kind.span).hint(hint));
+        return Err(reading.error(Code::UnknownHealthcheck, message).label(kind.span).hint(hint));
     }
     if command.is_empty() {
         return Err(reading
-            .error("missing-command", "Missing command after HEALTHCHECK CMD")
+            .error(Code::MissingCommand, "Missing command after HEALTHCHECK CMD")
             .label(kind.span)
             .hint("write the command behind CMD: HEALTHCHECK CMD curl -f http://localhost/"));
     }
@@ -69,12 +70,12 @@ pub(super) fn healthcheck(reading: &Reading<'_>) -> Result<InstructionKind> {
 fn duration(reading: &Reading<'_>, flags: &Flags<'_>, name: &'static str) -> Result<i64> {
     let Some(text) = flags.text(name) else { return Ok(0) };
     let duration = parse_duration(text).map_err(|error| {
-        let error = reading.flag_error("invalid-duration", error.to_string(), name);
+        let error = reading.flag_error(Code::InvalidDuration, error.to_string(), name);
         error.hint(format!("give a number with a unit (ms, s, m, h), as in --{name}=30s"))
     })?;
     if duration != 0 && duration < MIN_DURATION {
         let message = format!("Interval {} cannot be less than 1ms", quote(name));
-        let error = reading.flag_error("duration-too-short", message, name);
+        let error = reading.flag_error(Code::DurationTooShort, message, name);
         return Err(error.hint(format!("give 1ms or more, as in --{name}=30s, or 0 for the default")));
     }
     Ok(duration)
@@ -83,7 +84,7 @@ fn duration(reading: &Reading<'_>, flags: &Flags<'_>, name: &'static str) -> Res
 fn retries(reading: &Reading<'_>, flags: &Flags<'_>) -> Result<i64> {
     let Some(text) = flags.text("retries") else { return Ok(0) };
     let error = |message: String| {
-        let error = reading.flag_error("invalid-retries", message, "retries");
+        let error = reading.flag_error(Code::InvalidRetries, message, "retries");
         error.hint("give a whole number from 0 up, as in --retries=3")
     };
     let number: i32 = text.parse().map_err(|_| {

@@ -7,6 +7,7 @@ mod run;
 mod transfer;
 mod unknown;
 
+use crate::Code;
 use std::borrow::Cow;
 use std::fmt::Write;
 
@@ -44,6 +45,11 @@ pub(crate) const KEYWORDS: [&str; 18] = [
     "volume",
     "workdir",
 ];
+
+/// Whether a word that is no keyword was probably meant for one.
+pub(crate) fn is_near_a_keyword(word: &str) -> bool {
+    suggest(&word.to_lowercase(), KEYWORDS).is_some()
+}
 
 /// The stage that a `FROM` opens, still without instructions.
 pub(crate) fn stage(parsed: Parsed<'_>) -> Result<Stage> {
@@ -116,12 +122,12 @@ impl<'a> Reading<'a> {
     }
 
     /// An error about the instruction, with its keyword to blame.
-    fn error(&self, id: &'static str, message: impl Into<String>) -> Failure {
+    fn error(&self, id: Code, message: impl Into<String>) -> Failure {
         Failure::new(id, message, Some(self.node.location)).label(self.node.keyword.span)
     }
 
     /// An error about the flag `name`.
-    fn flag_error(&self, id: &'static str, message: String, name: &str) -> Failure {
+    fn flag_error(&self, id: Code, message: String, name: &str) -> Failure {
         let is_it =
             |text: &str| text.strip_prefix("--").and_then(|text| text.split('=').next()) == Some(name);
         let word = self.node.flags.iter().find(|word| is_it(&word.text));
@@ -137,7 +143,7 @@ impl<'a> Reading<'a> {
             // Writing to a string cannot fail.
             let _ = write!(message, " (did you mean {nearest}?)");
         }
-        let mut error = self.error("unknown-instruction", message);
+        let mut error = self.error(Code::UnknownInstruction, message);
         for hint in unknown::hints(self.node) {
             error = error.hint(hint);
         }
@@ -174,7 +180,7 @@ impl<'a> Reading<'a> {
 
     fn at_least_one(&self) -> Failure {
         let hint = format!("write {}", example(self.name));
-        self.error("missing-argument", format!("{} requires at least one argument", self.name)).hint(hint)
+        self.error(Code::MissingArgument, format!("{} requires at least one argument", self.name)).hint(hint)
     }
 
     fn require_arguments(&self) -> Result<()> {
@@ -196,7 +202,7 @@ impl<'a> Reading<'a> {
                     "give the destination in the image as the last argument: {} {given} /path/in/the/image",
                     self.name
                 );
-                let error = self.error("missing-destination", message);
+                let error = self.error(Code::MissingDestination, message);
                 let error = match odd_blank(given) {
                     Some(code) => error.hint(format!(
                         "{} holds the character {code}, which looks like a blank and is none: write a plain blank",
@@ -222,7 +228,7 @@ impl<'a> Reading<'a> {
             return Ok(self.word(word));
         }
         let message = format!("{} requires exactly one argument", self.name);
-        Err(self.error("argument-count", message).hint(format!("write {}", example(self.name))))
+        Err(self.error(Code::ArgumentCount, message).hint(format!("write {}", example(self.name))))
     }
 
     fn single(&self) -> Result<Text> {
@@ -254,7 +260,7 @@ impl<'a> Reading<'a> {
         self.require_arguments()?;
         if !self.node.json {
             let message = "SHELL requires the arguments to be in JSON form";
-            let error = self.error("shell-not-json", message).hint("write SHELL [\"/bin/sh\", \"-c\"]");
+            let error = self.error(Code::ShellNotJson, message).hint("write SHELL [\"/bin/sh\", \"-c\"]");
             let error = error.hint("JSON takes double quotes, with commas between the strings");
             return Err(match crate::json_fault(&self.rest()) {
                 Some(fault) => error.cause(fault),
@@ -270,7 +276,7 @@ impl<'a> Reading<'a> {
         if let Some(word) = self.node.arguments.iter().find(|word| word.text.trim().is_empty()) {
             let message = "VOLUME specified can not be an empty string";
             return Err(self
-                .error("empty-volume", message)
+                .error(Code::EmptyVolume, message)
                 .label(word.span)
                 .hint("name a path, as in VOLUME /data, or drop the instruction"));
         }
@@ -280,7 +286,9 @@ impl<'a> Reading<'a> {
 
     fn blank_name(&self, word: &BorrowedWord<'_>) -> Failure {
         let hint = format!("put a name in front of the \"=\": {}", example(self.name));
-        self.error("blank-name", format!("{} names can not be blank", self.name)).label(word.span).hint(hint)
+        self.error(Code::BlankName, format!("{} names can not be blank", self.name))
+            .label(word.span)
+            .hint(hint)
     }
 
     fn pairs(&self) -> Result<KeyValues> {
@@ -333,7 +341,7 @@ impl<'a> Reading<'a> {
             ),
             _ => return Ok(InstructionKind::Onbuild(self.trigger_text())),
         };
-        Err(self.error("forbidden-trigger", message).label(trigger.keyword.span).hint(hint))
+        Err(self.error(Code::ForbiddenTrigger, message).label(trigger.keyword.span).hint(hint))
     }
 
     /// The line without `ONBUILD`, and the heredocs below it.
@@ -380,7 +388,7 @@ impl<'a> Reading<'a> {
                         quote(&name.text)
                     );
                     return Err(self
-                        .error("invalid-stage-name", message)
+                        .error(Code::InvalidStageName, message)
                         .label(name.span)
                         .hint("begin the stage's name with a letter, and use letters, digits, '-', '_' and '.' only"));
                 }
@@ -388,7 +396,7 @@ impl<'a> Reading<'a> {
             }
             words => {
                 let message = "FROM requires either one or three arguments";
-                let error = self.error("from-arguments", message);
+                let error = self.error(Code::FromArguments, message);
                 let bare = self.node.flags.iter().find(|flag| !flag.text.contains('='));
                 if let (Some(flag), Some(value)) = (bare, words.first()) {
                     let written = format!("{}={}", flag.text, value.text);

@@ -3,6 +3,7 @@
 use super::flags::{Flags, Known, Takes};
 use super::transfer::chomped;
 use super::{Reading, Result};
+use crate::Code;
 use crate::diagnostic::Failure;
 use crate::node::BorrowedHeredoc;
 use crate::quote::quote;
@@ -32,7 +33,7 @@ fn network(reading: &Reading<'_>, flags: &Flags<'_>) -> Result<Option<RunNetwork
         Some("host") => Ok(Some(RunNetwork::Host)),
         Some(other) => {
             let message = format!("invalid network mode {}", quote(other));
-            let error = reading.flag_error("invalid-network", message, "network");
+            let error = reading.flag_error(Code::InvalidNetwork, message, "network");
             Err(choice(error, "network", other, &["default", "none", "host"]))
         }
     }
@@ -45,7 +46,7 @@ fn security(reading: &Reading<'_>, flags: &Flags<'_>) -> Result<Option<RunSecuri
         Some("insecure") => Ok(Some(RunSecurity::Insecure)),
         Some(other) => {
             let message = format!("security {} is not valid", quote(other));
-            let error = reading.flag_error("invalid-security", message, "security");
+            let error = reading.flag_error(Code::InvalidSecurity, message, "security");
             Err(choice(error, "security", other, &["sandbox", "insecure"]))
         }
     }

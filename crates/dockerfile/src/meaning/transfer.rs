@@ -1,5 +1,6 @@
 //! `COPY` and `ADD`.
 
+use crate::Code;
 use std::collections::HashMap;
 
 use super::flags::{Flags, Known, Takes};
@@ -60,7 +61,7 @@ fn transfer(reading: &Reading<'_>, flags: &Flags<'_>) -> Result<Transfer> {
     };
     if heredoc::start(&destination.text).is_some() {
         let message = format!("{} cannot accept a heredoc as a destination", reading.name);
-        let error = reading.error("heredoc-destination", message).label(destination.span);
+        let error = reading.error(Code::HeredocDestination, message).label(destination.span);
         return Err(error.hint(format!(
             "write the destination behind the heredoc: {} {} /path/in/the/image",
             reading.name, destination.text
@@ -95,7 +96,7 @@ fn sources(reading: &Reading<'_>, words: &[BorrowedWord<'_>]) -> Result<(Vec<Her
         total += content.len();
         if total > MAX_HEREDOC_BYTES {
             let message = format!("the heredocs are larger than {MAX_HEREDOC_BYTES} bytes");
-            let error = reading.error("heredocs-too-large", message).label(word.span);
+            let error = reading.error(Code::HeredocsTooLarge, message).label(word.span);
             return Err(error.hint("put the text into a file of the context and copy that"));
         }
         heredocs.push(Heredoc {

@@ -1,5 +1,6 @@
 //! Comment lines at the top of the file that steer the parser.
 
+use crate::Code;
 use nom::bytes::complete::take_while;
 use nom::character::complete::{char, satisfy};
 use nom::combinator::recognize;
@@ -45,7 +46,7 @@ impl Zone {
         if self.seen.contains(&name) {
             self.is_open = false;
             let message = format!("only one {name} parser directive can be used");
-            let error = error("duplicate-directive", message, line);
+            let error = error(Code::DuplicateDirective, message, line);
             return Err(error.hint(format!("remove one of the lines that begin with \"# {name}=\"")));
         }
         self.seen.push(name);
@@ -90,14 +91,14 @@ pub(super) fn escape(value: &str, line: &Line<'_>) -> Result<char, Failure> {
         "`" => Ok('`'),
         other => {
             let message = format!("invalid escape token '{other}' does not match ` or \\");
-            Err(error("invalid-escape-directive", message, line)
+            Err(error(Code::InvalidEscapeDirective, message, line)
                 .hint("write `# escape=\\` or `# escape=``, or remove the line"))
         }
     }
 }
 
 /// An error of the directive on `line`.
-fn error(id: &'static str, message: String, line: &Line<'_>) -> Failure {
+fn error(id: Code, message: String, line: &Line<'_>) -> Failure {
     Failure::new(id, message, Some(line.location())).label(line.location().span)
 }
 

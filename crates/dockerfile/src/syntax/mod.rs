@@ -10,6 +10,7 @@ mod source;
 mod tree;
 mod words;
 
+use crate::Code;
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -106,7 +107,7 @@ impl<'a, S: FnMut(Parsed<'_>)> Reader<'a, S> {
     fn finish(&mut self) {
         if !self.has_nodes {
             if self.frame.errors.is_empty() {
-                let error = Failure::new("no-instructions", "file with no instructions", None)
+                let error = Failure::new(Code::NoInstructions, "file with no instructions", None)
                     .cause("there are only comments and blank lines in it")
                     .hint("begin with FROM and a base image: FROM alpine:3.20");
                 self.frame.errors.push(error.into());
@@ -115,7 +116,7 @@ impl<'a, S: FnMut(Parsed<'_>)> Reader<'a, S> {
             let message = format!("dockerfile line greater than max allowed size of {MAX_LINE_BYTES}");
             let location = self.lines.last.map(|line| line.location());
             let number = self.lines.last.map_or(1, |line| line.number + 1);
-            let error = Failure::new("line-too-long", message, location)
+            let error = Failure::new(Code::LineTooLong, message, location)
                 .cause(format!("line {number} is longer than that"))
                 .hint("break the line with a \"\\\" at its end, or put the text into a file and copy that");
             self.frame.errors.push(error.into());
@@ -182,7 +183,7 @@ impl<'a, S: FnMut(Parsed<'_>)> Reader<'a, S> {
     fn too_many_words(&mut self, location: Location) {
         self.words = MAX_WORDS + 1;
         let message = format!("the instructions have more than {MAX_WORDS} words up to here");
-        let error = Failure::new("too-many-words", message, Some(location))
+        let error = Failure::new(Code::TooManyWords, message, Some(location))
             .hint("split the file into images that build on each other, or set generated values from a script in a RUN");
         self.frame.errors.push(error.into());
     }
@@ -231,7 +232,7 @@ impl<'a, S: FnMut(Parsed<'_>)> Reader<'a, S> {
             return Ok(Vec::new());
         }
         let starts = heredoc::starts(&node.text).map_err(|error| {
-            let failure = Failure::new("word-too-complex", error.message, Some(node.location));
+            let failure = Failure::new(Code::WordTooComplex, error.fault.to_string(), Some(node.location));
             failure.label(node.keyword.span).hint("write the instruction in a simpler way, with less nesting")
         })?;
         starts.into_iter().map(|start| self.heredoc(start, first)).collect()
@@ -271,7 +272,7 @@ impl<'a, S: FnMut(Parsed<'_>)> Reader<'a, S> {
             ),
             None => format!("the body must end with the line {name}: add it, without blanks around it"),
         };
-        let error = Failure::new("unterminated-heredoc", "unterminated heredoc", Some(location));
+        let error = Failure::new(Code::UnterminatedHeredoc, "unterminated heredoc", Some(location));
         Err(error.cause(format!("nothing below ends what <<{} begins", start.name)).hint(hint))
     }
 }

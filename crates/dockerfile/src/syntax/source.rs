@@ -1,5 +1,6 @@
 //! The bytes of a file as text.
 
+use crate::Code;
 use std::borrow::Cow;
 
 use super::lines::line_at;
@@ -62,7 +63,7 @@ impl<'a> Source<'a> {
             let message = format!("the Dockerfile is larger than {MAX_FILE_BYTES} bytes");
             let hint =
                 "is this the Dockerfile? Name it with -f FILE; data belongs into files that COPY takes";
-            return Err(Failure::new("file-too-large", message, None).hint(hint));
+            return Err(Failure::new(Code::FileTooLarge, message, None).hint(hint));
         }
         if let Ok(text) = str::from_utf8(bytes) {
             return Ok(Self { text: Cow::Borrowed(text), replaced: Vec::new(), guess: Guess::of(bytes) });
@@ -82,7 +83,7 @@ impl<'a> Source<'a> {
     /// Fails if the file holds a NUL byte, which no argument of a program can hold.
     pub(crate) fn reject_nul(&self) -> Result<(), Failure> {
         match self.text.find('\0') {
-            Some(position) => Err(self.bad_byte("nul-byte", "the Dockerfile holds a NUL byte", position)),
+            Some(position) => Err(self.bad_byte(Code::NulByte, "the Dockerfile holds a NUL byte", position)),
             None => Ok(()),
         }
     }
@@ -102,13 +103,13 @@ impl<'a> Source<'a> {
             let line_start = self.text[..position].rfind('\n').map_or(0, |newline| newline + 1);
             if in_body || !self.text[line_start..].trim_start().starts_with('#') {
                 let message = "the Dockerfile is not valid UTF-8";
-                return Err(self.bad_byte("invalid-utf8", message, position));
+                return Err(self.bad_byte(Code::InvalidUtf8, message, position));
             }
         }
         Ok(())
     }
 
-    fn bad_byte(&self, id: &'static str, message: &str, position: usize) -> Failure {
+    fn bad_byte(&self, id: Code, message: &str, position: usize) -> Failure {
         let place = line_at(&self.text, position);
         self.guess.explain(Failure::new(id, message, Some(place)).label(Span::new(position, position)))
     }

@@ -1,5 +1,6 @@
 //! From the text of an instruction to its node.
 
+use crate::Code;
 use memchr::memchr;
 
 use super::json::{self, Json};
@@ -13,7 +14,7 @@ use crate::{Location, Node, Span};
 /// Why a text is no instruction.
 #[derive(Debug)]
 pub(super) struct SyntaxError {
-    pub(super) id: &'static str,
+    pub(super) id: Code,
     pub(super) message: String,
     pub(super) culprit: Span,
     pub(super) hint: String,
@@ -135,7 +136,7 @@ impl<'a> Builder<'a> {
                 Ok(Some(Arguments { words, json: true, ..Arguments::default() }))
             }
             Json::Others => Err(SyntaxError {
-                id: "json-not-strings",
+                id: Code::JsonNotStrings,
                 message: "when using JSON array syntax, arrays must be comprised of strings only".to_owned(),
                 culprit: self.line.span(rest),
                 hint: "put every element in double quotes: [\"a\", \"1\"]".to_owned(),
@@ -165,7 +166,7 @@ impl<'a> Builder<'a> {
         for word in words {
             let Some(position) = memchr(b'=', word.as_bytes()) else {
                 return Err(SyntaxError {
-                    id: "pair-without-equals",
+                    id: Code::PairWithoutEquals,
                     message: format!(
                         "Syntax error - can't find = in {}. Must be of the form: name=value",
                         quote(word)
@@ -185,7 +186,7 @@ impl<'a> Builder<'a> {
         let (key, value) = split_first(rest);
         if value.is_empty() {
             return Err(SyntaxError {
-                id: "pair-without-value",
+                id: Code::PairWithoutValue,
                 message: format!("{} must have two arguments", keyword.to_ascii_uppercase()),
                 culprit: self.line.span(key),
                 hint: format!("give a value: {} {key}=value", keyword.to_ascii_uppercase()),

@@ -26,7 +26,7 @@ fn tables() {
                 Some("backtick") => expand_word(word, '`', &environment).map(|expanded| expanded.value),
                 _ => expand_word(word, '\\', &environment).map(|expanded| expanded.value),
             };
-            let got = result.unwrap_or_else(|error| format!("error: {}", error.message));
+            let got = result.unwrap_or_else(|error| format!("error: {}", error.fault));
             assert_eq!(format!("<{got}>"), expected, "{name}: {word}");
         }
     }
@@ -51,14 +51,14 @@ fn growth_is_limited() {
     assert!(expand_word("$V$V", '\\', &environment).is_ok());
     for word in ["$V$V$V", "\"$V$V$V\"", "${V//x/yyyy}", "${V/x/$V$V}", "${N:-$V$V$V}"] {
         let error = expand_word(word, '\\', &environment).unwrap_err();
-        assert!(error.message.contains("larger than"), "{word}: {}", error.message);
+        assert!(error.fault.to_string().contains("larger than"), "{word}: {}", error.fault);
     }
     environment.insert("P".to_owned(), "*a".repeat(10_000) + "b");
     environment.insert("V".to_owned(), "a".repeat(100_000));
     let error = expand_word("${V#$P}", '\\', &environment).unwrap_err();
-    assert_eq!(error.message, "the word takes too long to expand");
+    assert_eq!(error.fault.to_string(), "the word takes too long to expand");
     let error = expand_word(&"${N:+$V}".repeat(10_000), '\\', &environment).unwrap_err();
-    assert_eq!(error.message, "the word takes too long to expand");
+    assert_eq!(error.fault.to_string(), "the word takes too long to expand");
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn nesting_is_limited() {
     for (open, close) in [("${a:-", "}"), ("\"${a:-", "}\""), ("${a/", "/}")] {
         let word = open.repeat(100_000) + &close.repeat(100_000);
         let error = expand_word(&word, '\\', &BTreeMap::new()).unwrap_err();
-        assert!(error.message.contains("nested deeper"), "{}", error.message);
+        assert!(error.fault.to_string().contains("nested deeper"), "{}", error.fault);
     }
 }
 

@@ -3,12 +3,13 @@ use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ocibuild_plan::address::{GitAddress, HttpAddress, without_credentials};
 use ocibuild_spec::{CancelToken, Timestamp};
 use ocibuild_store::{ImageLayout, ScratchDir};
 
 use super::archive::{ArchiveSource, Nature, nature_of};
-use super::git::{GitAddress, GitJob, without_credentials};
-use super::http::{HttpAddress, OneFile, download};
+use super::git::GitJob;
+use super::http::{OneFile, download};
 use super::local::LocalContext;
 use super::remotes::Remotes;
 use crate::copy::{ContextDigests, Lead, NoSource, OwnFiles, Source, SourceKind, clean, resolve};
@@ -158,20 +159,20 @@ impl RemoteSource {
 
     /// Files of a repository have the time of their commit (as with an epoch, 11.40).
     #[must_use]
-    pub fn commit_times(mut self) -> Self {
-        if let Self::Git(git) = &mut self {
-            git.commit_times = true;
+    pub fn commit_times(self) -> Self {
+        match self {
+            Self::Git(git) => Self::Git(git.with_commit_times()),
+            other @ Self::Http(_) => other,
         }
-        self
     }
 
     /// A repository comes with its `.git`.
     #[must_use]
-    pub fn keep_git_dir(mut self) -> Self {
-        if let Self::Git(git) = &mut self {
-            git.keep_git_dir = Some(true);
+    pub fn keep_git_dir(self) -> Self {
+        match self {
+            Self::Git(git) => Self::Git(git.with_git_dir()),
+            other @ Self::Http(_) => other,
         }
-        self
     }
 }
 

@@ -8,93 +8,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ocibuild_layer::{Format, decompress};
-use ocibuild_registry::{HttpError, HttpRequest, HttpResponse, Method, Url, UrlError};
+use ocibuild_plan::address::HttpAddress;
+use ocibuild_registry::{HttpError, HttpRequest, HttpResponse, Method};
 use ocibuild_spec::{CancelToken, Digest, Hasher, Metadata, Timestamp};
 use sha2::Digest as _;
 
-use super::percent;
 use super::remotes::{Login, Remotes, of_http};
 use crate::copy::{FileRange, Source, SourceKind, SourceNode};
-use crate::plan::quote;
 use crate::{Error, ErrorKind};
-
-/// A URL as it is written in `ADD`, as CONTEXT, after `-f` or in `--build-context`, and the name that its file gets.
-///
-/// It is printed without credentials and query.
-#[derive(Clone, PartialEq, Eq)]
-pub struct HttpAddress {
-    pub(crate) url: Url,
-    /// The URL with its query.
-    pub(crate) text: String,
-    pub(crate) name: String,
-    /// `user:password`, decoded.
-    pub(crate) credentials: Option<String>,
-    /// Other bytes than those of this digest are refused.
-    pub(crate) checksum: Option<String>,
-}
-
-/// A text that is no URL which could be fetched.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct HttpAddressError(String);
-
-/// Name of a file whose URL has no last path element.
-const UNNAMED: &str = "__unnamed__";
-
-impl HttpAddress {
-    /// The address in `text`.
-    pub fn parse(text: &str) -> Result<Self, HttpAddressError> {
-        let text = text.split('#').next().unwrap_or_default();
-        let (plain, user) = split_user(text);
-        let unusable = |error: UrlError| HttpAddressError(error.to_string());
-        let url: Url = percent::encode_odd(&plain).parse().map_err(unusable)?;
-        let broken = || HttpAddressError(format!("{url}: a broken %-escape"));
-        let credentials = user.map(|user| percent::decode(&user).ok_or_else(broken)).transpose()?;
-        let path = percent::decode(url.path()).ok_or_else(broken)?;
-        let last = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-        let name = if last.is_empty() || last == "." { UNNAMED } else { last };
-        // The path may hold anything in escapes; what becomes a name must be one (THREATS 36).
-        if name == ".." || name.chars().any(char::is_control) || name.len() > 255 {
-            let shown = quote(name);
-            return Err(HttpAddressError(format!(
-                "{url}: the last part of the path, {shown}, is no file name"
-            )));
-        }
-        let name = name.to_owned();
-        Ok(Self { url, text: plain, name, credentials, checksum: None })
-    }
-
-    /// The same, whose bytes have to have this digest.
-    pub(crate) fn with_checksum(mut self, checksum: Option<String>) -> Self {
-        self.checksum = checksum;
-        self
-    }
-}
-
-/// `user:password` between the scheme and the host, and the URL without it.
-fn split_user(text: &str) -> (String, Option<String>) {
-    let parts = text.split_once("://").and_then(|(scheme, rest)| {
-        let end = rest.find(['/', '?']).unwrap_or(rest.len());
-        let (user, _) = rest[..end].rsplit_once('@')?;
-        Some((format!("{scheme}://{}", &rest[user.len() + 1..]), user.to_owned()))
-    });
-    match parts {
-        Some((plain, user)) => (plain, Some(user)),
-        None => (text.to_owned(), None),
-    }
-}
-
-impl fmt::Display for HttpAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.url.fmt(f)
-    }
-}
-
-impl fmt::Debug for HttpAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "HttpAddress({self})")
-    }
-}
 
 /// The bytes of a URL on disk, and what their server said about them.
 #[derive(Debug, Clone)]
@@ -123,7 +44,7 @@ pub(crate) fn download(
         let error = Error::new(ErrorKind::Network, format!("{address}: invalid response status {status}"));
         return Err(match status {
             401 | 403 => {
-                let host = address.url.host();
+                let host = address.url().host();
                 error.hint(login.advice(&format!("HTTP_AUTH_TOKEN_{host}"), host))
             }
             _ => error.hint("check the URL"),
@@ -140,7 +61,7 @@ pub(crate) fn download(
     let etag =
         response.header("etag").filter(|tag| tag.starts_with('"') && tag.len() < 1024).map(str::to_owned);
     let last_modified = response.header("last-modified").and_then(Timestamp::parse_http_date);
-    let checksum = address.checksum.as_deref();
+    let checksum = address.checksum();
     let mut check = checksum.map(Check::new).transpose()?;
     let mut body = body(response, address)?;
     let mut file = tempfile::tempfile_in(scratch).map_err(|error| no_spool(scratch, error))?;
@@ -153,7 +74,7 @@ pub(crate) fn download(
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(_) if cancel.is_cancelled() => return Err(Error::cancelled()),
-            Err(error) => return Err(of_http(&HttpError::of_body(&address.url, &error))),
+            Err(error) => return Err(of_http(&HttpError::of_body(address.url(), &error))),
         };
         size += count as u64;
         if size > remotes.size_limit {
@@ -193,7 +114,7 @@ pub(crate) fn is_unchanged(
 }
 
 fn request(remotes: &Remotes, address: &HttpAddress) -> Result<(HttpRequest, Login), Error> {
-    let request = HttpRequest::get(address.url.clone());
+    let request = HttpRequest::get(address.url().clone());
     let login = remotes.http_login(address)?;
     let request = match login.header() {
         Some(value) => request.header("authorization", value),
@@ -334,48 +255,5 @@ impl Source for OneFile {
         let file =
             file.map_err(|error| Error::new(ErrorKind::Host, "cannot read a download").caused_by(error))?;
         Ok(Box::new(FileRange { file, at: 0, left: self.download.size }))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_come_from_the_path() {
-        for (text, name) in [
-            ("http://h/a/b.txt", "b.txt"),
-            ("http://h/a/b.txt?q=/x#y", "b.txt"),
-            ("http://h/a%20b", "a b"),
-            ("http://h/a b", "a b"),
-            ("http://h/é", "é"),
-            ("http://h/a%2Fb", "b"),
-            ("http://h/dir/", "dir"),
-            ("http://h/", UNNAMED),
-            ("http://h", UNNAMED),
-            ("http://h/.", UNNAMED),
-            ("http://u:p@h/x@y", "x@y"),
-        ] {
-            assert_eq!(HttpAddress::parse(text).unwrap().name, name, "{text}");
-        }
-        for bad in [
-            "http://h/..",
-            "http://h/%2e%2e%2f",
-            "http://h/a%00",
-            "http://h/a%0Ab",
-            "http://h/%zz",
-            "http://",
-        ] {
-            assert!(HttpAddress::parse(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn credentials_are_not_shown() {
-        let address = HttpAddress::parse("http://u:canary%21@h/x?token=canary").unwrap();
-        assert_eq!(address.credentials.as_deref(), Some("u:canary!"));
-        assert!(!format!("{address} {address:?}").contains("canary"));
-        let error = HttpAddress::parse("http://u:canary@h:0/").unwrap_err();
-        assert!(!error.to_string().contains("canary"), "{error}");
     }
 }

@@ -1,3 +1,4 @@
+use crate::Code;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use ocibuild_sys::RootDir;
 
 use super::files::{BuildContext, RemoteSource};
 use super::named_file::{NamedFile, NoFile};
+use crate::advice::{Hint, Setting};
 use crate::copy::{ContextDigests, LocalSource, NoSource, OwnFiles, Source};
 use crate::{Error, ErrorKind, Place};
 
@@ -74,7 +76,7 @@ impl LocalContext {
             Err(NoFile::Directory) => {
                 let name = ignore_name(path, ignore_file);
                 return Err(Error::new(ErrorKind::Usage, format!("{name} is a directory, not a file"))
-                    .id("no-regular-file")
+                    .id(Code::NoRegularFile)
                     .place(Place::File(name))
                     .hint("remove the directory, or make it a file with one pattern on each line"));
             }
@@ -145,7 +147,7 @@ pub fn read_dockerfile_of(context: &Path, path: &Path) -> Result<Vec<u8>, Error>
         }
         error
             .cause(format!("-f counts from the working directory, not from CONTEXT {}", context.display()))
-            .hint_first(format!("write -f {}", inside.display()))
+            .hint_first(Hint::from("write ").setting(Setting::Dockerfile, inside.display().to_string()))
     })
 }
 
@@ -154,48 +156,64 @@ fn no_dockerfile(file: &NamedFile<'_>, path: &Path, error: NoFile) -> Error {
     match error {
         NoFile::Missing => {
             let error = Error::new(ErrorKind::Usage, format!("there is no Dockerfile at {}", path.display()))
-                .id("no-dockerfile")
+                .id(Code::NoDockerfile)
                 .place(Place::File(path.display().to_string()));
             let error = match similar(file, path) {
-                Some(name) => error.hint(format!("did you mean -f {name}?")),
+                Some(name) => {
+                    error.hint(Hint::from("did you mean ").setting(Setting::Dockerfile, name).text("?"))
+                }
                 None => error,
             };
-            error.hint("name the file with -f, or the directory that holds it as CONTEXT")
+            error.hint(
+                Hint::from("name the file with ")
+                    .setting(Setting::Dockerfile, "")
+                    .text(", or the directory that holds it as CONTEXT"),
+            )
         }
         NoFile::Directory if file.beside(&path.join("Dockerfile")).is_file() => {
-            cannot_read(path, NoFile::Directory)
-                .without_hint(NAMES_A_FILE)
-                .hint(format!("-f names a file: -f {}", path.join("Dockerfile").display()))
+            let inside = path.join("Dockerfile").display().to_string();
+            not_a_file(path, "a directory")
+                .hint(names_a_file().text(": ").setting(Setting::Dockerfile, inside))
         }
         other => cannot_read(path, other),
     }
 }
 
-const NAMES_A_FILE: &str = "-f names a file";
+fn names_a_file() -> Hint {
+    Hint::of(Setting::Dockerfile, "").text(" names a file")
+}
+
+/// The error about a path that something else than a file is at.
+fn not_a_file(path: &Path, what: &str) -> Error {
+    let shown = path.display().to_string();
+    Error::new(ErrorKind::Usage, format!("{shown} is {what}, not a file"))
+        .id(Code::NoRegularFile)
+        .place(Place::File(shown))
+}
 
 /// The error about a Dockerfile or an ignore file that is there, but cannot be read.
 fn cannot_read(path: &Path, error: NoFile) -> Error {
     let shown = path.display().to_string();
     let place = Place::File(shown.clone());
     let refused =
-        |message: String| Error::new(ErrorKind::Usage, message).id("no-regular-file").place(place.clone());
+        |message: String| Error::new(ErrorKind::Usage, message).id(Code::NoRegularFile).place(place.clone());
     match error {
         NoFile::Missing => refused(format!("{shown} does not exist")),
-        NoFile::Directory => refused(format!("{shown} is a directory, not a file")).hint(NAMES_A_FILE),
-        NoFile::Special(what) => refused(format!("{shown} is {what}, not a file")).hint(NAMES_A_FILE),
+        NoFile::Directory => not_a_file(path, "a directory").hint(names_a_file()),
+        NoFile::Special(what) => not_a_file(path, what).hint(names_a_file()),
         NoFile::TooLarge => refused(format!("{shown} is larger than 16 MiB"))
-            .hint("is this the file? Another is named with -f"),
+            .hint(Hint::from("is this the file? Another is named with ").setting(Setting::Dockerfile, "")),
         NoFile::LeadsOut => {
             let message = format!("{shown} is a link that leads out of the build context");
-            Error::new(ErrorKind::Refused, message)
-                .id("link-out-of-context")
-                .place(place)
-                .hint("put the file itself into the context, or name the one outside with -f")
+            Error::new(ErrorKind::Refused, message).id(Code::LinkOutOfContext).place(place).hint(
+                Hint::from("put the file itself into the context, or name the one outside with ")
+                    .setting(Setting::Dockerfile, ""),
+            )
         }
         NoFile::Unreadable(error) => {
             let is_denied = error.kind() == std::io::ErrorKind::PermissionDenied;
             let own = Error::new(ErrorKind::Host, format!("cannot read {shown}"))
-                .id("unreadable")
+                .id(Code::Unreadable)
                 .place(place)
                 .caused_by(error);
             if is_denied { own.hint("let this user read it: chmod u+r, or chown") } else { own }
@@ -241,7 +259,7 @@ fn ignore_error(name: &str, error: ocibuild_dockerfile::IgnoreError) -> Error {
         )
     };
     Error::new(ErrorKind::Dockerfile, format!("{name}:{line}: {error}"))
-        .id("invalid-pattern")
+        .id(Code::InvalidPattern)
         .cause(format!("the pattern is {shown:?}"))
         .hint(hint)
         .place(Place::Line { file: name.to_owned(), line, text })

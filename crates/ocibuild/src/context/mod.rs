@@ -6,16 +6,14 @@ mod git;
 mod http;
 mod local;
 mod named_file;
-mod percent;
 mod remotes;
 
 pub(crate) use files::new_place;
 pub use files::{BuildContext, Fetcher, RemoteSource};
-pub use git::{GitAddress, GitAddressError, GitProgram};
-pub use http::{HttpAddress, HttpAddressError};
+pub use git::GitProgram;
 pub use local::{ContextSource, LocalContext, read_dockerfile, read_dockerfile_of};
+pub use ocibuild_plan::address::{GitAddress, GitAddressError, HttpAddress, HttpAddressError};
 pub use remotes::Remotes;
 
-pub(crate) use git::{GitFiles, GitJob, Resolved, without_credentials};
+pub(crate) use git::{GitFiles, GitJob, Resolved};
 pub(crate) use http::{Download, OneFile, download, is_unchanged};
-pub(crate) use percent::base64;

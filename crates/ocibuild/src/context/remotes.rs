@@ -1,11 +1,11 @@
+use crate::Code;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use ocibuild_plan::address::{GitAddress, HttpAddress, Transport, base64};
 use ocibuild_registry::{HttpClient, HttpError, HttpErrorKind, Scheme};
 
-use super::git::{GitAddress, GitProgram, Transport};
-use super::http::HttpAddress;
-use super::percent::base64;
+use super::git::GitProgram;
 use crate::build::Secret;
 use crate::run::secret_value;
 use crate::{Error, ErrorKind};
@@ -137,9 +137,10 @@ impl Remotes {
 
     /// The credentials of a download.
     pub(crate) fn http_login(&self, address: &HttpAddress) -> Result<Login, Error> {
-        let url = &address.url;
-        let is_safe =
-            url.scheme() == Scheme::Https || url.is_loopback() || self.is_insecure(&url.authority());
+        let url = address.url();
+        let is_safe = url.scheme() == Scheme::Https
+            || ocibuild_registry::is_loopback(url.host())
+            || self.is_insecure(&url.authority());
         let host = url.host();
         let ids = [(format!("HTTP_AUTH_TOKEN_{host}"), "Bearer "), (format!("HTTP_AUTH_HEADER_{host}"), "")];
         for (id, scheme) in ids {
@@ -149,16 +150,16 @@ impl Remotes {
                 None => {}
             }
         }
-        Ok(of_url(address.credentials.as_deref()))
+        Ok(of_url(address.credentials()))
     }
 
     /// The credentials of a repository over `http`.
     pub(crate) fn git_login(&self, address: &GitAddress) -> Result<Login, Error> {
         let host = address.web_host();
-        let is_safe = address.transport == Transport::Https
+        let is_safe = address.transport() == Transport::Https
             || ocibuild_registry::is_loopback(address.host_name())
             || self.is_insecure(host);
-        for host in [address.host.as_str(), host, address.host_name()] {
+        for host in [address.host(), host, address.host_name()] {
             if let Some((id, header)) = self.git_secret(&format!(".{host}"))? {
                 return Ok(if is_safe { Login::Header(header) } else { Login::InTheClear(id) });
             }
@@ -170,7 +171,7 @@ impl Remotes {
             Some((_, header)) => return Ok(Login::Header(header)),
         };
         // What the text of the address has was written for this repository.
-        Ok(match of_url(address.credentials.as_deref()) {
+        Ok(match of_url(address.credentials()) {
             Login::None => withheld,
             own => own,
         })
@@ -213,8 +214,8 @@ pub(crate) fn of_http(error: &HttpError) -> Error {
     };
     let own = Error::new(kind, error.to_string());
     let own = match error.kind() {
-        HttpErrorKind::LinkLocal => own.id(crate::error::LINK_LOCAL),
-        HttpErrorKind::Offline => own.id(crate::error::OFFLINE),
+        HttpErrorKind::LinkLocal => own.id(Code::LinkLocalAddress),
+        HttpErrorKind::Offline => own.id(Code::Offline),
         _ => own,
     };
     match error.hint() {

@@ -1,5 +1,6 @@
 //! Archives among the files of `ADD` (6.60): how they are told from others, and read.
 
+use crate::Code;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
@@ -13,7 +14,7 @@ use ocibuild_spec::CancelToken;
 use super::extract::Archive;
 use super::select::Selected;
 use super::source::{Source, SourceKind};
-use crate::error::{ARCHIVE_TOO_LARGE, Changed, class_below};
+use crate::error::{Changed, class_below};
 use crate::{Error, ErrorKind};
 
 /// What archives are read with.
@@ -186,7 +187,7 @@ impl Candidate<'_> {
     fn too_large(&self, maximum: u64) -> Error {
         let message = format!("/{} unpacks to more than {maximum} bytes", self.path.display());
         Error::new(ErrorKind::Refused, message)
-            .id(ARCHIVE_TOO_LARGE)
+            .id(Code::ArchiveTooLarge)
             .word(self.path.to_string_lossy())
             .hint(COPY_INSTEAD)
     }

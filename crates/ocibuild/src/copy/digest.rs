@@ -1,3 +1,4 @@
+use crate::Code;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -136,7 +137,7 @@ impl Reading<'_> {
         let shown = path.display();
         let message = format!("{shown}: the files of this step have holes of more than {MAX_HOLES} bytes");
         Err(Error::new(ErrorKind::Refused, message)
-            .id("too-many-holes")
+            .id(Code::TooManyHoles)
             .word(shown.to_string())
             .cause("a layer has the zeros that a hole stands for")
             .hint(format!(

@@ -1,3 +1,4 @@
+use crate::Code;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
@@ -256,7 +257,7 @@ fn relative(path: &Path, base: &Path) -> PathBuf {
 
 fn broken(path: &Path, what: &str) -> Error {
     Error::new(ErrorKind::Dockerfile, format!("archive entry {}: {what}", path.display()))
-        .id("broken-archive")
+        .id(Code::BrokenArchive)
         .hint("make the archive again, or copy it as it is with COPY or ADD --unpack=false")
 }
 
@@ -277,7 +278,7 @@ pub(crate) fn workdir(placement: &mut Placement, path: &Path, mtime: Timestamp) 
 
 fn broken_workdir(path: &OsStr) -> Error {
     Error::new(ErrorKind::Dockerfile, format!("/{}: not a directory", path.display()))
-        .id("destination")
+        .id(Code::Destination)
         .word(path.to_string_lossy())
         .cause("WORKDIR makes a directory, but the image has something else at that path")
         .hint("choose another directory, or remove the file in an earlier RUN")

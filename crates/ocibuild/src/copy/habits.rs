@@ -1,5 +1,7 @@
 //! What people write into `COPY` and `ADD` out of habit, and what to write in its place.
 
+use crate::Code;
+use crate::advice::{Hint, Setting};
 use ocibuild_dockerfile::{Dockerfile, Instruction, InstructionKind, Text, Transfer, nearest, odd_blank};
 
 use crate::Error;
@@ -31,7 +33,7 @@ pub(crate) fn explain(mut error: Error, file: &Dockerfile, unused: &[&str]) -> E
         InstructionKind::Add(add) => ("ADD", &add.transfer),
         _ => return error,
     };
-    if !matches!(error.reports()[0].id, "source-not-found" | "destination") {
+    if !error.is(Code::SourceNotFound) && !error.is(Code::Destination) {
         return error;
     }
     error = without_value(error, transfer, unused);
@@ -131,12 +133,16 @@ fn without_value(mut error: Error, transfer: &Transfer, unused: &[&str]) -> Erro
                 crate::plan::quote(&text)
             ));
             error = match nearest(&name, unused.iter().copied()) {
-                Some(given) => error.hint_first(format!(
-                    "did you mean --build-arg {name}=…? No ARG takes the {given} that is given"
-                )),
-                None => error.hint_first(format!(
-                    "give it a value: --build-arg {name}=VALUE with ARG {name} in this stage, or ENV {name}=VALUE"
-                )),
+                Some(given) => error.hint_first(
+                    Hint::from("did you mean ")
+                        .setting(Setting::BuildArg, format!("{name}=…"))
+                        .text(format!("? No ARG takes the {given} that is given")),
+                ),
+                None => error.hint_first(
+                    Hint::from("give it a value: ")
+                        .setting(Setting::BuildArg, format!("{name}=VALUE"))
+                        .text(format!(" with ARG {name} in this stage, or ENV {name}=VALUE")),
+                ),
             };
         }
     }

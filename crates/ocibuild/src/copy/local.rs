@@ -1,5 +1,6 @@
 //! A directory of this machine as a source.
 
+use crate::Code;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
@@ -164,7 +165,7 @@ impl LocalSource {
     fn io(&self, path: &Path, error: &ocibuild_sys::Error) -> Error {
         let shown = self.path.join(path);
         let own = Error::new(ErrorKind::Host, format!("cannot read {}", shown.display()))
-            .id("unreadable")
+            .id(Code::Unreadable)
             .word(path.display().to_string())
             .caused_by(error.clone());
         if error.kind() != ocibuild_sys::ErrorKind::Denied {

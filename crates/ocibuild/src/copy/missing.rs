@@ -1,5 +1,6 @@
 //! Why a source of `COPY` or `ADD` is not there, and what was probably meant.
 
+use crate::Code;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
@@ -28,7 +29,7 @@ pub(crate) struct Hiding {
 pub(crate) fn not_found(source: &dyn Source, word: &str, path: &Path) -> Error {
     let shown = path.display();
     let mut error = Error::new(ErrorKind::Dockerfile, format!("\"/{shown}\": not found"))
-        .id("source-not-found")
+        .id(Code::SourceNotFound)
         .word(word);
     if let Some(hiding) = source.hidden_by(path) {
         let Hiding { file, line, pattern, matched } = hiding;

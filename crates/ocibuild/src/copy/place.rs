@@ -1,3 +1,4 @@
+use crate::Code;
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -76,7 +77,7 @@ pub(crate) fn new_file(content: Content, size: u64) -> NodeKind {
 }
 
 fn refuse(message: String) -> Error {
-    Error::new(ErrorKind::Dockerfile, message).id("destination")
+    Error::new(ErrorKind::Dockerfile, message).id(Code::Destination)
 }
 
 /// An error about a destination that is a file where a directory is needed.

@@ -1,3 +1,4 @@
+use crate::Code;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
@@ -121,7 +122,7 @@ impl Choice {
     pub(crate) fn new(excludes: &[String], parents: bool) -> Result<Self, Error> {
         let excludes = IgnorePatterns::new(excludes).map_err(|error| {
             Error::new(ErrorKind::Dockerfile, format!("--exclude: {error}"))
-                .id("invalid-pattern")
+                .id(Code::InvalidPattern)
                 .word(error.pattern.clone())
                 .hint("write a pattern as in .dockerignore; a literal '[' needs a backslash in front")
                 .caused_by(error)
@@ -200,7 +201,7 @@ pub(crate) fn nothing_matches(source: &dyn Source, word: &str, directory: &Path)
     let names: Vec<&str> = names.iter().filter_map(|name| name.to_str()).take(8).collect();
     let message = format!("lstat /{}: no such file or directory", directory.display());
     let error = Error::new(ErrorKind::Dockerfile, message)
-        .id("source-not-found")
+        .id(Code::SourceNotFound)
         .word(word)
         .cause(format!("nothing in {} matches {word}", directory.display()));
     let error = if names.is_empty() {
@@ -280,7 +281,8 @@ fn match_below(
 fn malformed(pattern: &[OsString]) -> Error {
     let text = pattern.join(OsStr::new("/"));
     let message = format!("syntax error in pattern {}", text.display());
-    let error = Error::new(ErrorKind::Dockerfile, message).id("invalid-pattern").word(text.to_string_lossy());
+    let error =
+        Error::new(ErrorKind::Dockerfile, message).id(Code::InvalidPattern).word(text.to_string_lossy());
     let error = match broken_json(&text.to_string_lossy()) {
         Some(hint) => error.hint(hint),
         None => error,
@@ -322,7 +324,7 @@ pub(crate) fn check_length(path: &Path) -> Result<(), Error> {
         ErrorKind::Refused,
         format!("a path of {length} bytes is longer than the {MAX_PATH} that Linux can open: {begin}…"),
     )
-    .id("path-too-long")
+    .id(Code::PathTooLong)
     .hint("leave it out with a line in .dockerignore or with --exclude, or make the directories less deep"))
 }
 
@@ -479,7 +481,7 @@ fn require_without_links(source: &dyn Source, word: &str, path: &Path) -> Result
             Some(SourceNode { kind: SourceKind::Symlink(target), .. }) => {
                 let message = format!("\"/{}\": not found", path.display());
                 return Err(Error::new(ErrorKind::Dockerfile, message)
-                    .id("source-not-found")
+                    .id(Code::SourceNotFound)
                     .word(word)
                     .cause(format!(
                         "--parents does not follow /{}, a link to {}",

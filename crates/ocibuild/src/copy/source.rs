@@ -1,3 +1,4 @@
+use crate::Code;
 use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
@@ -146,7 +147,7 @@ pub(crate) fn resolve(source: &dyn Source, path: &Path, follow_last: bool) -> Re
                         ErrorKind::Dockerfile,
                         format!("\"/{}\": too many links in the source path", path.display()),
                     )
-                    .id("too-many-links")
+                    .id(Code::TooManyLinks)
                     .word(path.display().to_string())
                     .hint("the links lead round in a circle: copy what they are meant to lead to"));
                 }

@@ -1,3 +1,4 @@
+use crate::advice::{Hint, Setting};
 use std::io::{self, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
@@ -75,7 +76,9 @@ impl Loading {
         let complaint = if complaint.is_empty() { status.to_string() } else { complaint };
         let message = format!("{} did not take the image", self.engine);
         Err(Error::new(ErrorKind::Host, message).caused_by(complaint).hint(
-            "the engine's own log may say more; --output type=docker,dest=FILE writes the archive to look at",
+            Hint::from("the engine's own log may say more; ")
+                .setting(Setting::Output, "type=docker,dest=FILE")
+                .text(" writes the archive to look at"),
         ))
     }
 }

@@ -18,6 +18,7 @@
 mod client;
 mod loading;
 
+use crate::advice::{Hint, Setting};
 use std::fmt;
 use std::process::Command;
 use std::str::FromStr;
@@ -58,7 +59,10 @@ impl Engine {
         }
         Err(Error::new(ErrorKind::Host, "there is no container engine here to load the image into")
             .caused_by(reasons.join("\n"))
-            .hint("start one, or write an archive for one that is elsewhere: --output type=docker,dest=FILE"))
+            .hint(
+                Hint::from("start one, or write an archive for one that is elsewhere: ")
+                    .setting(Setting::Output, "type=docker,dest=FILE"),
+            ))
     }
 
     /// Fails when the engine is not installed or does not answer.

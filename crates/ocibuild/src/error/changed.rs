@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Error, ErrorKind};
+use super::{Code, Error, ErrorKind};
 
 /// A path of a context that is not what it was a moment before.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,7 +79,7 @@ impl From<Changed> for Error {
             changed.path.display().to_string()
         };
         Self::new(ErrorKind::Refused, format!("{shown} changed while it was read"))
-            .id("changed-while-read")
+            .id(Code::ChangedWhileRead)
             .hint("build again when nothing writes to the build context any more, or keep the path out of it")
             .caused_by(changed)
     }

@@ -4,6 +4,7 @@ mod paths;
 mod programs;
 mod texts;
 
+use crate::Code;
 use std::path::{Path, PathBuf};
 
 use ocibuild_dockerfile::{
@@ -12,9 +13,10 @@ use ocibuild_dockerfile::{
 use ocibuild_snapshot::Tree;
 
 use crate::Error;
+use crate::advice::{Hint, Setting};
 use crate::plan::{MountKind, RunStep, StepNetwork, quote};
 use programs::FirstLine;
-use texts::{AS_ROOT, NEEDS_BASH, NO_NETWORK, TEXTS, UNREADABLE};
+use texts::{Remedy, TEXTS};
 
 /// Names whose values are not shown.
 const SECRETS: [&str; 9] =
@@ -56,7 +58,7 @@ pub(crate) struct FailedStep<'a> {
 impl FailedStep<'_> {
     /// Adds to `error` what the environment did to the command, and what can be done.
     pub(crate) fn explain(&self, error: Error, first_line: &FirstLine<'_>) -> Error {
-        let error = error.id("step-failed");
+        let error = error.id(Code::StepFailed);
         if let Some((cause, hints)) = self.form_fault() {
             return hints.into_iter().fold(error.cause(cause), Error::hint);
         }
@@ -163,9 +165,8 @@ impl FailedStep<'_> {
         let is_absent = |id: &&str| !self.given_secrets.contains(id);
         let mounts = self.step.mounts.iter().filter(|mount| mount.kind == MountKind::Secret);
         for id in mounts.map(|mount| &mount.id[..]).filter(is_absent) {
-            error = error
-                .cause(format!("no secret {id} is given, so that it is not there"))
-                .hint(format!("give it with --secret id={id},src=FILE"));
+            let hint = Hint::from("give it with ").setting(Setting::Secret, format!("id={id},src=FILE"));
+            error = error.cause(format!("no secret {id} is given, so that it is not there")).hint(hint);
             if let Some(near) = nearest(id, self.given_secrets.iter().copied()) {
                 error = error.hint(format!("did you mean id={near}? That secret is given"));
             }
@@ -235,8 +236,11 @@ impl FailedStep<'_> {
         let known = self.step.env.iter().map(|(name, _)| &name[..]).chain(globals);
         match nearest(name, known) {
             Some(known) => error.hint(format!("did you mean ${known}?")),
-            None if self.is_declared(name) => error
-                .hint(format!("give it a value: --build-arg {name}=VALUE, or a default in ARG {name}=VALUE")),
+            None if self.is_declared(name) => error.hint(
+                Hint::from("give it a value: ")
+                    .setting(Setting::BuildArg, format!("{name}=VALUE"))
+                    .text(format!(", or a default in ARG {name}=VALUE")),
+            ),
             None if self.is_exported(name) => error.hint(format!(
                 "a variable that a RUN sets lasts to the end of that RUN only: use ENV {name}=VALUE"
             )),
@@ -352,20 +356,19 @@ impl FailedStep<'_> {
         let lower = self.output.to_lowercase();
         let is_offline = self.step.network == StepNetwork::None;
         let fitting = TEXTS.iter().filter(|(texts, _)| texts.iter().any(|text| lower.contains(text)));
-        for (_, hint) in fitting.take(3) {
-            error = if *hint == AS_ROOT && self.is_root() && self.drops_capabilities {
-                error.hint("the step is root's, but this build drops capabilities of its steps, and what failed may take one of them")
-            } else if *hint == AS_ROOT && self.is_root() {
-                error.hint("the step is root's, but may not do that: it takes RUN --security=insecure, and --allow security.insecure")
-            } else if *hint == NO_NETWORK && is_offline {
-                error.hint("the step has no network (--network=none): drop that, or bring the files with COPY or ADD")
-            } else {
-                error.hint(*hint)
-            };
-        }
-        let is_bash = |hint: &String| hint.starts_with(NEEDS_BASH);
-        if error.reports()[0].hints.iter().any(is_bash) {
-            error = error.without_hint(UNREADABLE);
+        let fitting: Vec<Remedy> = fitting.take(3).map(|(_, remedy)| *remedy).collect();
+        // What one shell cannot read may be written for another one.
+        let needs_bash = fitting.contains(&Remedy::Bash);
+        for remedy in fitting.into_iter().filter(|remedy| !(needs_bash && *remedy == Remedy::Readable)) {
+            error = error.hint(match remedy {
+                Remedy::Root if self.is_root() && self.drops_capabilities => "the step is root's, but this build drops capabilities of its steps, and what failed may take one of them".into(),
+                Remedy::Root if self.is_root() => Hint::from(
+                    "the step is root's, but may not do that: it takes RUN --security=insecure, and ",
+                )
+                .setting(Setting::Allow, "security.insecure"),
+                Remedy::Network if is_offline => "the step has no network (--network=none): drop that, or bring the files with COPY or ADD".into(),
+                remedy => remedy.hint(),
+            });
         }
         if has_lone_cd(self.dockerfile, &self.step.command) {
             error = error.hint("`RUN cd DIR` lasts to the end of its own RUN only: use WORKDIR DIR");

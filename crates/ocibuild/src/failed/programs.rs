@@ -1,5 +1,6 @@
 //! Programs that a command names: what they are, and what to do about those that an image lacks.
 
+use crate::advice::{Hint, Setting};
 use std::path::{Path, PathBuf};
 
 use ocibuild_dockerfile::is_instruction;
@@ -285,8 +286,16 @@ impl FailedStep<'_> {
             let is_own = |other: &str| host.compatible().iter().any(|own| own.architecture == other);
             if let Some(other) = elf_architecture(&line).filter(|other| self.code >= 126 && !is_own(other)) {
                 return Ok(error
-                    .cause(format!("{program} is a program for {other}, and this host is {}", host.architecture))
-                    .hint("build or fetch the program for the platform of the image, or choose that with --platform"));
+                    .cause(format!(
+                        "{program} is a program for {other}, and this host is {}",
+                        host.architecture
+                    ))
+                    .hint(
+                        Hint::from(
+                            "build or fetch the program for the platform of the image, or choose that with ",
+                        )
+                        .setting(Setting::Platform, ""),
+                    ));
             }
         }
         Err(error)

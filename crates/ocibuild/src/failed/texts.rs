@@ -1,33 +1,70 @@
 //! What programs say when they fail, and what can be done about it.
 
-pub(super) const NEEDS_BASH: &str =
-    "the command needs bash: SHELL [\"/bin/bash\", \"-c\"], if the image has it";
+use crate::advice::{Hint, Setting};
 
-pub(super) const UNREADABLE: &str = "the shell cannot read the command: check quotes, `&&` at line ends, and the backslashes that continue lines";
+/// What can be done about something that a program said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Remedy {
+    /// The command is written for bash.
+    Bash,
+    /// The command is not one that a shell can read.
+    Readable,
+    /// It takes a user that may do more.
+    Root,
+    /// It takes a network.
+    Network,
+    /// It takes room on the disk.
+    Space,
+    /// What stands here.
+    Text(&'static str),
+}
 
-pub(super) const AS_ROOT: &str = "run it as root: put USER root in front of the RUN";
-
-pub(super) const NO_NETWORK: &str = "there is no network, or no name server: check the host's network and /etc/resolv.conf, or give --network host";
+impl Remedy {
+    pub(super) fn hint(self) -> Hint {
+        match self {
+            Self::Bash => "the command needs bash: SHELL [\"/bin/bash\", \"-c\"], if the image has it".into(),
+            Self::Readable => {
+                "the shell cannot read the command: check quotes, `&&` at line ends, and the backslashes that continue \
+                 lines"
+                    .into()
+            }
+            Self::Root => "run it as root: put USER root in front of the RUN".into(),
+            Self::Network => Hint::from(
+                "there is no network, or no name server: check the host's network and /etc/resolv.conf, or give ",
+            )
+            .setting(Setting::Network, "host"),
+            Self::Space => Hint::from("the disk is full: free space with ")
+                .setting(Setting::Prune, "")
+                .text(", or give another ")
+                .setting(Setting::StateDirectory, ""),
+            Self::Text(text) => text.into(),
+        }
+    }
+}
 
 /// Texts of an output and what can be done about them; of several that fit, the first three are told.
-pub(super) const TEXTS: [(&[&str], &str); 43] = [
+pub(super) const TEXTS: [(&[&str], Remedy); 43] = [
     (
         &["exec format error"],
-        "the program is for another architecture, or a script without a first line like #!/bin/sh: \
+        Remedy::Text(
+            "the program is for another architecture, or a script without a first line like #!/bin/sh: \
          look at the platform (FROM --platform=) and at the script",
+        ),
     ),
     (
         &["unable to locate package", "has no installation candidate", "no packages found matching"],
-        "put `apt-get update &&` in front of `apt-get install` in the same RUN, and check the package's name",
+        Remedy::Text(
+            "put `apt-get update &&` in front of `apt-get install` in the same RUN, and check the package's name",
+        ),
     ),
     (
         &["unable to select packages", "no such package"],
-        "check the package's name; apk add --no-cache fetches a new list",
+        Remedy::Text("check the package's name; apk add --no-cache fetches a new list"),
     ),
-    (&["do you want to continue", "[y/n]"], "nobody can answer: add -y to the install command"),
+    (&["do you want to continue", "[y/n]"], Remedy::Text("nobody can answer: add -y to the install command")),
     (
         &["debconf: unable to initialize", "configuring tzdata"],
-        "set DEBIAN_FRONTEND=noninteractive in the RUN, and add -y",
+        Remedy::Text("set DEBIAN_FRONTEND=noninteractive in the RUN, and add -y"),
     ),
     (
         &[
@@ -41,51 +78,63 @@ pub(super) const TEXTS: [(&[&str], &str); 43] = [
             "network unreachable",
             "no such host",
         ],
-        NO_NETWORK,
+        Remedy::Network,
     ),
     (
         &["read-only file system"],
-        "the path is on a mount that is read-only: add rw to the --mount, or write elsewhere",
+        Remedy::Text("the path is on a mount that is read-only: add rw to the --mount, or write elsewhere"),
     ),
-    (
-        &["no space left on device"],
-        "the disk is full: free space with `ocibuild prune`, or give another --root",
-    ),
+    (&["no space left on device"], Remedy::Space),
     (
         &["externally-managed-environment"],
-        "make a virtual environment first: python3 -m venv /venv, and use /venv/bin/pip",
+        Remedy::Text("make a virtual environment first: python3 -m venv /venv, and use /venv/bin/pip"),
     ),
     (
         &["certificate verify failed", "ssl certificate problem", "x509:", "unable to get local issuer"],
-        "install ca-certificates in an earlier RUN",
+        Remedy::Text("install ca-certificates in an earlier RUN"),
     ),
     (
         &["host key verification failed", "permission denied (publickey"],
-        "give the step a key: RUN --mount=type=ssh, or use https",
+        Remedy::Text("give the step a key: RUN --mount=type=ssh, or use https"),
     ),
     (
         &["no makefile found", "no targets specified"],
-        "COPY the Makefile first, and choose its directory with WORKDIR",
+        Remedy::Text("COPY the Makefile first, and choose its directory with WORKDIR"),
     ),
     (
         &["package-lock.json", "npm-shrinkwrap"],
-        "COPY package-lock.json too, as with `COPY package*.json ./`: npm ci needs it, npm install does not",
+        Remedy::Text(
+            "COPY package-lock.json too, as with `COPY package*.json ./`: npm ci needs it, npm install does not",
+        ),
     ),
-    (&["missing script"], "check the script's name: those there are stand under \"scripts\" in package.json"),
-    (&["missing ]", ": [: not found"], "put blanks behind \"[\" and in front of \"]\": [ \"$A\" = \"x\" ]"),
+    (
+        &["missing script"],
+        Remedy::Text("check the script's name: those there are stand under \"scripts\" in package.json"),
+    ),
+    (
+        &["missing ]", ": [: not found"],
+        Remedy::Text("put blanks behind \"[\" and in front of \"]\": [ \"$A\" = \"x\" ]"),
+    ),
     (
         &["unexpected operator", "unary operator expected", "unknown operand"],
-        "put variables in double quotes: [ \"$A\" = \"x\" ]; what is empty leaves no word otherwise",
+        Remedy::Text(
+            "put variables in double quotes: [ \"$A\" = \"x\" ]; what is empty leaves no word otherwise",
+        ),
     ),
     (
         &["no matching distribution", "could not find a version that satisfies"],
-        "check the name and the version of the package",
+        Remedy::Text("check the name and the version of the package"),
     ),
     (
         &["no module named"],
-        "install the module in an earlier RUN (pip install), or COPY it first if it is your own",
+        Remedy::Text(
+            "install the module in an earlier RUN (pip install), or COPY it first if it is your own",
+        ),
     ),
-    (&["cannot find module"], "COPY the module first, or install the packages in an earlier RUN (npm ci)"),
+    (
+        &["cannot find module"],
+        Remedy::Text("COPY the module first, or install the packages in an earlier RUN (npm ci)"),
+    ),
     (
         &[
             "command 'gcc'",
@@ -95,30 +144,36 @@ pub(super) const TEXTS: [(&[&str], &str); 43] = [
             "no acceptable c compiler",
             "linker `cc` not found",
         ],
-        "install a compiler in an earlier RUN: build-essential on Debian, build-base on Alpine",
+        Remedy::Text("install a compiler in an earlier RUN: build-essential on Debian, build-base on Alpine"),
     ),
     (
         &["file exists", "already exists"],
-        "it is there already: leave the command out, or let it be as it is (mkdir -p, ln -sf)",
+        Remedy::Text("it is there already: leave the command out, or let it be as it is (mkdir -p, ln -sf)"),
     ),
     (
         &["http/1.0 404", "http/1.1 404", "http/2 404", "error: 404", "error 404", "404 file not found"],
-        "the server has nothing at this address: check it",
+        Remedy::Text("the server has nothing at this address: check it"),
     ),
     (
         &["401 unauthorized", "403 forbidden", "authentication failed", "authentication required"],
-        "the server wants credentials: give them with RUN --mount=type=secret,id=NAME",
+        Remedy::Text("the server wants credentials: give them with RUN --mount=type=secret,id=NAME"),
     ),
-    (&["no_pubkey", "is not signed"], "install the key of the package repository in an earlier RUN"),
+    (
+        &["no_pubkey", "is not signed"],
+        Remedy::Text("install the key of the package repository in an earlier RUN"),
+    ),
     (
         &["not been booted with systemd", "failed to connect to bus"],
-        "a build starts no services: name what the container is to run with CMD",
+        Remedy::Text("a build starts no services: name what the container is to run with CMD"),
     ),
-    (&["cannot connect to the docker daemon"], "a step has no docker: give each image a stage of its own"),
-    (&["connection refused"], "nothing listens at this address: check host and port"),
+    (
+        &["cannot connect to the docker daemon"],
+        Remedy::Text("a step has no docker: give each image a stage of its own"),
+    ),
+    (&["connection refused"], Remedy::Text("nothing listens at this address: check host and port")),
     (
         &["connection reset", "timed out", "timeout"],
-        "the server did not answer: check the address and the network, and try again",
+        Remedy::Text("the server did not answer: check the address and the network, and try again"),
     ),
     (
         &[
@@ -129,20 +184,25 @@ pub(super) const TEXTS: [(&[&str], &str); 43] = [
             "end-of-central-directory",
             "bad zipfile",
         ],
-        "the archive is damaged, or of another kind than its name says: look at the file that is copied in",
+        Remedy::Text(
+            "the archive is damaged, or of another kind than its name says: look at the file that is copied in",
+        ),
     ),
     (
         &["unknown user", "invalid user", "unknown group", "invalid group"],
-        "add the user or group in an earlier RUN (adduser, useradd), or give numeric ids",
+        Remedy::Text("add the user or group in an earlier RUN (adduser, useradd), or give numeric ids"),
     ),
-    (&["is a directory"], "a directory is named where a file is needed: name a file in it"),
-    (&["package.json"], "COPY package.json first, and choose its directory with WORKDIR"),
+    (&["is a directory"], Remedy::Text("a directory is named where a file is needed: name a file in it")),
+    (&["package.json"], Remedy::Text("COPY package.json first, and choose its directory with WORKDIR")),
     (
         &["could not open requirements file"],
-        "COPY requirements.txt first, and choose its directory with WORKDIR",
+        Remedy::Text("COPY requirements.txt first, and choose its directory with WORKDIR"),
     ),
-    (&["go.mod file not found"], "COPY go.mod first, and choose its directory with WORKDIR"),
-    (&["could not find `cargo.toml`"], "COPY Cargo.toml first, and choose its directory with WORKDIR"),
+    (&["go.mod file not found"], Remedy::Text("COPY go.mod first, and choose its directory with WORKDIR")),
+    (
+        &["could not find `cargo.toml`"],
+        Remedy::Text("COPY Cargo.toml first, and choose its directory with WORKDIR"),
+    ),
     (
         &[
             "bad substitution",
@@ -153,7 +213,7 @@ pub(super) const TEXTS: [(&[&str], &str); 43] = [
             "\"(\" unexpected",
             "redirection",
         ],
-        NEEDS_BASH,
+        Remedy::Bash,
     ),
     (
         &[
@@ -163,30 +223,32 @@ pub(super) const TEXTS: [(&[&str], &str); 43] = [
             "unexpected newline",
             "syntax error",
         ],
-        UNREADABLE,
+        Remedy::Readable,
     ),
     (
         &["can't cd to", "cd: "],
-        "the directory is not there: make it or COPY it first, and choose it with WORKDIR",
+        Remedy::Text("the directory is not there: make it or COPY it first, and choose it with WORKDIR"),
     ),
     (
         &["are you root", "must be root", "requires root", "superuser privilege", "operation not permitted"],
-        AS_ROOT,
+        Remedy::Root,
     ),
     (
         &["permission denied"],
-        "check the mode and owner of the file (COPY --chmod=755, --chown=) and the USER in effect",
+        Remedy::Text(
+            "check the mode and owner of the file (COPY --chmod=755, --chown=) and the USER in effect",
+        ),
     ),
     (
         &["out of memory", "cannot allocate memory", "heap out of memory"],
-        "it takes more memory than there is: give the host more, or run fewer jobs at once",
+        Remedy::Text("it takes more memory than there is: give the host more, or run fewer jobs at once"),
     ),
     (
         &["no such file or directory", "cannot find the file", "not found: "],
-        "check the path: COPY brings files in, and WORKDIR is where the command starts",
+        Remedy::Text("check the path: COPY brings files in, and WORKDIR is where the command starts"),
     ),
     (
         &["404  not found", "404 not found"],
-        "the address is gone: check it, or put `apt-get update &&` in front in the same RUN",
+        Remedy::Text("the address is gone: check it, or put `apt-get update &&` in front in the same RUN"),
     ),
 ];

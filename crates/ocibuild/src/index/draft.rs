@@ -1,3 +1,4 @@
+use crate::advice::{Hint, Setting};
 use std::collections::BTreeMap;
 
 use ocibuild_spec::{Descriptor, Digest, Index, MediaType, Platform, Reference, json};
@@ -189,7 +190,10 @@ impl IndexDraft {
             shown(other)
         );
         Error::new(ErrorKind::Usage, text).hint(
-            "an index has one image for each platform: leave one out, or let the later one count: --replace",
+            Hint::from(
+                "an index has one image for each platform: leave one out, or let the later one count: ",
+            )
+            .setting(Setting::Replace, ""),
         )
     }
 
@@ -247,8 +251,10 @@ impl IndexDraft {
         match selected {
             _ if !change.sets_platform() => Ok(()),
             Some(at) => self.set_platform(at, change),
-            None => Err(Error::new(ErrorKind::Usage, "nothing tells which image this platform is of")
-                .hint("name the image behind the index, or its platform: --platform linux/arm64")),
+            None => Err(Error::new(ErrorKind::Usage, "nothing tells which image this platform is of").hint(
+                Hint::from("name the image behind the index, or its platform: ")
+                    .setting(Setting::Platform, "linux/arm64"),
+            )),
         }
     }
 
@@ -275,8 +281,11 @@ impl IndexDraft {
             let listed = listed.collect::<Vec<_>>().join(", ");
             let listed = if listed.is_empty() { "no image".to_owned() } else { listed };
             let text = format!("{what} {text} the draft of {}", self.name.familiar());
-            Error::new(ErrorKind::Usage, text)
-                .hint(format!("it has {listed}; `ocibuild index inspect` shows the digests"))
+            Error::new(ErrorKind::Usage, text).hint(
+                Hint::from(format!("it has {listed}; "))
+                    .setting(Setting::IndexInspect, "")
+                    .text(" shows the digests"),
+            )
         };
         match found.as_slice() {
             [one] => Ok(*one),
@@ -305,8 +314,14 @@ impl IndexDraft {
         };
         // A slash in one of the names would make another platform of it.
         if !platform.to_string().parse::<Platform>().is_ok_and(|parsed| parsed.satisfies(&platform)) {
-            return Err(Error::new(ErrorKind::Usage, format!("{platform} is no platform"))
-                .hint("write the names that Go has: --os linux --arch arm --variant v7"));
+            return Err(Error::new(ErrorKind::Usage, format!("{platform} is no platform")).hint(
+                Hint::from("write the names that Go has: ")
+                    .setting(Setting::Os, "linux")
+                    .text(" ")
+                    .setting(Setting::Architecture, "arm")
+                    .text(" ")
+                    .setting(Setting::Variant, "v7"),
+            ));
         }
         let mut changed = IndexEntry { is_of_base: false, ..self.entries[at].clone() };
         changed.descriptor.platform = Some(platform);

@@ -1,3 +1,4 @@
+use crate::advice::{Hint, Setting};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -141,7 +142,11 @@ fn unreadable(path: &Path, why: &dyn std::fmt::Display) -> Error {
         ErrorKind::Refused,
         format!("the draft of an index in {} is unreadable: {why}", path.display()),
     )
-    .hint("remove it with `ocibuild index rm NAME` or by hand, and make it again")
+    .hint(
+        Hint::from("remove it with ")
+            .setting(Setting::IndexRemove, "NAME")
+            .text(" or by hand, and make it again"),
+    )
 }
 
 fn stored(draft: &IndexDraft) -> Stored {

@@ -1,3 +1,4 @@
+use crate::advice::{Hint, Setting};
 use std::collections::BTreeMap;
 
 use ocibuild_spec::{Descriptor, Index, MediaType, Platform, Reference, json};
@@ -60,12 +61,18 @@ impl<'a> Table<'a> {
     ) -> Result<Self, Error> {
         let tag = check_name(&name)?.to_owned();
         if options.platforms.is_empty() {
-            return Err(Error::new(ErrorKind::Usage, "no platform is expected")
-                .hint("list all platforms of the index: --expect linux/amd64,linux/arm64"));
+            return Err(Error::new(ErrorKind::Usage, "no platform is expected").hint(
+                Hint::from("list all platforms of the index: ")
+                    .setting(Setting::Expect, "linux/amd64,linux/arm64"),
+            ));
         }
         if options.run.as_ref().is_some_and(String::is_empty) {
             return Err(Error::new(ErrorKind::Usage, "the run has no name, so all runs would share one")
-                .hint("give --run what only these jobs have in common; is a variable empty?"));
+                .hint(
+                    Hint::from("give ")
+                        .setting(Setting::RunName, "")
+                        .text(" what only these jobs have in common; is a variable empty?"),
+                ));
         }
         let mut seats: Vec<Seat> = Vec::new();
         for platform in &options.platforms {
@@ -78,7 +85,7 @@ impl<'a> Table<'a> {
             let named = name.with_tag(&own).map_err(|error| {
                 Error::new(ErrorKind::Usage, format!("the image of {platform} would have the tag {own:?}, which is none"))
                     .hint(error.advice())
-                    .hint("tags have up to 128 letters, digits, dots, dashes and underscores: choose a shorter tag or another --run")
+                    .hint(Hint::from("tags have up to 128 letters, digits, dots, dashes and underscores: choose a shorter tag or another ").setting(Setting::RunName, ""))
             })?;
             seats.push(Seat { platform, name: named });
         }
@@ -200,7 +207,10 @@ impl<'a> Table<'a> {
         }
         let text = format!("{}: the images of the platforms do not come to rest", self.name.familiar());
         Err(Error::new(ErrorKind::Network, text).hint(
-            "the registry does not show what it took, or several runs use one name: give each its own --run",
+            Hint::from(
+                "the registry does not show what it took, or several runs use one name: give each its own ",
+            )
+            .setting(Setting::RunName, ""),
         ))
     }
 
@@ -231,7 +241,9 @@ impl<'a> Table<'a> {
             if images.len() != 1 || !images.iter().all(fits) {
                 let text = format!("{} is not one image for {}", seat.name.familiar(), seat.platform);
                 return Err(Error::new(ErrorKind::Refused, text).hint(
-                    "something else has that name: give the run one of its own with --run, or remove the tag",
+                    Hint::from("something else has that name: give the run one of its own with ")
+                        .setting(Setting::RunName, "")
+                        .text(", or remove the tag"),
                 ));
             }
             draft.add(entries, false)?;

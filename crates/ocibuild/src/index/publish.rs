@@ -1,3 +1,4 @@
+use crate::advice::{Hint, Setting};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -146,8 +147,11 @@ impl Publishing<'_> {
             }
         }
         let text = format!("{}: others change it faster than it can be read", name.familiar());
-        Err(Error::new(ErrorKind::Network, text)
-            .hint("for jobs that run at once there is `ocibuild index push --expect`, which needs no luck"))
+        Err(Error::new(ErrorKind::Network, text).hint(
+            Hint::from("for jobs that run at once there is ")
+                .setting(Setting::IndexMeeting, "")
+                .text(", which needs no luck"),
+        ))
     }
 
     /// Goes on with what the name stands for now.

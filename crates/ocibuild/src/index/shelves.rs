@@ -1,3 +1,4 @@
+use crate::advice::{Hint, Setting};
 use std::io::{self, Read};
 use std::sync::Arc;
 
@@ -163,8 +164,11 @@ impl Shelves<'_> {
         let bytes = self.document(origin, &manifest.config)?;
         let config = parse_config(&bytes).map_err(|error| refuse(error.to_string()).caused_by(error))?;
         if config.os.is_empty() || config.architecture.is_empty() {
-            return Err(refuse("its config tells no platform".to_owned())
-                .hint("build it with --platform, so that it says what it runs on"));
+            return Err(refuse("its config tells no platform".to_owned()).hint(
+                Hint::from("build it with ")
+                    .setting(Setting::Platform, "")
+                    .text(", so that it says what it runs on"),
+            ));
         }
         let platform = Platform::new(&config.os, &config.architecture, &config.variant);
         Ok(Platform { os_version: config.os_version, os_features: config.os_features, ..platform })

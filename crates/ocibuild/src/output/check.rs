@@ -1,5 +1,6 @@
 //! What is wrong with outputs and annotations, found before anything is built.
 
+use crate::advice::{Hint, Setting};
 use std::path::{Path, PathBuf};
 
 use super::{Destination, Output, OutputEpoch, OutputKind};
@@ -26,12 +27,16 @@ fn check_output(build: &PlannedBuild, output: &Output) -> Result<(), Error> {
     if output.kind == OutputKind::DockerArchive && build.with_index {
         let message = "docker exporter does not currently support exporting manifest lists";
         return Err(usage(message).hint(
-            "type=oci and --load=containerd take several platforms; type=docker, docker and podman take one",
+            Hint::from("type=oci and ")
+                .setting(Setting::Load, "containerd")
+                .text(" take several platforms; type=docker, docker and podman take one"),
         ));
     }
     if output.kind == OutputKind::Registry && output.names.is_empty() && build.tags.is_empty() {
-        return Err(usage("tag is needed when pushing to registry")
-            .hint("name the image with its registry: -t registry.example.com/team/app:1.0"));
+        return Err(usage("tag is needed when pushing to registry").hint(
+            Hint::from("name the image with its registry: ")
+                .setting(Setting::Tag, "registry.example.com/team/app:1.0"),
+        ));
     }
     let has_annotations = output.form(build).is_some_and(|form| form.docker && !form.annotations.is_empty());
     if has_annotations {

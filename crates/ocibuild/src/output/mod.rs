@@ -3,6 +3,7 @@
 mod check;
 mod files;
 
+use crate::Code;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -19,7 +20,6 @@ use crate::finished::{FinishedImage, built};
 use crate::image::{Built, BuiltImage, Form};
 use crate::layers::{Layer, Layers};
 use crate::transfer::{Parcel, Transfer, Watcher, push};
-use crate::unpacked::DEVICE_NODE;
 use crate::{Error, ErrorKind, Event};
 pub(crate) use check::{check_outputs, output_epoch};
 
@@ -292,7 +292,7 @@ pub(crate) fn write_whole(
 }
 
 fn at_path(error: Error, path: &Path) -> Error {
-    if error.kind() == ErrorKind::Host && error.reports()[0].id != DEVICE_NODE {
+    if error.kind() == ErrorKind::Host && !error.is(Code::DeviceNode) {
         Error::new(ErrorKind::Host, format!("cannot write {}", path.display())).caused_by(error)
     } else {
         error

@@ -1,5 +1,7 @@
 //! The mounts of one `RUN`: what its flags ask for, as paths of the host that the executor can bind.
 
+use crate::Code;
+use crate::advice::{Hint, Setting};
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
@@ -149,9 +151,12 @@ impl<'a, 'r> Mounts<'a, 'r> {
         let Some(agent) = self.context.settings.ssh.get(id) else {
             if mount.required {
                 let message = format!("no SSH key \"{}\" forwarded from the client", mount.id);
-                return Err(Error::new(ErrorKind::Usage, message)
-                    .id("ssh-not-found")
-                    .hint(format!("forward an agent with --ssh {id}, or a key with --ssh {id}=FILE")));
+                return Err(Error::new(ErrorKind::Usage, message).id(Code::SshNotFound).hint(
+                    Hint::from("forward an agent with ")
+                        .setting(Setting::Ssh, id)
+                        .text(", or a key with ")
+                        .setting(Setting::Ssh, format!("{id}=FILE")),
+                ));
             }
             return Ok(());
         };

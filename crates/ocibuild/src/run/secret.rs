@@ -1,5 +1,7 @@
 //! Secrets: from where the caller has them to memory of the step, and nowhere else.
 
+use crate::Code;
+use crate::advice::{Hint, Setting};
 use std::io::Read as _;
 use std::path::Path;
 
@@ -21,9 +23,12 @@ impl Mounts<'_, '_> {
         let Some(secret) = self.context.settings.secrets.get(&mount.id) else {
             if mount.required {
                 let error = Error::new(ErrorKind::Usage, format!("secret {}: not found", mount.id))
-                    .id("secret-not-found")
+                    .id(Code::SecretNotFound)
                     .word(&mount.id)
-                    .hint(format!("give it with --secret id={},src=FILE", mount.id));
+                    .hint(
+                        Hint::from("give it with ")
+                            .setting(Setting::Secret, format!("id={},src=FILE", mount.id)),
+                    );
                 let given = self.context.settings.secrets.keys().map(String::as_str);
                 return Err(match ocibuild_dockerfile::nearest(&mount.id, given) {
                     Some(near) => error.hint(format!("did you mean id={near}? That secret is given")),

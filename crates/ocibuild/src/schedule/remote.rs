@@ -86,7 +86,7 @@ impl PlatformBuild<'_> {
                 AddSource::Http(address) => {
                     let known = self.url(address, false)?;
                     let time = known.last_modified.map(|time| time.to_string()).unwrap_or_default();
-                    inputs.add("url", format!("{} {time} {}", known.digest, address.name));
+                    inputs.add("url", format!("{} {time} {}", known.digest, address.name()));
                 }
                 AddSource::Git(address) => {
                     inputs.add("repository", self.repository(address)?.identity(address));
@@ -108,8 +108,8 @@ impl PlatformBuild<'_> {
             AddSource::Http(address) => {
                 let known = self.url(address, true)?;
                 let download = known.download.ok_or_else(Error::cancelled)?;
-                let file = OneFile { name: address.name.clone(), download };
-                let selected = Selected::file(&address.name, file.node());
+                let file = OneFile { name: address.name().to_owned(), download };
+                let selected = Selected::file(address.name(), file.node());
                 let unpacks = step.unpack == Some(true);
                 Ok(Some(Part { source: Arc::new(file), selected: vec![selected], unpacks }))
             }
@@ -123,16 +123,16 @@ impl PlatformBuild<'_> {
 
     /// What is at a URL; with its bytes when `whole`.
     fn url(&self, address: &HttpAddress, whole: bool) -> Result<Known, Error> {
-        let name = format!("{} {}", address.checksum.as_deref().unwrap_or_default(), address.text);
+        let name = format!("{} {}", address.checksum().unwrap_or_default(), address.text());
         let is_enough = |known: &Known| !whole || known.download.is_some();
         self.session.remote.urls.get_or(&name, self.cancel, is_enough, |_| self.ask_for_url(address, whole))
     }
 
     fn ask_for_url(&self, address: &HttpAddress, whole: bool) -> Result<Known, Error> {
-        let checksum = address.checksum.as_deref();
+        let checksum = address.checksum();
         let remotes = self.remotes()?;
         let mut framed = Framed::new("ocibuild url v1");
-        framed.field(address.text.as_bytes());
+        framed.field(address.text().as_bytes());
         let of = framed.finish();
         // A tag is the server's word; where the digest is given, the bytes themselves have to show it (THREATS 39).
         let is_offline = remotes.http.is_offline();
@@ -223,8 +223,8 @@ pub(super) fn named(error: Error, step: &CopyStep) -> Error {
 }
 
 fn name_of(address: &GitAddress) -> String {
-    let (checksum, keeps) = (&address.checksum, address.keep_git_dir);
-    let (submodules, times) = (address.submodules, address.commit_times);
+    let (checksum, keeps) = (address.checksum(), address.keep_git_dir());
+    let (submodules, times) = (address.submodules(), address.commit_times());
     format!("{address} {checksum:?} {keeps:?} {submodules} {times}")
 }
 
@@ -236,6 +236,6 @@ pub(super) fn pinned_key(step: &CopyStep, operation: &Inputs) -> Result<Option<D
     };
     let mut inputs = operation.clone();
     inputs.add("checksum", checksum);
-    inputs.add("url", address.text.as_str());
+    inputs.add("url", address.text());
     Ok(Some(inputs.key("add by checksum")))
 }

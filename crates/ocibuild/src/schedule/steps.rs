@@ -1,5 +1,6 @@
 //! The three kinds of steps: their keys, their sources, their layers.
 
+use crate::Code;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +16,6 @@ use crate::copy::{
     Archives, Choice, CopyContext, NoSource, Part, Selected, Source, TreeSource, clean, copy, digest_all,
     literal_prefix, name_in_key, nothing_matches, select, select_all, workdir,
 };
-use crate::error::OFFLINE;
 use crate::keys::{self, Framed, Inputs, Limits};
 use crate::layer_writer::NewLayer;
 use crate::layers::Layer;
@@ -78,7 +78,7 @@ impl<'a> PlatformBuild<'a> {
         }
         if step.network == StepNetwork::Host {
             let message = "this step wants the network of the host, and the build is offline";
-            return Err(Error::new(ErrorKind::Usage, message).id(OFFLINE).word("--network=host"));
+            return Err(Error::new(ErrorKind::Usage, message).id(Code::Offline).word("--network=host"));
         }
         self.look_up_run_with(StepNetwork::None, state, step, platform, reach, fresh)
     }

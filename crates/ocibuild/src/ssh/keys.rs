@@ -1,5 +1,6 @@
 //! Keys given as files: OpenSSH's own agent is started for them, which knows every kind of key there is.
 
+use crate::advice::{Hint, Setting};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -117,7 +118,9 @@ fn program(name: &str) -> Result<PathBuf, Error> {
     let mut found = paths.filter(|path| path.is_file());
     found.next().ok_or_else(|| {
         let message = format!("{name} was not found in {}", DIRECTORIES.join(", "));
-        Error::new(ErrorKind::Host, message)
-            .hint("install OpenSSH's client, or forward the socket of an agent: --ssh default=$SSH_AUTH_SOCK")
+        Error::new(ErrorKind::Host, message).hint(
+            Hint::from("install OpenSSH's client, or forward the socket of an agent: ")
+                .setting(Setting::Ssh, "default=$SSH_AUTH_SOCK"),
+        )
     })
 }

@@ -1,3 +1,4 @@
+use crate::advice::{Hint, Setting};
 use std::collections::BTreeMap;
 
 use ocibuild_registry::Registry;
@@ -82,8 +83,12 @@ impl State<'_> {
                 Some(draft) if options.append => draft,
                 Some(_) => {
                     let text = format!("there is a draft of {} already", name.familiar());
-                    return Err(Error::new(ErrorKind::Usage, text)
-                        .hint("add to it with --append, or remove it first: ocibuild index rm"));
+                    return Err(Error::new(ErrorKind::Usage, text).hint(
+                        Hint::from("add to it with ")
+                            .setting(Setting::Append, "")
+                            .text(", or remove it first: ")
+                            .setting(Setting::IndexRemove, ""),
+                    ));
                 }
                 None => {
                     let mut draft = IndexDraft::new(name.clone());
@@ -157,7 +162,7 @@ impl State<'_> {
                 ErrorKind::Usage,
                 format!("{}: there is no image in the draft", name.familiar()),
             )
-            .hint("add some: ocibuild index create --append NAME IMAGE…"));
+            .hint(Hint::from("add some: ").setting(Setting::IndexAdd, "NAME IMAGE…")));
         }
         self.publishing(registry, cancel, watcher).run(&mut draft)
     }

@@ -9,6 +9,8 @@ mod registry;
 mod save;
 mod sizes;
 
+use crate::Code;
+use crate::advice::{Hint, Setting};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -146,8 +148,10 @@ impl<'a> State<'a> {
     /// The image with this manifest, or of this index: the image for this host, or else the first.
     pub fn details(&self, descriptor: &Descriptor) -> Result<ImageDetails, Error> {
         let not_an_image = |what: String| {
-            Error::new(ErrorKind::Refused, format!("{}: {what}", descriptor.digest))
-                .hint("such things can be tagged, pushed, removed, and saved with --format oci")
+            Error::new(ErrorKind::Refused, format!("{}: {what}", descriptor.digest)).hint(
+                Hint::from("such things can be tagged, pushed, removed, and saved with ")
+                    .setting(Setting::SaveFormat, "oci"),
+            )
         };
         let Some((descriptor, manifest)) = self.manifest(descriptor)? else {
             return Err(not_an_image("the index lists no image".to_owned()));
@@ -203,14 +207,11 @@ impl<'a> State<'a> {
     }
 }
 
-/// The stable name of the error about an image that is not here.
-pub const NO_SUCH_IMAGE: &str = "no-such-image";
-
 /// The error about an image that is not here.
 pub fn no_such_image(reference: &Reference) -> Error {
     Error::new(ErrorKind::Usage, format!("there is no image {} here", reference.familiar()))
-        .id(NO_SUCH_IMAGE)
-        .hint("`ocibuild images` lists the names there are")
+        .id(Code::NoSuchImage)
+        .hint(Hint::of(Setting::Images, "").text(" lists the names there are"))
 }
 
 fn broken(descriptor: &Descriptor, error: &dyn std::error::Error) -> Error {

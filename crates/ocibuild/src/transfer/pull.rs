@@ -1,3 +1,4 @@
+use crate::advice::{Hint, Setting};
 use std::io::{self, Read};
 
 use ocibuild_registry::Registry;
@@ -128,12 +129,14 @@ impl Pulling<'_> {
                     entry.digest,
                     entry.media_type
                 );
-                return Err(Error::new(ErrorKind::Refused, text).hint("pull one platform of it: --platform"));
+                return Err(Error::new(ErrorKind::Refused, text)
+                    .hint(Hint::from("pull one platform of it: ").setting(Setting::Platform, "")));
             }
             if wanted.documents.len() >= MAX_DOCUMENTS {
                 let text =
                     format!("{}: the index lists more than {MAX_DOCUMENTS} manifests", fixed.familiar());
-                return Err(Error::new(ErrorKind::Refused, text).hint("pull one platform of it: --platform"));
+                return Err(Error::new(ErrorKind::Refused, text)
+                    .hint(Hint::from("pull one platform of it: ").setting(Setting::Platform, "")));
             }
             let name = fixed.with_digest(entry.digest.clone());
             let bytes = match read_document(self.layout, entry) {
@@ -179,11 +182,12 @@ impl Pulling<'_> {
 /// What there is may be something else than an image for this platform.
 fn unusable(error: SourceError) -> Error {
     let hint = match error.kind() {
-        SourceErrorKind::NoPlatform => {
-            "`ocibuild pull --platform` takes one that there is, --all-platforms all"
-        }
+        SourceErrorKind::NoPlatform => Hint::of(Setting::PullPlatform, "")
+            .text(" takes one that there is, ")
+            .setting(Setting::AllPlatforms, "")
+            .text(" all"),
         SourceErrorKind::Unsupported => {
-            "`ocibuild pull --all-platforms` takes it as it is, to be pushed elsewhere"
+            Hint::of(Setting::PullAllPlatforms, "").text(" takes it as it is, to be pushed elsewhere")
         }
         _ => return Error::of_registry(error),
     };

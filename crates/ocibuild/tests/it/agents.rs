@@ -135,7 +135,7 @@ fn agents_that_cannot_be_had_are_told() {
     let (path, _) = key(&world.path(""), "locked", "passphrase");
     let (error, _) = world.fail(build().ssh("default", SshAgent::Keys(vec![path])));
     assert!(error.to_string().contains("locked cannot be used"), "{error}");
-    assert!(error.reports()[0].hints[0].contains("passphrase"), "{error:?}");
+    assert!(error.reports()[0].hint_texts()[0].contains("passphrase"), "{error:?}");
     fs::write(world.path("junk"), "no key").unwrap();
     let (error, _) = world.fail(build().ssh("default", SshAgent::Keys(vec![world.path("junk")])));
     assert!(error.to_string().contains("junk cannot be used"), "{error}");

@@ -237,6 +237,9 @@ fn every_rule_has_a_page_whose_examples_are_true() {
     for entry in fs::read_dir(&pages).unwrap() {
         let file = entry.unwrap().file_name().into_string().unwrap();
         let rule = file.strip_suffix(".md").unwrap();
+        if rule == "errors" {
+            continue;
+        }
         assert!(rule == "README" || RULES.iter().any(|known| known.name == rule), "no rule {rule}");
         assert!(
             rule == "README" || index.contains(&format!("[{rule}]({file})")),

@@ -19,7 +19,7 @@ use crate::support::{World, chain};
 /// An error as it is told, with all that helps.
 fn told(error: &Error) -> String {
     let report = &error.reports()[0];
-    format!("{}\n{}\n{}", chain(error), report.causes.join("\n"), report.hints.join("\n"))
+    format!("{}\n{}\n{}", chain(error), report.causes.join("\n"), report.hint_texts().join("\n"))
 }
 
 /// Exchanges names while something is done again and again.

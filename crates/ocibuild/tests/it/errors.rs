@@ -50,7 +50,7 @@ fn a_source_above_the_context_is_looked_for_within_it() {
     for source in ["../secret", "folder/../../secret", "/../../secret"] {
         let (error, _) = world.fail(world.prepare(&format!("FROM scratch\nCOPY {source} /\n")));
         let report = &error.reports()[0];
-        let text = format!("{} {}", report.message, report.hints.join(" "));
+        let text = format!("{} {}", report.message, report.hint_texts().join(" "));
         assert!(text.contains("context") && text.contains("secret"), "{text}");
     }
     // Cut, not followed: what is there under the same name in the context is meant.

@@ -385,7 +385,7 @@ fn a_program_for_another_platform_says_what_to_install() {
     let error = fails(&world, build(&world, "FROM foreign\nCOPY one.txt /\nRUN true\n", &[other]));
     assert_eq!((error.kind(), error.reports()[0].location.unwrap().start_line), (ErrorKind::Host, 3));
     assert!(error.reports()[0].message.contains(other), "{error}");
-    assert!(error.reports()[0].hints.concat().contains("qemu-user-static"), "{error:?}");
+    assert!(error.reports()[0].hint_texts().concat().contains("qemu-user-static"), "{error:?}");
     // What is only called so is executed.
     world.base("native", &TestImage::new(other).layer_tar(tar).build());
     world.build_all(build(&world, "FROM native\nRUN true\n", &[other]));

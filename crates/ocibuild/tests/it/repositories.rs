@@ -128,7 +128,7 @@ fn a_host_without_git_says_what_to_install() {
     let remotes = Remotes::new(http, GitProgram::new("/nowhere"));
     let (error, _) = served.world.fail(served.add("", "").remotes(remotes));
     assert_eq!(error.kind(), ErrorKind::Host);
-    assert!(error.reports()[0].hints.iter().any(|hint| hint.contains("install git")), "{error}");
+    assert!(error.reports()[0].hint_texts().iter().any(|hint| hint.contains("install git")), "{error}");
 }
 
 #[test]
@@ -280,7 +280,7 @@ fn plain_tokens_are_for_hosts_that_the_user_named() {
     other.put("/private.git/info/refs", Reply::of("").status(401));
     let url = other.url("/private.git");
     let (error, _) = served.world.fail(with_tokens(Build::new(add(&url), context())));
-    let hints = error.reports()[0].hints.join("\n");
+    let hints = error.reports()[0].hint_texts().join("\n");
     let own = format!("GIT_AUTH_TOKEN.{}", other.url("").trim_start_matches("http://"));
     assert!(hints.contains("repositories that you named yourself") && hints.contains(&own), "{hints}");
     served.world.check_left_nothing();

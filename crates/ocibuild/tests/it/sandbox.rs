@@ -50,7 +50,7 @@ fn refuses(world: &World, build: Build, line: u32) {
     assert!(error.to_string().contains("no sandbox in this test"), "{error}");
     assert_eq!(error.kind(), ocibuild::ErrorKind::Host);
     assert_eq!(error.reports()[0].location.map(|at| at.start_line), Some(line));
-    assert_eq!(error.reports()[0].hints, ["a Dockerfile without RUN needs no sandbox"]);
+    assert_eq!(error.reports()[0].hint_texts(), ["a Dockerfile without RUN needs no sandbox"]);
     assert!(seen.done.is_empty(), "{seen:?}");
 }
 

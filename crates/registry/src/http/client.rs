@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ocibuild_spec::CancelToken;
+use ocibuild_spec::{CancelToken, Scheme, Url};
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, TcpConnector};
 use ureq::{Agent, Proxy, ProxyProtocol, SendBody};
 
@@ -19,7 +19,6 @@ use super::proxy::Proxies;
 use super::roots::{certificates, read_ca_bundle, system_ca_bundle};
 use super::tls::{HostTls, TlsConnector, TlsSettings};
 use super::transport::{Interruptible, SentBody, sending, with_token};
-use super::url::{Scheme, Url};
 
 const MAX_REDIRECTS: usize = 5;
 /// A body slower than this over the whole of the window counts as stalled.

@@ -1,9 +1,11 @@
 use std::io;
 
+use ocibuild_spec::Url;
+
 use super::address::{IsLinkLocal, TooNear};
+use super::lookup::NoAddress;
 use super::tls::UnusableFile;
 use super::transport::Cancelled;
-use super::url::Url;
 use super::verifier::is_self_signed;
 use crate::retry::Retry;
 
@@ -128,6 +130,9 @@ impl HttpError {
             ureq::Error::Other(inner) if inner.is::<TooNear>() => {
                 plain(HttpErrorKind::Refused, &inner.to_string())
             }
+            ureq::Error::Other(inner) if inner.is::<NoAddress>() => {
+                plain(HttpErrorKind::UnknownHost, &inner.to_string())
+            }
             ureq::Error::Other(inner) if inner.is::<IsLinkLocal>() => (
                 HttpErrorKind::LinkLocal,
                 inner.to_string(),
@@ -198,16 +203,7 @@ fn of_io(url: &Url, error: &io::Error) -> Parts {
         io::ErrorKind::UnexpectedEof => {
             (HttpErrorKind::Connection, "the connection ended too early".to_owned(), None)
         }
-        _ => {
-            let text = error.to_string();
-            // What the system says when a name has no address has no kind of its own.
-            let kind = if text.contains("failed to lookup address") {
-                HttpErrorKind::UnknownHost
-            } else {
-                HttpErrorKind::Connection
-            };
-            (kind, text, None)
-        }
+        _ => (HttpErrorKind::Connection, error.to_string(), None),
     }
 }
 

@@ -1,5 +1,6 @@
+use ocibuild_spec::escape;
+
 use super::client::HttpRequest;
-use super::url::escape;
 
 /// Fields of a form, as browsers send them (`application/x-www-form-urlencoded`).
 #[derive(Default)]

@@ -11,7 +11,6 @@ mod proxy;
 mod roots;
 mod tls;
 mod transport;
-mod url;
 mod verifier;
 
 pub use address::Reach;
@@ -20,7 +19,7 @@ pub use client::{HttpClient, HttpClientBuilder, HttpRequest, HttpResponse, Metho
 pub(crate) use error::PROXY_LOGIN;
 pub use error::{HttpError, HttpErrorKind};
 pub(crate) use form::Form;
+pub use ocibuild_spec::{Scheme, Url, UrlError};
 pub use proxy::Proxies;
 pub use roots::{read_ca_bundle, system_ca_bundle};
 pub use tls::{ClientCertificate, HostTls};
-pub use url::{Scheme, Url, UrlError};

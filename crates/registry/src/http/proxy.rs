@@ -1,7 +1,8 @@
 use std::net::IpAddr;
 
+use ocibuild_spec::{Scheme, Url};
+
 use super::address::is_loopback;
-use super::url::{Scheme, Url};
 
 /// Proxies as the usual variables of the environment spell them; the program reads those and passes them on.
 ///

@@ -1,3 +1,5 @@
+use crate::Code;
+use crate::advice::{Hint, Setting};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -5,13 +7,12 @@ use fs_err as fs;
 use ocibuild_registry::{HttpRequest, Url};
 use ocibuild_spec::{CancelToken, Timestamp};
 
-use super::address::{GitAddress, Transport, check_reference, is_full_commit, without_credentials};
 use super::program::{Failure, Place, Session};
 use super::source::GitSource;
 use crate::context::remotes::{GIT_TOKEN, Login, Remotes, of_http};
 use crate::copy::Source;
-use crate::error::OFFLINE;
 use crate::{Error, ErrorKind};
+use ocibuild_plan::address::{GitAddress, Transport, check_reference, is_full_commit, without_credentials};
 
 /// Most submodules of one repository, nested ones included.
 const MAX_SUBMODULES: usize = 1000;
@@ -51,14 +52,14 @@ impl Resolved {
     /// What an address stands for that is a commit itself; `None` where the server has to be asked.
     pub(crate) fn pinned(address: &GitAddress) -> Option<Result<Self, Error>> {
         let commit = address.pinned()?;
-        let name = address.reference.clone().unwrap_or_else(|| commit.to_owned());
+        let name = address.reference().unwrap_or(commit).to_owned();
         let resolved = Self { object: commit.to_owned(), commit: Some(commit.to_owned()), name };
         Some(resolved.checked(address))
     }
 
     /// Refuses a commit that is not the one of `--checksum`.
     fn checked(self, address: &GitAddress) -> Result<Self, Error> {
-        if let Some(checksum) = &address.checksum {
+        if let Some(checksum) = address.checksum() {
             let checksum = checksum.to_ascii_lowercase();
             let commit = self.commit.as_deref().unwrap_or(&self.object);
             if !self.object.starts_with(&checksum) && !commit.starts_with(&checksum) {
@@ -74,16 +75,9 @@ impl Resolved {
         let keeps = address.keeps_git_dir();
         let object = if keeps { &self.object } else { self.commit.as_ref().unwrap_or(&self.object) };
         let name = if keeps { self.name.as_str() } else { "" };
-        let subdirectory = address.subdirectory.as_deref().unwrap_or_default();
-        let (submodules, times) = (address.submodules, address.commit_times);
+        let subdirectory = address.subdirectory().unwrap_or_default();
+        let (submodules, times) = (address.submodules(), address.commit_times());
         format!("{object} {name:?} {subdirectory:?} {submodules} {times}")
-    }
-}
-
-impl GitAddress {
-    /// The repository comes along only with the whole tree (6.81).
-    fn keeps_git_dir(&self) -> bool {
-        self.keep_git_dir == Some(true) && self.subdirectory.is_none()
     }
 }
 
@@ -97,16 +91,16 @@ impl<'a> GitJob<'a> {
     ) -> Result<Self, Error> {
         if remotes.http.is_offline() {
             let message = format!("{address}: this is offline: no repository is fetched");
-            return Err(Error::new(ErrorKind::Network, message).id(OFFLINE).hint(
+            return Err(Error::new(ErrorKind::Network, message).id(Code::Offline).hint(
                 "name a commit whose files are in the cache, or fetch it once while a network may be used",
             ));
         }
         let mut session = remotes.git.session(place, cancel)?;
-        let mut remote = address.remote.clone();
-        if matches!(address.transport, Transport::Http | Transport::Https) {
+        let mut remote = address.remote().to_owned();
+        if matches!(address.transport(), Transport::Http | Transport::Https) {
             // Redirects are followed here, where they are looked at; git follows none.
             session.set("http.followRedirects", "false");
-            let url: Url = address.remote.parse().map_err(|error: ocibuild_registry::UrlError| {
+            let url: Url = address.remote().parse().map_err(|error: ocibuild_registry::UrlError| {
                 Error::new(ErrorKind::Dockerfile, error.to_string())
             })?;
             let login = remotes.git_login(address)?;
@@ -157,7 +151,7 @@ impl<'a> GitJob<'a> {
         if let Some(resolved) = Resolved::pinned(self.address) {
             return resolved;
         }
-        let resolved = match &self.address.reference {
+        let resolved = match self.address.reference() {
             Some(reference) => self.named(reference)?,
             None => self.default_branch()?,
         };
@@ -198,7 +192,7 @@ impl<'a> GitJob<'a> {
                 return Ok(Resolved { object, commit, name });
             }
         }
-        let message = format!("repository does not contain ref {reference}: {}", self.address.remote);
+        let message = format!("repository does not contain ref {reference}: {}", self.address.remote());
         Err(Error::new(ErrorKind::Dockerfile, message).hint("name a branch, a tag, or a whole commit hash"))
     }
 
@@ -223,7 +217,7 @@ impl<'a> GitJob<'a> {
         let format =
             if resolved.object.len() == 64 { "--object-format=sha256" } else { "--object-format=sha1" };
         self.run(place, &["init", "--quiet", "--template=", format])?;
-        self.run(place, &["config", "remote.origin.url", &self.address.remote])?;
+        self.run(place, &["config", "remote.origin.url", self.address.remote()])?;
         let target = if keeps && resolved.name.starts_with("refs/") { &resolved.name } else { WANTED };
         self.fetch(place, resolved, target)?;
         let commit = self.commit_of(place, resolved)?;
@@ -233,7 +227,7 @@ impl<'a> GitJob<'a> {
             let message = format!("{}: the commit {commit} has no time", self.address);
             Error::new(ErrorKind::Refused, message)
         })?;
-        if self.address.submodules
+        if self.address.submodules()
             && fs::symlink_metadata(tree.join(".gitmodules")).is_ok_and(|m| m.is_file())
         {
             self.submodules(place, &tree)?;
@@ -241,8 +235,8 @@ impl<'a> GitJob<'a> {
         if keeps {
             self.tidy(place, &repository)?;
         }
-        let mtime = if self.address.commit_times { Timestamp::from_seconds(time) } else { now };
-        let source = GitSource::open(&tree, self.address.subdirectory.as_deref(), mtime, keeps)
+        let mtime = if self.address.commit_times() { Timestamp::from_seconds(time) } else { now };
+        let source = GitSource::open(&tree, self.address.subdirectory(), mtime, keeps)
             .map_err(|error| error.prefixed(&self.address.to_string()))?;
         Ok(GitFiles { source: Arc::new(source), time })
     }
@@ -381,7 +375,7 @@ impl<'a> GitJob<'a> {
                 };
                 let error =
                     Error::new(kind, format!("cannot fetch {}", self.address)).caused_by(text.clone());
-                match hint_for(&text, self.address.transport) {
+                match hint_for(&text, self.address.transport()) {
                     Some(hint) => error.hint(hint),
                     None => error,
                 }
@@ -454,20 +448,23 @@ fn shown_address(address: std::net::SocketAddr) -> String {
     }
 }
 
-fn hint_for(complaint: &str, transport: Transport) -> Option<&'static str> {
+fn hint_for(complaint: &str, transport: Transport) -> Option<Hint> {
     if complaint.contains("Host key verification failed") {
-        return Some("the key of the host must be known: put it into ~/.ssh/known_hosts");
+        return Some("the key of the host must be known: put it into ~/.ssh/known_hosts".into());
     }
     if complaint.contains("Permission denied") && transport == Transport::Ssh {
         return Some(
-            "keys come from an SSH agent alone: forward one with --ssh default, or a key with --ssh default=FILE",
+            Hint::from("keys come from an SSH agent alone: forward one with ")
+                .setting(Setting::Ssh, "default")
+                .text(", or a key with ")
+                .setting(Setting::Ssh, "default=FILE"),
         );
     }
     if complaint.contains("cannot run ssh") || complaint.contains("ssh: not found") {
-        return Some("install ssh (package `openssh-client`)");
+        return Some("install ssh (package `openssh-client`)".into());
     }
     (complaint.contains("transport 'file' not allowed"))
-        .then_some("a submodule lies on this machine: only http, https, ssh and git are spoken")
+        .then(|| "a submodule lies on this machine: only http, https, ssh and git are spoken".into())
 }
 
 /// Servers that do not give single commits, or not without their history, say so in these ways.

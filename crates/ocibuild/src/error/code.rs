@@ -1,0 +1,107 @@
+//! Stable names of what may be wrong with a build.
+
+use std::fmt;
+
+/// A variant for each code, with its text.
+macro_rules! codes {
+    ($($(#[$doc:meta])* $variant:ident = $text:literal,)*) => {
+        /// A stable name of what is wrong with a build, for programs; those of files that cannot be read are [`dockerfile::Code`](ocibuild_dockerfile::Code); `docs/diagnostics/errors.md`
+        /// lists them all.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum Code {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Code {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The name.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)*
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    /// An archive of `ADD` unpacks to more than it may.
+    ArchiveTooLarge = "archive-too-large",
+    /// An image cannot be had, for a reason that has no code of its own.
+    BaseImage = "base-image",
+    /// An archive of `ADD` cannot be unpacked.
+    BrokenArchive = "broken-archive",
+    /// A file of the build context changed while it was read.
+    ChangedWhileRead = "changed-while-read",
+    /// The destination of a copy is something that it cannot replace.
+    Destination = "destination",
+    /// A directory cannot hold the devices of an image.
+    DeviceNode = "device-node",
+    /// An image is not what its digest or its format says.
+    ImageCorrupt = "image-corrupt",
+    /// A registry gives an image to nobody, or not to this user.
+    ImageDenied = "image-denied",
+    /// No image has the name.
+    ImageNotFound = "image-not-found",
+    /// An image is in a form that is not known.
+    ImageUnsupported = "image-unsupported",
+    /// An argument of the build makes no sense for this file.
+    InvalidArgument = "invalid-argument",
+    /// An instruction says something that cannot be done.
+    InvalidInstruction = "invalid-instruction",
+    /// A pattern cannot be read.
+    InvalidPattern = "invalid-pattern",
+    /// A host is at a link-local address that was not allowed.
+    LinkLocalAddress = "link-local-address",
+    /// A link leads out of the build context.
+    LinkOutOfContext = "link-out-of-context",
+    /// There is no Dockerfile.
+    NoDockerfile = "no-dockerfile",
+    /// An image is there, but not for the platform.
+    NoPlatform = "no-platform",
+    /// A file to read is a directory or a device.
+    NoRegularFile = "no-regular-file",
+    /// This host lets no step run.
+    NoSandbox = "no-sandbox",
+    /// The state directory has no image of the name.
+    NoSuchImage = "no-such-image",
+    /// A step wants a privilege that the build does not grant.
+    NotAllowed = "not-allowed",
+    /// Something is not here, where nothing is fetched.
+    Offline = "offline",
+    /// A path is longer than any system takes.
+    PathTooLong = "path-too-long",
+    /// A rule of this host blocks a registry.
+    RegistryBlocked = "registry-blocked",
+    /// A file that configures registries or logins cannot be used.
+    RegistryConfiguration = "registry-configuration",
+    /// A registry did not answer.
+    RegistryUnreachable = "registry-unreachable",
+    /// A step requires a secret that the build was not given.
+    SecretNotFound = "secret-not-found",
+    /// A source of a copy is not there.
+    SourceNotFound = "source-not-found",
+    /// A step requires an agent that the build was not given.
+    SshNotFound = "ssh-not-found",
+    /// The command of a `RUN` failed.
+    StepFailed = "step-failed",
+    /// A sparse file has more holes than are ever read.
+    TooManyHoles = "too-many-holes",
+    /// Links lead to links without end.
+    TooManyLinks = "too-many-links",
+    /// The image has no user or group of the name.
+    UnknownUser = "unknown-user",
+    /// A file is there, but cannot be read.
+    Unreadable = "unreadable",
+    /// This version does not do what is well written.
+    Unsupported = "unsupported",
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
