@@ -12,6 +12,7 @@ mod skip;
 mod terminal;
 mod tls_front;
 mod tools;
+mod trials;
 mod web;
 
 pub use certificates::{CertificateFiles, Certificates};
@@ -26,4 +27,5 @@ pub use skip::skip;
 pub use terminal::TestTerminal;
 pub use tls_front::TlsFront;
 pub use tools::{has_tool, output_of, podman};
+pub use trials::{Trial, TrialOptions, run_trials};
 pub use web::{Reply, WebServer};
