@@ -2,6 +2,7 @@ use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Seek as _, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use ocibuild_spec::{CancelToken, DiffId, Entry, EntryKind, Metadata};
@@ -201,7 +202,7 @@ impl<'a> Unpacker<'a> {
         if replaces != Replaces::Tree {
             return Ok(());
         }
-        self.folders.retain(|(folder, _)| !folder.starts_with(path));
+        self.folders.retain(|(folder, _)| rest_below(folder, path).is_none());
         self.at(path, |folder, name| folder.remove_tree(name))
     }
 
@@ -476,7 +477,7 @@ impl<'a> Unpacker<'a> {
     /// The directory `path` of the tree, which has no links in it. Consecutive entries are mostly in one directory, or in
     /// one below or above it: it is reached from the nearest directory that is open, so that depth costs nothing.
     fn enter(&mut self, path: &Path) -> Result<&DirHandle, ocibuild_sys::Error> {
-        while self.folders.last().is_some_and(|(folder, _)| !path.starts_with(folder)) {
+        while self.folders.last().is_some_and(|(folder, _)| rest_below(path, folder).is_none()) {
             self.folders.pop();
         }
         if self.folders.is_empty() {
@@ -486,9 +487,10 @@ impl<'a> Unpacker<'a> {
             self.folders.push((above.to_owned(), handle));
         }
         while let Some((folder, handle)) = self.folders.last()
-            && let Ok(below) = path.strip_prefix(folder)
-            && let Some(name) = below.iter().next()
+            && let Some(below) = rest_below(path, folder)
+            && let Some(name) = below.split(|byte| *byte == b'/').next().filter(|name| !name.is_empty())
         {
+            let name = OsStr::from_bytes(name);
             let next = (folder.join(name), handle.open_dir(name)?);
             if self.folders.len() == MAX_OPEN {
                 self.folders.remove(0);
@@ -496,6 +498,18 @@ impl<'a> Unpacker<'a> {
             self.folders.push(next);
         }
         Ok(&self.folders.last().expect("one was pushed above").1)
+    }
+}
+
+/// What a path has beyond that of a directory, which it is or is below. Both are relative and clean; `Path`'s own way goes
+/// through them name by name, which is what deep layers would spend their time on.
+fn rest_below<'p>(path: &'p Path, directory: &Path) -> Option<&'p [u8]> {
+    let rest = path.as_os_str().as_bytes().strip_prefix(directory.as_os_str().as_bytes())?;
+    match rest {
+        _ if directory.as_os_str().is_empty() => Some(rest),
+        [] => Some(rest),
+        [b'/', below @ ..] => Some(below),
+        _ => None,
     }
 }
 

@@ -118,7 +118,7 @@ impl<'a> Embedder<'a> {
         &self,
         executor: &dyn Executor,
         cancel: &CancelToken,
-        events: impl FnMut(Event<'_>),
+        events: impl FnMut(Event),
     ) -> Result<BuiltImage, ocibuild::Error> {
         let backends = Backends {
             store: &self.store,

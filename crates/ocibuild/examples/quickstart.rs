@@ -220,7 +220,7 @@ struct Progress {
 }
 
 impl Progress {
-    fn show(&mut self, event: &Event<'_>) {
+    fn show(&mut self, event: &Event) {
         match event {
             Event::Started { steps } => self.steps = *steps,
             Event::StepCached { title, diff_id, .. } => {

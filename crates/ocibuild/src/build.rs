@@ -60,6 +60,9 @@ pub struct Build {
     pub(crate) annotations: Vec<Annotation>,
 }
 
+/// As many steps as run at the same time unless the caller says otherwise. Most of the time they wait for their commands.
+const MAX_STEPS: usize = 128;
+
 /// How a plan is carried out; nothing here changes what it says.
 #[derive(Debug, Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a choice of the caller")]
@@ -71,6 +74,8 @@ pub(crate) struct Settings {
     pub(crate) wanted: Wanted,
     pub(crate) rewrite_timestamps: bool,
     pub(crate) threads: usize,
+    /// The most steps that run at the same time.
+    pub(crate) steps: usize,
     pub(crate) added_hosts: Vec<(IpAddr, String)>,
     pub(crate) resolv_conf: String,
     pub(crate) rlimits: Vec<Rlimit>,
@@ -123,6 +128,7 @@ impl Build {
             wanted: Wanted::default(),
             rewrite_timestamps: false,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
+            steps: MAX_STEPS,
             added_hosts: Vec::new(),
             resolv_conf: String::new(),
             rlimits: Vec::new(),
@@ -245,10 +251,12 @@ impl Build {
         self
     }
 
-    /// Threads that compress and unpack; all cores without.
+    /// The most steps that run at the same time, and the most threads that read, compress and unpack; at least 1. Without
+    /// it there is a thread for each processor, and steps, which mostly wait for their commands, run as the plan allows.
     #[must_use]
-    pub fn threads(mut self, threads: usize) -> Self {
-        self.settings.threads = threads.max(1);
+    pub fn parallelism(mut self, jobs: usize) -> Self {
+        self.settings.threads = jobs.max(1);
+        self.settings.steps = jobs.max(1);
         self
     }
 
@@ -648,12 +656,12 @@ impl PlannedBuild {
         mut self,
         backends: &Backends<'_>,
         cancel: &CancelToken,
-        mut events: impl FnMut(Event<'_>),
+        mut events: impl FnMut(Event),
     ) -> Result<Built, Error> {
         let outputs = std::mem::take(&mut self.outputs);
         let result = carry_out(&self, backends, cancel, &mut events, outputs);
         if !self.findings.is_empty() && !cancel.is_cancelled() {
-            events(Event::Findings { findings: &self.findings });
+            events(Event::Findings { findings: self.findings.clone() });
         }
         let unused: Vec<&str> = self.unused_build_args().collect();
         result.map_err(|error| {

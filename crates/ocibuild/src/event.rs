@@ -5,13 +5,15 @@ use ocibuild_dockerfile::Finding;
 use ocibuild_registry::BlobPush;
 use ocibuild_spec::{Descriptor, DiffId};
 
-/// What happens during a build, in the order in which it happens; one closure receives all of them.
+/// What happens during a build; one closure receives all of them, on the thread that called
+/// [`PlannedBuild::run`](crate::PlannedBuild::run).
 ///
-/// Events of different stages may interleave; those of one step come in order. `step` is the step's number among all
-/// of the plan, from 0; the steps of a second platform are counted on from those of the first.
+/// Steps of different stages and platforms run at the same time, so their events interleave; those of one step come in
+/// order. `step` is the step's number among all of the plan, from 0; the steps of a second platform are counted on from
+/// those of the first.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub enum Event<'a> {
+pub enum Event {
     /// The plan is known and is about to be carried out.
     Started {
         /// How many steps it has, cached ones included.
@@ -20,25 +22,25 @@ pub enum Event<'a> {
     /// A base image was resolved.
     BaseResolved {
         /// Its name.
-        name: &'a str,
+        name: String,
         /// Its manifest.
-        descriptor: &'a Descriptor,
+        descriptor: Descriptor,
     },
     /// A step is looked at.
     StepStarted {
         /// Number of the step.
         step: usize,
         /// `[stage i/n] TEXT`
-        title: &'a str,
+        title: String,
     },
     /// The step's result was found; nothing ran.
     StepCached {
         /// Number of the step.
         step: usize,
         /// `[stage i/n] TEXT`
-        title: &'a str,
+        title: String,
         /// The layer.
-        diff_id: &'a DiffId,
+        diff_id: DiffId,
     },
     /// Bytes that the step's command wrote.
     Output {
@@ -47,16 +49,16 @@ pub enum Event<'a> {
         /// Whether they went to standard error.
         stderr: bool,
         /// The bytes, in pieces of any size.
-        bytes: &'a [u8],
+        bytes: Vec<u8>,
     },
     /// The step is done.
     StepDone {
         /// Number of the step.
         step: usize,
         /// `[stage i/n] TEXT`
-        title: &'a str,
+        title: String,
         /// Its layer.
-        diff_id: &'a DiffId,
+        diff_id: DiffId,
         /// Size of the layer's blob.
         size: u64,
         /// How long it took.
@@ -67,43 +69,43 @@ pub enum Event<'a> {
         /// Number of the step.
         step: usize,
         /// `[stage i/n] TEXT`
-        title: &'a str,
+        title: String,
     },
     /// Something that is no error but should be known.
     Warning {
         /// The text.
-        message: &'a str,
+        message: String,
     },
     /// What the build checks found, once, after everything else.
     Findings {
         /// The findings, by line; never empty.
-        findings: &'a [Finding],
+        findings: Vec<Finding>,
     },
     /// The image exists.
     ImageBuilt {
         /// Its manifest.
-        descriptor: &'a Descriptor,
+        descriptor: Descriptor,
     },
     /// An output is about to be written.
     Exporting {
         /// Kind and place.
-        what: &'a str,
+        what: String,
     },
     /// A registry has a config or a layer of the image.
     BlobPushed {
         /// The blob.
-        blob: &'a Descriptor,
+        blob: Descriptor,
         /// How it came by it.
-        how: &'a BlobPush,
+        how: BlobPush,
     },
     /// An output was written.
     Exported {
         /// Kind and place.
-        what: &'a str,
+        what: String,
     },
 }
 
-impl fmt::Display for Event<'_> {
+impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Started { steps } => write!(f, "{steps} steps"),

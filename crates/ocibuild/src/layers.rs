@@ -43,7 +43,7 @@ pub(crate) struct Layers<'a> {
     pub(crate) store: &'a ImageLayout,
     pub(crate) snapshots: &'a dyn Snapshotter,
     pub(crate) cache: &'a Cache,
-    pub(crate) images: Vec<ImageHandle<'a>>,
+    pub(crate) images: Arc<[ImageHandle<'a>]>,
     pub(crate) cancel: &'a CancelToken,
     pub(crate) scratch: PathBuf,
     pub(crate) threads: usize,
@@ -60,7 +60,7 @@ impl<'a> Layers<'a> {
         cache: &'a Cache,
         cancel: &'a CancelToken,
     ) -> Self {
-        Self { store, snapshots, cache, images: Vec::new(), cancel, scratch: PathBuf::new(), threads: 1 }
+        Self { store, snapshots, cache, images: Arc::default(), cancel, scratch: PathBuf::new(), threads: 1 }
     }
 
     /// Reads a layer to see that it is the tar that its diff id names, unless this was seen before for the same blob.

@@ -30,7 +30,7 @@
 //!     .now(std::time::SystemTime::now()) // the library reads no clock
 //!     .tag("app:1.4.0".parse()?)
 //!     .plan(&backends)?; // plain data: print it, compare it, test it
-//! let image = plan.run(&backends, &CancelToken::new(), |event: Event<'_>| println!("{event}"))?;
+//! let image = plan.run(&backends, &CancelToken::new(), |event: Event| println!("{event}"))?;
 //! println!("{}", image.descriptor.digest);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

@@ -1,4 +1,4 @@
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 /// Asks a long call to stop; clones share one state.
@@ -12,8 +12,21 @@ pub struct CancelToken {
 
 #[derive(Debug, Default)]
 struct State {
-    cancelled: Mutex<bool>,
+    known: Mutex<Known>,
     changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    is_cancelled: bool,
+    /// Those to cancel with this one.
+    children: Vec<Weak<State>>,
+}
+
+impl State {
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl CancelToken {
@@ -22,26 +35,46 @@ impl CancelToken {
         Self::default()
     }
 
-    /// Cancels every clone of this token.
+    /// A token that is cancelled with this one, and by itself without this one.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        let child = Self::new();
+        let mut known = self.state.known();
+        if known.is_cancelled {
+            child.state.known().is_cancelled = true;
+        } else {
+            known.children.retain(|child| child.strong_count() > 0);
+            known.children.push(Arc::downgrade(&child.state));
+        }
+        drop(known);
+        child
+    }
+
+    /// Cancels every clone of this token, and its children.
     pub fn cancel(&self) {
-        *self.state.cancelled.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.state.changed.notify_all();
+        let mut todo = vec![Arc::clone(&self.state)];
+        while let Some(state) = todo.pop() {
+            let mut known = state.known();
+            known.is_cancelled = true;
+            todo.extend(std::mem::take(&mut known.children).iter().filter_map(Weak::upgrade));
+            drop(known);
+            state.changed.notify_all();
+        }
     }
 
     /// Whether somebody cancelled.
     pub fn is_cancelled(&self) -> bool {
-        *self.state.cancelled.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.known().is_cancelled
     }
 
     /// Sleeps for `timeout`, or until cancelled; tells whether it was cancelled.
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
-        let guard = self.state.cancelled.lock().unwrap_or_else(PoisonError::into_inner);
-        let (guard, _) = self
+        let (known, _) = self
             .state
             .changed
-            .wait_timeout_while(guard, timeout, |cancelled| !*cancelled)
+            .wait_timeout_while(self.state.known(), timeout, |known| !known.is_cancelled)
             .unwrap_or_else(PoisonError::into_inner);
-        *guard
+        known.is_cancelled
     }
 }
 
@@ -58,5 +91,20 @@ mod tests {
         token.cancel();
         assert!(thread.join().unwrap());
         assert!(token.is_cancelled());
+    }
+
+    #[test]
+    fn a_child_is_cancelled_with_its_parent_and_not_the_other_way_round() {
+        let parent = CancelToken::new();
+        let (first, second) = (parent.child(), parent.child());
+        let grandchild = second.child();
+        first.cancel();
+        assert!(first.is_cancelled() && !parent.is_cancelled() && !second.is_cancelled());
+        let waiting = grandchild.clone();
+        let thread = std::thread::spawn(move || waiting.wait_timeout(Duration::from_mins(1)));
+        parent.cancel();
+        assert!(thread.join().unwrap());
+        assert!(second.is_cancelled() && grandchild.is_cancelled());
+        assert!(parent.child().is_cancelled());
     }
 }

@@ -234,9 +234,12 @@ pub(crate) struct BuildArgs {
     )]
     pub(crate) enable_check: Vec<String>,
 
-    /// Threads that compress and unpack [default: all cores]
-    #[arg(long, value_name = "N", hide = true)]
-    pub(crate) threads: Option<usize>,
+    /// Most steps to run at the same time, and threads to read, compress and unpack with
+    ///
+    /// Without it, or with 0, steps of different stages and platforms run as the Dockerfile allows, and there is a thread
+    /// for each processor. The image is the same whatever the number.
+    #[arg(long, value_name = "N", alias = "threads")]
+    pub(crate) jobs: Option<usize>,
 
     #[command(flatten)]
     pub(crate) later: LaterArgs,

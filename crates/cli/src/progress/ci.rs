@@ -30,7 +30,7 @@ impl Ci {
     }
 
     /// What can be shown now.
-    fn text(&mut self, event: &Event<'_>) -> String {
+    fn text(&mut self, event: &Event) -> String {
         let text = self.script.text(event);
         let Some((step, is_done)) = step_of(event) else { return text };
         let current = *self.current.get_or_insert(step);
@@ -64,7 +64,7 @@ impl Ci {
 }
 
 /// The step an event belongs to, and whether it is the step's last.
-fn step_of(event: &Event<'_>) -> Option<(usize, bool)> {
+fn step_of(event: &Event) -> Option<(usize, bool)> {
     match event {
         Event::StepStarted { step, .. } | Event::Output { step, .. } => Some((*step, false)),
         Event::StepCached { step, .. } | Event::StepDone { step, .. } | Event::StepFailed { step, .. } => {
@@ -75,7 +75,7 @@ fn step_of(event: &Event<'_>) -> Option<(usize, bool)> {
 }
 
 impl Progress for Ci {
-    fn event(&mut self, event: &Event<'_>) {
+    fn event(&mut self, event: &Event) {
         to_stderr(&self.text(event));
     }
 
@@ -98,12 +98,12 @@ mod tests {
     fn steps_do_not_mix() {
         let mut ci = Ci::new();
         let events = [
-            Event::StepStarted { step: 0, title: "a" },
-            Event::StepStarted { step: 1, title: "b" },
-            Event::Output { step: 1, stderr: false, bytes: b"from b\n" },
-            Event::Output { step: 0, stderr: false, bytes: b"from a\n" },
-            Event::StepFailed { step: 0, title: "a" },
-            Event::StepFailed { step: 1, title: "b" },
+            Event::StepStarted { step: 0, title: "a".into() },
+            Event::StepStarted { step: 1, title: "b".into() },
+            Event::Output { step: 1, stderr: false, bytes: b"from b\n".to_vec() },
+            Event::Output { step: 0, stderr: false, bytes: b"from a\n".to_vec() },
+            Event::StepFailed { step: 0, title: "a".into() },
+            Event::StepFailed { step: 1, title: "b".into() },
         ];
         let text: String = events.iter().map(|event| ci.text(event)).collect();
         let order: Vec<usize> = ["#1 a", "from a", "#1 ERROR", "#2 b", "from b", "#2 ERROR"]

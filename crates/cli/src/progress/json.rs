@@ -22,7 +22,7 @@ impl Json {
         Self::default()
     }
 
-    fn object(&mut self, event: &Event<'_>) -> Option<Value> {
+    fn object(&mut self, event: &Event) -> Option<Value> {
         Some(match event {
             Event::Started { steps } => json!({ "v": 1, "event": "started", "steps": steps }),
             Event::BaseResolved { name, descriptor } => {
@@ -100,7 +100,7 @@ fn may_continue(invalid: &[u8]) -> usize {
 }
 
 impl Progress for Json {
-    fn event(&mut self, event: &Event<'_>) {
+    fn event(&mut self, event: &Event) {
         if let Some(object) = self.object(event) {
             to_stderr(&line(&object));
         }
@@ -162,14 +162,14 @@ mod tests {
 
     #[test]
     fn objects_are_one_line() {
-        let object = Json::new().object(&Event::StepStarted { step: 1, title: "a\nb" }).unwrap();
+        let object = Json::new().object(&Event::StepStarted { step: 1, title: "a\nb".into() }).unwrap();
         assert_eq!(line(&object), "{\"event\":\"step-started\",\"step\":1,\"title\":\"a\\nb\",\"v\":1}\n");
     }
 
     #[test]
     fn control_characters_are_escapes() {
         let text = "a\u{1b}[0m\u{9b}2J\u{7f}\u{e9}";
-        let object = Json::new().object(&Event::Warning { message: text }).unwrap();
+        let object = Json::new().object(&Event::Warning { message: text.to_owned() }).unwrap();
         let line = line(&object);
         assert!(line.contains(r#""a\u001b[0m\u009b2J\u007fé""#), "{line}");
         assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), object);

@@ -14,7 +14,7 @@ use crate::terminal::Screen;
 /// Something that is told what happens.
 pub(crate) trait Progress {
     /// Something happened.
-    fn event(&mut self, event: &Event<'_>);
+    fn event(&mut self, event: &Event);
 
     /// Nothing more will; whatever is on the screen for a while only goes.
     fn finish(&mut self) {}
@@ -34,7 +34,7 @@ pub(crate) trait Progress {
 struct Quiet;
 
 impl Progress for Quiet {
-    fn event(&mut self, _event: &Event<'_>) {}
+    fn event(&mut self, _event: &Event) {}
 }
 
 /// The display that was asked for; `auto` is live where the screen can do that.
@@ -53,7 +53,7 @@ pub(crate) fn warn(message: &str, json: bool, screen: Screen) {
     use crate::terminal::{Paint, to_stderr};
 
     if json {
-        json::Json::new().event(&Event::Warning { message });
+        json::Json::new().event(&Event::Warning { message: message.to_owned() });
     } else {
         let label = Paint(screen.colors).warning("warning:");
         to_stderr(&format!("{label} {}\n", crate::text::printable(message)));

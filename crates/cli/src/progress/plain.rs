@@ -22,7 +22,7 @@ impl Plain {
 }
 
 impl Progress for Plain {
-    fn event(&mut self, event: &Event<'_>) {
+    fn event(&mut self, event: &Event) {
         to_stderr(&self.script.text(event));
     }
 
@@ -56,7 +56,7 @@ impl Script {
     }
 
     /// The lines of an event; nothing while a line of output is not complete.
-    pub(super) fn text(&mut self, event: &Event<'_>) -> String {
+    pub(super) fn text(&mut self, event: &Event) -> String {
         let mut out = String::new();
         match event {
             Event::BaseResolved { name, descriptor } => {
@@ -150,12 +150,22 @@ mod tests {
     fn steps_are_numbered_as_they_come() {
         let mut script = Script::new();
         let diff_id = DiffId(Digest::of(b""));
-        let mut text = script.text(&Event::StepStarted { step: 4, title: "[1/2] RUN a\nb" });
-        text += &script.text(&Event::StepCached { step: 4, title: "[1/2] RUN a\nb", diff_id: &diff_id });
-        text += &script.text(&Event::StepStarted { step: 5, title: "[2/2] RUN b" });
-        text += &script.text(&Event::Output { step: 5, stderr: true, bytes: b"out\npart" });
+        let mut text = script.text(&Event::StepStarted { step: 4, title: "[1/2] RUN a\nb".into() });
+        text += &script.text(&Event::StepCached {
+            step: 4,
+            title: "[1/2] RUN a\nb".into(),
+            diff_id: diff_id.clone(),
+        });
+        text += &script.text(&Event::StepStarted { step: 5, title: "[2/2] RUN b".into() });
+        text += &script.text(&Event::Output { step: 5, stderr: true, bytes: b"out\npart".to_vec() });
         let duration = Duration::from_millis(1250);
-        text += &script.text(&Event::StepDone { step: 5, title: "", diff_id: &diff_id, size: 0, duration });
+        text += &script.text(&Event::StepDone {
+            step: 5,
+            title: "".into(),
+            diff_id: diff_id.clone(),
+            size: 0,
+            duration,
+        });
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[..4], ["#1 [1/2] RUN a\\nb", "#1 CACHED", "", "#2 [2/2] RUN b"]);
         assert!(lines[4].starts_with("#2 0.0") && lines[4].ends_with(" out"), "{text}");
@@ -166,10 +176,10 @@ mod tests {
     #[test]
     fn control_sequences_of_steps_go_nowhere() {
         let mut script = Script::new();
-        script.text(&Event::StepStarted { step: 0, title: "RUN x" });
+        script.text(&Event::StepStarted { step: 0, title: "RUN x".into() });
         let bytes = b"\x1b]0;owned\x07\x1b[31mred\x1b[0m\x1b[2J\x08\x9b31m \xc2\x9b\tend\r\n\x1b[1mlast";
-        let mut text = script.text(&Event::Output { step: 0, stderr: true, bytes });
-        text += &script.text(&Event::StepFailed { step: 0, title: "RUN x" });
+        let mut text = script.text(&Event::Output { step: 0, stderr: true, bytes: bytes.to_vec() });
+        text += &script.text(&Event::StepFailed { step: 0, title: "RUN x".into() });
         assert!(text.lines().all(|line| !line.chars().any(|c| c.is_control() && c != '\t')), "{text:?}");
         assert!(text.contains(" red\\x08\u{fffd}31m \\u{9b}\tend\n"), "{text:?}");
         assert!(text.contains(" last\n"), "{text:?}");

@@ -77,7 +77,7 @@ fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
 
 impl State {
     /// Takes an event; gives the lines of it that stay, and whether to draw at once.
-    fn take(&mut self, event: &Event<'_>) -> (String, bool) {
+    fn take(&mut self, event: &Event) -> (String, bool) {
         match event {
             Event::Started { steps } => self.steps = *steps,
             Event::BaseResolved { name, descriptor } => {
@@ -204,7 +204,7 @@ fn short(digest: &str) -> String {
 }
 
 impl Progress for Tty {
-    fn event(&mut self, event: &Event<'_>) {
+    fn event(&mut self, event: &Event) {
         let mut state = lock(&self.state);
         let (kept, now) = state.take(event);
         if now {
@@ -239,8 +239,8 @@ mod tests {
         let mut state = lock(&tty.state);
         state.take(&Event::Started { steps: 3 });
         for step in 0..40 {
-            state.take(&Event::StepStarted { step, title: &"x".repeat(500) });
-            state.take(&Event::Output { step, stderr: false, bytes: b"\x1b[2Jline\n" });
+            state.take(&Event::StepStarted { step, title: "x".repeat(500) });
+            state.take(&Event::Output { step, stderr: false, bytes: b"\x1b[2Jline\n".to_vec() });
         }
         let (columns, rows) = size().unwrap_or((80, 24));
         let live = state.live();

@@ -339,8 +339,8 @@ fn configured(
         let compression = request.outputs.compression.unwrap_or_default();
         build = build.compression(compression, request.outputs.force_compression);
     }
-    if let Some(threads) = args.threads {
-        build = build.threads(threads);
+    if let Some(jobs) = args.jobs.filter(|jobs| *jobs > 0) {
+        build = build.parallelism(jobs);
     }
     if let Some(bytes) = request.shm_size {
         build = build.shm_size(bytes);

@@ -82,7 +82,7 @@ pub enum Destination {
     /// A file, which appears when it is complete, or a directory.
     Path(PathBuf),
     /// Whatever takes bytes; for kinds that are one stream.
-    Writer(Box<dyn Write + Send>),
+    Writer(Box<dyn Write + Send + Sync>),
     /// The registries of the image's names, by this client.
     Registry {
         /// How they are reached.
@@ -224,11 +224,11 @@ impl fmt::Display for Output {
 }
 
 /// Writes one output.
-pub(crate) fn export(
-    build: &PlannedBuild,
-    targets: &[Target<'_>],
+pub(crate) fn export<'a>(
+    build: &'a PlannedBuild,
+    targets: &'a [Target<'a>],
     output: Output,
-    emit: &dyn Fn(Event<'_>),
+    emit: &(dyn Fn(Event) + Sync),
 ) -> Result<(), Error> {
     let form = output.form(build);
     let Output { kind, destination, names, epoch, platform_split, replace, .. } = output;
@@ -352,7 +352,7 @@ impl Wanted<'_> {
 impl Wanted<'_> {
     /// Pushes the image under all its names. Layers of base images that a name's registry has in another repository
     /// are not even fetched.
-    fn push(&self, client: &Registry, by_digest: bool, emit: &dyn Fn(Event<'_>)) -> Result<(), Error> {
+    fn push(&self, client: &Registry, by_digest: bool, emit: &(dyn Fn(Event) + Sync)) -> Result<(), Error> {
         let form = self.form.clone().unwrap_or_default();
         let Built { descriptor, index, images } = built(self.build, self.targets, &form);
         let names: Vec<Reference> = if by_digest {
@@ -391,24 +391,13 @@ impl Wanted<'_> {
         };
         let run = &self.targets[0].run;
         let (cancel, cache) = (run.cancel, run.backends.cache);
-        // Blobs are pushed by several threads, and events are for the caller's own.
-        let (sender, receiver) = std::sync::mpsc::channel();
-        std::thread::scope(|scope| {
-            let watcher = move |event: Transfer<'_>| {
-                if let Transfer::Pushed { blob, how } = event {
-                    let _ = sender.send((blob.clone(), how.clone()));
-                }
-            };
-            let pushing = std::thread::Builder::new().spawn_scoped(scope, move || {
-                let watcher: &Watcher<'_> = &watcher;
-                push(client, cache, &names, &parcel, (cancel, watcher)).map(drop)
-            });
-            let pushing = pushing.map_err(Error::no_thread)?;
-            for (blob, how) in receiver {
-                emit(Event::BlobPushed { blob: &blob, how: &how });
+        let watcher = |event: Transfer<'_>| {
+            if let Transfer::Pushed { blob, how } = event {
+                emit(Event::BlobPushed { blob: blob.clone(), how: how.clone() });
             }
-            pushing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+        };
+        let watcher: &Watcher<'_> = &watcher;
+        push(client, cache, &names, &parcel, (cancel, watcher)).map(drop)
     }
 }
 

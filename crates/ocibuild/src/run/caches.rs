@@ -25,7 +25,7 @@ use super::mounts::Mounts;
 use super::unusable;
 use crate::keys::Framed;
 use crate::plan::{CacheSharing, MountKind, StepKind, StepMount};
-use crate::schedule::Run;
+use crate::schedule::PlatformBuild;
 use crate::{Error, ErrorKind};
 
 /// How often somebody who waits for a cache looks whether it is free, or the wait is over.
@@ -33,7 +33,7 @@ const INTERVAL: Duration = Duration::from_millis(50);
 /// Bytes of the longest number.
 const MAX_NUMBER: u64 = 32;
 
-impl Run<'_> {
+impl PlatformBuild<'_> {
     /// Where a cache is: by its id, what it begins with, and whose it is (9.17). The name of the file says nothing of
     /// the id, which may be a path.
     fn cache_place(&self, mount: &StepMount, known: Option<&str>) -> Result<PathBuf, Error> {
@@ -68,7 +68,7 @@ impl Run<'_> {
         if !emptied.insert(place.to_owned()) {
             return Ok(());
         }
-        let away = self.scratch.path().join(format!("old-cache-{}", emptied.len()));
+        let away = self.scratch().join(format!("old-cache-{}", emptied.len()));
         empty(place, &away)
     }
 

@@ -9,11 +9,11 @@ use ocibuild_snapshot::{MountPointKind, Tree};
 use super::unusable;
 use crate::copy::{Choice, Placement, Selected, TreeSource, digest_all, select};
 use crate::plan::{FileSource, quote};
-use crate::schedule::{Run, Selection};
+use crate::schedule::{PlatformBuild, Selection};
 use crate::unpacked::write_tree;
 use crate::{Error, ErrorKind};
 
-impl Run<'_> {
+impl PlatformBuild<'_> {
     /// What is at a path of a source, with a way to read it.
     fn mounted(&self, from: &FileSource, path: &str) -> Result<Selection, Error> {
         let (word, missing) = (literal(path), || not_found(path));

@@ -22,7 +22,7 @@ use crate::copy::{Source as _, TreeSource};
 use crate::failed::FailedStep;
 use crate::layers::Layer;
 use crate::plan::{RunStep, StepNetwork, quote};
-use crate::schedule::{Mounted, NewLayer, Run};
+use crate::schedule::{Mounted, NewLayer, PlatformBuild};
 use crate::stage::StageState;
 use crate::{Error, ErrorKind, Event};
 
@@ -32,15 +32,25 @@ const TAIL: usize = 64 << 10;
 /// Where a step has file systems of its own.
 const SYSTEM_DIRECTORIES: [&str; 3] = ["/proc", "/dev", "/sys"];
 
+/// A step to run.
+pub(crate) struct Job<'j> {
+    /// What it runs on.
+    pub(crate) state: &'j StageState,
+    pub(crate) step: &'j RunStep,
+    /// The network that it has, which is not the one of the step when the build is offline.
+    pub(crate) network: StepNetwork,
+    /// What the key has of its mounts.
+    pub(crate) mounted: &'j Mounted<'j>,
+    pub(crate) platform: &'j Platform,
+    /// Its number among all steps.
+    pub(crate) id: usize,
+    /// It runs whatever the cache has.
+    pub(crate) fresh: bool,
+}
+
 /// Runs a step on the files of a stage and writes the layer it makes.
-pub(crate) fn run(
-    run: &Run<'_>,
-    state: &StageState,
-    (step, mounted): (&RunStep, &Mounted<'_>),
-    platform: &Platform,
-    id: usize,
-    fresh: bool,
-) -> Result<NewLayer, Error> {
+pub(crate) fn run(run: &PlatformBuild<'_>, job: &Job<'_>) -> Result<NewLayer, Error> {
+    let Job { state, step, mounted, platform, id, fresh, .. } = *job;
     if let Some((_, value)) = step.env.iter().find(|(name, _)| name.is_empty()) {
         let message = format!("environment variable name can't be empty: \"={value}\"");
         return Err(
@@ -55,7 +65,7 @@ pub(crate) fn run(
     let mut active = run.backends.snapshots.prepare(&stack, Arc::clone(&tree), run.cancel)?;
     // The active snapshot holds the layers by itself.
     drop(unpacked);
-    let directory = run.scratch.path().join(format!("step-{id}"));
+    let directory = run.scratch().join(format!("step-{id}"));
     for folder in ["rootfs", "state", "mounts"] {
         fs::create_dir_all(directory.join(folder)).map_err(|error| unusable(&directory, error))?;
     }
@@ -80,7 +90,7 @@ pub(crate) fn run(
     }
     prepare_directories(active.as_mut(), step, &identity)?;
     let described =
-        describe(run, step, &identity, accounts.home(identity.uid), &mounts, active.as_ref(), &directory);
+        describe(run, job, &identity, accounts.home(identity.uid), &mounts, active.as_ref(), &directory);
     let secret_names: Vec<&str> = mounts.env.iter().map(|(name, _)| &name[..]).collect();
     let status = execute(run, &described, step, platform, id)
         .map_err(|error| explained(error, run, step, (&tree, &state.stack), secret_names));
@@ -131,15 +141,15 @@ fn of_the_instruction(error: ocibuild_snapshot::Error) -> Error {
 }
 
 fn describe(
-    run: &Run<'_>,
-    step: &RunStep,
+    run: &PlatformBuild<'_>,
+    job: &Job<'_>,
     identity: &Identity,
     home: String,
     mounts: &Mounts<'_, '_>,
     active: &dyn ActiveSnapshot,
     directory: &Path,
 ) -> Step {
-    let settings = &run.build.settings;
+    let (settings, step) = (&run.build.settings, job.step);
     let rootfs = directory.join("rootfs");
     let mut root = mounts_at(active.rootfs_mounts(), &rootfs);
     root.extend_from_slice(&mounts.outside);
@@ -151,7 +161,7 @@ fn describe(
     described.user =
         User { uid: identity.uid, gid: identity.gid, additional_gids: identity.additional_gids.clone() };
     described.hostname.clone_from(&step.hostname);
-    described.network = match step.network {
+    described.network = match job.network {
         StepNetwork::None => Network::None,
         StepNetwork::Default | StepNetwork::Host => Network::Host,
     };
@@ -188,7 +198,7 @@ pub(crate) fn mounts_at(mut mounts: Vec<Mount>, directory: &Path) -> Vec<Mount> 
 }
 
 fn execute(
-    run: &Run<'_>,
+    run: &PlatformBuild<'_>,
     described: &Step,
     step: &RunStep,
     platform: &Platform,
@@ -199,7 +209,7 @@ fn execute(
         tail.extend(bytes);
         let excess = tail.len().saturating_sub(TAIL);
         tail.drain(..excess);
-        run.emit(Event::Output { step: id, stderr: stream == Stream::Stderr, bytes });
+        run.emit(Event::Output { step: id, stderr: stream == Stream::Stderr, bytes: bytes.to_vec() });
     };
     let bundle = ocibuild_executor::bundle(described, &Host::detect());
     let result = run.backends.executor.run(&bundle, &mut output, run.cancel);
@@ -258,7 +268,7 @@ fn is_executed_here(platform: &Platform) -> bool {
 /// A failed command's error with what its output and its files tell.
 fn explained(
     error: Error,
-    run: &Run<'_>,
+    run: &PlatformBuild<'_>,
     step: &RunStep,
     (tree, stack): (&Arc<Tree>, &[Layer]),
     secret_names: Vec<&str>,

@@ -10,13 +10,13 @@ use ocibuild_spec::{Mount, MountBuilder};
 use super::caches::HeldCache;
 use super::unusable;
 use crate::plan::{FileSource, MountKind, RunStep, StepMount};
-use crate::schedule::{Mounted, Run};
+use crate::schedule::{Mounted, PlatformBuild};
 use crate::ssh::Forwarder;
 use crate::{Error, ErrorKind};
 
 /// Mounts of the instruction, and what must live as long as the step runs.
 pub(super) struct Mounts<'a, 'r> {
-    pub(super) run: &'a Run<'r>,
+    pub(super) run: &'a PlatformBuild<'r>,
     /// What the key of the step has of them.
     pub(super) mounted: &'a Mounted<'a>,
     /// Where copies, throwaway caches and sockets are.
@@ -39,7 +39,7 @@ pub(super) struct Mounts<'a, 'r> {
 }
 
 impl<'a, 'r> Mounts<'a, 'r> {
-    pub(super) fn new(run: &'a Run<'r>, mounted: &'a Mounted<'a>, step_directory: &Path) -> Self {
+    pub(super) fn new(run: &'a PlatformBuild<'r>, mounted: &'a Mounted<'a>, step_directory: &Path) -> Self {
         Self {
             run,
             mounted,
@@ -137,7 +137,7 @@ impl<'a, 'r> Mounts<'a, 'r> {
             }
             return Ok(());
         };
-        let upstream = self.run.session.agents.socket(id, agent, self.run.scratch.path())?;
+        let upstream = self.run.session.agents.socket(id, agent, self.run.scratch())?;
         let name = format!("agent-{number}");
         let owner = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
         let forwarder =

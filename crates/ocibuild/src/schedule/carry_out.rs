@@ -1,15 +1,17 @@
-//! All platforms of a build, one after the other, and what becomes of them.
+//! All platforms of a build, at the same time, and what becomes of them.
 
-use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Instant;
 
 use ocibuild_spec::CancelToken;
 use ocibuild_store::BlobSink;
 
-use super::{Run, Session};
+use super::queue::{self, Outcome};
+use super::single_flight::SingleFlight;
+use super::{Platform, PlatformBuild, Session, of_step};
 use crate::build::{Backends, PlannedBuild};
 use crate::copy::{OwnFile, OwnFiles};
 use crate::image::{Built, Finished, Form, put_together};
@@ -22,15 +24,17 @@ use crate::{Error, Event};
 
 /// The finished target stage of one platform.
 pub(crate) struct Target<'a> {
-    pub(crate) run: Run<'a>,
+    pub(crate) run: PlatformBuild<'a>,
     pub(crate) state: StageState,
     /// The layers in the form that outputs get.
     pub(crate) layers: Vec<Layer>,
 }
 
 impl<'a> Target<'a> {
-    fn new(run: Run<'a>) -> Result<Self, Error> {
-        let state = run.target()?;
+    fn new(platform: &'a Platform<'a>, cancel: &'a CancelToken) -> Result<Self, Error> {
+        let run = platform.cancelled_by(cancel);
+        let finished = run.finished(run.plan.target).ok_or_else(Error::cancelled)?;
+        let state = finished.state.clone();
         let layers = run.converted(&state.stack)?;
         Ok(Self { run, state, layers })
     }
@@ -53,36 +57,66 @@ pub(crate) fn built(build: &PlannedBuild, targets: &[Target<'_>], form: &Form) -
     put_together(&finished, build.with_index, form)
 }
 
-/// Makes the images and their outputs.
+/// Events that may wait for the caller; then whoever has another one waits.
+const EVENTS: usize = 256;
+
+/// Makes the images and their outputs. The work is done by threads of its own, and `events` is called by this one.
 pub(crate) fn carry_out(
     build: &PlannedBuild,
     backends: &Backends<'_>,
     cancel: &CancelToken,
-    events: &mut dyn FnMut(Event<'_>),
+    events: &mut dyn FnMut(Event),
     outputs: Vec<Output>,
 ) -> Result<Built, Error> {
-    let events = RefCell::new(events);
-    let emit = |event: Event<'_>| (events.borrow_mut())(event);
+    let (sender, receiver) = sync_channel(EVENTS);
+    let cancel = &cancel.child();
+    std::thread::scope(move |scope| {
+        let work = move || build_all(build, backends, cancel, sender, outputs);
+        let work = std::thread::Builder::new().name("build".to_owned()).spawn_scoped(scope, work);
+        let work = work.map_err(Error::no_thread)?;
+        // Should `events` panic, this and the receiver go at once, and nothing is waited for in vain. Else nobody is left
+        // to be cancelled: the receiver has seen the last event.
+        let _end = CancelOnDrop(cancel);
+        receiver.iter().for_each(&mut *events);
+        work.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+struct CancelOnDrop<'a>(&'a CancelToken);
+
+impl Drop for CancelOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+fn build_all(
+    build: &PlannedBuild,
+    backends: &Backends<'_>,
+    cancel: &CancelToken,
+    events: SyncSender<Event>,
+    outputs: Vec<Output>,
+) -> Result<Built, Error> {
     let session = Session {
         build,
         backends,
-        cancel,
-        events: &emit,
-        made: RefCell::default(),
-        remote: RefCell::default(),
+        events,
+        made: SingleFlight::default(),
+        remote: super::remote::Fetched::default(),
         agents: Agents::default(),
         own_files: own_files(build, backends, &outputs),
         emptied: Mutex::default(),
         started: Instant::now(),
-        has_sandbox: Cell::new(false),
+        has_sandbox: Mutex::new(false),
     };
     backends.store.sweep_dead_scratch()?;
     let steps = |plan: &crate::plan::Plan| plan.stages.iter().map(|stage| stage.steps.len()).sum::<usize>();
-    emit(Event::Started { steps: build.plans.iter().map(steps).sum() });
+    session.emit(Event::Started { steps: build.plans.iter().map(steps).sum() });
     let mut known = HashSet::new();
     for image in build.plans.iter().flat_map(|plan| &plan.images) {
         if known.insert((&image.name, &image.image.descriptor.digest)) {
-            emit(Event::BaseResolved { name: &image.name, descriptor: &image.image.descriptor });
+            let (name, descriptor) = (image.name.clone(), image.image.descriptor.clone());
+            session.emit(Event::BaseResolved { name, descriptor });
         }
     }
     for directory in outputs.iter().filter_map(|output| inside_context(build, output)) {
@@ -90,24 +124,73 @@ pub(crate) fn carry_out(
             "the output directory {} is left out of the build context; a step that names it copies it all the same",
             directory.display()
         );
-        emit(Event::Warning { message: &message });
+        session.emit(Event::Warning { message });
     }
-    let mut targets = Vec::with_capacity(build.plans.len());
+    let stages = build.plans.iter().flat_map(|plan| &plan.stages);
+    let tokens: Vec<CancelToken> = stages.map(|_| cancel.child()).collect();
+    let mut platforms = Vec::with_capacity(build.plans.len());
     let mut first_step = 0;
     for plan in &build.plans {
-        targets.push(Target::new(Run::new(&session, plan, first_step)?)?);
+        platforms.push(Platform::new(&session, plan, first_step)?);
         first_step += steps(plan);
     }
+    make_targets(&platforms, &tokens, cancel)?;
+    let targets = platforms.iter().map(|platform| Target::new(platform, cancel));
+    let targets = targets.collect::<Result<Vec<_>, _>>()?;
     remember_origins(build, backends)?;
     let built = kept(build, backends, &targets, &outputs)?;
-    emit(Event::ImageBuilt { descriptor: &built.descriptor });
+    session.emit(Event::ImageBuilt { descriptor: built.descriptor.clone() });
     for output in outputs {
         let what = output.describe(build);
-        emit(Event::Exporting { what: &what });
-        export(build, &targets, output, &emit)?;
-        emit(Event::Exported { what: &what });
+        session.emit(Event::Exporting { what: what.clone() });
+        export(build, &targets, output, &|event| session.emit(event))?;
+        session.emit(Event::Exported { what });
     }
     Ok(built)
+}
+
+/// Carries out the stages of all platforms that the targets need.
+fn make_targets<'a>(
+    platforms: &'a [Platform<'a>],
+    tokens: &'a [CancelToken],
+    cancel: &'a CancelToken,
+) -> Result<(), Error> {
+    // A task is a stage of a platform, in the order of the plans.
+    let stages = platforms.iter().map(|platform| platform.plan.stages.len());
+    let first: Vec<usize> =
+        stages.scan(0, |next, count| Some(std::mem::replace(next, *next + count))).collect();
+    let of_task = |task: usize| {
+        let number = first.partition_point(|first| *first <= task) - 1;
+        (platforms[number].cancelled_by(&tokens[task]), task - first[number])
+    };
+    let in_order = |outcome, task: usize, index: usize| match outcome {
+        Outcome::Needs(other) => Outcome::Needs(task - index + other),
+        Outcome::Done => Outcome::Done,
+    };
+    let settings = platforms.first().map(|platform| &platform.session.build.settings);
+    let (threads, steps) = settings.map_or((1, 1), |settings| (settings.threads, settings.steps));
+    let look_up = |task| {
+        let (run, index) = of_task(task);
+        run.look_up(index).map(|outcome| in_order(outcome, task, index))
+    };
+    let looked_up = queue::carry_out(0..tokens.len(), tokens, threads, &look_up);
+    let runs: Vec<PlatformBuild<'_>> =
+        platforms.iter().map(|platform| platform.cancelled_by(cancel)).collect();
+    runs.iter().for_each(PlatformBuild::announce_found);
+    looked_up?;
+    // Said before anything is fetched for a step that needs one.
+    if let Some((run, step)) = runs.iter().find_map(|run| Some((run, run.run_that_is_needed()?))) {
+        run.check_sandbox().map_err(|error| of_step(error, step))?;
+    }
+    runs.iter().try_for_each(PlatformBuild::empty_caches)?;
+    let needed = runs
+        .iter()
+        .zip(&first)
+        .flat_map(|(run, first)| run.needed().into_iter().map(move |index| first + index));
+    queue::carry_out(needed, tokens, steps, &|task| {
+        let (run, index) = of_task(task);
+        run.carry_on(index).map(|outcome| in_order(outcome, task, index))
+    })
 }
 
 /// The directory of an output that is in the context and has something in it, which may be the user's.

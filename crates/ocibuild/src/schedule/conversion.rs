@@ -4,31 +4,31 @@ use ocibuild_layer::{ClampedTar, Compression, FORMAT_VERSION, recompress};
 
 use ocibuild_store::BlobStore as _;
 
-use super::Run;
+use super::PlatformBuild;
 use crate::Error;
 use crate::cache::{Form, Record};
 use crate::image::compression_name;
 use crate::keys::Inputs;
 use crate::layers::{Layer, broken_layer, check_diff_id};
 
-impl Run<'_> {
+impl PlatformBuild<'_> {
     /// The layers as outputs get them: with `force-compression` those of base images are converted, too, and of an image that
     /// replaces a stage the times are those of the stage. Layers of steps have the wanted form already.
     pub(super) fn converted(&self, stack: &[Layer]) -> Result<Vec<Layer>, Error> {
-        let wanted = match self.wanted.compression {
+        let wanted = match self.platform.wanted.compression {
             Compression::None => "uncompressed",
             Compression::Gzip { .. } => "gzip",
             Compression::Zstd { .. } => "zstd",
         };
         let convert = |layer: &Layer| {
-            if let Some(latest) = self.wanted.clamp
+            if let Some(latest) = self.platform.wanted.clamp
                 && layer.image.is_some()
                 && !self.plan.target_has_base()
             {
                 return self.with_clamped_times(layer, latest);
             }
             let is_other = compression_name(&layer.descriptor.media_type) != wanted;
-            if self.wanted.force && layer.image.is_some() && is_other {
+            if self.platform.wanted.force && layer.image.is_some() && is_other {
                 self.in_wanted_compression(layer)
             } else {
                 Ok(layer.clone())
@@ -42,7 +42,7 @@ impl Run<'_> {
         let mut inputs = Inputs::default();
         inputs.add("layer", layer.diff_id.0.as_str());
         inputs.add("latest time", latest.to_string());
-        inputs.add("compression", self.wanted.compression.to_string());
+        inputs.add("compression", self.platform.wanted.compression.to_string());
         inputs.add("format version", FORMAT_VERSION.to_string());
         let key = inputs.key("clamped layer");
         let of = |form: &Form| {
@@ -59,14 +59,14 @@ impl Run<'_> {
         }
         let mut plain = ClampedTar::new(self.layers.open_plain(layer)?, latest);
         let mut blob = store.writer()?;
-        let (compression, threads) = (self.wanted.compression, self.build.settings.threads);
+        let (compression, threads) = (self.platform.wanted.compression, self.build.settings.threads);
         let (diff_id, descriptor) = recompress(&mut plain, &mut blob, compression, threads, self.cancel)
             .map_err(|error| {
                 if self.cancel.is_cancelled() { Error::cancelled() } else { broken_layer(layer, error) }
             })?;
         blob.finish_expecting(&descriptor)?;
         store.flush(std::slice::from_ref(&descriptor))?;
-        let form = Form::new(diff_id, descriptor, self.wanted);
+        let form = Form::new(diff_id, descriptor, self.platform.wanted);
         let clamped = of(&form);
         cache.put_record(&Record::new(key, inputs.0, self.now(), form))?;
         Ok(clamped)
@@ -75,7 +75,7 @@ impl Run<'_> {
     fn in_wanted_compression(&self, layer: &Layer) -> Result<Layer, Error> {
         let mut inputs = Inputs::default();
         inputs.add("layer", layer.diff_id.0.as_str());
-        inputs.add("compression", self.wanted.compression.to_string());
+        inputs.add("compression", self.platform.wanted.compression.to_string());
         inputs.add("format version", FORMAT_VERSION.to_string());
         let key = inputs.key("conversion");
         let of = |form: &Form| Layer {
@@ -92,7 +92,7 @@ impl Run<'_> {
         }
         let mut plain = self.layers.open_plain(layer)?;
         let mut blob = store.writer()?;
-        let (compression, threads) = (self.wanted.compression, self.build.settings.threads);
+        let (compression, threads) = (self.platform.wanted.compression, self.build.settings.threads);
         let (diff_id, descriptor) = recompress(&mut plain, &mut blob, compression, threads, self.cancel)
             .map_err(|error| {
                 if self.cancel.is_cancelled() { Error::cancelled() } else { broken_layer(layer, error) }
@@ -100,7 +100,7 @@ impl Run<'_> {
         check_diff_id(layer, &diff_id)?;
         blob.finish_expecting(&descriptor)?;
         store.flush(std::slice::from_ref(&descriptor))?;
-        let form = Form::new(diff_id, descriptor, self.wanted);
+        let form = Form::new(diff_id, descriptor, self.platform.wanted);
         let converted = of(&form);
         cache.put_record(&Record::new(key, inputs.0, self.now(), form))?;
         Ok(converted)

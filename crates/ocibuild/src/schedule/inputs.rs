@@ -2,7 +2,7 @@
 
 use ocibuild_spec::Digest;
 
-use super::Run;
+use super::PlatformBuild;
 use crate::copy::name_in_key;
 use crate::keys::{Framed, Inputs};
 use crate::plan::{CopyStep, MountKind, RunStep, SourceKind};
@@ -54,7 +54,7 @@ pub(super) struct RunKey<'a> {
 }
 
 impl<'a> RunKey<'a> {
-    pub(super) fn of(step: &'a RunStep) -> Self {
+    pub(super) fn of(step: &'a RunStep, network: crate::plan::StepNetwork) -> Self {
         let mount = |mount: &crate::plan::StepMount| {
             let id = if mount.kind == MountKind::Cache { "" } else { mount.id.as_str() };
             serde_json::json!([
@@ -75,7 +75,7 @@ impl<'a> RunKey<'a> {
             cwd: &step.cwd,
             user: &step.user,
             script: &step.script,
-            network: step.network,
+            network,
             insecure: step.insecure,
             hostname: &step.hostname,
             mounts: step.mounts.iter().map(mount).collect(),
@@ -83,7 +83,7 @@ impl<'a> RunKey<'a> {
     }
 }
 
-impl Run<'_> {
+impl PlatformBuild<'_> {
     /// What every `RUN` of this build is limited to.
     pub(super) fn limits_key(&self) -> Vec<String> {
         let settings = &self.build.settings;

@@ -1,18 +1,21 @@
-//! Carries out a plan: stage after stage as they are needed, each step found or made.
+//! Carries out plans, those of all platforms together, in two phases. First every result that exists is looked up, stage
+//! by stage and nothing pulled or unpacked; then what is missing is made, at the same time wherever the plan allows.
 
 mod carry_out;
 mod conversion;
-mod demand;
 mod inputs;
 mod mounted;
+mod queue;
 mod remote;
 mod results;
+mod single_flight;
+mod stages;
 mod steps;
 
-use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use ocibuild_spec::{CancelToken, ChainId, Digest, Timestamp};
@@ -22,35 +25,41 @@ use crate::build::{Backends, PlannedBuild, image_source};
 use crate::cache::Wanted;
 use crate::copy::OwnFiles;
 use crate::layers::{ImageHandle, Layer, Layers};
-use crate::plan::{CopyStep, FileSource, Plan, PlannedStage, PlannedStep, StageBase, StepKind};
+use crate::plan::{CopyStep, FileSource, Plan, PlannedStage, PlannedStep, StageBase};
 use crate::ssh::Agents;
-use crate::stage::StageState;
 use crate::{Error, ErrorKind, Event};
 pub(crate) use carry_out::{Target, built, carry_out};
 use inputs::base_key;
 pub(crate) use mounted::{Mounted, Selection};
 pub(crate) use results::NewLayer;
-use results::StepResult;
+use single_flight::SingleFlight;
+use stages::Stages;
 
-/// What the runs of all platforms of a build have in common.
+/// What all steps of a build have in common, of whatever platform.
 pub(crate) struct Session<'a> {
     pub(crate) build: &'a PlannedBuild,
     pub(crate) backends: &'a Backends<'a>,
-    pub(crate) cancel: &'a CancelToken,
-    events: &'a dyn Fn(Event<'_>),
-    /// Keys of steps that ran in this build: what one platform made is not made again for the next (9.16).
-    made: RefCell<HashSet<Digest>>,
+    events: SyncSender<Event>,
+    /// Keys of steps that ran in this build: what one platform or stage makes is not made again for another (9.16).
+    made: SingleFlight<Digest, ()>,
     started: Instant,
     /// A sandbox was made here.
-    has_sandbox: Cell<bool>,
+    has_sandbox: Mutex<bool>,
     /// What was fetched so far.
-    remote: RefCell<remote::Fetched>,
+    remote: remote::Fetched,
     /// Agents that were started for keys.
     pub(crate) agents: Agents,
     /// What the build writes, which no context has.
     own_files: OwnFiles,
     /// Cache mounts that this build has emptied (9.13).
     pub(crate) emptied: Mutex<HashSet<PathBuf>>,
+}
+
+impl Session<'_> {
+    pub(crate) fn emit(&self, event: Event) {
+        // Nobody listens any more when the listener has panicked; the build is being cancelled then.
+        let _ = self.events.send(event);
+    }
 }
 
 /// An error of a step, at its instruction: for one that a base brought, that is the `FROM` line.
@@ -64,37 +73,38 @@ fn of_step(error: Error, step: &PlannedStep) -> Error {
     error
 }
 
-/// One run of the plan of one platform.
-pub(crate) struct Run<'a> {
+/// The plan of one platform, and how far it is.
+pub(crate) struct Platform<'a> {
+    session: &'a Session<'a>,
+    plan: &'a Plan,
+    images: Arc<[ImageHandle<'a>]>,
+    scratch: ScratchDir,
+    /// The form of the layers.
+    wanted: Wanted,
+    /// Number of the first step of each stage among the steps of all platforms, by the stage's index in the file.
+    first_steps: HashMap<usize, usize>,
+    stages: Stages<'a>,
+    /// Keeps what this build uses from being collected.
+    _lease: Lease,
+}
+
+/// The build of one platform, as somebody has it who can be cancelled by himself.
+pub(crate) struct PlatformBuild<'a> {
+    pub(crate) session: &'a Session<'a>,
+    pub(crate) platform: &'a Platform<'a>,
     pub(crate) build: &'a PlannedBuild,
     pub(crate) plan: &'a Plan,
     pub(crate) backends: &'a Backends<'a>,
     pub(crate) cancel: &'a CancelToken,
     pub(crate) layers: Layers<'a>,
-    pub(crate) scratch: ScratchDir,
-    pub(crate) session: &'a Session<'a>,
-    /// The form of the layers.
-    wanted: Wanted,
-    /// Number of the first step of each stage among the steps of all platforms, by the stage's index in the file.
-    first_steps: HashMap<usize, usize>,
-    stages: RefCell<demand::Stages>,
-    /// Keeps what this build uses from being collected.
-    _lease: Lease,
 }
 
-/// A stage whose steps all have a layer.
-struct Finished {
-    state: StageState,
-    /// Some step of it, or of what it builds on, ran in this build.
-    ran: bool,
-}
-
-/// How far a stage may be taken.
+/// How far a look-up may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reach {
-    /// Only to results that exist.
+    /// Not to what would have to be pulled or unpacked.
     Cached,
-    /// To the end.
+    /// To whatever the key is made of.
     Full,
 }
 
@@ -108,46 +118,50 @@ fn first_steps(plan: &Plan, first: usize) -> HashMap<usize, usize> {
     plan.stages.iter().map(number).collect()
 }
 
-impl<'a> Run<'a> {
-    pub(crate) fn new(session: &'a Session<'a>, plan: &'a Plan, first_step: usize) -> Result<Self, Error> {
-        let Session { build, backends, cancel, .. } = session;
+impl<'a> Platform<'a> {
+    fn new(session: &'a Session<'a>, plan: &'a Plan, first_step: usize) -> Result<Self, Error> {
+        let Session { build, backends, .. } = session;
         let lease = backends.store.lease()?;
         let scratch = backends.store.scratch()?;
         let images = plan.images.iter().map(|image| {
             let (source, reference) = image_source(&build.named, backends, &image.origin, &image.reference);
             ImageHandle { reference: reference.clone(), source }
         });
-        let layers = Layers {
-            store: backends.store,
-            snapshots: backends.snapshots,
-            cache: backends.cache,
-            images: images.collect(),
-            cancel,
-            scratch: scratch.path().to_owned(),
-            threads: build.settings.threads,
-        };
         Ok(Self {
-            build,
-            plan,
-            backends,
-            cancel,
-            layers,
-            scratch,
             session,
+            plan,
+            images: images.collect(),
+            scratch,
             wanted: Wanted { clamp: build.clamp(plan), ..build.settings.wanted },
             first_steps: first_steps(plan, first_step),
-            stages: RefCell::default(),
+            stages: Stages::new(plan),
             _lease: lease,
         })
     }
 
-    /// The target stage, finished.
-    fn target(&self) -> Result<StageState, Error> {
-        self.refuse_without_sandbox()?;
-        self.empty_caches()?;
-        Ok(self.finish_stage(self.plan.target)?.state.clone())
+    fn cancelled_by(&'a self, cancel: &'a CancelToken) -> PlatformBuild<'a> {
+        let Session { build, backends, .. } = self.session;
+        PlatformBuild {
+            session: self.session,
+            platform: self,
+            build,
+            plan: self.plan,
+            backends,
+            cancel,
+            layers: Layers {
+                store: backends.store,
+                snapshots: backends.snapshots,
+                cache: backends.cache,
+                images: Arc::clone(&self.images),
+                cancel,
+                scratch: self.scratch.path().to_owned(),
+                threads: build.settings.threads,
+            },
+        }
     }
+}
 
+impl<'a> PlatformBuild<'a> {
     /// Fetches the layers that the store does not have, so that the image may have a name.
     fn complete(&self, layers: &[Layer]) -> Result<(), Error> {
         for layer in layers {
@@ -159,30 +173,22 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Says that there is no sandbox before anything is fetched for a step that needs one.
-    fn refuse_without_sandbox(&self) -> Result<(), Error> {
-        let is_run = |step: &PlannedStep| matches!(step.kind, StepKind::Run(_));
-        if !self.plan.stages.iter().flat_map(|stage| &stage.steps).any(is_run) {
-            return Ok(());
-        }
-        let Err(error) = self.check_sandbox() else { return Ok(()) };
-        match self.run_that_is_needed()? {
-            Some(step) => Err(of_step(error, step)),
-            None => Ok(()),
-        }
-    }
-
     /// Tries whether steps can run here, unless that is known.
     pub(crate) fn check_sandbox(&self) -> Result<(), Error> {
-        if !self.session.has_sandbox.get() {
+        let mut has_sandbox = self.session.has_sandbox.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*has_sandbox {
             self.backends.executor.probe()?;
-            self.session.has_sandbox.set(true);
+            *has_sandbox = true;
         }
         Ok(())
     }
 
-    pub(crate) fn emit(&self, event: Event<'_>) {
-        (self.session.events)(event);
+    pub(crate) fn emit(&self, event: Event) {
+        self.session.emit(event);
+    }
+
+    pub(crate) fn scratch(&self) -> &'a std::path::Path {
+        self.platform.scratch.path()
     }
 
     /// The time that what is made now gets.
@@ -200,66 +206,12 @@ impl<'a> Run<'a> {
         if self.cancel.is_cancelled() { Err(Error::cancelled()) } else { Ok(()) }
     }
 
+    /// Tells of results that were found.
     fn announce(&self, stage: &PlannedStage, found: impl Iterator<Item = (usize, ocibuild_spec::DiffId)>) {
         for (number, diff_id) in found {
-            let title = self.title(stage, number);
-            self.emit(Event::StepCached {
-                step: self.number(stage, number),
-                title: &title,
-                diff_id: &diff_id,
-            });
+            let (step, title) = (self.number(stage, number), self.title(stage, number));
+            self.emit(Event::StepCached { step, title, diff_id });
         }
-    }
-
-    /// What a stage starts with; the one below it is finished by now.
-    fn base(&self, stage: &PlannedStage, reach: Reach) -> Result<Option<(StageState, bool)>, Error> {
-        let history = stage.config.history.clone();
-        match &stage.base {
-            StageBase::Scratch => {
-                Ok(Some((StageState::new(Vec::new(), base_key("scratch", ""), history), false)))
-            }
-            StageBase::Stage(index) => {
-                let below = self.finished(*index);
-                Ok(below.map(|below| (below.state.clone(), below.ran)))
-            }
-            StageBase::Image(index) => {
-                let stack = self.image_stack(*index)?;
-                let key = self.image_key(*index);
-                Ok(Some((StageState::new(stack, key, history), false)))
-            }
-            StageBase::LocalContext(name) => self.context_base(name, history, reach),
-        }
-    }
-
-    /// The files of a local directory as the only layer below a stage (4.33).
-    fn context_base(
-        &self,
-        name: &str,
-        history: Vec<ocibuild_spec::History>,
-        reach: Reach,
-    ) -> Result<Option<(StageState, bool)>, Error> {
-        let step = CopyStep {
-            add: false,
-            from: FileSource::LocalContext(name.to_owned()),
-            sources: vec!["/".to_owned()],
-            heredocs: Vec::new(),
-            destination: "/".to_owned(),
-            chown: None,
-            chmod: None,
-            link: false,
-            parents: false,
-            excludes: Vec::new(),
-            checksum: None,
-            keep_git_dir: None,
-            unpack: None,
-        };
-        let mut state = StageState::new(Vec::new(), base_key("local context", ""), history);
-        let Some(result) = self.copy_step(&state, &step, reach, false)? else { return Ok(None) };
-        let ran = result.ran;
-        state.push(result.layer, result.chain);
-        // A layer of this build, of which only the exporter's entry of the history will tell (11.06).
-        state.made.push((format!("local source for {name}"), result.created));
-        Ok(Some((state, ran)))
     }
 
     fn image_stack(&self, index: usize) -> Result<Vec<Layer>, Error> {
@@ -288,39 +240,6 @@ impl<'a> Run<'a> {
         base_key("image", &chain.map(|id| id.to_string()).unwrap_or_default())
     }
 
-    fn step(
-        &self,
-        stage: &PlannedStage,
-        state: &StageState,
-        step: &PlannedStep,
-        number: usize,
-        reach: Reach,
-    ) -> Result<Option<StepResult>, Error> {
-        let fresh = self.is_uncached(stage);
-        let title = self.title(stage, number);
-        let (id, started) = (self.number(stage, number), Instant::now());
-        if reach == Reach::Full {
-            self.emit(Event::StepStarted { step: id, title: &title });
-        }
-        let result = match &step.kind {
-            StepKind::Run(run) => self.run_step(state, run, &stage.platform, reach, fresh, id),
-            StepKind::Copy(copy) => self.copy_step(state, copy, reach, fresh),
-            StepKind::Workdir(workdir) => self.workdir_step(state, workdir, reach),
-        };
-        match &result {
-            Ok(Some(done)) if done.ran => self.emit(Event::StepDone {
-                step: id,
-                title: &title,
-                diff_id: &done.layer.diff_id,
-                size: done.layer.descriptor.size,
-                duration: started.elapsed(),
-            }),
-            Err(_) => self.emit(Event::StepFailed { step: id, title: &title }),
-            _ => {}
-        }
-        result
-    }
-
     /// Whether the steps of a stage run whatever the cache has (9.13, 9.14).
     pub(crate) fn is_uncached(&self, stage: &PlannedStage) -> bool {
         let settings = &self.build.settings;
@@ -328,7 +247,7 @@ impl<'a> Run<'a> {
     }
 
     fn number(&self, stage: &PlannedStage, step: usize) -> usize {
-        self.first_steps.get(&stage.index).copied().unwrap_or_default() + step
+        self.platform.first_steps.get(&stage.index).copied().unwrap_or_default() + step
     }
 
     /// `[stage i/n] TEXT` (8.23), with the platform before it in an index: the number counts the image that the stage
@@ -354,5 +273,24 @@ impl<'a> Run<'a> {
             format!("{} ", stage.display_name())
         };
         format!("[{name}{position:>width$}/{count}] {text}")
+    }
+}
+
+/// The step that makes the files of a local directory the only layer below a stage (4.33).
+fn context_step(name: &str) -> CopyStep {
+    CopyStep {
+        add: false,
+        from: FileSource::LocalContext(name.to_owned()),
+        sources: vec!["/".to_owned()],
+        heredocs: Vec::new(),
+        destination: "/".to_owned(),
+        chown: None,
+        chmod: None,
+        link: false,
+        parents: false,
+        excludes: Vec::new(),
+        checksum: None,
+        keep_git_dir: None,
+        unpack: None,
     }
 }

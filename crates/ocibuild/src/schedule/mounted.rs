@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ocibuild_spec::Digest;
 
-use super::Run;
+use super::PlatformBuild;
 use crate::Error;
 use crate::copy::{Selected, Source};
 use crate::keys::Inputs;
@@ -37,6 +37,11 @@ impl<'a> Mounted<'a> {
         Self(step.mounts.iter().filter(counts).map(files).collect())
     }
 
+    /// Where the files are from.
+    pub(super) fn sources(&self) -> impl Iterator<Item = &'a FileSource> {
+        self.0.iter().filter_map(|files| files.mount.from.as_ref())
+    }
+
     /// The files that the key knows of this mount of the step.
     pub(crate) fn selection(&self, mount: &StepMount) -> Option<&Selection> {
         self.find(mount)?.selection.as_ref()
@@ -60,15 +65,15 @@ impl<'a> Mounted<'a> {
         !self.0.iter().any(|files| Self::is_of_layers(files.mount))
     }
 
-    pub(super) fn read_local(&mut self, run: &Run<'_>) -> Result<(), Error> {
+    pub(super) fn read_local(&mut self, run: &PlatformBuild<'_>) -> Result<(), Error> {
         self.read(run, |mount| !Self::is_of_layers(mount))
     }
 
-    pub(super) fn read_all(&mut self, run: &Run<'_>) -> Result<(), Error> {
+    pub(super) fn read_all(&mut self, run: &PlatformBuild<'_>) -> Result<(), Error> {
         self.read(run, |_| true)
     }
 
-    fn read(&mut self, run: &Run<'_>, wanted: impl Fn(&StepMount) -> bool) -> Result<(), Error> {
+    fn read(&mut self, run: &PlatformBuild<'_>, wanted: impl Fn(&StepMount) -> bool) -> Result<(), Error> {
         let unknown = self.0.iter_mut().filter(|files| files.digest.is_none() && wanted(files.mount));
         for files in unknown {
             let Some(from) = &files.mount.from else { continue };
@@ -81,7 +86,7 @@ impl<'a> Mounted<'a> {
     }
 }
 
-impl Run<'_> {
+impl PlatformBuild<'_> {
     /// The key of a `RUN` by what the stages and images it mounts are made from, if that is known without looking at
     /// files; `None` too when it mounts nothing of them.
     pub(super) fn quick_run_key(&self, operation: &Inputs, mounted: &Mounted<'_>) -> Option<Digest> {

@@ -1,30 +1,29 @@
 //! `ADD` of URLs and repositories: what they are today, whether that was added before, and their files (6.70 to 6.81).
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ocibuild_spec::{Digest, Timestamp};
 
-use super::results::StepResult;
-use super::{Reach, Run};
+use super::PlatformBuild;
+use super::single_flight::SingleFlight;
 use crate::cache::Validator;
 use crate::context::{
     BuildContext, Download, Fetcher, GitAddress, GitFiles, GitJob, HttpAddress, OneFile, RemoteSource,
     Remotes, Resolved, download, is_unchanged, new_place,
 };
-use crate::copy::{Choice, Part, Selected, Source, copy, digest_all, select};
+use crate::copy::{Choice, Part, Selected, Source, digest_all, select};
 use crate::keys::{Framed, Inputs};
 use crate::plan::{CopyStep, FileSource, SourceKind};
-use crate::stage::StageState;
 use crate::{Error, ErrorKind};
 
-/// What one run has asked for: nothing is asked for twice.
+/// What a build has asked for: nothing is asked for twice.
 #[derive(Debug, Default)]
 pub(super) struct Fetched {
-    remotes: Option<Arc<Remotes>>,
-    urls: HashMap<String, Known>,
-    repositories: HashMap<String, (Resolved, Option<GitFiles>)>,
-    contexts: HashMap<String, BuildContext>,
+    remotes: OnceLock<Arc<Remotes>>,
+    urls: SingleFlight<String, Known>,
+    repositories: SingleFlight<String, Resolved>,
+    checkouts: SingleFlight<String, GitFiles>,
+    contexts: SingleFlight<String, Arc<BuildContext>>,
 }
 
 /// What is known of a URL.
@@ -64,72 +63,16 @@ fn sources_of(step: &CopyStep) -> Result<Vec<AddSource<'_>>, Error> {
         .collect()
 }
 
-impl Run<'_> {
-    pub(super) fn remote_copy(
-        &self,
-        state: &StageState,
-        step: &CopyStep,
-        operation: &Inputs,
-        reach: Reach,
-        fresh: bool,
-    ) -> Result<Option<StepResult>, Error> {
-        let sources = sources_of(step)?;
-        let pinned = pinned_key(step, &sources, operation);
-        if !fresh
-            && let Some(key) = pinned.as_ref().and_then(|key| self.backends.cache.alias(key))
-            && let Some(found) = self.lookup(&key)?
-        {
-            return Ok(Some(found));
-        }
-        let (mut inputs, _) = self.remote_inputs(step, &sources, operation)?;
-        if !fresh && let Some(found) = self.found(&inputs, pinned.as_ref())? {
-            return Ok(Some(found));
-        }
-        if reach == Reach::Cached {
-            return Ok(None);
-        }
-        let mut fetched = Vec::with_capacity(sources.len());
-        for source in &sources {
-            fetched.push(self.fetched_part(step, source)?);
-        }
-        // What came may be newer than what the server was asked about, or what the context had.
-        let (today, local) = self.remote_inputs(step, &sources, operation)?;
-        let mut local = local.into_iter();
-        let parts = fetched.into_iter().filter_map(|part| part.or_else(|| local.next())).collect();
-        if today != inputs {
-            inputs = today;
-            if !fresh && let Some(found) = self.found(&inputs, pinned.as_ref())? {
-                return Ok(Some(found));
-            }
-        }
-        let written = self.with_copy_context(state, |context| copy(step, parts, context))?;
-        let key = inputs.key("copy");
-        let result = self.record(key.clone(), inputs.0, written, fresh)?;
-        if let Some(pinned) = &pinned {
-            self.backends.cache.put_alias(pinned, &key)?;
-        }
-        Ok(Some(result))
-    }
-
-    fn found(&self, inputs: &Inputs, pinned: Option<&Digest>) -> Result<Option<StepResult>, Error> {
-        let key = inputs.key("copy");
-        let found = self.lookup(&key)?;
-        if let (Some(_), Some(pinned)) = (&found, pinned) {
-            self.backends.cache.put_alias(pinned, &key)?;
-        }
-        Ok(found)
-    }
-
+impl PlatformBuild<'_> {
     /// The inputs of the step with what its sources are today (9.08), and the files of the context among them.
-    fn remote_inputs(
+    pub(super) fn remote_inputs(
         &self,
         step: &CopyStep,
-        sources: &[AddSource<'_>],
         operation: &Inputs,
     ) -> Result<(Inputs, Vec<Part>), Error> {
         let mut inputs = operation.clone();
         let mut parts = Vec::new();
-        for source in sources {
+        for source in &sources_of(step)? {
             match source {
                 AddSource::Path(word) => {
                     let source = self.local_source(&FileSource::Context)?;
@@ -151,6 +94,11 @@ impl Run<'_> {
             }
         }
         Ok((inputs, parts))
+    }
+
+    /// What the sources of a step bring, each; `None` for those in the context.
+    pub(super) fn fetch_remote(&self, step: &CopyStep) -> Result<Vec<Option<Part>>, Error> {
+        sources_of(step)?.iter().map(|source| self.fetched_part(step, source)).collect()
     }
 
     /// What a source brings that is not in the context.
@@ -175,17 +123,17 @@ impl Run<'_> {
 
     /// What is at a URL; with its bytes when `whole`.
     fn url(&self, address: &HttpAddress, whole: bool) -> Result<Known, Error> {
+        let name = format!("{} {}", address.checksum.as_deref().unwrap_or_default(), address.text);
+        let is_enough = |known: &Known| !whole || known.download.is_some();
+        self.session.remote.urls.get_or(&name, self.cancel, is_enough, |_| self.ask_for_url(address, whole))
+    }
+
+    fn ask_for_url(&self, address: &HttpAddress, whole: bool) -> Result<Known, Error> {
         let checksum = address.checksum.as_deref();
-        let name = format!("{} {}", checksum.unwrap_or_default(), address.text);
-        let known = self.session.remote.borrow().urls.get(&name).cloned();
-        if let Some(known) = known.filter(|known| !whole || known.download.is_some()) {
-            return Ok(known);
-        }
         let remotes = self.remotes()?;
         let mut framed = Framed::new("ocibuild url v1");
         framed.field(address.text.as_bytes());
         let of = framed.finish();
-        let mut known = None;
         // A tag is the server's word; where the digest is given, the bytes themselves have to show it (THREATS 39).
         let is_offline = remotes.http.is_offline();
         if !whole
@@ -195,66 +143,51 @@ impl Run<'_> {
             && (is_offline || is_unchanged(&remotes, address, &validator.etag, self.cancel)?)
         {
             let Validator { last_modified, digest, .. } = validator;
-            known = Some(Known { digest, last_modified, download: None });
+            return Ok(Known { digest, last_modified, download: None });
         }
-        let known = if let Some(known) = known {
-            known
-        } else {
-            let download = download(&remotes, address, self.scratch.path(), self.cancel)?;
-            let (digest, last_modified) = (download.digest.clone(), download.last_modified);
-            if let Some(etag) = download.etag.clone() {
-                let validator = Validator::new(of, etag, last_modified, digest.clone());
-                self.backends.cache.put_validator(&validator)?;
-            }
-            Known { digest, last_modified, download: Some(download) }
-        };
-        self.session.remote.borrow_mut().urls.insert(name, known.clone());
-        Ok(known)
+        let download = download(&remotes, address, self.scratch(), self.cancel)?;
+        let (digest, last_modified) = (download.digest.clone(), download.last_modified);
+        if let Some(etag) = download.etag.clone() {
+            let validator = Validator::new(of, etag, last_modified, digest.clone());
+            self.backends.cache.put_validator(&validator)?;
+        }
+        Ok(Known { digest, last_modified, download: Some(download) })
     }
 
     /// The commit that an address stands for.
     fn repository(&self, address: &GitAddress) -> Result<Resolved, Error> {
-        let name = name_of(address);
-        if let Some((resolved, _)) = self.session.remote.borrow().repositories.get(&name) {
-            return Ok(resolved.clone());
-        }
-        let resolved = if let Some(resolved) = Resolved::pinned(address) {
-            resolved?
-        } else {
-            let remotes = self.remotes_of(address)?;
-            let place = new_place(self.scratch.path(), "git")?;
-            GitJob::new(&remotes, address, &place, self.cancel)?.resolve()?
+        let ask = |_| match Resolved::pinned(address) {
+            Some(resolved) => resolved,
+            None => self.git_job(address, |job| job.resolve()),
         };
-        self.session.remote.borrow_mut().repositories.insert(name, (resolved.clone(), None));
-        Ok(resolved)
+        self.session.remote.repositories.get_or(&name_of(address), self.cancel, |_| true, ask)
     }
 
     fn checkout(&self, address: &GitAddress) -> Result<GitFiles, Error> {
-        let name = name_of(address);
         let resolved = self.repository(address)?;
-        let known = self.session.remote.borrow().repositories.get(&name).and_then(|(_, files)| files.clone());
-        if let Some(files) = known {
-            return Ok(files);
-        }
+        let fetch = |_| self.git_job(address, |mut job| job.checkout(&resolved, self.now()));
+        self.session.remote.checkouts.get_or(&name_of(address), self.cancel, |_| true, fetch)
+    }
+
+    fn git_job<T>(
+        &self,
+        address: &GitAddress,
+        work: impl FnOnce(GitJob<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let remotes = self.remotes_of(address)?;
-        let place = new_place(self.scratch.path(), "git")?;
-        let files = GitJob::new(&remotes, address, &place, self.cancel)?.checkout(&resolved, self.now())?;
-        self.session.remote.borrow_mut().repositories.insert(name, (resolved, Some(files.clone())));
-        Ok(files)
+        let place = new_place(self.scratch(), "git")?;
+        work(GitJob::new(&remotes, address, &place, self.cancel)?)
     }
 
     /// The files of a named context, fetched when they are first needed (4.35).
     pub(super) fn remote_context(&self, name: &str, source: &RemoteSource) -> Result<Arc<dyn Source>, Error> {
-        if let Some(context) = self.session.remote.borrow().contexts.get(name) {
-            return Ok(context.source());
-        }
-        let remotes = self.remotes()?;
-        let store = self.backends.store;
-        let fetcher = Fetcher { remotes: &remotes, store, cancel: self.cancel, now: self.now() };
-        let context = fetcher.fetch(source)?;
-        let files = context.source();
-        self.session.remote.borrow_mut().contexts.insert(name.to_owned(), context);
-        Ok(files)
+        let fetch = |_| {
+            let (remotes, store) = (self.remotes()?, self.backends.store);
+            let fetcher = Fetcher { remotes: &remotes, store, cancel: self.cancel, now: self.now() };
+            fetcher.fetch(source).map(Arc::new)
+        };
+        let context = self.session.remote.contexts.get_or(&name.to_owned(), self.cancel, |_| true, fetch)?;
+        Ok(context.source())
     }
 
     /// What reaches a repository: by ssh with the keys of the agent that is forwarded by default.
@@ -264,19 +197,28 @@ impl Run<'_> {
         match self.build.settings.ssh.get(DEFAULT).filter(|_| address.is_ssh()) {
             None => Ok(remotes),
             Some(agent) => {
-                let socket = self.session.agents.socket(DEFAULT, agent, self.scratch.path())?;
+                let socket = self.session.agents.socket(DEFAULT, agent, self.scratch())?;
                 Ok(Arc::new(Remotes::clone(&remotes).ssh_agent(socket)))
             }
         }
     }
 
     fn remotes(&self) -> Result<Arc<Remotes>, Error> {
-        if let Some(remotes) = &self.session.remote.borrow().remotes {
+        let known = &self.session.remote.remotes;
+        if let Some(remotes) = known.get() {
             return Ok(Arc::clone(remotes));
         }
         let remotes = Arc::new(self.build.remotes()?);
-        self.session.remote.borrow_mut().remotes = Some(Arc::clone(&remotes));
-        Ok(remotes)
+        Ok(Arc::clone(known.get_or_init(|| remotes)))
+    }
+}
+
+/// An error of a step that has remote sources, with the first of them as the word that it is about.
+pub(super) fn named(error: Error, step: &CopyStep) -> Error {
+    let is_remote = |source: &&String| source.contains("://") || source.starts_with("git@");
+    match step.sources.iter().find(is_remote) {
+        Some(source) => error.word(source),
+        None => error,
     }
 }
 
@@ -287,10 +229,13 @@ fn name_of(address: &GitAddress) -> String {
 }
 
 /// The key of a step whose sources say themselves what they are, so that a result is found without a request (6.71).
-fn pinned_key(step: &CopyStep, sources: &[AddSource<'_>], operation: &Inputs) -> Option<Digest> {
-    let [AddSource::Http(address)] = sources else { return None };
+pub(super) fn pinned_key(step: &CopyStep, operation: &Inputs) -> Result<Option<Digest>, Error> {
+    let sources = sources_of(step)?;
+    let ([AddSource::Http(address)], Some(checksum)) = (&sources[..], step.checksum.as_deref()) else {
+        return Ok(None);
+    };
     let mut inputs = operation.clone();
-    inputs.add("checksum", step.checksum.as_deref()?);
+    inputs.add("checksum", checksum);
     inputs.add("url", address.text.as_str());
-    Some(inputs.key("add by checksum"))
+    Ok(Some(inputs.key("add by checksum")))
 }

@@ -4,7 +4,7 @@ use ocibuild_layer::{LayerOptions, WrittenLayer};
 use ocibuild_spec::{Changeset, Descriptor, DiffId, Digest, Entry, Timestamp};
 use ocibuild_store::BlobStore;
 
-use super::Run;
+use super::PlatformBuild;
 use crate::Error;
 use crate::cache::{Form, Record, Wanted};
 use crate::keys::{Framed, Input};
@@ -24,14 +24,14 @@ pub(super) struct StepResult {
     pub(super) ran: bool,
 }
 
-impl Run<'_> {
+impl PlatformBuild<'_> {
     /// Writes a layer to the store, with its index; `use_entries` sees the changeset once the layer's name is known.
     pub(crate) fn write(
         &self,
         changeset: Changeset,
         use_entries: impl FnOnce(&DiffId, &[Entry]) -> Result<(), Error>,
     ) -> Result<NewLayer, Error> {
-        let written = self.write_blob(&changeset, self.wanted)?;
+        let written = self.write_blob(&changeset, self.platform.wanted)?;
         use_entries(&written.diff_id, &changeset.entries)?;
         self.write_index(written, changeset)
     }
@@ -50,7 +50,7 @@ impl Run<'_> {
 
     /// Whether a step that is not to be taken from the cache has to run: not when this build made it already.
     pub(super) fn is_fresh(&self, key: &Digest, fresh: bool) -> bool {
-        fresh && !self.session.made.borrow().contains(key)
+        fresh && self.session.made.get(key).is_none()
     }
 
     /// The index keeps the times as steps see them, with their nanoseconds, where the tar has whole seconds.
@@ -71,7 +71,7 @@ impl Run<'_> {
     ) -> Result<StepResult, Error> {
         let store = self.backends.store;
         store.flush(std::slice::from_ref(&written.descriptor))?;
-        let form = Form::new(written.diff_id, written.descriptor, self.wanted);
+        let form = Form::new(written.diff_id, written.descriptor, self.platform.wanted);
         let mut record = Record::new(key, inputs, self.now(), form);
         if fresh && self.backends.cache.record(&record.key).is_some() {
             // What follows must not take results that were made from what this step left behind before.
@@ -81,7 +81,6 @@ impl Run<'_> {
             record.chain = framed.finish();
         }
         self.backends.cache.put_record(&record)?;
-        self.session.made.borrow_mut().insert(record.key.clone());
         Ok(StepResult {
             layer: layer_of(&record.forms[0]),
             chain: record.chain,
@@ -93,7 +92,7 @@ impl Run<'_> {
     /// The recorded result of a step, in the form that this build wants.
     pub(super) fn lookup(&self, key: &Digest) -> Result<Option<StepResult>, Error> {
         let Some(record) = self.backends.cache.record(key) else { return Ok(None) };
-        let wanted = self.wanted;
+        let wanted = self.platform.wanted;
         let is_there = |form: &Form| -> Result<bool, Error> {
             self.backends.store.protect(&form.diff_id.0)?;
             Ok(self.layers.is_stored(&form.descriptor)? && self.backends.cache.has_index(&form.diff_id))
@@ -113,7 +112,7 @@ impl Run<'_> {
     /// Writes a recorded layer once more in the form that this build wants: the index knows its true times.
     fn convert(&self, record: &Record, layer: &Layer) -> Result<Layer, Error> {
         let changeset = self.layers.changeset(layer)?;
-        let wanted = self.wanted;
+        let wanted = self.platform.wanted;
         let written = self.write_blob(&changeset, wanted)?;
         let written = self.write_index(written, changeset)?;
         self.backends.store.flush(std::slice::from_ref(&written.descriptor))?;

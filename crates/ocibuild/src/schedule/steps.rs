@@ -9,9 +9,9 @@ use ocibuild_spec::{Changeset, Digest, Platform, Timestamp};
 
 use super::inputs::{RunKey, copy_inputs};
 use super::mounted::Mounted;
-use super::remote::is_remote;
+use super::remote::{self, is_remote};
 use super::results::{NewLayer, StepResult};
-use super::{Reach, Run};
+use super::{PlatformBuild, Reach};
 use crate::copy::{
     Archives, Choice, CopyContext, NoSource, Part, Selected, Source, TreeSource, clean, copy, digest_all,
     literal_prefix, nothing_matches, select, select_all, workdir,
@@ -29,43 +29,74 @@ type View = (Arc<Tree>, Vec<Layer>);
 /// A source and what a step selects from it.
 type Selection = (Arc<dyn Source>, Vec<Vec<Selected>>);
 
-impl Run<'_> {
+/// What a look-up found.
+pub(super) enum Found<'p> {
+    /// The result of an earlier build, or of this one.
+    Result(StepResult),
+    /// There is none.
+    Missing(Missing<'p>),
+    /// It takes more than the look-up was allowed to know.
+    Unknown,
+}
+
+/// What was found out about a step that has no result yet: it is made from just that.
+pub(super) struct Missing<'p> {
+    inputs: Inputs,
+    /// Whatever the cache has, the step is to run again.
+    fresh: bool,
+    parts: Parts<'p>,
+}
+
+/// What a step works on.
+enum Parts<'p> {
+    Run(RunStepParts<'p>),
+    Copy(Vec<Part>),
+    Remote(Option<Digest>),
+    Workdir,
+}
+
+/// The files that a `RUN` mounts, and the network that it has.
+struct RunStepParts<'p> {
+    mounted: Mounted<'p>,
+    network: StepNetwork,
+}
+
+impl<'a> PlatformBuild<'a> {
     /// A `RUN`. Offline it has no network; a result of a build that had one counts all the same.
-    pub(super) fn run_step(
+    pub(super) fn look_up_run(
         &self,
         state: &StageState,
-        step: &RunStep,
+        step: &'a RunStep,
         platform: &Platform,
         reach: Reach,
         fresh: bool,
-        id: usize,
-    ) -> Result<Option<StepResult>, Error> {
+    ) -> Result<Found<'a>, Error> {
         if !self.build.settings.offline || step.network == StepNetwork::None {
-            return self.run_step_as_planned(state, step, platform, reach, fresh, id);
+            return self.look_up_run_with(step.network, state, step, platform, reach, fresh);
         }
-        if let Some(found) = self.run_step_as_planned(state, step, platform, Reach::Cached, fresh, id)? {
-            return Ok(Some(found));
+        let found = self.look_up_run_with(step.network, state, step, platform, Reach::Cached, fresh)?;
+        if matches!(found, Found::Result(_)) {
+            return Ok(found);
         }
         if step.network == StepNetwork::Host {
             let message = "this step wants the network of the host, and the build is offline";
             return Err(Error::new(ErrorKind::Usage, message).id(OFFLINE).word("--network=host"));
         }
-        let without = RunStep { network: StepNetwork::None, ..step.clone() };
-        self.run_step_as_planned(state, &without, platform, reach, fresh, id)
+        self.look_up_run_with(StepNetwork::None, state, step, platform, reach, fresh)
     }
 
-    fn run_step_as_planned(
+    fn look_up_run_with(
         &self,
+        network: StepNetwork,
         state: &StageState,
-        step: &RunStep,
+        step: &'a RunStep,
         platform: &Platform,
         reach: Reach,
         fresh: bool,
-        id: usize,
-    ) -> Result<Option<StepResult>, Error> {
+    ) -> Result<Found<'a>, Error> {
         let mut operation = Inputs::default();
         operation.add("parent", state.chain.as_str());
-        operation.add_json("command", &RunKey::of(step));
+        operation.add_json("command", &RunKey::of(step, network));
         operation.add("platform", platform.to_string());
         operation.add_json("limits", &self.limits_key());
         let mut mounted = Mounted::of(step);
@@ -75,10 +106,10 @@ impl Run<'_> {
             && !self.is_fresh(&key, fresh)
             && let Some(found) = self.lookup(&key)?
         {
-            return Ok(Some(found));
+            return Ok(Found::Result(found));
         }
         if reach == Reach::Cached && !mounted.is_local() {
-            return Ok(None);
+            return Ok(Found::Unknown);
         }
         mounted.read_all(self)?;
         let mut inputs = operation.clone();
@@ -92,14 +123,55 @@ impl Run<'_> {
         }
         let fresh = self.is_fresh(&key, fresh);
         if !fresh && let Some(found) = self.lookup(&key)? {
-            return Ok(Some(found));
+            return Ok(Found::Result(found));
         }
-        if reach == Reach::Cached {
-            return Ok(None);
+        let parts = Parts::Run(RunStepParts { mounted, network });
+        Ok(Found::Missing(Missing { inputs, fresh, parts }))
+    }
+
+    pub(super) fn make_run(
+        &self,
+        state: &StageState,
+        step: &RunStep,
+        platform: &Platform,
+        missing: Missing<'_>,
+        id: usize,
+    ) -> Result<StepResult, Error> {
+        let Missing { inputs, fresh, parts: Parts::Run(RunStepParts { mounted, network }) } = missing else {
+            return Err(Error::cancelled());
+        };
+        let key = inputs.key("run");
+        self.once(&key, || {
+            self.check_sandbox()?;
+            let job = crate::run::Job { state, step, network, mounted: &mounted, platform, id, fresh };
+            let written = crate::run::run(self, &job)?;
+            self.record(key.clone(), inputs.0, written, fresh)
+        })
+    }
+
+    /// Makes the result of a key, unless another stage or platform of this build makes it: then that is taken.
+    fn once(
+        &self,
+        key: &Digest,
+        make: impl FnOnce() -> Result<StepResult, Error>,
+    ) -> Result<StepResult, Error> {
+        let mut result = None;
+        self.session.made.get_or(
+            key,
+            self.cancel,
+            |()| true,
+            |_| {
+                result = Some(make()?);
+                Ok(())
+            },
+        )?;
+        if let Some(made) = result {
+            return Ok(made);
         }
-        self.check_sandbox()?;
-        let written = crate::run::run(self, state, (step, &mounted), platform, id, fresh)?;
-        self.record(key, inputs.0, written, fresh).map(Some)
+        let found = self.lookup(key)?;
+        found.ok_or_else(|| {
+            Error::new(ErrorKind::Host, "the result of a step went away while the build needed it")
+        })
     }
 
     pub(crate) fn local_source(&self, from: &FileSource) -> Result<Arc<dyn Source>, Error> {
@@ -130,52 +202,42 @@ impl Run<'_> {
         }
     }
 
-    pub(super) fn copy_step(
+    pub(super) fn look_up_copy(
         &self,
         state: &StageState,
         step: &CopyStep,
         reach: Reach,
         fresh: bool,
-    ) -> Result<Option<StepResult>, Error> {
-        let found = self.copy_result(state, step, reach, fresh)?;
-        Ok(found.map(|mut result| {
-            if step.link {
-                // The copy does not depend on what is below; what follows does.
-                let mut framed = Framed::new("ocibuild linked copy v1");
-                framed.field(state.chain.as_str().as_bytes());
-                framed.field(result.chain.as_str().as_bytes());
-                result.chain = framed.finish();
-            }
-            result
-        }))
+    ) -> Result<Found<'a>, Error> {
+        let operation = copy_inputs(state, step);
+        let found = if is_remote(step) {
+            self.look_up_remote(step, operation, fresh).map_err(|error| remote::named(error, step))
+        } else {
+            self.look_up_files(step, operation, reach, fresh)
+        };
+        Ok(match found? {
+            Found::Result(result) => Found::Result(linked(result, step, state)),
+            other => other,
+        })
     }
 
-    fn copy_result(
+    fn look_up_files(
         &self,
-        state: &StageState,
         step: &CopyStep,
+        operation: Inputs,
         reach: Reach,
         fresh: bool,
-    ) -> Result<Option<StepResult>, Error> {
-        let operation = copy_inputs(state, step);
-        if is_remote(step) {
-            let remote =
-                step.sources.iter().find(|source| source.contains("://") || source.starts_with("git@"));
-            return self.remote_copy(state, step, &operation, reach, fresh).map_err(|error| match remote {
-                Some(source) => error.word(source),
-                None => error,
-            });
-        }
+    ) -> Result<Found<'a>, Error> {
         let quick = self.quick_key(&operation, &step.from);
         if !fresh
             && let Some(key) = quick.as_ref().and_then(|key| self.backends.cache.alias(key))
             && let Some(found) = self.lookup(&key)?
         {
-            return Ok(Some(found));
+            return Ok(Found::Result(found));
         }
         let is_local = quick.is_none() && !matches!(step.from, FileSource::Stage(_) | FileSource::Image(_));
         if reach == Reach::Cached && !is_local {
-            return Ok(None);
+            return Ok(Found::Unknown);
         }
         let (source, selected) = self.selection(step)?;
         let (digest, source) = digest_all(&source, &selected, self.cancel)?;
@@ -188,15 +250,90 @@ impl Run<'_> {
             self.backends.cache.put_alias(&quick, &key)?;
         }
         if !fresh && let Some(found) = self.lookup(&key)? {
-            return Ok(Some(found));
-        }
-        if reach == Reach::Cached {
-            return Ok(None);
+            return Ok(Found::Result(found));
         }
         let selected = selected.into_iter().flatten().collect();
         let parts = vec![Part { source, selected, unpacks: step.add && step.unpack != Some(false) }];
-        let written = self.with_copy_context(state, |context| copy(step, parts, context))?;
-        self.record(key, inputs.0, written, fresh).map(Some)
+        Ok(Found::Missing(Missing { inputs, fresh, parts: Parts::Copy(parts) }))
+    }
+
+    /// A copy from URLs and repositories: what they are today is asked for, and fetched if nothing tells.
+    fn look_up_remote(&self, step: &CopyStep, operation: Inputs, fresh: bool) -> Result<Found<'a>, Error> {
+        let pinned = remote::pinned_key(step, &operation)?;
+        if !fresh
+            && let Some(key) = pinned.as_ref().and_then(|key| self.backends.cache.alias(key))
+            && let Some(found) = self.lookup(&key)?
+        {
+            return Ok(Found::Result(found));
+        }
+        let (inputs, _) = self.remote_inputs(step, &operation)?;
+        if !fresh && let Some(found) = self.found_remote(&inputs, pinned.as_ref())? {
+            return Ok(Found::Result(found));
+        }
+        Ok(Found::Missing(Missing { inputs, fresh, parts: Parts::Remote(pinned) }))
+    }
+
+    fn found_remote(&self, inputs: &Inputs, pinned: Option<&Digest>) -> Result<Option<StepResult>, Error> {
+        let key = inputs.key("copy");
+        let found = self.lookup(&key)?;
+        if let (Some(_), Some(pinned)) = (&found, pinned) {
+            self.backends.cache.put_alias(pinned, &key)?;
+        }
+        Ok(found)
+    }
+
+    pub(super) fn make_copy(
+        &self,
+        state: &StageState,
+        step: &CopyStep,
+        missing: Missing<'_>,
+    ) -> Result<StepResult, Error> {
+        let Missing { inputs, fresh, parts } = missing;
+        let made = match parts {
+            Parts::Copy(parts) => {
+                let key = inputs.key("copy");
+                self.once(&key, || {
+                    let written = self.with_copy_context(state, |context| copy(step, parts, context))?;
+                    self.record(key.clone(), inputs.0, written, fresh)
+                })
+            }
+            Parts::Remote(pinned) => {
+                let made = self.make_remote(state, step, &inputs, pinned.as_ref(), fresh);
+                made.map_err(|error| remote::named(error, step))
+            }
+            Parts::Run(_) | Parts::Workdir => Err(Error::cancelled()),
+        };
+        made.map(|made| linked(made, step, state))
+    }
+
+    fn make_remote(
+        &self,
+        state: &StageState,
+        step: &CopyStep,
+        known: &Inputs,
+        pinned: Option<&Digest>,
+        fresh: bool,
+    ) -> Result<StepResult, Error> {
+        let fetched = self.fetch_remote(step)?;
+        // What came may be newer than what the server was asked about, or what the context had.
+        let (today, local) = self.remote_inputs(step, &copy_inputs(state, step))?;
+        let mut local = local.into_iter();
+        let parts = fetched.into_iter().filter_map(|part| part.or_else(|| local.next())).collect();
+        if today != *known
+            && !fresh
+            && let Some(found) = self.found_remote(&today, pinned)?
+        {
+            return Ok(found);
+        }
+        let key = today.key("copy");
+        let result = self.once(&key, || {
+            let written = self.with_copy_context(state, |context| copy(step, parts, context))?;
+            self.record(key.clone(), today.0, written, fresh)
+        })?;
+        if let Some(pinned) = pinned {
+            self.backends.cache.put_alias(pinned, &key)?;
+        }
+        Ok(result)
     }
 
     /// The key of a copy by what its source is made from, if that is known without looking at files.
@@ -277,27 +414,30 @@ impl Run<'_> {
         steps.map(|step| &step.kind).any(sends)
     }
 
-    pub(super) fn workdir_step(
-        &self,
-        state: &StageState,
-        step: &WorkdirStep,
-        reach: Reach,
-    ) -> Result<Option<StepResult>, Error> {
+    pub(super) fn look_up_workdir(&self, state: &StageState, step: &WorkdirStep) -> Result<Found<'a>, Error> {
         let epoch = self.plan.source_date_epoch;
         let mut inputs = Inputs::default();
         inputs.add("parent", state.chain.as_str());
         inputs.add_json("directory", step);
         inputs.add("epoch", epoch.map(|seconds| seconds.to_string()).unwrap_or_default());
-        let key = inputs.key("workdir");
-        if let Some(found) = self.lookup(&key)? {
-            return Ok(Some(found));
-        }
-        if reach == Reach::Cached {
-            return Ok(None);
-        }
-        let epoch = epoch.map(Timestamp::from_seconds);
-        let written = self.with_copy_context(state, |context| workdir(step, epoch, context))?;
-        self.record(key, inputs.0, written, false).map(Some)
+        Ok(match self.lookup(&inputs.key("workdir"))? {
+            Some(found) => Found::Result(found),
+            None => Found::Missing(Missing { inputs, fresh: false, parts: Parts::Workdir }),
+        })
+    }
+
+    pub(super) fn make_workdir(
+        &self,
+        state: &StageState,
+        step: &WorkdirStep,
+        missing: Missing<'_>,
+    ) -> Result<StepResult, Error> {
+        let epoch = self.plan.source_date_epoch.map(Timestamp::from_seconds);
+        let key = missing.inputs.key("workdir");
+        self.once(&key, || {
+            let written = self.with_copy_context(state, |context| workdir(step, epoch, context))?;
+            self.record(key.clone(), missing.inputs.0, written, false)
+        })
     }
 
     /// Runs a copy on the view of a stage and writes the layer it makes.
@@ -317,10 +457,10 @@ impl Run<'_> {
             base_is_empty: state.stack.is_empty(),
             now: self.now(),
             archives: Archives {
-                scratch: self.scratch.path(),
+                scratch: self.scratch(),
                 limit: self.build.settings.archive_limit,
                 cancel: self.cancel,
-                warn: &|message| self.emit(Event::Warning { message }),
+                warn: &|message| self.emit(Event::Warning { message: message.to_owned() }),
             },
             same_content: &mut same_content,
             base_files: &|origins| self.layers.files(&state.stack, origins),
@@ -329,6 +469,17 @@ impl Run<'_> {
         drop(tree);
         self.write(changeset, |_, _| Ok(()))
     }
+}
+
+/// The result of a linked copy in its stage: the copy does not depend on what is below, what follows does.
+fn linked(mut result: StepResult, step: &CopyStep, state: &StageState) -> StepResult {
+    if step.link {
+        let mut framed = Framed::new("ocibuild linked copy v1");
+        framed.field(state.chain.as_str().as_bytes());
+        framed.field(result.chain.as_str().as_bytes());
+        result.chain = framed.finish();
+    }
+    result
 }
 
 fn key_by_source(operation: &Inputs, source: &Digest) -> Digest {

@@ -85,7 +85,7 @@ impl State<'_> {
             store: self.layout,
             snapshots: self.snapshots,
             cache: self.cache,
-            images: Vec::new(),
+            images: std::sync::Arc::default(),
             cancel,
             scratch: scratch.path().to_owned(),
             threads: std::thread::available_parallelism().map_or(1, usize::from),

@@ -103,7 +103,7 @@ fn build(base: &ImageBlobs, open: Open, executor: Box<dyn Executor>, threads: us
     world.files(&FILES);
     fs::write(world.path("context/data.tar.gz"), archive()).unwrap();
     std::os::unix::fs::symlink("../one.txt", world.path("context/src/sub/link")).unwrap();
-    let build = world.prepare(DOCKERFILE).threads(threads).tag(name("app"));
+    let build = world.prepare(DOCKERFILE).parallelism(threads).tag(name("app"));
     let build = build.source_date_epoch(1_700_000_000).rewrite_timestamps(true);
     let (image, seen) = world.build(build.now(std::time::SystemTime::now()));
     assert_eq!((seen.done.len(), seen.cached.len()), (STEPS, 0), "{seen:?}");

@@ -18,6 +18,7 @@ mod interop;
 mod mounts;
 mod offline;
 mod outputs;
+mod parallel;
 mod platforms;
 mod quickstart;
 mod races;

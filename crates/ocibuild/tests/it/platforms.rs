@@ -299,7 +299,7 @@ fn progress_names_the_platform_of_a_step() {
         "FROM --platform=linux/amd64 multi AS first\nCOPY one.txt /a\nFROM multi\nCOPY --from=first /a /b\n";
     let mut seen = Vec::new();
     let mut total = 0;
-    let mut watch = |event: &Event<'_>| match event {
+    let mut watch = |event: &Event| match event {
         Event::Started { steps } => total = *steps,
         Event::StepDone { step, title, .. } | Event::StepCached { step, title, .. } => {
             seen.push(format!("{step} {title}"));

@@ -38,7 +38,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn take(&mut self, event: &Event<'_>) {
+    fn take(&mut self, event: &Event) {
         self.order.push(match event {
             Event::Started { steps } => {
                 self.started.push(*steps);

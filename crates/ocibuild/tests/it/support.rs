@@ -57,7 +57,7 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    fn take(&mut self, event: &Event<'_>) {
+    fn take(&mut self, event: &Event) {
         // `[stage 1/2] TEXT`
         let text = |title: &str| title.split_once("] ").map_or(title, |(_, text)| text).to_owned();
         match event {
@@ -188,7 +188,7 @@ impl World {
         &self,
         build: Build,
         cancel: &CancelToken,
-        mut watch: impl FnMut(&Event<'_>),
+        mut watch: impl FnMut(&Event),
     ) -> (Result<BuiltImage, Error>, Seen) {
         let (result, seen) = self.try_build_all(build, cancel, &mut watch);
         (result.map(Built::into_image), seen)
@@ -199,7 +199,7 @@ impl World {
         &self,
         build: Build,
         cancel: &CancelToken,
-        watch: &mut dyn FnMut(&Event<'_>),
+        watch: &mut dyn FnMut(&Event),
     ) -> (Result<Built, Error>, Seen) {
         let backends = self.backends();
         let mut seen = Seen::default();
