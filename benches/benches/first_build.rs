@@ -45,7 +45,7 @@ fn build(directory: &Path, state: &Path, dockerfile: &str) -> usize {
         .plan(&backends)
         .expect("a plan");
     let mut ran = 0;
-    let count = |event: Event<'_>| ran += usize::from(matches!(event, Event::StepDone { .. }));
+    let count = |event: Event| ran += usize::from(matches!(event, Event::StepDone { .. }));
     plan.run(&backends, &CancelToken::new(), count).expect("a build");
     ran
 }
