@@ -225,11 +225,11 @@ impl Progress {
             Event::Started { steps } => self.steps = *steps,
             Event::StepCached { title, diff_id, .. } => {
                 self.cached += 1;
-                self.titles.insert((*diff_id).clone(), (*title).to_owned());
+                self.titles.insert(diff_id.clone(), title.clone());
             }
             Event::StepDone { title, diff_id, .. } => {
                 self.ran += 1;
-                self.titles.insert((*diff_id).clone(), (*title).to_owned());
+                self.titles.insert(diff_id.clone(), title.clone());
             }
             _ => {}
         }

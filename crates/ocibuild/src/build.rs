@@ -13,13 +13,13 @@ use crate::annotation::Annotation;
 use crate::cache::{Cache, Wanted};
 use crate::checks::{self, CheckReport};
 use crate::context::{BuildContext, ContextSource, Fetcher, GitAddress, HttpAddress, RemoteSource, Remotes};
+use crate::drive::carry_out;
 use crate::image::Built;
 use crate::output::{Output, OutputEpoch, check_outputs, output_epoch};
 use crate::plan::{
     BaseRequest, EpochSource, ImageOrigin, NamedContext, Outline, Plan, PlanOptions, ResolveError,
     SourceKind, StepNetwork, Targets, epoch_source, first_run, parse_bool, plan as make_plan,
 };
-use crate::schedule::carry_out;
 use crate::{Error, ErrorKind, Event};
 
 /// What a build works with: where blobs are kept, where base images come from, how steps get their files and are

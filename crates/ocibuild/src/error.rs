@@ -593,6 +593,11 @@ impl From<ocibuild_layer::Error> for Error {
     }
 }
 
+/// A path of this host, the state directory's above all, that something could not be done with.
+pub(crate) fn unusable(path: &std::path::Path, error: std::io::Error) -> Error {
+    Error::new(ErrorKind::Host, format!("cannot use {}", path.display())).caused_by(error)
+}
+
 /// What lets steps run in spite of this.
 fn way_around(obstacle: Obstacle) -> String {
     match obstacle {

@@ -161,7 +161,7 @@ mod tests {
         let duration = Duration::from_millis(1250);
         text += &script.text(&Event::StepDone {
             step: 5,
-            title: "".into(),
+            title: String::new(),
             diff_id: diff_id.clone(),
             size: 0,
             duration,

@@ -1,5 +1,5 @@
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -520,6 +520,6 @@ fn require_links_to_lead(
 }
 
 /// The name under which a source enters the key of its step (9.05): its last part as written.
-pub(crate) fn name_in_key(word: &str) -> Vec<u8> {
-    last_name(&clean(OsStr::new(word))).into_vec()
+pub(crate) fn name_in_key(word: &str) -> String {
+    last_name(&clean(OsStr::new(word))).to_string_lossy().into_owned()
 }

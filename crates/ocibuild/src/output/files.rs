@@ -13,7 +13,7 @@ use ocibuild_sys::DirHandle;
 
 use super::{Wanted, at_path, directory_name, unwritable};
 use crate::copy::{Choice, Source, TreeSource, select};
-use crate::schedule::Target;
+use crate::finished::FinishedImage;
 use crate::unpacked::{Nodes, write_entries};
 use crate::{Error, ErrorKind};
 
@@ -36,8 +36,8 @@ struct Place {
 impl Files {
     fn of(wanted: &Wanted<'_>) -> Result<Self, Error> {
         let mut files = Self::default();
-        for target in wanted.targets {
-            let (mut entries, source) = rootfs(target)?;
+        for image in wanted.images {
+            let (mut entries, source) = rootfs(image)?;
             if let Some(epoch) = wanted.epoch {
                 for entry in &mut entries {
                     entry.metadata.mtime = Timestamp::from_seconds(epoch);
@@ -45,7 +45,7 @@ impl Files {
             }
             let own = files.sources.len();
             files.sources.push(source);
-            let prefix = wanted.platform_split.then(|| directory_name(&target.run.plan.platform));
+            let prefix = wanted.platform_split.then(|| directory_name(&image.plan.platform));
             if let Some(name) = &prefix {
                 let directory = directory(name, wanted.epoch);
                 files.add(directory, PathBuf::new(), own, wanted)?;
@@ -76,7 +76,7 @@ impl Files {
             *earlier = entry;
             return Ok(());
         }
-        let platform = |number: usize| &wanted.targets[number].run.plan.platform;
+        let platform = |number: usize| &wanted.images[number].plan.platform;
         let message = format!(
             "cannot overwrite {} from {} with {} when split option is disabled",
             entry.path.display(),
@@ -111,13 +111,13 @@ fn directory(name: &str, epoch: Option<i64>) -> Entry {
 }
 
 /// All files of one image, with their content.
-fn rootfs(target: &Target<'_>) -> Result<(Vec<Entry>, Arc<TreeSource>), Error> {
-    let layers = &target.run.layers;
-    let tree = target.state.tree(layers)?;
+fn rootfs(image: &FinishedImage<'_>) -> Result<(Vec<Entry>, Arc<TreeSource>), Error> {
+    let layers = &image.source;
+    let tree = image.state.tree(layers)?;
     let entries = changes(&Tree::new(), &tree, &mut |_, _, _| false).entries;
     let view = TreeSource::new(tree);
     let selected = select(&view, "/", &Choice::default())?;
-    let files = layers.files(&target.state.stack, &view.origins(&selected)?)?;
+    let files = layers.files(&image.state.stack, &view.origins(&selected)?)?;
     Ok((entries, Arc::new(view.with_files(files))))
 }
 
@@ -127,7 +127,7 @@ pub(super) fn tar(wanted: &Wanted<'_>, writer: &mut dyn Write) -> Result<(), Err
     let open = move |entry: &Entry, _| files.open(entry).map_err(io::Error::other);
     let changeset = Changeset::new(entries, open);
     let options = LayerOptions { compression: Compression::None, clamp_mtime: None, threads: 1 };
-    ocibuild_layer::write(&changeset, writer, &options, wanted.targets[0].run.cancel)?;
+    ocibuild_layer::write(&changeset, writer, &options, wanted.images[0].cancel)?;
     writer.flush().map_err(|error| Error::new(ErrorKind::Host, "cannot write the tar").caused_by(error))
 }
 
@@ -141,7 +141,7 @@ pub(super) fn local(wanted: &Wanted<'_>, path: &Path, replace: bool) -> Result<(
         })?;
     }
     let open = |entry: &Entry| files.open(entry);
-    let cancel = wanted.targets[0].run.cancel;
+    let cancel = wanted.images[0].cancel;
     let written = write_entries(path, &files.entries, &open, Nodes::Required, cancel);
     written.map_err(|error| at_path(error, path))
 }

@@ -15,9 +15,9 @@ use ocibuild_sys::FileTarget;
 use crate::annotation::Annotation;
 use crate::build::PlannedBuild;
 use crate::copy::TEMPORARY;
+use crate::finished::{FinishedImage, built};
 use crate::image::{Built, BuiltImage, Form};
 use crate::layers::{Layer, Layers};
-use crate::schedule::{Target, built};
 use crate::transfer::{Parcel, Transfer, Watcher, push};
 use crate::unpacked::DEVICE_NODE;
 use crate::{Error, ErrorKind, Event};
@@ -226,17 +226,17 @@ impl fmt::Display for Output {
 /// Writes one output.
 pub(crate) fn export<'a>(
     build: &'a PlannedBuild,
-    targets: &'a [Target<'a>],
+    images: &'a [FinishedImage<'a>],
     output: Output,
     emit: &(dyn Fn(Event) + Sync),
 ) -> Result<(), Error> {
     let form = output.form(build);
     let Output { kind, destination, names, epoch, platform_split, replace, .. } = output;
     let names = if names.is_empty() { build.tags.clone() } else { names };
-    let epoch = epoch.over(targets[0].run.plan.source_date_epoch);
+    let epoch = epoch.over(images[0].plan.source_date_epoch);
     let wanted = Wanted {
         build,
-        targets,
+        images,
         form,
         epoch,
         platform_split: platform_split.unwrap_or(build.with_index),
@@ -308,7 +308,7 @@ fn unwritable(path: &Path, error: io::Error) -> Error {
 /// What one output gets.
 struct Wanted<'a> {
     build: &'a PlannedBuild,
-    targets: &'a [Target<'a>],
+    images: &'a [FinishedImage<'a>],
     form: Option<Form>,
     /// The epoch of this output.
     epoch: Option<i64>,
@@ -337,9 +337,9 @@ impl Wanted<'_> {
     /// Puts all blobs, those of an index after those of its images, and gives what names the image.
     fn put(&self, sink: &dyn BlobSink) -> Result<OutputImage, Error> {
         let form = self.form.clone().unwrap_or_default();
-        let built = built(self.build, self.targets, &form);
-        for (target, image) in self.targets.iter().zip(&built.images) {
-            put_image(target, image, sink)?;
+        let built = built(self.images, self.build.with_index, &form);
+        for (finished, image) in self.images.iter().zip(&built.images) {
+            put_image(finished, image, sink)?;
         }
         let Built { descriptor, index, .. } = built;
         if let Some(index) = index {
@@ -354,7 +354,7 @@ impl Wanted<'_> {
     /// are not even fetched.
     fn push(&self, client: &Registry, by_digest: bool, emit: &(dyn Fn(Event) + Sync)) -> Result<(), Error> {
         let form = self.form.clone().unwrap_or_default();
-        let Built { descriptor, index, images } = built(self.build, self.targets, &form);
+        let Built { descriptor, index, images } = built(self.images, self.build.with_index, &form);
         let names: Vec<Reference> = if by_digest {
             self.names.iter().map(|name| name.with_digest(descriptor.digest.clone())).collect()
         } else {
@@ -362,12 +362,12 @@ impl Wanted<'_> {
         };
         let mut documents = Vec::new();
         let mut leaves: Vec<Leaf<'_>> = Vec::new();
-        for (target, image) in self.targets.iter().zip(&images) {
+        for (finished, image) in self.images.iter().zip(&images) {
             let config =
                 Leaf { descriptor: &image.manifest.config, content: Content::Bytes(&image.config_bytes) };
             let layers = image.layers.iter().map(|layer| Leaf {
                 descriptor: &layer.descriptor,
-                content: Content::Layer(&target.run.layers, layer),
+                content: Content::Layer(&finished.source, layer),
             });
             for leaf in layers.chain([config]) {
                 if !leaves.iter().any(|known| known.descriptor.digest == leaf.descriptor.digest) {
@@ -389,8 +389,7 @@ impl Wanted<'_> {
             leaves: leaves.iter().map(|leaf| leaf.descriptor.clone()).collect(),
             open: &open,
         };
-        let run = &self.targets[0].run;
-        let (cancel, cache) = (run.cancel, run.backends.cache);
+        let FinishedImage { cancel, cache, .. } = self.images[0];
         let watcher = |event: Transfer<'_>| {
             if let Transfer::Pushed { blob, how } = event {
                 emit(Event::BlobPushed { blob: blob.clone(), how: how.clone() });
@@ -421,13 +420,15 @@ impl Leaf<'_> {
     }
 }
 
-fn put_image(target: &Target<'_>, image: &BuiltImage, sink: &dyn BlobSink) -> Result<(), Error> {
+fn put_image(finished: &FinishedImage<'_>, image: &BuiltImage, sink: &dyn BlobSink) -> Result<(), Error> {
     for layer in &image.layers {
         if sink.has(&layer.descriptor)? {
             continue;
         }
-        target.run.check_cancelled()?;
-        let mut blob = target.run.layers.open_blob(layer)?;
+        if finished.cancel.is_cancelled() {
+            return Err(Error::cancelled());
+        }
+        let mut blob = finished.source.open_blob(layer)?;
         sink.put_from(&layer.descriptor, &mut blob)?;
     }
     sink.put(image.manifest.config.media_type.clone(), &image.config_bytes)?;

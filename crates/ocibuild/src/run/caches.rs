@@ -8,24 +8,26 @@
 //! mounts/<hex>.lock     locked by the step that uses a cache alone
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use fs_err as fs;
 use ocibuild_snapshot::MountPointKind;
+use ocibuild_spec::CancelToken;
 use ocibuild_store::ImageLayout;
 use ocibuild_sys::{
     DirHandle, ErrorKind as SystemError, FileLock, lock_exclusive, try_lock_exclusive,
     try_lock_existing_exclusive, try_lock_existing_shared,
 };
 
+use super::mounted::digest_of;
 use super::mounts::Mounts;
-use super::unusable;
+use crate::error::unusable;
 use crate::keys::Framed;
-use crate::plan::{CacheSharing, MountKind, StepKind, StepMount};
-use crate::schedule::PlatformBuild;
+use crate::plan::{CacheSharing, MountKind, StepMount};
 use crate::{Error, ErrorKind};
 
 /// How often somebody who waits for a cache looks whether it is free, or the wait is over.
@@ -33,53 +35,47 @@ const INTERVAL: Duration = Duration::from_millis(50);
 /// Bytes of the longest number.
 const MAX_NUMBER: u64 = 32;
 
-impl PlatformBuild<'_> {
-    /// Where a cache is: by its id, what it begins with, and whose it is (9.17). The name of the file says nothing of
-    /// the id, which may be a path.
-    fn cache_place(&self, mount: &StepMount, known: Option<&str>) -> Result<PathBuf, Error> {
-        let initial = match (&mount.from, known) {
-            (_, Some(known)) => known.to_owned(),
-            (Some(from), None) => self.mounted_digest(from, &mount.source)?.0,
-            (None, None) => String::new(),
-        };
+/// The cache mounts of a state directory, as one build uses them.
+#[derive(Debug)]
+pub(crate) struct CacheMounts {
+    root: PathBuf,
+    /// Those that this build has emptied (9.13).
+    emptied: Mutex<HashSet<PathBuf>>,
+}
+
+impl CacheMounts {
+    pub(crate) fn of(layout: &ImageLayout) -> Self {
+        Self { root: layout.private_dir("mounts"), emptied: Mutex::default() }
+    }
+
+    /// Where a cache is: by its id, the digest of what it begins with, and whose it is (9.17). The name of the file says
+    /// nothing of the id, which may be a path.
+    pub(crate) fn place(&self, mount: &StepMount, initial: &str) -> PathBuf {
         let (mode, uid, gid) = owner(mount);
         let mut framed = Framed::new("ocibuild cache mount v2");
         framed.field(mount.id.as_bytes());
         framed.field(format!("{initial} {} {mode:o} {uid} {gid}", mount.starts_empty).as_bytes());
-        Ok(self.backends.store.private_dir("mounts").join(framed.finish().hex()))
+        self.root.join(framed.finish().hex())
     }
 
-    /// Empties the caches of steps that run whatever the cache has, once and before any step runs (9.13). Those that
-    /// begin with files are known only later, and are emptied at their first step.
-    pub(crate) fn empty_caches(&self) -> Result<(), Error> {
-        let fresh = self.plan.stages.iter().filter(|stage| self.is_uncached(stage));
-        for step in fresh.flat_map(|stage| &stage.steps) {
-            let StepKind::Run(run) = &step.kind else { continue };
-            let caches = run.mounts.iter().filter(|mount| mount.kind == MountKind::Cache);
-            for mount in caches.filter(|mount| mount.from.is_none()) {
-                self.empty_once(&self.cache_place(mount, None)?)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn empty_once(&self, place: &Path) -> Result<(), Error> {
-        let mut emptied = self.session.emptied.lock().expect("no thread panics while it holds this");
+    /// Empties a cache, unless this build has done so.
+    pub(crate) fn empty_once(&self, place: &Path, scratch: &Path) -> Result<(), Error> {
+        let mut emptied = self.emptied.lock().unwrap_or_else(PoisonError::into_inner);
         if !emptied.insert(place.to_owned()) {
             return Ok(());
         }
-        let away = self.scratch().join(format!("old-cache-{}", emptied.len()));
+        let away = scratch.join(format!("old-cache-{}", emptied.len()));
         empty(place, &away)
     }
+}
 
-    fn wait_for(&self, place: &Path) -> Result<FileLock, Error> {
-        loop {
-            if let Some(lock) = try_lock_exclusive(lock_of(place))? {
-                return Ok(lock);
-            }
-            if self.cancel.wait_timeout(INTERVAL) {
-                return Err(Error::cancelled());
-            }
+fn wait_for(place: &Path, cancel: &CancelToken) -> Result<FileLock, Error> {
+    loop {
+        if let Some(lock) = try_lock_exclusive(lock_of(place))? {
+            return Ok(lock);
+        }
+        if cancel.wait_timeout(INTERVAL) {
+            return Err(Error::cancelled());
         }
     }
 }
@@ -89,17 +85,27 @@ impl Mounts<'_, '_> {
     /// one step alone may use: all steps take them in the same order, so that no two wait for each other.
     pub(super) fn lock_caches(&mut self, mounts: &[&StepMount]) -> Result<Vec<Option<PathBuf>>, Error> {
         let place = |mount: &&StepMount| {
-            let known = self.mounted.digest(mount);
-            (mount.kind == MountKind::Cache).then(|| self.run.cache_place(mount, known)).transpose()
+            (mount.kind == MountKind::Cache).then(|| self.cache_place(mount)).transpose()
         };
         let places = mounts.iter().map(place).collect::<Result<Vec<_>, Error>>()?;
         let locked = mounts.iter().zip(&places).filter(|(mount, _)| mount.sharing == CacheSharing::Locked);
         let locked: BTreeSet<&PathBuf> = locked.filter_map(|(_, place)| place.as_ref()).collect();
         for place in locked {
-            let lock = self.run.wait_for(place)?;
+            let lock = wait_for(place, self.context.cancel)?;
             self.locks.push((place.clone(), lock));
         }
         Ok(places)
+    }
+
+    fn cache_place(&self, mount: &StepMount) -> Result<PathBuf, Error> {
+        let initial = match (&mount.from, self.mounted.digest(mount)) {
+            (_, Some(known)) => known.to_owned(),
+            (Some(from), None) => {
+                digest_of((self.context.files)(from, &mount.source)?, self.context.cancel)?.0
+            }
+            (None, None) => String::new(),
+        };
+        Ok(self.context.caches.place(mount, &initial))
     }
 
     pub(super) fn cache(
@@ -119,7 +125,7 @@ impl Mounts<'_, '_> {
             self.locks.push((place.to_owned(), lock));
         }
         if fresh {
-            self.run.empty_once(place)?;
+            self.context.caches.empty_once(place, self.context.scratch)?;
         }
         let held = self.hold(mount, place)?;
         self.bind(&held.directory, &mount.target, mount.read_only, MountPointKind::Directory);
@@ -154,7 +160,7 @@ impl Mounts<'_, '_> {
         fs::create_dir_all(&new).map_err(|error| unusable(&new, error))?;
         let content = mount.from.as_ref().filter(|_| !mount.starts_empty);
         if let Some(from) = content {
-            self.run.copy_of(from, &mount.source, self.mounted.selection(mount), &new)?;
+            self.copy_files(mount, from, &new)?;
         } else {
             let (mode, uid, gid) = owner(mount);
             let parent = DirHandle::open(&self.directory)?;

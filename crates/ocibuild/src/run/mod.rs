@@ -1,7 +1,7 @@
 //! One `RUN`: its root file system, its mounts, its command, and the layer it leaves.
 
 pub(crate) mod caches;
-mod files;
+mod mounted;
 mod mounts;
 mod secret;
 
@@ -11,26 +11,57 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fs_err as fs;
-use ocibuild_executor::{Emulation, Host, Network, Rootfs, Step, Stream, User};
-use ocibuild_snapshot::{ActiveSnapshot, MountPointKind, Tree};
-use ocibuild_spec::{DiffId, Mount, Platform};
+use ocibuild_dockerfile::Dockerfile;
+use ocibuild_executor::{Emulation, Executor, Host, Network, Rootfs, Step, Stream, User};
+use ocibuild_snapshot::{ActiveSnapshot, MountPointKind, Snapshotter, Tree};
+use ocibuild_spec::{CancelToken, DiffId, Mount, Platform, Timestamp};
 
+pub(crate) use self::caches::CacheMounts;
+use self::mounted::Files;
+pub(crate) use self::mounted::{Mounted, MountedFiles, Selection};
 use self::mounts::Mounts;
 pub(crate) use self::secret::secret_value;
 use crate::accounts::Identity;
+use crate::build::Settings;
 use crate::copy::{Source as _, TreeSource};
+use crate::error::unusable;
 use crate::failed::FailedStep;
-use crate::layers::Layer;
+use crate::layer_writer::{LayerWriter, NewLayer};
+use crate::layers::{Layer, Layers};
 use crate::plan::{RunStep, StepNetwork, quote};
-use crate::schedule::{Mounted, NewLayer, PlatformBuild};
+use crate::ssh::Agents;
 use crate::stage::StageState;
-use crate::{Error, ErrorKind, Event};
+use crate::{Error, ErrorKind};
 
 /// Bytes of a failed step's output that its error repeats.
 const TAIL: usize = 64 << 10;
 
 /// Where a step has file systems of its own.
 const SYSTEM_DIRECTORIES: [&str; 3] = ["/proc", "/dev", "/sys"];
+
+/// What a `RUN` may touch.
+pub(crate) struct StepContext<'a> {
+    pub(crate) layers: &'a Layers<'a>,
+    pub(crate) snapshots: &'a dyn Snapshotter,
+    pub(crate) executor: &'a dyn Executor,
+    pub(crate) settings: &'a Settings,
+    /// What failed, for whoever explains it.
+    pub(crate) dockerfile: &'a Dockerfile,
+    pub(crate) agents: &'a Agents,
+    pub(crate) caches: &'a CacheMounts,
+    /// A directory for the time of the build.
+    pub(crate) scratch: &'a Path,
+    pub(crate) writer: LayerWriter<'a>,
+    /// Finds what is mounted of contexts, stages and images.
+    pub(crate) files: &'a Files<'a>,
+    /// Whether the build context has something at a path.
+    pub(crate) in_context: &'a dyn Fn(&Path) -> bool,
+    /// Takes what the command prints, and whether it goes to standard error.
+    pub(crate) output: &'a dyn Fn(bool, &[u8]),
+    /// The time that what is made now gets.
+    pub(crate) now: &'a dyn Fn() -> Timestamp,
+    pub(crate) cancel: &'a CancelToken,
+}
 
 /// A step to run.
 pub(crate) struct Job<'j> {
@@ -49,7 +80,7 @@ pub(crate) struct Job<'j> {
 }
 
 /// Runs a step on the files of a stage and writes the layer it makes.
-pub(crate) fn run(run: &PlatformBuild<'_>, job: &Job<'_>) -> Result<NewLayer, Error> {
+pub(crate) fn run(context: &StepContext<'_>, job: &Job<'_>) -> Result<NewLayer, Error> {
     let Job { state, step, mounted, platform, id, fresh, .. } = *job;
     if let Some((_, value)) = step.env.iter().find(|(name, _)| name.is_empty()) {
         let message = format!("environment variable name can't be empty: \"={value}\"");
@@ -57,19 +88,19 @@ pub(crate) fn run(run: &PlatformBuild<'_>, job: &Job<'_>) -> Result<NewLayer, Er
             Error::new(ErrorKind::Dockerfile, message).hint("the name of an ENV above expands to nothing")
         );
     }
-    let tree = state.tree(&run.layers)?;
-    let accounts = run.layers.accounts(&state.stack, &tree)?;
+    let tree = state.tree(context.layers)?;
+    let accounts = context.layers.accounts(&state.stack, &tree)?;
     let identity = accounts.identity(&step.user)?;
-    let unpacked = run.layers.unpack(&state.stack)?;
+    let unpacked = context.layers.unpack(&state.stack)?;
     let stack: Vec<DiffId> = state.stack.iter().map(|layer| layer.diff_id.clone()).collect();
-    let mut active = run.backends.snapshots.prepare(&stack, Arc::clone(&tree), run.cancel)?;
+    let mut active = context.snapshots.prepare(&stack, Arc::clone(&tree), context.cancel)?;
     // The active snapshot holds the layers by itself.
     drop(unpacked);
-    let directory = run.scratch().join(format!("step-{id}"));
+    let directory = context.scratch.join(format!("step-{id}"));
     for folder in ["rootfs", "state", "mounts"] {
         fs::create_dir_all(directory.join(folder)).map_err(|error| unusable(&directory, error))?;
     }
-    let mut mounts = Mounts::new(run, mounted, &directory);
+    let mut mounts = Mounts::new(context, mounted, &directory);
     mounts.make(step, &tree, fresh)?;
     for (target, point) in &mounts.made {
         if !is_hidden(Path::new(target.destination())) {
@@ -77,7 +108,7 @@ pub(crate) fn run(run: &PlatformBuild<'_>, job: &Job<'_>) -> Result<NewLayer, Er
         }
     }
     let has_mounts_below = |system: &str| {
-        let shared_memory = run.build.settings.shm_size.is_some() && system == "/dev";
+        let shared_memory = context.settings.shm_size.is_some() && system == "/dev";
         shared_memory || mounts.made.iter().any(|(mount, _)| mount.destination().starts_with(system))
     };
     for system in SYSTEM_DIRECTORIES {
@@ -90,21 +121,18 @@ pub(crate) fn run(run: &PlatformBuild<'_>, job: &Job<'_>) -> Result<NewLayer, Er
     }
     prepare_directories(active.as_mut(), step, &identity)?;
     let described =
-        describe(run, job, &identity, accounts.home(identity.uid), &mounts, active.as_ref(), &directory);
+        describe(context, job, &identity, accounts.home(identity.uid), &mounts, active.as_ref(), &directory);
     let secret_names: Vec<&str> = mounts.env.iter().map(|(name, _)| &name[..]).collect();
-    let status = execute(run, &described, step, platform, id)
-        .map_err(|error| explained(error, run, step, (&tree, &state.stack), secret_names));
+    let status = execute(context, &described, step, platform)
+        .map_err(|error| explained(error, context, step, (&tree, &state.stack), secret_names));
     active.remove_mount_points()?;
     status?;
-    let (_, changeset) = active.diff(run.cancel)?;
-    let written =
-        run.write(changeset, |diff_id, entries| active.commit(diff_id, entries).map_err(Error::from))?;
+    let (_, changeset) = active.diff(context.cancel)?;
+    let written = context
+        .writer
+        .write(changeset, |diff_id, entries| active.commit(diff_id, entries).map_err(Error::from))?;
     fs::remove_dir_all(&directory).map_err(|error| unusable(&directory, error))?;
     Ok(written)
-}
-
-pub(crate) fn unusable(path: &Path, error: std::io::Error) -> Error {
-    Error::new(ErrorKind::Host, format!("cannot use {}", path.display())).caused_by(error)
 }
 
 /// Whether a path lies where a step has file systems of its own, whatever the image has there.
@@ -141,7 +169,7 @@ fn of_the_instruction(error: ocibuild_snapshot::Error) -> Error {
 }
 
 fn describe(
-    run: &PlatformBuild<'_>,
+    context: &StepContext<'_>,
     job: &Job<'_>,
     identity: &Identity,
     home: String,
@@ -149,7 +177,7 @@ fn describe(
     active: &dyn ActiveSnapshot,
     directory: &Path,
 ) -> Step {
-    let (settings, step) = (&run.build.settings, job.step);
+    let (settings, step) = (context.settings, job.step);
     let rootfs = directory.join("rootfs");
     let mut root = mounts_at(active.rootfs_mounts(), &rootfs);
     root.extend_from_slice(&mounts.outside);
@@ -198,21 +226,20 @@ pub(crate) fn mounts_at(mut mounts: Vec<Mount>, directory: &Path) -> Vec<Mount> 
 }
 
 fn execute(
-    run: &PlatformBuild<'_>,
+    context: &StepContext<'_>,
     described: &Step,
     step: &RunStep,
     platform: &Platform,
-    id: usize,
 ) -> Result<(), Error> {
     let mut tail = VecDeque::new();
     let mut output = |stream: Stream, bytes: &[u8]| {
         tail.extend(bytes);
         let excess = tail.len().saturating_sub(TAIL);
         tail.drain(..excess);
-        run.emit(Event::Output { step: id, stderr: stream == Stream::Stderr, bytes: bytes.to_vec() });
+        (context.output)(stream == Stream::Stderr, bytes);
     };
     let bundle = ocibuild_executor::bundle(described, &Host::detect());
-    let result = run.backends.executor.run(&bundle, &mut output, run.cancel);
+    let result = context.executor.run(&bundle, &mut output, context.cancel);
     let tail: Vec<u8> = tail.into();
     let tail = String::from_utf8_lossy(&tail).into_owned();
     let failed = |code: i32| {
@@ -223,7 +250,7 @@ fn execute(
     match result {
         Ok(status) if status.success() => Ok(()),
         // How a cancelled command ends is up to the executor and says nothing about the step.
-        Ok(_) if run.cancel.is_cancelled() => Err(Error::cancelled()),
+        Ok(_) if context.cancel.is_cancelled() => Err(Error::cancelled()),
         Ok(status) => Err(match status.code() {
             // What a shell ends with when it cannot execute a program.
             code @ (126 | 127) if !is_executed_here(platform) => {
@@ -268,7 +295,7 @@ fn is_executed_here(platform: &Platform) -> bool {
 /// A failed command's error with what its output and its files tell.
 fn explained(
     error: Error,
-    run: &PlatformBuild<'_>,
+    context: &StepContext<'_>,
     step: &RunStep,
     (tree, stack): (&Arc<Tree>, &[Layer]),
     secret_names: Vec<&str>,
@@ -278,19 +305,19 @@ fn explained(
     let not_started = std::error::Error::source(&error).is_some();
     let failed = FailedStep {
         step,
-        dockerfile: &run.build.dockerfile,
+        dockerfile: context.dockerfile,
         tree,
         secret_names,
-        given_secrets: run.build.settings.secrets.keys().map(String::as_str).collect(),
-        in_context: &|path| run.build.context.source().stat(path).is_ok_and(|found| found.is_some()),
-        drops_capabilities: !run.build.settings.dropped_capabilities.is_empty(),
+        given_secrets: context.settings.secrets.keys().map(String::as_str).collect(),
+        in_context: context.in_context,
+        drops_capabilities: !context.settings.dropped_capabilities.is_empty(),
         code,
         output: &output,
         not_started,
     };
     let first_line = |path: &Path| -> Option<Vec<u8>> {
         let view = TreeSource::new(Arc::clone(tree));
-        let files = run.layers.files(stack, &view.origin_of(path)).ok()?;
+        let files = context.layers.files(stack, &view.origin_of(path)).ok()?;
         let mut bytes = Vec::new();
         view.with_files(files).open(path).ok()?.take(256).read_to_end(&mut bytes).ok()?;
         bytes.split(|byte| *byte == b'\n').next().map(<[u8]>::to_vec)

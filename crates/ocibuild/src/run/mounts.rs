@@ -7,16 +7,17 @@ use ocibuild_executor::MemoryFile;
 use ocibuild_snapshot::{MountPointKind, Tree};
 use ocibuild_spec::{Mount, MountBuilder};
 
+use super::StepContext;
 use super::caches::HeldCache;
-use super::unusable;
+use super::mounted::{Mounted, copy_to};
+use crate::error::unusable;
 use crate::plan::{FileSource, MountKind, RunStep, StepMount};
-use crate::schedule::{Mounted, PlatformBuild};
 use crate::ssh::Forwarder;
 use crate::{Error, ErrorKind};
 
 /// Mounts of the instruction, and what must live as long as the step runs.
 pub(super) struct Mounts<'a, 'r> {
-    pub(super) run: &'a PlatformBuild<'r>,
+    pub(super) context: &'a StepContext<'r>,
     /// What the key of the step has of them.
     pub(super) mounted: &'a Mounted<'a>,
     /// Where copies, throwaway caches and sockets are.
@@ -39,9 +40,9 @@ pub(super) struct Mounts<'a, 'r> {
 }
 
 impl<'a, 'r> Mounts<'a, 'r> {
-    pub(super) fn new(run: &'a PlatformBuild<'r>, mounted: &'a Mounted<'a>, step_directory: &Path) -> Self {
+    pub(super) fn new(context: &'a StepContext<'r>, mounted: &'a Mounted<'a>, step_directory: &Path) -> Self {
         Self {
-            run,
+            context,
             mounted,
             directory: step_directory.join("mounts"),
             state: step_directory.join("state"),
@@ -105,10 +106,27 @@ impl<'a, 'r> Mounts<'a, 'r> {
     /// A copy of what is mounted: it shows the context without what is ignored, and writes to it go nowhere.
     fn files(&mut self, mount: &StepMount, place: &Path) -> Result<(), Error> {
         let from = mount.from.as_ref().unwrap_or(&FileSource::Context);
-        let point = self.run.copy_of(from, &mount.source, self.mounted.selection(mount), place)?;
+        let point = self.copy_files(mount, from, place)?;
         let source = if point == MountPointKind::File { place.join("file") } else { place.to_owned() };
         self.bind(&source, &mount.target, mount.read_only, point);
         Ok(())
+    }
+
+    /// Copies what is mounted, as the key of the step has it, into a new directory.
+    pub(super) fn copy_files(
+        &self,
+        mount: &StepMount,
+        from: &FileSource,
+        place: &Path,
+    ) -> Result<MountPointKind, Error> {
+        let found;
+        let selection = if let Some(known) = self.mounted.selection(mount) {
+            known
+        } else {
+            found = (self.context.files)(from, &mount.source)?;
+            &found
+        };
+        copy_to(place, selection, (self.context.now)(), self.context.cancel)
     }
 
     /// Mounted outside and bound into the step: of a file system that a runtime mounts itself it sets the mode.
@@ -128,7 +146,7 @@ impl<'a, 'r> Mounts<'a, 'r> {
     /// A socket of the step's own, behind which is the agent of who builds.
     fn ssh(&mut self, mount: &StepMount, number: usize) -> Result<(), Error> {
         let id = if mount.id.is_empty() { "default" } else { &mount.id };
-        let Some(agent) = self.run.build.settings.ssh.get(id) else {
+        let Some(agent) = self.context.settings.ssh.get(id) else {
             if mount.required {
                 let message = format!("no SSH key \"{}\" forwarded from the client", mount.id);
                 return Err(Error::new(ErrorKind::Usage, message)
@@ -137,7 +155,7 @@ impl<'a, 'r> Mounts<'a, 'r> {
             }
             return Ok(());
         };
-        let upstream = self.run.session.agents.socket(id, agent, self.run.scratch())?;
+        let upstream = self.context.agents.socket(id, agent, self.context.scratch)?;
         let name = format!("agent-{number}");
         let owner = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
         let forwarder =

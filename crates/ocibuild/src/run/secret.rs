@@ -8,8 +8,8 @@ use ocibuild_executor::{MemoryFile, Private, memory_directory};
 use ocibuild_snapshot::MountPointKind;
 
 use super::mounts::Mounts;
-use super::unusable;
 use crate::build::Secret;
+use crate::error::unusable;
 use crate::plan::StepMount;
 use crate::{Error, ErrorKind};
 
@@ -18,13 +18,13 @@ const MAX_SECRET: u64 = 500 << 10;
 
 impl Mounts<'_, '_> {
     pub(super) fn secret(&mut self, mount: &StepMount) -> Result<(), Error> {
-        let Some(secret) = self.run.build.settings.secrets.get(&mount.id) else {
+        let Some(secret) = self.context.settings.secrets.get(&mount.id) else {
             if mount.required {
                 let error = Error::new(ErrorKind::Usage, format!("secret {}: not found", mount.id))
                     .id("secret-not-found")
                     .word(&mount.id)
                     .hint(format!("give it with --secret id={},src=FILE", mount.id));
-                let given = self.run.build.settings.secrets.keys().map(String::as_str);
+                let given = self.context.settings.secrets.keys().map(String::as_str);
                 return Err(match ocibuild_dockerfile::nearest(&mount.id, given) {
                     Some(near) => error.hint(format!("did you mean id={near}? That secret is given")),
                     None => error,

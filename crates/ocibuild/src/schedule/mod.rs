@@ -1,9 +1,7 @@
 //! Carries out plans, those of all platforms together, in two phases. First every result that exists is looked up, stage
 //! by stage and nothing pulled or unpacked; then what is missing is made, at the same time wherever the plan allows.
 
-mod carry_out;
 mod conversion;
-mod inputs;
 mod mounted;
 mod queue;
 mod remote;
@@ -12,33 +10,35 @@ mod single_flight;
 mod stages;
 mod steps;
 
-use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::collections::HashMap;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use ocibuild_spec::{CancelToken, ChainId, Digest, Timestamp};
-use ocibuild_store::{BlobSink, Lease, ScratchDir};
+use ocibuild_store::{Lease, ScratchDir};
 
 use crate::build::{Backends, PlannedBuild, image_source};
 use crate::cache::Wanted;
 use crate::copy::OwnFiles;
+use crate::finished::FinishedImage;
+use crate::keys;
 use crate::layers::{ImageHandle, Layer, Layers};
-use crate::plan::{CopyStep, FileSource, Plan, PlannedStage, PlannedStep, StageBase};
+use crate::plan::{CopyStep, FileSource, MountKind, Plan, PlannedStage, PlannedStep, StageBase, StepKind};
+use crate::run::CacheMounts;
 use crate::ssh::Agents;
 use crate::{Error, ErrorKind, Event};
-pub(crate) use carry_out::{Target, built, carry_out};
-use inputs::base_key;
-pub(crate) use mounted::{Mounted, Selection};
-pub(crate) use results::NewLayer;
+use queue::Outcome;
 use single_flight::SingleFlight;
 use stages::Stages;
 
 /// What all steps of a build have in common, of whatever platform.
 pub(crate) struct Session<'a> {
-    pub(crate) build: &'a PlannedBuild,
-    pub(crate) backends: &'a Backends<'a>,
+    build: &'a PlannedBuild,
+    backends: &'a Backends<'a>,
+    cancel: &'a CancelToken,
+    /// Each cancels one stage of one platform, in the order of the plans.
+    tokens: Vec<CancelToken>,
     events: SyncSender<Event>,
     /// Keys of steps that ran in this build: what one platform or stage makes is not made again for another (9.16).
     made: SingleFlight<Digest, ()>,
@@ -48,14 +48,37 @@ pub(crate) struct Session<'a> {
     /// What was fetched so far.
     remote: remote::Fetched,
     /// Agents that were started for keys.
-    pub(crate) agents: Agents,
+    agents: Agents,
     /// What the build writes, which no context has.
     own_files: OwnFiles,
-    /// Cache mounts that this build has emptied (9.13).
-    pub(crate) emptied: Mutex<HashSet<PathBuf>>,
+    caches: CacheMounts,
 }
 
-impl Session<'_> {
+impl<'a> Session<'a> {
+    pub(crate) fn new(
+        build: &'a PlannedBuild,
+        backends: &'a Backends<'a>,
+        cancel: &'a CancelToken,
+        own_files: OwnFiles,
+        events: SyncSender<Event>,
+    ) -> Self {
+        let stages = build.plans.iter().flat_map(|plan| &plan.stages);
+        Self {
+            build,
+            backends,
+            cancel,
+            tokens: stages.map(|_| cancel.child()).collect(),
+            events,
+            made: SingleFlight::default(),
+            started: Instant::now(),
+            has_sandbox: Mutex::new(false),
+            remote: remote::Fetched::default(),
+            agents: Agents::default(),
+            own_files,
+            caches: CacheMounts::of(backends.store),
+        }
+    }
+
     pub(crate) fn emit(&self, event: Event) {
         // Nobody listens any more when the listener has panicked; the build is being cancelled then.
         let _ = self.events.send(event);
@@ -71,6 +94,70 @@ fn of_step(error: Error, step: &PlannedStep) -> Error {
             .hint("use another base image, or build that one again with a right ONBUILD");
     }
     error
+}
+
+/// The stages of all platforms, and how far they are.
+pub(crate) struct Schedule<'a> {
+    session: &'a Session<'a>,
+    platforms: Vec<Platform<'a>>,
+    /// Number of the first stage of each platform among the stages of all: that is how tasks are numbered.
+    first: Vec<usize>,
+}
+
+impl<'a> Schedule<'a> {
+    pub(crate) fn new(session: &'a Session<'a>) -> Result<Self, Error> {
+        let (mut platforms, mut first) = (Vec::new(), Vec::new());
+        let (mut stages, mut steps) = (0, 0);
+        for plan in &session.build.plans {
+            platforms.push(Platform::new(session, plan, steps)?);
+            first.push(stages);
+            stages += plan.stages.len();
+            steps += plan.stages.iter().map(|stage| stage.steps.len()).sum::<usize>();
+        }
+        Ok(Self { session, platforms, first })
+    }
+
+    /// Carries out the stages that the targets need, and gives the images of all platforms.
+    pub(crate) fn carry_out(&'a self) -> Result<Vec<FinishedImage<'a>>, Error> {
+        let Session { tokens, cancel, .. } = self.session;
+        let settings = &self.session.build.settings;
+        let looked_up = queue::carry_out(0..tokens.len(), tokens, settings.threads, &|task| {
+            self.with_stage(task, PlatformBuild::look_up)
+        });
+        let builds: Vec<PlatformBuild<'_>> =
+            self.platforms.iter().map(|platform| platform.cancelled_by(cancel)).collect();
+        builds.iter().for_each(PlatformBuild::announce_found);
+        looked_up?;
+        // Said before anything is fetched for a step that needs one.
+        if let Some((build, step)) =
+            builds.iter().find_map(|build| Some((build, build.run_that_is_needed()?)))
+        {
+            build.check_sandbox().map_err(|error| of_step(error, step))?;
+        }
+        builds.iter().try_for_each(PlatformBuild::empty_caches)?;
+        let numbered = |(build, first): (&PlatformBuild<'_>, &usize)| {
+            build.needed().into_iter().map(|index| first + index).collect::<Vec<_>>()
+        };
+        let needed = builds.iter().zip(&self.first).flat_map(numbered);
+        queue::carry_out(needed, tokens, settings.steps, &|task| {
+            self.with_stage(task, PlatformBuild::carry_on)
+        })?;
+        builds.into_iter().map(PlatformBuild::into_image).collect()
+    }
+
+    fn with_stage(
+        &'a self,
+        task: usize,
+        work: impl Fn(&PlatformBuild<'a>, usize) -> Result<Outcome, Error>,
+    ) -> Result<Outcome, Error> {
+        let number = self.first.partition_point(|first| *first <= task) - 1;
+        let first = self.first[number];
+        let build = self.platforms[number].cancelled_by(&self.session.tokens[task]);
+        Ok(match work(&build, task - first)? {
+            Outcome::Needs(index) => Outcome::Needs(first + index),
+            Outcome::Done => Outcome::Done,
+        })
+    }
 }
 
 /// The plan of one platform, and how far it is.
@@ -162,19 +249,32 @@ impl<'a> Platform<'a> {
 }
 
 impl<'a> PlatformBuild<'a> {
-    /// Fetches the layers that the store does not have, so that the image may have a name.
-    fn complete(&self, layers: &[Layer]) -> Result<(), Error> {
-        for layer in layers {
-            if !self.layers.is_stored(&layer.descriptor)? {
-                let mut blob = self.layers.open_blob(layer)?;
-                self.backends.store.put_from(&layer.descriptor, &mut blob)?;
+    /// The image of the target, which is finished.
+    fn into_image(self) -> Result<FinishedImage<'a>, Error> {
+        let finished = self.finished(self.plan.target).ok_or_else(Error::cancelled)?;
+        let state = finished.state.clone();
+        let layers = self.converted(&state.stack)?;
+        let (cache, cancel) = (self.backends.cache, self.cancel);
+        Ok(FinishedImage { plan: self.plan, state, layers, source: self.layers, cache, cancel })
+    }
+
+    /// Empties the caches of steps that run whatever the cache has, once and before any step runs (9.13). Those that
+    /// begin with files are known only later, and are emptied at their first step.
+    fn empty_caches(&self) -> Result<(), Error> {
+        let fresh = self.plan.stages.iter().filter(|stage| self.is_uncached(stage));
+        for step in fresh.flat_map(|stage| &stage.steps) {
+            let StepKind::Run(run) = &step.kind else { continue };
+            let caches = run.mounts.iter().filter(|mount| mount.kind == MountKind::Cache);
+            for mount in caches.filter(|mount| mount.from.is_none()) {
+                let caches = &self.session.caches;
+                caches.empty_once(&caches.place(mount, ""), self.scratch())?;
             }
         }
         Ok(())
     }
 
     /// Tries whether steps can run here, unless that is known.
-    pub(crate) fn check_sandbox(&self) -> Result<(), Error> {
+    fn check_sandbox(&self) -> Result<(), Error> {
         let mut has_sandbox = self.session.has_sandbox.lock().unwrap_or_else(PoisonError::into_inner);
         if !*has_sandbox {
             self.backends.executor.probe()?;
@@ -183,11 +283,11 @@ impl<'a> PlatformBuild<'a> {
         Ok(())
     }
 
-    pub(crate) fn emit(&self, event: Event) {
+    fn emit(&self, event: Event) {
         self.session.emit(event);
     }
 
-    pub(crate) fn scratch(&self) -> &'a std::path::Path {
+    fn scratch(&self) -> &'a std::path::Path {
         self.platform.scratch.path()
     }
 
@@ -234,10 +334,9 @@ impl<'a> PlatformBuild<'a> {
         Ok(diff_ids.iter().zip(layers).map(layer).collect())
     }
 
-    /// Only what an image's files are counts: its config works through the environment of steps (9.09).
     fn image_key(&self, index: usize) -> Digest {
         let chain = ChainId::of(self.plan.images[index].image.config.rootfs.layers());
-        base_key("image", &chain.map(|id| id.to_string()).unwrap_or_default())
+        keys::of_image(chain.as_ref())
     }
 
     /// Whether the steps of a stage run whatever the cache has (9.13, 9.14).

@@ -1,20 +1,14 @@
 //! Results of steps: written, recorded, found again, written once more in another form.
 
-use ocibuild_layer::{LayerOptions, WrittenLayer};
-use ocibuild_spec::{Changeset, Descriptor, DiffId, Digest, Entry, Timestamp};
-use ocibuild_store::BlobStore;
+use ocibuild_spec::{Digest, Timestamp};
+use ocibuild_store::BlobStore as _;
 
 use super::PlatformBuild;
 use crate::Error;
-use crate::cache::{Form, Record, Wanted};
+use crate::cache::{Form, Record};
 use crate::keys::{Framed, Input};
+use crate::layer_writer::{LayerWriter, NewLayer};
 use crate::layers::Layer;
-
-/// A layer that was written to the store, and its index to the cache.
-pub(crate) struct NewLayer {
-    pub(crate) diff_id: DiffId,
-    pub(crate) descriptor: Descriptor,
-}
 
 /// A step's result: its layer, what later keys build on, and the time of the layer.
 pub(super) struct StepResult {
@@ -25,40 +19,19 @@ pub(super) struct StepResult {
 }
 
 impl PlatformBuild<'_> {
-    /// Writes a layer to the store, with its index; `use_entries` sees the changeset once the layer's name is known.
-    pub(crate) fn write(
-        &self,
-        changeset: Changeset,
-        use_entries: impl FnOnce(&DiffId, &[Entry]) -> Result<(), Error>,
-    ) -> Result<NewLayer, Error> {
-        let written = self.write_blob(&changeset, self.platform.wanted)?;
-        use_entries(&written.diff_id, &changeset.entries)?;
-        self.write_index(written, changeset)
-    }
-
-    fn write_blob(&self, changeset: &Changeset, wanted: Wanted) -> Result<WrittenLayer, Error> {
-        let options = LayerOptions {
-            compression: wanted.compression,
-            clamp_mtime: wanted.clamp,
+    pub(super) fn writer(&self) -> LayerWriter<'_> {
+        LayerWriter {
+            store: self.backends.store,
+            cache: self.backends.cache,
+            wanted: self.platform.wanted,
             threads: self.build.settings.threads,
-        };
-        let mut blob = self.backends.store.writer()?;
-        let written = ocibuild_layer::write(changeset, &mut blob, &options, self.cancel)?;
-        blob.finish_expecting(&written.descriptor)?;
-        Ok(written)
+            cancel: self.cancel,
+        }
     }
 
     /// Whether a step that is not to be taken from the cache has to run: not when this build made it already.
     pub(super) fn is_fresh(&self, key: &Digest, fresh: bool) -> bool {
         fresh && self.session.made.get(key).is_none()
-    }
-
-    /// The index keeps the times as steps see them, with their nanoseconds, where the tar has whole seconds.
-    fn write_index(&self, written: WrittenLayer, changeset: Changeset) -> Result<NewLayer, Error> {
-        self.backends.store.protect(&written.diff_id.0)?;
-        let new = NewLayer { diff_id: written.diff_id.clone(), descriptor: written.descriptor.clone() };
-        self.backends.cache.put_index(&new.diff_id, &written.into_index(changeset, true)?)?;
-        Ok(new)
     }
 
     /// Keeps the result of a step for later builds.
@@ -112,11 +85,9 @@ impl PlatformBuild<'_> {
     /// Writes a recorded layer once more in the form that this build wants: the index knows its true times.
     fn convert(&self, record: &Record, layer: &Layer) -> Result<Layer, Error> {
         let changeset = self.layers.changeset(layer)?;
-        let wanted = self.platform.wanted;
-        let written = self.write_blob(&changeset, wanted)?;
-        let written = self.write_index(written, changeset)?;
+        let written = self.writer().write(changeset, |_, _| Ok(()))?;
         self.backends.store.flush(std::slice::from_ref(&written.descriptor))?;
-        let form = Form::new(written.diff_id, written.descriptor, wanted);
+        let form = Form::new(written.diff_id, written.descriptor, self.platform.wanted);
         let converted = layer_of(&form);
         let mut record = record.clone();
         record.forms.push(form);

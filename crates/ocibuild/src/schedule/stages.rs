@@ -5,12 +5,13 @@ use std::time::Instant;
 
 use ocibuild_spec::DiffId;
 
-use super::mounted::Mounted;
 use super::queue::Outcome;
 use super::results::StepResult;
 use super::steps::{Found, Missing};
-use super::{PlatformBuild, Reach, base_key, context_step, of_step};
+use super::{PlatformBuild, Reach, context_step, of_step};
+use crate::keys;
 use crate::plan::{FileSource, Plan, PlannedHistory, PlannedStage, PlannedStep, StageBase, StepKind};
+use crate::run::Mounted;
 use crate::stage::StageState;
 use crate::{Error, Event};
 
@@ -147,7 +148,7 @@ impl<'a> PlatformBuild<'a> {
                     if progress.has_base {
                         progress.found.push(found);
                     }
-                    self.push(progress, result);
+                    self.push(progress, *result);
                 }
                 Some(Found::Missing(missing)) => {
                     progress.missing = Some(missing);
@@ -189,7 +190,7 @@ impl<'a> PlatformBuild<'a> {
         let history = stage.config.history.clone();
         let (mut ran, mut has_base) = (false, true);
         let state = match &stage.base {
-            StageBase::Scratch => StageState::new(Vec::new(), base_key("scratch", ""), history),
+            StageBase::Scratch => StageState::new(Vec::new(), keys::of_scratch(), history),
             StageBase::Stage(index) => {
                 let Some(below) = self.finished(*index) else { return Ok(None) };
                 ran = below.ran;
@@ -201,7 +202,7 @@ impl<'a> PlatformBuild<'a> {
             }
             StageBase::LocalContext(_) => {
                 has_base = false;
-                StageState::new(Vec::new(), base_key("local context", ""), history)
+                StageState::new(Vec::new(), keys::of_local_context(), history)
             }
         };
         let (missing, found) = (None, Vec::new());
@@ -247,7 +248,7 @@ impl<'a> PlatformBuild<'a> {
             None => self.look_up_next(progress, Reach::Full)?,
         };
         let result = match found {
-            Some(Found::Result(result)) => result,
+            Some(Found::Result(result)) => *result,
             Some(Found::Missing(missing)) => self.make(progress, missing, id)?,
             // All is looked at, and there is a step.
             Some(Found::Unknown) | None => return Err(Error::cancelled()),

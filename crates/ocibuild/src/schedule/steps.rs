@@ -7,32 +7,30 @@ use std::sync::Arc;
 use ocibuild_snapshot::Tree;
 use ocibuild_spec::{Changeset, Digest, Platform, Timestamp};
 
-use super::inputs::{RunKey, copy_inputs};
-use super::mounted::Mounted;
 use super::remote::{self, is_remote};
-use super::results::{NewLayer, StepResult};
+use super::results::StepResult;
 use super::{PlatformBuild, Reach};
+use crate::build::Settings;
 use crate::copy::{
     Archives, Choice, CopyContext, NoSource, Part, Selected, Source, TreeSource, clean, copy, digest_all,
-    literal_prefix, nothing_matches, select, select_all, workdir,
+    literal_prefix, name_in_key, nothing_matches, select, select_all, workdir,
 };
 use crate::error::OFFLINE;
-use crate::keys::{Framed, Inputs};
+use crate::keys::{self, Framed, Inputs, Limits};
+use crate::layer_writer::NewLayer;
 use crate::layers::Layer;
 use crate::plan::{CopyStep, FileSource, RunStep, StepKind, StepNetwork, WorkdirStep};
+use crate::run::{Mounted, Selection, StepContext};
 use crate::stage::StageState;
 use crate::{ContextSource, Error, ErrorKind, Event};
 
 /// A merged view and the layers it is of.
 type View = (Arc<Tree>, Vec<Layer>);
 
-/// A source and what a step selects from it.
-type Selection = (Arc<dyn Source>, Vec<Vec<Selected>>);
-
 /// What a look-up found.
 pub(super) enum Found<'p> {
     /// The result of an earlier build, or of this one.
-    Result(StepResult),
+    Result(Box<StepResult>),
     /// There is none.
     Missing(Missing<'p>),
     /// It takes more than the look-up was allowed to know.
@@ -94,24 +92,21 @@ impl<'a> PlatformBuild<'a> {
         reach: Reach,
         fresh: bool,
     ) -> Result<Found<'a>, Error> {
-        let mut operation = Inputs::default();
-        operation.add("parent", state.chain.as_str());
-        operation.add_json("command", &RunKey::of(step, network));
-        operation.add("platform", platform.to_string());
-        operation.add_json("limits", &self.limits_key());
+        let limits = limits(&self.build.settings);
+        let operation = keys::run(&state.chain, step, network, platform, &limits);
         let mut mounted = Mounted::of(step);
-        mounted.read_local(self)?;
+        mounted.read_local(&|from, path| self.mounted_files(from, path), self.cancel)?;
         let quick = self.quick_run_key(&operation, &mounted);
         if let Some(key) = quick.as_ref().and_then(|key| self.backends.cache.alias(key))
             && !self.is_fresh(&key, fresh)
             && let Some(found) = self.lookup(&key)?
         {
-            return Ok(Found::Result(found));
+            return Ok(Found::Result(Box::new(found)));
         }
         if reach == Reach::Cached && !mounted.is_local() {
             return Ok(Found::Unknown);
         }
-        mounted.read_all(self)?;
+        mounted.read_all(&|from, path| self.mounted_files(from, path), self.cancel)?;
         let mut inputs = operation.clone();
         for files in &mounted.0 {
             inputs.add("mounted files", files.digest.as_deref().unwrap_or_default());
@@ -123,7 +118,7 @@ impl<'a> PlatformBuild<'a> {
         }
         let fresh = self.is_fresh(&key, fresh);
         if !fresh && let Some(found) = self.lookup(&key)? {
-            return Ok(Found::Result(found));
+            return Ok(Found::Result(Box::new(found)));
         }
         let parts = Parts::Run(RunStepParts { mounted, network });
         Ok(Found::Missing(Missing { inputs, fresh, parts }))
@@ -144,7 +139,25 @@ impl<'a> PlatformBuild<'a> {
         self.once(&key, || {
             self.check_sandbox()?;
             let job = crate::run::Job { state, step, network, mounted: &mounted, platform, id, fresh };
-            let written = crate::run::run(self, &job)?;
+            let context = StepContext {
+                layers: &self.layers,
+                snapshots: self.backends.snapshots,
+                executor: self.backends.executor,
+                settings: &self.build.settings,
+                dockerfile: &self.build.dockerfile,
+                agents: &self.session.agents,
+                caches: &self.session.caches,
+                scratch: self.scratch(),
+                writer: self.writer(),
+                files: &|from, path| self.mounted_files(from, path),
+                in_context: &|path| self.build.context.source().stat(path).is_ok_and(|found| found.is_some()),
+                output: &|stderr, bytes| {
+                    self.emit(Event::Output { step: id, stderr, bytes: bytes.to_vec() });
+                },
+                now: &|| self.now(),
+                cancel: self.cancel,
+            };
+            let written = crate::run::run(&context, &job)?;
             self.record(key.clone(), inputs.0, written, fresh)
         })
     }
@@ -174,7 +187,7 @@ impl<'a> PlatformBuild<'a> {
         })
     }
 
-    pub(crate) fn local_source(&self, from: &FileSource) -> Result<Arc<dyn Source>, Error> {
+    pub(super) fn local_source(&self, from: &FileSource) -> Result<Arc<dyn Source>, Error> {
         match from {
             FileSource::Context => Ok(self.build.context.source_without(&self.session.own_files)),
             FileSource::LocalContext(name) => match self.build.named.get(name) {
@@ -188,7 +201,7 @@ impl<'a> PlatformBuild<'a> {
     }
 
     /// The merged view and the layers of a stage or image that files are taken from.
-    pub(crate) fn tree_of(&self, from: &FileSource) -> Result<Option<View>, Error> {
+    pub(super) fn tree_of(&self, from: &FileSource) -> Result<Option<View>, Error> {
         match from {
             FileSource::Stage(index) => {
                 let finished = self.finished(*index).ok_or_else(Error::cancelled)?;
@@ -209,14 +222,14 @@ impl<'a> PlatformBuild<'a> {
         reach: Reach,
         fresh: bool,
     ) -> Result<Found<'a>, Error> {
-        let operation = copy_inputs(state, step);
+        let operation = keys::copy(&state.chain, step, name_in_key);
         let found = if is_remote(step) {
-            self.look_up_remote(step, operation, fresh).map_err(|error| remote::named(error, step))
+            self.look_up_remote(step, &operation, fresh).map_err(|error| remote::named(error, step))
         } else {
-            self.look_up_files(step, operation, reach, fresh)
+            self.look_up_files(step, &operation, reach, fresh)
         };
         Ok(match found? {
-            Found::Result(result) => Found::Result(linked(result, step, state)),
+            Found::Result(result) => Found::Result(Box::new(linked(*result, step, state))),
             other => other,
         })
     }
@@ -224,16 +237,16 @@ impl<'a> PlatformBuild<'a> {
     fn look_up_files(
         &self,
         step: &CopyStep,
-        operation: Inputs,
+        operation: &Inputs,
         reach: Reach,
         fresh: bool,
     ) -> Result<Found<'a>, Error> {
-        let quick = self.quick_key(&operation, &step.from);
+        let quick = self.quick_key(operation, &step.from);
         if !fresh
             && let Some(key) = quick.as_ref().and_then(|key| self.backends.cache.alias(key))
             && let Some(found) = self.lookup(&key)?
         {
-            return Ok(Found::Result(found));
+            return Ok(Found::Result(Box::new(found)));
         }
         let is_local = quick.is_none() && !matches!(step.from, FileSource::Stage(_) | FileSource::Image(_));
         if reach == Reach::Cached && !is_local {
@@ -246,11 +259,11 @@ impl<'a> PlatformBuild<'a> {
         let key = inputs.key("copy");
         let fresh = self.is_fresh(&key, fresh);
         // A source stage that ran is known now: the next build need not look at its files.
-        if let Some(quick) = quick.or_else(|| self.ran_key(&operation, &step.from)) {
+        if let Some(quick) = quick.or_else(|| self.ran_key(operation, &step.from)) {
             self.backends.cache.put_alias(&quick, &key)?;
         }
         if !fresh && let Some(found) = self.lookup(&key)? {
-            return Ok(Found::Result(found));
+            return Ok(Found::Result(Box::new(found)));
         }
         let selected = selected.into_iter().flatten().collect();
         let parts = vec![Part { source, selected, unpacks: step.add && step.unpack != Some(false) }];
@@ -258,17 +271,17 @@ impl<'a> PlatformBuild<'a> {
     }
 
     /// A copy from URLs and repositories: what they are today is asked for, and fetched if nothing tells.
-    fn look_up_remote(&self, step: &CopyStep, operation: Inputs, fresh: bool) -> Result<Found<'a>, Error> {
-        let pinned = remote::pinned_key(step, &operation)?;
+    fn look_up_remote(&self, step: &CopyStep, operation: &Inputs, fresh: bool) -> Result<Found<'a>, Error> {
+        let pinned = remote::pinned_key(step, operation)?;
         if !fresh
             && let Some(key) = pinned.as_ref().and_then(|key| self.backends.cache.alias(key))
             && let Some(found) = self.lookup(&key)?
         {
-            return Ok(Found::Result(found));
+            return Ok(Found::Result(Box::new(found)));
         }
-        let (inputs, _) = self.remote_inputs(step, &operation)?;
+        let (inputs, _) = self.remote_inputs(step, operation)?;
         if !fresh && let Some(found) = self.found_remote(&inputs, pinned.as_ref())? {
-            return Ok(Found::Result(found));
+            return Ok(Found::Result(Box::new(found)));
         }
         Ok(Found::Missing(Missing { inputs, fresh, parts: Parts::Remote(pinned) }))
     }
@@ -316,7 +329,7 @@ impl<'a> PlatformBuild<'a> {
     ) -> Result<StepResult, Error> {
         let fetched = self.fetch_remote(step)?;
         // What came may be newer than what the server was asked about, or what the context had.
-        let (today, local) = self.remote_inputs(step, &copy_inputs(state, step))?;
+        let (today, local) = self.remote_inputs(step, &keys::copy(&state.chain, step, name_in_key))?;
         let mut local = local.into_iter();
         let parts = fetched.into_iter().filter_map(|part| part.or_else(|| local.next())).collect();
         if today != *known
@@ -415,13 +428,9 @@ impl<'a> PlatformBuild<'a> {
     }
 
     pub(super) fn look_up_workdir(&self, state: &StageState, step: &WorkdirStep) -> Result<Found<'a>, Error> {
-        let epoch = self.plan.source_date_epoch;
-        let mut inputs = Inputs::default();
-        inputs.add("parent", state.chain.as_str());
-        inputs.add_json("directory", step);
-        inputs.add("epoch", epoch.map(|seconds| seconds.to_string()).unwrap_or_default());
+        let inputs = keys::workdir(&state.chain, step, self.plan.source_date_epoch);
         Ok(match self.lookup(&inputs.key("workdir"))? {
-            Some(found) => Found::Result(found),
+            Some(found) => Found::Result(Box::new(found)),
             None => Found::Missing(Missing { inputs, fresh: false, parts: Parts::Workdir }),
         })
     }
@@ -467,7 +476,18 @@ impl<'a> PlatformBuild<'a> {
         };
         let changeset = make(&mut context)?;
         drop(tree);
-        self.write(changeset, |_, _| Ok(()))
+        self.writer().write(changeset, |_, _| Ok(()))
+    }
+}
+
+/// What every `RUN` of a build is limited to.
+fn limits(settings: &Settings) -> Limits<'_> {
+    Limits {
+        rlimits: &settings.rlimits,
+        shm_size: settings.shm_size,
+        dropped_capabilities: settings.dropped_capabilities.names().collect(),
+        cgroup_parent: settings.resources.cgroup_parent.as_deref(),
+        added_hosts: settings.added_hosts.iter().map(|(_, name)| name.as_str()).collect(),
     }
 }
 

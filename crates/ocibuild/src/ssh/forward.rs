@@ -51,7 +51,7 @@ impl Forwarder {
         (uid, gid): (u32, u32),
     ) -> Result<Self, Error> {
         let path = directory.join(name);
-        let unusable = |error| crate::run::unusable(&path, error);
+        let unusable = |error| crate::error::unusable(&path, error);
         let listener = listen(&path).map_err(unusable)?;
         fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).map_err(unusable)?;
         chown(&path, Some(uid), Some(gid)).map_err(|error| {

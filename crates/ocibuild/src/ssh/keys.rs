@@ -29,7 +29,7 @@ pub(super) struct KeyAgent {
 impl KeyAgent {
     /// Starts an agent in the new directory `directory` and gives it these keys.
     pub(super) fn start(directory: &Path, keys: &[PathBuf]) -> Result<Self, Error> {
-        let unusable = |error| crate::run::unusable(directory, error);
+        let unusable = |error| crate::error::unusable(directory, error);
         fs::create_dir_all(directory).map_err(unusable)?;
         let agent = program("ssh-agent")?;
         let mut command = Command::new(&agent)
@@ -41,13 +41,13 @@ impl KeyAgent {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .map_err(|error| crate::run::unusable(&agent, error))?;
+            .map_err(|error| crate::error::unusable(&agent, error))?;
         let input = command.stdin.take();
         let mut line = String::new();
         if let Some(output) = command.stdout.take() {
             BufReader::new(output)
                 .read_line(&mut line)
-                .map_err(|error| crate::run::unusable(&agent, error))?;
+                .map_err(|error| crate::error::unusable(&agent, error))?;
         }
         let number = line.trim().parse().ok().and_then(rustix::process::Pid::from_raw);
         let mut started = Self { socket: directory.join(SOCKET), command, input, agent: number };
@@ -100,7 +100,7 @@ fn add(directory: &Path, key: &Path) -> Result<(), Error> {
         .current_dir(directory)
         .stdin(Stdio::null())
         .output()
-        .map_err(|error| crate::run::unusable(&program, error))?;
+        .map_err(|error| crate::error::unusable(&program, error))?;
     if output.status.success() {
         return Ok(());
     }

@@ -1,6 +1,7 @@
 //! Steps that run at the same time: as many as the plan allows, with one result whatever comes first.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fmt::Write as _;
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
@@ -48,15 +49,12 @@ impl Gathering {
 }
 
 fn stages(count: usize) -> String {
-    let mut file = String::new();
+    let (mut stages, mut last) = (String::new(), "FROM base\n".to_owned());
     for number in 0..count {
-        file += &format!("FROM base AS s{number}\nRUN step-{number}\n");
+        write!(stages, "FROM base AS s{number}\nRUN step-{number}\n").unwrap();
+        writeln!(last, "COPY --from=s{number} /bin/busybox /b{number}").unwrap();
     }
-    file += "FROM base\n";
-    for number in 0..count {
-        file += &format!("COPY --from=s{number} /bin/busybox /b{number}\n");
-    }
-    file
+    stages + &last
 }
 
 #[test]
@@ -121,14 +119,14 @@ fn tangle() -> String {
     let mut file = String::new();
     for number in 0..20_u64 {
         let base = if number < 4 { "base".to_owned() } else { format!("s{}", next(&mut seed) % number) };
-        file += &format!("FROM {base} AS s{number}\nRUN step-{number}\n");
+        write!(file, "FROM {base} AS s{number}\nRUN step-{number}\n").unwrap();
         for _ in 0..next(&mut seed) % 3 {
             if number > 0 {
                 let from = next(&mut seed) % number;
-                file += &format!("COPY --from=s{from} /bin/busybox /from-{from}\n");
+                writeln!(file, "COPY --from=s{from} /bin/busybox /from-{from}").unwrap();
             }
         }
-        file += &format!("RUN last-{number}\n");
+        writeln!(file, "RUN last-{number}").unwrap();
     }
     file
 }

@@ -65,7 +65,7 @@ impl Seen {
             Event::StepDone { title, .. } => self.done.push(text(title)),
             Event::StepFailed { title, .. } => self.failed.push(text(title)),
             Event::Output { bytes, .. } => self.output += &String::from_utf8_lossy(bytes),
-            Event::Warning { message } => self.warnings.push((*message).to_owned()),
+            Event::Warning { message } => self.warnings.push(message.clone()),
             Event::Exported { .. } => self.exported += 1,
             _ => {}
         }

@@ -1,7 +1,16 @@
-//! Keys of steps: digests over framed fields, so that no two lists of inputs look alike.
+//! Keys of steps: digests over framed fields, so that no two lists of inputs look alike. What is in a key is written field
+//! by field from what the plan says, nothing here does any input or output.
+
+mod steps;
 
 use ocibuild_spec::{Digest, Hasher};
 use serde::Serialize;
+
+pub(crate) use steps::{Limits, copy, of_image, of_local_context, of_scratch, run, workdir};
+
+/// Version of the keys of steps: it changes whenever a step gets another key than before. Records under keys of another
+/// version are not found.
+pub(crate) const VERSION: u32 = 2;
 
 /// Hashes fields, each preceded by its length, below a name that no other use has.
 #[derive(Debug)]
@@ -46,15 +55,26 @@ impl Inputs {
         self.0.push(Input { name: name.to_owned(), value: value.into() });
     }
 
-    /// Adds a value as canonical JSON.
-    pub(crate) fn add_json(&mut self, name: &str, value: &impl Serialize) {
-        let text = ocibuild_spec::json::to_vec(value).expect("plain data serialises");
-        self.add(name, String::from_utf8_lossy(&text));
+    /// Adds a list, written as a JSON array of strings.
+    pub(crate) fn add_list(&mut self, name: &str, items: impl IntoIterator<Item = impl AsRef<str>>) {
+        let items = items.into_iter().map(|item| serde_json::Value::from(item.as_ref()));
+        self.add(name, items.collect::<serde_json::Value>().to_string());
     }
 
-    /// The key: `kind` names the operation and its version.
+    pub(crate) fn add_flag(&mut self, name: &str, flag: bool) {
+        self.add(name, flag.to_string());
+    }
+
+    /// Adds a value if there is one. That there is none is another key than that it is empty.
+    pub(crate) fn add_optional(&mut self, name: &str, value: Option<impl ToString>) {
+        if let Some(value) = value {
+            self.add(name, value.to_string());
+        }
+    }
+
+    /// The key: `kind` names the operation.
     pub(crate) fn key(&self, kind: &str) -> Digest {
-        let mut framed = Framed::new("ocibuild step v1");
+        let mut framed = Framed::new(&format!("ocibuild step v{VERSION}"));
         framed.field(kind.as_bytes());
         for input in &self.0 {
             framed.field(input.name.as_bytes());

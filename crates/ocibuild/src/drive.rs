@@ -1,61 +1,20 @@
-//! All platforms of a build, at the same time, and what becomes of them.
+//! A planned build carried out: its schedule, what becomes of the images, and how the caller hears of it.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::time::Instant;
 
 use ocibuild_spec::CancelToken;
-use ocibuild_store::BlobSink;
+use ocibuild_store::{BlobSink as _, ImageLayout};
 
-use super::queue::{self, Outcome};
-use super::single_flight::SingleFlight;
-use super::{Platform, PlatformBuild, Session, of_step};
 use crate::build::{Backends, PlannedBuild};
 use crate::copy::{OwnFile, OwnFiles};
-use crate::image::{Built, Finished, Form, put_together};
-use crate::layers::Layer;
+use crate::finished::{FinishedImage, built};
+use crate::image::{Built, Form};
 use crate::output::{Output, export};
 use crate::plan::{ImageOrigin, PlannedImage};
-use crate::ssh::Agents;
-use crate::stage::StageState;
+use crate::schedule::{Schedule, Session};
 use crate::{Error, Event};
-
-/// The finished target stage of one platform.
-pub(crate) struct Target<'a> {
-    pub(crate) run: PlatformBuild<'a>,
-    pub(crate) state: StageState,
-    /// The layers in the form that outputs get.
-    pub(crate) layers: Vec<Layer>,
-}
-
-impl<'a> Target<'a> {
-    fn new(platform: &'a Platform<'a>, cancel: &'a CancelToken) -> Result<Self, Error> {
-        let run = platform.cancelled_by(cancel);
-        let finished = run.finished(run.plan.target).ok_or_else(Error::cancelled)?;
-        let state = finished.state.clone();
-        let layers = run.converted(&state.stack)?;
-        Ok(Self { run, state, layers })
-    }
-
-    fn finished(&self) -> Finished<'_> {
-        let plan = self.run.plan;
-        Finished {
-            state: &self.state,
-            layers: &self.layers,
-            config: &plan.stages[plan.target].config,
-            epoch: plan.source_date_epoch,
-            has_base: plan.target_has_base(),
-        }
-    }
-}
-
-/// The images of all targets, and their index if there is to be one, as an output wants them.
-pub(crate) fn built(build: &PlannedBuild, targets: &[Target<'_>], form: &Form) -> Built {
-    let finished: Vec<Finished<'_>> = targets.iter().map(Target::finished).collect();
-    put_together(&finished, build.with_index, form)
-}
 
 /// Events that may wait for the caller; then whoever has another one waits.
 const EVENTS: usize = 256;
@@ -97,18 +56,7 @@ fn build_all(
     events: SyncSender<Event>,
     outputs: Vec<Output>,
 ) -> Result<Built, Error> {
-    let session = Session {
-        build,
-        backends,
-        events,
-        made: SingleFlight::default(),
-        remote: super::remote::Fetched::default(),
-        agents: Agents::default(),
-        own_files: own_files(build, backends, &outputs),
-        emptied: Mutex::default(),
-        started: Instant::now(),
-        has_sandbox: Mutex::new(false),
-    };
+    let session = Session::new(build, backends, cancel, own_files(build, backends, &outputs), events);
     backends.store.sweep_dead_scratch()?;
     let steps = |plan: &crate::plan::Plan| plan.stages.iter().map(|stage| stage.steps.len()).sum::<usize>();
     session.emit(Event::Started { steps: build.plans.iter().map(steps).sum() });
@@ -126,71 +74,18 @@ fn build_all(
         );
         session.emit(Event::Warning { message });
     }
-    let stages = build.plans.iter().flat_map(|plan| &plan.stages);
-    let tokens: Vec<CancelToken> = stages.map(|_| cancel.child()).collect();
-    let mut platforms = Vec::with_capacity(build.plans.len());
-    let mut first_step = 0;
-    for plan in &build.plans {
-        platforms.push(Platform::new(&session, plan, first_step)?);
-        first_step += steps(plan);
-    }
-    make_targets(&platforms, &tokens, cancel)?;
-    let targets = platforms.iter().map(|platform| Target::new(platform, cancel));
-    let targets = targets.collect::<Result<Vec<_>, _>>()?;
+    let schedule = Schedule::new(&session)?;
+    let images = schedule.carry_out()?;
     remember_origins(build, backends)?;
-    let built = kept(build, backends, &targets, &outputs)?;
+    let built = kept(build, backends, cancel, &images, &outputs)?;
     session.emit(Event::ImageBuilt { descriptor: built.descriptor.clone() });
     for output in outputs {
         let what = output.describe(build);
         session.emit(Event::Exporting { what: what.clone() });
-        export(build, &targets, output, &|event| session.emit(event))?;
+        export(build, &images, output, &|event| session.emit(event))?;
         session.emit(Event::Exported { what });
     }
     Ok(built)
-}
-
-/// Carries out the stages of all platforms that the targets need.
-fn make_targets<'a>(
-    platforms: &'a [Platform<'a>],
-    tokens: &'a [CancelToken],
-    cancel: &'a CancelToken,
-) -> Result<(), Error> {
-    // A task is a stage of a platform, in the order of the plans.
-    let stages = platforms.iter().map(|platform| platform.plan.stages.len());
-    let first: Vec<usize> =
-        stages.scan(0, |next, count| Some(std::mem::replace(next, *next + count))).collect();
-    let of_task = |task: usize| {
-        let number = first.partition_point(|first| *first <= task) - 1;
-        (platforms[number].cancelled_by(&tokens[task]), task - first[number])
-    };
-    let in_order = |outcome, task: usize, index: usize| match outcome {
-        Outcome::Needs(other) => Outcome::Needs(task - index + other),
-        Outcome::Done => Outcome::Done,
-    };
-    let settings = platforms.first().map(|platform| &platform.session.build.settings);
-    let (threads, steps) = settings.map_or((1, 1), |settings| (settings.threads, settings.steps));
-    let look_up = |task| {
-        let (run, index) = of_task(task);
-        run.look_up(index).map(|outcome| in_order(outcome, task, index))
-    };
-    let looked_up = queue::carry_out(0..tokens.len(), tokens, threads, &look_up);
-    let runs: Vec<PlatformBuild<'_>> =
-        platforms.iter().map(|platform| platform.cancelled_by(cancel)).collect();
-    runs.iter().for_each(PlatformBuild::announce_found);
-    looked_up?;
-    // Said before anything is fetched for a step that needs one.
-    if let Some((run, step)) = runs.iter().find_map(|run| Some((run, run.run_that_is_needed()?))) {
-        run.check_sandbox().map_err(|error| of_step(error, step))?;
-    }
-    runs.iter().try_for_each(PlatformBuild::empty_caches)?;
-    let needed = runs
-        .iter()
-        .zip(&first)
-        .flat_map(|(run, first)| run.needed().into_iter().map(move |index| first + index));
-    queue::carry_out(needed, tokens, steps, &|task| {
-        let (run, index) = of_task(task);
-        run.carry_on(index).map(|outcome| in_order(outcome, task, index))
-    })
 }
 
 /// The directory of an output that is in the context and has something in it, which may be the user's.
@@ -229,12 +124,13 @@ fn remember_origins(build: &PlannedBuild, backends: &Backends<'_>) -> Result<(),
 fn kept(
     build: &PlannedBuild,
     backends: &Backends<'_>,
-    targets: &[Target<'_>],
+    cancel: &CancelToken,
+    images: &[FinishedImage<'_>],
     outputs: &[Output],
 ) -> Result<Built, Error> {
     let of_state = || Form { annotations: build.annotations.clone(), ..Form::default() };
     let form = outputs.iter().find_map(|output| output.form(build)).unwrap_or_else(of_state);
-    let built = built(build, targets, &form);
+    let built = built(images, build.with_index, &form);
     let store = backends.store;
     for image in &built.images {
         store.put(image.manifest.config.media_type.clone(), &image.config_bytes)?;
@@ -244,11 +140,22 @@ fn kept(
         store.put(built.descriptor.media_type.clone(), &index.bytes)?;
     }
     if outputs.is_empty() && !build.settings.keep_incomplete {
-        for target in targets {
-            target.run.complete(&target.layers)?;
+        for image in images {
+            fetch_missing(store, image)?;
         }
         let named = build.tags.iter().map(|name| (name.clone(), built.descriptor.clone()));
-        store.tag_all(&named.collect::<Vec<_>>(), targets[0].run.cancel)?;
+        store.tag_all(&named.collect::<Vec<_>>(), cancel)?;
     }
     Ok(built)
+}
+
+/// Fetches the layers that the store does not have, so that the image may have a name.
+fn fetch_missing(store: &ImageLayout, image: &FinishedImage<'_>) -> Result<(), Error> {
+    for layer in &image.layers {
+        if !image.source.is_stored(&layer.descriptor)? {
+            let mut blob = image.source.open_blob(layer)?;
+            store.put_from(&layer.descriptor, &mut blob)?;
+        }
+    }
+    Ok(())
 }

@@ -1,0 +1,56 @@
+//! New layers: from what changed to a blob in the store and a listing in the cache.
+
+use ocibuild_layer::{LayerOptions, WrittenLayer};
+use ocibuild_spec::{CancelToken, Changeset, Descriptor, DiffId, Entry};
+use ocibuild_store::{BlobStore as _, ImageLayout};
+
+use crate::Error;
+use crate::cache::{Cache, Wanted};
+
+/// Writes layers in one form.
+#[derive(Clone, Copy)]
+pub(crate) struct LayerWriter<'a> {
+    pub(crate) store: &'a ImageLayout,
+    pub(crate) cache: &'a Cache,
+    /// The form that layers get.
+    pub(crate) wanted: Wanted,
+    /// Threads that compress.
+    pub(crate) threads: usize,
+    pub(crate) cancel: &'a CancelToken,
+}
+
+/// A layer that was written to the store, and its listing to the cache.
+pub(crate) struct NewLayer {
+    pub(crate) diff_id: DiffId,
+    pub(crate) descriptor: Descriptor,
+}
+
+impl LayerWriter<'_> {
+    /// Writes a layer; `use_entries` sees the changeset once the layer's name is known.
+    ///
+    /// The listing keeps the times as steps see them, with their nanoseconds, where the tar has whole seconds.
+    pub(crate) fn write(
+        &self,
+        changeset: Changeset,
+        use_entries: impl FnOnce(&DiffId, &[Entry]) -> Result<(), Error>,
+    ) -> Result<NewLayer, Error> {
+        let written = self.write_blob(&changeset)?;
+        use_entries(&written.diff_id, &changeset.entries)?;
+        self.store.protect(&written.diff_id.0)?;
+        let new = NewLayer { diff_id: written.diff_id.clone(), descriptor: written.descriptor.clone() };
+        self.cache.put_index(&new.diff_id, &written.into_index(changeset, true)?)?;
+        Ok(new)
+    }
+
+    fn write_blob(&self, changeset: &Changeset) -> Result<WrittenLayer, Error> {
+        let options = LayerOptions {
+            compression: self.wanted.compression,
+            clamp_mtime: self.wanted.clamp,
+            threads: self.threads,
+        };
+        let mut blob = self.store.writer()?;
+        let written = ocibuild_layer::write(changeset, &mut blob, &options, self.cancel)?;
+        blob.finish_expecting(&written.descriptor)?;
+        Ok(written)
+    }
+}
