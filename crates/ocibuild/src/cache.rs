@@ -1,5 +1,8 @@
 //! Records of finished steps, below `cache/` of the state directory.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -96,12 +96,9 @@ pub(crate) fn put_together(targets: &[Finished<'_>], with_index: bool, form: &Fo
     } else {
         MediaType::ImageIndex
     };
-    let index = Index {
-        schema_version: 2,
-        media_type: Some(media_type.clone()),
-        manifests: images.iter().map(|image| image.descriptor.clone()).collect(),
-        annotations: at_level(&form.annotations, AnnotationLevel::Index, None),
-    };
+    let mut index = Index::new(images.iter().map(|image| image.descriptor.clone()).collect());
+    index.media_type = Some(media_type.clone());
+    index.annotations = at_level(&form.annotations, AnnotationLevel::Index, None);
     let bytes = json::to_vec_pretty(&index).expect("an index is plain data");
     let mut descriptor = Descriptor::of(media_type, &bytes);
     descriptor.annotations = at_level(&form.annotations, AnnotationLevel::IndexDescriptor, None);
@@ -126,13 +123,10 @@ fn assemble(target: &Finished<'_>, form: &Form) -> BuiltImage {
     } else {
         (MediaType::ImageConfig, MediaType::ImageManifest)
     };
-    let manifest = Manifest {
-        schema_version: 2,
-        media_type: Some(manifest_type.clone()),
-        config: Descriptor::of(config_type, &config_bytes),
-        layers: (!layers.is_empty()).then_some(layers),
-        annotations: at_level(&form.annotations, AnnotationLevel::Manifest, Some(&platform)),
-    };
+    let mut manifest = Manifest::new(Descriptor::of(config_type, &config_bytes), layers);
+    manifest.media_type = Some(manifest_type.clone());
+    manifest.layers = manifest.layers.filter(|layers| !layers.is_empty());
+    manifest.annotations = at_level(&form.annotations, AnnotationLevel::Manifest, Some(&platform));
     let manifest_bytes = json::to_vec_pretty(&manifest).expect("a manifest is plain data");
     let mut descriptor = Descriptor::of(manifest_type, &manifest_bytes);
     descriptor.annotations =

@@ -108,6 +108,13 @@ pub use output::{Destination, Output, OutputEpoch, OutputKind};
 pub use report::{Place, Report};
 pub use transfer::{PullOptions, Pulled, Pushed, Transfer, Watcher};
 
+/// Checks for the fuzz targets alone.
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing {
+    pub use crate::cache::fuzzing::check_cache_document;
+    pub use crate::copy::fuzzing::check_placement;
+}
+
 /// The examples of the documents, compiled with the tests.
 #[cfg(doctest)]
 mod documents {

@@ -1,7 +1,6 @@
-use std::collections::BTreeMap;
-
 use ocibuild_spec::{
     CancelToken, Descriptor, Digest, Index, MediaType, Reference, SourceError, SourceErrorKind, json,
+    parse_manifest_or_index,
 };
 
 use crate::exchange::{Access, Ask, Place};
@@ -67,8 +66,26 @@ impl Registry {
         }
     }
 
-    /// Stores a manifest that has a subject, under its digest, and sees to it that it is listed there.
+    /// Stores a manifest or index that has a subject, under its digest, and sees to it that it is listed there; its
+    /// entry in that list.
     pub fn put_referrer(
+        &self,
+        repository: &Reference,
+        bytes: &[u8],
+        cancel: &CancelToken,
+    ) -> Result<Descriptor, SourceError> {
+        let document =
+            parse_manifest_or_index(bytes, None).map_err(|error| error.of(repository.familiar()))?;
+        let entry = document.referrer_entry(bytes);
+        let subject = document.subject().ok_or_else(|| {
+            let text = format!("{}: {} has no subject", repository.familiar(), entry.digest);
+            SourceError::new(SourceErrorKind::Unsupported, text)
+        })?;
+        self.store_referrer(repository, &subject.digest, (&entry, bytes), cancel)?;
+        Ok(entry)
+    }
+
+    fn store_referrer(
         &self,
         repository: &Reference,
         subject: &Digest,
@@ -134,13 +151,7 @@ fn parse_list(repository: &Reference, bytes: &[u8]) -> Result<Index, SourceError
 }
 
 fn list_of(repository: &Reference, entries: Vec<Descriptor>) -> Result<Vec<u8>, SourceError> {
-    let index = Index {
-        schema_version: 2,
-        media_type: Some(MediaType::ImageIndex),
-        manifests: entries,
-        annotations: BTreeMap::new(),
-    };
-    json::to_vec(&index).map_err(|error| {
+    json::to_vec(&Index::new(entries)).map_err(|error| {
         let text = format!("{}: the list of referrers cannot be written: {error}", repository.familiar());
         SourceError::new(SourceErrorKind::Corrupt, text)
     })

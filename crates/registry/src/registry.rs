@@ -2,13 +2,13 @@ use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ocibuild_spec::{
     CancelToken, Descriptor, ImageSource, Platform, Reference, ResolvedImage, SourceError, SourceErrorKind,
 };
 
-use crate::auth::{Auth, Need, Realms, Via};
+use crate::auth::{Auth, Clock, Need, Realms, Via};
 use crate::blob::VerifiedBlob;
 use crate::credentials::Credentials;
 use crate::endpoint::{Endpoint, Endpoints};
@@ -49,6 +49,7 @@ pub struct RegistryBuilder {
     certs_d: Vec<PathBuf>,
     credentials: Credentials,
     realms: Realms,
+    clock: Clock,
     retry: Retry,
     watcher: RetryWatcher,
     is_offline: bool,
@@ -178,6 +179,14 @@ impl RegistryBuilder {
         self
     }
 
+    /// The clock by which the lives of tokens and credentials are measured; the system's monotonic clock unless told
+    /// otherwise. Tests give one that they move themselves.
+    #[must_use]
+    pub fn clock(mut self, now: impl Fn() -> Instant + Send + Sync + 'static) -> Self {
+        self.clock = Clock::new(now);
+        self
+    }
+
     /// The source.
     pub fn build(self) -> Result<Registry, HttpError> {
         let client = self.client.build()?;
@@ -186,7 +195,7 @@ impl RegistryBuilder {
             endpoints: Endpoints::default(),
             routes: Routes::new(&self.mirrors, self.insecure, self.registries_conf, self.certs_d),
             failures: Failures::default(),
-            auth: Auth::new(self.credentials, self.realms),
+            auth: Auth::new(self.credentials, self.realms, self.clock),
             retry: self.retry,
             watcher: self.watcher,
             whole_blobs: Mutex::default(),
@@ -215,6 +224,7 @@ impl Registry {
             certs_d: Vec::new(),
             credentials: Credentials::none(),
             realms: Realms::default(),
+            clock: Clock::default(),
             retry: Retry::default(),
             watcher: RetryWatcher::default(),
             is_offline: false,

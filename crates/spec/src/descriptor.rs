@@ -33,6 +33,15 @@ impl Descriptor {
         Self::new(media_type, Digest::of(bytes), bytes.len() as u64)
     }
 
+    /// The descriptor of [`EMPTY_JSON`](Self::EMPTY_JSON), which stands for a config or a layer that an artifact does not
+    /// have (image-spec `manifest.md`, "Guidance for an Empty Descriptor").
+    pub fn empty() -> Self {
+        Self::of(MediaType::EmptyJSON, Self::EMPTY_JSON)
+    }
+
+    /// The content of [`empty`](Self::empty).
+    pub const EMPTY_JSON: &[u8] = b"{}";
+
     /// A descriptor without platform and annotations.
     pub fn new(media_type: MediaType, digest: Digest, size: u64) -> Self {
         Self { media_type, digest, size, platform: None, annotations: BTreeMap::new(), artifact_type: None }

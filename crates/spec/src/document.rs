@@ -36,6 +36,49 @@ impl Document {
             Self::Index(index) => Box::new(index.manifests.iter()),
         }
     }
+
+    /// The manifest or index that this document is about, if it is a referrer. It need not be there for this document to
+    /// be complete.
+    pub fn subject(&self) -> Option<&Descriptor> {
+        match self {
+            Self::Manifest(manifest) => manifest.subject.as_ref(),
+            Self::Index(index) => index.subject.as_ref(),
+        }
+    }
+
+    /// What kind of artifact it is to those who list referrers: a manifest that does not say so is what its config is
+    /// (distribution-spec, "Listing Referrers").
+    pub fn artifact_type(&self) -> Option<&str> {
+        match self {
+            Self::Manifest(manifest) => {
+                Some(manifest.artifact_type.as_deref().unwrap_or(manifest.config.media_type.as_ref()))
+            }
+            Self::Index(index) => index.artifact_type.as_deref(),
+        }
+    }
+
+    /// The type of the document: its own, or the specification's if it does not tell.
+    pub fn media_type(&self) -> MediaType {
+        let (own, default) = match self {
+            Self::Manifest(manifest) => (&manifest.media_type, MediaType::ImageManifest),
+            Self::Index(index) => (&index.media_type, MediaType::ImageIndex),
+        };
+        own.clone().unwrap_or(default)
+    }
+
+    /// The entry of these bytes of the document in a list of referrers: a descriptor with the type of the artifact and
+    /// all annotations.
+    pub fn referrer_entry(&self, bytes: &[u8]) -> Descriptor {
+        let annotations = match self {
+            Self::Manifest(manifest) => &manifest.annotations,
+            Self::Index(index) => &index.annotations,
+        };
+        Descriptor {
+            artifact_type: self.artifact_type().map(str::to_owned),
+            annotations: annotations.clone(),
+            ..Descriptor::of(self.media_type(), bytes)
+        }
+    }
 }
 
 /// What is wrong with a document.
@@ -140,9 +183,11 @@ pub fn parse_manifest_or_index(bytes: &[u8], stated: Option<&MediaType>) -> Resu
         Kind::Manifest => Document::Manifest(json::from_slice(bytes).map_err(DocumentError::Malformed)?),
         Kind::Index => Document::Index(json::from_slice(bytes).map_err(DocumentError::Malformed)?),
     };
-    if let Some(child) = document.children().find(|child| i64::try_from(child.size).is_err()) {
+    let mut descriptors = document.children().chain(document.subject());
+    if let Some(child) = descriptors.find(|child| i64::try_from(child.size).is_err()) {
         return Err(DocumentError::Inconsistent(format!("impossible size of {}", child.digest)));
     }
+    drop(descriptors);
     Ok(document)
 }
 
@@ -491,13 +536,7 @@ mod tests {
     fn image_for(architecture: &str) -> (Vec<u8>, Vec<u8>) {
         let config = config("linux", architecture);
         let descriptor = Descriptor::of(MediaType::ImageConfig, &config);
-        let manifest = Manifest {
-            schema_version: 2,
-            media_type: Some(MediaType::ImageManifest),
-            config: descriptor,
-            layers: Some(Vec::new()),
-            annotations: std::collections::BTreeMap::new(),
-        };
+        let manifest = Manifest::new(descriptor, Vec::new());
         (crate::json::to_vec(&manifest).unwrap(), config)
     }
 
@@ -506,12 +545,7 @@ mod tests {
         let blobs: Vec<Vec<u8>> =
             ["amd64", "arm64"].iter().flat_map(|name| <[_; 2]>::from(image_for(name))).collect();
         let entry = |bytes: &[u8]| Descriptor::of(MediaType::ImageManifest, bytes);
-        let index = Index {
-            schema_version: 2,
-            media_type: None,
-            manifests: vec![entry(&blobs[0]), entry(&blobs[2])],
-            annotations: std::collections::BTreeMap::new(),
-        };
+        let index = Index::new(vec![entry(&blobs[0]), entry(&blobs[2])]);
         let mut fetch = |descriptor: &Descriptor| {
             Ok(blobs.iter().find(|blob| Digest::of(blob) == descriptor.digest).unwrap().clone())
         };
@@ -524,17 +558,61 @@ mod tests {
     }
 
     #[test]
+    fn artifacts_are_written_as_they_were_read() {
+        let digest = Digest::of("x");
+        let subject = format!(
+            r#"{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{digest}","size":1}}"#
+        );
+        let empty = r#"{"mediaType":"application/vnd.oci.empty.v1+json","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2}"#;
+        let manifest = format!(
+            r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","artifactType":"text/plain","config":{empty},"layers":[{empty}],"subject":{subject},"annotations":{{"a":"b"}}}}"#
+        );
+        let document = parse_manifest_or_index(manifest.as_bytes(), None).unwrap();
+        assert_eq!(document.subject().unwrap().digest, digest);
+        // What it is about is not a part of it.
+        assert_eq!(
+            document.children().cloned().collect::<Vec<_>>(),
+            [Descriptor::empty(), Descriptor::empty()]
+        );
+        let entry = document.referrer_entry(manifest.as_bytes());
+        assert_eq!(
+            (entry.digest, entry.artifact_type.as_deref()),
+            (Digest::of(&manifest), Some("text/plain"))
+        );
+        assert_eq!(entry.annotations["a"], "b");
+        let Document::Manifest(read) = document else { panic!("a manifest") };
+        assert_eq!(crate::json::to_vec(&read).unwrap(), manifest.as_bytes());
+
+        let index = format!(
+            r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","artifactType":"text/plain","manifests":[],"subject":{subject}}}"#
+        );
+        let document = parse_manifest_or_index(index.as_bytes(), None).unwrap();
+        assert_eq!(document.subject().unwrap().digest, digest);
+        let Document::Index(read) = document else { panic!("an index") };
+        assert_eq!(crate::json::to_vec(&read).unwrap(), index.as_bytes());
+    }
+
+    #[test]
+    fn what_says_nothing_of_artifacts_stays_silent_about_them() {
+        let text = manifest(CONFIG, LAYER, "").replace("\n            ", "");
+        let document = parse_manifest_or_index(text.as_bytes(), None).unwrap();
+        assert_eq!((document.subject(), document.artifact_type()), (None, Some(CONFIG)));
+        let Document::Manifest(read) = document else { panic!("a manifest") };
+        assert_eq!(crate::json::to_vec(&read).unwrap(), text.as_bytes());
+        let huge = text.replace(
+            "\"layers\"",
+            "\"subject\":{\"mediaType\":\"a\",\"digest\":\"DIGEST\",\"size\":9223372036854775808},\"layers\"",
+        );
+        let huge = huge.replace("DIGEST", &Digest::of("x").to_string());
+        assert!(refused(&huge, None).contains("impossible size"));
+    }
+
+    #[test]
     fn deep_nesting_ends() {
         let mut fetch = |descriptor: &Descriptor| {
             let mut nested = descriptor.clone();
             nested.media_type = MediaType::ImageIndex;
-            let index = Index {
-                schema_version: 2,
-                media_type: None,
-                manifests: vec![nested],
-                annotations: std::collections::BTreeMap::new(),
-            };
-            Ok(crate::json::to_vec(&index).unwrap())
+            Ok(crate::json::to_vec(&Index::new(vec![nested])).unwrap())
         };
         let mut root = Descriptor::of(MediaType::ImageIndex, b"");
         root.platform = Some(Platform::new("linux", "amd64", ""));

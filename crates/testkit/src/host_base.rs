@@ -283,24 +283,12 @@ impl HostBase {
         gzip.write_all(&tar)?;
         let layer = put(MediaType::ImageLayerGzip, &gzip.finish()?)?;
         let config = put(MediaType::ImageConfig, &json::to_vec(&config(DiffId(Digest::of(&tar))))?)?;
-        let manifest = Manifest {
-            schema_version: 2,
-            media_type: Some(MediaType::ImageManifest),
-            config,
-            layers: Some(vec![layer]),
-            annotations: BTreeMap::new(),
-        };
+        let manifest = Manifest::new(config, vec![layer]);
         let manifest = put(MediaType::ImageManifest, &json::to_vec_pretty(&manifest)?)?;
         let mut entry = manifest.clone();
         entry.platform = Some(Platform::host());
         entry.annotations.insert("org.opencontainers.image.ref.name".to_owned(), "latest".to_owned());
-        let index = Index {
-            schema_version: 2,
-            media_type: Some(MediaType::ImageIndex),
-            manifests: vec![entry],
-            annotations: BTreeMap::new(),
-        };
-        fs::write(directory.join("index.json"), json::to_vec(&index)?)?;
+        fs::write(directory.join("index.json"), json::to_vec(&Index::new(vec![entry]))?)?;
         fs::write(directory.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)?;
         Ok(manifest)
     }

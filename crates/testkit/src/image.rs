@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
 
@@ -102,13 +101,8 @@ impl TestImage {
         };
         let config = json::to_vec(&config).expect("a config is JSON");
         let config = (Descriptor::of(MediaType::ImageConfig, &config), config);
-        let manifest = Manifest {
-            schema_version: 2,
-            media_type: Some(MediaType::ImageManifest),
-            config: config.0.clone(),
-            layers: Some(layers.iter().map(|(descriptor, _)| descriptor.clone()).collect()),
-            annotations: BTreeMap::new(),
-        };
+        let layer_descriptors = layers.iter().map(|(descriptor, _)| descriptor.clone()).collect();
+        let manifest = Manifest::new(config.0.clone(), layer_descriptors);
         let manifest = json::to_vec_pretty(&manifest).expect("a manifest is JSON");
         let mut descriptor = Descriptor::of(MediaType::ImageManifest, &manifest);
         descriptor.platform = Some(self.platform.clone());
@@ -138,12 +132,7 @@ impl ImageBlobs {
 
 /// An index of these images, as bytes and with its descriptor.
 pub fn index_of(images: &[&ImageBlobs]) -> (Descriptor, Vec<u8>) {
-    let index = Index {
-        schema_version: 2,
-        media_type: Some(MediaType::ImageIndex),
-        manifests: images.iter().map(|image| image.descriptor.clone()).collect(),
-        annotations: BTreeMap::new(),
-    };
+    let index = Index::new(images.iter().map(|image| image.descriptor.clone()).collect());
     let bytes = json::to_vec_pretty(&index).expect("an index is JSON");
     (Descriptor::of(MediaType::ImageIndex, &bytes), bytes)
 }
@@ -167,7 +156,8 @@ pub fn write_layout_of(directory: &Path, blobs: &[(Descriptor, Vec<u8>)], manife
         fs_err::write(folder.join(descriptor.digest.hex()), bytes)
             .expect("the test's directory can be written");
     }
-    let index = Index { schema_version: 2, media_type: None, manifests, annotations: BTreeMap::new() };
+    let mut index = Index::new(manifests);
+    index.media_type = None;
     let index = json::to_vec(&index).expect("an index is JSON");
     fs_err::write(directory.join("index.json"), index).expect("the test's directory can be written");
     fs_err::write(directory.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)

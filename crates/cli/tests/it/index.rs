@@ -255,12 +255,8 @@ fn attested(server: &TestRegistry, repository: &str, image: &ImageBlobs) -> Desc
         entry
     };
     let own = attestation(&image.descriptor.digest);
-    let index = Index {
-        schema_version: 2,
-        media_type: Some(MediaType::ImageIndex),
-        manifests: vec![attestation(&Digest::of("another")), own.clone(), image.descriptor.clone()],
-        annotations: std::collections::BTreeMap::new(),
-    };
+    let others = attestation(&Digest::of("another"));
+    let index = Index::new(vec![others, own.clone(), image.descriptor.clone()]);
     let bytes = json::to_vec_pretty(&index).unwrap();
     server.put_manifest(repository, "1", MediaType::ImageIndex.as_ref(), &bytes);
     own
@@ -300,13 +296,7 @@ fn indexes_of_others_are_not_believed() {
     let source = server.reference("built", "1");
     // The sources are tried one after the other under one name.
     let create = |entries: Vec<Descriptor>| {
-        let index = Index {
-            schema_version: 2,
-            media_type: Some(MediaType::ImageIndex),
-            manifests: entries,
-            annotations: std::collections::BTreeMap::new(),
-        };
-        let bytes = json::to_vec_pretty(&index).unwrap();
+        let bytes = json::to_vec_pretty(&Index::new(entries)).unwrap();
         server.put_manifest("built", "1", MediaType::ImageIndex.as_ref(), &bytes);
         (place.run(&["index", "create", &name, &source]), Descriptor::of(MediaType::ImageIndex, &bytes))
     };

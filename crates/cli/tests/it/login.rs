@@ -1,5 +1,6 @@
 //! Logging in, and what is sent afterwards.
 
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Command, Stdio};
@@ -356,13 +357,20 @@ fn a_terminal_is_asked_without_showing_the_password() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    for text in ["alice\n", &format!("{CANARY}\n")] {
-        use std::io::Write as _;
-        std::thread::sleep(Duration::from_millis(700));
+    let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let mut screen = Vec::new();
+    for (prompt, text) in [("Username: ", "alice\n"), ("Password: ", &format!("{CANARY}\n"))] {
+        while !screen.ends_with(prompt.as_bytes()) {
+            let mut byte = [0];
+            assert_eq!(stdout.read(&mut byte).unwrap(), 1, "{}", String::from_utf8_lossy(&screen));
+            screen.push(byte[0]);
+        }
         stdin.write_all(text.as_bytes()).unwrap();
     }
-    let ended = without_secret(ended(child.wait_with_output().unwrap()));
+    stdout.read_to_end(&mut screen).unwrap();
+    let mut output = child.wait_with_output().unwrap();
+    output.stdout = screen;
+    let ended = without_secret(ended(output));
     drop(stdin);
     let shown = ended.succeeds();
     assert!(

@@ -4,7 +4,8 @@
 mod archives;
 mod bad_input;
 mod build;
-mod cases;
+#[path = "../cases/files.rs"]
+mod case_files;
 mod check;
 mod context;
 mod contexts;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
-use crate::cases::{case_files, fixtures};
+use crate::case_files::{case_files, fixtures};
 
 const PAGE: &str = "../../docs/dockerfile-support.md";
 

@@ -2,10 +2,11 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fs_err as fs;
 use ocibuild_executor::{ErrorKind, Host, Stream, bundle};
+use ocibuild_testkit::HangGuard;
 
 use crate::world::{World, chain, executors, run_step};
 
@@ -13,12 +14,11 @@ use crate::world::{World, chain, executors, run_step};
 fn privileged_what_is_left_behind_does_not_hang() {
     let Some(mut world) = World::privileged() else { return };
     for (name, executor) in executors() {
-        let start = Instant::now();
+        let _guard = HangGuard::new(format!("{name}: what is left behind"));
         let (result, text) =
             world.shell("sleep 1000 & sleep 1000 >/dev/null & echo done").run_with(&*executor);
         assert!(result.is_ok(), "{name}: {}", chain(&result.unwrap_err()));
         assert_eq!(text, "done\n");
-        assert!(start.elapsed() < Duration::from_secs(5), "{name}");
     }
 }
 
@@ -31,7 +31,7 @@ fn privileged_cancelling_kills() {
         let bundle = bundle(&world.step, &Host::detect());
         let mut heard = false;
         let cancel = world.cancel.clone();
-        let start = Instant::now();
+        let _guard = HangGuard::new(format!("{name}: a step that was cancelled"));
         let mut output = |_: Stream, _: &[u8]| {
             heard = true;
             cancel.cancel();
@@ -39,7 +39,6 @@ fn privileged_cancelling_kills() {
         let error = executor.run(&bundle, &mut output, &world.cancel).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Cancelled, "{name}: {}", chain(&error));
         assert!(heard, "{name}");
-        assert!(start.elapsed() < Duration::from_secs(5), "{name}");
         assert_eq!(
             executor.run(&bundle, &mut |_, _| (), &world.cancel).unwrap_err().kind(),
             ErrorKind::Cancelled
@@ -122,9 +121,8 @@ fn privileged_the_step_dies_with_its_builder_and_leaves_no_mount() {
         assert_eq!(line, "started\n", "{arguments:?}");
         let sleeper = format!("sleep\0{needle}");
         let wait_until = |wanted: bool, what: &str| {
-            let deadline = Instant::now() + Duration::from_secs(5);
+            let _guard = HangGuard::new(format!("{arguments:?}: {what}"));
             while running(&sleeper) != wanted {
-                assert!(Instant::now() < deadline, "{arguments:?}: {what}");
                 std::thread::sleep(Duration::from_millis(5));
             }
         };

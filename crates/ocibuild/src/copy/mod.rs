@@ -6,6 +6,8 @@ mod changed;
 mod content;
 mod digest;
 mod extract;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub(crate) mod habits;
 mod known;
 mod local;

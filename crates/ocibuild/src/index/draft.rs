@@ -136,12 +136,9 @@ impl IndexDraft {
 
     /// The index as it would be pushed now.
     pub fn index(&self) -> Index {
-        Index {
-            schema_version: 2,
-            media_type: Some(MediaType::ImageIndex),
-            manifests: self.entries.iter().map(|entry| entry.descriptor.clone()).collect(),
-            annotations: self.annotations.clone(),
-        }
+        let mut index = Index::new(self.entries.iter().map(|entry| entry.descriptor.clone()).collect());
+        index.annotations = self.annotations.clone();
+        index
     }
 
     /// Its bytes, which follow from what is in it and nothing else, and their descriptor.

@@ -1,6 +1,4 @@
 use crate::advice::{Hint, Setting};
-use std::collections::BTreeMap;
-
 use ocibuild_spec::{Descriptor, Index, MediaType, Platform, Reference, json};
 
 use super::draft::{IndexDraft, IndexEntry, Origin};
@@ -149,12 +147,7 @@ impl<'a> Table<'a> {
         for entry in entries {
             self.publishing.bring(entry, &self.name, None)?;
         }
-        let index = Index {
-            schema_version: 2,
-            media_type: Some(MediaType::ImageIndex),
-            manifests: entries.iter().map(|entry| entry.descriptor.clone()).collect(),
-            annotations: BTreeMap::new(),
-        };
+        let index = Index::new(entries.iter().map(|entry| entry.descriptor.clone()).collect());
         let bytes = json::to_vec_pretty(&index).expect("an index is plain data");
         let descriptor = Descriptor::of(MediaType::ImageIndex, &bytes);
         self.publishing.put(&seat.name, &descriptor, &bytes).map(drop)

@@ -63,7 +63,7 @@ impl State<'_> {
     /// Removes records, blobs and indexes, while no build looks for any; the layers of the named images.
     fn prune_documents(&self, all: bool, pruned: &mut Pruned) -> Result<BTreeSet<DiffId>, Error> {
         let collection = self.layout.collection()?;
-        self.layout.forget_unnamed()?;
+        collection.forget_unnamed()?;
         let (blobs, diff_ids) = self.named()?;
         let is_needed =
             |record: &Record| !all && record.forms.iter().any(|form| blobs.contains(&form.descriptor.digest));

@@ -1,6 +1,7 @@
 //! What is sent to a registry so that it answers: tokens and passwords, and who may have them.
 
 mod challenge;
+mod clock;
 mod need;
 mod realm;
 mod service;
@@ -19,6 +20,7 @@ use crate::http::{HttpClient, HttpResponse};
 use crate::retry::{Retry, RetryWatcher};
 
 use challenge::Challenge;
+pub(crate) use clock::Clock;
 pub(crate) use need::Need;
 pub(crate) use realm::Realms;
 use service::Service;
@@ -51,6 +53,7 @@ const SLICE: Duration = Duration::from_millis(10);
 pub(crate) struct Auth {
     credentials: Credentials,
     realms: Realms,
+    clock: Clock,
     slots: Mutex<BTreeMap<Need, Arc<Mutex<Slot>>>>,
 }
 
@@ -96,30 +99,24 @@ impl Via<'_> {
     }
 }
 
-fn is_over(renew_at: Option<Instant>) -> bool {
-    renew_at.is_some_and(|time| Instant::now() >= time)
-}
-
-/// When four fifths of a life are over.
-fn renewal(life: Option<Duration>) -> Option<Instant> {
-    life.and_then(|life| Instant::now().checked_add(life / 5 * 4))
-}
-
 fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     [one, other].into_iter().flatten().min()
 }
 
 impl Auth {
-    pub(crate) fn new(credentials: Credentials, realms: Realms) -> Self {
-        Self { credentials, realms, slots: Mutex::default() }
+    pub(crate) fn new(credentials: Credentials, realms: Realms, clock: Clock) -> Self {
+        Self { credentials, realms, clock, slots: Mutex::default() }
     }
 
     /// The `authorization` header for a request, if the registry was found to want one.
     pub(crate) fn header(&self, need: &Need, via: Via<'_>) -> Result<Option<String>, SourceError> {
         let slot = self.slot(need);
         let mut slot = lock(&slot, via)?;
-        if let Some(challenge) =
-            slot.grant.as_ref().filter(|grant| is_over(grant.renew_at)).map(|grant| &grant.challenge)
+        if let Some(challenge) = slot
+            .grant
+            .as_ref()
+            .filter(|grant| self.clock.is_over(grant.renew_at))
+            .map(|grant| &grant.challenge)
         {
             let challenge = challenge.clone();
             slot.grant = Some(self.obtain(need, via, &mut slot, &challenge)?);
@@ -169,11 +166,11 @@ impl Auth {
 
     /// The credentials for a need, looked up unless they are still good.
     fn held(&self, need: &Need, via: Via<'_>, slot: &mut Slot) -> Result<Held, SourceError> {
-        if let Some(held) = slot.held.as_ref().filter(|held| !is_over(held.renew_at)) {
+        if let Some(held) = slot.held.as_ref().filter(|held| !self.clock.is_over(held.renew_at)) {
             return Ok(held.clone());
         }
         let found = self.credentials.find(need.wanted(), via.cancel)?;
-        let held = Held { renew_at: renewal(found.as_ref().and_then(|found| found.life)), found };
+        let held = Held { renew_at: self.clock.renewal(found.as_ref().and_then(|found| found.life)), found };
         slot.held = Some(held.clone());
         Ok(held)
     }
@@ -229,7 +226,7 @@ impl Auth {
             _ => {
                 let service = Service::new(&self.realms, need, via, challenge, found)?;
                 let token = service.token()?;
-                Ok(grant(format!("Bearer {}", token.text.expose()), renewal(Some(token.life))))
+                Ok(grant(format!("Bearer {}", token.text.expose()), self.clock.renewal(Some(token.life))))
             }
         }
     }

@@ -9,7 +9,7 @@ use ocibuild_registry::{
 use ocibuild_spec::{CancelToken, SourceError, SourceErrorKind};
 use ocibuild_testkit::{Fault, LoggedRequest, Reply, TestImage, TestRegistry, WebServer};
 
-use super::resolve;
+use super::{TestClock, resolve};
 
 /// Must never be seen outside of an `authorization` header or a form.
 const CANARY: &str = "pa55-c4n4ry";
@@ -139,10 +139,15 @@ fn another_host_gets_credentials_by_the_users_word_alone() {
 fn short_tokens_are_renewed_before_they_end() {
     let (server, tokens, reference) = served("127.0.0.1");
     tokens.put("/token", Reply::of(r#"{"token":"t0ken","expires_in":3}"#));
-    let registry = builder().credentials(known(&server.authority(), alice())).build().unwrap();
+    let clock = TestClock::default();
+    let credentials = known(&server.authority(), alice());
+    let registry = builder().credentials(credentials).clock(clock.read()).build().unwrap();
     resolve(&registry, &reference).unwrap();
     assert_eq!(tokens.requests().len(), 1);
-    std::thread::sleep(Duration::from_millis(2500));
+    clock.advance(Duration::from_millis(2399));
+    resolve(&registry, &reference).unwrap();
+    assert_eq!(tokens.requests().len(), 1);
+    clock.advance(Duration::from_millis(1));
     // The service gives another one from now on, and the registry takes no other.
     tokens.put("/token", Reply::of(r#"{"token":"next","expires_in":300}"#));
     server.require_token("next", Some(&tokens.url("/token")));
@@ -308,17 +313,18 @@ fn credentials_are_looked_up_again_when_their_life_is_over_or_they_are_refused()
         |user: &str, life| Hit { life, ..Hit::new(Credential::password(user, Secret::new("x")), "key") };
     let second = Some(Duration::from_secs(3));
     let source = changing(vec![hit("first", second), hit("second", None), hit("third", None)]);
-    let registry = builder().credentials(Credentials::new(vec![Box::new(source)])).build().unwrap();
+    let (clock, credentials) = (TestClock::default(), Credentials::new(vec![Box::new(source)]));
+    let registry = builder().credentials(credentials).clock(clock.read()).build().unwrap();
     let user = |number: usize| tokens.requests()[number].path.rsplit_once("account=").unwrap().1.to_owned();
     resolve(&registry, &reference).unwrap();
     assert_eq!(user(0), "first");
-    std::thread::sleep(Duration::from_millis(2500));
+    clock.advance(Duration::from_millis(2500));
     resolve(&registry, &reference).unwrap();
     assert_eq!(user(1), "second");
     assert_eq!(source.asked.load(Ordering::SeqCst), 2);
     // A password that is refused after it did is asked for once more, and then it is enough.
     tokens.put("/token", Reply::of("gone").status(401));
-    std::thread::sleep(Duration::from_millis(2500));
+    clock.advance(Duration::from_millis(2500));
     let error = resolve(&registry, &reference).unwrap_err();
     assert!(error.to_string().contains("gone"), "{error}");
     assert_eq!((user(2), user(3)), ("second".to_owned(), "third".to_owned()));

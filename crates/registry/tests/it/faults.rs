@@ -1,9 +1,9 @@
 use std::io::Read as _;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ocibuild_registry::Registry;
 use ocibuild_spec::{CancelToken, ImageSource as _, SourceErrorKind};
-use ocibuild_testkit::{Fault, ImageBlobs, TestImage, TestRegistry};
+use ocibuild_testkit::{Fault, HangGuard, ImageBlobs, TestImage, TestRegistry};
 
 use super::{client, name, pull, resolve};
 
@@ -87,12 +87,14 @@ fn passing_failures_are_waited_out_and_lasting_ones_are_named() {
     {
         let headers = vec![("retry-after".to_owned(), retry_after.to_owned())];
         server.fault("/manifests/", tries, Fault::Answer(429, headers, b"slow down".to_vec()));
-        let start = Instant::now();
+        let before = server.requests().len();
         let error = resolve(&client(), &reference).unwrap_err();
         assert_eq!(error.kind(), SourceErrorKind::Network);
         assert!(error.to_string().contains("429: slow down"), "{error}");
         assert!(error.hint_text().unwrap().contains("127.0.0.1"));
-        assert!(start.elapsed() < Duration::from_secs(5));
+        let asked = server.requests().split_off(before);
+        let asked = asked.iter().filter(|request| request.path.contains("/manifests/")).count();
+        assert_eq!(asked, tries, "{retry_after}");
     }
     let before = server.requests().len();
     server.fault("/manifests/", 1, Fault::Answer(400, Vec::new(), vec![b'\x1b'; 100_000]));
@@ -113,9 +115,8 @@ fn cancelling_ends_a_silent_server_at_once() {
         std::thread::sleep(Duration::from_millis(100));
         canceller.cancel();
     });
-    let start = Instant::now();
+    let _guard = HangGuard::new("reading from a silent server");
     let error = reader.read_to_end(&mut Vec::new()).unwrap_err();
-    assert!(start.elapsed() < Duration::from_secs(2), "{error}");
     assert!(error.to_string().contains("cancelled"), "{error}");
     thread.join().unwrap();
     let error = registry.resolve(&name(&reference), &super::amd64(), &cancel).unwrap_err();

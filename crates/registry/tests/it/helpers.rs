@@ -1,13 +1,14 @@
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ocibuild_registry::{
     ConfigSource, Credential, CredentialSource as _, CredentialStore, Helpers, Kept, Lookup, RegistryKey,
     Secret, Wanted,
 };
 use ocibuild_spec::{CancelToken, SourceErrorKind};
+use ocibuild_testkit::HangGuard;
 
 /// A helper that does what the script says. Another process writes it: one of ours that is about to start something
 /// would keep a file that was open for writing from being run.
@@ -87,7 +88,7 @@ fn helpers_that_misbehave_are_named_and_ended() {
         ("escape", r"printf '\033[2Jbad\r\n'; exit 1", "`get`: [2Jbad"),
     ] {
         write(directory.path(), name, script);
-        let start = Instant::now();
+        let _guard = HangGuard::new(format!("the helper {name}"));
         let config = format!(r#"{{"credHelpers":{{"r.io":"{name}"}}}}"#);
         let error = find(helpers(directory.path()), &config, "r.io").unwrap_err();
         assert_eq!(error.kind(), SourceErrorKind::Denied, "{error}");
@@ -95,7 +96,6 @@ fn helpers_that_misbehave_are_named_and_ended() {
         assert!(text.contains(&format!("docker-credential-{name}")) && text.contains(words), "{text}");
         assert!(!text.contains("c4n4ry") && !text.contains('\u{1b}'), "{text}");
         assert!(error.hint_text().unwrap().contains("credHelpers of HERE"), "{error:?}");
-        assert!(start.elapsed() < Duration::from_secs(4), "{name}: {:?}", start.elapsed());
     }
 }
 
@@ -130,7 +130,7 @@ fn cancelling_ends_a_helper_at_once() {
         "config",
         "HERE",
         Secret::new(r#"{"credsStore":"hang"}"#),
-        helpers(directory.path()).timeout(Duration::from_mins(1)),
+        helpers(directory.path()).timeout(Duration::from_mins(10)),
     );
     let cancel = CancelToken::new();
     let canceller = cancel.clone();
@@ -138,10 +138,9 @@ fn cancelling_ends_a_helper_at_once() {
         std::thread::sleep(Duration::from_millis(100));
         canceller.cancel();
     });
-    let start = Instant::now();
+    let _guard = HangGuard::new("the helper that was cancelled");
     let error = source.find(Wanted { registry: "r.io", repository: None }, &cancel).unwrap_err();
     assert_eq!(error.kind(), SourceErrorKind::Cancelled);
-    assert!(start.elapsed() < Duration::from_secs(2));
     thread.join().unwrap();
 }
 

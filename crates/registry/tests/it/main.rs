@@ -15,7 +15,8 @@ mod tls;
 mod trust;
 
 use std::io::Read as _;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use ocibuild_registry::Registry;
 use ocibuild_spec::{
@@ -29,6 +30,21 @@ fn client() -> Registry {
         .stall_timeout(Duration::from_millis(700))
         .build()
         .unwrap()
+}
+
+/// A clock that stands still until it is moved.
+#[derive(Debug, Clone, Default)]
+struct TestClock(Arc<Mutex<Duration>>);
+
+impl TestClock {
+    fn advance(&self, time: Duration) {
+        *self.0.lock().unwrap() += time;
+    }
+
+    fn read(&self) -> impl Fn() -> Instant + Send + Sync + 'static {
+        let (start, clock) = (Instant::now(), self.clone());
+        move || start + *clock.0.lock().unwrap()
+    }
 }
 
 fn amd64() -> Platform {

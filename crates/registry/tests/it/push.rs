@@ -2,7 +2,7 @@ use std::io::Read;
 use std::sync::Mutex;
 
 use ocibuild_registry::{BlobPush, BlobUpload, ManifestPush, Registry};
-use ocibuild_spec::{CancelToken, Descriptor, MediaType, SourceError, SourceErrorKind};
+use ocibuild_spec::{CancelToken, Descriptor, Manifest, MediaType, SourceError, SourceErrorKind, json};
 use ocibuild_testkit::{Fault, TestImage, TestRegistry};
 
 use super::{client, name};
@@ -222,17 +222,20 @@ fn referrers_are_listed_by_tag_where_the_registry_lists_none() {
     assert_eq!(registry.referrers(&reference, subject, None, &cancel).unwrap(), []);
     let mut digests = Vec::new();
     for text in ["one", "two"] {
-        let (_, config) = push(&registry, &reference.to_string(), b"{}").unwrap();
-        let manifest = serde_json::json!({
-            "schemaVersion": 2, "mediaType": MediaType::ImageManifest.as_ref(), "artifactType": "text/plain",
-            "config": config, "layers": [config], "subject": image.descriptor, "annotations": {"name": text},
-        });
-        let bytes = manifest.to_string().into_bytes();
-        let mut entry = Descriptor::of(MediaType::ImageManifest, &bytes);
-        entry.artifact_type = Some("text/plain".to_owned());
-        registry.put_referrer(&reference, subject, (&entry, &bytes), &cancel).unwrap();
+        let (_, content) = push(&registry, &reference.to_string(), Descriptor::EMPTY_JSON).unwrap();
+        assert_eq!(content.digest, Descriptor::empty().digest);
+        let mut manifest = Manifest::new(Descriptor::empty(), vec![Descriptor::empty()]);
+        manifest.artifact_type = Some("text/plain".to_owned());
+        manifest.subject = Some(Descriptor::of(MediaType::ImageManifest, &image.manifest));
+        manifest.annotations.insert("name".to_owned(), text.to_owned());
+        let bytes = json::to_vec_pretty(&manifest).unwrap();
+        let entry = registry.put_referrer(&reference, &bytes, &cancel).unwrap();
+        assert_eq!(entry.artifact_type.as_deref(), Some("text/plain"));
+        assert_eq!(entry.annotations, manifest.annotations);
         digests.push(entry.digest);
     }
+    let error = registry.put_referrer(&reference, &image.manifest, &cancel).unwrap_err();
+    assert!(error.to_string().contains("has no subject"), "{error}");
     let found = registry.referrers(&reference, subject, Some("text/plain"), &cancel).unwrap();
     assert_eq!(found.into_iter().map(|entry| entry.digest).collect::<Vec<_>>(), digests);
     assert_eq!(registry.referrers(&reference, subject, Some("other"), &cancel).unwrap(), []);

@@ -1,11 +1,11 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::FileExt as _;
 
 use ocibuild_spec::{Descriptor, Digest, Document, MAX_DOCUMENT, is_document, parse_manifest_or_index};
 use ocibuild_sys::FileLock;
 
 use super::blobs::{blob_path, open_blob, open_expecting};
-use super::{ImageLayout, read_index};
+use super::{ImageLayout, is_unnamed, read_index};
 use crate::blob::read_small;
 use crate::{Error, ErrorKind};
 
@@ -68,10 +68,19 @@ impl Collection {
         self.pinned.contains(digest)
     }
 
+    /// Forgets all images without a name, but for referrers of those that stay: what has a name, what a running build has
+    /// announced, and what they list.
+    pub fn forget_unnamed(&self) -> Result<(), Error> {
+        let named = read_index(self.layout.root())?.manifests.into_iter().filter(|entry| !is_unnamed(entry));
+        let kept = self.reached_from(named.collect(), &BTreeSet::new())?;
+        self.layout.forget_entries(|entry| is_unnamed(entry) && !kept.referrers.contains(&entry.digest))
+    }
+
     /// Removes what neither a tag, nor `keep`, nor a running build reaches. A digest in `keep` that is a manifest
-    /// or an index keeps what it lists.
+    /// or an index keeps what it lists. What is kept keeps its referrers: every manifest and index here whose `subject`
+    /// it is, and what they list.
     pub fn sweep(&self, keep: &BTreeSet<Digest>) -> Result<Freed, Error> {
-        let reached = self.reached(keep)?;
+        let reached = self.reached(keep)?.all;
         let mut freed = Freed::default();
         for (digest, size) in self.blobs()? {
             if !reached.contains(&digest) {
@@ -83,7 +92,7 @@ impl Collection {
     }
 
     fn usage(&self, keep: &BTreeSet<Digest>) -> Result<Usage, Error> {
-        let reached = self.reached(keep)?;
+        let reached = self.reached(keep)?.all;
         let (mut all, mut reclaimable) = (Freed::default(), Freed::default());
         for (digest, size) in self.blobs()? {
             all.add(size);
@@ -113,10 +122,23 @@ impl Collection {
         Ok(found)
     }
 
-    fn reached(&self, keep: &BTreeSet<Digest>) -> Result<BTreeSet<Digest>, Error> {
-        let mut reached: BTreeSet<Digest> = keep.union(&self.pinned).cloned().collect();
-        let mut pending = read_index(self.layout.root())?.manifests;
-        for digest in &reached {
+    fn reached(&self, keep: &BTreeSet<Digest>) -> Result<Reached, Error> {
+        self.reached_from(read_index(self.layout.root())?.manifests, keep)
+    }
+
+    /// What these entries, `keep` and running builds reach.
+    fn reached_from(&self, mut pending: Vec<Descriptor>, keep: &BTreeSet<Digest>) -> Result<Reached, Error> {
+        let mut by_subject = self.referrers()?;
+        let mut reached = Reached::default();
+        let mut add = |digest: &Digest, reached: &mut Reached, pending: &mut Vec<Descriptor>| {
+            reached.all.insert(digest.clone());
+            for referrer in by_subject.remove(digest).into_iter().flatten() {
+                reached.referrers.insert(referrer.digest.clone());
+                pending.push(referrer);
+            }
+        };
+        for digest in keep.union(&self.pinned) {
+            add(digest, &mut reached, &mut pending);
             pending.extend(self.children_of_unknown(digest));
         }
         let mut expanded = BTreeSet::new();
@@ -124,9 +146,23 @@ impl Collection {
             if is_document(&descriptor.media_type) && expanded.insert(descriptor.digest.clone()) {
                 pending.extend(self.children(&descriptor)?);
             }
-            reached.insert(descriptor.digest);
+            add(&descriptor.digest, &mut reached, &mut pending);
         }
         Ok(reached)
+    }
+
+    /// All manifests and indexes here that have a subject, by that. They are looked for among the blobs, since who stores
+    /// one by its digest need not list it anywhere.
+    fn referrers(&self) -> Result<BTreeMap<Digest, Vec<Descriptor>>, Error> {
+        let mut by_subject = BTreeMap::<Digest, Vec<Descriptor>>::new();
+        for (digest, size) in self.blobs()? {
+            let Some(document) = self.document(&digest) else { continue };
+            if let Some(subject) = document.subject() {
+                let referrer = Descriptor::new(document.media_type(), digest, size);
+                by_subject.entry(subject.digest.clone()).or_default().push(referrer);
+            }
+        }
+        Ok(by_subject)
     }
 
     /// What a document lists. One that is damaged ends the collection: what it kept alive is not known any more.
@@ -144,17 +180,30 @@ impl Collection {
 
     /// What a blob lists if it happens to be a document; whoever only has a digest does not know.
     fn children_of_unknown(&self, digest: &Digest) -> Vec<Descriptor> {
-        let Ok(Some((file, size))) = open_blob(self.layout.root(), digest) else { return Vec::new() };
+        let document = self.document(digest);
+        document.map(|document| document.children().cloned().collect()).unwrap_or_default()
+    }
+
+    /// A blob as the document that it may be. One that is damaged is none: it reaches nothing.
+    fn document(&self, digest: &Digest) -> Option<Document> {
+        let (file, size) = open_blob(self.layout.root(), digest).ok()??;
         let mut first = [0];
         // Layers are many, and none begins like JSON.
         if size > MAX_DOCUMENT || file.read_at(&mut first, 0).is_err() || !b"{ \t\r\n".contains(&first[0]) {
-            return Vec::new();
+            return None;
         }
         let stated = Descriptor::new(ocibuild_spec::MediaType::EmptyJSON, digest.clone(), size);
-        let document =
-            read_small(file, &stated).ok().and_then(|bytes| parse_manifest_or_index(&bytes, None).ok());
-        document.map(|document| document.children().cloned().collect()).unwrap_or_default()
+        let bytes = read_small(file, &stated).ok()?;
+        parse_manifest_or_index(&bytes, None).ok()
     }
+}
+
+/// What a collection keeps.
+#[derive(Debug, Default)]
+struct Reached {
+    all: BTreeSet<Digest>,
+    /// Those of them that are about another one.
+    referrers: BTreeSet<Digest>,
 }
 
 impl Freed {

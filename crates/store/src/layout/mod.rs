@@ -20,6 +20,7 @@ pub use lock::{ExclusiveLock, Lease};
 pub use place::check_way;
 pub use scratch::ScratchDir;
 use scratch::Session;
+use tags::is_unnamed;
 pub(crate) use tags::{CONTAINERD_NAME, CREATED, MAX_INDEX, REF_NAME, parse_index, read_index, replace};
 
 use crate::{Error, ErrorKind};

@@ -55,11 +55,11 @@ impl ImageLayout {
         })
     }
 
-    /// Forgets all images without a name.
-    pub fn forget_unnamed(&self) -> Result<(), Error> {
+    /// Removes the entries that are not wanted.
+    pub(super) fn forget_entries(&self, is_forgotten: impl Fn(&Descriptor) -> bool) -> Result<(), Error> {
         let forget = |entries: &mut Vec<Descriptor>| {
             let before = entries.len();
-            entries.retain(|entry| !is_unnamed(entry));
+            entries.retain(|entry| !is_forgotten(entry));
             entries.len() != before
         };
         self.update(forget).map(drop)
@@ -235,7 +235,7 @@ fn enter_entries<'i>(
 }
 
 /// Whether nobody gave the entry a name, not even one that means something to another tool alone.
-fn is_unnamed(entry: &Descriptor) -> bool {
+pub(super) fn is_unnamed(entry: &Descriptor) -> bool {
     [REF_NAME, CONTAINERD_NAME].iter().all(|name| !entry.annotations.contains_key(*name))
 }
 

@@ -4,9 +4,7 @@ mod directory;
 pub use archive::{ArchiveFormat, LayoutArchive};
 pub use directory::LayoutDirectory;
 
-use std::collections::BTreeMap;
-
-use ocibuild_spec::{Descriptor, Index, MediaType, Reference, Timestamp};
+use ocibuild_spec::{Descriptor, Index, Reference, Timestamp};
 
 use crate::layout::{CONTAINERD_NAME, CREATED, REF_NAME};
 
@@ -40,10 +38,5 @@ fn entries(image: &OutputImage) -> Vec<Descriptor> {
 }
 
 fn index_of(manifests: Vec<Descriptor>) -> Index {
-    Index {
-        schema_version: 2,
-        media_type: Some(MediaType::ImageIndex),
-        manifests,
-        annotations: BTreeMap::new(),
-    }
+    Index::new(manifests)
 }

@@ -27,7 +27,7 @@ pub struct ArchiveSource {
 
 #[derive(Debug)]
 enum Kind {
-    Oci(Index),
+    Oci(Box<Index>),
     Docker(DockerArchive),
 }
 
@@ -52,7 +52,7 @@ impl ArchiveSource {
             (Some(version), Some(index)) => {
                 check_version(&version, members.path())?;
                 let place = format!("index.json of {}", members.path().display());
-                Kind::Oci(parse_index(&index, &place)?)
+                Kind::Oci(Box::new(parse_index(&index, &place)?))
             }
             _ => match small("manifest.json", MAX_LIST)? {
                 Some(bytes) => Kind::Docker(DockerArchive::parse(&bytes, members.path())?),

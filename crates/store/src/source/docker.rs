@@ -154,13 +154,7 @@ impl DockerArchive {
             places.push((layer.digest.clone(), place));
             layers.push(layer);
         }
-        let manifest = Manifest {
-            schema_version: 2,
-            media_type: Some(MediaType::ImageManifest),
-            config: config_descriptor,
-            layers: Some(layers),
-            annotations: BTreeMap::new(),
-        };
+        let manifest = Manifest::new(config_descriptor, layers);
         check_manifest(&manifest).map_err(|error| error.of(&archive))?;
         check_image(&manifest, &config).map_err(|error| error.of(&archive))?;
         let manifest_bytes = json::to_vec_pretty(&manifest).map_err(|error| {

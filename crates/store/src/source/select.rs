@@ -36,7 +36,7 @@ pub(crate) fn resolve(
         [] => Err(not_found(what, index, selection)),
         [root] => resolve_image(what, root, platform, fetch),
         several if several.iter().all(|entry| is_unnamed(entry) && entry.platform.is_some()) => {
-            let platforms = Index { manifests: entries, ..index.clone() };
+            let platforms = Index::new(entries);
             resolve_in_index(what, &platforms, platform, fetch)
         }
         _ => Err(not_found(what, index, selection)),

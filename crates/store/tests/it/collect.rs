@@ -1,8 +1,11 @@
 use std::collections::BTreeSet;
 
-use ocibuild_spec::MediaType;
-use ocibuild_store::{BlobSink as _, BlobStore as _, ErrorKind, Freed};
+use ocibuild_spec::{
+    Descriptor, Digest, Document, Index, Manifest, MediaType, json, parse_manifest_or_index,
+};
+use ocibuild_store::{BlobSink as _, BlobStore as _, ErrorKind, Freed, ImageLayout, read_document};
 use ocibuild_testkit::{TestImage, index_of};
+use proptest::prelude::*;
 
 use super::{name, open, put};
 
@@ -175,4 +178,149 @@ fn reading_apart_from_ones_own_lease_waits_for_no_collection() {
     let collection = layout.collection().unwrap();
     assert_eq!(layout.apart().stat(&image.digest).unwrap(), Some(image.size));
     drop(collection);
+}
+
+/// Puts a manifest of one layer that is about `subject`.
+fn put_referrer(layout: &ImageLayout, subject: &Descriptor, text: &str) -> (Descriptor, Descriptor) {
+    layout.put(MediaType::EmptyJSON, Descriptor::EMPTY_JSON).unwrap();
+    let layer = layout.put(MediaType::Other("text/plain".to_owned()), text.as_bytes()).unwrap();
+    let mut manifest = Manifest::new(Descriptor::empty(), vec![layer.clone()]);
+    manifest.artifact_type = Some("text/plain".to_owned());
+    manifest.subject = Some(Descriptor::new(MediaType::ImageManifest, subject.digest.clone(), subject.size));
+    (layout.put(MediaType::ImageManifest, &json::to_vec(&manifest).unwrap()).unwrap(), layer)
+}
+
+#[test]
+fn what_is_about_a_kept_image_is_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let layout = open(&directory.path().join("state"));
+    let [named, other] = ["named", "other"]
+        .map(|text| put(&layout, &TestImage::new("linux/amd64").layer(&[("a", text)]).build()));
+    layout.tag(&name("app"), &named).unwrap();
+    let about_named = put_referrer(&layout, &named, "an attestation");
+    let about_that = put_referrer(&layout, &about_named.0, "a signature of the attestation");
+    let about_other = put_referrer(&layout, &other, "about what nothing keeps");
+    let is_there = |blob: &Descriptor| layout.stat(&blob.digest).unwrap().is_some();
+    // Other tools find referrers by their entries, which have no names.
+    for listed in [&about_named.0, &about_other.0, &other] {
+        layout.keep(listed).unwrap();
+    }
+    let collection = layout.collection().unwrap();
+    collection.forget_unnamed().unwrap();
+    let unnamed: Vec<Digest> = layout.unnamed().unwrap().into_iter().map(|entry| entry.digest).collect();
+    assert_eq!(unnamed.iter().collect::<Vec<_>>(), [&about_named.0.digest]);
+    // The other image with its config, layer and referrer, of which the empty config is used elsewhere.
+    assert_eq!(collection.sweep(&BTreeSet::new()).unwrap().blobs, 5);
+    drop(collection);
+    for kept in [&about_named, &about_that] {
+        assert!(is_there(&kept.0) && is_there(&kept.1), "{kept:?}");
+    }
+    assert!(is_there(&named) && is_there(&Descriptor::empty()));
+    assert!(!is_there(&other) && !is_there(&about_other.0) && !is_there(&about_other.1));
+
+    layout.untag(&name("app")).unwrap();
+    layout.collection().unwrap().forget_unnamed().unwrap();
+    layout.collect(&BTreeSet::new()).unwrap();
+    assert_eq!(layout.usage(&BTreeSet::new()).unwrap().blobs, 0);
+}
+
+/// A document of a layout: what it lists and what it is about, each a document before it.
+#[derive(Debug, Clone)]
+struct Planned {
+    is_index: bool,
+    lists: Vec<prop::sample::Index>,
+    subject: Option<prop::sample::Index>,
+    is_named: bool,
+    is_kept: bool,
+}
+
+fn planned() -> impl Strategy<Value = Vec<Planned>> {
+    let index = any::<prop::sample::Index>;
+    let one = (
+        any::<bool>(),
+        prop::collection::vec(index(), 0..3),
+        prop::option::of(index()),
+        prop::bool::weighted(0.2),
+        prop::bool::weighted(0.1),
+    );
+    let one = one.prop_map(|(is_index, lists, subject, is_named, is_kept)| Planned {
+        is_index,
+        lists,
+        subject,
+        is_named,
+        is_kept,
+    });
+    prop::collection::vec(one, 1..12)
+}
+
+/// Puts a document and, of a manifest, a layer of its own.
+fn put_planned(layout: &ImageLayout, before: &[Descriptor], plan: &Planned) -> Descriptor {
+    let pick = |index: &prop::sample::Index| (!before.is_empty()).then(|| index.get(before).clone());
+    let subject = plan.subject.as_ref().and_then(pick);
+    let number = before.len().to_string();
+    if plan.is_index {
+        let mut index = Index::new(plan.lists.iter().filter_map(pick).collect());
+        index.subject = subject;
+        index.annotations.insert("number".to_owned(), number);
+        return layout.put(MediaType::ImageIndex, &json::to_vec(&index).unwrap()).unwrap();
+    }
+    let layer = layout.put(MediaType::ImageLayer, number.as_bytes()).unwrap();
+    layout.put(MediaType::EmptyJSON, Descriptor::EMPTY_JSON).unwrap();
+    let mut manifest = Manifest::new(Descriptor::empty(), vec![layer]);
+    manifest.subject = subject;
+    layout.put(MediaType::ImageManifest, &json::to_vec(&manifest).unwrap()).unwrap()
+}
+
+/// What is to stay, found the slow way: until nothing is added any more.
+fn expected(documents: &[(Digest, Document)], roots: BTreeSet<Digest>) -> BTreeSet<Digest> {
+    let mut kept = roots;
+    loop {
+        let before = kept.len();
+        for (digest, document) in documents {
+            if kept.contains(digest) {
+                kept.extend(document.children().map(|child| child.digest.clone()));
+            }
+            if document.subject().is_some_and(|subject| kept.contains(&subject.digest)) {
+                kept.insert(digest.clone());
+            }
+        }
+        if kept.len() == before {
+            return kept;
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn collections_keep_what_is_reached_and_what_is_about_it(plans in planned()) {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = open(&directory.path().join("state"));
+        let (mut put, mut keep, mut roots) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+        for plan in &plans {
+            let descriptor = put_planned(&layout, &put, plan);
+            if plan.is_named {
+                layout.tag(&name(&format!("app:{}", put.len())), &descriptor).unwrap();
+                roots.insert(descriptor.digest.clone());
+            }
+            if plan.is_kept {
+                keep.insert(descriptor.digest.clone());
+            }
+            put.push(descriptor);
+        }
+        let document = |descriptor: &Descriptor| {
+            let bytes = read_document(&layout, descriptor).unwrap();
+            (descriptor.digest.clone(), parse_manifest_or_index(&bytes, None).unwrap())
+        };
+        let documents: Vec<(Digest, Document)> = put.iter().map(document).collect();
+        let mut all: BTreeSet<Digest> = put.iter().map(|descriptor| descriptor.digest.clone()).collect();
+        all.extend(documents.iter().flat_map(|(_, document)| document.children()).map(|child| child.digest.clone()));
+        roots.extend(keep.iter().cloned());
+        let expected = expected(&documents, roots);
+        layout.collect(&keep).unwrap();
+        let there: BTreeSet<Digest> =
+            all.into_iter().filter(|digest| layout.stat(digest).unwrap().is_some()).collect();
+        prop_assert_eq!(there, expected);
+    }
 }
