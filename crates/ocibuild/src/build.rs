@@ -1,48 +1,26 @@
+//! A build as the caller puts it together, and its plan.
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ocibuild_dockerfile::{Dockerfile, Finding};
-use ocibuild_executor::{Capabilities, Executor, Resources, Rlimit};
+use ocibuild_executor::{Capabilities, Resources, Rlimit};
 use ocibuild_layer::Compression;
-use ocibuild_snapshot::Snapshotter;
-use ocibuild_spec::{CancelToken, ImageSource, Platform, Reference, ResolvedImage, Timestamp};
-use ocibuild_store::{ImageLayout, Lease};
+use ocibuild_spec::{CancelToken, Platform, Reference, ResolvedImage, Timestamp};
 
 use crate::annotation::Annotation;
-use crate::cache::{Cache, Wanted};
+use crate::cache::Wanted;
 use crate::checks::{self, CheckReport};
 use crate::context::{BuildContext, ContextSource, Fetcher, GitAddress, HttpAddress, RemoteSource, Remotes};
-use crate::drive::carry_out;
-use crate::image::Built;
-use crate::output::{Output, OutputEpoch, check_outputs, output_epoch};
+use crate::output::{check_outputs, output_epoch};
 use crate::plan::{
-    BaseRequest, EpochSource, ImageOrigin, NamedContext, Outline, Plan, PlanOptions, ResolveError,
-    SourceKind, StepNetwork, Targets, epoch_source, first_run, parse_bool, plan as make_plan,
+    BaseRequest, EpochSource, NamedContext, Outline, Plan, PlanOptions, ResolveError, SourceKind,
+    StepNetwork, Targets, epoch_source, first_run, parse_bool, plan as make_plan,
 };
-use crate::{Error, ErrorKind, Event};
-
-/// What a build works with: where blobs are kept, where base images come from, how steps get their files and are
-/// carried out, and what is known of earlier builds.
-#[derive(Clone, Copy)]
-pub struct Backends<'a> {
-    /// The state directory.
-    pub store: &'a ImageLayout,
-    /// Source of the images that no named context replaces.
-    pub base_images: &'a dyn ImageSource,
-    /// Root file systems of steps.
-    pub snapshots: &'a dyn Snapshotter,
-    /// Carries out `RUN`.
-    pub executor: &'a dyn Executor,
-    /// Records of finished steps.
-    pub cache: &'a Cache,
-}
-
-impl std::fmt::Debug for Backends<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Backends").field("store", &self.store).finish_non_exhaustive()
-    }
-}
+use crate::request::{Backends, MAX_STEPS, Output, PlannedBuild, Settings, SshAgent, image_source};
+use crate::secret::Secret;
+use crate::{Error, ErrorKind};
 
 /// A build to be planned: a Dockerfile, a context, and what the caller wants of them.
 ///
@@ -58,64 +36,6 @@ pub struct Build {
     pub(crate) outputs: Vec<Output>,
     pub(crate) tags: Vec<Reference>,
     pub(crate) annotations: Vec<Annotation>,
-}
-
-/// As many steps as run at the same time unless the caller says otherwise. Most of the time they wait for their commands.
-const MAX_STEPS: usize = 128;
-
-/// How a plan is carried out; nothing here changes what it says.
-#[derive(Debug, Clone)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a choice of the caller")]
-pub(crate) struct Settings {
-    pub(crate) now: Timestamp,
-    pub(crate) no_cache: bool,
-    pub(crate) no_cache_stages: Vec<String>,
-    /// How layers are compressed; what their times are clamped to follows from each platform's plan.
-    pub(crate) wanted: Wanted,
-    pub(crate) rewrite_timestamps: bool,
-    pub(crate) threads: usize,
-    /// The most steps that run at the same time.
-    pub(crate) steps: usize,
-    pub(crate) added_hosts: Vec<(IpAddr, String)>,
-    pub(crate) resolv_conf: String,
-    pub(crate) rlimits: Vec<Rlimit>,
-    pub(crate) shm_size: Option<u64>,
-    pub(crate) dropped_capabilities: Capabilities,
-    pub(crate) archive_limit: Option<u64>,
-    pub(crate) resources: Resources,
-    pub(crate) secrets: BTreeMap<String, Secret>,
-    pub(crate) ssh: BTreeMap<String, SshAgent>,
-    pub(crate) keep_incomplete: bool,
-    pub(crate) own_files: Vec<PathBuf>,
-    pub(crate) remotes: Option<Remotes>,
-    pub(crate) offline: bool,
-}
-
-/// Where the value of a secret comes from; the value itself is read when a step mounts it, and kept nowhere.
-#[derive(Clone)]
-pub enum Secret {
-    /// A file.
-    File(PathBuf),
-    /// The value.
-    Value(Vec<u8>),
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::File(path) => f.debug_tuple("File").field(path).finish(),
-            Self::Value(_) => f.write_str("Value(…)"),
-        }
-    }
-}
-
-/// What answers a `RUN --mount=type=ssh`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SshAgent {
-    /// The agent that listens at this socket. Steps may list its keys and have it sign, nothing else.
-    Socket(PathBuf),
-    /// An agent of the build's own with the keys in these files, for which OpenSSH's `ssh-agent` is started.
-    Keys(Vec<PathBuf>),
 }
 
 impl Build {
@@ -526,27 +446,6 @@ fn report(plans: &[Plan]) -> CheckReport {
     CheckReport { is_error: is_wanted && !findings.is_empty(), findings }
 }
 
-impl Settings {
-    /// What reaches URLs and repositories, with the secrets of the build and the repositories that the user named as its
-    /// contexts.
-    fn remotes(
-        &self,
-        context: &BuildContext,
-        named: &BTreeMap<String, ContextSource>,
-    ) -> Result<Remotes, Error> {
-        let remotes = self.remotes.clone().map_or_else(Remotes::system, Ok)?;
-        let remotes = if self.offline { remotes.offline() } else { remotes };
-        let remotes =
-            self.secrets.iter().fold(remotes, |remotes, (id, secret)| remotes.secret(id, secret.clone()));
-        let repositories = named.values().filter_map(|source| match source {
-            ContextSource::Remote(RemoteSource::Git(address)) => Some(address),
-            ContextSource::Files(context) => context.repository(),
-            _ => None,
-        });
-        Ok(repositories.chain(context.repository()).fold(remotes, Remotes::named_repository))
-    }
-}
-
 impl Build {
     /// The time of the named context or stage that `SOURCE_DATE_EPOCH` names (11.40).
     fn epoch_of_source(&self, backends: &Backends<'_>, cancel: &CancelToken) -> Result<Option<i64>, Error> {
@@ -576,96 +475,5 @@ impl Build {
         let remotes = self.settings.remotes(&self.context, &self.named)?;
         let fetcher = Fetcher { remotes: &remotes, store: backends.store, cancel, now: self.settings.now };
         Ok(fetcher.fetch_any(&remote)?.time())
-    }
-}
-
-/// The source of an image of the plan, and the name to ask it for.
-pub(crate) fn image_source<'a>(
-    named: &'a BTreeMap<String, ContextSource>,
-    backends: &Backends<'a>,
-    origin: &ImageOrigin,
-    reference: &'a Reference,
-) -> (&'a dyn ImageSource, &'a Reference) {
-    let context = match origin {
-        ImageOrigin::Default => None,
-        ImageOrigin::NamedContext(name) => named.get(name),
-    };
-    match context {
-        Some(ContextSource::Image { source, reference }) => (source.as_ref(), reference),
-        Some(ContextSource::Renamed(reference)) => (backends.base_images, reference),
-        _ => (backends.base_images, reference),
-    }
-}
-
-/// A build whose plan is known. As long as it lives, images of the state directory that it builds on are not collected.
-#[derive(Debug)]
-pub struct PlannedBuild {
-    /// What will be done for each platform, in the order asked for; plain data, and never empty.
-    pub plans: Vec<Plan>,
-    /// Whether the result is an index of the platforms' images.
-    pub(crate) with_index: bool,
-    /// What the build checks found for any of the platforms.
-    pub(crate) findings: Vec<Finding>,
-    /// What was planned, for messages.
-    pub(crate) dockerfile: Dockerfile,
-    pub(crate) context: BuildContext,
-    pub(crate) named: BTreeMap<String, ContextSource>,
-    pub(crate) settings: Settings,
-    pub(crate) outputs: Vec<Output>,
-    pub(crate) tags: Vec<Reference>,
-    pub(crate) annotations: Vec<Annotation>,
-    /// The epoch of the outputs.
-    pub(crate) output_epoch: OutputEpoch,
-    /// Keeps the images that were found from being collected.
-    pub(crate) _lease: Lease,
-}
-
-impl PlannedBuild {
-    /// What reaches URLs and repositories.
-    pub(crate) fn remotes(&self) -> Result<Remotes, Error> {
-        self.settings.remotes(&self.context, &self.named)
-    }
-
-    /// The second beyond which no time of a new layer lies (11.42).
-    pub(crate) fn clamp(&self, plan: &Plan) -> Option<i64> {
-        let epoch = self.output_epoch.over(plan.source_date_epoch);
-        epoch.filter(|_| self.settings.rewrite_timestamps)
-    }
-
-    /// Whether the result is an index: of several platforms, or of one with `BUILDKIT_MULTI_PLATFORM=1` (11.30).
-    pub fn makes_index(&self) -> bool {
-        self.with_index
-    }
-
-    /// Names given by `--build-arg` that no `ARG` of any platform's plan consumed, in order (3.21).
-    pub fn unused_build_args(&self) -> impl Iterator<Item = &str> {
-        let (first, others) = self
-            .plans
-            .split_first()
-            .map_or((&[][..], &[][..]), |(first, others)| (first.unused_build_args.as_slice(), others));
-        let is_unused = |name: &&String| others.iter().all(|plan| plan.unused_build_args.contains(name));
-        first.iter().filter(is_unused).map(String::as_str)
-    }
-
-    /// Carries out the plans. Every event goes to `events`, from the calling thread; the last one, whether the build
-    /// succeeds or fails, tells what the build checks found, if anything.
-    ///
-    /// Cancelling, an error, and the end of this process leave what earlier builds made as it was; steps that were
-    /// finished stay cached.
-    pub fn run(
-        mut self,
-        backends: &Backends<'_>,
-        cancel: &CancelToken,
-        mut events: impl FnMut(Event),
-    ) -> Result<Built, Error> {
-        let outputs = std::mem::take(&mut self.outputs);
-        let result = carry_out(&self, backends, cancel, &mut events, outputs);
-        if !self.findings.is_empty() && !cancel.is_cancelled() {
-            events(Event::Findings { findings: self.findings.clone() });
-        }
-        let unused: Vec<&str> = self.unused_build_args().collect();
-        result.map_err(|error| {
-            crate::copy::habits::explain(error, &self.dockerfile, &unused).labelled(&self.dockerfile.source)
-        })
     }
 }

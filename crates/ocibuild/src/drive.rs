@@ -7,20 +7,44 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use ocibuild_spec::CancelToken;
 use ocibuild_store::{BlobSink as _, ImageLayout};
 
-use crate::build::{Backends, PlannedBuild};
 use crate::copy::{OwnFile, OwnFiles};
 use crate::finished::{FinishedImage, built};
 use crate::image::{Built, Form};
-use crate::output::{Output, export};
+use crate::output::export;
 use crate::plan::{ImageOrigin, PlannedImage};
+use crate::request::{Backends, Output, PlannedBuild};
 use crate::schedule::{Schedule, Session};
 use crate::{Error, Event};
+
+impl PlannedBuild {
+    /// Carries out the plans. Every event goes to `events`, from the calling thread; the last one, whether the build
+    /// succeeds or fails, tells what the build checks found, if anything.
+    ///
+    /// Cancelling, an error, and the end of this process leave what earlier builds made as it was; steps that were
+    /// finished stay cached.
+    pub fn run(
+        mut self,
+        backends: &Backends<'_>,
+        cancel: &CancelToken,
+        mut events: impl FnMut(Event),
+    ) -> Result<Built, Error> {
+        let outputs = std::mem::take(&mut self.outputs);
+        let result = carry_out(&self, backends, cancel, &mut events, outputs);
+        if !self.findings.is_empty() && !cancel.is_cancelled() {
+            events(Event::Findings { findings: self.findings.clone() });
+        }
+        let unused: Vec<&str> = self.unused_build_args().collect();
+        result.map_err(|error| {
+            crate::copy::habits::explain(error, &self.dockerfile, &unused).labelled(&self.dockerfile.source)
+        })
+    }
+}
 
 /// Events that may wait for the caller; then whoever has another one waits.
 const EVENTS: usize = 256;
 
 /// Makes the images and their outputs. The work is done by threads of its own, and `events` is called by this one.
-pub(crate) fn carry_out(
+fn carry_out(
     build: &PlannedBuild,
     backends: &Backends<'_>,
     cancel: &CancelToken,

@@ -7,8 +7,30 @@ use ocibuild_spec::{
 
 use crate::annotation::{Annotation, AnnotationLevel, at_level};
 use crate::layers::Layer;
-use crate::output::OutputEpoch;
 use crate::stage::StageState;
+
+/// What an output takes for the epoch: the second that it states, that later times are cut to, and that files have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OutputEpoch {
+    /// The build's, if it has one.
+    #[default]
+    OfBuild,
+    /// This second. Earlier times, and those that the build put into the history, stay.
+    At(i64),
+    /// None.
+    None,
+}
+
+impl OutputEpoch {
+    /// The epoch, given that of the build.
+    pub(crate) fn over(self, build: Option<i64>) -> Option<i64> {
+        match self {
+            Self::OfBuild => build,
+            Self::At(seconds) => Some(seconds),
+            Self::None => None,
+        }
+    }
+}
 
 /// What a build made: one image, or an index of the images of several platforms.
 #[derive(Debug, Clone)]

@@ -5,6 +5,7 @@ mod listings;
 use std::collections::{HashMap, hash_map};
 use std::fs::File;
 use std::io::{self, Read, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,7 +25,6 @@ use ocibuild_sys::{ErrorKind as SystemError, RootDir};
 use crate::accounts::Accounts;
 use crate::advice::{Hint, Setting};
 use crate::cache::Cache;
-use crate::copy::FileRange;
 use crate::error::class_below;
 use crate::{Error, ErrorKind};
 pub(crate) use listings::Listings;
@@ -393,6 +393,24 @@ impl LayerFiles {
             }
             _ => Err(Error::new(ErrorKind::Host, format!("/{} was not fetched", origin.path.display()))),
         }
+    }
+}
+
+/// A part of a file, read without moving the file's own position.
+#[derive(Debug)]
+pub(crate) struct FileRange {
+    pub(crate) file: File,
+    pub(crate) at: u64,
+    pub(crate) left: u64,
+}
+
+impl Read for FileRange {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let wanted = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let count = self.file.read_at(&mut buffer[..wanted], self.at)?;
+        self.at += count as u64;
+        self.left -= count as u64;
+        Ok(count)
     }
 }
 

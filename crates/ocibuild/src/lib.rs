@@ -71,8 +71,10 @@ mod layers;
 mod listing;
 mod output;
 mod report;
+mod request;
 mod run;
 mod schedule;
+mod secret;
 mod ssh;
 mod stage;
 pub mod state;
@@ -92,7 +94,7 @@ pub use ocibuild_sys as sys;
 
 pub use advice::{Hint, Setting};
 pub use annotation::{Annotation, AnnotationLevel};
-pub use build::{Backends, Build, PlannedBuild, Secret, SshAgent};
+pub use build::Build;
 pub use cache::Cache;
 pub use checks::CheckReport;
 pub use context::{
@@ -101,12 +103,13 @@ pub use context::{
 };
 pub use error::{Code, Error, ErrorKind, Failure, PlanFaults};
 pub use event::Event;
-pub use image::{Built, BuiltImage, BuiltIndex};
-pub use index::{EntrySelector, IndexChange, IndexDraft, IndexEntry, Meeting, MeetingOptions, Origin};
+pub use image::{Built, BuiltImage, BuiltIndex, OutputEpoch};
+pub use index::{EntrySelector, IndexChange, IndexDraft, IndexEntry, Meeting, MeetingOptions};
 pub use listing::{ContextEntry, ContextEntryKind, ContextVerdict, DecidingLine};
-pub use output::{Destination, Output, OutputEpoch, OutputKind};
 pub use report::{Place, Report};
-pub use transfer::{PullOptions, Pulled, Pushed, Transfer, Watcher};
+pub use request::{Backends, Destination, Output, OutputKind, PlannedBuild, SshAgent};
+pub use secret::Secret;
+pub use transfer::{Origin, PullOptions, Pulled, Pushed, Transfer, Watcher};
 
 /// Checks for the fuzz targets alone.
 #[cfg(any(test, fuzzing))]

@@ -7,7 +7,8 @@ use ocibuild_layer::{Format, Limits, Policy, TarReader, decompress, is_tar, snif
 use ocibuild_snapshot::Tree;
 use ocibuild_spec::{EntryKind, Timestamp};
 
-use crate::copy::{Archive, Bytes, FileRange, Placement, Source, SourceNode, TreeSource, archived};
+use crate::copy::{Archive, Bytes, Placement, Source, SourceNode, TreeSource, archived};
+use crate::layers::FileRange;
 use crate::{Error, ErrorKind};
 
 /// The files of an archive, which is read where it lies: nothing of it is unpacked.

@@ -330,7 +330,7 @@ fn read_all(file: &File, size: u64) -> Result<Vec<u8>, Error> {
     let cannot = |error| Error::new(ErrorKind::Host, "cannot read a download").caused_by(error);
     let file = file.try_clone().map_err(cannot)?;
     let mut bytes = Vec::new();
-    crate::copy::FileRange { file, at: 0, left: size }.read_to_end(&mut bytes).map_err(cannot)?;
+    crate::layers::FileRange { file, at: 0, left: size }.read_to_end(&mut bytes).map_err(cannot)?;
     Ok(bytes)
 }
 

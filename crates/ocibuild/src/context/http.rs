@@ -14,7 +14,8 @@ use ocibuild_spec::{CancelToken, Digest, Hasher, Metadata, Timestamp};
 use sha2::Digest as _;
 
 use super::remotes::{Login, Remotes, of_http};
-use crate::copy::{FileRange, Source, SourceKind, SourceNode};
+use crate::copy::{Source, SourceKind, SourceNode};
+use crate::layers::FileRange;
 use crate::{Error, ErrorKind};
 
 /// The bytes of a URL on disk, and what their server said about them.

@@ -6,8 +6,7 @@ use ocibuild_plan::address::{GitAddress, HttpAddress, Transport, base64};
 use ocibuild_registry::{HttpClient, HttpError, HttpErrorKind, Scheme};
 
 use super::git::GitProgram;
-use crate::build::Secret;
-use crate::run::secret_value;
+use crate::secret::{Secret, secret_value};
 use crate::{Error, ErrorKind};
 
 /// How sources that are not on this machine are reached: URLs through the one confined client, repositories through

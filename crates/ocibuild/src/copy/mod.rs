@@ -21,7 +21,6 @@ mod source;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -42,7 +41,7 @@ pub(crate) use select::{
 pub(crate) use source::{Lead, Source, SourceKind, SourceNode, TreeSource, resolve};
 
 use crate::accounts::Accounts;
-use crate::layers::{FileOfLayer, LayerFiles};
+use crate::layers::{FileOfLayer, FileRange, LayerFiles};
 use crate::plan::{Chmod, CopyStep, WorkdirStep};
 use crate::{Error, ErrorKind};
 
@@ -224,24 +223,6 @@ pub(crate) fn archived(
     match sparse {
         Some(map) => Box::new(map.clone().expand(FileRange { file, at: offset, left: map.stored() })),
         None => Box::new(FileRange { file, at: offset, left: size }),
-    }
-}
-
-/// A part of a file, read without moving the file's own position.
-#[derive(Debug)]
-pub(crate) struct FileRange {
-    pub(crate) file: File,
-    pub(crate) at: u64,
-    pub(crate) left: u64,
-}
-
-impl Read for FileRange {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let wanted = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
-        let count = self.file.read_at(&mut buffer[..wanted], self.at)?;
-        self.at += count as u64;
-        self.left -= count as u64;
-        Ok(count)
     }
 }
 

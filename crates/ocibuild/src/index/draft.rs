@@ -1,4 +1,5 @@
 use crate::advice::{Hint, Setting};
+use crate::transfer::Origin;
 use std::collections::BTreeMap;
 
 use ocibuild_spec::{Descriptor, Digest, Index, MediaType, Platform, Reference, json};
@@ -42,15 +43,6 @@ pub struct IndexEntry {
     pub origin: Origin,
     /// It is of the index that the draft goes on with.
     pub(crate) is_of_base: bool,
-}
-
-/// Where a manifest is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
-    /// In the state directory.
-    State,
-    /// At a registry, under this name with a digest.
-    Registry(Reference),
 }
 
 /// Which entry of a draft is meant.

@@ -6,7 +6,8 @@ use fs_err as fs;
 use ocibuild_spec::{Descriptor, Digest, Reference, json};
 use serde::{Deserialize, Serialize};
 
-use super::draft::{Base, IndexDraft, IndexEntry, Origin};
+use super::draft::{Base, IndexDraft, IndexEntry};
+use crate::transfer::Origin;
 use crate::{Error, ErrorKind};
 
 /// Version of the documents here; see `docs/formats/index-drafts.md`.

@@ -1,10 +1,11 @@
 use crate::advice::{Hint, Setting};
 use ocibuild_spec::{Descriptor, Index, MediaType, Platform, Reference, json};
 
-use super::draft::{IndexDraft, IndexEntry, Origin};
+use super::draft::{IndexDraft, IndexEntry};
 use super::publish::Publishing;
 use super::shelves::{Found, Gathered};
 use super::{check_name, give_way};
+use crate::transfer::Origin;
 use crate::transfer::{Pushed, Transfer};
 use crate::{Error, ErrorKind};
 

@@ -6,7 +6,7 @@ mod meeting;
 mod publish;
 mod shelves;
 
-pub use draft::{EntrySelector, IndexChange, IndexDraft, IndexEntry, Origin};
+pub use draft::{EntrySelector, IndexChange, IndexDraft, IndexEntry};
 pub(crate) use drafts::Drafts;
 pub(crate) use meeting::Table;
 pub use meeting::{Meeting, MeetingOptions};

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use ocibuild_registry::ManifestPush;
 use ocibuild_spec::{Descriptor, Document, Reference};
 
-use super::draft::{IndexDraft, IndexEntry, Origin};
+use super::draft::{IndexDraft, IndexEntry};
 use super::shelves::{Found, Shelves, parse};
 use super::{FirstError, give_way};
 use crate::cache::Cache;
+use crate::transfer::Origin;
 use crate::transfer::{Parcel, Pushed, Transfer, Watcher, push};
 use crate::{Error, ErrorKind};
 

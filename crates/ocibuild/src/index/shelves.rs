@@ -11,7 +11,8 @@ use ocibuild_spec::{
 use ocibuild_store::{BlobStore, ImageLayout, read_document};
 
 use super::FirstError;
-use super::draft::{IndexEntry, Origin, subject_of};
+use super::draft::{IndexEntry, subject_of};
+use crate::transfer::Origin;
 use crate::{Error, ErrorKind};
 
 /// Most images of one index, and most indexes in indexes.

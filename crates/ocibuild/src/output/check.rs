@@ -3,9 +3,9 @@
 use crate::advice::{Hint, Setting};
 use std::path::{Path, PathBuf};
 
-use super::{Destination, Output, OutputEpoch, OutputKind};
 use crate::annotation::Annotation;
-use crate::build::PlannedBuild;
+use crate::image::OutputEpoch;
+use crate::request::{Destination, Output, OutputKind, PlannedBuild};
 use crate::{Error, ErrorKind};
 
 /// Fails when an output of the build cannot be what is asked for. `state` is the state directory.

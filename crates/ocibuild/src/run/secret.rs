@@ -2,21 +2,14 @@
 
 use crate::Code;
 use crate::advice::{Hint, Setting};
-use std::io::Read as _;
-use std::path::Path;
 
-use fs_err as fs;
 use ocibuild_executor::{MemoryFile, Private, memory_directory};
 use ocibuild_snapshot::MountPointKind;
 
 use super::mounts::Mounts;
-use crate::build::Secret;
-use crate::error::unusable;
 use crate::plan::StepMount;
+use crate::secret::secret_value;
 use crate::{Error, ErrorKind};
-
-/// Larger secrets are refused, as BuildKit does.
-const MAX_SECRET: u64 = 500 << 10;
 
 impl Mounts<'_, '_> {
     pub(super) fn secret(&mut self, mount: &StepMount) -> Result<(), Error> {
@@ -62,30 +55,6 @@ impl Mounts<'_, '_> {
     }
 }
 
-/// The value of a secret, read now and kept nowhere.
-pub(crate) fn secret_value(secret: &Secret, id: &str) -> Result<Private, Error> {
-    match secret {
-        Secret::Value(value) if value.len() as u64 > MAX_SECRET => Err(too_large(id)),
-        Secret::Value(value) => Ok(Private::from(value.clone())),
-        Secret::File(path) => read(path, id),
-    }
-}
-
-fn read(path: &Path, id: &str) -> Result<Private, Error> {
-    let file = fs::File::open(path).map_err(|error| unusable(path, error))?;
-    let mut value = Vec::new();
-    file.take(MAX_SECRET + 1).read_to_end(&mut value).map_err(|error| unusable(path, error))?;
-    if value.len() as u64 > MAX_SECRET {
-        return Err(too_large(id));
-    }
-    Ok(Private::from(value))
-}
-
-fn too_large(id: &str) -> Error {
-    Error::new(ErrorKind::Usage, format!("secret {id} has more than 500 KiB"))
-        .hint("large files are what COPY and bind mounts are for")
-}
-
 /// The value for a variable. What is wrong with it is said without it.
 fn text_of(value: &Private, id: &str) -> Result<String, Error> {
     let invalid = |what: &str| {
@@ -110,16 +79,5 @@ mod tests {
             assert!(error.to_string().contains("secret id") && !format!("{error:?}").contains("canary"));
         }
         assert_eq!(text_of(&Private::from(b"a\r\n".to_vec()), "id").unwrap(), "a\r\n");
-    }
-
-    #[test]
-    fn secrets_have_a_largest_size() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("secret");
-        for (size, fits) in [(500 << 10, true), ((500 << 10) + 1, false)] {
-            fs::write(&path, vec![b'x'; size]).unwrap();
-            assert_eq!(read(&path, "id").is_ok(), fits);
-            assert_eq!(secret_value(&Secret::Value(vec![b'x'; size]), "id").is_ok(), fits);
-        }
     }
 }

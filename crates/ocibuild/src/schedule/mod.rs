@@ -18,13 +18,13 @@ use std::time::Instant;
 use ocibuild_spec::{CancelToken, ChainId, Digest, Timestamp};
 use ocibuild_store::{Lease, ScratchDir};
 
-use crate::build::{Backends, PlannedBuild, image_source};
 use crate::cache::Wanted;
 use crate::copy::{ContextDigests, OwnFiles};
 use crate::finished::FinishedImage;
 use crate::keys;
 use crate::layers::{ImageHandle, Layer, Layers, Listings};
 use crate::plan::{CopyStep, FileSource, MountKind, Plan, PlannedStage, PlannedStep, StageBase, StepKind};
+use crate::request::{Backends, PlannedBuild, image_source};
 use crate::run::CacheMounts;
 use crate::ssh::Agents;
 use crate::{Error, ErrorKind, Event};

@@ -11,7 +11,6 @@ use ocibuild_spec::{Changeset, Digest, Platform, Timestamp};
 use super::remote::{self, is_remote};
 use super::results::StepResult;
 use super::{PlatformBuild, Reach};
-use crate::build::Settings;
 use crate::copy::{
     Archives, Choice, CopyContext, NoSource, Part, Selected, Source, TreeSource, clean, copy, digest_all,
     literal_prefix, name_in_key, nothing_matches, select, select_all, workdir,
@@ -20,6 +19,7 @@ use crate::keys::{self, Framed, Inputs, Limits};
 use crate::layer_writer::NewLayer;
 use crate::layers::Layer;
 use crate::plan::{CopyStep, FileSource, RunStep, StepKind, StepNetwork, WorkdirStep};
+use crate::request::Settings;
 use crate::run::{Mounted, Selection, StepContext};
 use crate::stage::StageState;
 use crate::{ContextSource, Error, ErrorKind, Event};

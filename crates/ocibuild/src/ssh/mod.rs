@@ -12,7 +12,7 @@ pub(crate) use forward::Forwarder;
 use keys::KeyAgent;
 
 use crate::Error;
-use crate::build::SshAgent;
+use crate::request::SshAgent;
 
 /// The agents of one build, started when a step first needs them.
 #[derive(Debug, Default)]

@@ -5,7 +5,8 @@ use ocibuild_spec::{CancelToken, Descriptor, Digest, Reference, Timestamp};
 use ocibuild_store::{ArchiveFormat, LayoutArchive, OutputImage, copy_image};
 
 use super::State;
-use crate::output::{Destination, write_whole};
+use crate::output::write_whole;
+use crate::request::Destination;
 use crate::{Error, ErrorKind};
 
 impl State<'_> {

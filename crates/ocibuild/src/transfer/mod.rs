@@ -13,7 +13,15 @@ pub use push::Pushed;
 pub(crate) use push::{Parcel, also, push};
 
 use crate::Error;
-use crate::index::Origin;
+
+/// Where a manifest is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// In the state directory.
+    State,
+    /// At a registry, under this name with a digest.
+    Registry(Reference),
+}
 
 /// Blobs that are on their way to or from one registry at the same time.
 const AT_ONCE: usize = 4;
