@@ -68,7 +68,7 @@ impl<'a> Bench<'a> {
             .plan(&backends)
             .expect("a plan");
         let mut ran = 0;
-        let count = |event: Event<'_>| ran += usize::from(matches!(event, Event::StepDone { .. }));
+        let count = |event: Event| ran += usize::from(matches!(event, Event::StepDone { .. }));
         let image = plan.run(&backends, &CancelToken::new(), count).expect("a build");
         (image.into_image(), ran)
     }

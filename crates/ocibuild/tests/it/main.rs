@@ -24,6 +24,7 @@ mod platforms;
 mod quickstart;
 mod races;
 mod repositories;
+mod rooms;
 mod sandbox;
 mod secrets;
 mod ssh_repositories;
