@@ -153,7 +153,12 @@ fn listing(tree: &Tree) -> BTreeMap<PathBuf, (Metadata, String)> {
             other => format!("{other:?}"),
         };
         todo.extend(tree.children(id).map(|(name, id)| (path.join(name), id)));
-        out.insert(path, (node.metadata.clone(), kind));
+        let mut metadata = node.metadata.clone();
+        if tree.is_directory(id) {
+            // A directory of which nothing but its time is different is not in a layer.
+            metadata.mtime = Timestamp::default();
+        }
+        out.insert(path, (metadata, kind));
     }
     out.remove(Path::new(""));
     out
