@@ -161,7 +161,7 @@ fn an_unknown_verb_gets_the_list_of_those_that_are_there() {
     place
         .run(&["image", "inspct", "x"])
         .fails(2, &["did you mean ocibuild image inspect?", "the verbs are ls, "]);
-    place.run(&["system", "df"]).fails(2, &["write ocibuild du in place of system df"]);
+    place.run(&["system", "df"]).fails(2, &["write ocibuild du for system df"]);
 }
 
 #[test]
