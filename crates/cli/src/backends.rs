@@ -29,13 +29,13 @@ const AGENT: &str = concat!("ocibuild/", env!("CARGO_PKG_VERSION"));
 const BESIDE: Duration = Duration::from_secs(1);
 
 /// An open state directory.
-pub(crate) struct Workshop {
+pub(crate) struct StateDirectory {
     pub(crate) layout: ImageLayout,
     pub(crate) cache: Cache,
     pub(crate) snapshots: Box<dyn Snapshotter>,
 }
 
-impl Workshop {
+impl StateDirectory {
     pub(crate) fn open(root: &Path, snapshotter: SnapshotterArg) -> Result<Self, Error> {
         let place = || Place::Argument(format!("--root {}", root.display()));
         let layout = ImageLayout::open_or_create(root).map_err(|error| {
@@ -104,7 +104,7 @@ pub(crate) struct BaseImages {
 }
 
 impl BaseImages {
-    pub(crate) fn new(shop: &Workshop, args: &PlanArgs, notices: Notices) -> Result<Self, Error> {
+    pub(crate) fn new(shop: &StateDirectory, args: &PlanArgs, notices: Notices) -> Result<Self, Error> {
         let client = if args.offline { None } else { Some(registry(&args.registry, notices)?) };
         let (layout, cache) = (shop.layout.clone(), shop.cache.clone());
         Ok(Self { layout, cache, client, pull: args.pull, roots: Mutex::default() })

@@ -221,7 +221,7 @@ fn flag(setting: Setting, value: &str) -> String {
         Setting::IndexAdd => "ocibuild index create --append",
         Setting::IndexRemove => "ocibuild index rm",
         Setting::IndexInspect => "`ocibuild index inspect`",
-        Setting::IndexMeeting => "`ocibuild index push --expect`",
+        Setting::IndexJoin => "`ocibuild index push --expect`",
         other => other.name(),
     };
     match setting {

@@ -3,6 +3,7 @@
 
 mod ast;
 mod code;
+mod confusable_space;
 mod diagnostic;
 mod dockerfile;
 pub mod expand;
@@ -13,7 +14,6 @@ mod keyword;
 pub mod lint;
 mod meaning;
 mod node;
-mod odd_blank;
 mod quote;
 mod span;
 mod suggest;
@@ -25,6 +25,7 @@ mod wildcard;
 pub use crate::{
     ast::nodes_json,
     code::Code,
+    confusable_space::confusable_space,
     diagnostic::{Diagnostic, ParseErrors, Severity},
     dockerfile::{Directives, Dockerfile, parse_trigger},
     expand::{Environment, ExpandError, ExpandFault, Expanded, ExpandedWords},
@@ -37,7 +38,6 @@ pub use crate::{
     keyword::is_instruction,
     lint::{CheckOptionError, CheckOptions, Finding, Findings, Place, Rule},
     node::{HeredocNode, Node, Word},
-    odd_blank::odd_blank,
     span::{Location, Span, line_column},
     suggest::{nearest, suggest, suggest_unordered},
     syntax::json_fault,

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use crate::index::{LayerReader, refused};
 use crate::tree::{Replaces, Step, Tree};
-use crate::{Error, ErrorKind, LayerIndex, Limits};
+use crate::{Error, ErrorKind, LayerListing, Limits};
 
 /// How deletions are kept on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,9 +79,9 @@ impl ApplyOptions {
 pub struct Applied {
     /// Digest of the plain tar.
     pub diff_id: DiffId,
-    /// The entries. [`LayerIndex::implied_directories`] are on disk as 0755 of root at the epoch: where a layer below
+    /// The entries. [`LayerListing::implied_directories`] are on disk as 0755 of root at the epoch: where a layer below
     /// has such a directory, its metadata are to be copied, because an overlay would show these.
-    pub index: LayerIndex,
+    pub index: LayerListing,
     /// Hard links to files that this layer does not have: the name, and the target in the layers below.
     pub deferred_links: Vec<(PathBuf, PathBuf)>,
     /// What could not be kept on disk, and was not asked to be.
@@ -395,7 +395,7 @@ impl<'a> Unpacker<'a> {
     }
 
     /// Deletions, once it is known what the layer itself has.
-    fn deletions(&mut self, index: &LayerIndex) -> Result<(), Error> {
+    fn deletions(&mut self, index: &LayerListing) -> Result<(), Error> {
         for entry in &index.entries {
             self.check_cancelled()?;
             match entry.kind {
@@ -448,7 +448,7 @@ impl<'a> Unpacker<'a> {
     }
 
     /// Metadata of directories, children first: nothing is made in them any more, and they may deny us entry.
-    fn directories(&mut self, index: &LayerIndex) -> Result<(), Error> {
+    fn directories(&mut self, index: &LayerListing) -> Result<(), Error> {
         let of_implied = Metadata { mode: 0o755, ..Metadata::default() };
         let implied = index.implied_directories.iter().map(|path| (path, &of_implied));
         let own = index.entries.iter().filter(|entry| entry.kind == EntryKind::Directory);

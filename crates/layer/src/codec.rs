@@ -1,4 +1,4 @@
-//! The record of a [`LayerIndex`]; its layout is in the documentation of the crate.
+//! The record of a [`LayerListing`]; its layout is in the documentation of the crate.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -10,15 +10,15 @@ use ocibuild_spec::{Content, ContentDigest, Entry, EntryKind, Metadata, SharedFi
 use sha2::{Digest as _, Sha256};
 
 use crate::digests::FileDigests;
-use crate::{Error, ErrorKind, LayerIndex};
+use crate::{Error, ErrorKind, LayerListing};
 
 /// First bytes of a record. The last one is the version: records of another are made anew, never converted.
 const MAGIC: &[u8] = b"ocibuild layer index\0\x03";
 
 const CHECKSUM: usize = 32;
 
-impl LayerIndex {
-    /// The record, as [`LayerIndex::decode`] reads it. Equal indexes have equal records.
+impl LayerListing {
+    /// The record, as [`LayerListing::decode`] reads it. Equal indexes have equal records.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer { bytes: MAGIC.to_vec(), previous: Vec::new() };
         out.number(self.tar_size);
@@ -47,7 +47,7 @@ impl LayerIndex {
         out.bytes
     }
 
-    /// How many bytes [`LayerIndex::is_other_version`] wants to see.
+    /// How many bytes [`LayerListing::is_other_version`] wants to see.
     pub const BEGINNING: usize = MAGIC.len();
 
     /// Whether these are the first bytes of a record of another version. It is to be made anew: what it says of files is
@@ -163,7 +163,7 @@ type Read<T> = Result<T, &'static str>;
 const ENDS: &str = "it ends early";
 
 impl<'r> Reader<'r> {
-    fn index(&mut self) -> Read<LayerIndex> {
+    fn index(&mut self) -> Read<LayerListing> {
         let tar_size = self.number()?;
         let (passwd, group) = (self.optional_text()?, self.optional_text()?);
         let count = self.number()?;
@@ -185,7 +185,7 @@ impl<'r> Reader<'r> {
             return Err("something follows its end");
         }
         let digests = Arc::new(std::mem::take(&mut self.digests).sorted());
-        Ok(LayerIndex { entries, implied_directories, passwd, group, shared, tar_size, digests })
+        Ok(LayerListing { entries, implied_directories, passwd, group, shared, tar_size, digests })
     }
 
     fn byte(&mut self) -> Read<u8> {

@@ -9,7 +9,7 @@ use crate::{Error, ErrorKind, Limits};
 /// does not read is skipped. Reads to the end of the stream.
 ///
 /// The tar's own repetitions are not resolved here: of two files with one path both come, and a path may lead through
-/// a link. Whoever wants what [`LayerIndex`](crate::LayerIndex) lists compares the content number.
+/// a link. Whoever wants what [`LayerListing`](crate::LayerListing) lists compares the content number.
 pub fn extract_files(
     tar: &mut dyn Read,
     limits: &Limits,

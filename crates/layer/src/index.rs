@@ -14,9 +14,9 @@ use crate::{Error, ErrorKind, Limits};
 
 /// Everything about a layer but the content of its files (`DESIGN.md` 4.4): small, kept for ever, one per diff id.
 ///
-/// Its record ([`LayerIndex::encode`]) is described in the documentation of this crate.
+/// Its record ([`LayerListing::encode`]) is described in the documentation of this crate.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LayerIndex {
+pub struct LayerListing {
     /// The entries that remain once the layer's own repetitions are resolved, parents before children, ordered
     /// component by component; an opaque whiteout follows its directory. A file's content number is the offset of its
     /// bytes in the plain tar. Of the names of one file the first is the file and the others are hard links to it;
@@ -37,7 +37,7 @@ pub struct LayerIndex {
     pub digests: Arc<FileDigests>,
 }
 
-impl LayerIndex {
+impl LayerListing {
     /// The index and the diff id of a plain tar, which is read to the end of the stream.
     pub fn read_tar(
         tar: &mut dyn Read,

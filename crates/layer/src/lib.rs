@@ -4,13 +4,13 @@
 //! [`Changeset`](ocibuild_spec::Changeset): the tar is made of the bytes that BuildKit's would have, hashed for the diff
 //! id, compressed in independent blocks on several threads, hashed for the blob's digest and written, all at once.
 //! The other way, [`decompress_layer`] gives the plain tar of a blob, and from that [`apply`] unpacks the layer by
-//! itself into a directory, [`LayerIndex::read_tar`] lists it without unpacking, and [`extract_files`] pulls files out.
+//! itself into a directory, [`LayerListing::read_tar`] lists it without unpacking, and [`extract_files`] pulls files out.
 //! [`TarReader`] under all three reads archives for ADD as well.
 //!
 //! ```
 //! use std::io::Cursor;
 //!
-//! use ocibuild_layer::{LayerIndex, LayerOptions, Limits, decompress_layer, write};
+//! use ocibuild_layer::{LayerListing, LayerOptions, Limits, decompress_layer, write};
 //! use ocibuild_spec::{CancelToken, Changeset, Content, Entry, EntryKind, Metadata};
 //!
 //! let motd = Entry {
@@ -25,7 +25,7 @@
 //! assert_eq!(written.descriptor.size, blob.len() as u64);
 //!
 //! let mut tar = decompress_layer(Box::new(Cursor::new(blob)), &written.descriptor.media_type)?;
-//! let (index, diff_id) = LayerIndex::read_tar(&mut *tar, &Limits::UNLIMITED, &cancel)?;
+//! let (index, diff_id) = LayerListing::read_tar(&mut *tar, &Limits::UNLIMITED, &cancel)?;
 //! assert_eq!(diff_id, written.diff_id);
 //! assert_eq!(index, written.into_index(changeset, false)?);
 //! # Ok::<(), ocibuild_layer::Error>(())
@@ -41,7 +41,7 @@
 //!
 //! # The record of an index
 //!
-//! [`LayerIndex::encode`] writes, after the 20 bytes `ocibuild layer index`, a NUL and the version (1 byte, now 3):
+//! [`LayerListing::encode`] writes, after the 20 bytes `ocibuild layer index`, a NUL and the version (1 byte, now 3):
 //!
 //! | what | how |
 //! |---|---|
@@ -69,7 +69,7 @@
 //! BuildKit does not unpack either, and sparse files in layers are refused. What is written has no sparse files. The blob that [`write()`] makes differs from BuildKit's, the tar within does not. `etc/passwd` is not in
 //! the index when it is only another name of a file that comes before it. A hard link has the metadata of its file,
 //! whatever its own entry says. A layer that implies a directory where the layers below have a link is unpacked with a
-//! directory there; [`LayerIndex::implied_directories`] lets the caller notice.
+//! directory there; [`LayerListing::implied_directories`] lets the caller notice.
 #![forbid(unsafe_code)]
 
 mod apply;
@@ -102,7 +102,7 @@ pub use decompress::{Format, decompress, decompress_layer, sniff};
 pub use digests::FileDigests;
 pub use error::{Error, ErrorKind};
 pub use extract::extract_files;
-pub use index::LayerIndex;
+pub use index::LayerListing;
 pub use limits::{Limit, Limits};
 pub use reader::{Policy, TarEntry, TarReader, is_tar};
 pub use recompress::recompress;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use ocibuild_spec::{Content, ContentDigest, Entry, EntryKind, Metadata};
 
-use crate::LayerIndex;
+use crate::LayerListing;
 use crate::digests::FileDigests;
 
 /// A path with NUL instead of slashes: bytes then order as components do, and what lies below a path is contiguous.
@@ -198,7 +198,7 @@ impl Tree {
     }
 
     /// The index of everything taken in.
-    pub(crate) fn finish(mut self, tar_size: u64) -> LayerIndex {
+    pub(crate) fn finish(mut self, tar_size: u64) -> LayerListing {
         self.settle_whiteouts();
         let passwd = self.text(b"etc\0passwd");
         let group = self.text(b"etc\0group");
@@ -229,7 +229,7 @@ impl Tree {
         }
         entries.extend(deletions.map(|(_, entry)| entry));
         let digests = Arc::new(self.digests.of_entries(&entries));
-        LayerIndex { entries, implied_directories, passwd, group, shared: Vec::new(), tar_size, digests }
+        LayerListing { entries, implied_directories, passwd, group, shared: Vec::new(), tar_size, digests }
     }
 
     /// A deletion of what the layer also has is about the layers below: a directory hides theirs, and anything else

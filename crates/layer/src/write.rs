@@ -12,7 +12,7 @@ use crate::digests::FileDigests;
 use crate::header::{self, BLOCK};
 use crate::reader::layer_entry;
 use crate::tree::{Step, Tree};
-use crate::{Compression, Error, ErrorKind, LayerIndex};
+use crate::{Compression, Error, ErrorKind, LayerListing};
 
 /// How a layer is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,19 +47,19 @@ pub struct WrittenLayer {
 }
 
 impl WrittenLayer {
-    /// The index of the layer, made of the changeset that was written: the entries as [`LayerIndex::read_tar`] would
+    /// The index of the layer, made of the changeset that was written: the entries as [`LayerListing::read_tar`] would
     /// find them in the tar. With `exact_times` they keep their own times, which the tar has cut to seconds and perhaps
     /// clamped.
     ///
     /// It takes the changeset, as both have as many entries as the layer has files.
-    pub fn into_index(self, changeset: Changeset, exact_times: bool) -> Result<LayerIndex, Error> {
+    pub fn into_index(self, changeset: Changeset, exact_times: bool) -> Result<LayerListing, Error> {
         let Changeset { mut entries, shared, .. } = changeset;
         let clamp = self.clamp_mtime;
         if self.is_plain {
             for (entry, offset) in entries.iter_mut().zip(&self.contents.offsets) {
                 make_as_read(clamp, entry, *offset, exact_times);
             }
-            return Ok(LayerIndex { shared, ..plain_index(entries, self.contents, self.tar_size) });
+            return Ok(LayerListing { shared, ..plain_index(entries, self.contents, self.tar_size) });
         }
         let mut read = entries.iter().zip(&self.contents.offsets).map(|(entry, offset)| {
             let mut entry = entry.clone();
@@ -67,7 +67,7 @@ impl WrittenLayer {
             entry
         });
         let (texts, digests) = (self.contents.texts, self.contents.digests);
-        Ok(LayerIndex { shared, ..indexed(&mut read, texts, digests, self.tar_size)? })
+        Ok(LayerListing { shared, ..indexed(&mut read, texts, digests, self.tar_size)? })
     }
 }
 
@@ -324,9 +324,9 @@ impl Order {
     }
 }
 
-fn plain_index(entries: Vec<Entry>, contents: Contents, tar_size: u64) -> LayerIndex {
+fn plain_index(entries: Vec<Entry>, contents: Contents, tar_size: u64) -> LayerListing {
     let Contents { texts, digests, .. } = contents;
-    let mut index = LayerIndex { entries, tar_size, digests: digests.into(), ..LayerIndex::default() };
+    let mut index = LayerListing { entries, tar_size, digests: digests.into(), ..LayerListing::default() };
     for (path, text) in texts {
         match path.to_str() {
             Some("etc/passwd") => index.passwd = Some(text),
@@ -342,7 +342,7 @@ fn indexed(
     texts: Vec<(PathBuf, Vec<u8>)>,
     digests: FileDigests,
     tar_size: u64,
-) -> Result<LayerIndex, Error> {
+) -> Result<LayerListing, Error> {
     let mut tree = Tree::with_digests(digests);
     let mut texts = texts.into_iter().peekable();
     for entry in entries {

@@ -10,7 +10,7 @@ use ocibuild_layer::Compression;
 use ocibuild_spec::{CancelToken, Platform, Reference, ResolvedImage, Timestamp};
 
 use crate::annotation::Annotation;
-use crate::cache::Wanted;
+use crate::cache::EncodingOptions;
 use crate::checks::{self, CheckReport};
 use crate::context::{BuildContext, ContextSource, Fetcher, GitAddress, HttpAddress, RemoteSource, Remotes};
 use crate::output::{check_outputs, output_epoch};
@@ -45,7 +45,7 @@ impl Build {
             now: Timestamp::default(),
             no_cache: false,
             no_cache_stages: Vec::new(),
-            wanted: Wanted::default(),
+            wanted: EncodingOptions::default(),
             rewrite_timestamps: false,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             steps: MAX_STEPS,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fs_err as fs;
-use ocibuild_layer::{Compression, FORMAT_VERSION, LayerIndex};
+use ocibuild_layer::{Compression, FORMAT_VERSION, LayerListing};
 use ocibuild_spec::{Descriptor, DiffId, Digest, Reference, Timestamp, json};
 use serde::{Deserialize, Serialize};
 
@@ -38,12 +38,12 @@ pub(crate) struct Record {
     pub(crate) chain: Digest,
     pub(crate) created: Timestamp,
     /// The layer, in each form that was written.
-    pub(crate) forms: Vec<Form>,
+    pub(crate) forms: Vec<LayerEncoding>,
 }
 
 /// A layer as it was written once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Form {
+pub(crate) struct LayerEncoding {
     pub(crate) diff_id: DiffId,
     pub(crate) descriptor: Descriptor,
     pub(crate) compression: String,
@@ -54,15 +54,15 @@ pub(crate) struct Form {
 
 /// The form a build wants its layers in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Wanted {
+pub(crate) struct EncodingOptions {
     pub(crate) compression: Compression,
     pub(crate) clamp: Option<i64>,
     /// Layers that exist in another compression are written anew (11.12).
     pub(crate) force: bool,
 }
 
-impl Form {
-    pub(crate) fn new(diff_id: DiffId, descriptor: Descriptor, wanted: Wanted) -> Self {
+impl LayerEncoding {
+    pub(crate) fn new(diff_id: DiffId, descriptor: Descriptor, wanted: EncodingOptions) -> Self {
         Self {
             diff_id,
             descriptor,
@@ -73,7 +73,7 @@ impl Form {
     }
 
     /// Whether this form does for a build that wants `wanted`.
-    pub(crate) fn fits(&self, wanted: Wanted) -> bool {
+    pub(crate) fn fits(&self, wanted: EncodingOptions) -> bool {
         let same_bytes =
             self.compression == wanted.compression.to_string() && self.format_version == FORMAT_VERSION;
         self.clamp == wanted.clamp && (same_bytes || !wanted.force)
@@ -81,13 +81,13 @@ impl Form {
 }
 
 impl Record {
-    pub(crate) fn new(key: Digest, inputs: Vec<Input>, created: Timestamp, form: Form) -> Self {
+    pub(crate) fn new(key: Digest, inputs: Vec<Input>, created: Timestamp, form: LayerEncoding) -> Self {
         Self { v: VERSION, chain: key.clone(), key, inputs, created, forms: vec![form] }
     }
 
     /// The form to use, the wanted compression first.
-    pub(crate) fn form(&self, wanted: Wanted) -> Option<&Form> {
-        let exact = self.forms.iter().find(|form| form.fits(Wanted { force: true, ..wanted }));
+    pub(crate) fn form(&self, wanted: EncodingOptions) -> Option<&LayerEncoding> {
+        let exact = self.forms.iter().find(|form| form.fits(EncodingOptions { force: true, ..wanted }));
         exact.or_else(|| self.forms.iter().find(|form| form.fits(wanted)))
     }
 }
@@ -142,7 +142,9 @@ impl Cache {
     /// The records below this directory, which is made when it is missing.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, Error> {
         let root = root.into();
-        for folder in ["records", "aliases", "indexes", "layers", "origins", "urls", "bases", "contexts"] {
+        for folder in
+            ["records", "aliases", "drafts", "layer-listings", "origins", "urls", "bases", "contexts"]
+        {
             fs::create_dir_all(root.join(folder)).map_err(|error| cannot(&root, error))?;
         }
         Ok(Self { root })
@@ -150,7 +152,7 @@ impl Cache {
 
     /// Where drafts of indexes are.
     pub(crate) fn drafts(&self) -> PathBuf {
-        self.root.join("indexes")
+        self.root.join("drafts")
     }
 
     pub(crate) fn record(&self, key: &Digest) -> Option<Record> {
@@ -222,27 +224,27 @@ impl Cache {
             .map_or_else(Vec::new, |o| o.repositories)
     }
 
-    pub(crate) fn index(&self, layer: &DiffId) -> Option<Arc<LayerIndex>> {
-        let bytes = fs::read(self.path("layers", &layer.0)).ok()?;
+    pub(crate) fn index(&self, layer: &DiffId) -> Option<Arc<LayerListing>> {
+        let bytes = fs::read(self.path("layer-listings", &layer.0)).ok()?;
         let index = bytes.strip_prefix(owner_of_index(layer).as_bytes())?;
-        LayerIndex::decode(index).ok().map(Arc::new)
+        LayerListing::decode(index).ok().map(Arc::new)
     }
 
     /// Whether there is an index, and not one of another version: only its beginning is looked at.
     pub(crate) fn has_index(&self, layer: &DiffId) -> bool {
         let owner = owner_of_index(layer);
-        let Ok(file) = fs::File::open(self.path("layers", &layer.0)) else { return false };
+        let Ok(file) = fs::File::open(self.path("layer-listings", &layer.0)) else { return false };
         let mut beginning = Vec::new();
-        let wanted = (owner.len() + LayerIndex::BEGINNING) as u64;
+        let wanted = (owner.len() + LayerListing::BEGINNING) as u64;
         let read = io::Read::read_to_end(&mut io::Read::take(file, wanted), &mut beginning);
-        let is_other = beginning.strip_prefix(owner.as_bytes()).is_some_and(LayerIndex::is_other_version);
+        let is_other = beginning.strip_prefix(owner.as_bytes()).is_some_and(LayerListing::is_other_version);
         read.is_ok() && !is_other
     }
 
-    pub(crate) fn put_index(&self, layer: &DiffId, index: &LayerIndex) -> Result<(), Error> {
+    pub(crate) fn put_index(&self, layer: &DiffId, index: &LayerListing) -> Result<(), Error> {
         let mut bytes = owner_of_index(layer).into_bytes();
         bytes.extend(index.encode());
-        self.write("layers", &layer.0, &bytes)
+        self.write("layer-listings", &layer.0, &bytes)
     }
 
     /// What earlier builds have read of the context in this directory.
@@ -289,7 +291,7 @@ impl Cache {
         keep_blob: impl Fn(&Digest) -> bool,
     ) -> Result<u64, Error> {
         let mut freed = 0;
-        for (path, digest) in self.documents("layers")? {
+        for (path, digest) in self.documents("layer-listings")? {
             if !keep(&DiffId(digest)) {
                 freed += remove(&path)?;
             }

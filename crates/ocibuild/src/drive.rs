@@ -9,7 +9,7 @@ use ocibuild_store::{BlobSink as _, ImageLayout};
 
 use crate::copy::{OwnFile, OwnFiles};
 use crate::finished::{FinishedImage, built};
-use crate::image::{Built, Form};
+use crate::image::{Built, DocumentStyle};
 use crate::output::export;
 use crate::plan::{ImageOrigin, PlannedImage};
 use crate::request::{Backends, Output, PlannedBuild};
@@ -35,7 +35,7 @@ impl PlannedBuild {
         }
         let unused: Vec<&str> = self.unused_build_args().collect();
         result.map_err(|error| {
-            crate::copy::habits::explain(error, &self.dockerfile, &unused).labelled(&self.dockerfile.source)
+            crate::copy::mistakes::explain(error, &self.dockerfile, &unused).labelled(&self.dockerfile.source)
         })
     }
 }
@@ -152,7 +152,7 @@ fn kept(
     images: &[FinishedImage<'_>],
     outputs: &[Output],
 ) -> Result<Built, Error> {
-    let of_state = || Form { annotations: build.annotations.clone(), ..Form::default() };
+    let of_state = || DocumentStyle { annotations: build.annotations.clone(), ..DocumentStyle::default() };
     let form = outputs.iter().find_map(|output| output.form(build)).unwrap_or_else(of_state);
     let built = built(images, build.with_index, &form);
     let store = backends.store;

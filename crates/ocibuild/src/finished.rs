@@ -3,7 +3,7 @@
 use ocibuild_spec::CancelToken;
 
 use crate::cache::Cache;
-use crate::image::{Built, Finished, Form, put_together};
+use crate::image::{Built, DocumentStyle, ImageParts, put_together};
 use crate::layers::{Layer, Layers};
 use crate::plan::Plan;
 use crate::stage::StageState;
@@ -21,8 +21,8 @@ pub(crate) struct FinishedImage<'a> {
 }
 
 impl FinishedImage<'_> {
-    fn parts(&self) -> Finished<'_> {
-        Finished {
+    fn parts(&self) -> ImageParts<'_> {
+        ImageParts {
             state: &self.state,
             layers: &self.layers,
             config: &self.plan.stages[self.plan.target].config,
@@ -33,7 +33,7 @@ impl FinishedImage<'_> {
 }
 
 /// The images of all platforms, and their index if there is to be one, as an output wants them.
-pub(crate) fn built(images: &[FinishedImage<'_>], with_index: bool, form: &Form) -> Built {
-    let parts: Vec<Finished<'_>> = images.iter().map(FinishedImage::parts).collect();
+pub(crate) fn built(images: &[FinishedImage<'_>], with_index: bool, form: &DocumentStyle) -> Built {
+    let parts: Vec<ImageParts<'_>> = images.iter().map(FinishedImage::parts).collect();
     put_together(&parts, with_index, form)
 }

@@ -86,7 +86,7 @@ impl BuiltImage {
 
 /// How the documents of an image are written for one output.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Form {
+pub(crate) struct DocumentStyle {
     /// Docker's media types in place of OCI's (11.13).
     pub(crate) docker: bool,
     pub(crate) annotations: Vec<Annotation>,
@@ -95,7 +95,7 @@ pub(crate) struct Form {
 
 /// The finished target stage of one platform.
 #[derive(Debug)]
-pub(crate) struct Finished<'a> {
+pub(crate) struct ImageParts<'a> {
     pub(crate) state: &'a StageState,
     /// The layers as the outputs get them.
     pub(crate) layers: &'a [Layer],
@@ -107,7 +107,7 @@ pub(crate) struct Finished<'a> {
 }
 
 /// Puts together the images, and the index if there is to be one.
-pub(crate) fn put_together(targets: &[Finished<'_>], with_index: bool, form: &Form) -> Built {
+pub(crate) fn put_together(targets: &[ImageParts<'_>], with_index: bool, form: &DocumentStyle) -> Built {
     let images: Vec<BuiltImage> = targets.iter().map(|target| assemble(target, form)).collect();
     if !with_index {
         let descriptor = images[0].descriptor.clone();
@@ -128,7 +128,7 @@ pub(crate) fn put_together(targets: &[Finished<'_>], with_index: bool, form: &Fo
 }
 
 /// Puts together config and manifest of a stage (11.03 to 11.06).
-fn assemble(target: &Finished<'_>, form: &Form) -> BuiltImage {
+fn assemble(target: &ImageParts<'_>, form: &DocumentStyle) -> BuiltImage {
     let mut config = target.config.clone();
     config.history = history(target, form);
     config.created = config.history.iter().rev().find_map(|entry| entry.created);
@@ -197,7 +197,7 @@ fn platform(config: &ImageConfig) -> Platform {
 
 /// The whole history, with the times of the layers, then of what has no time yet, then of what is later than the
 /// output's epoch.
-fn history(target: &Finished<'_>, form: &Form) -> Vec<History> {
+fn history(target: &ImageParts<'_>, form: &DocumentStyle) -> Vec<History> {
     let state = target.state;
     let time_of_build = target.epoch.map(Timestamp::from_seconds);
     let mut out = state.base_history.clone();
@@ -264,7 +264,7 @@ mod tests {
     const LABEL: &str = "LABEL a=<b> && c";
 
     /// The image of a stage without layers that has one label.
-    fn labelled(epoch: Option<i64>, form: &Form) -> Built {
+    fn labelled(epoch: Option<i64>, form: &DocumentStyle) -> Built {
         let entry = crate::plan::PlannedHistory { created_by: LABEL.to_owned(), step: None };
         let mut state = StageState::new(Vec::new(), ocibuild_spec::Digest::of("scratch"), Vec::new());
         state.history.push((entry, None));
@@ -272,13 +272,13 @@ mod tests {
             ImageConfig { architecture: "arm".to_owned(), os: "linux".to_owned(), ..ImageConfig::default() };
         config.variant = "v7".to_owned();
         config.config.labels.insert("a".to_owned(), "<b> && c".to_owned());
-        let target = Finished { state: &state, layers: &[], config: &config, epoch, has_base: true };
+        let target = ImageParts { state: &state, layers: &[], config: &config, epoch, has_base: true };
         put_together(&[target], false, form)
     }
 
     #[test]
     fn an_image_without_layers_byte_for_byte() {
-        let built = labelled(None, &Form::default());
+        let built = labelled(None, &DocumentStyle::default());
         let image = &built.images[0];
         assert_eq!(
             String::from_utf8_lossy(&image.config_bytes),
@@ -321,8 +321,8 @@ mod tests {
         state.made.push(("COPY".to_owned(), created));
         state.push(layer(layers), chain);
         let config = ImageConfig::default();
-        let target = Finished { state: &state, layers: &[], config: &config, epoch, has_base: true };
-        let entries = history(&target, &Form::default());
+        let target = ImageParts { state: &state, layers: &[], config: &config, epoch, has_base: true };
+        let entries = history(&target, &DocumentStyle::default());
         entries.iter().map(|entry| (entry.empty_layer, entry.created.map(|time| time.seconds))).collect()
     }
 
@@ -350,11 +350,12 @@ mod tests {
 
     #[test]
     fn epochs_of_the_build_and_of_the_output() {
-        let created =
-            |epoch, form: &Form| labelled(epoch, form).images[0].config.created.map(|time| time.seconds);
-        let own = |epoch| Form { epoch, ..Form::default() };
-        assert_eq!(created(None, &Form::default()), None);
-        assert_eq!(created(Some(5), &Form::default()), Some(5));
+        let created = |epoch, form: &DocumentStyle| {
+            labelled(epoch, form).images[0].config.created.map(|time| time.seconds)
+        };
+        let own = |epoch| DocumentStyle { epoch, ..DocumentStyle::default() };
+        assert_eq!(created(None, &DocumentStyle::default()), None);
+        assert_eq!(created(Some(5), &DocumentStyle::default()), Some(5));
         assert_eq!(created(Some(5), &own(OutputEpoch::None)), Some(5));
         assert_eq!(created(Some(5), &own(OutputEpoch::At(7))), Some(5));
         assert_eq!(created(Some(5), &own(OutputEpoch::At(3))), Some(3));

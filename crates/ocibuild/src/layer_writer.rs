@@ -5,7 +5,7 @@ use ocibuild_spec::{Changeset, Descriptor, DiffId, Entry};
 use ocibuild_store::BlobStore as _;
 
 use crate::Error;
-use crate::cache::Wanted;
+use crate::cache::EncodingOptions;
 use crate::layers::Layers;
 
 /// Writes layers in one form.
@@ -14,7 +14,7 @@ pub(crate) struct LayerWriter<'a> {
     /// Where they are put, and their listings.
     pub(crate) layers: &'a Layers<'a>,
     /// The form that layers get.
-    pub(crate) wanted: Wanted,
+    pub(crate) wanted: EncodingOptions,
     /// Threads that compress.
     pub(crate) threads: usize,
 }

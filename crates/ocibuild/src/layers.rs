@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ocibuild_layer::{
-    ApplyOptions, Cancellable, Devices, FileDigests, LayerIndex, Limits, Owners, WhiteoutFormat,
+    ApplyOptions, Cancellable, Devices, FileDigests, LayerListing, Limits, Owners, WhiteoutFormat,
     decompress_layer,
 };
 use ocibuild_snapshot::{Hold, LayerNotes, NodeKind, Origin, Snapshotter, Tree, Whiteouts};
@@ -90,10 +90,10 @@ impl<'a> Layers<'a> {
         Ok(())
     }
 
-    fn read_index(&self, layer: &Layer) -> Result<(LayerIndex, DiffId), Error> {
+    fn read_index(&self, layer: &Layer) -> Result<(LayerListing, DiffId), Error> {
         let limits = Limits::for_blob(layer.descriptor.size);
         let mut plain = self.open_plain(layer)?;
-        LayerIndex::read_tar(&mut plain, &limits, self.cancel).map_err(|error| broken_layer(layer, error))
+        LayerListing::read_tar(&mut plain, &limits, self.cancel).map_err(|error| broken_layer(layer, error))
     }
 
     /// The blob of a layer, from the store or from where its image comes from; verified while it is read.
@@ -122,7 +122,7 @@ impl<'a> Layers<'a> {
     }
 
     /// What a layer consists of; read from its tar the first time it is seen, kept from then on.
-    pub(crate) fn index(&self, layer: &Layer) -> Result<Arc<LayerIndex>, Error> {
+    pub(crate) fn index(&self, layer: &Layer) -> Result<Arc<LayerListing>, Error> {
         if let Some(index) = self.listings.get(&layer.diff_id) {
             return Ok(index);
         }
@@ -136,7 +136,11 @@ impl<'a> Layers<'a> {
     }
 
     /// Keeps what a layer consists of.
-    pub(crate) fn put_index(&self, diff_id: &DiffId, index: LayerIndex) -> Result<Arc<LayerIndex>, Error> {
+    pub(crate) fn put_index(
+        &self,
+        diff_id: &DiffId,
+        index: LayerListing,
+    ) -> Result<Arc<LayerListing>, Error> {
         self.cache.put_index(diff_id, &index)?;
         let index = Arc::new(index);
         self.listings.put(diff_id, &index);
@@ -415,7 +419,7 @@ impl Read for FileRange {
 }
 
 /// Sets the times that the index of a layer made here knows: the tar has whole seconds, or has them cut.
-fn restore_times(root: &RootDir, index: &LayerIndex) -> Result<(), Error> {
+fn restore_times(root: &RootDir, index: &LayerListing) -> Result<(), Error> {
     for entry in index.entries.iter().rev() {
         use ocibuild_spec::EntryKind::{Hardlink, OpaqueWhiteout, Whiteout};
         if matches!(entry.kind, Whiteout | OpaqueWhiteout | Hardlink { .. }) {

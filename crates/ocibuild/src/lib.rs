@@ -104,7 +104,7 @@ pub use context::{
 pub use error::{Code, Error, ErrorKind, Failure, PlanFaults};
 pub use event::Event;
 pub use image::{Built, BuiltImage, BuiltIndex, OutputEpoch};
-pub use index::{EntrySelector, IndexChange, IndexDraft, IndexEntry, Meeting, MeetingOptions};
+pub use index::{EntrySelector, IndexChange, IndexDraft, IndexEntry, JoinOptions, JoinOutcome};
 pub use listing::{ContextEntry, ContextEntryKind, ContextVerdict, DecidingLine};
 pub use report::{Place, Report};
 pub use request::{Backends, Destination, Output, OutputKind, PlannedBuild, SshAgent};

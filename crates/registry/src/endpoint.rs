@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::http::{HostTls, HttpClient, HttpRequest, Method, Scheme, Trust, Url, UrlError};
-use crate::routes::{Route, Speaks};
+use crate::routes::{Route, Transport};
 
 /// The server behind a registry's name, and how it is spoken to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl Endpoints {
     /// failed handshake is never a reason to speak in the clear.
     pub(crate) fn of(&self, route: &Route, client: &HttpClient) -> Result<Endpoint, UrlError> {
         let server = route.server()?;
-        let is_open = matches!(route.speaks, Speaks::TlsOrPlain | Speaks::Anything);
+        let is_open = matches!(route.speaks, Transport::TlsOrPlain | Transport::Anything);
         let speaks_tls = if is_open { self.speaks_tls(&server, client) } else { Some(true) };
         let base = if speaks_tls == Some(false) {
             Url::new(Scheme::Http, &server.authority(), "/")?
@@ -56,7 +56,7 @@ impl Endpoints {
             server
         };
         let trust = match route.speaks {
-            Speaks::AnyTls | Speaks::Anything if base.scheme() == Scheme::Https => Trust::NamedInsecure,
+            Transport::AnyTls | Transport::Anything if base.scheme() == Scheme::Https => Trust::NamedInsecure,
             _ => Trust::Named,
         };
         let (root, namespace) = (route.root.clone(), route.namespace.clone());

@@ -117,7 +117,7 @@ pub use cloud::{
 };
 pub use credentials::{
     ConfigSource, Credential, CredentialSource, CredentialStore, Credentials, Explained, FoundCredential,
-    Helpers, Hit, Kept, KnownCredential, Lookup, RegistryKey, Secret, Wanted,
+    Helpers, KnownCredential, Lookup, Match, RegistryKey, Secret, Stored, Wanted,
 };
 pub use documents::KnownDocuments;
 pub use http::{
@@ -129,5 +129,5 @@ pub use login::LoginCheck;
 pub use manifests::{ManifestPush, TaggedManifest};
 pub use registry::{Registry, RegistryBuilder};
 pub use retry::Retrying;
-pub use routes::{MirrorRule, Origin, Route, Speaks};
+pub use routes::{MirrorRule, Origin, Route, Transport};
 pub use upload::{BlobPush, BlobUpload, OpenBlob};

@@ -53,7 +53,7 @@ fn first_error(explained: Vec<Explained>) -> Option<SourceError> {
 
 fn cells(explained: &Explained) -> (String, String, &'static str) {
     match &explained.lookup {
-        Ok(Lookup::Hit(hit)) => {
+        Ok(Lookup::Match(hit)) => {
             let verdict = if explained.is_used { "used" } else { "not reached" };
             (hit.key.clone(), hit.credential.to_string(), verdict)
         }
@@ -77,7 +77,7 @@ fn row(explained: &Explained) -> Vec<String> {
 fn object(image: &str, explained: &Explained) -> String {
     let (matched, credential, verdict) = cells(explained);
     let username = match &explained.lookup {
-        Ok(Lookup::Hit(hit)) => hit.credential.username().map(str::to_owned),
+        Ok(Lookup::Match(hit)) => hit.credential.username().map(str::to_owned),
         _ => None,
     };
     json!({
@@ -96,7 +96,7 @@ fn object(image: &str, explained: &Explained) -> String {
 fn conclusion(name: &str, explained: &[Explained]) -> String {
     let decided = explained.iter().find(|one| one.is_used || one.lookup.is_err());
     let text = match decided.map(|one| (one, &one.lookup)) {
-        Some((one, Ok(Lookup::Hit(hit)))) => {
+        Some((one, Ok(Lookup::Match(hit)))) => {
             format!("the {} is sent, from {} ({})", hit.credential, one.name, one.place)
         }
         Some((one, _)) => format!("nothing is sent, as {} cannot be used", one.name),

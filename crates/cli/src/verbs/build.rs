@@ -14,7 +14,7 @@ use super::engine::Load;
 use super::images::nameable;
 use super::results::{forget, in_a_directory, outputs, write_iidfile, write_metadata};
 use crate::args::{BuildArgs, ProgressArg};
-use crate::backends::{BaseImages, Notices, Workshop, executor, resolv_conf};
+use crate::backends::{BaseImages, Notices, StateDirectory, executor, resolv_conf};
 use crate::failure::{Failure, Outcome, SourceText, about, usage};
 use crate::input::{PlanInput, process_env};
 use crate::privilege::{self, Privilege};
@@ -232,8 +232,9 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
         || !request.outputs.outputs.is_empty()
         || request.outputs.cache_only
         || loader.is_some();
-    let open =
-        || -> Result<_, Failure> { Ok((Workshop::open(&root, args.snapshotter)?, Signals::install()?)) };
+    let open = || -> Result<_, Failure> {
+        Ok((StateDirectory::open(&root, args.snapshotter)?, Signals::install()?))
+    };
     // What is wrong with the Dockerfile of a directory is said before there is a state directory.
     let early = if request.input.needs_fetching() { Some(open()?) } else { None };
     let named = secrets_of(&request, remotes(&args.plan, true)?);

@@ -6,7 +6,7 @@ use ocibuild::Error;
 
 use super::{check, outline};
 use crate::args::{BuildArgs, ReportFormat};
-use crate::backends::{BaseImages, Notices, Workshop, executor};
+use crate::backends::{BaseImages, Notices, StateDirectory, executor};
 use crate::failure::{Failure, Outcome, SourceText, usage};
 use crate::signals::Signals;
 use crate::text::printable;
@@ -60,7 +60,7 @@ impl Call {
         if self.method == Method::Targets {
             return outline::print_targets(&build.targets(), self.format);
         }
-        let shop = Workshop::open_plainly(root)?;
+        let shop = StateDirectory::open_plainly(root)?;
         let images = BaseImages::new(&shop, &args.plan, Notices::Lines)?;
         let executor = executor(None)?;
         let signals = Signals::install()?;

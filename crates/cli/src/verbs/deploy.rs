@@ -10,7 +10,7 @@ use ocibuild::spec::{
 };
 
 use crate::args::DeployArgs;
-use crate::backends::{Notices, Workshop, registry};
+use crate::backends::{Notices, StateDirectory, registry};
 use crate::failure::{Failure, Outcome, usage};
 use crate::progress::warn;
 use crate::signals::Signals;
@@ -48,7 +48,7 @@ fn image(
     name: &Reference,
     args: &DeployArgs,
 ) -> Result<(Digest, ContainerConfig), Failure> {
-    let shop = Workshop::open_plainly(&state_dir(root)?)?;
+    let shop = StateDirectory::open_plainly(&state_dir(root)?)?;
     if let Some(descriptor) = shop.layout.resolve(name)? {
         return Ok((descriptor.digest, shop.state().inspect(name)?.config.config));
     }

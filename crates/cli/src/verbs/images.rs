@@ -7,7 +7,7 @@ use ocibuild::spec::{Descriptor, Digest, Reference};
 use ocibuild::state::{Catalog, ImageSummary, State, no_such_image};
 
 use crate::args::{ImagesArgs, RmiArgs, TagArgs};
-use crate::backends::Workshop;
+use crate::backends::StateDirectory;
 use crate::failure::{Outcome, usage};
 use crate::listing::{Format, given};
 use crate::state_dir::state_dir;
@@ -24,7 +24,7 @@ const TABLE_WITH_DIGESTS: &str = "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}
 pub(crate) fn images(root: Option<&Path>, args: &ImagesArgs) -> Outcome {
     let format = format(args)?;
     let filter = ImageFilter::read(&args.filter, args.name.as_deref())?;
-    let shop = Workshop::open_plainly(&state_dir(root)?)?;
+    let shop = StateDirectory::open_plainly(&state_dir(root)?)?;
     let mut images = filter.choose(&shop.state())?;
     images.sort_by(|a, b| {
         let key = |image: &ImageSummary| (image.id.clone(), image.reference.clone());
@@ -108,7 +108,7 @@ fn own_tag(name: &Reference) -> Option<&str> {
 /// Gives an image another name.
 pub(crate) fn tag(root: Option<&Path>, args: &TagArgs) -> Outcome {
     let name = nameable(&args.name)?;
-    let shop = Workshop::open_plainly(&state_dir(root)?)?;
+    let shop = StateDirectory::open_plainly(&state_dir(root)?)?;
     let image = shop.state().find(&args.source)?;
     shop.layout.tag(&name, &image.descriptor)?;
     Ok(ExitCode::SUCCESS)
@@ -132,7 +132,7 @@ pub(crate) fn nameable(text: &str) -> Result<Reference, Error> {
 
 /// Takes names away, all that exist, and fails for those that do not.
 pub(crate) fn rmi(root: Option<&Path>, args: &RmiArgs) -> Outcome {
-    let shop = Workshop::open_plainly(&state_dir(root)?)?;
+    let shop = StateDirectory::open_plainly(&state_dir(root)?)?;
     let mut removal = Removal::of(&shop)?;
     let mut wrong: Option<Error> = None;
     for text in &args.images {
@@ -169,7 +169,7 @@ struct Removal<'s> {
 }
 
 impl<'s> Removal<'s> {
-    fn of(shop: &'s Workshop) -> Result<Self, Error> {
+    fn of(shop: &'s StateDirectory) -> Result<Self, Error> {
         let state = shop.state();
         let catalog = state.catalog()?;
         Ok(Self { state, catalog, names: Vec::new(), taken: BTreeSet::new(), unnamed: BTreeMap::new() })

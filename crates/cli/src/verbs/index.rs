@@ -6,15 +6,15 @@ use std::process::ExitCode;
 use ocibuild::spec::{Digest, Platform, Reference};
 use ocibuild::state::{IndexOptions, IndexPlace, InspectedIndex};
 use ocibuild::{
-    Annotation, AnnotationLevel, EntrySelector, Error, ErrorKind, IndexChange, IndexEntry, Meeting,
-    MeetingOptions, Origin, Pushed,
+    Annotation, AnnotationLevel, EntrySelector, Error, ErrorKind, IndexChange, IndexEntry, JoinOptions,
+    JoinOutcome, Origin, Pushed,
 };
 
 use super::transfer::{Lines, advised, failed, from_registry, pushed_line};
 use crate::args::{
     IndexAnnotateArgs, IndexCreateArgs, IndexInspectArgs, IndexPushArgs, IndexRmArgs, IndexVerb, ReportFormat,
 };
-use crate::backends::{Notices, Workshop, registry};
+use crate::backends::{Notices, StateDirectory, registry};
 use crate::failure::{Outcome, about, usage};
 use crate::signals::Signals;
 use crate::state_dir::state_dir;
@@ -43,7 +43,7 @@ fn create(root: Option<&Path>, args: &IndexCreateArgs) -> Outcome {
     };
     let options = IndexOptions { append: args.append, replace: args.replace, change };
     let registry = registry(&args.registry, Notices::Lines)?;
-    let shop = Workshop::open_plainly(&state_dir(root)?)?;
+    let shop = StateDirectory::open_plainly(&state_dir(root)?)?;
     let signals = Signals::install()?;
     let created = shop
         .state()
@@ -115,7 +115,7 @@ fn annotate(root: Option<&Path>, args: &IndexAnnotateArgs) -> Outcome {
             .hint("say what: --os, --arch, --variant, --os-version, --os-features, --annotation")
             .into());
     }
-    let shop = Workshop::open_plainly(&state_dir(root)?)?;
+    let shop = StateDirectory::open_plainly(&state_dir(root)?)?;
     shop.state().annotate_index(&name, &change)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -128,7 +128,7 @@ fn platform(text: &str) -> Result<Platform, Error> {
 fn inspect(root: Option<&Path>, args: &IndexInspectArgs) -> Outcome {
     let name = reference(&args.name)?;
     let registry = registry(&args.registry, Notices::Lines)?;
-    let shop = Workshop::open_plainly(&state_dir(root)?)?;
+    let shop = StateDirectory::open_plainly(&state_dir(root)?)?;
     let signals = Signals::install()?;
     let found = shop
         .state()
@@ -184,7 +184,7 @@ fn push(root: Option<&Path>, args: &IndexPushArgs) -> Outcome {
     let images = references(&args.images)?;
     let expected = platforms(&args.expect)?;
     let registry = registry(&args.registry, Notices::Lines)?;
-    let shop = Workshop::open_plainly(&state_dir(root)?)?;
+    let shop = StateDirectory::open_plainly(&state_dir(root)?)?;
     let signals = Signals::install()?;
     let lines = Lines::new(args.quiet);
     lines.say(&format!("pushing to {}", name.familiar_name()));
@@ -197,7 +197,7 @@ fn push(root: Option<&Path>, args: &IndexPushArgs) -> Outcome {
         }
         return done(&pushed, args.quiet);
     }
-    let options = MeetingOptions { platforms: expected, run: args.run.clone() };
+    let options = JoinOptions { platforms: expected, run: args.run.clone() };
     let meeting =
         state.meet_in_index(&name, &images, &options, &registry, &signals.cancel, &watcher).map_err(told)?;
     if let Some(pushed) = &meeting.pushed {
@@ -214,7 +214,7 @@ fn push(root: Option<&Path>, args: &IndexPushArgs) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-fn waiting(Meeting { present, missing, .. }: &Meeting) -> String {
+fn waiting(JoinOutcome { present, missing, .. }: &JoinOutcome) -> String {
     let all = present.len() + missing.len();
     let missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
     let (are, platforms) = if all == 1 { ("is", "platform") } else { ("are", "platforms") };
@@ -228,7 +228,7 @@ fn done(pushed: &Pushed, quiet: bool) -> Outcome {
 
 fn rm(root: Option<&Path>, args: &IndexRmArgs) -> Outcome {
     let names = references(&args.names)?;
-    let shop = Workshop::open_plainly(&state_dir(root)?)?;
+    let shop = StateDirectory::open_plainly(&state_dir(root)?)?;
     for name in &names {
         shop.state().remove_index_draft(name)?;
         to_stdout(format!("{}\n", name.familiar()).as_bytes())?;

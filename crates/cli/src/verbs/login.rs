@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal as _, Read as _};
 use std::process::ExitCode;
 
-use ocibuild::registry::{Credential, Credentials, Kept, KnownCredential, LoginCheck, RegistryKey, Secret};
+use ocibuild::registry::{Credential, Credentials, KnownCredential, LoginCheck, RegistryKey, Secret, Stored};
 use ocibuild::spec::Reference;
 use ocibuild::{Error, ErrorKind};
 
@@ -45,7 +45,7 @@ pub(crate) fn login(args: &LoginArgs) -> Outcome {
             screen,
         );
     }
-    if kept == Kept::InFile {
+    if kept == Stored::InFile {
         let path = store.path().display();
         warn(
             &format!(

@@ -5,7 +5,7 @@ use ocibuild::Fetcher;
 use ocibuild::plan::{Plan, all_to_json, render_text, to_json};
 
 use crate::args::{PlanVerb, ReportFormat};
-use crate::backends::{BaseImages, Notices, Workshop, executor};
+use crate::backends::{BaseImages, Notices, StateDirectory, executor};
 use crate::failure::{Failure, Outcome};
 use crate::input::{PlanInput, process_env};
 use crate::remote::remotes;
@@ -18,7 +18,7 @@ use crate::terminal::to_stdout;
 pub(crate) fn plan(root: Option<&Path>, args: &PlanVerb) -> Outcome {
     let input = PlanInput::new(&args.plan, &process_env)?;
     let root = state_dir(root)?;
-    let open = || -> Result<_, Failure> { Ok((Workshop::open_plainly(&root)?, Signals::install()?)) };
+    let open = || -> Result<_, Failure> { Ok((StateDirectory::open_plainly(&root)?, Signals::install()?)) };
     let early = if input.needs_fetching() { Some(open()?) } else { None };
     let named = remotes(&args.plan, true)?;
     let fetcher = early.as_ref().map(|(shop, signals)| Fetcher {

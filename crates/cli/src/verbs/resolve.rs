@@ -1,6 +1,6 @@
 use std::process::ExitCode;
 
-use ocibuild::registry::{Route, Speaks};
+use ocibuild::registry::{Route, Transport};
 use ocibuild::{Error, ErrorKind};
 use serde_json::json;
 
@@ -44,10 +44,10 @@ fn row(route: &Route) -> Result<Vec<String>, Error> {
         (true, true) => {}
     }
     match route.speaks {
-        Speaks::Tls | Speaks::Plain => {}
-        Speaks::AnyTls => notes.push("any certificate"),
-        Speaks::TlsOrPlain => notes.push("http if it does not speak TLS"),
-        Speaks::Anything => notes.push("any certificate, http if it does not speak TLS"),
+        Transport::Tls | Transport::Plain => {}
+        Transport::AnyTls => notes.push("any certificate"),
+        Transport::TlsOrPlain => notes.push("http if it does not speak TLS"),
+        Transport::Anything => notes.push("any certificate, http if it does not speak TLS"),
     }
     if !notes.is_empty() {
         row.push(notes.join("; "));
@@ -57,11 +57,11 @@ fn row(route: &Route) -> Result<Vec<String>, Error> {
 
 fn object(route: &Route) -> Result<serde_json::Value, Error> {
     let speaks = match route.speaks {
-        Speaks::Tls => "tls",
-        Speaks::AnyTls => "tls-unverified",
-        Speaks::TlsOrPlain => "tls-or-http",
-        Speaks::Anything => "tls-unverified-or-http",
-        Speaks::Plain => "http",
+        Transport::Tls => "tls",
+        Transport::AnyTls => "tls-unverified",
+        Transport::TlsOrPlain => "tls-or-http",
+        Transport::Anything => "tls-unverified-or-http",
+        Transport::Plain => "http",
     };
     Ok(json!({
         "url": url(route)?,

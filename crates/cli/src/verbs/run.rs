@@ -10,7 +10,7 @@ use ocibuild::spec::Descriptor;
 use ocibuild::state::ContainerOptions;
 
 use crate::args::{PullWhen, RunArgs};
-use crate::backends::{Workshop, executor, resolv_conf};
+use crate::backends::{StateDirectory, executor, resolv_conf};
 use crate::failure::{Failure, Outcome, host, usage};
 use crate::input::process_env;
 use crate::privilege;
@@ -37,7 +37,7 @@ pub(crate) fn run(root: Option<&Path>, args: &RunArgs) -> Outcome {
         failure.note(&privilege.notes);
         failure
     })?;
-    let shop = Workshop::open(&root, args.snapshotter)?;
+    let shop = StateDirectory::open(&root, args.snapshotter)?;
     let control = Control::default();
     let signals = Signals::forward(&control)?;
     let image = image(&shop, args, &signals)?;
@@ -80,7 +80,7 @@ pub(crate) fn run(root: Option<&Path>, args: &RunArgs) -> Outcome {
 }
 
 /// The image to run, which is fetched when it is not here.
-fn image(shop: &Workshop, args: &RunArgs, signals: &Signals) -> Result<Descriptor, Failure> {
+fn image(shop: &StateDirectory, args: &RunArgs, signals: &Signals) -> Result<Descriptor, Failure> {
     let found = shop.state().find(&args.image);
     let is_missing = found.as_ref().is_err_and(|error| error.is(Code::NoSuchImage));
     if args.pull == PullWhen::Always || (args.pull == PullWhen::Missing && is_missing) {

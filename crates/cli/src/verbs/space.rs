@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use crate::args::{DuArgs, PruneArgs, SnapshotterArg, TableFormat};
-use crate::backends::Workshop;
+use crate::backends::StateDirectory;
 use crate::failure::{Failure, Outcome};
 use crate::privilege;
 use crate::state_dir::state_dir;
@@ -14,10 +14,10 @@ use crate::table::{human_size, table};
 use crate::terminal::to_stdout;
 
 /// Opens the state directory as whoever made the snapshots in it: their files belong to many.
-fn open(root: Option<&Path>) -> Result<(Workshop, privilege::Privilege), Failure> {
+fn open(root: Option<&Path>) -> Result<(StateDirectory, privilege::Privilege), Failure> {
     let root = state_dir(root)?;
     let privilege = privilege::enter();
-    Ok((Workshop::open(&root, SnapshotterArg::Auto)?, privilege))
+    Ok((StateDirectory::open(&root, SnapshotterArg::Auto)?, privilege))
 }
 
 /// What takes up space.

@@ -11,7 +11,7 @@ use ocibuild::spec::{Descriptor, Platform, Reference};
 use ocibuild::{Error, Origin, PullOptions, Transfer};
 
 use crate::args::{PullArgs, PushArgs, RegistryArgs};
-use crate::backends::{Notices, Workshop, registry};
+use crate::backends::{Notices, StateDirectory, registry};
 use crate::failure::{Failure, Outcome, about, usage};
 use crate::signals::Signals;
 use crate::state_dir::state_dir;
@@ -34,7 +34,7 @@ pub(crate) fn pull(root: Option<&Path>, args: &PullArgs) -> Outcome {
         }
     };
     let registry = registry(&args.registry, Notices::unless(args.quiet))?;
-    let shop = Workshop::open_plainly(&state_dir(root)?)?;
+    let shop = StateDirectory::open_plainly(&state_dir(root)?)?;
     let signals = Signals::install()?;
     let lines = Lines::new(args.quiet);
     let what = name.digest().map_or_else(|| name.tag().unwrap_or("latest").to_owned(), ToString::to_string);
@@ -56,7 +56,7 @@ pub(crate) fn pull(root: Option<&Path>, args: &PullArgs) -> Outcome {
 
 /// Fetches an image for this host that another verb works with; tells about it on standard error alone.
 pub(super) fn fetch(
-    shop: &Workshop,
+    shop: &StateDirectory,
     name: &Reference,
     args: &RegistryArgs,
     signals: &Signals,
@@ -80,7 +80,7 @@ fn advised_about_missing(error: Error, name: &Reference) -> Error {
 /// Pushes images.
 pub(crate) fn push(root: Option<&Path>, args: &PushArgs) -> Outcome {
     let registry = registry(&args.registry, Notices::unless(args.quiet))?;
-    let shop = Workshop::open_plainly(&state_dir(root)?)?;
+    let shop = StateDirectory::open_plainly(&state_dir(root)?)?;
     let names = names(&shop, args)?;
     let signals = Signals::install()?;
     let lines = Lines::new(args.quiet);
@@ -111,7 +111,7 @@ pub(super) fn pushed_line(name: &Reference, descriptor: &Descriptor, quiet: bool
 }
 
 /// What is to be pushed: the names given, or all tags of these repositories.
-fn names(shop: &Workshop, args: &PushArgs) -> Result<Vec<Reference>, Error> {
+fn names(shop: &StateDirectory, args: &PushArgs) -> Result<Vec<Reference>, Error> {
     let given = args.images.iter().map(|text| reference(text)).collect::<Result<Vec<_>, _>>()?;
     if !args.all_tags {
         return Ok(given);

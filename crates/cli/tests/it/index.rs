@@ -327,7 +327,7 @@ fn indexes_of_others_are_not_believed() {
     place.run(&["index", "push", &name]).fails(3, &["it has another size"]);
     assert!(server.manifest("app", "1").is_none());
     // A draft that was damaged is neither pushed nor written over.
-    let folder = place.path("state/cache/indexes");
+    let folder = place.path("state/cache/drafts");
     let draft = fs_err::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
     let draft = draft.filter(|path| path.file_name().unwrap() != "lock").collect::<Vec<_>>();
     fs_err::write(&draft[0], "{}").unwrap();

@@ -19,7 +19,7 @@ use crate::keyword::Keyword;
 use crate::node::{BorrowedNode, BorrowedWord, Parsed};
 use crate::quote::quote;
 use crate::{
-    ArgDefinition, Command, Instruction, InstructionKind, KeyValues, Stage, Text, odd_blank, suggest,
+    ArgDefinition, Command, Instruction, InstructionKind, KeyValues, Stage, Text, confusable_space, suggest,
 };
 
 type Result<T> = std::result::Result<T, Failure>;
@@ -203,7 +203,7 @@ impl<'a> Reading<'a> {
                     self.name
                 );
                 let error = self.error(Code::MissingDestination, message);
-                let error = match odd_blank(given) {
+                let error = match confusable_space(given) {
                     Some(code) => error.hint(format!(
                         "{} holds the character {code}, which looks like a blank and is none: write a plain blank",
                         quote(given)

@@ -3,7 +3,7 @@
 use super::KEYWORDS;
 use crate::node::BorrowedNode;
 use crate::quote::quote;
-use crate::{is_instruction, nearest, odd_blank};
+use crate::{confusable_space, is_instruction, nearest};
 
 /// Words of other languages and tools, and the instruction for them.
 const OTHERS: [(&str, &str); 28] = [
@@ -92,7 +92,7 @@ pub(super) fn hints(node: &BorrowedNode<'_>) -> Vec<String> {
     let mut hints = Vec::new();
     let bare = word.trim_matches(|c: char| !c.is_alphanumeric());
     let next = node.text.trim().get(word.len()..).unwrap_or_default().trim_start();
-    if let Some(code) = odd_blank(word) {
+    if let Some(code) = confusable_space(word) {
         hints.push(format!(
             "{} holds the character {code}, which looks like a blank or like nothing: write it anew with plain blanks",
             quote(word)

@@ -3,11 +3,11 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ocibuild_layer::LayerIndex;
+use ocibuild_layer::LayerListing;
 use ocibuild_spec::Digest;
 
 fuzz_target!(|body: &[u8]| {
-    let _ = LayerIndex::decode(body);
+    let _ = LayerListing::decode(body);
     let mut record = b"ocibuild layer index\0\x02".to_vec();
     record.extend_from_slice(body);
     let digest = Digest::of(&record);
@@ -16,6 +16,6 @@ fuzz_target!(|body: &[u8]| {
         let pair = std::str::from_utf8(pair).expect("digits are text");
         u8::from_str_radix(pair, 16).expect("a digest is hexadecimal")
     }));
-    let Ok(index) = LayerIndex::decode(&record) else { return };
-    assert_eq!(LayerIndex::decode(&index.encode()).expect("a record is one"), index);
+    let Ok(index) = LayerListing::decode(&record) else { return };
+    assert_eq!(LayerListing::decode(&index.encode()).expect("a record is one"), index);
 });

@@ -9,14 +9,14 @@ use std::io;
 use std::path::{Component, Path};
 
 use libfuzzer_sys::fuzz_target;
-use ocibuild_layer::{LayerIndex, Limits, Policy, TarReader};
+use ocibuild_layer::{LayerListing, Limits, Policy, TarReader};
 use ocibuild_spec::{CancelToken, Digest, EntryKind};
 
 const LIMITS: Limits = Limits { entries: 1000, tar_size: 1 << 20, file_size: 1 << 20, holes: 1 << 20, metadata: 1 << 20 };
 
 fuzz_target!(|bytes: &[u8]| {
     let tar = tar_text::tar_of(bytes);
-    if let Ok((index, diff_id)) = LayerIndex::read_tar(&mut &tar[..], &LIMITS, &CancelToken::new()) {
+    if let Ok((index, diff_id)) = LayerListing::read_tar(&mut &tar[..], &LIMITS, &CancelToken::new()) {
         assert_eq!((diff_id.0, index.tar_size), (Digest::of(&tar), tar.len() as u64));
         for entry in &index.entries {
             assert!(is_inside(&entry.path), "{entry:?}");
@@ -25,7 +25,7 @@ fuzz_target!(|bytes: &[u8]| {
             }
         }
         assert!(index.implied_directories.iter().all(|path| is_inside(path)), "{index:?}");
-        assert_eq!(LayerIndex::decode(&index.encode()).expect("a record is one"), index);
+        assert_eq!(LayerListing::decode(&index.encode()).expect("a record is one"), index);
     }
     for policy in [Policy::Layer, Policy::Archive] {
         let mut reader = TarReader::new(&tar[..], policy, LIMITS);

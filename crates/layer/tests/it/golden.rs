@@ -1,6 +1,6 @@
 //! Tars against the digests of those that BuildKit wrote for the same entries.
 
-use ocibuild_layer::LayerIndex;
+use ocibuild_layer::LayerListing;
 use ocibuild_spec::{CancelToken, EntryKind};
 
 use crate::support::{Files, metadata};
@@ -12,7 +12,8 @@ fn check(text: &str) {
     assert_eq!(written.descriptor.digest, written.diff_id.0);
     assert_eq!(written.tar_size, tar.len() as u64);
     let (index, again) =
-        LayerIndex::read_tar(&mut &tar[..], &ocibuild_layer::Limits::UNLIMITED, &CancelToken::new()).unwrap();
+        LayerListing::read_tar(&mut &tar[..], &ocibuild_layer::Limits::UNLIMITED, &CancelToken::new())
+            .unwrap();
     assert_eq!((index, again), (written.index, written.diff_id));
 }
 

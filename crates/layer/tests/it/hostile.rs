@@ -413,7 +413,7 @@ fn what_is_kept_of_a_layer_has_a_limit() {
         ("what every entry may have", long(attribute(20), file("f", b"")), 1),
     ] {
         let limits = Limits { metadata: 150, ..Limits::UNLIMITED };
-        let result = ocibuild_layer::LayerIndex::read_tar(
+        let result = ocibuild_layer::LayerListing::read_tar(
             &mut &tar(&[bytes])[..],
             &limits,
             &ocibuild_spec::CancelToken::new(),
@@ -430,7 +430,7 @@ fn what_is_kept_of_a_layer_has_a_limit() {
     let deep = tar(&[long(record("path", &path), file("f", b""))]);
     let limits = Limits { entries: 100, ..Limits::UNLIMITED };
     let cancel = ocibuild_spec::CancelToken::new();
-    let error = ocibuild_layer::LayerIndex::read_tar(&mut &deep[..], &limits, &cancel).unwrap_err();
+    let error = ocibuild_layer::LayerListing::read_tar(&mut &deep[..], &limits, &cancel).unwrap_err();
     assert!(
         matches!(error.kind(), ErrorKind::LimitExceeded { what: ocibuild_layer::Limit::Entries, .. }),
         "{error}"
@@ -466,7 +466,7 @@ fn reading_ends_when_it_is_cancelled() {
         let cancel = ocibuild_spec::CancelToken::new();
         let mut stream = start.chain(Endless(&cancel, 0));
         let error =
-            ocibuild_layer::LayerIndex::read_tar(&mut stream, &Limits::UNLIMITED, &cancel).unwrap_err();
+            ocibuild_layer::LayerListing::read_tar(&mut stream, &Limits::UNLIMITED, &cancel).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Cancelled), "{what}: {error}");
     }
 }

@@ -2,13 +2,13 @@
 
 use std::io::Read;
 
-use ocibuild_layer::{ErrorKind, LayerIndex, Limits, extract_files};
+use ocibuild_layer::{ErrorKind, LayerListing, Limits, extract_files};
 use ocibuild_spec::{CancelToken, ContentDigest, EntryKind};
 
 use crate::support::{Files, file, metadata, tar, whiteout};
 
-fn index_of(tar: &[u8]) -> LayerIndex {
-    LayerIndex::read_tar(&mut { tar }, &Limits::UNLIMITED, &CancelToken::new()).unwrap().0
+fn index_of(tar: &[u8]) -> LayerListing {
+    LayerListing::read_tar(&mut { tar }, &Limits::UNLIMITED, &CancelToken::new()).unwrap().0
 }
 
 #[test]
@@ -16,14 +16,14 @@ fn records_are_checked() {
     let bytes = tar(&[file("etc/passwd", b"root"), file("a/b", b"x"), whiteout("a/.wh.c")]);
     let index = index_of(&bytes);
     let record = index.encode();
-    assert_eq!(LayerIndex::decode(&record).unwrap(), index);
+    assert_eq!(LayerListing::decode(&record).unwrap(), index);
     for length in 0..record.len() {
-        assert!(LayerIndex::decode(&record[..length]).is_err(), "{length}");
+        assert!(LayerListing::decode(&record[..length]).is_err(), "{length}");
     }
     for place in 0..record.len() {
         let mut damaged = record.clone();
         damaged[place] ^= 1;
-        let error = LayerIndex::decode(&damaged).unwrap_err();
+        let error = LayerListing::decode(&damaged).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::MalformedIndex { .. }), "{error}");
     }
 }
@@ -55,11 +55,11 @@ fn the_layout_of_a_record_stays() {
 #[test]
 fn other_versions_are_told_by_their_beginning() {
     let record = index_of(&tar(&[file("a", b"x")])).encode();
-    let is_other = |record: &[u8]| LayerIndex::is_other_version(&record[..LayerIndex::BEGINNING]);
+    let is_other = |record: &[u8]| LayerListing::is_other_version(&record[..LayerListing::BEGINNING]);
     assert!(!is_other(&record));
-    assert!(!LayerIndex::is_other_version(&record[..LayerIndex::BEGINNING - 1]), "it was cut");
+    assert!(!LayerListing::is_other_version(&record[..LayerListing::BEGINNING - 1]), "it was cut");
     let mut older = record;
-    older[LayerIndex::BEGINNING - 1] -= 1;
+    older[LayerListing::BEGINNING - 1] -= 1;
     assert!(is_other(&older));
     older[0] ^= 1;
     assert!(!is_other(&older), "it is damaged");

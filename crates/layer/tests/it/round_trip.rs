@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use ocibuild_layer::{Compression, LayerIndex, LayerOptions, Limits, WhiteoutFormat, apply, decompress};
+use ocibuild_layer::{Compression, LayerListing, LayerOptions, Limits, WhiteoutFormat, apply, decompress};
 use ocibuild_spec::{CancelToken, Content, Entry, EntryKind, Metadata, Timestamp};
 use ocibuild_sys::RootDir;
 use proptest::prelude::*;
@@ -120,11 +120,11 @@ proptest! {
             prop_assert!(again == written && same == blob);
         }
         prop_assert_eq!(without_offsets(&written.index.entries), without_offsets(&files.entries));
-        prop_assert_eq!(&LayerIndex::decode(&written.index.encode()).unwrap(), &written.index);
+        prop_assert_eq!(&LayerListing::decode(&written.index.encode()).unwrap(), &written.index);
 
         let tar = || decompress(Box::new(&blob[..])).unwrap().1;
         let (index, diff_id) =
-            LayerIndex::read_tar(&mut tar(), &Limits::UNLIMITED, &CancelToken::new()).unwrap();
+            LayerListing::read_tar(&mut tar(), &Limits::UNLIMITED, &CancelToken::new()).unwrap();
         prop_assert_eq!((&index, &diff_id), (&written.index, &written.diff_id));
 
         let host = tempfile::tempdir().unwrap();

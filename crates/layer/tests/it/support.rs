@@ -8,7 +8,8 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _}
 use std::path::{Path, PathBuf};
 
 use ocibuild_layer::{
-    ApplyOptions, Compression, Devices, LayerIndex, LayerOptions, Owners, WhiteoutFormat, WrittenLayer, write,
+    ApplyOptions, Compression, Devices, LayerListing, LayerOptions, Owners, WhiteoutFormat, WrittenLayer,
+    write,
 };
 use ocibuild_spec::{
     CancelToken, Changeset, Content, Descriptor, DiffId, Entry, EntryKind, Metadata, Timestamp,
@@ -20,7 +21,7 @@ pub(crate) struct Written {
     pub(crate) diff_id: DiffId,
     pub(crate) descriptor: Descriptor,
     pub(crate) tar_size: u64,
-    pub(crate) index: LayerIndex,
+    pub(crate) index: LayerListing,
 }
 
 impl Written {

@@ -3,7 +3,7 @@
 use std::io::{self, Cursor, Read, Write};
 use std::path::Path;
 
-use ocibuild_layer::{Compression, ErrorKind, LayerIndex, LayerOptions, decompress_layer, write};
+use ocibuild_layer::{Compression, ErrorKind, LayerListing, LayerOptions, decompress_layer, write};
 use ocibuild_spec::{
     CancelToken, Changeset, Content, Digest, Entry, EntryKind, MediaType, Metadata, Timestamp,
 };
@@ -250,7 +250,7 @@ fn an_index_keeps_exact_times_where_they_are_wanted() {
         files.file(name, metadata(0o644, 0, 0, 1), b"");
         let options = LayerOptions { clamp_mtime: Some(7), ..PLAIN };
         let write = || write(&files.changeset(), &mut io::sink(), &options, &CancelToken::new()).unwrap();
-        let time = |index: LayerIndex| {
+        let time = |index: LayerListing| {
             let entry = index.entries.iter().find(|entry| entry.path == Path::new("a")).unwrap();
             (entry.metadata.mtime, entry.kind.clone())
         };

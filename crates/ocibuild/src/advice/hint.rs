@@ -81,8 +81,8 @@ pub enum Setting {
     IndexRemove,
     /// The list of what is in a draft of an index.
     IndexInspect,
-    /// The index that several jobs put together ([`Meeting`](crate::Meeting)).
-    IndexMeeting,
+    /// The index that several jobs put together ([`JoinOutcome`](crate::JoinOutcome)).
+    IndexJoin,
 }
 
 impl Setting {
@@ -120,7 +120,7 @@ impl Setting {
             Self::IndexAdd => "State::create_index",
             Self::IndexRemove => "the removal of the draft",
             Self::IndexInspect => "the list of its entries",
-            Self::IndexMeeting => "Meeting",
+            Self::IndexJoin => "JoinOutcome",
         }
     }
 }

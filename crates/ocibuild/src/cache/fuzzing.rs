@@ -6,10 +6,10 @@ use fs_err as fs;
 use ocibuild_layer::Compression;
 use ocibuild_spec::{DiffId, Digest, Reference};
 
-use super::{Cache, Wanted, key_of_base};
+use super::{Cache, EncodingOptions, key_of_base};
 
 /// The folders of the cache that hold documents, drafts aside.
-const FOLDERS: [&str; 6] = ["records", "aliases", "layers", "origins", "urls", "bases"];
+const FOLDERS: [&str; 6] = ["records", "aliases", "layer-listings", "origins", "urls", "bases"];
 
 /// Puts a document, in which `KEY` stands for the key that is asked for, into every folder of a cache and reads it back
 /// as a build would, under its key and another one.
@@ -38,7 +38,7 @@ pub fn check_cache_document(text: &[u8]) {
         assert_eq!(record.key, key);
         for compression in [Compression::None, Compression::GZIP] {
             for force in [false, true] {
-                let wanted = Wanted { compression, clamp: None, force };
+                let wanted = EncodingOptions { compression, clamp: None, force };
                 assert!(record.form(wanted).is_none_or(|form| form.fits(wanted)), "{record:?}");
             }
         }
@@ -120,7 +120,7 @@ mod tests {
         put("urls", &key, "validator.txt");
         put("origins", &key, "origins.txt");
         put("bases", &key_of_base(&name), "base.txt");
-        assert!(cache.record(&key).is_some_and(|record| record.form(Wanted::default()).is_none()));
+        assert!(cache.record(&key).is_some_and(|record| record.form(EncodingOptions::default()).is_none()));
         assert!(cache.alias(&key).is_some() && cache.validator(&key).is_some());
         assert_eq!(cache.repositories_with(&key, "localhost"), ["app", "base"]);
         assert!(cache.base_image(&name).is_some());

@@ -12,7 +12,7 @@ use ocibuild_spec::{ContentDigest, ContentHasher, Hasher};
 
 use super::digest::fingerprint;
 use super::known::{DigestIndex, hash_of};
-use super::missing::Hiding;
+use super::missing::IgnoredBy;
 use super::select::Item;
 use super::source::{Source, SourceNode};
 use crate::Error;
@@ -180,7 +180,7 @@ impl Source for CheckedSource {
         self.inner.is_sent_on_demand()
     }
 
-    fn hidden_by(&self, path: &Path) -> Option<Hiding> {
+    fn hidden_by(&self, path: &Path) -> Option<IgnoredBy> {
         self.inner.hidden_by(path)
     }
 

@@ -15,7 +15,7 @@ use ocibuild_sys::{DirHandle, FileType, RootDir, is_sparse, metadata_of_file};
 
 use super::content::SparseFile;
 use super::known::{ContextDigests, DigestIndex, FileVersion};
-use super::missing::Hiding;
+use super::missing::IgnoredBy;
 use super::own::{Inode, OwnFile, OwnFiles};
 use super::source::{Source, SourceKind, SourceNode};
 use crate::error::{Changed, How};
@@ -345,13 +345,13 @@ impl Source for LocalSource {
         Ok(names)
     }
 
-    fn hidden_by(&self, path: &Path) -> Option<Hiding> {
+    fn hidden_by(&self, path: &Path) -> Option<IgnoredBy> {
         let line = self.ignore.verdict(path.as_os_str().as_bytes()).line.filter(|_| self.has(path))?;
         // The pattern may be about a directory above.
         let above: Vec<&Path> = path.ancestors().filter(|path| !path.as_os_str().is_empty()).collect();
         let decided = |path: &&&Path| self.ignore.verdict(path.as_os_str().as_bytes()).line == Some(line);
         let matched = above.iter().rev().find(decided).map_or(path, |path| *path);
-        Some(Hiding {
+        Some(IgnoredBy {
             file: self.ignore.name().to_owned(),
             line,
             pattern: self.ignore.text_of(line).unwrap_or_default(),

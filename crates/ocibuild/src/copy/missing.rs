@@ -14,7 +14,7 @@ const MAX_LOOKED_AT: usize = 20_000;
 
 /// A line of an ignore file that keeps a path out of the context.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Hiding {
+pub(crate) struct IgnoredBy {
     /// Name of the ignore file.
     pub(crate) file: String,
     /// Its line.
@@ -32,7 +32,7 @@ pub(crate) fn not_found(source: &dyn Source, word: &str, path: &Path) -> Error {
         .id(Code::SourceNotFound)
         .word(word);
     if let Some(hiding) = source.hidden_by(path) {
-        let Hiding { file, line, pattern, matched } = hiding;
+        let IgnoredBy { file, line, pattern, matched } = hiding;
         return error
             .cause(format!(
                 "{file}:{line} keeps it out of the build context: the pattern \"{pattern}\" matches {}",

@@ -8,10 +8,10 @@ mod digest;
 mod extract;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
-pub(crate) mod habits;
 mod known;
 mod local;
 mod missing;
+pub(crate) mod mistakes;
 mod own;
 mod place;
 mod same;

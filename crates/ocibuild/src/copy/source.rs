@@ -8,7 +8,7 @@ use ocibuild_snapshot::{NodeKind, Origin, Tree};
 use ocibuild_spec::{ContentDigest, Metadata};
 
 use super::known::{DigestIndex, FileVersion};
-use super::missing::Hiding;
+use super::missing::IgnoredBy;
 use super::select::Selected;
 use crate::layers::LayerFiles;
 use crate::{Error, ErrorKind};
@@ -46,7 +46,7 @@ pub(crate) trait Source: Send + Sync + std::fmt::Debug {
     }
 
     /// The line of an ignore file that hides `path`, if that is why [`stat`](Self::stat) does not show it.
-    fn hidden_by(&self, _path: &Path) -> Option<Hiding> {
+    fn hidden_by(&self, _path: &Path) -> Option<IgnoredBy> {
         None
     }
 

@@ -8,7 +8,7 @@ use crate::Code;
 use std::path::{Path, PathBuf};
 
 use ocibuild_dockerfile::{
-    Dockerfile, Instruction, InstructionKind, RunCommand, Text, json_fault, nearest, odd_blank,
+    Dockerfile, Instruction, InstructionKind, RunCommand, Text, confusable_space, json_fault, nearest,
 };
 use ocibuild_snapshot::Tree;
 
@@ -59,7 +59,7 @@ impl FailedStep<'_> {
     /// Adds to `error` what the environment did to the command, and what can be done.
     pub(crate) fn explain(&self, error: Error, first_line: &FirstLine<'_>) -> Error {
         let error = error.id(Code::StepFailed);
-        if let Some((cause, hints)) = self.form_fault() {
+        if let Some((cause, hints)) = self.wrong_form() {
             return hints.into_iter().fold(error.cause(cause), Error::hint);
         }
         let error = self.with_secrets(self.with_environment(error));
@@ -107,10 +107,10 @@ impl FailedStep<'_> {
     }
 
     /// What is wrong with the way the command is written, and what to do about it.
-    fn form_fault(&self) -> Option<(String, Vec<String>)> {
+    fn wrong_form(&self) -> Option<(String, Vec<String>)> {
         let args = &self.step.args;
         let (program, last) = (args.first()?, args.last()?.trim_start());
-        if let Some(code) = odd_blank(last).filter(|_| self.code == 127) {
+        if let Some(code) = confusable_space(last).filter(|_| self.code == 127) {
             return Some((
                 format!("the command holds the character {code}, which looks like a blank and is none"),
                 vec!["write plain blanks in its place".to_owned()],

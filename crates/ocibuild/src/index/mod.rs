@@ -2,16 +2,16 @@
 
 mod draft;
 mod drafts;
-mod meeting;
+mod join;
+mod lookup;
 mod publish;
-mod shelves;
 
 pub use draft::{EntrySelector, IndexChange, IndexDraft, IndexEntry};
 pub(crate) use drafts::Drafts;
-pub(crate) use meeting::Table;
-pub use meeting::{Meeting, MeetingOptions};
+pub(crate) use join::PlatformJoin;
+pub use join::{JoinOptions, JoinOutcome};
+pub(crate) use lookup::{ImageLookup, parse};
 pub(crate) use publish::Publishing;
-pub(crate) use shelves::{Shelves, parse};
 
 use std::sync::Mutex;
 
@@ -32,7 +32,7 @@ pub(crate) fn check_name(name: &Reference) -> Result<&str, Error> {
 }
 
 /// Waits as long as others may need to finish what they are at: longer each time.
-pub(crate) fn give_way(round: u32, cancel: &CancelToken) -> Result<(), Error> {
+pub(crate) fn back_off(round: u32, cancel: &CancelToken) -> Result<(), Error> {
     let pause = std::time::Duration::from_millis(100 << round.min(6));
     if cancel.wait_timeout(pause) { Err(Error::cancelled()) } else { Ok(()) }
 }

@@ -6,11 +6,11 @@ use ocibuild_registry::ManifestPush;
 use ocibuild_spec::{Descriptor, Document, Reference};
 
 use super::draft::{IndexDraft, IndexEntry};
-use super::shelves::{Found, Shelves, parse};
-use super::{FirstError, give_way};
+use super::lookup::{Found, ImageLookup, parse};
+use super::{FirstError, back_off};
 use crate::cache::Cache;
 use crate::transfer::Origin;
-use crate::transfer::{Parcel, Pushed, Transfer, Watcher, push};
+use crate::transfer::{ImageUpload, Pushed, Transfer, Watcher, push};
 use crate::{Error, ErrorKind};
 
 /// How often an index that goes on with another is written again, because others did the same.
@@ -18,7 +18,7 @@ const MAX_ROUNDS: u32 = 8;
 
 /// What indexes are pushed with.
 pub(crate) struct Publishing<'a> {
-    pub(crate) shelves: Shelves<'a>,
+    pub(crate) lookup: ImageLookup<'a>,
     pub(crate) cache: &'a Cache,
     pub(crate) watcher: &'a Watcher<'a>,
 }
@@ -50,33 +50,33 @@ impl Publishing<'_> {
             return Ok(());
         }
         let descriptor = plain(&entry.descriptor);
-        let bytes = self.shelves.document(&entry.origin, &descriptor)?;
+        let bytes = self.lookup.document(&entry.origin, &descriptor)?;
         let Document::Manifest(manifest) = parse(&entry.name, &descriptor, &bytes)? else {
             let text = format!("{}: {} is an index, no image", entry.name.familiar(), descriptor.digest);
             return Err(Error::new(ErrorKind::Refused, text));
         };
         let mut seen = BTreeSet::new();
         let listed = std::iter::once(&manifest.config).chain(manifest.layers());
-        let mut leaves: Vec<Descriptor> =
-            listed.filter(|leaf| seen.insert(leaf.digest.clone())).cloned().collect();
+        let mut blobs: Vec<Descriptor> =
+            listed.filter(|blob| seen.insert(blob.digest.clone())).cloned().collect();
         if is_there {
-            leaves.clear();
+            blobs.clear();
         }
         if let Origin::Registry(from) = &entry.origin {
-            for leaf in &leaves {
-                self.cache.put_origin(&leaf.digest, from)?;
+            for blob in &blobs {
+                self.cache.put_origin(&blob.digest, from)?;
             }
         }
         let failed = Arc::new(FirstError::default());
         let by_digest = target.with_digest(descriptor.digest.clone());
-        let parcel = Parcel {
+        let upload = ImageUpload {
             documents: vec![(descriptor, bytes)],
-            leaves,
-            open: &|leaf| self.shelves.open(&entry.origin, leaf, &failed),
+            blobs,
+            open: &|blob| self.lookup.open(&entry.origin, blob, &failed),
         };
         let names = [name.cloned().unwrap_or(by_digest)];
         let result =
-            push(self.shelves.registry, self.cache, &names, &parcel, (self.shelves.cancel, self.watcher));
+            push(self.lookup.registry, self.cache, &names, &upload, (self.lookup.cancel, self.watcher));
         match (result, failed.take()) {
             (Ok(_), _) => Ok(()),
             // Why a blob could not be read says more than that it could not be sent.
@@ -91,7 +91,7 @@ impl Publishing<'_> {
         descriptor: &Descriptor,
         bytes: &[u8],
     ) -> Result<Pushed, Error> {
-        let Shelves { registry, cancel, .. } = self.shelves;
+        let ImageLookup { registry, cancel, .. } = self.lookup;
         let stored = registry.put_manifest(name, &descriptor.media_type, bytes, cancel);
         self.stored(stored.map_err(Error::of_registry)?, name, descriptor)
     }
@@ -114,7 +114,7 @@ impl Publishing<'_> {
     /// Puts an index that goes on with what its name stands for. Registries store it whatever was written meanwhile,
     /// so the name is read again afterwards, until it has all that is the draft's own.
     fn go_on(&self, draft: &mut IndexDraft) -> Result<Pushed, Error> {
-        let Shelves { registry, cancel, .. } = self.shelves;
+        let ImageLookup { registry, cancel, .. } = self.lookup;
         let name = draft.name.clone();
         for round in 0..MAX_ROUNDS {
             let current = registry.tagged_manifest(&name, cancel).map_err(Error::of_registry)?;
@@ -135,7 +135,7 @@ impl Publishing<'_> {
             {
                 self.stored(stored, &name, &descriptor)?;
             }
-            give_way(round, cancel)?;
+            back_off(round, cancel)?;
             let Some(now) = registry.tagged_manifest(&name, cancel).map_err(Error::of_registry)? else {
                 continue;
             };
@@ -150,7 +150,7 @@ impl Publishing<'_> {
         let text = format!("{}: others change it faster than it can be read", name.familiar());
         Err(Error::new(ErrorKind::Network, text).hint(
             Hint::from("for jobs that run at once there is ")
-                .setting(Setting::IndexMeeting, "")
+                .setting(Setting::IndexJoin, "")
                 .text(", which needs no luck"),
         ))
     }
@@ -172,7 +172,7 @@ impl Publishing<'_> {
         };
         let origin = Origin::Registry(draft.name.with_digest(digest.clone()));
         let by_digest = draft.name.with_digest(digest.clone());
-        let gathered = self.shelves.gather(&by_digest, &Found { origin, descriptor, bytes })?;
+        let gathered = self.lookup.gather(&by_digest, &Found { origin, descriptor, bytes })?;
         draft.rebase(Some(digest), gathered.entries, annotations)?;
         Ok(gathered.left_out)
     }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ocibuild_layer::LayerIndex;
+use ocibuild_layer::LayerListing;
 use ocibuild_spec::DiffId;
 
 /// As many entries are kept in all: about 200 bytes each.
@@ -19,12 +19,12 @@ pub(crate) struct Listings {
 #[derive(Debug, Default)]
 struct Kept {
     /// The one used last comes last.
-    listings: VecDeque<(DiffId, Arc<LayerIndex>)>,
+    listings: VecDeque<(DiffId, Arc<LayerListing>)>,
     entries: usize,
 }
 
 impl Listings {
-    pub(super) fn get(&self, layer: &DiffId) -> Option<Arc<LayerIndex>> {
+    pub(super) fn get(&self, layer: &DiffId) -> Option<Arc<LayerListing>> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let at = kept.listings.iter().position(|(known, _)| known == layer)?;
         let found = kept.listings.remove(at)?;
@@ -35,7 +35,7 @@ impl Listings {
 
     /// Keeps a listing, and drops those that were not used for the longest time. One that is too large for all of the
     /// room is not kept.
-    pub(super) fn put(&self, layer: &DiffId, listing: &Arc<LayerIndex>) {
+    pub(super) fn put(&self, layer: &DiffId, listing: &Arc<LayerListing>) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let is_known = kept.listings.iter().any(|(known, _)| known == layer);
         if is_known || listing.entries.len() > MAX_ENTRIES {
@@ -56,9 +56,9 @@ mod tests {
 
     use super::*;
 
-    fn listing(entries: usize) -> Arc<LayerIndex> {
+    fn listing(entries: usize) -> Arc<LayerListing> {
         let entry = Entry { path: "d".into(), metadata: Metadata::default(), kind: EntryKind::Directory };
-        Arc::new(LayerIndex { entries: vec![entry; entries], ..LayerIndex::default() })
+        Arc::new(LayerListing { entries: vec![entry; entries], ..LayerListing::default() })
     }
 
     #[test]

@@ -11,7 +11,7 @@ use ocibuild_snapshot::{Tree, changes};
 use ocibuild_spec::{Changeset, Entry, EntryKind, Metadata, Timestamp};
 use ocibuild_sys::DirHandle;
 
-use super::{Wanted, at_path, directory_name, unwritable};
+use super::{ExportJob, at_path, directory_name, unwritable};
 use crate::copy::{Choice, Source, TreeSource, select};
 use crate::finished::FinishedImage;
 use crate::unpacked::{Nodes, write_entries};
@@ -34,7 +34,7 @@ struct Place {
 }
 
 impl Files {
-    fn of(wanted: &Wanted<'_>) -> Result<Self, Error> {
+    fn of(wanted: &ExportJob<'_>) -> Result<Self, Error> {
         let mut files = Self::default();
         for image in wanted.images {
             let (mut entries, source) = rootfs(image)?;
@@ -65,7 +65,13 @@ impl Files {
     }
 
     /// Directories of several platforms become one; anything else at the same path is an error (11.33).
-    fn add(&mut self, entry: Entry, path: PathBuf, source: usize, wanted: &Wanted<'_>) -> Result<(), Error> {
+    fn add(
+        &mut self,
+        entry: Entry,
+        path: PathBuf,
+        source: usize,
+        wanted: &ExportJob<'_>,
+    ) -> Result<(), Error> {
         let Some(known) = self.places.get(&entry.path) else {
             self.places.insert(entry.path.clone(), Place { entry: self.entries.len(), source, path });
             self.entries.push(entry);
@@ -121,7 +127,7 @@ fn rootfs(image: &FinishedImage<'_>) -> Result<(Vec<Entry>, Arc<TreeSource>), Er
     Ok((entries, Arc::new(view.with_files(files))))
 }
 
-pub(super) fn tar(wanted: &Wanted<'_>, writer: &mut dyn Write) -> Result<(), Error> {
+pub(super) fn tar(wanted: &ExportJob<'_>, writer: &mut dyn Write) -> Result<(), Error> {
     let mut files = Files::of(wanted)?;
     let entries = std::mem::take(&mut files.entries);
     let open = move |entry: &Entry, _| files.open(entry).map_err(io::Error::other);
@@ -132,7 +138,7 @@ pub(super) fn tar(wanted: &Wanted<'_>, writer: &mut dyn Write) -> Result<(), Err
 }
 
 /// Writes the files into a directory, over what is there or in its place; links in it lead nowhere outside.
-pub(super) fn local(wanted: &Wanted<'_>, path: &Path, replace: bool) -> Result<(), Error> {
+pub(super) fn local(wanted: &ExportJob<'_>, path: &Path, replace: bool) -> Result<(), Error> {
     let files = Files::of(wanted)?;
     fs::create_dir_all(path).map_err(|error| unwritable(path, error))?;
     if replace {

@@ -14,10 +14,10 @@ use ocibuild_sys::FileTarget;
 
 use crate::copy::TEMPORARY;
 use crate::finished::{FinishedImage, built};
-use crate::image::{Built, BuiltImage, Form};
+use crate::image::{Built, BuiltImage, DocumentStyle};
 use crate::layers::{Layer, Layers};
 use crate::request::{Destination, Output, OutputKind, PlannedBuild};
-use crate::transfer::{Parcel, Transfer, Watcher, push};
+use crate::transfer::{ImageUpload, Transfer, Watcher, push};
 use crate::{Error, ErrorKind, Event};
 pub(crate) use check::{check_outputs, output_epoch};
 
@@ -32,7 +32,7 @@ pub(crate) fn export<'a>(
     let Output { kind, destination, names, epoch, platform_split, replace, .. } = output;
     let names = if names.is_empty() { build.tags.clone() } else { names };
     let epoch = epoch.over(images[0].plan.source_date_epoch);
-    let wanted = Wanted {
+    let wanted = ExportJob {
         build,
         images,
         form,
@@ -104,17 +104,17 @@ fn unwritable(path: &Path, error: io::Error) -> Error {
 }
 
 /// What one output gets.
-struct Wanted<'a> {
+struct ExportJob<'a> {
     build: &'a PlannedBuild,
     images: &'a [FinishedImage<'a>],
-    form: Option<Form>,
+    form: Option<DocumentStyle>,
     /// The epoch of this output.
     epoch: Option<i64>,
     platform_split: bool,
     names: Vec<Reference>,
 }
 
-impl Wanted<'_> {
+impl ExportJob<'_> {
     /// The time that the index states (11.41).
     fn created(&self) -> Timestamp {
         self.epoch.map_or(self.build.settings.now, Timestamp::from_seconds)
@@ -147,7 +147,7 @@ impl Wanted<'_> {
     }
 }
 
-impl Wanted<'_> {
+impl ExportJob<'_> {
     /// Pushes the image under all its names. Layers of base images that a name's registry has in another repository
     /// are not even fetched.
     fn push(&self, client: &Registry, by_digest: bool, emit: &(dyn Fn(Event) + Sync)) -> Result<(), Error> {
@@ -159,32 +159,34 @@ impl Wanted<'_> {
             self.names.clone()
         };
         let mut documents = Vec::new();
-        let mut leaves: Vec<Leaf<'_>> = Vec::new();
+        let mut blobs: Vec<ImageBlob<'_>> = Vec::new();
         for (finished, image) in self.images.iter().zip(&images) {
-            let config =
-                Leaf { descriptor: &image.manifest.config, content: Content::Bytes(&image.config_bytes) };
-            let layers = image.layers.iter().map(|layer| Leaf {
+            let config = ImageBlob {
+                descriptor: &image.manifest.config,
+                content: Content::Bytes(&image.config_bytes),
+            };
+            let layers = image.layers.iter().map(|layer| ImageBlob {
                 descriptor: &layer.descriptor,
                 content: Content::Layer(&finished.source, layer),
             });
-            for leaf in layers.chain([config]) {
-                if !leaves.iter().any(|known| known.descriptor.digest == leaf.descriptor.digest) {
-                    leaves.push(leaf);
+            for blob in layers.chain([config]) {
+                if !blobs.iter().any(|known| known.descriptor.digest == blob.descriptor.digest) {
+                    blobs.push(blob);
                 }
             }
             documents.push((image.descriptor.clone(), image.manifest_bytes.clone()));
         }
         documents.extend(index.map(|index| (descriptor, index.bytes)));
-        let open = |wanted: &Descriptor| match leaves
+        let open = |wanted: &Descriptor| match blobs
             .iter()
-            .find(|leaf| leaf.descriptor.digest == wanted.digest)
+            .find(|blob| blob.descriptor.digest == wanted.digest)
         {
-            Some(leaf) => leaf.open(),
+            Some(blob) => blob.open(),
             None => Err(Error::new(ErrorKind::Host, format!("{} is no part of the image", wanted.digest))),
         };
-        let parcel = Parcel {
+        let upload = ImageUpload {
             documents,
-            leaves: leaves.iter().map(|leaf| leaf.descriptor.clone()).collect(),
+            blobs: blobs.iter().map(|blob| blob.descriptor.clone()).collect(),
             open: &open,
         };
         let FinishedImage { cancel, cache, .. } = self.images[0];
@@ -194,12 +196,12 @@ impl Wanted<'_> {
             }
         };
         let watcher: &Watcher<'_> = &watcher;
-        push(client, cache, &names, &parcel, (cancel, watcher)).map(drop)
+        push(client, cache, &names, &upload, (cancel, watcher)).map(drop)
     }
 }
 
 /// A config or a layer, and where its bytes are.
-struct Leaf<'a> {
+struct ImageBlob<'a> {
     descriptor: &'a Descriptor,
     content: Content<'a>,
 }
@@ -209,7 +211,7 @@ enum Content<'a> {
     Layer(&'a Layers<'a>, &'a Layer),
 }
 
-impl Leaf<'_> {
+impl ImageBlob<'_> {
     fn open(&self) -> Result<Box<dyn Read + Send>, Error> {
         match self.content {
             Content::Bytes(bytes) => Ok(Box::new(io::Cursor::new(bytes.to_vec()))),

@@ -14,7 +14,7 @@ use ocibuild_store::{ImageLayout, Lease};
 
 use crate::Error;
 use crate::annotation::Annotation;
-use crate::cache::{Cache, Wanted};
+use crate::cache::{Cache, EncodingOptions};
 use crate::context::{BuildContext, ContextSource, RemoteSource, Remotes};
 use crate::image::OutputEpoch;
 use crate::plan::{ImageOrigin, Plan};
@@ -54,7 +54,7 @@ pub(crate) struct Settings {
     pub(crate) no_cache: bool,
     pub(crate) no_cache_stages: Vec<String>,
     /// How layers are compressed; what their times are clamped to follows from each platform's plan.
-    pub(crate) wanted: Wanted,
+    pub(crate) wanted: EncodingOptions,
     pub(crate) rewrite_timestamps: bool,
     pub(crate) threads: usize,
     /// The most steps that run at the same time.

@@ -9,7 +9,7 @@ use ocibuild_spec::Reference;
 
 use super::PlannedBuild;
 use crate::annotation::Annotation;
-use crate::image::{Form, OutputEpoch};
+use crate::image::{DocumentStyle, OutputEpoch};
 
 /// One place an image, or its files, are written to.
 pub struct Output {
@@ -148,9 +148,9 @@ impl Output {
     }
 
     /// How the image's documents are written; `None` for outputs that are files.
-    pub(crate) fn form(&self, build: &PlannedBuild) -> Option<Form> {
+    pub(crate) fn form(&self, build: &PlannedBuild) -> Option<DocumentStyle> {
         let annotations = || build.annotations.iter().chain(&self.annotations).cloned().collect();
-        (!self.kind.is_files()).then(|| Form {
+        (!self.kind.is_files()).then(|| DocumentStyle {
             docker: self.docker_media_types,
             annotations: annotations(),
             epoch: self.epoch,

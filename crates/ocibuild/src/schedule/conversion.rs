@@ -6,7 +6,7 @@ use ocibuild_store::BlobStore as _;
 
 use super::PlatformBuild;
 use crate::Error;
-use crate::cache::{Form, Record};
+use crate::cache::{LayerEncoding, Record};
 use crate::image::compression_name;
 use crate::keys::Inputs;
 use crate::layers::{Layer, broken_layer, check_diff_id};
@@ -45,7 +45,7 @@ impl PlatformBuild<'_> {
         inputs.add("compression", self.platform.wanted.compression.to_string());
         inputs.add("format version", FORMAT_VERSION.to_string());
         let key = inputs.key("clamped layer");
-        let of = |form: &Form| {
+        let of = |form: &LayerEncoding| {
             if form.diff_id == layer.diff_id {
                 return layer.clone();
             }
@@ -66,7 +66,7 @@ impl PlatformBuild<'_> {
             })?;
         blob.finish_expecting(&descriptor)?;
         store.flush(std::slice::from_ref(&descriptor))?;
-        let form = Form::new(diff_id, descriptor, self.platform.wanted);
+        let form = LayerEncoding::new(diff_id, descriptor, self.platform.wanted);
         let clamped = of(&form);
         cache.put_record(&Record::new(key, inputs.0, self.now(), form))?;
         Ok(clamped)
@@ -78,7 +78,7 @@ impl PlatformBuild<'_> {
         inputs.add("compression", self.platform.wanted.compression.to_string());
         inputs.add("format version", FORMAT_VERSION.to_string());
         let key = inputs.key("conversion");
-        let of = |form: &Form| Layer {
+        let of = |form: &LayerEncoding| Layer {
             diff_id: form.diff_id.clone(),
             descriptor: form.descriptor.clone(),
             image: None,
@@ -100,7 +100,7 @@ impl PlatformBuild<'_> {
         check_diff_id(layer, &diff_id)?;
         blob.finish_expecting(&descriptor)?;
         store.flush(std::slice::from_ref(&descriptor))?;
-        let form = Form::new(diff_id, descriptor, self.platform.wanted);
+        let form = LayerEncoding::new(diff_id, descriptor, self.platform.wanted);
         let converted = of(&form);
         cache.put_record(&Record::new(key, inputs.0, self.now(), form))?;
         Ok(converted)

@@ -18,7 +18,7 @@ use std::time::Instant;
 use ocibuild_spec::{CancelToken, ChainId, Digest, Timestamp};
 use ocibuild_store::{Lease, ScratchDir};
 
-use crate::cache::Wanted;
+use crate::cache::EncodingOptions;
 use crate::copy::{ContextDigests, OwnFiles};
 use crate::finished::FinishedImage;
 use crate::keys;
@@ -182,7 +182,7 @@ pub(crate) struct Platform<'a> {
     images: Arc<[ImageHandle<'a>]>,
     scratch: ScratchDir,
     /// The form of the layers.
-    wanted: Wanted,
+    wanted: EncodingOptions,
     /// Number of the first step of each stage among the steps of all platforms, by the stage's index in the file.
     first_steps: HashMap<usize, usize>,
     stages: Stages<'a>,
@@ -234,7 +234,7 @@ impl<'a> Platform<'a> {
             plan,
             images: images.collect(),
             scratch,
-            wanted: Wanted { clamp: build.clamp(plan), ..build.settings.wanted },
+            wanted: EncodingOptions { clamp: build.clamp(plan), ..build.settings.wanted },
             first_steps: first_steps(plan, first_step),
             stages: Stages::new(plan),
             _lease: lease,

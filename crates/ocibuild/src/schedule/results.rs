@@ -5,7 +5,7 @@ use ocibuild_store::BlobStore as _;
 
 use super::PlatformBuild;
 use crate::Error;
-use crate::cache::{Form, Record};
+use crate::cache::{LayerEncoding, Record};
 use crate::keys::{Framed, Input};
 use crate::layer_writer::{LayerWriter, NewLayer};
 use crate::layers::Layer;
@@ -42,7 +42,7 @@ impl PlatformBuild<'_> {
     ) -> Result<StepResult, Error> {
         let store = self.backends.store;
         store.flush(std::slice::from_ref(&written.descriptor))?;
-        let form = Form::new(written.diff_id, written.descriptor, self.platform.wanted);
+        let form = LayerEncoding::new(written.diff_id, written.descriptor, self.platform.wanted);
         let mut record = Record::new(key, inputs, self.now(), form);
         if fresh && self.backends.cache.record(&record.key).is_some() {
             // What follows must not take results that were made from what this step left behind before.
@@ -64,7 +64,7 @@ impl PlatformBuild<'_> {
     pub(super) fn lookup(&self, key: &Digest) -> Result<Option<StepResult>, Error> {
         let Some(record) = self.backends.cache.record(key) else { return Ok(None) };
         let wanted = self.platform.wanted;
-        let is_there = |form: &Form| -> Result<bool, Error> {
+        let is_there = |form: &LayerEncoding| -> Result<bool, Error> {
             self.backends.store.protect(&form.diff_id.0)?;
             Ok(self.layers.is_stored(&form.descriptor)? && self.backends.cache.has_index(&form.diff_id))
         };
@@ -85,7 +85,7 @@ impl PlatformBuild<'_> {
         let changeset = self.layers.changeset(layer)?;
         let written = self.writer().write(changeset, |_, _| Ok(()))?;
         self.backends.store.flush(std::slice::from_ref(&written.descriptor))?;
-        let form = Form::new(written.diff_id, written.descriptor, self.platform.wanted);
+        let form = LayerEncoding::new(written.diff_id, written.descriptor, self.platform.wanted);
         let converted = layer_of(&form);
         let mut record = record.clone();
         record.forms.push(form);
@@ -94,6 +94,6 @@ impl PlatformBuild<'_> {
     }
 }
 
-fn layer_of(form: &Form) -> Layer {
+fn layer_of(form: &LayerEncoding) -> Layer {
     Layer { diff_id: form.diff_id.clone(), descriptor: form.descriptor.clone(), image: None }
 }

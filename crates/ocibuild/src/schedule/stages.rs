@@ -16,7 +16,7 @@ use crate::stage::StageState;
 use crate::{Error, Event};
 
 /// A stage whose steps all have a layer.
-pub(super) struct Finished {
+pub(super) struct FinishedStage {
     pub(super) state: StageState,
     /// Some step of it, or of what it builds on, ran in this build.
     pub(super) ran: bool,
@@ -36,7 +36,7 @@ struct Known<'p> {
     progress: Option<Progress<'p>>,
     /// The first step that has no result for certain: all that its key is made of is known.
     missing: Option<usize>,
-    finished: Option<Arc<Finished>>,
+    finished: Option<Arc<FinishedStage>>,
 }
 
 /// A stage on its way.
@@ -67,13 +67,13 @@ impl<'p> Stages<'p> {
     }
 
     /// A stage that was carried out, or whose results were all found.
-    pub(super) fn finished(&self, index: usize) -> Option<Arc<Finished>> {
+    pub(super) fn finished(&self, index: usize) -> Option<Arc<FinishedStage>> {
         self.get(index).finished.clone()
     }
 }
 
 impl<'a> PlatformBuild<'a> {
-    pub(super) fn finished(&self, index: usize) -> Option<Arc<Finished>> {
+    pub(super) fn finished(&self, index: usize) -> Option<Arc<FinishedStage>> {
         self.platform.stages.finished(index)
     }
 
@@ -309,7 +309,7 @@ impl<'a> PlatformBuild<'a> {
 
     fn end(&self, index: usize, progress: &mut Progress<'a>) {
         progress.tell_until(None);
-        let finished = Finished { state: progress.state.clone(), ran: progress.ran };
+        let finished = FinishedStage { state: progress.state.clone(), ran: progress.ran };
         self.platform.stages.get(index).finished = Some(Arc::new(finished));
     }
 }

@@ -6,7 +6,8 @@ use ocibuild_spec::{CancelToken, Descriptor, Document, Reference};
 
 use super::State;
 use crate::index::{
-    Drafts, IndexChange, IndexDraft, IndexEntry, Meeting, MeetingOptions, Publishing, Shelves, check_name,
+    Drafts, ImageLookup, IndexChange, IndexDraft, IndexEntry, JoinOptions, JoinOutcome, Publishing,
+    check_name,
 };
 use crate::transfer::{Pushed, Watcher};
 use crate::{Error, ErrorKind};
@@ -71,10 +72,10 @@ impl State<'_> {
         check_name(name)?;
         let _lease = self.layout.lease()?;
         let publishing = self.publishing(registry, cancel, &|_| {});
-        let shelves = publishing.shelves;
+        let lookup = publishing.lookup;
         let (mut entries, mut left_out) = (Vec::new(), Vec::new());
         for image in images {
-            let gathered = shelves.gather(image, &shelves.find(image)?)?;
+            let gathered = lookup.gather(image, &lookup.find(image)?)?;
             entries.extend(gathered.entries);
             left_out.extend(gathered.left_out);
         }
@@ -129,16 +130,16 @@ impl State<'_> {
             let IndexDraft { annotations, entries, .. } = draft;
             return Ok(InspectedIndex { place: IndexPlace::Draft, descriptor, bytes, annotations, entries });
         }
-        let shelves = Shelves { layout: self.layout, registry, cancel };
-        let (place, found) = match shelves.find_here(name)? {
+        let lookup = ImageLookup { layout: self.layout, registry, cancel };
+        let (place, found) = match lookup.find_here(name)? {
             Some(found) => (IndexPlace::State, found),
-            None => (IndexPlace::Registry, shelves.find(name)?),
+            None => (IndexPlace::Registry, lookup.find(name)?),
         };
         let annotations = match crate::index::parse(name, &found.descriptor, &found.bytes)? {
             Document::Index(index) => index.annotations,
             Document::Manifest(_) => BTreeMap::new(),
         };
-        let entries = shelves.gather(name, &found)?.entries;
+        let entries = lookup.gather(name, &found)?.entries;
         Ok(InspectedIndex { place, descriptor: found.descriptor, bytes: found.bytes, annotations, entries })
     }
 
@@ -174,14 +175,14 @@ impl State<'_> {
         &self,
         name: &Reference,
         images: &[Reference],
-        options: &MeetingOptions,
+        options: &JoinOptions,
         registry: &Registry,
         cancel: &CancelToken,
         watcher: &Watcher<'_>,
-    ) -> Result<Meeting, Error> {
+    ) -> Result<JoinOutcome, Error> {
         let _lease = self.layout.lease()?;
         let publishing = self.publishing(registry, cancel, watcher);
-        crate::index::Table::new(publishing, name.clone(), options)?.meet(images)
+        crate::index::PlatformJoin::new(publishing, name.clone(), options)?.meet(images)
     }
 
     pub(super) fn drafts(&self) -> Drafts {
@@ -194,8 +195,8 @@ impl State<'_> {
         cancel: &'a CancelToken,
         watcher: &'a Watcher<'a>,
     ) -> Publishing<'a> {
-        let shelves = Shelves { layout: self.layout, registry, cancel };
-        Publishing { shelves, cache: self.cache, watcher }
+        let lookup = ImageLookup { layout: self.layout, registry, cancel };
+        Publishing { lookup, cache: self.cache, watcher }
     }
 }
 

@@ -6,7 +6,7 @@ use ocibuild_store::{BlobStore as _, reachable, read_document};
 
 use super::{State, no_such_image};
 use crate::Error;
-use crate::transfer::{Parcel, PullOptions, Pulled, Pushed, Watcher, also, pull, push};
+use crate::transfer::{ImageUpload, PullOptions, Pulled, Pushed, Watcher, also, pull, push};
 
 impl State<'_> {
     /// Fetches an image from its registry, and gives it its name here once all of it is here.
@@ -45,7 +45,7 @@ impl State<'_> {
         }
         let (mut pushed, mut wrong) = (Vec::new(), None);
         for (image, names) in &images {
-            let (documents, leaves): (Vec<_>, Vec<_>) = reachable(self.layout, image)?
+            let (documents, blobs): (Vec<_>, Vec<_>) = reachable(self.layout, image)?
                 .into_iter()
                 .partition(|descriptor| is_document(&descriptor.media_type));
             // Parents come first there.
@@ -53,12 +53,12 @@ impl State<'_> {
                 let bytes = read_document(self.layout, &descriptor)?;
                 Ok((descriptor, bytes))
             });
-            let parcel = Parcel {
+            let upload = ImageUpload {
                 documents: documents.collect::<Result<_, Error>>()?,
-                leaves,
-                open: &|leaf| Ok(Box::new(VerifyingReader::new(self.layout.open(leaf)?, leaf))),
+                blobs,
+                open: &|blob| Ok(Box::new(VerifyingReader::new(self.layout.open(blob)?, blob))),
             };
-            match push(registry, self.cache, names, &parcel, (cancel, watcher)) {
+            match push(registry, self.cache, names, &upload, (cancel, watcher)) {
                 Ok(named) => pushed.extend(named),
                 Err(error) => wrong = Some(also(wrong, error)?),
             }

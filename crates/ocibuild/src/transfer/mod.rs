@@ -10,7 +10,7 @@ use ocibuild_spec::{Descriptor, Reference};
 
 pub use pull::{PullOptions, Pulled};
 pub use push::Pushed;
-pub(crate) use push::{Parcel, also, push};
+pub(crate) use push::{ImageUpload, also, push};
 
 use crate::Error;
 

@@ -52,7 +52,7 @@ impl Pulling<'_> {
         let (remote, bytes) = self.registry.manifest(name, self.cancel).map_err(Error::of_registry)?;
         // What the tag stands for now is what is pulled, whatever it stands for in a minute (THREATS 69).
         let fixed = name.with_digest(remote.digest.clone());
-        let mut wanted = Wanted::default();
+        let mut wanted = PullSet::default();
         let descriptor = match options {
             PullOptions::AllPlatforms => {
                 self.everything(&fixed, &remote, bytes, &mut wanted, 0)?;
@@ -66,16 +66,16 @@ impl Pulling<'_> {
                     .registry
                     .resolve_from(&fixed, root, platform, &known, self.cancel)
                     .map_err(unusable)?;
-                wanted.leaves.extend_from_slice(image.manifest.layers());
+                wanted.blobs.extend_from_slice(image.manifest.layers());
                 wanted.documents.push((image.manifest.config.clone(), image.config_bytes));
                 wanted.documents.push((image.descriptor.clone(), image.manifest_bytes));
                 image.descriptor
             }
         };
         let before = self.layout.resolve(name)?;
-        wanted.leaves.sort_by(|a, b| a.digest.cmp(&b.digest));
-        wanted.leaves.dedup_by(|a, b| a.digest == b.digest);
-        each(&wanted.leaves, |leaf| self.leaf(&fixed, leaf))?;
+        wanted.blobs.sort_by(|a, b| a.digest.cmp(&b.digest));
+        wanted.blobs.dedup_by(|a, b| a.digest == b.digest);
+        each(&wanted.blobs, |blob| self.blob(&fixed, blob))?;
         for (descriptor, bytes) in &wanted.documents {
             self.layout.put_from(descriptor, &mut bytes.as_slice())?;
             if !is_document(&descriptor.media_type) {
@@ -94,15 +94,15 @@ impl Pulling<'_> {
         fixed: &Reference,
         descriptor: &Descriptor,
         bytes: Vec<u8>,
-        wanted: &mut Wanted,
+        wanted: &mut PullSet,
         depth: usize,
     ) -> Result<(), Error> {
         let document = parse_manifest_or_index(&bytes, Some(&descriptor.media_type))
             .map_err(|error| Error::new(ErrorKind::Refused, format!("{}: {error}", fixed.familiar())))?;
         match document {
             Document::Manifest(manifest) => {
-                wanted.leaves.push(manifest.config.clone());
-                wanted.leaves.extend_from_slice(manifest.layers());
+                wanted.blobs.push(manifest.config.clone());
+                wanted.blobs.extend_from_slice(manifest.layers());
             }
             Document::Index(_) if depth == MAX_DEPTH => {
                 let text = format!("{}: indexes are nested more than {MAX_DEPTH} deep", fixed.familiar());
@@ -118,7 +118,7 @@ impl Pulling<'_> {
         &self,
         fixed: &Reference,
         index: &Index,
-        wanted: &mut Wanted,
+        wanted: &mut PullSet,
         depth: usize,
     ) -> Result<(), Error> {
         for entry in &index.manifests {
@@ -152,23 +152,23 @@ impl Pulling<'_> {
         Ok(())
     }
 
-    fn leaf(&self, fixed: &Reference, leaf: &Descriptor) -> Result<(), Error> {
-        (self.watcher)(Transfer::Started { blob: leaf });
-        let existed = self.layout.has(leaf)?;
+    fn blob(&self, fixed: &Reference, blob: &Descriptor) -> Result<(), Error> {
+        (self.watcher)(Transfer::Started { blob: blob });
+        let existed = self.layout.has(blob)?;
         if !existed {
-            self.fetch(fixed, leaf)?;
+            self.fetch(fixed, blob)?;
         }
-        self.cache.put_origin(&leaf.digest, fixed)?;
-        (self.watcher)(Transfer::Pulled { blob: leaf, existed });
+        self.cache.put_origin(&blob.digest, fixed)?;
+        (self.watcher)(Transfer::Pulled { blob: blob, existed });
         Ok(())
     }
 
-    fn fetch(&self, fixed: &Reference, leaf: &Descriptor) -> Result<(), Error> {
+    fn fetch(&self, fixed: &Reference, blob: &Descriptor) -> Result<(), Error> {
         let mut others = self.registry.routes(fixed).map_err(Error::of_registry)?.len().saturating_sub(1);
         loop {
-            let inner = self.registry.open(fixed, leaf, self.cancel).map_err(Error::of_registry)?;
-            let mut counted = Counted { inner, blob: leaf, bytes: 0, failure: None, watcher: self.watcher };
-            let put = self.layout.put_from(leaf, &mut counted);
+            let inner = self.registry.open(fixed, blob, self.cancel).map_err(Error::of_registry)?;
+            let mut counted = Counted { inner, blob: blob, bytes: 0, failure: None, watcher: self.watcher };
+            let put = self.layout.put_from(blob, &mut counted);
             match counted.failure {
                 None => return Ok(put?),
                 // A mirror that gave wrong bytes is asked last from then on.
@@ -209,10 +209,10 @@ fn of_read(name: &Reference, error: io::Error) -> Error {
 
 /// What a pull consists of.
 #[derive(Default)]
-struct Wanted {
+struct PullSet {
     /// What is listed before what lists it.
     documents: Vec<(Descriptor, Vec<u8>)>,
-    leaves: Vec<Descriptor>,
+    blobs: Vec<Descriptor>,
 }
 
 struct Counted<'a> {

@@ -11,11 +11,11 @@ use crate::{Error, ErrorKind};
 pub(crate) type OpenLeaf<'a> = dyn Fn(&Descriptor) -> Result<Box<dyn Read + Send>, Error> + Sync + 'a;
 
 /// An image as it is pushed: everything that its name reaches.
-pub(crate) struct Parcel<'a> {
+pub(crate) struct ImageUpload<'a> {
     /// Manifests and indexes with their bytes, what is listed before what lists it; the last one gets the names.
     pub(crate) documents: Vec<(Descriptor, Vec<u8>)>,
     /// Configs and layers, each once.
-    pub(crate) leaves: Vec<Descriptor>,
+    pub(crate) blobs: Vec<Descriptor>,
     pub(crate) open: &'a OpenLeaf<'a>,
 }
 
@@ -28,7 +28,7 @@ pub struct Pushed {
     pub descriptor: Descriptor,
 }
 
-impl Parcel<'_> {
+impl ImageUpload<'_> {
     fn root(&self) -> Result<&Descriptor, Error> {
         self.documents
             .last()
@@ -43,10 +43,10 @@ pub(crate) fn push(
     registry: &Registry,
     cache: &Cache,
     names: &[Reference],
-    parcel: &Parcel<'_>,
+    upload: &ImageUpload<'_>,
     (cancel, watcher): (&CancelToken, &Watcher<'_>),
 ) -> Result<Vec<Pushed>, Error> {
-    let root = parcel.root()?;
+    let root = upload.root()?;
     let mut repositories: Vec<&Reference> = Vec::new();
     for name in names {
         if !repositories.iter().any(|known| is_same_repository(known, name)) {
@@ -55,7 +55,7 @@ pub(crate) fn push(
     }
     let (mut pushed, mut wrong) = (Vec::new(), None);
     for repository in repositories {
-        let shipping = Shipping { registry, cache, repository, parcel, cancel, watcher };
+        let shipping = RepositoryPush { registry, cache, repository, upload, cancel, watcher };
         match shipping.run(root, names) {
             Ok(named) => pushed.extend(named),
             // One registry that fails is nothing to the others.
@@ -79,20 +79,20 @@ fn is_same_repository(one: &Reference, other: &Reference) -> bool {
 }
 
 /// One repository and what goes there.
-struct Shipping<'a> {
+struct RepositoryPush<'a> {
     registry: &'a Registry,
     cache: &'a Cache,
     repository: &'a Reference,
-    parcel: &'a Parcel<'a>,
+    upload: &'a ImageUpload<'a>,
     cancel: &'a CancelToken,
     watcher: &'a Watcher<'a>,
 }
 
-impl Shipping<'_> {
+impl RepositoryPush<'_> {
     /// Everything, and the names in this repository at last.
     fn run(&self, root: &Descriptor, names: &[Reference]) -> Result<Vec<Pushed>, Error> {
-        each(&self.parcel.leaves, |leaf| self.leaf(leaf))?;
-        let listed = &self.parcel.documents[..self.parcel.documents.len() - 1];
+        each(&self.upload.blobs, |blob| self.blob(blob))?;
+        let listed = &self.upload.documents[..self.upload.documents.len() - 1];
         for (descriptor, bytes) in listed {
             self.document(&self.repository.with_digest(descriptor.digest.clone()), descriptor, bytes)?;
         }
@@ -104,7 +104,7 @@ impl Shipping<'_> {
                     Error::new(ErrorKind::Usage, text).hint("push it under a tag, or under its own digest")
                 );
             }
-            let (_, bytes) = &self.parcel.documents[listed.len()];
+            let (_, bytes) = &self.upload.documents[listed.len()];
             self.document(name, root, bytes)?;
             (self.watcher)(Transfer::Named { name, descriptor: root });
             pushed.push(Pushed { name: name.clone(), descriptor: root.clone() });
@@ -112,26 +112,26 @@ impl Shipping<'_> {
         Ok(pushed)
     }
 
-    fn leaf(&self, leaf: &Descriptor) -> Result<(), Error> {
-        (self.watcher)(Transfer::Started { blob: leaf });
-        let mount_from = self.cache.repositories_with(&leaf.digest, self.repository.registry());
-        let how = self.with_upload(leaf, &mount_from, |upload| {
+    fn blob(&self, blob: &Descriptor) -> Result<(), Error> {
+        (self.watcher)(Transfer::Started { blob: blob });
+        let mount_from = self.cache.repositories_with(&blob.digest, self.repository.registry());
+        let how = self.with_upload(blob, &mount_from, |upload| {
             self.registry.push_blob(self.repository, upload, self.cancel)
         })?;
-        self.cache.put_origin(&leaf.digest, self.repository)?;
-        (self.watcher)(Transfer::Pushed { blob: leaf, how: &how });
+        self.cache.put_origin(&blob.digest, self.repository)?;
+        (self.watcher)(Transfer::Pushed { blob: blob, how: &how });
         Ok(())
     }
 
     fn with_upload<T>(
         &self,
-        leaf: &Descriptor,
+        blob: &Descriptor,
         mount_from: &[String],
         work: impl FnOnce(&BlobUpload<'_>) -> Result<T, ocibuild_spec::SourceError>,
     ) -> Result<T, Error> {
-        let open = || (self.parcel.open)(leaf).map_err(io::Error::other);
-        let progress = |bytes| (self.watcher)(Transfer::Progress { blob: leaf, bytes });
-        work(&BlobUpload { descriptor: leaf, open: &open, mount_from, progress: &progress })
+        let open = || (self.upload.open)(blob).map_err(io::Error::other);
+        let progress = |bytes| (self.watcher)(Transfer::Progress { blob: blob, bytes });
+        work(&BlobUpload { descriptor: blob, open: &open, mount_from, progress: &progress })
             .map_err(Error::of_registry)
     }
 
@@ -144,11 +144,11 @@ impl Shipping<'_> {
         if !matches!(put()?, ManifestPush::MissingParts { .. }) {
             return Ok(());
         }
-        for leaf in leaves_of(descriptor, bytes)? {
+        for blob in leaves_of(descriptor, bytes)? {
             let is_here =
-                self.registry.has_blob(self.repository, &leaf, self.cancel).map_err(Error::of_registry)?;
-            if !is_here || self.parcel.leaves.contains(&leaf) {
-                self.with_upload(&leaf, &[], |upload| {
+                self.registry.has_blob(self.repository, &blob, self.cancel).map_err(Error::of_registry)?;
+            if !is_here || self.upload.blobs.contains(&blob) {
+                self.with_upload(&blob, &[], |upload| {
                     self.registry.send_blob(self.repository, upload, self.cancel)
                 })?;
             }

@@ -311,7 +311,7 @@ fn damages() -> Vec<Damage> {
         fs::write(path, text.replace(r#""v":1"#, r#""v":2"#)).unwrap();
     }
     let damage = |what, folder, runs, make| Damage { what, folder, runs, make };
-    let (records, layers, blobs) = ("cache/records", "cache/layers", "blobs/sha256");
+    let (records, layers, blobs) = ("cache/records", "cache/layer-listings", "blobs/sha256");
     vec![
         damage("records cut short", records, true, cut),
         damage("empty records", records, true, empty),
@@ -392,7 +392,7 @@ fn privileged_documents_in_each_others_places_are_not_believed() {
     let Some(mut world) = World::with_shell() else { return };
     reset(&mut world);
     let expected = [&dockerfile, &edited].map(|text| world.build(build(&world, text)).0.descriptor);
-    for folder in ["cache/records", "cache/aliases", "cache/layers"] {
+    for folder in ["cache/records", "cache/aliases", "cache/layer-listings"] {
         let mut world = World::with_shell().unwrap();
         reset(&mut world);
         world.build(build(&world, &dockerfile));

@@ -68,7 +68,7 @@ fn a_listing_of_an_older_version_counts_as_none() {
     let world = world();
     let dockerfile = "FROM scratch\nCOPY one/f /x/\nCOPY one /x\n";
     let (image, _) = world.build(world.prepare(dockerfile));
-    let folder = world.path("state/cache/layers");
+    let folder = world.path("state/cache/layer-listings");
     let listings = || fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
     let mut older = 0;
     for path in listings() {

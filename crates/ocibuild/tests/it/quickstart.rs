@@ -19,7 +19,7 @@ use ocibuild_testkit::HostBase;
 /// Steps of the fixture: three of its first stage, four of its second.
 const STEPS: usize = 7;
 
-struct Kitchen {
+struct TestBuild {
     directory: tempfile::TempDir,
     store: ImageLayout,
     cache: Cache,
@@ -64,7 +64,7 @@ impl Seen {
     }
 }
 
-impl Kitchen {
+impl TestBuild {
     fn new(base: &HostBase) -> Self {
         Self::with_snapshots(base, |directory| auto(directory).unwrap())
     }
@@ -179,8 +179,8 @@ fn privileged_the_app_is_built_and_runs_on_every_base() {
         return;
     }
     for (base_name, base) in bases() {
-        let kitchen = Kitchen::new(&base);
-        let (image, seen) = kitchen.build(kitchen.prepare(), &NamespaceExecutor::new());
+        let test = TestBuild::new(&base);
+        let (image, seen) = test.build(test.prepare(), &NamespaceExecutor::new());
         assert_eq!((seen.started.as_slice(), seen.done.len()), (&[STEPS][..], STEPS), "{base_name}");
         assert!(seen.output.contains("prepared version 1.0 as user 0\n"), "{base_name}: {}", seen.output);
         assert!(seen.output.contains("collected 2 quotes\n"), "{base_name}: {}", seen.output);
@@ -188,7 +188,7 @@ fn privileged_the_app_is_built_and_runs_on_every_base() {
         assert_eq!(image.config.config.cmd, ["/app/today"]);
         assert!(image.config.config.entrypoint.is_empty() && image.config.config.user.is_empty());
         assert_eq!(image.config.config.labels["org.opencontainers.image.title"], "simpleapp");
-        let text = kitchen.run();
+        let text = test.run();
         assert!(text.starts_with("simpleapp 1.0: today is "), "{base_name}: {text}");
         assert!(text.ends_with("Measure twice, build once.\n"), "{base_name}: {text}");
     }
@@ -199,22 +199,21 @@ fn privileged_a_second_build_runs_nothing() {
     if !has_sandbox() {
         return;
     }
-    let kitchen = Kitchen::new(&HostBase::find().unwrap());
-    let (first, _) = kitchen.build(kitchen.prepare(), &NamespaceExecutor::new());
+    let test = TestBuild::new(&HostBase::find().unwrap());
+    let (first, _) = test.build(test.prepare(), &NamespaceExecutor::new());
     let recorder = Recorder::default();
-    let (second, seen) = kitchen.build(kitchen.prepare(), &recorder);
+    let (second, seen) = test.build(test.prepare(), &recorder);
     assert_eq!((seen.cached.len(), seen.done.len()), (STEPS, 0), "{:?}", seen.done);
     assert!(recorder.commands.lock().unwrap().is_empty());
     assert_eq!(second.descriptor, first.descriptor);
     assert_eq!((seen.order.first(), seen.order.last()), (Some(&"started"), Some(&"image")));
 
     // An argument that a step sees makes the steps from there on run again, and only those.
-    let (third, seen) =
-        kitchen.build(kitchen.prepare().build_arg("VERSION", "2.0"), &NamespaceExecutor::new());
+    let (third, seen) = test.build(test.prepare().build_arg("VERSION", "2.0"), &NamespaceExecutor::new());
     assert!(seen.output.contains("prepared version 2.0"), "{}", seen.output);
     assert!(seen.cached.iter().any(|title| title.ends_with("COPY today.sh .")), "{:?}", seen.cached);
     assert!(third.descriptor != first.descriptor);
-    assert!(kitchen.run().starts_with("simpleapp 2.0: "));
+    assert!(test.run().starts_with("simpleapp 2.0: "));
 }
 
 #[test]
@@ -225,10 +224,10 @@ fn privileged_both_ways_to_keep_snapshots_give_one_image() {
     let base = HostBase::find().unwrap();
     let copies =
         |directory: PathBuf| Box::new(CopySnapshots::open(directory).unwrap()) as Box<dyn Snapshotter>;
-    let digests = [Kitchen::new(&base), Kitchen::with_snapshots(&base, copies)].map(|kitchen| {
-        let build = kitchen.prepare().now(std::time::SystemTime::now());
+    let digests = [TestBuild::new(&base), TestBuild::with_snapshots(&base, copies)].map(|test| {
+        let build = test.prepare().now(std::time::SystemTime::now());
         let build = build.source_date_epoch(1_700_000_000).rewrite_timestamps(true);
-        kitchen.build(build, &NamespaceExecutor::new()).0.descriptor.digest
+        test.build(build, &NamespaceExecutor::new()).0.descriptor.digest
     });
     assert_eq!(digests[0], digests[1]);
 }
@@ -238,22 +237,22 @@ fn privileged_outputs_have_the_tag() {
     if !has_sandbox() {
         return;
     }
-    let kitchen = Kitchen::new(&HostBase::find().unwrap());
-    let output = |kind, name: &str| ocibuild::Output::new(kind, Destination::Path(kitchen.path(name)));
-    let build = kitchen
+    let test = TestBuild::new(&HostBase::find().unwrap());
+    let output = |kind, name: &str| ocibuild::Output::new(kind, Destination::Path(test.path(name)));
+    let build = test
         .prepare()
         .output(output(OutputKind::OciLayout, "layout"))
         .output(output(OutputKind::DockerArchive, "image.tar"));
-    let (image, seen) = kitchen.build(build, &NamespaceExecutor::new());
+    let (image, seen) = test.build(build, &NamespaceExecutor::new());
     assert_eq!(seen.order.iter().filter(|kind| **kind == "exported").count(), 2);
-    let index = fs::read_to_string(kitchen.path("layout/index.json")).unwrap();
+    let index = fs::read_to_string(test.path("layout/index.json")).unwrap();
     assert!(index.contains(r#""org.opencontainers.image.ref.name":"latest""#), "{index}");
     assert!(index.contains(image.descriptor.digest.as_str()), "{index}");
-    let archive = ocibuild::store::detect(kitchen.path("image.tar")).unwrap();
+    let archive = ocibuild::store::detect(test.path("image.tar")).unwrap();
     let platform = ocibuild::spec::Platform::host();
     let found = archive.resolve(&name(), &platform, &CancelToken::new()).unwrap();
     assert_eq!(found.config_bytes, image.config_bytes);
-    assert!(kitchen.store.resolve(&name()).unwrap().is_none(), "with outputs, the name is theirs");
+    assert!(test.store.resolve(&name()).unwrap().is_none(), "with outputs, the name is theirs");
 }
 
 #[test]
@@ -261,12 +260,12 @@ fn privileged_a_cancelled_step_leaves_the_ones_before_it() {
     if !has_sandbox() {
         return;
     }
-    let kitchen = Kitchen::new(&HostBase::find().unwrap());
+    let test = TestBuild::new(&HostBase::find().unwrap());
     let (cancel, executor) = (CancelToken::new(), CancelsInRun::default());
     *executor.0.lock().unwrap() = Some(cancel.clone());
-    let (result, seen) = kitchen.build_with(kitchen.prepare(), &executor, &cancel);
+    let (result, seen) = test.build_with(test.prepare(), &executor, &cancel);
     assert_eq!(result.unwrap_err().kind(), ErrorKind::Cancelled);
-    let (_, mut again) = kitchen.build(kitchen.prepare(), &NamespaceExecutor::new());
+    let (_, mut again) = test.build(test.prepare(), &NamespaceExecutor::new());
     // Its stages went on at the same time.
     let mut done = seen.done;
     done.sort_unstable();

@@ -33,7 +33,7 @@ fuzz_target!(|text: &str| {
     let wanted =
         Wanted { registry: key.host(), repository: Some(key.path()).filter(|path| !path.is_empty()) };
     match (find(file, wanted), find(&changed, wanted)) {
-        (_, Ok(Lookup::Hit(hit))) => assert_eq!(hit.credential, credential),
+        (_, Ok(Lookup::Match(hit))) => assert_eq!(hit.credential, credential),
         (_, Ok(Lookup::Miss(why))) => panic!("not found: {why}"),
         // What is malformed, or names a helper, stays so.
         (Err(_), Err(_)) => {}

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use libfuzzer_sys::fuzz_target;
 use ocibuild_registry::fuzzing::{hosts_toml, registries_conf};
-use ocibuild_registry::{MirrorRule, Route, Scheme, Speaks, Url};
+use ocibuild_registry::{MirrorRule, Route, Scheme, Transport, Url};
 use ocibuild_spec::Reference;
 
 const NAMES: [&str; 6] = [
@@ -41,6 +41,6 @@ fn check(route: &Route, allows_plain: bool) {
     assert!(route.resolves_tags || route.serves_content, "{route:?}");
     let address = url.host().trim_matches(['[', ']']).parse::<IpAddr>();
     let is_here = url.host() == "localhost" || address.is_ok_and(|address| address.is_loopback());
-    let is_verified = matches!(route.speaks, Speaks::Tls | Speaks::AnyTls);
+    let is_verified = matches!(route.speaks, Transport::Tls | Transport::AnyTls);
     assert!(is_verified || is_here || allows_plain, "{route:?}");
 }

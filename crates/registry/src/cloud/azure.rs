@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::Variables;
 use super::services::{CloudServices, accepted, field, json, life, request, token_file};
-use crate::credentials::{Credential, CredentialSource, Hit, Lookup, Secret, Wanted};
+use crate::credentials::{Credential, CredentialSource, Lookup, Match, Secret, Wanted};
 use crate::http::{Form, HttpRequest, Method};
 
 const NAME: &str = "Azure identity";
@@ -140,7 +140,7 @@ impl AzureIdentity {
     }
 
     /// The registry gives an identity token of its own for one of Azure's.
-    fn exchange(&self, registry: &str, identity: &Value, cancel: &CancelToken) -> Result<Hit, SourceError> {
+    fn exchange(&self, registry: &str, identity: &Value, cancel: &CancelToken) -> Result<Match, SourceError> {
         let base = self.endpoints.registry.clone().unwrap_or_else(|| format!("https://{registry}"));
         let mut form = Form::new();
         form.add("grant_type", "access_token");
@@ -152,7 +152,7 @@ impl AzureIdentity {
         let answer = self.post(&format!("{}/oauth2/exchange", base.trim_end_matches('/')), form, cancel)?;
         let token = field(&answer, "/refresh_token", NAME)?;
         let life = stated_life(&token).or_else(|| life(identity, "/expires_in"));
-        Ok(Hit { life, ..Hit::new(Credential::IdentityToken(Secret::new(token)), registry) })
+        Ok(Match { life, ..Match::new(Credential::IdentityToken(Secret::new(token)), registry) })
     }
 }
 
@@ -175,7 +175,7 @@ impl CredentialSource for AzureIdentity {
             return Ok(Lookup::Miss("it is no registry of Azure".to_owned()));
         };
         match self.identity(audience, cancel)? {
-            Ok(identity) => self.exchange(wanted.registry, &identity, cancel).map(Lookup::Hit),
+            Ok(identity) => self.exchange(wanted.registry, &identity, cancel).map(Lookup::Match),
             Err(why) => Ok(Lookup::Miss(why)),
         }
     }

@@ -12,7 +12,7 @@ use super::Variables;
 use super::services::{
     CloudServices, accepted, field, json as json_of, life, refused, request, text, token_file,
 };
-use crate::credentials::{Credential, CredentialSource, Hit, Lookup, Secret, Wanted};
+use crate::credentials::{Credential, CredentialSource, Lookup, Match, Secret, Wanted};
 use crate::http::{Form, HttpRequest, Method};
 
 const NAME: &str = "Google identity";
@@ -63,7 +63,7 @@ impl GoogleIdentity {
     }
 
     /// An access token from what the file holds.
-    fn of_file(&self, path: &Path, cancel: &CancelToken) -> Result<Hit, SourceError> {
+    fn of_file(&self, path: &Path, cancel: &CancelToken) -> Result<Match, SourceError> {
         let file = read(path)?;
         let answer = match file["type"].as_str() {
             Some("service_account") => self.of_service_account(&file, cancel)?,
@@ -118,7 +118,7 @@ impl GoogleIdentity {
     }
 
     /// Another identity provider's token is exchanged for one of Google's, and that for one of a service account.
-    fn of_federation(&self, file: &Value, cancel: &CancelToken) -> Result<Hit, SourceError> {
+    fn of_federation(&self, file: &Value, cancel: &CancelToken) -> Result<Match, SourceError> {
         let part = |name: &str| field(file, &format!("/{name}"), NAME);
         let subject = self.subject(&file["credential_source"], cancel)?;
         let fields = [
@@ -197,7 +197,7 @@ impl GoogleIdentity {
             return Ok(Lookup::Miss("this machine has no service account".to_owned()));
         }
         let answer = json_of(accepted(response, NAME)?, NAME)?;
-        hit(&answer, "/access_token", life(&answer, "/expires_in")).map(Lookup::Hit)
+        hit(&answer, "/access_token", life(&answer, "/expires_in")).map(Lookup::Match)
     }
 }
 
@@ -218,7 +218,7 @@ impl CredentialSource for GoogleIdentity {
             return Ok(Lookup::Miss("it is no registry of Google".to_owned()));
         }
         match &self.file {
-            Some(path) => self.of_file(path, cancel).map(Lookup::Hit),
+            Some(path) => self.of_file(path, cancel).map(Lookup::Match),
             None => self.of_machine(cancel),
         }
     }
@@ -230,9 +230,9 @@ fn is_google(host: &str) -> bool {
         || [".gcr.io", ".pkg.dev"].iter().any(|domain| host.ends_with(domain) && host.len() > domain.len())
 }
 
-fn hit(answer: &Value, pointer: &str, life: Option<Duration>) -> Result<Hit, SourceError> {
+fn hit(answer: &Value, pointer: &str, life: Option<Duration>) -> Result<Match, SourceError> {
     let token = field(answer, pointer, NAME)?;
-    Ok(Hit { life, ..Hit::new(Credential::password(USER, Secret::new(token)), "access token") })
+    Ok(Match { life, ..Match::new(Credential::password(USER, Secret::new(token)), "access token") })
 }
 
 /// A file with credentials. Nothing of it is repeated in an error.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ocibuild_spec::{CancelToken, SourceError, SourceErrorKind};
 
 use super::credential::Credential;
-use super::source::{CredentialSource, Hit, Lookup, Wanted};
+use super::source::{CredentialSource, Lookup, Match, Wanted};
 
 /// Sources of credentials in one order: the first that has some decides, and an error of one that is asked is the
 /// error of all. Clones share the sources and their warnings.
@@ -62,7 +62,7 @@ impl Credentials {
         cancel: &CancelToken,
     ) -> Result<Option<FoundCredential>, SourceError> {
         for source in &self.shared.sources {
-            if let Lookup::Hit(hit) = checked(source.as_ref(), wanted, cancel)? {
+            if let Lookup::Match(hit) = checked(source.as_ref(), wanted, cancel)? {
                 let mut warnings = self.shared.warnings.lock().unwrap_or_else(PoisonError::into_inner);
                 warnings.extend(hit.warnings);
                 let origin = format!("{}: {}, {}", source.name(), source.place(), hit.key);
@@ -78,7 +78,7 @@ impl Credentials {
         let mut explained = Vec::new();
         for source in &self.shared.sources {
             let lookup = checked(source.as_ref(), wanted, cancel);
-            let is_used = !is_decided && matches!(lookup, Ok(Lookup::Hit(_)));
+            let is_used = !is_decided && matches!(lookup, Ok(Lookup::Match(_)));
             is_decided |= is_used || lookup.is_err();
             explained.push(Explained { name: source.name(), place: source.place(), lookup, is_used });
         }
@@ -98,7 +98,7 @@ fn checked(
     cancel: &CancelToken,
 ) -> Result<Lookup, SourceError> {
     let lookup = source.find(wanted, cancel)?;
-    if let Lookup::Hit(Hit { credential, key, .. }) = &lookup
+    if let Lookup::Match(Match { credential, key, .. }) = &lookup
         && let Some(flaw) = credential.flaw()
     {
         let text = format!(

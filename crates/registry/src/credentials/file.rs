@@ -9,7 +9,7 @@ use super::credential::Credential;
 use super::helper::Helpers;
 use super::key::RegistryKey;
 use super::secret::Secret;
-use super::source::{CredentialSource, Hit, Lookup, Wanted};
+use super::source::{CredentialSource, Lookup, Match, Wanted};
 
 /// Most bytes of a configuration file.
 const MAX_FILE: u64 = 4 << 20;
@@ -95,7 +95,7 @@ impl CredentialSource for ConfigSource {
         };
         let config = Config::parse(text.expose(), &self.place)?;
         let hit = |credential: Credential, key: String| {
-            Ok(Lookup::Hit(Hit { warnings: warnings.clone(), ..Hit::new(credential, key) }))
+            Ok(Lookup::Match(Match { warnings: warnings.clone(), ..Match::new(credential, key) }))
         };
         let candidates = config.candidates(wanted);
         for candidate in candidates.iter().filter(|candidate| candidate.is_scoped) {

@@ -2,7 +2,7 @@ use ocibuild_spec::{CancelToken, SourceError};
 
 use super::credential::Credential;
 use super::key::RegistryKey;
-use super::source::{CredentialSource, Hit, Lookup, Wanted};
+use super::source::{CredentialSource, Lookup, Match, Wanted};
 
 /// Credentials for one registry that are given as such, by the environment for instance. Nobody else gets them.
 #[derive(Debug, Clone)]
@@ -37,7 +37,7 @@ impl CredentialSource for KnownCredential {
         Ok(match &self.known {
             Err(why) => Lookup::Miss(why.clone()),
             Ok((key, credential)) if key.matches(wanted).is_some() => {
-                Lookup::Hit(Hit::new(credential.clone(), key.to_string()))
+                Lookup::Match(Match::new(credential.clone(), key.to_string()))
             }
             Ok((key, _)) => Lookup::Miss(format!("it is for {key} alone")),
         })

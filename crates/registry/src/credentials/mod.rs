@@ -19,8 +19,8 @@ pub use helper::Helpers;
 pub use key::RegistryKey;
 pub use known::KnownCredential;
 pub use secret::Secret;
-pub use source::{CredentialSource, Hit, Lookup, Wanted};
-pub use store::{CredentialStore, Kept};
+pub use source::{CredentialSource, Lookup, Match, Wanted};
+pub use store::{CredentialStore, Stored};
 
 #[cfg(fuzzing)]
 pub(crate) use store::fuzzing;

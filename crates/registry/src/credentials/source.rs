@@ -34,14 +34,14 @@ pub struct Wanted<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lookup {
     /// Credentials.
-    Hit(Hit),
+    Match(Match),
     /// None, and why.
     Miss(String),
 }
 
 /// Credentials that were found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hit {
+pub struct Match {
     /// They themselves.
     pub credential: Credential,
     /// What matched: the key of an entry, the name of a helper.
@@ -52,7 +52,7 @@ pub struct Hit {
     pub warnings: Vec<String>,
 }
 
-impl Hit {
+impl Match {
     /// Credentials that do not end by themselves.
     pub fn new(credential: Credential, key: impl Into<String>) -> Self {
         Self { credential, key: key.into(), life: None, warnings: Vec::new() }

@@ -30,7 +30,7 @@ pub struct CredentialStore {
 
 /// Where credentials went.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kept {
+pub enum Stored {
     /// Into the file, where they are merely encoded.
     InFile,
     /// Into a helper of this name.
@@ -57,7 +57,7 @@ impl CredentialStore {
         key: &RegistryKey,
         credential: &Credential,
         cancel: &CancelToken,
-    ) -> Result<Kept, SourceError> {
+    ) -> Result<Stored, SourceError> {
         if let Some(flaw) = credential.flaw() {
             return Err(SourceError::new(SourceErrorKind::Configuration, format!("{key}: {flaw}")));
         }
@@ -68,9 +68,9 @@ impl CredentialStore {
             Some(name) => {
                 self.helpers.store(&name, &key.stored(), credential, cancel)?;
                 // Docker leaves an empty entry, from which others see that there is a login.
-                (Part::Object(Vec::new()), Kept::ByHelper(name))
+                (Part::Object(Vec::new()), Stored::ByHelper(name))
             }
-            None => (entry_of(credential), Kept::InFile),
+            None => (entry_of(credential), Stored::InFile),
         };
         file.replace(&self.with_entry(&text, key, entry)?)?;
         Ok(kept)
@@ -287,7 +287,7 @@ mod tests {
     fn login(store: &CredentialStore, key: &str, user: &str) {
         let credential = Credential::password(user, Secret::new("pw"));
         let kept = store.put(&RegistryKey::parse(key).unwrap(), &credential, &CancelToken::new()).unwrap();
-        assert_eq!(kept, Kept::InFile);
+        assert_eq!(kept, Stored::InFile);
     }
 
     #[test]

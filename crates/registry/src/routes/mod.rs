@@ -27,7 +27,7 @@ pub struct Route {
     /// The image as it is called there. Credentials are looked up for this name's registry.
     pub reference: Reference,
     /// How that registry is spoken to.
-    pub speaks: Speaks,
+    pub speaks: Transport,
     /// What stands in front of the repository in URLs: `/v2`, unless somebody said otherwise.
     pub root: String,
     /// The registry that a mirror is told to stand for (`?ns=`).
@@ -44,7 +44,7 @@ pub struct Route {
 
 /// How a registry is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Speaks {
+pub enum Transport {
     /// TLS with a certificate that is verified.
     Tls,
     /// TLS with any certificate.
@@ -103,7 +103,7 @@ impl Route {
     pub(crate) fn server(&self) -> Result<Url, UrlError> {
         let registry = self.reference.registry();
         let host = if registry == DOCKER_HUB { DOCKER_HUB_SERVER } else { registry };
-        let scheme = if self.speaks == Speaks::Plain { Scheme::Http } else { Scheme::Https };
+        let scheme = if self.speaks == Transport::Plain { Scheme::Http } else { Scheme::Https };
         Url::new(scheme, host, "/")
     }
 }
@@ -164,8 +164,8 @@ impl Routes {
             .find(|host| host.url.as_ref().is_none_or(|url| registry_of(url) == reference.registry()));
         if let Some(host) = same {
             own.tls = tls_of(host);
-            if host.skips_verification && own.speaks == Speaks::Tls {
-                own.speaks = Speaks::AnyTls;
+            if host.skips_verification && own.speaks == Transport::Tls {
+                own.speaks = Transport::AnyTls;
             }
         }
         Ok(own)
@@ -189,7 +189,7 @@ impl Routes {
                 None => self.own(reference)?,
             };
             if place.is_insecure {
-                route.speaks = Speaks::Anything;
+                route.speaks = Transport::Anything;
             }
             (route.resolves_tags, route.serves_content) = (place.for_tags, place.for_digests);
             routes.push(route);
@@ -205,11 +205,11 @@ impl Routes {
             SourceError::new(SourceErrorKind::Unsupported, format!("{}: {error}", reference.familiar()))
         })?;
         let speaks = if is_insecure {
-            Speaks::Anything
+            Transport::Anything
         } else if is_loopback(host.host()) {
-            Speaks::TlsOrPlain
+            Transport::TlsOrPlain
         } else {
-            Speaks::Tls
+            Transport::Tls
         };
         Ok(Route {
             reference: reference.clone(),
@@ -250,16 +250,16 @@ impl Routes {
         let place = reference.at(&registry, &repository).map_err(|error| unusable(error.to_string()))?;
         let mut route = self.plainly(&place, host.origin.clone())?;
         route.speaks = match route.speaks {
-            Speaks::Anything | Speaks::TlsOrPlain if host.is_plain() => Speaks::Plain,
-            Speaks::Anything => Speaks::Anything,
+            Transport::Anything | Transport::TlsOrPlain if host.is_plain() => Transport::Plain,
+            Transport::Anything => Transport::Anything,
             _ if host.is_plain() => {
                 let text = format!("{url} would be spoken to in the clear");
                 return Err(unusable(text).hint(format!(
                     "write https://, or allow it for this host with --insecure-registry {registry}"
                 )));
             }
-            _ if host.skips_verification => Speaks::AnyTls,
-            _ => Speaks::Tls,
+            _ if host.skips_verification => Transport::AnyTls,
+            _ => Transport::Tls,
         };
         route.root = root;
         route.namespace = (registry != reference.registry()).then(|| reference.registry().to_owned());

@@ -145,7 +145,7 @@ fn what_a_file_says_about_its_own_registry_counts_for_pushes() {
         "server = 'https://own.io'\nskip_verify = true\nca = 'x.crt'",
     );
     let own = routes(&directory, &[], &[]).own(&"own.io/a".parse().unwrap()).unwrap();
-    assert_eq!(own.speaks, Speaks::AnyTls);
+    assert_eq!(own.speaks, Transport::AnyTls);
     assert!(own.tls.unwrap().ca[0].ends_with("certs.d/own.io/x.crt"));
 }
 

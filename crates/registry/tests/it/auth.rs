@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ocibuild_registry::{
-    Credential, CredentialSource, Credentials, Hit, KnownCredential, LoginCheck, Lookup, Registry,
+    Credential, CredentialSource, Credentials, KnownCredential, LoginCheck, Lookup, Match, Registry,
     RegistryBuilder, RegistryKey, Secret, Wanted,
 };
 use ocibuild_spec::{CancelToken, SourceError, SourceErrorKind};
@@ -280,7 +280,7 @@ fn a_token_service_that_fails_for_a_while_is_asked_again() {
 /// Gives one credential after the other, the last one for ever.
 #[derive(Debug)]
 struct Changing {
-    left: Mutex<Vec<Hit>>,
+    left: Mutex<Vec<Match>>,
     asked: AtomicUsize,
 }
 
@@ -297,11 +297,11 @@ impl CredentialSource for &'static Changing {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let mut left = self.left.lock().unwrap();
         let next = if left.len() > 1 { left.remove(0) } else { left[0].clone() };
-        Ok(Lookup::Hit(next))
+        Ok(Lookup::Match(next))
     }
 }
 
-fn changing(hits: Vec<Hit>) -> &'static Changing {
+fn changing(hits: Vec<Match>) -> &'static Changing {
     Box::leak(Box::new(Changing { left: Mutex::new(hits), asked: AtomicUsize::new(0) }))
 }
 
@@ -310,7 +310,7 @@ fn credentials_are_looked_up_again_when_their_life_is_over_or_they_are_refused()
     let (_server, tokens, reference) = served("127.0.0.1");
     tokens.put("/token", Reply::of(r#"{"token":"t0ken","expires_in":3}"#));
     let hit =
-        |user: &str, life| Hit { life, ..Hit::new(Credential::password(user, Secret::new("x")), "key") };
+        |user: &str, life| Match { life, ..Match::new(Credential::password(user, Secret::new("x")), "key") };
     let second = Some(Duration::from_secs(3));
     let source = changing(vec![hit("first", second), hit("second", None), hit("third", None)]);
     let (clock, credentials) = (TestClock::default(), Credentials::new(vec![Box::new(source)]));

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use ocibuild_registry::{
     AwsEndpoints, AwsIdentity, AzureEndpoints, AzureIdentity, CloudServices, Credential, CredentialSource,
-    Credentials, GoogleEndpoints, GoogleIdentity, Hit, HttpClient, Lookup, Registry, RegistryKey, Secret,
+    Credentials, GoogleEndpoints, GoogleIdentity, HttpClient, Lookup, Match, Registry, RegistryKey, Secret,
     Wanted,
 };
 use ocibuild_spec::{CancelToken, SourceError, SourceErrorKind};
@@ -89,9 +89,9 @@ fn find(source: &dyn CredentialSource, registry: &str) -> Result<Lookup, SourceE
 }
 
 #[track_caller]
-fn hit(source: &dyn CredentialSource, registry: &str) -> Hit {
+fn hit(source: &dyn CredentialSource, registry: &str) -> Match {
     match find(source, registry) {
-        Ok(Lookup::Hit(hit)) => hit,
+        Ok(Lookup::Match(hit)) => hit,
         other => panic!("{other:?}"),
     }
 }
@@ -117,7 +117,7 @@ fn keys_answer() -> Reply {
     ))
 }
 
-fn is_aws(hit: &Hit) {
+fn is_aws(hit: &Match) {
     assert_eq!(hit.credential, Credential::password("AWS", Secret::new("pa55")));
     assert_eq!(hit.life, Some(Duration::from_hours(12)));
 }

@@ -4,8 +4,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use ocibuild_registry::{
-    ConfigSource, Credential, CredentialSource as _, CredentialStore, Helpers, Kept, Lookup, RegistryKey,
-    Secret, Wanted,
+    ConfigSource, Credential, CredentialSource as _, CredentialStore, Helpers, Lookup, RegistryKey, Secret,
+    Stored, Wanted,
 };
 use ocibuild_spec::{CancelToken, SourceErrorKind};
 use ocibuild_testkit::HangGuard;
@@ -59,7 +59,7 @@ esac"#;
     ] {
         let found = find(helpers(directory.path()), config, registry).unwrap();
         let shown = match &found {
-            Lookup::Hit(hit) => Some(hit.credential.to_string()),
+            Lookup::Match(hit) => Some(hit.credential.to_string()),
             Lookup::Miss(_) => None,
         };
         assert_eq!(shown.as_deref(), expected, "{found:?}");
@@ -113,7 +113,7 @@ fn names_of_helpers_lead_nowhere_else() {
         let error = find(Helpers::new(path), config, "r.io").unwrap_err();
         assert!(error.to_string().contains("in no directory of PATH"), "{error}");
     }
-    assert!(matches!(find(helpers(directory.path()), config, "r.io"), Ok(Lookup::Hit(_))));
+    assert!(matches!(find(helpers(directory.path()), config, "r.io"), Ok(Lookup::Match(_))));
     fs_err::set_permissions(
         directory.path().join("docker-credential-evil"),
         std::os::unix::fs::PermissionsExt::from_mode(0o644),
@@ -155,7 +155,7 @@ fn logins_go_to_the_helper_of_the_registry() {
     let key = RegistryKey::parse("r.io").unwrap();
     let credential = Credential::password("alice", Secret::new("c4n4ry"));
     let kept = store.put(&key, &credential, &CancelToken::new()).unwrap();
-    assert_eq!(kept, Kept::ByHelper("keep".to_owned()));
+    assert_eq!(kept, Stored::ByHelper("keep".to_owned()));
     let given = fs_err::read_to_string(directory.path().join("kept")).unwrap();
     assert_eq!(given, r#"{"Secret":"c4n4ry","ServerURL":"r.io","Username":"alice"}"#);
     let text = fs_err::read_to_string(&path).unwrap();
@@ -168,5 +168,5 @@ fn logins_go_to_the_helper_of_the_registry() {
     assert!(!directory.path().join("kept").exists());
     // Helpers know no repositories.
     let scoped = RegistryKey::parse("r.io/team").unwrap();
-    assert_eq!(store.put(&scoped, &credential, &CancelToken::new()).unwrap(), Kept::InFile);
+    assert_eq!(store.put(&scoped, &credential, &CancelToken::new()).unwrap(), Stored::InFile);
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::Variables;
 use super::services::{CloudServices, field, json, refused, request};
-use crate::credentials::{Credential, CredentialSource, Hit, Lookup, Secret, Wanted, decode};
+use crate::credentials::{Credential, CredentialSource, Lookup, Match, Secret, Wanted, decode};
 use crate::http::Method;
 
 use keys::Origin;
@@ -124,7 +124,7 @@ impl AwsIdentity {
     }
 
     /// User and password for the registry.
-    fn password(&self, registry: &Registry, keys: &Keys, cancel: &CancelToken) -> Result<Hit, SourceError> {
+    fn password(&self, registry: &Registry, keys: &Keys, cancel: &CancelToken) -> Result<Match, SourceError> {
         const BODY: &[u8] = b"{}";
         let (url, service, target) = registry.service(&self.endpoints);
         let mut request = request(Method::Post, &url, NAME)?;
@@ -158,7 +158,7 @@ impl AwsIdentity {
         let ends = data["expiresAt"].as_f64().filter(|time| *time > 0.0).map(|time| time as u64);
         let life = ends.map(|ends| Duration::from_secs(ends.saturating_sub(now)));
         let credential = Credential::password(user, Secret::new(password));
-        Ok(Hit { life, ..Hit::new(credential, registry.region.clone()) })
+        Ok(Match { life, ..Match::new(credential, registry.region.clone()) })
     }
 }
 
@@ -179,7 +179,7 @@ impl CredentialSource for AwsIdentity {
         let sts = (&registry, endpoints.sts.as_deref());
         let found =
             self.origin.keys(services, &endpoints.metadata, sts, cancel).and_then(|keys| match keys {
-                Ok(keys) => self.password(&registry, &keys, cancel).map(Lookup::Hit),
+                Ok(keys) => self.password(&registry, &keys, cancel).map(Lookup::Match),
                 Err(why) => Ok(Lookup::Miss(why.to_owned())),
             });
         match found {

@@ -2,9 +2,9 @@ use crate::advice::{Hint, Setting};
 use ocibuild_spec::{Descriptor, Index, MediaType, Platform, Reference, json};
 
 use super::draft::{IndexDraft, IndexEntry};
+use super::lookup::{CollectedEntries, Found};
 use super::publish::Publishing;
-use super::shelves::{Found, Gathered};
-use super::{check_name, give_way};
+use super::{back_off, check_name};
 use crate::transfer::Origin;
 use crate::transfer::{Pushed, Transfer};
 use crate::{Error, ErrorKind};
@@ -15,7 +15,7 @@ const MAX_ROUNDS: u32 = 8;
 
 /// What jobs that build one platform each have to agree on to meet in a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MeetingOptions {
+pub struct JoinOptions {
     /// The platforms of the index.
     pub platforms: Vec<Platform>,
     /// What only these jobs know, so that images of earlier ones do not count.
@@ -24,7 +24,7 @@ pub struct MeetingOptions {
 
 /// What a job found when it had pushed its own images.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Meeting {
+pub struct JoinOutcome {
     /// Platforms whose images are there.
     pub present: Vec<Platform>,
     /// Platforms whose images are still to come.
@@ -35,7 +35,7 @@ pub struct Meeting {
 
 /// A platform, and the name that its image has while the others are waited for.
 #[derive(Debug)]
-struct Seat {
+struct Slot {
     platform: Platform,
     name: Reference,
 }
@@ -46,17 +46,17 @@ struct Seat {
 /// sees all of them, and puts the index; two that see all put the same bytes, since these follow from the images alone.
 /// A name that changes while the index is written (a job that runs once more) is seen by whoever changed it or by
 /// whoever wrote: both look again after they wrote.
-pub(crate) struct Table<'a> {
+pub(crate) struct PlatformJoin<'a> {
     publishing: Publishing<'a>,
     name: Reference,
-    seats: Vec<Seat>,
+    seats: Vec<Slot>,
 }
 
-impl<'a> Table<'a> {
+impl<'a> PlatformJoin<'a> {
     pub(crate) fn new(
         publishing: Publishing<'a>,
         name: Reference,
-        options: &MeetingOptions,
+        options: &JoinOptions,
     ) -> Result<Self, Error> {
         let tag = check_name(&name)?.to_owned();
         if options.platforms.is_empty() {
@@ -73,7 +73,7 @@ impl<'a> Table<'a> {
                         .text(" what only these jobs have in common; is a variable empty?"),
                 ));
         }
-        let mut seats: Vec<Seat> = Vec::new();
+        let mut seats: Vec<Slot> = Vec::new();
         for platform in &options.platforms {
             let platform = Platform::new(&platform.os, &platform.architecture, &platform.variant);
             if seats.iter().any(|seat| seat.platform == platform) {
@@ -86,26 +86,26 @@ impl<'a> Table<'a> {
                     .hint(error.advice())
                     .hint(Hint::from("tags have up to 128 letters, digits, dots, dashes and underscores: choose a shorter tag or another ").setting(Setting::RunName, ""))
             })?;
-            seats.push(Seat { platform, name: named });
+            seats.push(Slot { platform, name: named });
         }
         seats.sort_by(|a, b| a.platform.cmp(&b.platform));
         Ok(Self { publishing, name, seats })
     }
 
     /// Brings images, and puts the index if they are the last ones.
-    pub(crate) fn meet(&self, images: &[Reference]) -> Result<Meeting, Error> {
+    pub(crate) fn meet(&self, images: &[Reference]) -> Result<JoinOutcome, Error> {
         let mut own = Vec::new();
         for image in images {
-            let shelves = &self.publishing.shelves;
-            let found = shelves.find(image)?;
+            let lookup = &self.publishing.lookup;
+            let found = lookup.find(image)?;
             (self.publishing.watcher)(Transfer::Found { name: image, origin: &found.origin });
-            own.extend(shelves.gather(image, &found)?.entries);
+            own.extend(lookup.gather(image, &found)?.entries);
         }
         let mine = self.take_seats(&own)?;
         for (seat, entries) in &mine {
-            self.sit_down(seat, entries)?;
+            self.push_slot(seat, entries)?;
         }
-        let mine: Vec<&Seat> = mine.into_iter().map(|(seat, _)| seat).collect();
+        let mine: Vec<&Slot> = mine.into_iter().map(|(seat, _)| seat).collect();
         self.settle(&mine)
     }
 
@@ -113,8 +113,8 @@ impl<'a> Table<'a> {
     fn take_seats<'s>(
         &'s self,
         own: &'s [IndexEntry],
-    ) -> Result<Vec<(&'s Seat, Vec<&'s IndexEntry>)>, Error> {
-        let mut taken: Vec<(&Seat, Vec<&IndexEntry>)> = Vec::new();
+    ) -> Result<Vec<(&'s Slot, Vec<&'s IndexEntry>)>, Error> {
+        let mut taken: Vec<(&Slot, Vec<&IndexEntry>)> = Vec::new();
         for image in own.iter().filter(|entry| entry.subject().is_none()) {
             let digest = &image.descriptor.digest;
             let platform = image.descriptor.platform.clone().unwrap_or_else(|| Platform::new("", "", ""));
@@ -141,7 +141,7 @@ impl<'a> Table<'a> {
     }
 
     /// Puts an image under its name, in an index of its own if there are attestations about it.
-    fn sit_down(&self, seat: &Seat, entries: &[&IndexEntry]) -> Result<(), Error> {
+    fn push_slot(&self, seat: &Slot, entries: &[&IndexEntry]) -> Result<(), Error> {
         if let [image] = entries {
             return self.publishing.bring(image, &self.name, Some(&seat.name));
         }
@@ -159,11 +159,11 @@ impl<'a> Table<'a> {
     }
 
     /// Looks who is there, and puts the index when all are, until nobody moved meanwhile.
-    fn settle(&self, mine: &[&Seat]) -> Result<Meeting, Error> {
-        let cancel = self.publishing.shelves.cancel;
+    fn settle(&self, mine: &[&Slot]) -> Result<JoinOutcome, Error> {
+        let cancel = self.publishing.lookup.cancel;
         let mut seen = self.look()?;
         for round in 0..MAX_ROUNDS {
-            let missing: Vec<&Seat> = self
+            let missing: Vec<&Slot> = self
                 .seats
                 .iter()
                 .zip(&seen)
@@ -172,14 +172,14 @@ impl<'a> Table<'a> {
                 .collect();
             if missing.iter().any(|seat| mine.iter().any(|own| own.name == seat.name)) {
                 // The registry took it and does not show it yet.
-                give_way(round, cancel)?;
+                back_off(round, cancel)?;
                 seen = self.look()?;
                 continue;
             }
             if !missing.is_empty() {
                 let missing: Vec<Platform> = missing.into_iter().map(|seat| seat.platform.clone()).collect();
                 let present = self.platforms().filter(|platform| !missing.contains(platform)).collect();
-                return Ok(Meeting { present, missing, pushed: None });
+                return Ok(JoinOutcome { present, missing, pushed: None });
             }
             let (descriptor, bytes) = self.assemble(seen.iter().flatten())?.document();
             let pushed = self.publishing.put(&self.name, &descriptor, &bytes)?;
@@ -191,7 +191,7 @@ impl<'a> Table<'a> {
                     .collect()
             };
             if digests(&now) == digests(&seen) {
-                return Ok(Meeting {
+                return Ok(JoinOutcome {
                     present: self.platforms().collect(),
                     missing: Vec::new(),
                     pushed: Some(pushed),
@@ -210,10 +210,10 @@ impl<'a> Table<'a> {
 
     /// What the names stand for now.
     fn look(&self) -> Result<Vec<Option<Found>>, Error> {
-        let shelves = &self.publishing.shelves;
-        let found = |seat: &Seat| {
+        let lookup = &self.publishing.lookup;
+        let found = |seat: &Slot| {
             let found =
-                shelves.registry.tagged_manifest(&seat.name, shelves.cancel).map_err(Error::of_registry)?;
+                lookup.registry.tagged_manifest(&seat.name, lookup.cancel).map_err(Error::of_registry)?;
             Ok(found.map(|found| Found {
                 origin: Origin::Registry(seat.name.with_digest(found.descriptor.digest.clone())),
                 descriptor: found.descriptor,
@@ -227,7 +227,7 @@ impl<'a> Table<'a> {
     fn assemble<'f>(&self, found: impl Iterator<Item = &'f Found>) -> Result<IndexDraft, Error> {
         let mut draft = IndexDraft::new(self.name.clone());
         for (seat, found) in self.seats.iter().zip(found) {
-            let Gathered { entries, .. } = self.publishing.shelves.gather(&seat.name, found)?;
+            let CollectedEntries { entries, .. } = self.publishing.lookup.gather(&seat.name, found)?;
             let fits = |entry: &&IndexEntry| {
                 entry.descriptor.platform.as_ref().is_some_and(|own| own.satisfies(&seat.platform))
             };

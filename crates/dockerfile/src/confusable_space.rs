@@ -3,12 +3,12 @@
 /// The first character of `text` that is blank to the eye alone, as its code: `U+00A0` for a no-break space.
 ///
 /// ```
-/// use ocibuild_dockerfile::odd_blank;
+/// use ocibuild_dockerfile::confusable_space;
 ///
-/// assert_eq!(odd_blank("COPY\u{a0}a").as_deref(), Some("U+00A0"));
-/// assert_eq!(odd_blank("COPY a"), None);
+/// assert_eq!(confusable_space("COPY\u{a0}a").as_deref(), Some("U+00A0"));
+/// assert_eq!(confusable_space("COPY a"), None);
 /// ```
-pub fn odd_blank(text: &str) -> Option<String> {
+pub fn confusable_space(text: &str) -> Option<String> {
     let is_odd = |c: &char| {
         let is_unseen = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}' | '\u{ad}');
         is_unseen || (c.is_whitespace() && !c.is_ascii())

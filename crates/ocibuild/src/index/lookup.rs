@@ -21,7 +21,7 @@ const MAX_DEPTH: usize = 4;
 
 /// Where images are found: the state directory, then the registries.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Shelves<'a> {
+pub(crate) struct ImageLookup<'a> {
     pub(crate) layout: &'a ImageLayout,
     pub(crate) registry: &'a Registry,
     pub(crate) cancel: &'a CancelToken,
@@ -37,13 +37,13 @@ pub(crate) struct Found {
 
 /// The images of a name, with the attestations about them.
 #[derive(Debug, Default)]
-pub(crate) struct Gathered {
+pub(crate) struct CollectedEntries {
     pub(crate) entries: Vec<IndexEntry>,
     /// What an index lists beside that.
     pub(crate) left_out: Vec<Descriptor>,
 }
 
-impl Shelves<'_> {
+impl ImageLookup<'_> {
     /// What a name stands for in the state directory, or at its registry.
     pub(crate) fn find(&self, name: &Reference) -> Result<Found, Error> {
         if let Some(found) = self.find_here(name)? {
@@ -69,8 +69,8 @@ impl Shelves<'_> {
     }
 
     /// The image that was found, or all images of the index.
-    pub(crate) fn gather(&self, name: &Reference, found: &Found) -> Result<Gathered, Error> {
-        let mut gathered = Gathered::default();
+    pub(crate) fn gather(&self, name: &Reference, found: &Found) -> Result<CollectedEntries, Error> {
+        let mut gathered = CollectedEntries::default();
         self.add(name, found, None, 0, &mut gathered)?;
         let (images, attestations): (Vec<_>, Vec<_>) =
             gathered.entries.into_iter().partition(|entry| entry.subject().is_none());
@@ -90,7 +90,7 @@ impl Shelves<'_> {
         found: &Found,
         listed: Option<&Descriptor>,
         depth: usize,
-        gathered: &mut Gathered,
+        gathered: &mut CollectedEntries,
     ) -> Result<(), Error> {
         let Found { origin, descriptor, bytes } = found;
         match parse(name, descriptor, bytes)? {
@@ -129,7 +129,7 @@ impl Shelves<'_> {
         origin: &Origin,
         listed: &Descriptor,
         depth: usize,
-        gathered: &mut Gathered,
+        gathered: &mut CollectedEntries,
     ) -> Result<(), Error> {
         if gathered.entries.len() + gathered.left_out.len() >= MAX_ENTRIES {
             let text = format!("{}: the index lists more than {MAX_ENTRIES} images", name.familiar());

@@ -2,7 +2,9 @@
 
 use crate::Code;
 use crate::advice::{Hint, Setting};
-use ocibuild_dockerfile::{Dockerfile, Instruction, InstructionKind, Text, Transfer, nearest, odd_blank};
+use ocibuild_dockerfile::{
+    Dockerfile, Instruction, InstructionKind, Text, Transfer, confusable_space, nearest,
+};
 
 use crate::Error;
 
@@ -51,7 +53,7 @@ fn habit(word: &str, keyword: &str, instruction: &Instruction, last: Option<&str
     let is_shell = matches!(word, "&&" | "||" | "|" | ";" | ">" | "2>&1")
         || word.starts_with("2>")
         || word.starts_with(">/");
-    if let Some(code) = odd_blank(word) {
+    if let Some(code) = confusable_space(word) {
         return Some(format!("{word:?} holds the character {code}, which looks like a blank and is none"));
     }
     if let Some(flag) =
