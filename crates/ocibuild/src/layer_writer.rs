@@ -15,8 +15,6 @@ pub(crate) struct LayerWriter<'a> {
     pub(crate) layers: &'a Layers<'a>,
     /// The form that layers get.
     pub(crate) wanted: EncodingOptions,
-    /// Threads that compress.
-    pub(crate) threads: usize,
 }
 
 /// A layer that was written to the store, and its listing to the cache.
@@ -43,10 +41,11 @@ impl LayerWriter<'_> {
     }
 
     fn write_blob(&self, changeset: &Changeset) -> Result<WrittenLayer, Error> {
+        let share = self.layers.threads.take(usize::MAX, self.layers.cancel)?;
         let options = LayerOptions {
             compression: self.wanted.compression,
             clamp_mtime: self.wanted.clamp,
-            threads: self.threads,
+            threads: share.count(),
         };
         let mut blob = self.layers.store.writer()?;
         let written = ocibuild_layer::write(changeset, &mut blob, &options, self.layers.cancel)?;

@@ -26,6 +26,7 @@ use crate::accounts::Accounts;
 use crate::advice::{Hint, Setting};
 use crate::cache::Cache;
 use crate::error::class_below;
+use crate::threads::ThreadBudget;
 use crate::{Error, ErrorKind};
 pub(crate) use listings::Listings;
 
@@ -53,7 +54,8 @@ pub(crate) struct Layers<'a> {
     pub(crate) images: Arc<[ImageHandle<'a>]>,
     pub(crate) cancel: &'a CancelToken,
     pub(crate) scratch: PathBuf,
-    pub(crate) threads: usize,
+    /// Threads that unpack.
+    pub(crate) threads: Arc<ThreadBudget>,
     /// Those that were decoded.
     pub(crate) listings: Arc<Listings>,
 }
@@ -73,7 +75,16 @@ impl<'a> Layers<'a> {
         cancel: &'a CancelToken,
     ) -> Self {
         let (images, scratch, listings) = (Arc::default(), PathBuf::new(), Arc::default());
-        Self { store, snapshots, cache, images, cancel, scratch, threads: 1, listings }
+        Self {
+            store,
+            snapshots,
+            cache,
+            images,
+            cancel,
+            scratch,
+            threads: Arc::new(ThreadBudget::new(1)),
+            listings,
+        }
     }
 
     /// Reads a layer to see that it is the tar that its diff id names, unless this was seen before for the same blob.
@@ -210,6 +221,10 @@ impl<'a> Layers<'a> {
                 missing.push(layer);
             }
         }
+        if missing.is_empty() {
+            return Ok(hold);
+        }
+        let share = self.threads.take(missing.len(), self.cancel)?;
         let next = AtomicUsize::new(0);
         let work = || -> Result<(), Error> {
             while let Some(layer) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -223,7 +238,7 @@ impl<'a> Layers<'a> {
         std::thread::scope(|scope| {
             // Of those that do not start, this one does the work.
             let start = |_| std::thread::Builder::new().spawn_scoped(scope, work).ok();
-            let threads: Vec<_> = (1..self.threads.min(missing.len())).map_while(start).collect();
+            let threads: Vec<_> = (1..share.count()).map_while(start).collect();
             let own = work();
             threads.into_iter().fold(own, |result, thread| {
                 result.and(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))

@@ -78,6 +78,7 @@ mod secret;
 mod ssh;
 mod stage;
 pub mod state;
+mod threads;
 mod transfer;
 mod unpacked;
 

@@ -210,13 +210,7 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
     let names = request.names();
     let (kind, iidfile, metadata_file) =
         (request.progress, request.iidfile.clone(), request.metadata_file.clone());
-    // A live display would be torn by lines in between, and shows that it waits.
-    let notices = match kind {
-        ProgressArg::Quiet => Notices::Nothing,
-        ProgressArg::Json => Notices::Json,
-        ProgressArg::Auto | ProgressArg::Tty if screen.moves => Notices::Nothing,
-        _ => Notices::Lines,
-    };
+    let notices = notices(kind, screen);
     let call = request.call;
     for (flag, file) in [("--iidfile", &iidfile), ("--metadata-file", &metadata_file)] {
         if let Some(path) = file {
@@ -302,6 +296,16 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
         warnings(&unused, has_result, &image, display.is_json(), screen);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A live display would be torn by lines in between, and shows that it waits.
+fn notices(kind: ProgressArg, screen: Screen) -> Notices {
+    match kind {
+        ProgressArg::Quiet => Notices::Nothing,
+        ProgressArg::Json => Notices::Json,
+        ProgressArg::Auto | ProgressArg::Tty if screen.moves => Notices::Nothing,
+        _ => Notices::Lines,
+    }
 }
 
 /// An error with what this process knows about it.

@@ -27,6 +27,7 @@ use crate::plan::{CopyStep, FileSource, MountKind, Plan, PlannedStage, PlannedSt
 use crate::request::{Backends, PlannedBuild, image_source};
 use crate::run::CacheMounts;
 use crate::ssh::Agents;
+use crate::threads::ThreadBudget;
 use crate::{Error, ErrorKind, Event};
 use queue::Outcome;
 use single_flight::SingleFlight;
@@ -52,6 +53,8 @@ pub(crate) struct Session<'a> {
     /// What the build writes, which no context has.
     own_files: OwnFiles,
     caches: CacheMounts,
+    /// Threads that compress and unpack.
+    threads: Arc<ThreadBudget>,
     /// What the build has read of contexts.
     digests: ContextDigests,
     /// The listings of layers that it has decoded.
@@ -80,6 +83,7 @@ impl<'a> Session<'a> {
             agents: Agents::default(),
             own_files,
             caches: CacheMounts::of(backends.store),
+            threads: Arc::new(ThreadBudget::new(build.settings.threads)),
             digests: ContextDigests::new(backends.cache),
             listings: Arc::default(),
         }
@@ -257,7 +261,7 @@ impl<'a> Platform<'a> {
                 images: Arc::clone(&self.images),
                 cancel,
                 scratch: self.scratch.path().to_owned(),
-                threads: build.settings.threads,
+                threads: Arc::clone(&self.session.threads),
                 listings: Arc::clone(&self.session.listings),
             },
         }

@@ -20,11 +20,7 @@ pub(super) struct StepResult {
 
 impl PlatformBuild<'_> {
     pub(super) fn writer(&self) -> LayerWriter<'_> {
-        LayerWriter {
-            layers: &self.layers,
-            wanted: self.platform.wanted,
-            threads: self.build.settings.threads,
-        }
+        LayerWriter { layers: &self.layers, wanted: self.platform.wanted }
     }
 
     /// Whether a step that is not to be taken from the cache has to run: not when this build made it already.

@@ -13,6 +13,7 @@ use super::{ImageDetails, State, no_such_image};
 use crate::accounts::{Accounts, Identity};
 use crate::layers::{Layer, Layers};
 use crate::run::mounts_at;
+use crate::threads::ThreadBudget;
 use crate::{Error, ErrorKind};
 
 /// How an image is run; what is not given comes from its config.
@@ -88,7 +89,9 @@ impl State<'_> {
             images: std::sync::Arc::default(),
             cancel,
             scratch: scratch.path().to_owned(),
-            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            threads: std::sync::Arc::new(ThreadBudget::new(
+                std::thread::available_parallelism().map_or(1, usize::from),
+            )),
             listings: Arc::default(),
         };
         let stack = stack(&details);

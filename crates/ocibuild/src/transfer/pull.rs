@@ -153,13 +153,13 @@ impl Pulling<'_> {
     }
 
     fn blob(&self, fixed: &Reference, blob: &Descriptor) -> Result<(), Error> {
-        (self.watcher)(Transfer::Started { blob: blob });
+        (self.watcher)(Transfer::Started { blob });
         let existed = self.layout.has(blob)?;
         if !existed {
             self.fetch(fixed, blob)?;
         }
         self.cache.put_origin(&blob.digest, fixed)?;
-        (self.watcher)(Transfer::Pulled { blob: blob, existed });
+        (self.watcher)(Transfer::Pulled { blob, existed });
         Ok(())
     }
 
@@ -167,7 +167,7 @@ impl Pulling<'_> {
         let mut others = self.registry.routes(fixed).map_err(Error::of_registry)?.len().saturating_sub(1);
         loop {
             let inner = self.registry.open(fixed, blob, self.cancel).map_err(Error::of_registry)?;
-            let mut counted = Counted { inner, blob: blob, bytes: 0, failure: None, watcher: self.watcher };
+            let mut counted = Counted { inner, blob, bytes: 0, failure: None, watcher: self.watcher };
             let put = self.layout.put_from(blob, &mut counted);
             match counted.failure {
                 None => return Ok(put?),

@@ -113,13 +113,13 @@ impl RepositoryPush<'_> {
     }
 
     fn blob(&self, blob: &Descriptor) -> Result<(), Error> {
-        (self.watcher)(Transfer::Started { blob: blob });
+        (self.watcher)(Transfer::Started { blob });
         let mount_from = self.cache.repositories_with(&blob.digest, self.repository.registry());
         let how = self.with_upload(blob, &mount_from, |upload| {
             self.registry.push_blob(self.repository, upload, self.cancel)
         })?;
         self.cache.put_origin(&blob.digest, self.repository)?;
-        (self.watcher)(Transfer::Pushed { blob: blob, how: &how });
+        (self.watcher)(Transfer::Pushed { blob, how: &how });
         Ok(())
     }
 
@@ -130,7 +130,7 @@ impl RepositoryPush<'_> {
         work: impl FnOnce(&BlobUpload<'_>) -> Result<T, ocibuild_spec::SourceError>,
     ) -> Result<T, Error> {
         let open = || (self.upload.open)(blob).map_err(io::Error::other);
-        let progress = |bytes| (self.watcher)(Transfer::Progress { blob: blob, bytes });
+        let progress = |bytes| (self.watcher)(Transfer::Progress { blob, bytes });
         work(&BlobUpload { descriptor: blob, open: &open, mount_from, progress: &progress })
             .map_err(Error::of_registry)
     }

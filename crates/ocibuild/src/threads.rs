@@ -1,0 +1,105 @@
+//! The threads of a build that compute: one number for all that compresses and unpacks at the same time.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ocibuild_spec::CancelToken;
+
+use crate::Error;
+
+/// How often somebody who waits looks whether he was cancelled.
+const INTERVAL: Duration = Duration::from_millis(20);
+
+/// So many threads may work. Whoever needs some takes a share, which is smaller when others work, too; with it the memory
+/// that work takes has a bound.
+#[derive(Debug)]
+pub(crate) struct ThreadBudget {
+    free: Mutex<usize>,
+    changed: Condvar,
+}
+
+/// Threads that somebody may use, his own among them, until this is dropped.
+#[derive(Debug)]
+#[must_use = "the threads are free again once this is dropped"]
+pub(crate) struct ThreadShare<'b> {
+    budget: &'b ThreadBudget,
+    count: usize,
+}
+
+impl ThreadBudget {
+    /// At least one thread.
+    pub(crate) fn new(count: usize) -> Self {
+        Self { free: Mutex::new(count.max(1)), changed: Condvar::new() }
+    }
+
+    fn free(&self) -> MutexGuard<'_, usize> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As many threads as are free, but not more than `wanted`; waits until there is one. Nobody takes a share while he has
+    /// another one.
+    pub(crate) fn take(&self, wanted: usize, cancel: &CancelToken) -> Result<ThreadShare<'_>, Error> {
+        let mut free = self.free();
+        while *free == 0 {
+            free = self.changed.wait_timeout(free, INTERVAL).unwrap_or_else(PoisonError::into_inner).0;
+            if cancel.is_cancelled() {
+                return Err(Error::cancelled());
+            }
+        }
+        let count = wanted.clamp(1, *free);
+        *free -= count;
+        Ok(ThreadShare { budget: self, count })
+    }
+}
+
+impl ThreadShare<'_> {
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+}
+
+impl Drop for ThreadShare<'_> {
+    fn drop(&mut self) {
+        *self.budget.free() += self.count;
+        self.budget.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn shares_are_never_more_than_there_are() {
+        let (budget, cancel) = (ThreadBudget::new(3), CancelToken::new());
+        let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for wanted in [1, 2, 5, 1, 3, 2, 9, 1] {
+                let (budget, cancel, now, most) = (&budget, &cancel, &now, &most);
+                scope.spawn(move || {
+                    let share = budget.take(wanted, cancel).unwrap();
+                    assert!((1..=wanted).contains(&share.count()));
+                    let working = now.fetch_add(share.count(), Ordering::SeqCst) + share.count();
+                    most.fetch_max(working, Ordering::SeqCst);
+                    std::thread::yield_now();
+                    now.fetch_sub(share.count(), Ordering::SeqCst);
+                });
+            }
+        });
+        assert!(most.load(Ordering::SeqCst) <= 3);
+        assert_eq!(budget.take(9, &cancel).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn waiting_ends_when_cancelled() {
+        let (budget, cancel) = (ThreadBudget::new(1), CancelToken::new());
+        let share = budget.take(1, &cancel).unwrap();
+        cancel.cancel();
+        assert!(budget.take(1, &cancel).is_err());
+        drop(share);
+        assert_eq!(budget.take(1, &cancel).unwrap().count(), 1);
+    }
+}
