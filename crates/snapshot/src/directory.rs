@@ -211,6 +211,7 @@ impl Directory {
         Ok(found.into_iter().collect())
     }
 
+    /// What a layer takes up, which the caller holds.
     pub(crate) fn usage(&self, layer: &DiffId) -> Result<Usage, Error> {
         let fs = self.fs(layer);
         if !self.contains(layer)? {
@@ -218,19 +219,15 @@ impl Directory {
         }
         let mut usage = Usage::default();
         let mut linked = BTreeSet::new();
-        let counted = crate::walk::walk(&fs, &mut |found| {
+        crate::walk::walk(&fs, &mut |found| {
             let metadata = found.metadata;
             if metadata.is_dir() || metadata.nlink < 2 || linked.insert(metadata.ino) {
                 usage.inodes += 1;
                 usage.bytes += if metadata.is_dir() { 0 } else { metadata.size };
             }
             Ok(())
-        });
-        match counted {
-            // Somebody removed it in the middle of the count.
-            Err(_) if !self.contains(layer)? => Err(ErrorKind::MissingLayer { layer: layer.clone() }.into()),
-            other => other.map(|()| usage),
-        }
+        })?;
+        Ok(usage)
     }
 
     /// Flushes everything, and then says so of every layer that was there before.

@@ -66,6 +66,8 @@ impl<D: Driver> Snapshotter for D {
     }
 
     fn usage(&self, layer: &DiffId) -> Result<Usage, Error> {
+        // Nobody removes it, and makes it anew, in the middle of the count.
+        let _hold = self.hold(std::slice::from_ref(layer))?;
         self.directory().usage(layer)
     }
 

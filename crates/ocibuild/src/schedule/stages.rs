@@ -1,5 +1,6 @@
 //! The stages of a platform: what is known of each, and what takes it further.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -50,7 +51,7 @@ struct Progress<'p> {
     /// The step that comes next.
     next: usize,
     /// That this one, or the base, has no result was found out already, and what it takes to make it.
-    missing: Option<Missing<'p>>,
+    missing: Option<Box<Missing<'p>>>,
     /// Entries of the history that are not in `state` yet.
     history: &'p [PlannedHistory],
     /// Steps whose results were found, and of which nobody was told yet.
@@ -214,14 +215,14 @@ impl<'a> PlatformBuild<'a> {
     fn look_up_next(&self, progress: &Progress<'a>, reach: Reach) -> Result<Option<Found<'a>>, Error> {
         let stage = progress.stage;
         if let (false, StageBase::LocalContext(name)) = (progress.has_base, &stage.base) {
-            let found = self.look_up_copy(&progress.state, &context_step(name), reach, false);
+            let found = self.look_up_copy(&progress.state, Cow::Owned(context_step(name)), reach, false);
             return found.map(Some).map_err(|error| at_from(error, stage));
         }
         let Some(step) = progress.next_step() else { return Ok(None) };
         let (state, fresh) = (&progress.state, self.is_uncached(stage));
         let found = match &step.kind {
             StepKind::Run(run) => self.look_up_run(state, run, &stage.platform, reach, fresh),
-            StepKind::Copy(copy) => self.look_up_copy(state, copy, reach, fresh),
+            StepKind::Copy(copy) => self.look_up_copy(state, Cow::Borrowed(copy), reach, fresh),
             StepKind::Workdir(workdir) => self.look_up_workdir(state, workdir),
         };
         if found.is_err() {
@@ -249,7 +250,7 @@ impl<'a> PlatformBuild<'a> {
         };
         let result = match found {
             Some(Found::Result(result)) => *result,
-            Some(Found::Missing(missing)) => self.make(progress, missing, id)?,
+            Some(Found::Missing(missing)) => self.make_next(progress, *missing, id)?,
             // All is looked at, and there is a step.
             Some(Found::Unknown) | None => return Err(Error::cancelled()),
         };
@@ -269,22 +270,22 @@ impl<'a> PlatformBuild<'a> {
         Ok(())
     }
 
-    fn make(&self, progress: &Progress<'a>, missing: Missing<'a>, id: usize) -> Result<StepResult, Error> {
-        let (stage, state) = (progress.stage, &progress.state);
-        if let (false, StageBase::LocalContext(name)) = (progress.has_base, &stage.base) {
-            let made = self.make_copy(state, &context_step(name), missing);
-            return made.map_err(|error| at_from(error, stage));
+    /// Makes the result of the next step, or of the base.
+    fn make_next(
+        &self,
+        progress: &Progress<'a>,
+        missing: Missing<'a>,
+        id: usize,
+    ) -> Result<StepResult, Error> {
+        let stage = progress.stage;
+        let made = self.make(&progress.state, &stage.platform, missing, id);
+        match progress.next_step().filter(|_| progress.has_base) {
+            None => made.map_err(|error| at_from(error, stage)),
+            Some(step) => made.map_err(|error| {
+                self.emit(Event::StepFailed { step: id, title: self.title(stage, progress.next) });
+                of_step(error, step)
+            }),
         }
-        let step = &stage.steps[progress.next];
-        let made = match &step.kind {
-            StepKind::Run(run) => self.make_run(state, run, &stage.platform, missing, id),
-            StepKind::Copy(copy) => self.make_copy(state, copy, missing),
-            StepKind::Workdir(workdir) => self.make_workdir(state, workdir, missing),
-        };
-        made.map_err(|error| {
-            self.emit(Event::StepFailed { step: id, title: self.title(stage, progress.next) });
-            of_step(error, step)
-        })
     }
 
     /// Takes over the result of the next step, or of the base.

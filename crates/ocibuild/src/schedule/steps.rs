@@ -1,6 +1,7 @@
 //! The three kinds of steps: their keys, their sources, their layers.
 
 use crate::Code;
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crate::layer_writer::NewLayer;
 use crate::layers::Layer;
 use crate::plan::{CopyStep, FileSource, RunStep, StepKind, StepNetwork, WorkdirStep};
 use crate::request::Settings;
-use crate::run::{Mounted, Selection, StepContext};
+use crate::run::{Job, Mounted, Selection, StepContext};
 use crate::stage::StageState;
 use crate::{ContextSource, Error, ErrorKind, Event};
 
@@ -32,7 +33,7 @@ pub(super) enum Found<'p> {
     /// The result of an earlier build, or of this one.
     Result(Box<StepResult>),
     /// There is none.
-    Missing(Missing<'p>),
+    Missing(Box<Missing<'p>>),
     /// It takes more than the look-up was allowed to know.
     Unknown,
 }
@@ -42,21 +43,28 @@ pub(super) struct Missing<'p> {
     inputs: Inputs,
     /// Whatever the cache has, the step is to run again.
     fresh: bool,
-    parts: Parts<'p>,
+    work: Work<'p>,
 }
 
-/// What a step works on.
-enum Parts<'p> {
-    Run(RunStepParts<'p>),
-    Copy(Vec<Part>),
-    Remote(Option<Digest>),
-    Workdir,
-}
-
-/// The files that a `RUN` mounts, and the network that it has.
-struct RunStepParts<'p> {
-    mounted: Mounted<'p>,
-    network: StepNetwork,
+/// What there is to do.
+enum Work<'p> {
+    /// With the files that the step mounts, and the network that it has.
+    Run {
+        step: &'p RunStep,
+        mounted: Mounted<'p>,
+        network: StepNetwork,
+    },
+    /// With the files that were selected.
+    Copy {
+        step: Cow<'p, CopyStep>,
+        parts: Vec<Part>,
+    },
+    /// With the key by a checksum that is given, if there is one.
+    Remote {
+        step: Cow<'p, CopyStep>,
+        pinned: Option<Digest>,
+    },
+    Workdir(&'p WorkdirStep),
 }
 
 impl<'a> PlatformBuild<'a> {
@@ -120,25 +128,51 @@ impl<'a> PlatformBuild<'a> {
         if !fresh && let Some(found) = self.lookup(&key)? {
             return Ok(Found::Result(Box::new(found)));
         }
-        let parts = Parts::Run(RunStepParts { mounted, network });
-        Ok(Found::Missing(Missing { inputs, fresh, parts }))
+        let work = Work::Run { step, mounted, network };
+        Ok(Found::Missing(Box::new(Missing { inputs, fresh, work })))
     }
 
-    pub(super) fn make_run(
+    /// Makes the result of a step on a stage; `id` is its number among all steps.
+    pub(super) fn make(
         &self,
         state: &StageState,
-        step: &RunStep,
         platform: &Platform,
         missing: Missing<'_>,
         id: usize,
     ) -> Result<StepResult, Error> {
-        let Missing { inputs, fresh, parts: Parts::Run(RunStepParts { mounted, network }) } = missing else {
-            return Err(Error::cancelled());
-        };
-        let key = inputs.key("run");
+        let Missing { inputs, fresh, work } = missing;
+        match work {
+            Work::Run { step, mounted, network } => {
+                let job = Job { state, step, network, mounted: &mounted, platform, id, fresh };
+                self.make_run(&job, inputs)
+            }
+            Work::Copy { step, parts } => {
+                let key = inputs.key("copy");
+                let made = self.once(&key, || {
+                    let written = self.with_copy_context(state, |context| copy(&step, parts, context))?;
+                    self.record(key.clone(), inputs.0, written, fresh)
+                })?;
+                Ok(linked(made, &step, state))
+            }
+            Work::Remote { step, pinned } => {
+                let made = self.make_remote(state, &step, &inputs, pinned.as_ref(), fresh);
+                Ok(linked(made.map_err(|error| remote::named(error, &step))?, &step, state))
+            }
+            Work::Workdir(step) => {
+                let epoch = self.plan.source_date_epoch.map(Timestamp::from_seconds);
+                let key = inputs.key("workdir");
+                self.once(&key, || {
+                    let written = self.with_copy_context(state, |context| workdir(step, epoch, context))?;
+                    self.record(key.clone(), inputs.0, written, fresh)
+                })
+            }
+        }
+    }
+
+    fn make_run(&self, job: &Job<'_>, inputs: Inputs) -> Result<StepResult, Error> {
+        let (key, id) = (inputs.key("run"), job.id);
         self.once(&key, || {
             self.check_sandbox()?;
-            let job = crate::run::Job { state, step, network, mounted: &mounted, platform, id, fresh };
             let context = StepContext {
                 layers: &self.layers,
                 snapshots: self.backends.snapshots,
@@ -157,8 +191,8 @@ impl<'a> PlatformBuild<'a> {
                 now: &|| self.now(),
                 cancel: self.cancel,
             };
-            let written = crate::run::run(&context, &job)?;
-            self.record(key.clone(), inputs.0, written, fresh)
+            let written = crate::run::run(&context, job)?;
+            self.record(key.clone(), inputs.0, written, job.fresh)
         })
     }
 
@@ -219,25 +253,29 @@ impl<'a> PlatformBuild<'a> {
     pub(super) fn look_up_copy(
         &self,
         state: &StageState,
-        step: &CopyStep,
+        step: Cow<'a, CopyStep>,
         reach: Reach,
         fresh: bool,
     ) -> Result<Found<'a>, Error> {
-        let operation = keys::copy(&state.chain, step, name_in_key);
-        let found = if is_remote(step) {
-            self.look_up_remote(step, &operation, fresh).map_err(|error| remote::named(error, step))
-        } else {
-            self.look_up_files(step, &operation, reach, fresh)
-        };
-        Ok(match found? {
-            Found::Result(result) => Found::Result(Box::new(linked(*result, step, state))),
+        let operation = keys::copy(&state.chain, &step, name_in_key);
+        if is_remote(&step) {
+            let found = self.found_today(&step, &operation, fresh);
+            return Ok(match found.map_err(|error| remote::named(error, &step))? {
+                (Some(result), ..) => Found::Result(Box::new(linked(result, &step, state))),
+                (None, inputs, pinned) => {
+                    Found::Missing(Box::new(Missing { inputs, fresh, work: Work::Remote { step, pinned } }))
+                }
+            });
+        }
+        Ok(match self.look_up_files(step.clone(), &operation, reach, fresh)? {
+            Found::Result(result) => Found::Result(Box::new(linked(*result, &step, state))),
             other => other,
         })
     }
 
     fn look_up_files(
         &self,
-        step: &CopyStep,
+        step: Cow<'a, CopyStep>,
         operation: &Inputs,
         reach: Reach,
         fresh: bool,
@@ -253,7 +291,7 @@ impl<'a> PlatformBuild<'a> {
         if reach == Reach::Cached && !is_local {
             return Ok(Found::Unknown);
         }
-        let (source, selected) = self.selection(step)?;
+        let (source, selected) = self.selection(&step)?;
         let (digest, source) = digest_all(&source, &selected, self.cancel)?;
         let mut inputs = operation.clone();
         inputs.add("files", digest.to_string());
@@ -268,23 +306,27 @@ impl<'a> PlatformBuild<'a> {
         }
         let selected = selected.into_iter().flatten().collect();
         let parts = vec![Part { source, selected, unpacks: step.add && step.unpack != Some(false) }];
-        Ok(Found::Missing(Missing { inputs, fresh, parts: Parts::Copy(parts) }))
+        Ok(Found::Missing(Box::new(Missing { inputs, fresh, work: Work::Copy { step, parts } })))
     }
 
-    /// A copy from URLs and repositories: what they are today is asked for, and fetched if nothing tells.
-    fn look_up_remote(&self, step: &CopyStep, operation: &Inputs, fresh: bool) -> Result<Found<'a>, Error> {
+    /// The result of a copy from URLs and repositories: what they are today is asked for, and fetched if nothing tells. With
+    /// the inputs as they are today, and the key by a checksum that is given.
+    fn found_today(
+        &self,
+        step: &CopyStep,
+        operation: &Inputs,
+        fresh: bool,
+    ) -> Result<(Option<StepResult>, Inputs, Option<Digest>), Error> {
         let pinned = remote::pinned_key(step, operation)?;
         if !fresh
             && let Some(key) = pinned.as_ref().and_then(|key| self.backends.cache.alias(key))
             && let Some(found) = self.lookup(&key)?
         {
-            return Ok(Found::Result(Box::new(found)));
+            return Ok((Some(found), operation.clone(), pinned));
         }
         let (inputs, _) = self.remote_inputs(step, operation)?;
-        if !fresh && let Some(found) = self.found_remote(&inputs, pinned.as_ref())? {
-            return Ok(Found::Result(Box::new(found)));
-        }
-        Ok(Found::Missing(Missing { inputs, fresh, parts: Parts::Remote(pinned) }))
+        let found = if fresh { None } else { self.found_remote(&inputs, pinned.as_ref())? };
+        Ok((found, inputs, pinned))
     }
 
     fn found_remote(&self, inputs: &Inputs, pinned: Option<&Digest>) -> Result<Option<StepResult>, Error> {
@@ -294,30 +336,6 @@ impl<'a> PlatformBuild<'a> {
             self.backends.cache.put_alias(pinned, &key)?;
         }
         Ok(found)
-    }
-
-    pub(super) fn make_copy(
-        &self,
-        state: &StageState,
-        step: &CopyStep,
-        missing: Missing<'_>,
-    ) -> Result<StepResult, Error> {
-        let Missing { inputs, fresh, parts } = missing;
-        let made = match parts {
-            Parts::Copy(parts) => {
-                let key = inputs.key("copy");
-                self.once(&key, || {
-                    let written = self.with_copy_context(state, |context| copy(step, parts, context))?;
-                    self.record(key.clone(), inputs.0, written, fresh)
-                })
-            }
-            Parts::Remote(pinned) => {
-                let made = self.make_remote(state, step, &inputs, pinned.as_ref(), fresh);
-                made.map_err(|error| remote::named(error, step))
-            }
-            Parts::Run(_) | Parts::Workdir => Err(Error::cancelled()),
-        };
-        made.map(|made| linked(made, step, state))
     }
 
     fn make_remote(
@@ -428,25 +446,15 @@ impl<'a> PlatformBuild<'a> {
         steps.map(|step| &step.kind).any(sends)
     }
 
-    pub(super) fn look_up_workdir(&self, state: &StageState, step: &WorkdirStep) -> Result<Found<'a>, Error> {
+    pub(super) fn look_up_workdir(
+        &self,
+        state: &StageState,
+        step: &'a WorkdirStep,
+    ) -> Result<Found<'a>, Error> {
         let inputs = keys::workdir(&state.chain, step, self.plan.source_date_epoch);
         Ok(match self.lookup(&inputs.key("workdir"))? {
             Some(found) => Found::Result(Box::new(found)),
-            None => Found::Missing(Missing { inputs, fresh: false, parts: Parts::Workdir }),
-        })
-    }
-
-    pub(super) fn make_workdir(
-        &self,
-        state: &StageState,
-        step: &WorkdirStep,
-        missing: Missing<'_>,
-    ) -> Result<StepResult, Error> {
-        let epoch = self.plan.source_date_epoch.map(Timestamp::from_seconds);
-        let key = missing.inputs.key("workdir");
-        self.once(&key, || {
-            let written = self.with_copy_context(state, |context| workdir(step, epoch, context))?;
-            self.record(key.clone(), missing.inputs.0, written, false)
+            None => Found::Missing(Box::new(Missing { inputs, fresh: false, work: Work::Workdir(step) })),
         })
     }
 
