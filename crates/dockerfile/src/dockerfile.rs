@@ -1,8 +1,8 @@
 //! A whole Dockerfile.
 
-use crate::Code;
 use std::sync::Arc;
 
+use crate::Code;
 use crate::diagnostic::Failure;
 use crate::keyword::Keyword;
 use crate::lint::{CheckOptionError, CheckOptions};

@@ -1,5 +1,4 @@
-use crate::Code;
-use crate::{Error, ErrorKind};
+use crate::error::{Code, Error, ErrorKind};
 
 /// The users and groups that a root file system knows.
 #[derive(Debug, Clone, Default)]

@@ -7,20 +7,20 @@ use std::path::PathBuf;
 use ocibuild_dockerfile::{Dockerfile, Finding};
 use ocibuild_executor::{Capabilities, Resources, Rlimit};
 use ocibuild_layer::Compression;
+use ocibuild_plan::{
+    BaseRequest, EpochSource, NamedContext, Outline, Plan, PlanOptions, ResolveError, SourceKind,
+    StepNetwork, Targets, epoch_source, first_run, parse_bool, plan as make_plan,
+};
 use ocibuild_spec::{CancelToken, Platform, Reference, ResolvedImage, Timestamp};
 
 use crate::annotation::Annotation;
 use crate::cache::EncodingOptions;
 use crate::checks::{self, CheckReport};
 use crate::context::{BuildContext, ContextSource, Fetcher, GitAddress, HttpAddress, RemoteSource, Remotes};
+use crate::error::{Error, ErrorKind};
 use crate::output::{check_outputs, output_epoch};
-use crate::plan::{
-    BaseRequest, EpochSource, NamedContext, Outline, Plan, PlanOptions, ResolveError, SourceKind,
-    StepNetwork, Targets, epoch_source, first_run, parse_bool, plan as make_plan,
-};
 use crate::request::{Backends, MAX_STEPS, Output, PlannedBuild, Settings, SshAgent, image_source};
 use crate::secret::Secret;
-use crate::{Error, ErrorKind};
 
 /// A build to be planned: a Dockerfile, a context, and what the caller wants of them.
 ///

@@ -12,8 +12,8 @@ use ocibuild_layer::{Compression, FORMAT_VERSION, LayerListing};
 use ocibuild_spec::{Descriptor, DiffId, Digest, Reference, Timestamp, json};
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, ErrorKind};
 use crate::keys::{Framed, Input};
-use crate::{Error, ErrorKind};
 
 /// Version of every document here; others are not looked at.
 const VERSION: u32 = 1;

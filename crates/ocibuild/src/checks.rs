@@ -4,12 +4,12 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use ocibuild_dockerfile::lint::{LATEST_TAG, UNUSED_IGNORE_PATTERN};
 use ocibuild_dockerfile::{CheckOptions, Finding, Location, Place};
+use ocibuild_plan::latest;
 use ocibuild_spec::Reference;
 use walkdir::WalkDir;
 
 use crate::context::LocalContext;
-use crate::plan::latest;
-use crate::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 
 /// What the build checks of a file found.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,17 +4,18 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
+use ocibuild_plan::{ImageOrigin, PlannedImage};
 use ocibuild_spec::CancelToken;
 use ocibuild_store::{BlobSink as _, ImageLayout};
 
 use crate::copy::{OwnFile, OwnFiles};
+use crate::error::Error;
+use crate::event::Event;
 use crate::finished::{FinishedImage, built};
 use crate::image::{Built, DocumentStyle};
 use crate::output::export;
-use crate::plan::{ImageOrigin, PlannedImage};
 use crate::request::{Backends, Output, PlannedBuild};
 use crate::schedule::{Schedule, Session};
-use crate::{Error, Event};
 
 impl PlannedBuild {
     /// Carries out the plans. Every event goes to `events`, from the calling thread; the last one, whether the build
@@ -82,7 +83,7 @@ fn build_all(
 ) -> Result<Built, Error> {
     let session = Session::new(build, backends, cancel, own_files(build, backends, &outputs), events);
     backends.store.sweep_dead_scratch()?;
-    let steps = |plan: &crate::plan::Plan| plan.stages.iter().map(|stage| stage.steps.len()).sum::<usize>();
+    let steps = |plan: &ocibuild_plan::Plan| plan.stages.iter().map(|stage| stage.steps.len()).sum::<usize>();
     session.emit(Event::Started { steps: build.plans.iter().map(steps).sum() });
     let mut known = HashSet::new();
     for image in build.plans.iter().flat_map(|plan| &plan.images) {

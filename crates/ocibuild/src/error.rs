@@ -13,10 +13,10 @@ pub(crate) use changed::{Changed, How};
 pub use code::Code;
 pub use failure::{Failure, PlanFaults};
 
-use crate::Place;
 use crate::advice::{Hint, Setting, plan_causes, plan_hints};
-use crate::plan::{PlanError, PlanErrorKind, PlanErrors, PlanFault};
+use crate::report::Place;
 use crate::report::Report;
+use ocibuild_plan::{PlanError, PlanErrorKind, PlanErrors, PlanFault};
 
 /// Why a build, or something asked of the library, did not succeed.
 ///

@@ -6,7 +6,7 @@ use ocibuild_registry::BlobPush;
 use ocibuild_spec::{Descriptor, DiffId};
 
 /// What happens during a build; one closure receives all of them, on the thread that called
-/// [`PlannedBuild::run`](crate::PlannedBuild::run).
+/// [`PlannedBuild::run`](crate::request::PlannedBuild::run).
 ///
 /// Steps of different stages and platforms run at the same time, so their events interleave; those of one step come in
 /// order. `step` is the step's number among all of the plan, from 0; the steps of a second platform are counted on from

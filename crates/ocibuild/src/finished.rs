@@ -1,11 +1,11 @@
 //! The images of a build, complete and in the form that outputs get, with a way to open what they consist of.
 
+use ocibuild_plan::Plan;
 use ocibuild_spec::CancelToken;
 
 use crate::cache::Cache;
 use crate::image::{Built, DocumentStyle, ImageParts, put_together};
 use crate::layers::{Layer, Layers};
-use crate::plan::Plan;
 use crate::stage::StageState;
 
 /// The finished target stage of one platform.

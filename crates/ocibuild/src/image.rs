@@ -265,7 +265,7 @@ mod tests {
 
     /// The image of a stage without layers that has one label.
     fn labelled(epoch: Option<i64>, form: &DocumentStyle) -> Built {
-        let entry = crate::plan::PlannedHistory { created_by: LABEL.to_owned(), step: None };
+        let entry = ocibuild_plan::PlannedHistory { created_by: LABEL.to_owned(), step: None };
         let mut state = StageState::new(Vec::new(), ocibuild_spec::Digest::of("scratch"), Vec::new());
         state.history.push((entry, None));
         let mut config =
@@ -315,7 +315,7 @@ mod tests {
         let stack = (0..layers - 1).map(layer).collect();
         let chain = ocibuild_spec::Digest::of("base");
         let mut state = StageState::new(stack, chain.clone(), base.iter().map(entry).collect());
-        let step = crate::plan::PlannedHistory { created_by: "COPY".to_owned(), step: Some(0) };
+        let step = ocibuild_plan::PlannedHistory { created_by: "COPY".to_owned(), step: Some(0) };
         let created = Timestamp::from_seconds(7);
         state.history.push((step, Some(created)));
         state.made.push(("COPY".to_owned(), created));

@@ -4,8 +4,8 @@ use ocibuild_layer::{LayerOptions, WrittenLayer};
 use ocibuild_spec::{Changeset, Descriptor, DiffId, Entry};
 use ocibuild_store::BlobStore as _;
 
-use crate::Error;
 use crate::cache::EncodingOptions;
+use crate::error::Error;
 use crate::layers::Layers;
 
 /// Writes layers in one form.

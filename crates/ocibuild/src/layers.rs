@@ -25,9 +25,8 @@ use ocibuild_sys::{ErrorKind as SystemError, RootDir};
 use crate::accounts::Accounts;
 use crate::advice::{Hint, Setting};
 use crate::cache::Cache;
-use crate::error::class_below;
+use crate::error::{Error, ErrorKind, class_below};
 use crate::threads::ThreadBudget;
-use crate::{Error, ErrorKind};
 pub(crate) use listings::Listings;
 
 /// One layer of a stack.

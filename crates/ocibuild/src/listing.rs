@@ -3,9 +3,9 @@
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::Error;
 use crate::context::LocalContext;
 use crate::copy::{SourceKind, SourceNode};
+use crate::error::Error;
 
 /// Something in a build context.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 use ocibuild_executor::Private;
 
-use crate::error::unusable;
-use crate::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, unusable};
 
 /// Larger secrets are refused, as BuildKit does.
 const MAX_SECRET: u64 = 500 << 10;

@@ -1,11 +1,11 @@
 use std::sync::{Arc, OnceLock};
 
+use ocibuild_plan::PlannedHistory;
 use ocibuild_snapshot::Tree;
 use ocibuild_spec::{Digest, History, Timestamp};
 
-use crate::Error;
+use crate::error::Error;
 use crate::layers::{Layer, Layers};
-use crate::plan::PlannedHistory;
 
 /// A stage at some point of its build: what its layers are, and what keys of later steps build on.
 #[derive(Debug, Clone)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ocibuild_spec::CancelToken;
 
-use crate::Error;
+use crate::error::Error;
 
 /// How often somebody who waits looks whether he was cancelled.
 const INTERVAL: Duration = Duration::from_millis(20);

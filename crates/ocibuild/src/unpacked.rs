@@ -1,6 +1,5 @@
 //! Files written out of a view into a directory of the host.
 
-use crate::Code;
 use std::collections::HashSet;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -11,8 +10,7 @@ use ocibuild_sys::{DirHandle, ErrorKind as SystemError, FileType, RootDir};
 use rustix::io::Errno;
 
 use crate::copy::{Placement, Source};
-use crate::error::Changed;
-use crate::{Error, ErrorKind};
+use crate::error::{Changed, Code, Error, ErrorKind};
 
 type Open<'a> = dyn Fn(&Entry) -> Result<Box<dyn Read + Send>, Error> + 'a;
 

@@ -1,8 +1,8 @@
 //! Flags of an instruction.
 
-use crate::Code;
 use std::fmt::Write;
 
+use crate::Code;
 use crate::diagnostic::Failure;
 use crate::node::{BorrowedNode, BorrowedWord};
 use crate::suggest;

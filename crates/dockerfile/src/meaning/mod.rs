@@ -7,10 +7,10 @@ mod run;
 mod transfer;
 mod unknown;
 
-use crate::Code;
 use std::borrow::Cow;
 use std::fmt::Write;
 
+use crate::Code;
 use flags::{Flags, Known, Takes};
 pub(crate) use unknown::is_no_word;
 

@@ -1,10 +1,10 @@
 //! `COPY` and `ADD`.
 
-use crate::Code;
 use std::collections::HashMap;
 
 use super::flags::{Flags, Known, Takes};
 use super::{Reading, Result};
+use crate::Code;
 use crate::node::BorrowedWord;
 use crate::syntax::heredoc;
 use crate::{Add, Copy, Heredoc, InstructionKind, Text, Transfer};

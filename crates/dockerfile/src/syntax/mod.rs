@@ -10,10 +10,10 @@ mod source;
 mod tree;
 mod words;
 
-use crate::Code;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use crate::Code;
 use crate::diagnostic::Failure;
 use crate::keyword::Keyword;
 use crate::node::{BorrowedHeredoc, BorrowedNode, Parsed};

@@ -1,9 +1,9 @@
 //! The bytes of a file as text.
 
-use crate::Code;
 use std::borrow::Cow;
 
 use super::lines::line_at;
+use crate::Code;
 use crate::Span;
 use crate::diagnostic::Failure;
 

@@ -19,11 +19,11 @@ enum Part {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Setting {
-    /// A build argument ([`Build::build_arg`](crate::Build::build_arg)).
+    /// A build argument ([`Build::build_arg`](crate::build::Build::build_arg)).
     BuildArg,
     /// A named context.
     BuildContext,
-    /// The target stage ([`Build::target`](crate::Build::target)).
+    /// The target stage ([`Build::target`](crate::build::Build::target)).
     Target,
     /// The platform of the image.
     Platform,
@@ -43,7 +43,7 @@ pub enum Setting {
     Prune,
     /// A build without what is in the cache.
     NoCache,
-    /// Where the result goes ([`Output`](crate::Output)).
+    /// Where the result goes ([`Output`](crate::request::Output)).
     Output,
     /// A container engine that takes the image.
     Load,
@@ -81,7 +81,7 @@ pub enum Setting {
     IndexRemove,
     /// The list of what is in a draft of an index.
     IndexInspect,
-    /// The index that several jobs put together ([`JoinOutcome`](crate::JoinOutcome)).
+    /// The index that several jobs put together ([`JoinOutcome`](crate::index::JoinOutcome)).
     IndexJoin,
 }
 

@@ -8,8 +8,8 @@ use ocibuild_snapshot::Tree;
 use ocibuild_spec::{EntryKind, Timestamp};
 
 use crate::copy::{Archive, Bytes, Placement, Source, SourceNode, TreeSource, archived};
+use crate::error::{Error, ErrorKind};
 use crate::layers::FileRange;
-use crate::{Error, ErrorKind};
 
 /// The files of an archive, which is read where it lies: nothing of it is unpacked.
 #[derive(Debug)]

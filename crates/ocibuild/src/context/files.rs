@@ -3,6 +3,7 @@ use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ocibuild_plan::SourceKind as Written;
 use ocibuild_plan::address::{GitAddress, HttpAddress, without_credentials};
 use ocibuild_spec::{CancelToken, Timestamp};
 use ocibuild_store::{ImageLayout, ScratchDir};
@@ -13,8 +14,7 @@ use super::http::{OneFile, download};
 use super::local::LocalContext;
 use super::remotes::Remotes;
 use crate::copy::{ContextDigests, Lead, NoSource, OwnFiles, Source, SourceKind, clean, resolve};
-use crate::plan::SourceKind as Written;
-use crate::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 
 /// As much of a Dockerfile as is read.
 const MAX_DOCKERFILE: u64 = 16 << 20;

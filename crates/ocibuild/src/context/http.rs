@@ -15,8 +15,8 @@ use sha2::Digest as _;
 
 use super::remotes::{Login, Remotes, of_http};
 use crate::copy::{Source, SourceKind, SourceNode};
+use crate::error::{Error, ErrorKind};
 use crate::layers::FileRange;
-use crate::{Error, ErrorKind};
 
 /// The bytes of a URL on disk, and what their server said about them.
 #[derive(Debug, Clone)]

@@ -1,4 +1,3 @@
-use crate::Code;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,7 +10,8 @@ use super::files::{BuildContext, RemoteSource};
 use super::named_file::{NamedFile, NoFile};
 use crate::advice::{Hint, Setting};
 use crate::copy::{ContextDigests, LocalSource, NoSource, OwnFiles, Source};
-use crate::{Error, ErrorKind, Place};
+use crate::error::{Code, Error, ErrorKind};
+use crate::report::Place;
 
 /// A local directory that a build copies from, seen through its ignore file.
 ///

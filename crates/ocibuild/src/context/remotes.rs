@@ -1,4 +1,3 @@
-use crate::Code;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -6,8 +5,8 @@ use ocibuild_plan::address::{GitAddress, HttpAddress, Transport, base64};
 use ocibuild_registry::{HttpClient, HttpError, HttpErrorKind, Scheme};
 
 use super::git::GitProgram;
+use crate::error::{Code, Error, ErrorKind};
 use crate::secret::{Secret, secret_value};
-use crate::{Error, ErrorKind};
 
 /// How sources that are not on this machine are reached: URLs through the one confined client, repositories through
 /// the system's `git`.

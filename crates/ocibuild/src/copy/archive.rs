@@ -1,6 +1,5 @@
 //! Archives among the files of `ADD` (6.60): how they are told from others, and read.
 
-use crate::Code;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
@@ -14,8 +13,7 @@ use ocibuild_spec::CancelToken;
 use super::extract::Archive;
 use super::select::Selected;
 use super::source::{Source, SourceKind};
-use crate::error::{Changed, class_below};
-use crate::{Error, ErrorKind};
+use crate::error::{Changed, Code, Error, ErrorKind, class_below};
 
 /// What archives are read with.
 pub(crate) struct Archives<'a> {

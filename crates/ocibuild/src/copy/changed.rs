@@ -15,8 +15,7 @@ use super::known::{DigestIndex, hash_of};
 use super::missing::IgnoredBy;
 use super::select::Item;
 use super::source::{Source, SourceNode};
-use crate::Error;
-use crate::error::{Changed, How};
+use crate::error::{Changed, Error, How};
 
 /// The paths that a walk of a selection found, in their order, and what was there.
 ///
@@ -240,8 +239,8 @@ mod tests {
     use ocibuild_spec::Metadata;
 
     use super::*;
-    use crate::ErrorKind;
     use crate::copy::SourceKind;
+    use crate::error::ErrorKind;
 
     fn item(path: &str, size: u64) -> Item {
         let node = SourceNode {

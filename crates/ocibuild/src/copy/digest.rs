@@ -1,4 +1,3 @@
-use crate::Code;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -9,9 +8,8 @@ use ocibuild_spec::{CancelToken, ContentDigest, ContentHasher, Digest, Hasher, M
 use super::changed::{CheckedSource, SourceDigests, first_half};
 use super::select::{Item, Selected};
 use super::source::{Source, SourceKind, SourceNode};
-use crate::error::{Changed, How};
+use crate::error::{Changed, Code, Error, ErrorKind, How};
 use crate::keys::Framed;
-use crate::{Error, ErrorKind};
 
 /// The digest of everything selected, source by source, and the source to copy it from: what is read there is what the
 /// digest was made of, or an error that names what changed.

@@ -1,4 +1,3 @@
-use crate::Code;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
@@ -9,7 +8,7 @@ use ocibuild_spec::{Entry, EntryKind, Metadata, Timestamp};
 
 use super::place::{Bytes, DELETION, NEW_LAYER, Placement, new_file};
 use super::select::clean;
-use crate::{Error, ErrorKind};
+use crate::error::{Code, Error, ErrorKind};
 
 /// The entries of an archive, as stored, each file's content number being the offset of its bytes in the plain tar.
 #[derive(Debug)]

@@ -15,8 +15,8 @@ use ocibuild_sys::{Metadata, Timestamp};
 
 use super::changed::first_half;
 use super::own::Inode;
-use crate::Error;
 use crate::cache::Cache;
+use crate::error::Error;
 
 /// What tells that a file changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

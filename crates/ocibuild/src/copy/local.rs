@@ -1,6 +1,5 @@
 //! A directory of this machine as a source.
 
-use crate::Code;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
@@ -18,8 +17,7 @@ use super::known::{ContextDigests, DigestIndex, FileVersion};
 use super::missing::IgnoredBy;
 use super::own::{Inode, OwnFile, OwnFiles};
 use super::source::{Source, SourceKind, SourceNode};
-use crate::error::{Changed, How};
-use crate::{Error, ErrorKind};
+use crate::error::{Changed, Code, Error, ErrorKind, How};
 
 /// A local directory seen through an ignore file, as BuildKit's client sends it (7.15): everything is root's, sockets
 /// are empty files, capabilities are lost.

@@ -1,13 +1,13 @@
 //! Why a source of `COPY` or `ADD` is not there, and what was probably meant.
 
-use crate::Code;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use ocibuild_dockerfile::nearest;
 
 use super::source::{Source, SourceKind, SourceNode};
-use crate::{Error, ErrorKind, Place};
+use crate::error::{Code, Error, ErrorKind};
+use crate::report::Place;
 
 /// As many entries are looked at for a file of the same name elsewhere.
 const MAX_LOOKED_AT: usize = 20_000;
@@ -58,10 +58,10 @@ pub(crate) fn not_found(source: &dyn Source, word: &str, path: &Path) -> Error {
             .hint("copy what the link leads to in its place, or make it lead to something that is there");
     }
     if let Some(name) = with_blanks(source, path) {
-        return error.cause(format!("{} is there: a blank ends a source", crate::plan::quote(&name))).hint(
+        return error.cause(format!("{} is there: a blank ends a source", ocibuild_plan::quote(&name))).hint(
             format!(
                 "write names with blanks as a JSON list: [{}, \"/path/in/the/image\"]",
-                crate::plan::quote(&name)
+                ocibuild_plan::quote(&name)
             ),
         );
     }

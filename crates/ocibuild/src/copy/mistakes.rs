@@ -1,12 +1,11 @@
 //! What people write into `COPY` and `ADD` out of habit, and what to write in its place.
 
-use crate::Code;
-use crate::advice::{Hint, Setting};
 use ocibuild_dockerfile::{
     Dockerfile, Instruction, InstructionKind, Text, Transfer, confusable_space, nearest,
 };
 
-use crate::Error;
+use crate::advice::{Hint, Setting};
+use crate::error::{Code, Error};
 
 /// Flags of `COPY` and `ADD`.
 const FLAGS: [&str; 10] = [
@@ -132,7 +131,7 @@ fn without_value(mut error: Error, transfer: &Transfer, unused: &[&str]) -> Erro
         for name in names {
             error = error.cause(format!(
                 "{name} has no value here, so that {written} is {}",
-                crate::plan::quote(&text)
+                ocibuild_plan::quote(&text)
             ));
             error = match nearest(&name, unused.iter().copied()) {
                 Some(given) => error.hint_first(

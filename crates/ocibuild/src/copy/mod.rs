@@ -41,9 +41,9 @@ pub(crate) use select::{
 pub(crate) use source::{Lead, Source, SourceKind, SourceNode, TreeSource, resolve};
 
 use crate::accounts::Accounts;
+use crate::error::{Error, ErrorKind};
 use crate::layers::{FileOfLayer, FileRange, LayerFiles};
-use crate::plan::{Chmod, CopyStep, WorkdirStep};
-use crate::{Error, ErrorKind};
+use ocibuild_plan::{Chmod, CopyStep, WorkdirStep};
 
 /// What sources of a step bring, all from one place.
 pub(crate) struct Part {

@@ -1,16 +1,15 @@
-use crate::Code;
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use ocibuild_layer::SparseMap;
+use ocibuild_plan::Chmod;
 use ocibuild_snapshot::{Node, NodeId, NodeKind, Origin, ResolveError, Tree};
 use ocibuild_spec::{Content, Metadata, Timestamp};
 
 use super::select::Selected;
 use super::source::{Source, SourceKind, SourceNode};
-use crate::plan::Chmod;
-use crate::{Error, ErrorKind};
+use crate::error::{Code, Error, ErrorKind};
 
 /// The layer number of files that this step brings.
 pub(crate) const NEW_LAYER: u32 = u32::MAX;

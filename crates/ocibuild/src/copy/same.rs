@@ -10,9 +10,8 @@ use ocibuild_snapshot::{Changes, NodeKind, Tree};
 use ocibuild_spec::{Content, ContentDigest, ContentHasher};
 
 use super::{Bytes, Contents, CopyContext, NEW_LAYER};
-use crate::error::Changed;
+use crate::error::{Changed, Error, ErrorKind};
 use crate::layers::FileOfLayer;
-use crate::{Error, ErrorKind};
 
 /// A file that is alike in all but perhaps its content to the one that it replaces.
 struct Candidate {

@@ -1,4 +1,3 @@
-use crate::Code;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
@@ -9,8 +8,7 @@ use ocibuild_dockerfile::{IgnorePatterns, glob_match};
 use super::changed::Walked;
 use super::missing::{broken_json, not_found};
 use super::source::{Lead, Source, SourceKind, SourceNode, resolve};
-use crate::error::{Changed, How};
-use crate::{Error, ErrorKind};
+use crate::error::{Changed, Code, Error, ErrorKind, How};
 
 /// What one source of an instruction, or one match of its wildcard, brings.
 ///

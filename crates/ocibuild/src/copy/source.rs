@@ -1,4 +1,3 @@
-use crate::Code;
 use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
@@ -10,8 +9,8 @@ use ocibuild_spec::{ContentDigest, Metadata};
 use super::known::{DigestIndex, FileVersion};
 use super::missing::IgnoredBy;
 use super::select::Selected;
+use crate::error::{Code, Error, ErrorKind};
 use crate::layers::LayerFiles;
-use crate::{Error, ErrorKind};
 
 /// Files that `COPY`, `ADD` and mounts read from. Paths are relative, clean and never followed: links are followed by
 /// [`resolve`], the same way for every source.

@@ -33,7 +33,7 @@ pub use port::{Port, PortError, Protocol};
 
 use self::probe::{Check, Health};
 use self::user::User;
-use crate::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 
 /// What is wanted besides what the image says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

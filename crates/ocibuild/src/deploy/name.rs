@@ -1,6 +1,6 @@
 //! Names and label values as Kubernetes wants them.
 
-use crate::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 
 /// Characters of an RFC 1123 label and of a label's value.
 const MAX_LABEL: usize = 63;

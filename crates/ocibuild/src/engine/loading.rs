@@ -1,4 +1,3 @@
-use crate::advice::{Hint, Setting};
 use std::io::{self, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
@@ -8,7 +7,8 @@ use std::time::Duration;
 use ocibuild_spec::CancelToken;
 
 use super::client::Words;
-use crate::{Error, ErrorKind};
+use crate::advice::{Hint, Setting};
+use crate::error::{Error, ErrorKind};
 
 /// Waits for the first line and becomes the client, which then reads all that follows: a client that is started as such
 /// talks to its engine at once, and a build may take an hour.

@@ -18,14 +18,16 @@
 mod client;
 mod loading;
 
-use crate::advice::{Hint, Setting};
 use std::fmt;
 use std::process::Command;
 use std::str::FromStr;
 
+use crate::advice::{Hint, Setting};
+
 pub use loading::Loading;
 
-use crate::{Destination, Error, ErrorKind, Output, OutputKind};
+use crate::error::{Error, ErrorKind};
+use crate::request::{Destination, Output, OutputKind};
 
 /// A container engine.
 #[derive(Debug, Clone, PartialEq, Eq)]

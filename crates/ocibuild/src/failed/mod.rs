@@ -4,17 +4,16 @@ mod paths;
 mod programs;
 mod texts;
 
-use crate::Code;
 use std::path::{Path, PathBuf};
 
 use ocibuild_dockerfile::{
     Dockerfile, Instruction, InstructionKind, RunCommand, Text, confusable_space, json_fault, nearest,
 };
+use ocibuild_plan::{MountKind, RunStep, StepNetwork, quote};
 use ocibuild_snapshot::Tree;
 
-use crate::Error;
 use crate::advice::{Hint, Setting};
-use crate::plan::{MountKind, RunStep, StepNetwork, quote};
+use crate::error::{Code, Error};
 use programs::FirstLine;
 use texts::{Remedy, TEXTS};
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use super::FailedStep;
-use crate::Error;
+use crate::error::Error;
 
 /// As many files are looked at for one of the same name elsewhere.
 const MAX_LOOKED_AT: usize = 20_000;

@@ -1,15 +1,15 @@
 //! Programs that a command names: what they are, and what to do about those that an image lacks.
 
-use crate::advice::{Hint, Setting};
 use std::path::{Path, PathBuf};
 
 use ocibuild_dockerfile::is_instruction;
+use ocibuild_plan::quote;
 use ocibuild_snapshot::NodeKind;
 use ocibuild_spec::Platform;
 
 use super::{FailedStep, SHELLS};
-use crate::Error;
-use crate::plan::quote;
+use crate::advice::{Hint, Setting};
+use crate::error::Error;
 
 /// Package managers, and how each installs something.
 const MANAGERS: [(&str, &str); 8] = [

@@ -1,11 +1,11 @@
-use crate::advice::{Hint, Setting};
-use crate::transfer::Origin;
 use std::collections::BTreeMap;
 
 use ocibuild_spec::{Descriptor, Digest, Index, MediaType, Platform, Reference, json};
 
+use crate::advice::{Hint, Setting};
 use crate::annotation::{Annotation, AnnotationLevel};
-use crate::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
+use crate::transfer::Origin;
 
 /// The annotation by which a manifest of attestations tells which image it is about.
 const ABOUT: &str = "vnd.docker.reference.digest";

@@ -1,4 +1,3 @@
-use crate::advice::{Hint, Setting};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -7,8 +6,9 @@ use ocibuild_spec::{Descriptor, Digest, Reference, json};
 use serde::{Deserialize, Serialize};
 
 use super::draft::{Base, IndexDraft, IndexEntry};
+use crate::advice::{Hint, Setting};
+use crate::error::{Error, ErrorKind};
 use crate::transfer::Origin;
-use crate::{Error, ErrorKind};
 
 /// Version of the documents here; see `docs/formats/index-drafts.md`.
 const VERSION: u32 = 1;

@@ -1,13 +1,12 @@
-use crate::advice::{Hint, Setting};
 use ocibuild_spec::{Descriptor, Index, MediaType, Platform, Reference, json};
 
 use super::draft::{IndexDraft, IndexEntry};
 use super::lookup::{CollectedEntries, Found};
 use super::publish::Publishing;
 use super::{back_off, check_name};
-use crate::transfer::Origin;
-use crate::transfer::{Pushed, Transfer};
-use crate::{Error, ErrorKind};
+use crate::advice::{Hint, Setting};
+use crate::error::{Error, ErrorKind};
+use crate::transfer::{Origin, Pushed, Transfer};
 
 /// How often the images are looked at again because one of them changed while the index was written, or because the
 /// registry does not show yet what it took.

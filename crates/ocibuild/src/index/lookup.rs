@@ -1,4 +1,3 @@
-use crate::advice::{Hint, Setting};
 use std::io::{self, Read};
 use std::sync::Arc;
 
@@ -12,8 +11,9 @@ use ocibuild_store::{BlobStore, ImageLayout, read_document};
 
 use super::FirstError;
 use super::draft::{IndexEntry, subject_of};
+use crate::advice::{Hint, Setting};
+use crate::error::{Error, ErrorKind};
 use crate::transfer::Origin;
-use crate::{Error, ErrorKind};
 
 /// Most images of one index, and most indexes in indexes.
 const MAX_ENTRIES: usize = 1000;

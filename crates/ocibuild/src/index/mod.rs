@@ -17,7 +17,7 @@ use std::sync::Mutex;
 
 use ocibuild_spec::{CancelToken, Reference};
 
-use crate::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 
 /// A name that an index can get at a registry: one with a tag.
 pub(crate) fn check_name(name: &Reference) -> Result<&str, Error> {

@@ -1,4 +1,3 @@
-use crate::advice::{Hint, Setting};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -8,10 +7,10 @@ use ocibuild_spec::{Descriptor, Document, Reference};
 use super::draft::{IndexDraft, IndexEntry};
 use super::lookup::{Found, ImageLookup, parse};
 use super::{FirstError, back_off};
+use crate::advice::{Hint, Setting};
 use crate::cache::Cache;
-use crate::transfer::Origin;
-use crate::transfer::{ImageUpload, Pushed, Transfer, Watcher, push};
-use crate::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
+use crate::transfer::{ImageUpload, Origin, Pushed, Transfer, Watcher, push};
 
 /// How often an index that goes on with another is written again, because others did the same.
 const MAX_ROUNDS: u32 = 8;

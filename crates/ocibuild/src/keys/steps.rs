@@ -2,10 +2,10 @@
 //! that must stay as they are as long as [`VERSION`](super::VERSION) does.
 
 use ocibuild_executor::{PosixRlimitType, Rlimit};
+use ocibuild_plan::{CopyStep, MountKind, RunStep, SourceKind, StepMount, StepNetwork, WorkdirStep};
 use ocibuild_spec::{ChainId, Digest, Platform};
 
 use super::{Framed, Inputs};
-use crate::plan::{CopyStep, MountKind, RunStep, SourceKind, StepMount, StepNetwork, WorkdirStep};
 
 /// What the keys of a stage start with, if it starts with an image: only what the files of it are counts, its config works
 /// through the environment of steps (9.09).
@@ -179,7 +179,7 @@ mod tests {
     use ocibuild_spec::ResolvedImage;
 
     use super::*;
-    use crate::plan::{BaseRequest, PlanOptions, PlannedStep, ResolveError, StepKind};
+    use ocibuild_plan::{BaseRequest, PlanOptions, PlannedStep, ResolveError, StepKind};
 
     fn key(step: &PlannedStep, parent: &Digest, limits: &Limits<'_>) -> (Inputs, Digest) {
         let platform = Platform::new("linux", "amd64", "");
@@ -216,7 +216,7 @@ mod tests {
             ..PlanOptions::new(Platform::new("linux", "amd64", ""))
         };
         let no_image = &mut |_: &BaseRequest| -> Result<ResolvedImage, ResolveError> { unreachable!() };
-        let plan = crate::plan::plan(&file, &options, no_image).unwrap();
+        let plan = ocibuild_plan::plan(&file, &options, no_image).unwrap();
         let plain = Limits::default();
         let rlimits = [Rlimit { resource: PosixRlimitType::RlimitNofile, soft: 1, hard: 2 }];
         let limited = Limits {

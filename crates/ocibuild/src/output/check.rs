@@ -1,12 +1,12 @@
 //! What is wrong with outputs and annotations, found before anything is built.
 
-use crate::advice::{Hint, Setting};
 use std::path::{Path, PathBuf};
 
+use crate::advice::{Hint, Setting};
 use crate::annotation::Annotation;
+use crate::error::{Error, ErrorKind};
 use crate::image::OutputEpoch;
 use crate::request::{Destination, Output, OutputKind, PlannedBuild};
-use crate::{Error, ErrorKind};
 
 /// Fails when an output of the build cannot be what is asked for. `state` is the state directory.
 pub(crate) fn check_outputs(build: &PlannedBuild, state: &Path) -> Result<(), Error> {
@@ -72,7 +72,7 @@ fn check_emptied(build: &PlannedBuild, output: &Output, state: &Path) -> Result<
     // What is not there yet has nothing in it.
     let Some(path) = Some(path).filter(|_| output.replace).and_then(|path| real(path)) else { return Ok(()) };
     let mut kept = vec![PathBuf::from("/"), state.to_owned()];
-    kept.extend(build.context.local().and_then(crate::LocalContext::directory).and_then(real));
+    kept.extend(build.context.local().and_then(crate::context::LocalContext::directory).and_then(real));
     let is_inside_state = path.starts_with(state);
     match kept.iter().find(|kept| kept.starts_with(&path)) {
         None if !is_inside_state => Ok(()),

@@ -13,9 +13,9 @@ use ocibuild_sys::DirHandle;
 
 use super::{ExportJob, at_path, directory_name, unwritable};
 use crate::copy::{Choice, Source, TreeSource, select};
+use crate::error::{Error, ErrorKind};
 use crate::finished::FinishedImage;
 use crate::unpacked::{Nodes, write_entries};
-use crate::{Error, ErrorKind};
 
 /// The files of all platforms together.
 #[derive(Default)]

@@ -3,7 +3,6 @@
 mod check;
 mod files;
 
-use crate::Code;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
@@ -13,12 +12,13 @@ use ocibuild_store::{ArchiveFormat, BlobSink, LayoutArchive, LayoutDirectory, Ou
 use ocibuild_sys::FileTarget;
 
 use crate::copy::TEMPORARY;
+use crate::error::{Code, Error, ErrorKind};
+use crate::event::Event;
 use crate::finished::{FinishedImage, built};
 use crate::image::{Built, BuiltImage, DocumentStyle};
 use crate::layers::{Layer, Layers};
 use crate::request::{Destination, Output, OutputKind, PlannedBuild};
 use crate::transfer::{ImageUpload, Transfer, Watcher, push};
-use crate::{Error, ErrorKind, Event};
 pub(crate) use check::{check_outputs, output_epoch};
 
 /// Writes one output.

@@ -8,16 +8,16 @@ use std::path::PathBuf;
 
 use ocibuild_dockerfile::{Dockerfile, Finding};
 use ocibuild_executor::{Capabilities, Executor, Resources, Rlimit};
+use ocibuild_plan::{ImageOrigin, Plan};
 use ocibuild_snapshot::Snapshotter;
 use ocibuild_spec::{ImageSource, Reference, Timestamp};
 use ocibuild_store::{ImageLayout, Lease};
 
-use crate::Error;
 use crate::annotation::Annotation;
 use crate::cache::{Cache, EncodingOptions};
 use crate::context::{BuildContext, ContextSource, RemoteSource, Remotes};
+use crate::error::Error;
 use crate::image::OutputEpoch;
-use crate::plan::{ImageOrigin, Plan};
 use crate::secret::Secret;
 pub use output::{Destination, Output, OutputKind};
 

@@ -15,6 +15,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use fs_err as fs;
+use ocibuild_plan::{CacheSharing, MountKind, StepMount};
 use ocibuild_snapshot::MountPointKind;
 use ocibuild_spec::CancelToken;
 use ocibuild_store::ImageLayout;
@@ -25,10 +26,8 @@ use ocibuild_sys::{
 
 use super::mounted::digest_of;
 use super::mounts::Mounts;
-use crate::error::unusable;
+use crate::error::{Error, ErrorKind, unusable};
 use crate::keys::Framed;
-use crate::plan::{CacheSharing, MountKind, StepMount};
-use crate::{Error, ErrorKind};
 
 /// How often somebody who waits for a cache looks whether it is free, or the wait is over.
 const INTERVAL: Duration = Duration::from_millis(50);

@@ -23,14 +23,14 @@ use self::mounts::Mounts;
 use crate::accounts::Identity;
 use crate::copy::{Source as _, TreeSource};
 use crate::error::unusable;
+use crate::error::{Error, ErrorKind};
 use crate::failed::FailedStep;
 use crate::layer_writer::{LayerWriter, NewLayer};
 use crate::layers::{Layer, Layers};
-use crate::plan::{RunStep, StepNetwork, quote};
 use crate::request::Settings;
 use crate::ssh::Agents;
 use crate::stage::StageState;
-use crate::{Error, ErrorKind};
+use ocibuild_plan::{RunStep, StepNetwork, quote};
 
 /// Bytes of a failed step's output that its error repeats.
 const TAIL: usize = 64 << 10;

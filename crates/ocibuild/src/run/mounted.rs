@@ -4,13 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fs_err as fs;
+use ocibuild_plan::{FileSource, MountKind, RunStep, StepMount};
 use ocibuild_snapshot::{MountPointKind, Tree};
 use ocibuild_spec::{CancelToken, Timestamp};
 
-use crate::Error;
 use crate::copy::{Placement, Selected, Source, digest_all};
-use crate::error::unusable;
-use crate::plan::{FileSource, MountKind, RunStep, StepMount};
+use crate::error::{Error, unusable};
 use crate::unpacked::write_tree;
 
 /// A source and what is mounted of it.

@@ -1,21 +1,19 @@
 //! The mounts of one `RUN`: what its flags ask for, as paths of the host that the executor can bind.
 
-use crate::Code;
-use crate::advice::{Hint, Setting};
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use ocibuild_executor::MemoryFile;
+use ocibuild_plan::{FileSource, MountKind, RunStep, StepMount};
 use ocibuild_snapshot::{MountPointKind, Tree};
 use ocibuild_spec::{Mount, MountBuilder};
 
 use super::StepContext;
 use super::caches::HeldCache;
 use super::mounted::{Mounted, copy_to};
-use crate::error::unusable;
-use crate::plan::{FileSource, MountKind, RunStep, StepMount};
+use crate::advice::{Hint, Setting};
+use crate::error::{Code, Error, ErrorKind, unusable};
 use crate::ssh::Forwarder;
-use crate::{Error, ErrorKind};
 
 /// Mounts of the instruction, and what must live as long as the step runs.
 pub(super) struct Mounts<'a, 'r> {

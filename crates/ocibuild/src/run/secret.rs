@@ -1,15 +1,13 @@
 //! Secrets: from where the caller has them to memory of the step, and nowhere else.
 
-use crate::Code;
-use crate::advice::{Hint, Setting};
-
 use ocibuild_executor::{MemoryFile, Private, memory_directory};
+use ocibuild_plan::StepMount;
 use ocibuild_snapshot::MountPointKind;
 
 use super::mounts::Mounts;
-use crate::plan::StepMount;
+use crate::advice::{Hint, Setting};
+use crate::error::{Code, Error, ErrorKind};
 use crate::secret::secret_value;
-use crate::{Error, ErrorKind};
 
 impl Mounts<'_, '_> {
     pub(super) fn secret(&mut self, mount: &StepMount) -> Result<(), Error> {

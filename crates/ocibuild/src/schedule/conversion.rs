@@ -1,12 +1,11 @@
 //! Layers of base images in the form that the outputs want: in another compression (11.12), with other times (11.42).
 
 use ocibuild_layer::{ClampedTar, Compression, FORMAT_VERSION, recompress};
-
 use ocibuild_store::BlobStore as _;
 
 use super::PlatformBuild;
-use crate::Error;
 use crate::cache::{LayerEncoding, Record};
+use crate::error::Error;
 use crate::image::compression_name;
 use crate::keys::Inputs;
 use crate::layers::{Layer, broken_layer, check_diff_id};

@@ -15,20 +15,21 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use ocibuild_plan::{CopyStep, FileSource, MountKind, Plan, PlannedStage, PlannedStep, StageBase, StepKind};
 use ocibuild_spec::{CancelToken, ChainId, Digest, Timestamp};
 use ocibuild_store::{Lease, ScratchDir};
 
 use crate::cache::EncodingOptions;
 use crate::copy::{ContextDigests, OwnFiles};
+use crate::error::{Error, ErrorKind};
+use crate::event::Event;
 use crate::finished::FinishedImage;
 use crate::keys;
 use crate::layers::{ImageHandle, Layer, Layers, Listings};
-use crate::plan::{CopyStep, FileSource, MountKind, Plan, PlannedStage, PlannedStep, StageBase, StepKind};
 use crate::request::{Backends, PlannedBuild, image_source};
 use crate::run::CacheMounts;
 use crate::ssh::Agents;
 use crate::threads::ThreadBudget;
-use crate::{Error, ErrorKind, Event};
 use queue::Outcome;
 use single_flight::SingleFlight;
 use stages::Stages;

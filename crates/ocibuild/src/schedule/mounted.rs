@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
+use ocibuild_plan::{FileSource, quote};
 use ocibuild_spec::Digest;
 
 use super::PlatformBuild;
 use crate::copy::{Choice, Selected, TreeSource, select};
+use crate::error::{Error, ErrorKind};
 use crate::keys::Inputs;
-use crate::plan::{FileSource, quote};
 use crate::run::{Mounted, MountedFiles, Selection};
-use crate::{Error, ErrorKind};
 
 impl PlatformBuild<'_> {
     /// What is at a path of a source, with a way to read it.

@@ -6,7 +6,7 @@ use std::thread::{Builder, Scope};
 
 use ocibuild_spec::CancelToken;
 
-use crate::Error;
+use crate::error::Error;
 
 /// What became of a task that was taken up.
 pub(super) enum Outcome {
@@ -154,7 +154,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::ErrorKind;
+    use crate::error::ErrorKind;
 
     fn tokens(count: usize) -> Vec<CancelToken> {
         vec![(); count].into_iter().map(|()| CancelToken::new()).collect()

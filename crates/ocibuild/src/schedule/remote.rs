@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use ocibuild_plan::{CopyStep, FileSource, SourceKind};
 use ocibuild_spec::{Digest, Timestamp};
 
 use super::PlatformBuild;
@@ -12,9 +13,8 @@ use crate::context::{
     Remotes, Resolved, download, is_unchanged, new_place,
 };
 use crate::copy::{Choice, Part, Selected, Source, digest_all, select};
+use crate::error::{Error, ErrorKind};
 use crate::keys::{Framed, Inputs};
-use crate::plan::{CopyStep, FileSource, SourceKind};
-use crate::{Error, ErrorKind};
 
 /// What a build has asked for: nothing is asked for twice.
 #[derive(Debug, Default)]

@@ -4,8 +4,8 @@ use ocibuild_spec::{Digest, Timestamp};
 use ocibuild_store::BlobStore as _;
 
 use super::PlatformBuild;
-use crate::Error;
 use crate::cache::{LayerEncoding, Record};
+use crate::error::Error;
 use crate::keys::{Framed, Input};
 use crate::layer_writer::{LayerWriter, NewLayer};
 use crate::layers::Layer;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ocibuild_spec::CancelToken;
 
-use crate::Error;
+use crate::error::Error;
 
 /// How often a waiting thread looks whether it was cancelled.
 const INTERVAL: Duration = Duration::from_millis(20);

@@ -4,17 +4,18 @@ use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use ocibuild_plan::{FileSource, Plan, PlannedHistory, PlannedStage, PlannedStep, StageBase, StepKind};
 use ocibuild_spec::DiffId;
 
 use super::queue::Outcome;
 use super::results::StepResult;
 use super::steps::{Found, Missing};
 use super::{PlatformBuild, Reach, context_step, of_step};
+use crate::error::Error;
+use crate::event::Event;
 use crate::keys;
-use crate::plan::{FileSource, Plan, PlannedHistory, PlannedStage, PlannedStep, StageBase, StepKind};
 use crate::run::Mounted;
 use crate::stage::StageState;
-use crate::{Error, Event};
 
 /// A stage whose steps all have a layer.
 pub(super) struct FinishedStage {

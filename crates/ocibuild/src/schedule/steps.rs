@@ -1,29 +1,30 @@
 //! The three kinds of steps: their keys, their sources, their layers.
 
-use crate::Code;
 use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
 
+use ocibuild_plan::{CopyStep, FileSource, RunStep, StepKind, StepNetwork, WorkdirStep};
 use ocibuild_snapshot::Tree;
 use ocibuild_spec::{Changeset, Digest, Platform, Timestamp};
 
 use super::remote::{self, is_remote};
 use super::results::StepResult;
 use super::{PlatformBuild, Reach};
+use crate::context::ContextSource;
 use crate::copy::{
     Archives, Choice, CopyContext, NoSource, Part, Selected, Source, TreeSource, clean, copy, digest_all,
     literal_prefix, name_in_key, nothing_matches, select, select_all, workdir,
 };
+use crate::error::{Code, Error, ErrorKind};
+use crate::event::Event;
 use crate::keys::{self, Framed, Inputs, Limits};
 use crate::layer_writer::NewLayer;
 use crate::layers::Layer;
-use crate::plan::{CopyStep, FileSource, RunStep, StepKind, StepNetwork, WorkdirStep};
 use crate::request::Settings;
 use crate::run::{Job, Mounted, Selection, StepContext};
 use crate::stage::StageState;
-use crate::{ContextSource, Error, ErrorKind, Event};
 
 /// A merged view and the layers it is of.
 type View = (Arc<Tree>, Vec<Layer>);

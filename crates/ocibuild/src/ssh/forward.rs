@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use fs_err as fs;
 
 use super::socket::{connect, listen};
-use crate::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 
 /// Longest message, as OpenSSH has it.
 const MAX_MESSAGE: usize = 256 << 10;

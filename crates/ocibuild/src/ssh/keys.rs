@@ -1,13 +1,13 @@
 //! Keys given as files: OpenSSH's own agent is started for them, which knows every kind of key there is.
 
-use crate::advice::{Hint, Setting};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 use fs_err as fs;
 
-use crate::{Error, ErrorKind};
+use crate::advice::{Hint, Setting};
+use crate::error::{Error, ErrorKind};
 
 /// Where programs that see keys are looked for: not where a user's `PATH` points.
 const DIRECTORIES: [&str; 4] = ["/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin"];

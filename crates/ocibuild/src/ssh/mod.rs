@@ -11,7 +11,7 @@ use std::sync::Mutex;
 pub(crate) use forward::Forwarder;
 use keys::KeyAgent;
 
-use crate::Error;
+use crate::error::Error;
 use crate::request::SshAgent;
 
 /// The agents of one build, started when a step first needs them.

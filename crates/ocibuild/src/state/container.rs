@@ -11,10 +11,10 @@ use ocibuild_spec::{CancelToken, ContainerConfig, Descriptor, DiffId, MountBuild
 
 use super::{ImageDetails, State, no_such_image};
 use crate::accounts::{Accounts, Identity};
+use crate::error::{Error, ErrorKind};
 use crate::layers::{Layer, Layers};
 use crate::run::mounts_at;
 use crate::threads::ThreadBudget;
-use crate::{Error, ErrorKind};
 
 /// How an image is run; what is not given comes from its config.
 #[derive(Debug, Clone, Default)]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ocibuild_spec::{Descriptor, Digest, Reference};
 
 use super::{State, no_such_image};
-use crate::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 
 /// An image that was asked for by name or by ID.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,16 +1,16 @@
-use crate::advice::{Hint, Setting};
 use std::collections::BTreeMap;
 
 use ocibuild_registry::Registry;
 use ocibuild_spec::{CancelToken, Descriptor, Document, Reference};
 
 use super::State;
+use crate::advice::{Hint, Setting};
+use crate::error::{Error, ErrorKind};
 use crate::index::{
     Drafts, ImageLookup, IndexChange, IndexDraft, IndexEntry, JoinOptions, JoinOutcome, Publishing,
     check_name,
 };
 use crate::transfer::{Pushed, Watcher};
-use crate::{Error, ErrorKind};
 
 /// How an index is begun.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -13,8 +13,9 @@ use ocibuild_spec::{
 use ocibuild_store::{StoredImages, reachable, read_document};
 
 use super::{State, broken};
+use crate::error::{Error, ErrorKind};
 use crate::layers::{Layer, Layers};
-use crate::{Error, ErrorKind, Place};
+use crate::report::Place;
 
 /// Where images are loaded from.
 pub enum LoadSource<'r> {

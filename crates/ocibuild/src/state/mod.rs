@@ -9,8 +9,6 @@ mod registry;
 mod save;
 mod sizes;
 
-use crate::Code;
-use crate::advice::{Hint, Setting};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -18,6 +16,9 @@ use ocibuild_snapshot::Snapshotter;
 use ocibuild_spec::{Descriptor, Digest, Document, ImageConfig, Manifest, Platform, Reference, Timestamp};
 use ocibuild_spec::{is_image_config, json, parse_manifest_or_index, select_platform};
 use ocibuild_store::{ImageLayout, read_document};
+
+use crate::advice::{Hint, Setting};
+use crate::error::Code;
 
 pub use container::{ContainerOptions, Volume};
 pub use find::{Catalog, Found};
@@ -27,7 +28,7 @@ pub use prune::{DiskUsage, Pruned};
 
 use self::sizes::Sizes;
 use crate::cache::Cache;
-use crate::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 
 /// The images of a state directory.
 #[derive(Clone, Copy)]

@@ -8,8 +8,8 @@ use ocibuild_sys::DirHandle;
 
 use super::State;
 use crate::cache::Record;
+use crate::error::{Error, ErrorKind};
 use crate::run::caches;
-use crate::{Error, ErrorKind};
 
 /// What [`State::prune`] gave back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

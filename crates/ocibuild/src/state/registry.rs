@@ -5,7 +5,7 @@ use ocibuild_spec::{CancelToken, Descriptor, Digest, Reference, VerifyingReader,
 use ocibuild_store::{BlobStore as _, reachable, read_document};
 
 use super::{State, no_such_image};
-use crate::Error;
+use crate::error::Error;
 use crate::transfer::{ImageUpload, PullOptions, Pulled, Pushed, Watcher, also, pull, push};
 
 impl State<'_> {

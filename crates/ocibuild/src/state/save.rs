@@ -5,9 +5,9 @@ use ocibuild_spec::{CancelToken, Descriptor, Digest, Reference, Timestamp};
 use ocibuild_store::{ArchiveFormat, LayoutArchive, OutputImage, copy_image};
 
 use super::State;
+use crate::error::{Error, ErrorKind};
 use crate::output::write_whole;
 use crate::request::Destination;
-use crate::{Error, ErrorKind};
 
 impl State<'_> {
     /// Writes images into one archive, each with its names; what several of them share is there once.

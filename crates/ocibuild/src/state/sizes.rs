@@ -3,8 +3,8 @@ use std::collections::HashMap;
 use ocibuild_spec::{CancelToken, DiffId, EntryKind};
 
 use super::{ImageDetails, State};
+use crate::error::{Error, ErrorKind};
 use crate::layers::{Layer, Layers};
-use crate::{Error, ErrorKind};
 
 /// What layers take up once they are unpacked, each looked at once.
 #[derive(Debug, Default)]

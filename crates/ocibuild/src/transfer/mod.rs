@@ -12,7 +12,7 @@ pub use pull::{PullOptions, Pulled};
 pub use push::Pushed;
 pub(crate) use push::{ImageUpload, also, push};
 
-use crate::Error;
+use crate::error::Error;
 
 /// Where a manifest is.
 #[derive(Debug, Clone, PartialEq, Eq)]

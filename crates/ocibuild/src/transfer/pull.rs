@@ -1,4 +1,3 @@
-use crate::advice::{Hint, Setting};
 use std::io::{self, Read};
 
 use ocibuild_registry::Registry;
@@ -9,8 +8,9 @@ use ocibuild_spec::{
 use ocibuild_store::{BlobSink, ImageLayout, read_document};
 
 use super::{Transfer, Watcher, each};
+use crate::advice::{Hint, Setting};
 use crate::cache::Cache;
-use crate::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 
 /// Indexes in indexes that are looked into, and manifests and indexes of one image.
 const MAX_DEPTH: usize = 4;

@@ -5,7 +5,7 @@ use ocibuild_spec::{CancelToken, Descriptor, Document, Reference, parse_manifest
 
 use super::{Transfer, Watcher, each};
 use crate::cache::Cache;
-use crate::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 
 /// Opens a blob that is to be pushed.
 pub(crate) type OpenLeaf<'a> = dyn Fn(&Descriptor) -> Result<Box<dyn Read + Send>, Error> + Sync + 'a;

@@ -1,18 +1,17 @@
-use crate::Code;
-use crate::advice::{Hint, Setting};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use fs_err as fs;
+use ocibuild_plan::address::{GitAddress, Transport, check_reference, is_full_commit, without_credentials};
 use ocibuild_registry::{HttpRequest, Url};
 use ocibuild_spec::{CancelToken, Timestamp};
 
 use super::program::{Failure, Place, Session};
 use super::source::GitSource;
+use crate::advice::{Hint, Setting};
 use crate::context::remotes::{GIT_TOKEN, Login, Remotes, of_http};
 use crate::copy::Source;
-use crate::{Error, ErrorKind};
-use ocibuild_plan::address::{GitAddress, Transport, check_reference, is_full_commit, without_credentials};
+use crate::error::{Code, Error, ErrorKind};
 
 /// Most submodules of one repository, nested ones included.
 const MAX_SUBMODULES: usize = 1000;

@@ -11,7 +11,7 @@ use ocibuild_registry::Proxies;
 use ocibuild_spec::CancelToken;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
-use crate::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 
 /// The system's `git`, and what it may use. Nothing of the user's configuration and environment reaches it: no
 /// settings, hooks, credential helpers or keys but those given here.

@@ -6,7 +6,7 @@ use ocibuild_spec::Timestamp;
 use ocibuild_sys::{DirHandle, RootDir};
 
 use crate::copy::{LocalSource, Source, SourceKind, SourceNode};
-use crate::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 
 /// The files of a checkout: what git knows of them, and nothing of how they lie on this disk (6.81).
 #[derive(Debug)]
