@@ -8,13 +8,11 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ocibuild_spec::{ContentDigest, ContentHasher, Hasher};
+use ocibuild_spec::{ContentDigest, ContentHasher, Hasher, Metadata};
 
-use super::digest::fingerprint;
-use super::known::{DigestIndex, hash_of};
-use super::missing::IgnoredBy;
+use super::known::{DigestIndex, first_half, hash_of};
 use super::select::Item;
-use super::source::{Source, SourceNode};
+use super::source::{IgnoredBy, Source, SourceKind, SourceNode};
 use crate::error::{Changed, Error, How};
 
 /// The paths that a walk of a selection found, in their order, and what was there.
@@ -118,11 +116,6 @@ impl SourceDigests {
         let found = self.files.binary_search_by_key(&hash, |file| file.path).ok()?;
         Some(self.files[found])
     }
-}
-
-pub(super) fn first_half(hasher: Hasher) -> [u8; 16] {
-    let bytes = hasher.finish_bytes();
-    *bytes.first_chunk().expect("32 bytes have 16 to begin with")
 }
 
 /// A source whose files have the content that a key was made of, or cannot be read to their end.
@@ -232,6 +225,43 @@ impl CheckedReader {
         }
         io::Error::other(Changed::new(&self.path, How::Content))
     }
+}
+
+/// What a walk found at a path, without content and time, in few bytes. The names that a file has count, since of a
+/// file with several only the first is read.
+fn fingerprint(item: &Item) -> [u8; 16] {
+    let mut hasher = Hasher::new();
+    let mut field = |bytes: &[u8]| {
+        hasher.update(&(bytes.len() as u64).to_be_bytes());
+        hasher.update(bytes);
+    };
+    let Metadata { mode, uid, gid, xattrs, mtime: _ } = &item.node.metadata;
+    for number in [*mode, *uid, *gid, u32::from(item.is_intermediate)] {
+        field(&number.to_be_bytes());
+    }
+    for (name, value) in xattrs {
+        field(name.as_bytes());
+        field(value);
+    }
+    if let Some((device, inode)) = item.node.links {
+        field(&device.to_be_bytes());
+        field(&inode.to_be_bytes());
+    }
+    match &item.node.kind {
+        SourceKind::Directory => field(b"directory"),
+        SourceKind::File { size } => {
+            field(b"file");
+            field(&size.to_be_bytes());
+        }
+        SourceKind::Symlink(target) => {
+            field(b"symlink");
+            field(target.as_os_str().as_bytes());
+        }
+        SourceKind::Fifo => field(b"fifo"),
+        SourceKind::CharacterDevice(major, minor) => field(format!("c {major} {minor}").as_bytes()),
+        SourceKind::BlockDevice(major, minor) => field(format!("b {major} {minor}").as_bytes()),
+    }
+    first_half(hasher)
 }
 
 #[cfg(test)]

@@ -3,10 +3,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use ocibuild_spec::{CancelToken, ContentDigest, ContentHasher, Digest, Hasher, Metadata};
+use ocibuild_spec::{CancelToken, ContentDigest, ContentHasher, Digest, Metadata};
 
-use super::changed::{CheckedSource, SourceDigests, first_half};
-use super::select::{Item, Selected};
+use super::changed::{CheckedSource, SourceDigests};
+use super::select::Selected;
 use super::source::{Source, SourceKind, SourceNode};
 use crate::error::{Changed, Code, Error, ErrorKind, How};
 use crate::keys::Framed;
@@ -170,41 +170,4 @@ fn metadata(framed: &mut Framed, metadata: &Metadata) {
         framed.field(name.as_bytes());
         framed.field(value);
     }
-}
-
-/// What a walk found at a path, without content and time, in few bytes. The names that a file has count, since of a
-/// file with several only the first is read.
-pub(super) fn fingerprint(item: &Item) -> [u8; 16] {
-    let mut hasher = Hasher::new();
-    let mut field = |bytes: &[u8]| {
-        hasher.update(&(bytes.len() as u64).to_be_bytes());
-        hasher.update(bytes);
-    };
-    let Metadata { mode, uid, gid, xattrs, mtime: _ } = &item.node.metadata;
-    for number in [*mode, *uid, *gid, u32::from(item.is_intermediate)] {
-        field(&number.to_be_bytes());
-    }
-    for (name, value) in xattrs {
-        field(name.as_bytes());
-        field(value);
-    }
-    if let Some((device, inode)) = item.node.links {
-        field(&device.to_be_bytes());
-        field(&inode.to_be_bytes());
-    }
-    match &item.node.kind {
-        SourceKind::Directory => field(b"directory"),
-        SourceKind::File { size } => {
-            field(b"file");
-            field(&size.to_be_bytes());
-        }
-        SourceKind::Symlink(target) => {
-            field(b"symlink");
-            field(target.as_os_str().as_bytes());
-        }
-        SourceKind::Fifo => field(b"fifo"),
-        SourceKind::CharacterDevice(major, minor) => field(format!("c {major} {minor}").as_bytes()),
-        SourceKind::BlockDevice(major, minor) => field(format!("b {major} {minor}").as_bytes()),
-    }
-    first_half(hasher)
 }

@@ -13,7 +13,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ocibuild_spec::{ContentDigest, Hasher};
 use ocibuild_sys::{Metadata, Timestamp};
 
-use super::changed::first_half;
 use super::own::Inode;
 use crate::cache::Cache;
 use crate::error::Error;
@@ -231,6 +230,11 @@ pub(super) fn hash_of(path: &Path) -> Name {
     let mut hasher = Hasher::new();
     hasher.update(path.as_os_str().as_bytes());
     first_half(hasher)
+}
+
+pub(super) fn first_half(hasher: Hasher) -> [u8; 16] {
+    let bytes = hasher.finish_bytes();
+    *bytes.first_chunk().expect("32 bytes have 16 to begin with")
 }
 
 #[cfg(test)]

@@ -14,9 +14,9 @@ use ocibuild_sys::{DirHandle, FileType, RootDir, is_sparse, metadata_of_file};
 
 use super::content::SparseFile;
 use super::known::{ContextDigests, DigestIndex, FileVersion};
-use super::missing::IgnoredBy;
+
 use super::own::{Inode, OwnFile, OwnFiles};
-use super::source::{Source, SourceKind, SourceNode};
+use super::source::{IgnoredBy, Source, SourceKind, SourceNode};
 use crate::error::{Changed, Code, Error, ErrorKind, How};
 
 /// A local directory seen through an ignore file, as BuildKit's client sends it (7.15): everything is root's, sockets

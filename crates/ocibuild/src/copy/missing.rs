@@ -5,25 +5,12 @@ use std::path::{Component, Path, PathBuf};
 
 use ocibuild_dockerfile::nearest;
 
-use super::source::{Source, SourceKind, SourceNode};
+use super::source::{IgnoredBy, Source, SourceKind, SourceNode};
 use crate::error::{Code, Error, ErrorKind};
 use crate::report::Place;
 
 /// As many entries are looked at for a file of the same name elsewhere.
 const MAX_LOOKED_AT: usize = 20_000;
-
-/// A line of an ignore file that keeps a path out of the context.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct IgnoredBy {
-    /// Name of the ignore file.
-    pub(crate) file: String,
-    /// Its line.
-    pub(crate) line: u32,
-    /// The pattern as it stands there.
-    pub(crate) pattern: String,
-    /// What it matches: the path itself, or a directory above it.
-    pub(crate) matched: PathBuf,
-}
 
 /// The error about `word`, which as a clean path is `path` and leads to nothing in `source`.
 pub(crate) fn not_found(source: &dyn Source, word: &str, path: &Path) -> Error {

@@ -17,6 +17,7 @@ mod place;
 mod same;
 mod select;
 mod source;
+mod tree;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -38,7 +39,8 @@ pub(crate) use place::{Bytes, NEW_LAYER, Placement};
 pub(crate) use select::{
     Choice, Selected, check_length, clean, literal_prefix, name_in_key, nothing_matches, select,
 };
-pub(crate) use source::{Lead, Source, SourceKind, SourceNode, TreeSource, resolve};
+pub(crate) use source::{Lead, Source, SourceKind, SourceNode, resolve};
+pub(crate) use tree::TreeSource;
 
 use crate::accounts::Accounts;
 use crate::error::{Error, ErrorKind};

@@ -3,14 +3,10 @@ use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use ocibuild_snapshot::{NodeKind, Origin, Tree};
 use ocibuild_spec::{ContentDigest, Metadata};
 
 use super::known::{DigestIndex, FileVersion};
-use super::missing::IgnoredBy;
-use super::select::Selected;
 use crate::error::{Code, Error, ErrorKind};
-use crate::layers::LayerFiles;
 
 /// Files that `COPY`, `ADD` and mounts read from. Paths are relative, clean and never followed: links are followed by
 /// [`resolve`], the same way for every source.
@@ -76,6 +72,19 @@ pub(crate) trait Source: Send + Sync + std::fmt::Debug {
     fn advice(&self) -> &'static str {
         "the path is looked for in the stage or image that --from names: check it there, from its root on"
     }
+}
+
+/// A line of an ignore file that keeps a path out of the context.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct IgnoredBy {
+    /// Name of the ignore file.
+    pub(crate) file: String,
+    /// Its line.
+    pub(crate) line: u32,
+    /// The pattern as it stands there.
+    pub(crate) pattern: String,
+    /// What it matches: the path itself, or a directory above it.
+    pub(crate) matched: PathBuf,
 }
 
 /// A path of a source.
@@ -174,104 +183,4 @@ fn parts(path: &Path) -> impl DoubleEndedIterator<Item = OsString> {
         Component::ParentDir => Some(OsString::from("..")),
         _ => None,
     })
-}
-
-/// The merged view of a stack of layers.
-#[derive(Debug, Clone)]
-pub(crate) struct TreeSource {
-    tree: Arc<Tree>,
-    files: Option<Arc<LayerFiles>>,
-}
-
-impl TreeSource {
-    /// A source that can be looked at, but whose files cannot be opened.
-    pub(crate) fn new(tree: Arc<Tree>) -> Self {
-        Self { tree, files: None }
-    }
-
-    /// The same with the content of its files.
-    pub(crate) fn with_files(mut self, files: LayerFiles) -> Self {
-        self.files = Some(Arc::new(files));
-        self
-    }
-
-    /// The content number and size of the file at a path.
-    pub(crate) fn content(&self, path: &Path) -> Option<(usize, u64)> {
-        match &self.tree.node(self.tree.lookup(path)?).kind {
-            NodeKind::File { size, origin } => Some((usize::try_from(origin.content.0).ok()?, *size)),
-            _ => None,
-        }
-    }
-
-    /// Where the content of what was selected is.
-    pub(crate) fn origins(&self, selected: &[Selected]) -> Result<Vec<(Origin, u64)>, Error> {
-        let mut origins = Vec::new();
-        let mut add = |path: &Path| {
-            let node = self.tree.lookup(path).map(|id| &self.tree.node(id).kind);
-            if let Some(NodeKind::File { size, origin }) = node {
-                origins.push((origin.clone(), *size));
-            }
-        };
-        for one in selected {
-            add(&one.path);
-            one.each_item(self, &mut |item| {
-                add(&one.path.join(&item.path));
-                Ok(())
-            })?;
-        }
-        Ok(origins)
-    }
-
-    /// Where the content of the file at a path is.
-    pub(crate) fn origin_of(&self, path: &Path) -> Vec<(Origin, u64)> {
-        let node = self.tree.lookup(path).map(|id| &self.tree.node(id).kind);
-        match node {
-            Some(NodeKind::File { size, origin }) => vec![(origin.clone(), *size)],
-            _ => Vec::new(),
-        }
-    }
-}
-
-impl Source for TreeSource {
-    fn stat(&self, path: &Path) -> Result<Option<SourceNode>, Error> {
-        let Some(id) = self.tree.lookup(path) else { return Ok(None) };
-        let node = self.tree.node(id);
-        let kind = match &node.kind {
-            NodeKind::Directory(_) => SourceKind::Directory,
-            NodeKind::File { size, .. } => SourceKind::File { size: *size },
-            NodeKind::Symlink(target) => SourceKind::Symlink(target.clone()),
-            NodeKind::Fifo => SourceKind::Fifo,
-            NodeKind::CharacterDevice(major, minor) => SourceKind::CharacterDevice(*major, *minor),
-            NodeKind::BlockDevice(major, minor) => SourceKind::BlockDevice(*major, *minor),
-        };
-        let links = matches!(kind, SourceKind::File { .. }).then_some((0, id.number()));
-        Ok(Some(SourceNode { metadata: node.metadata.clone(), kind, links, version: None }))
-    }
-
-    fn known_digest(&self, path: &Path) -> Option<ContentDigest> {
-        match &self.tree.node(self.tree.lookup(path)?).kind {
-            NodeKind::File { origin, .. } => self.files.as_ref()?.digest(origin),
-            _ => None,
-        }
-    }
-
-    fn names(&self, path: &Path) -> Result<Vec<OsString>, Error> {
-        let id = self.tree.lookup(path);
-        Ok(id.map(|id| self.tree.children(id).map(|(name, _)| name.to_owned()).collect()).unwrap_or_default())
-    }
-
-    fn open(&self, path: &Path) -> Result<Box<dyn Read + Send>, Error> {
-        let node = self.tree.lookup(path).map(|id| self.tree.node(id));
-        match node.map(|node| &node.kind) {
-            Some(NodeKind::File { size, origin }) => match &self.files {
-                Some(files) => files.open(origin, *size),
-                None => {
-                    Err(Error::new(ErrorKind::Host, format!("\"/{}\" has no content here", path.display())))
-                }
-            },
-            _ => {
-                Err(Error::new(ErrorKind::Dockerfile, format!("\"/{}\": not a regular file", path.display())))
-            }
-        }
-    }
 }
