@@ -223,7 +223,7 @@ impl Error {
                 Some("compress it again with a smaller window or dictionary, as of `zstd -19` or `xz -9`")
             }
             ErrorKind::LimitExceeded { .. } => Some(
-                "this is well-formed, but more than is read of one layer or archive: make it with less of that",
+                "the input is well-formed, but larger than ocibuild reads of one layer or archive; split it",
             ),
             ErrorKind::ContentShrank { .. } | ErrorKind::ContentGrew { .. } => {
                 Some("something writes to this file during the build; keep it still, or ignore it")

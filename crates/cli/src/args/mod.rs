@@ -66,7 +66,7 @@ pub(crate) struct Cli {
     ///
     /// Without it, OCIBUILD_ROOT; without that, /var/lib/ocibuild for root and $XDG_DATA_HOME/ocibuild
     /// (~/.local/share/ocibuild) for other users.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", global = true)]
     pub(crate) root: Option<PathBuf>,
 
     #[command(subcommand)]

@@ -287,7 +287,7 @@ fn own_hints(error: &Error) -> Vec<String> {
                 let verb = verb().unwrap_or_else(|| "build".to_owned());
                 let rest = if builds() { " CONTEXT" } else { "" };
                 hints.push(format!(
-                    "check {argument}, and that it stands behind its verb: ocibuild {verb} [FLAGS]{rest}"
+                    "check the spelling of {argument}; flags come after their verb: ocibuild {verb} [FLAGS]{rest}"
                 ));
             }
         }
@@ -323,7 +323,11 @@ fn own_hints(error: &Error) -> Vec<String> {
         }
         ErrorKind::InvalidValue => hints.push(format!("give {argument} one of the values there are")),
         ErrorKind::ArgumentConflict => {
-            hints.push(format!("leave {argument} out, or what it does not go with"));
+            let other = value(ContextKind::PriorArg).filter(|other| *other != argument);
+            hints.push(match other {
+                Some(other) => format!("omit {argument} or {other}"),
+                None => format!("give {argument} once"),
+            });
         }
         _ => {}
     }

@@ -165,6 +165,20 @@ fn an_unknown_verb_gets_the_list_of_those_that_are_there() {
 }
 
 #[test]
+fn the_state_directory_is_named_before_the_verb_or_after_it() {
+    let place = Place::new();
+    let (before, after) = (place.path("before"), place.path("after"));
+    for args in [["--root", "before", "images"], ["images", "--root", "after"]] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ocibuild"));
+        let status = command.args(args).current_dir(place.path("")).status().unwrap();
+        assert!(status.success(), "{args:?}");
+    }
+    // The test itself names one, too.
+    place.run(&["--root", "after", "images"]).fails(2, &["give --root <DIR> once"]);
+    assert!(before.join("oci-layout").is_file() && after.join("oci-layout").is_file());
+}
+
+#[test]
 fn help_is_a_verb() {
     let place = Place::new();
     let of = |args: &[&str]| place.run(args).succeeds().to_owned();
