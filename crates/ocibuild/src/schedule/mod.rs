@@ -181,7 +181,7 @@ impl<'a> Schedule<'a> {
 }
 
 /// The plan of one platform, and how far it is.
-pub(crate) struct Platform<'a> {
+struct Platform<'a> {
     session: &'a Session<'a>,
     plan: &'a Plan,
     images: Arc<[ImageHandle<'a>]>,
@@ -195,15 +195,15 @@ pub(crate) struct Platform<'a> {
     _lease: Lease,
 }
 
-/// The build of one platform, as somebody has it who can be cancelled by himself.
-pub(crate) struct PlatformBuild<'a> {
-    pub(crate) session: &'a Session<'a>,
-    pub(crate) platform: &'a Platform<'a>,
-    pub(crate) build: &'a PlannedBuild,
-    pub(crate) plan: &'a Plan,
-    pub(crate) backends: &'a Backends<'a>,
-    pub(crate) cancel: &'a CancelToken,
-    pub(crate) layers: Layers<'a>,
+/// The build of one platform, as one stage of it sees it: with a token that cancels this stage alone.
+struct PlatformBuild<'a> {
+    session: &'a Session<'a>,
+    platform: &'a Platform<'a>,
+    build: &'a PlannedBuild,
+    plan: &'a Plan,
+    backends: &'a Backends<'a>,
+    cancel: &'a CancelToken,
+    layers: Layers<'a>,
 }
 
 /// How far a look-up may go.
