@@ -13,7 +13,7 @@ pub enum Stream {
 
 /// Takes the output of a step piece by piece, as it comes: raw bytes, cut anywhere. While it works, the command
 /// waits: nothing is kept here.
-pub type Output<'o> = dyn FnMut(Stream, &[u8]) + 'o;
+pub type Output<'o> = dyn FnMut(Stream, &[u8]) + Send + 'o;
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,8 +18,8 @@ use crate::{Attached, Bundle, Error, ErrorKind, Host, MemoryFile, memory_directo
 
 /// Carries out bundles in namespaces that this process makes itself.
 ///
-/// Needs root, or a user namespace that the program entered at its start
-/// (`ocibuild_sys::enter_user_namespace`). The one cgroup that is made, for root, says which devices a step can open; no
+/// Needs root, or to be called in a user namespace
+/// (`ocibuild_sys::UserNamespace`). The one cgroup that is made, for root, says which devices a step can open; no
 /// resources are limited.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NamespaceExecutor {

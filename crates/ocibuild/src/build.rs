@@ -358,7 +358,9 @@ impl Build {
         }
         self.name_contexts();
         match first_run(&self.dockerfile, &self.options) {
-            Some(location) => backends.executor.probe().map_err(|error| Error::from(error).at(location)),
+            Some(location) => {
+                backends.state.check_sandbox(backends.executor).map_err(|error| error.at(location))
+            }
             None => Ok(()),
         }
     }

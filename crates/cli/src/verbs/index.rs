@@ -14,7 +14,7 @@ use super::transfer::{Lines, advised, failed, from_registry, pushed_line};
 use crate::args::{
     IndexAnnotateArgs, IndexCreateArgs, IndexInspectArgs, IndexPushArgs, IndexRmArgs, IndexVerb, ReportFormat,
 };
-use crate::backends::{Notices, StateDirectory, registry};
+use crate::backends::{Notices, open_images, registry};
 use crate::failure::{Outcome, about, usage};
 use crate::signals::Signals;
 use crate::state_dir::state_dir;
@@ -43,7 +43,7 @@ fn create(root: Option<&Path>, args: &IndexCreateArgs) -> Outcome {
     };
     let options = IndexOptions { append: args.append, replace: args.replace, change };
     let registry = registry(&args.registry, Notices::Lines)?;
-    let shop = StateDirectory::open_plainly(&state_dir(root)?)?;
+    let shop = open_images(&state_dir(root)?)?;
     let signals = Signals::install()?;
     let created = shop
         .state()
@@ -115,7 +115,7 @@ fn annotate(root: Option<&Path>, args: &IndexAnnotateArgs) -> Outcome {
             .hint("say what: --os, --arch, --variant, --os-version, --os-features, --annotation")
             .into());
     }
-    let shop = StateDirectory::open_plainly(&state_dir(root)?)?;
+    let shop = open_images(&state_dir(root)?)?;
     shop.state().annotate_index(&name, &change)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -128,7 +128,7 @@ fn platform(text: &str) -> Result<Platform, Error> {
 fn inspect(root: Option<&Path>, args: &IndexInspectArgs) -> Outcome {
     let name = reference(&args.name)?;
     let registry = registry(&args.registry, Notices::Lines)?;
-    let shop = StateDirectory::open_plainly(&state_dir(root)?)?;
+    let shop = open_images(&state_dir(root)?)?;
     let signals = Signals::install()?;
     let found = shop
         .state()
@@ -184,7 +184,7 @@ fn push(root: Option<&Path>, args: &IndexPushArgs) -> Outcome {
     let images = references(&args.images)?;
     let expected = platforms(&args.expect)?;
     let registry = registry(&args.registry, Notices::Lines)?;
-    let shop = StateDirectory::open_plainly(&state_dir(root)?)?;
+    let shop = open_images(&state_dir(root)?)?;
     let signals = Signals::install()?;
     let lines = Lines::new(args.quiet);
     lines.say(&format!("pushing to {}", name.familiar_name()));
@@ -228,7 +228,7 @@ fn done(pushed: &Pushed, quiet: bool) -> Outcome {
 
 fn rm(root: Option<&Path>, args: &IndexRmArgs) -> Outcome {
     let names = references(&args.names)?;
-    let shop = StateDirectory::open_plainly(&state_dir(root)?)?;
+    let shop = open_images(&state_dir(root)?)?;
     for name in &names {
         shop.state().remove_index_draft(name)?;
         to_stdout(format!("{}\n", name.familiar()).as_bytes())?;

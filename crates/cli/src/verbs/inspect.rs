@@ -6,7 +6,7 @@ use ocibuild::state::{Catalog, ImageDetails, State};
 use ocibuild::{Error, ErrorKind};
 
 use crate::args::InspectArgs;
-use crate::backends::StateDirectory;
+use crate::backends::open_images;
 use crate::failure::Outcome;
 use crate::state_dir::state_dir;
 use crate::template::{Field, Mode, Template, Value};
@@ -18,7 +18,7 @@ pub(crate) fn inspect(root: Option<&Path>, args: &InspectArgs) -> Outcome {
         None | Some("" | "json") => None,
         Some(text) => Some(Template::parse(text)?),
     };
-    let shop = StateDirectory::open_plainly(&state_dir(root)?)?;
+    let shop = open_images(&state_dir(root)?)?;
     let state = shop.state();
     let catalog = state.catalog()?;
     let mut wrong: Option<Error> = None;

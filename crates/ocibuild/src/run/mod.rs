@@ -56,7 +56,7 @@ pub(crate) struct StepContext<'a> {
     /// Whether the build context has something at a path.
     pub(crate) in_context: &'a dyn Fn(&Path) -> bool,
     /// Takes what the command prints, and whether it goes to standard error.
-    pub(crate) output: &'a dyn Fn(bool, &[u8]),
+    pub(crate) output: &'a (dyn Fn(bool, &[u8]) + Sync),
     /// The time that what is made now gets.
     pub(crate) now: &'a dyn Fn() -> Timestamp,
     pub(crate) cancel: &'a CancelToken,

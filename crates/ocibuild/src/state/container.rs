@@ -79,6 +79,18 @@ impl State<'_> {
         attached: Attached<'_, '_>,
         cancel: &CancelToken,
     ) -> Result<ExitStatus, Error> {
+        let work = || self.attach_as_root(image, options, executor, attached, cancel);
+        self.directory.privilege().run(work)
+    }
+
+    fn attach_as_root(
+        &self,
+        image: &Descriptor,
+        options: &ContainerOptions,
+        executor: &dyn Executor,
+        attached: Attached<'_, '_>,
+        cancel: &CancelToken,
+    ) -> Result<ExitStatus, Error> {
         let _lease = self.layout.lease()?;
         let details = self.details(image)?;
         let scratch = self.layout.scratch()?;

@@ -48,6 +48,10 @@ impl State<'_> {
     /// in no named image, and what killed builds left. With `all`, also every record, unpacked layer and cache mount;
     /// named images stay whole even then.
     pub fn prune(&self, all: bool) -> Result<Pruned, Error> {
+        self.directory.privilege().run(|| self.prune_as_root(all))
+    }
+
+    fn prune_as_root(&self, all: bool) -> Result<Pruned, Error> {
         let leftovers = self.layout.sweep_dead_scratch()? + self.snapshots.sweep()?;
         let mut pruned = Pruned { leftovers: leftovers as u64, ..Pruned::default() };
         let layout = self.layout.apart();
@@ -150,6 +154,10 @@ impl State<'_> {
 
     /// What everything takes up.
     pub fn disk_usage(&self) -> Result<DiskUsage, Error> {
+        self.directory.privilege().run(|| self.disk_usage_as_root())
+    }
+
+    fn disk_usage_as_root(&self) -> Result<DiskUsage, Error> {
         let images: BTreeSet<Digest> =
             self.all()?.into_iter().map(|(_, descriptor)| descriptor.digest).collect();
         let blobs = self.layout.usage(&self.drafted()?)?;

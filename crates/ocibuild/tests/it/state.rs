@@ -116,7 +116,7 @@ fn what_no_name_needs_is_given_back() {
     let grown = state.disk_usage().unwrap();
     assert_eq!((grown.images, grown.blobs), (1, blob_bytes(&world)));
     assert_eq!(grown.reclaimable, grown.blobs - used.blobs);
-    let dead = world.store.private_dir("tmp").join("run-dead");
+    let dead = world.store().private_dir("tmp").join("run-dead");
     write_files(&dead, &[(".owner", ""), ("deep/file", "left")]);
     let pruned = state.prune(false).unwrap();
     assert_eq!((pruned.blobs, pruned.records, pruned.leftovers), (3, 1, 1));
@@ -151,11 +151,11 @@ fn privileged_unpacked_layers_and_caches_are_given_back() {
     let state = world.state();
     let (image, _) = world.build(world.prepare(RUNS).tag(name("app")));
     world.build(world.prepare("FROM base\nRUN echo two > /two\n"));
-    assert_eq!(world.snapshots.list().unwrap().len(), 4);
+    assert_eq!(world.state.snapshots().list().unwrap().len(), 4);
     assert!(state.disk_usage().unwrap().cache_mounts > 0);
     let pruned = state.prune(false).unwrap();
     assert_eq!((pruned.snapshots, pruned.records), (1, 1));
-    assert_eq!(world.snapshots.list().unwrap().len(), 3);
+    assert_eq!(world.state.snapshots().list().unwrap().len(), 3);
     assert!(state.disk_usage().unwrap().cache_mounts > 0);
 
     let pruned = state.prune(true).unwrap();
@@ -279,7 +279,7 @@ fn loading_is_cancelled() {
     let world = world();
     world.build(world.prepare("FROM scratch\nCOPY one /\n").tag(name("app:1")).tag(name("app:2")));
     let state = world.state();
-    let image = world.store.resolve(&name("app:1")).unwrap().unwrap();
+    let image = world.store().resolve(&name("app:1")).unwrap().unwrap();
     let names = [Some(name("app:1")), Some(name("app:2")), None];
     let images: Vec<_> = names.into_iter().map(|name| (name, image.clone())).collect();
     let archive = world.path("app.tar");
@@ -290,13 +290,13 @@ fn loading_is_cancelled() {
     let reader = Cancelling(file, cancel.clone());
     let error = other.state().load(LoadSource::Reader(Box::new(reader)), &cancel).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Cancelled);
-    assert_eq!(other.store.list().unwrap(), []);
+    assert_eq!(other.store().list().unwrap(), []);
     let error =
         state.save(&images, ArchiveFormat::Oci, Destination::Path(archive.clone()), &cancel).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Cancelled);
     let loaded = other.state().load(LoadSource::Path(archive), &CancelToken::new()).unwrap();
     assert_eq!(loaded[0].names, [name("app:1"), name("app:2")]);
-    assert_eq!(other.store.list().unwrap().len(), 2);
+    assert_eq!(other.store().list().unwrap().len(), 2);
 }
 
 fn run(world: &World, options: &ContainerOptions, text: &mut Vec<u8>) -> ExitStatus {
