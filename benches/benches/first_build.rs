@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, SamplingMode, Throughput};
 use fs_err as fs;
-use ocibuild::dockerfile::Dockerfile;
-use ocibuild::executor::NamespaceExecutor;
-use ocibuild::store::LayoutSource;
 use ocibuild::{Backends, Build, CancelToken, ContextSource, Event, LocalContext, StateDirectory};
 use ocibuild_benches::text;
+use ocibuild_dockerfile::Dockerfile;
+use ocibuild_executor::NamespaceExecutor;
+use ocibuild_store::LayoutSource;
 use ocibuild_testkit::{HostBase, skip};
 
 const FILES: usize = 500;

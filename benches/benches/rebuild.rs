@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use criterion::{Criterion, SamplingMode, Throughput};
 use fs_err as fs;
-use ocibuild::dockerfile::Dockerfile;
-use ocibuild::executor::NamespaceExecutor;
-use ocibuild::store::LayoutSource;
 use ocibuild::{
     Backends, Build, BuiltImage, CancelToken, ContextSource, Event, LocalContext, StateDirectory,
 };
 use ocibuild_benches::text;
+use ocibuild_dockerfile::Dockerfile;
+use ocibuild_executor::NamespaceExecutor;
+use ocibuild_store::LayoutSource;
 use ocibuild_testkit::{HostBase, skip};
 
 const FILES: usize = 500;

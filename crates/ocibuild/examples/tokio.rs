@@ -4,7 +4,7 @@
 //! channel, and a token ends the build when the future that waits for it is dropped.
 #![expect(clippy::print_stdout, reason = "a program")]
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::SystemTime;
 
 use ocibuild::dockerfile::Dockerfile;
@@ -30,7 +30,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let cancel = CancelToken::new();
     let _end = CancelOnDrop(cancel.clone());
     let path = directory.path().to_owned();
-    let build = tokio::task::spawn_blocking(move || build(path, &cancel, &events));
+    let build = tokio::task::spawn_blocking(move || build(&path, &cancel, &events));
     while let Some(event) = seen.recv().await {
         match event {
             Event::Output { bytes, .. } => print!("    | {}", String::from_utf8_lossy(&bytes)),
@@ -42,7 +42,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-fn build(directory: PathBuf, cancel: &CancelToken, events: &UnboundedSender<Event>) -> Result<Built, Error> {
+fn build(directory: &Path, cancel: &CancelToken, events: &UnboundedSender<Event>) -> Result<Built, Error> {
     let state = StateDirectory::open(directory.join("state"))?;
     let (images, executor) = (BaseImages::offline(&state), NamespaceExecutor::new());
     let backends = Backends::new(&state, &images, &executor);

@@ -33,6 +33,7 @@ pub struct BaseImages {
 /// What an offline build lacks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}{part} is not in the state directory, and the build is offline", reference.familiar())]
+#[non_exhaustive]
 pub struct NotHere {
     /// The image.
     pub reference: Reference,

@@ -23,7 +23,7 @@ const VERSION: u32 = 1;
 /// A record names a layer by its digests; the blob is the store's. A record that cannot be read, or whose parts are
 /// gone, counts as none: the step runs again.
 #[derive(Debug, Clone)]
-pub struct Cache {
+pub(crate) struct Cache {
     root: PathBuf,
 }
 
@@ -140,7 +140,7 @@ impl Validator {
 
 impl Cache {
     /// The records below this directory, which is made when it is missing.
-    pub fn open(root: impl Into<PathBuf>) -> Result<Self, Error> {
+    pub(crate) fn open(root: impl Into<PathBuf>) -> Result<Self, Error> {
         let root = root.into();
         for folder in
             ["records", "aliases", "drafts", "layer-listings", "origins", "urls", "bases", "contexts"]
@@ -183,13 +183,13 @@ impl Cache {
     }
 
     /// What the name of a base image stood for when it was last looked up: a manifest or an index.
-    pub fn base_image(&self, name: &Reference) -> Option<Descriptor> {
+    pub(crate) fn base_image(&self, name: &Reference) -> Option<Descriptor> {
         let base: Base = self.read("bases", &key_of_base(name))?;
         (base.v == VERSION && base.name == name.to_string()).then_some(base.root)
     }
 
     /// Remembers that, for builds that may not ask.
-    pub fn put_base_image(&self, name: &Reference, root: &Descriptor) -> Result<(), Error> {
+    pub(crate) fn put_base_image(&self, name: &Reference, root: &Descriptor) -> Result<(), Error> {
         let base = Base { v: VERSION, name: name.to_string(), root: root.clone() };
         if self.base_image(name).as_ref() == Some(root) {
             return Ok(());

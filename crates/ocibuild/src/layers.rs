@@ -19,7 +19,7 @@ use ocibuild_spec::{
     CancelToken, Changeset, Content, ContentDigest, Descriptor, DiffId, Entry, EntryKind, ImageSource,
     Reference,
 };
-use ocibuild_store::{BlobSink, BlobStore, ImageLayout};
+use ocibuild_store::{BlobSink, ImageLayout};
 use ocibuild_sys::{ErrorKind as SystemError, RootDir};
 
 use crate::accounts::Accounts;
@@ -109,7 +109,7 @@ impl<'a> Layers<'a> {
     /// The blob of a layer, from the store or from where its image comes from; verified while it is read.
     pub(crate) fn open_blob(&self, layer: &Layer) -> Result<Box<dyn Read + Send>, Error> {
         if self.is_stored(&layer.descriptor)? {
-            return Ok(BlobStore::open(self.store, &layer.descriptor)?);
+            return Ok(self.store.open_blob(&layer.descriptor)?);
         }
         match layer.image.and_then(|image| self.images.get(image)) {
             Some(image) => Ok(image.source.open(&image.reference, &layer.descriptor, self.cancel)?),

@@ -56,6 +56,7 @@ mod drive;
 pub mod engine;
 mod error;
 mod event;
+mod exports;
 mod failed;
 mod finished;
 mod image;
@@ -79,22 +80,13 @@ mod threads;
 mod transfer;
 mod unpacked;
 
-pub use ocibuild_dockerfile as dockerfile;
-pub use ocibuild_executor as executor;
-pub use ocibuild_layer as layer;
-pub use ocibuild_plan as plan;
-pub use ocibuild_registry as registry;
-pub use ocibuild_snapshot as snapshot;
-pub use ocibuild_spec as spec;
+pub use exports::{dockerfile, executor, files, layer, plan, registry, snapshot, spec, store};
 pub use ocibuild_spec::CancelToken;
-pub use ocibuild_store as store;
-pub use ocibuild_sys as sys;
 
 pub use advice::{Hint, Setting};
 pub use annotation::{Annotation, AnnotationLevel};
 pub use base_images::{BaseImages, NotHere};
 pub use build::Build;
-pub use cache::Cache;
 pub use checks::CheckReport;
 pub use context::{
     BuildContext, ContextSource, Fetcher, GitAddress, GitAddressError, GitProgram, HttpAddress,

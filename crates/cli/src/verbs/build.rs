@@ -230,12 +230,8 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
     // What is wrong with the Dockerfile of a directory is said before there is a state directory.
     let early = if request.input.needs_fetching() { Some(open()?) } else { None };
     let named = secrets_of(&request, remotes(&args.plan, true)?);
-    let fetcher = early.as_ref().map(|(shop, signals)| Fetcher {
-        remotes: &named,
-        store: &shop.layout(),
-        cancel: &signals.cancel,
-        now: now(),
-    });
+    let fetcher =
+        early.as_ref().map(|(shop, signals)| Fetcher::new(&named, shop.layout(), &signals.cancel, now()));
     let loaded = loader.as_mut().and_then(|loader| loader.output.take());
     let opened = configured(request, loaded, (args, notices), fetcher.as_ref()).map_err(|mut failure| {
         failure.signal = early.as_ref().and_then(|(_, signals)| signals.received());

@@ -37,11 +37,9 @@ pub(crate) fn index(root: Option<&Path>, verb: &IndexVerb) -> Outcome {
 fn create(root: Option<&Path>, args: &IndexCreateArgs) -> Outcome {
     let name = reference(&args.name)?;
     let images = references(&args.images)?;
-    let change = IndexChange {
-        annotations: index_annotations(&args.annotation, AnnotationLevel::Index)?,
-        ..IndexChange::default()
-    };
-    let options = IndexOptions { append: args.append, replace: args.replace, change };
+    let mut options = IndexOptions::default();
+    (options.append, options.replace) = (args.append, args.replace);
+    options.change.annotations = index_annotations(&args.annotation, AnnotationLevel::Index)?;
     let registry = registry(&args.registry, Notices::Lines)?;
     let shop = open_images(&state_dir(root)?)?;
     let signals = Signals::install()?;
@@ -79,10 +77,8 @@ fn index_annotations(texts: &[String], level: AnnotationLevel) -> Result<Vec<Ann
     let mut found = Vec::new();
     for text in texts {
         let has_type = text.split('=').next().is_some_and(|before| before.contains(':'));
-        found.extend(annotations(text)?.into_iter().map(|annotation| Annotation {
-            level: if has_type { annotation.level } else { level },
-            ..annotation
-        }));
+        let with_level = |annotation: Annotation| if has_type { annotation } else { annotation.level(level) };
+        found.extend(annotations(text)?.into_iter().map(with_level));
     }
     Ok(found)
 }
@@ -101,20 +97,19 @@ fn annotate(root: Option<&Path>, args: &IndexAnnotateArgs) -> Outcome {
         Some(_) => AnnotationLevel::ManifestDescriptor,
         None => AnnotationLevel::Index,
     };
-    let change = IndexChange {
-        entry,
-        os: args.os.clone(),
-        architecture: args.arch.clone(),
-        variant: args.variant.clone(),
-        os_version: args.os_version.clone(),
-        os_features: args.os_features.clone(),
-        annotations: index_annotations(&args.annotation, level)?,
-    };
-    if change == (IndexChange { entry: change.entry.clone(), ..IndexChange::default() }) {
+    let mut change = IndexChange::default();
+    change.os.clone_from(&args.os);
+    change.architecture.clone_from(&args.arch);
+    change.variant.clone_from(&args.variant);
+    change.os_version.clone_from(&args.os_version);
+    change.os_features.clone_from(&args.os_features);
+    change.annotations = index_annotations(&args.annotation, level)?;
+    if change == IndexChange::default() {
         return Err(usage("there is nothing to change")
             .hint("say what: --os, --arch, --variant, --os-version, --os-features, --annotation")
             .into());
     }
+    change.entry = entry;
     let shop = open_images(&state_dir(root)?)?;
     shop.state().annotate_index(&name, &change)?;
     Ok(ExitCode::SUCCESS)
@@ -197,7 +192,8 @@ fn push(root: Option<&Path>, args: &IndexPushArgs) -> Outcome {
         }
         return done(&pushed, args.quiet);
     }
-    let options = JoinOptions { platforms: expected, run: args.run.clone() };
+    let mut options = JoinOptions::default();
+    (options.platforms, options.run) = (expected, args.run.clone());
     let meeting =
         state.meet_in_index(&name, &images, &options, &registry, &signals.cancel, &watcher).map_err(told)?;
     if let Some(pushed) = &meeting.pushed {

@@ -52,7 +52,7 @@ pub(crate) fn inspect(root: Option<&Path>, args: &InspectArgs) -> Outcome {
 fn object(state: &State<'_>, catalog: &Catalog<'_>, text: &str) -> Result<Value, Error> {
     let image = state.details(&catalog.find(text)?.descriptor)?;
     let size: u64 = state.layer_sizes(&image)?.iter().sum();
-    let ImageDetails { descriptor, manifest, config } = &image;
+    let ImageDetails { descriptor, manifest, config, .. } = &image;
     let names = catalog.names(&manifest.config.digest)?;
     let tags = names.iter().filter(|name| name.digest().is_none());
     let tags: Vec<Value> = tags.map(|name| Value::from(name.familiar())).collect();

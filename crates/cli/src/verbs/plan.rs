@@ -22,12 +22,8 @@ pub(crate) fn plan(root: Option<&Path>, args: &PlanVerb) -> Outcome {
     let open = || -> Result<_, Failure> { Ok((open_images(&root)?, Signals::install()?)) };
     let early = if input.needs_fetching() { Some(open()?) } else { None };
     let named = remotes(&args.plan, true)?;
-    let fetcher = early.as_ref().map(|(shop, signals)| Fetcher {
-        remotes: &named,
-        store: &shop.layout(),
-        cancel: &signals.cancel,
-        now: now(),
-    });
+    let fetcher =
+        early.as_ref().map(|(shop, signals)| Fetcher::new(&named, shop.layout(), &signals.cancel, now()));
     let opened = input.open(fetcher.as_ref()).map_err(|mut failure| {
         failure.signal = early.as_ref().and_then(|(_, signals)| signals.received());
         failure

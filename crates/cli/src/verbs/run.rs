@@ -120,18 +120,18 @@ fn options(args: &RunArgs) -> Result<ContainerOptions, Error> {
         let (name, address) = values::host_entry(text)?;
         hosts.push((address, name));
     }
-    Ok(ContainerOptions {
-        args: args.args.clone(),
-        entrypoint: args.entrypoint.clone().map(|program| vec![program]),
-        env,
-        working_dir: args.workdir.as_deref().map(values::workdir).transpose()?.flatten(),
-        user: args.user.clone().filter(|user| !user.is_empty()),
-        volumes: values::volumes(&args.volume)?,
-        resolv_conf: resolv_conf(),
-        hostname: Some(args.hostname.clone().map_or_else(hostname, Ok)?),
-        hosts,
-        network: values::run_network(&args.network)?,
-        dropped_capabilities: values::capabilities(&args.cap_drop)?,
-        terminal: args.tty.then(window),
-    })
+    let mut options = ContainerOptions::default();
+    options.args.clone_from(&args.args);
+    options.entrypoint = args.entrypoint.clone().map(|program| vec![program]);
+    options.env = env;
+    options.working_dir = args.workdir.as_deref().map(values::workdir).transpose()?.flatten();
+    options.user = args.user.clone().filter(|user| !user.is_empty());
+    options.volumes = values::volumes(&args.volume)?;
+    options.resolv_conf = resolv_conf();
+    options.hostname = Some(args.hostname.clone().map_or_else(hostname, Ok)?);
+    options.hosts = hosts;
+    options.network = values::run_network(&args.network)?;
+    options.dropped_capabilities = values::capabilities(&args.cap_drop)?;
+    options.terminal = args.tty.then(window);
+    Ok(options)
 }

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use ocibuild::Error;
+use ocibuild::files::own_descriptor;
 use ocibuild::spec::{Descriptor, Reference};
 use ocibuild::state::{Catalog, LoadSource};
 use ocibuild::store::ArchiveFormat;
-use ocibuild::sys::own_descriptor;
 
 use super::results::{archive_destination, check_file, is_terminal};
 use crate::args::{LoadArgs, SaveArgs, SaveFormat};

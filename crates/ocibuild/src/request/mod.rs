@@ -87,6 +87,7 @@ pub(crate) struct Settings {
 
 /// What answers a `RUN --mount=type=ssh`.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SshAgent {
     /// The agent that listens at this socket. Steps may list its keys and have it sign, nothing else.
     Socket(PathBuf),
@@ -135,6 +136,7 @@ pub(crate) fn image_source<'a>(
 
 /// A build whose plan is known. As long as it lives, images of the state directory that it builds on are not collected.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct PlannedBuild {
     /// What will be done for each platform, in the order asked for; plain data, and never empty.
     pub plans: Vec<Plan>,

@@ -1,7 +1,6 @@
 //! Layers of base images in the form that the outputs want: in another compression (11.12), with other times (11.42).
 
 use ocibuild_layer::{ClampedTar, Compression, FORMAT_VERSION, recompress};
-use ocibuild_store::BlobStore as _;
 
 use super::PlatformBuild;
 use crate::cache::{LayerEncoding, Record};

@@ -18,6 +18,7 @@ use crate::threads::ThreadBudget;
 
 /// How an image is run; what is not given comes from its config.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct ContainerOptions {
     /// Arguments in place of the image's command.
     pub args: Vec<String>,
@@ -47,6 +48,7 @@ pub struct ContainerOptions {
 
 /// A path of the host in a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Volume {
     /// On the host.
     pub source: PathBuf,
@@ -54,6 +56,20 @@ pub struct Volume {
     pub target: PathBuf,
     /// Whether it may not be written.
     pub read_only: bool,
+}
+
+impl Volume {
+    /// A path of the host, and where the container sees it and may change it.
+    pub fn new(source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
+        Self { source: source.into(), target: target.into(), read_only: false }
+    }
+
+    /// Whether the container may not write there.
+    #[must_use]
+    pub fn read_only(mut self, read_only: bool) -> Self {
+        self.read_only = read_only;
+        self
+    }
 }
 
 impl State<'_> {

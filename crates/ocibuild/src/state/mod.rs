@@ -42,6 +42,7 @@ pub struct State<'a> {
 
 /// An image in a list: one line for each of its names.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct ImageSummary {
     /// Its name, if it has one.
     pub reference: Option<Reference>,
@@ -59,6 +60,7 @@ pub struct ImageSummary {
 
 /// A named image with its documents.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct ImageDetails {
     /// Descriptor of the manifest.
     pub descriptor: Descriptor,

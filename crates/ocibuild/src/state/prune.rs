@@ -13,6 +13,7 @@ use crate::run::caches;
 
 /// What [`State::prune`] gave back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Pruned {
     /// Blobs removed.
     pub blobs: u64,
@@ -28,6 +29,7 @@ pub struct Pruned {
 
 /// What the parts of a state directory take up, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DiskUsage {
     /// Images, however many names they have.
     pub images: u64,

@@ -392,11 +392,7 @@ fn a_program_for_another_platform_says_what_to_install() {
 }
 
 fn annotated(level: AnnotationLevel, platform: Option<&str>, key: &str, value: &str) -> Annotation {
-    Annotation {
-        level,
-        platform: platform.map(|text| text.parse().unwrap()),
-        ..Annotation::of_manifest(key, value)
-    }
+    Annotation::of_manifest(key, value).level(level).platform(platform.map(|text| text.parse().unwrap()))
 }
 
 #[test]

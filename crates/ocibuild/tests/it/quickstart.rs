@@ -151,7 +151,7 @@ impl Executor for Recorder {
 
 /// Whether layers with files of root can be unpacked and steps run.
 fn has_sandbox() -> bool {
-    let works = ocibuild::sys::namespaces_work();
+    let works = ocibuild_sys::namespaces_work();
     if let Err(error) = &works {
         ocibuild_testkit::skip(&format!("no namespaces here: {error}"));
     }

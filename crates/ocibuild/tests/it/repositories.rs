@@ -55,8 +55,7 @@ impl Served {
         let remotes = Remotes::system()?;
         let cancel = CancelToken::new();
         let store = self.world.store();
-        let fetcher =
-            Fetcher { remotes: &remotes, store, cancel: &cancel, now: ocibuild::spec::Timestamp::default() };
+        let fetcher = Fetcher::new(&remotes, store, &cancel, ocibuild::spec::Timestamp::default());
         fetcher.fetch(&RemoteSource::parse(text)?.unwrap())
     }
 }

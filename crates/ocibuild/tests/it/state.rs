@@ -166,8 +166,8 @@ fn privileged_unpacked_layers_and_caches_are_given_back() {
     assert_eq!(world.check_named("app").descriptor.digest, image.descriptor.digest);
     // All that can be made again.
     let mut text = Vec::new();
-    let options =
-        ContainerOptions { args: vec!["cat".to_owned(), "/one".to_owned()], ..ContainerOptions::default() };
+    let mut options = ContainerOptions::default();
+    options.args = vec!["cat".to_owned(), "/one".to_owned()];
     assert_eq!(run(&world, &options, &mut text), ExitStatus::Code(0));
     assert_eq!(text, b"one\n");
     let (_, seen) = world.build(world.prepare(RUNS).tag(name("app")));
@@ -319,10 +319,14 @@ CMD [\"echo $GREETING from $(id -u) in $PWD with $(cat file)\"]
 ";
     world.build(world.prepare(dockerfile).tag(name("app")));
     write_files(&world.path("volume"), &[("in", "given")]);
-    let command =
-        |text: &str| ContainerOptions { args: vec![text.to_owned()], ..ContainerOptions::default() };
-    let volume = |read_only| Volume { source: world.path("volume"), target: "/v".into(), read_only };
-    let root = Some("root".to_owned());
+    let with = |text: &str, change: &dyn Fn(&mut ContainerOptions)| {
+        let mut options = ContainerOptions::default();
+        options.args = vec![text.to_owned()];
+        change(&mut options);
+        options
+    };
+    let command = |text: &str| with(text, &|_| ());
+    let volume = |read_only| Volume::new(world.path("volume"), "/v").read_only(read_only);
     let cases = [
         (ContainerOptions::default(), 0, "hello from 1000 in /srv with kept\n"),
         (command("exit 7"), 7, ""),
@@ -330,41 +334,33 @@ CMD [\"echo $GREETING from $(id -u) in $PWD with $(cat file)\"]
         // Nothing of that stayed.
         (command("cat file"), 0, "kept\n"),
         (
-            ContainerOptions {
-                env: vec!["GREETING=bye".to_owned(), "MORE=m".to_owned()],
-                ..command("echo $GREETING $MORE")
-            },
+            with("echo $GREETING $MORE", &|options| {
+                options.env = vec!["GREETING=bye".to_owned(), "MORE=m".to_owned()];
+            }),
             0,
             "bye m\n",
         ),
         (
-            ContainerOptions {
-                user: root.clone(),
-                working_dir: Some("/etc".to_owned()),
-                ..command("id -u; pwd")
-            },
+            with("id -u; pwd", &|options| {
+                options.user = Some("root".to_owned());
+                options.working_dir = Some("/etc".to_owned());
+            }),
             0,
             "0\n/etc\n",
         ),
+        (with("pwd", &|options| options.entrypoint = Some(vec![String::new()])), 0, "/srv\n"),
         (
-            ContainerOptions {
-                entrypoint: Some(vec![String::new()]),
-                args: vec!["pwd".to_owned()],
-                ..Default::default()
-            },
-            0,
-            "/srv\n",
-        ),
-        (
-            ContainerOptions {
-                volumes: vec![volume(true)],
-                ..command("cat /v/in; echo x 2>&- > /v/out || echo refused")
-            },
+            with("cat /v/in; echo x 2>&- > /v/out || echo refused", &|options| {
+                options.volumes = vec![volume(true)];
+            }),
             0,
             "givenrefused\n",
         ),
         (
-            ContainerOptions { volumes: vec![volume(false)], user: root, ..command("echo written > /v/out") },
+            with("echo written > /v/out", &|options| {
+                options.volumes = vec![volume(false)];
+                options.user = Some("root".to_owned());
+            }),
             0,
             "",
         ),

@@ -299,7 +299,7 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 /// An image with a shell, or nothing and the reason printed where its steps could not run.
 pub(crate) fn shell_image() -> Option<&'static ImageBlobs> {
     static IMAGE: OnceLock<Option<ImageBlobs>> = OnceLock::new();
-    if let Err(error) = ocibuild::sys::namespaces_work() {
+    if let Err(error) = ocibuild_sys::namespaces_work() {
         skip(&format!("no namespaces here: {error}"));
         return None;
     }

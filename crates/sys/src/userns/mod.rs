@@ -205,7 +205,7 @@ fn make<E: Send>(
         let _ = born.send(getpid());
         // Ends with an error, since nothing is ever sent.
         let _ = is_mapped.recv();
-        let opened = File::open("/proc/self/ns/user");
+        let opened = File::options().read(true).open("/proc/self/ns/user");
         opened.map_err(|error| UserNamespaceError::io("open /proc/self/ns/user", &error))
     };
     std::thread::scope(|scope| {

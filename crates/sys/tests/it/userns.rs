@@ -82,8 +82,10 @@ fn values_locks_and_channels_cross_the_border_while_others_work() {
         })
         .collect();
     drop(sender);
-    assert_eq!(receiver.iter().map(|text| text.len()).count(), 800);
-    busy.into_iter().for_each(|thread| thread.join().unwrap());
+    assert_eq!(receiver.iter().count(), 800);
+    for thread in busy {
+        thread.join().unwrap();
+    }
     assert_eq!(*count.lock().unwrap(), 800);
 }
 
