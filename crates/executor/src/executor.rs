@@ -1,6 +1,6 @@
 use ocibuild_spec::CancelToken;
 
-use crate::{Attached, Bundle, Error, ErrorKind};
+use crate::{Attached, Bundle, Error, ErrorKind, Offers};
 
 /// Where a piece of output was written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +76,11 @@ pub trait Executor: Send + Sync {
     /// step is about to run, and so has to be quick. An executor that cannot tell says yes.
     fn probe(&self) -> Result<(), Error> {
         Ok(())
+    }
+
+    /// What a step can have.
+    fn offers(&self) -> Offers {
+        Offers::ALL
     }
 
     /// The same for a command that reads, that has a terminal if the bundle says so, and that gets signals. An executor that

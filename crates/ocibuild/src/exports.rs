@@ -43,8 +43,8 @@ pub mod executor {
     #[doc(inline)]
     pub use ocibuild_executor::{
         Attached, Bundle, Capabilities, Control, Emulation, Error, ErrorKind, Executor, ExitStatus, Mount,
-        NamespaceExecutor, Network, Obstacle, Output, PosixRlimitType, Private, Resources, Rlimit,
-        RuntimeExecutor, Spec, StateFile, Stream, UnknownCapability, User, WindowSize,
+        NamespaceExecutor, Need, Network, Obstacle, Offers, Output, PosixRlimitType, Private, Resources,
+        Rlimit, RuntimeExecutor, Spec, StateFile, Stream, UnknownCapability, User, WindowSize,
     };
     #[doc(inline)]
     pub use ocibuild_sys::CAPABILITIES;

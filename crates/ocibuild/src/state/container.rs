@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fs_err as fs;
 use ocibuild_executor::{
-    Attached, Capabilities, Executor, ExitStatus, Host, Network, Output, Rootfs, Step, User, WindowSize,
+    Attached, Capabilities, Executor, ExitStatus, Host, Need, Network, Output, Rootfs, Step, User, WindowSize,
 };
 use ocibuild_snapshot::{ActiveSnapshot, MountPointKind};
 use ocibuild_spec::{CancelToken, ContainerConfig, Descriptor, DiffId, MountBuilder, Reference};
@@ -107,6 +107,9 @@ impl State<'_> {
         attached: Attached<'_, '_>,
         cancel: &CancelToken,
     ) -> Result<ExitStatus, Error> {
+        let mounts = (!options.volumes.is_empty()).then_some(Need::Mounts);
+        let network = (options.network == Network::None).then_some(Need::OwnNetwork);
+        executor.offers().check(mounts.into_iter().chain(network))?;
         let _lease = self.layout.lease()?;
         let details = self.details(image)?;
         let scratch = self.layout.scratch()?;
