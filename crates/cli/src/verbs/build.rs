@@ -6,13 +6,14 @@ use ocibuild::dockerfile::{Rule, suggest};
 use ocibuild::executor::{Capabilities, Resources, Rlimit};
 use ocibuild::spec::Reference;
 use ocibuild::{
-    Annotation, Build, Built, Error, Fetcher, Output, OutputKind, PlannedBuild, Remotes, Secret, SshAgent,
+    Annotation, Backends, Build, Built, Error, Fetcher, Output, OutputKind, PlannedBuild, Remotes, Secret,
+    SshAgent, StateDirectory,
 };
 
 use super::call::Call;
 use super::engine::Load;
 use super::images::nameable;
-use super::results::{forget, in_a_directory, outputs, write_iidfile, write_metadata};
+use super::results::{ResultFiles, outputs};
 use crate::args::{BuildArgs, ProgressArg};
 use crate::backends::{Images, Notices, executor, open_state, resolv_conf};
 use crate::failure::{Failure, Outcome, SourceText, about, usage};
@@ -24,8 +25,6 @@ use crate::state_dir::state_dir;
 use crate::table::now;
 use crate::terminal::{Screen, to_stdout};
 use crate::values::{self, BuildOutputs, Lookup};
-use ocibuild::Backends;
-use ocibuild::StateDirectory;
 
 /// What was asked for, checked before anything is touched.
 struct Request {
@@ -207,25 +206,12 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
     let wanted = request.load.take().filter(|_| request.call.is_none());
     // Clients of engines belong to the user, not to root of a namespace.
     let mut loader = wanted.map(|load| load.start(&request.tags)).transpose()?;
-    let names = request.names();
-    let (kind, iidfile, metadata_file) =
-        (request.progress, request.iidfile.clone(), request.metadata_file.clone());
-    let notices = notices(kind, screen);
-    let call = request.call;
-    for (flag, file) in [("--iidfile", &iidfile), ("--metadata-file", &metadata_file)] {
-        if let Some(path) = file {
-            about(flag, &path.display().to_string())(in_a_directory(path))?;
-        }
-    }
+    let (notices, call) = (notices(request.progress, screen), request.call);
+    let ending = Ending::of(&request, loader.is_some(), screen);
+    ending.files.check()?;
     if call.is_none() {
-        for file in [&iidfile, &metadata_file] {
-            forget(file.as_deref())?;
-        }
+        ending.files.forget()?;
     }
-    let has_result = !request.tags.is_empty()
-        || !request.outputs.outputs.is_empty()
-        || request.outputs.cache_only
-        || loader.is_some();
     let open = || -> Result<_, Failure> { Ok((open_state(&root, args.snapshotter)?, Signals::install()?)) };
     // What is wrong with the Dockerfile of a directory is said before there is a state directory.
     let early = if request.input.needs_fetching() { Some(open()?) } else { None };
@@ -248,7 +234,7 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
     let images = Images::new(&shop, &args.plan, notices)?;
     let backends = Backends::new(&shop, &images.source, executor.as_ref());
 
-    let mut display = progress(kind, screen);
+    let mut display = progress(ending.kind, screen);
     let failed = |error: Error, display: &mut dyn Progress| {
         display.finish();
         explained(error, &source, display.shows_output(), &shop, &signals)
@@ -273,23 +259,53 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
     };
     if let Some(loader) = loader {
         display.finish();
-        let shows = kind != ProgressArg::Quiet && !display.is_json();
+        let shows = ending.kind != ProgressArg::Quiet && !display.is_json();
         loader.finish(&signals.cancel, shows).map_err(|error| failed(error, display.as_mut()))?;
     }
     display.finish();
-    if let Some(path) = &iidfile {
-        write_iidfile(path, &image)?;
-    }
-    if let Some(path) = &metadata_file {
-        write_metadata(path, &image, &names)?;
-    }
-    if kind == ProgressArg::Quiet {
-        to_stdout(format!("{}\n", image.descriptor.digest).as_bytes())?;
-    } else {
-        let unused = with_suggestions(&unused, &source.text);
-        warnings(&unused, has_result, &image, display.is_json(), screen);
-    }
+    ending.tell(&image, &with_suggestions(&unused, &source.text), display.is_json())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is told of a build that has succeeded.
+struct Ending {
+    kind: ProgressArg,
+    screen: Screen,
+    files: ResultFiles,
+    /// The names of the image.
+    names: Vec<Reference>,
+    /// Whether the image goes anywhere.
+    has_result: bool,
+}
+
+impl Ending {
+    fn of(request: &Request, is_loaded: bool, screen: Screen) -> Self {
+        let outputs = &request.outputs;
+        let has_result =
+            !request.tags.is_empty() || !outputs.outputs.is_empty() || outputs.cache_only || is_loaded;
+        let files =
+            ResultFiles { iidfile: request.iidfile.clone(), metadata_file: request.metadata_file.clone() };
+        Self { kind: request.progress, screen, files, names: request.names(), has_result }
+    }
+
+    fn tell(&self, image: &Built, unused: &[String], json: bool) -> Result<(), Error> {
+        self.files.write(image, &self.names)?;
+        if self.kind == ProgressArg::Quiet {
+            return to_stdout(format!("{}\n", image.descriptor.digest).as_bytes());
+        }
+        if !unused.is_empty() {
+            let names = unused.join(", ");
+            warn(&format!("no ARG takes these build arguments: {names}"), json, self.screen);
+        }
+        if !self.has_result {
+            // 12.04
+            let digest = &image.descriptor.digest;
+            let message =
+                format!("the result {digest} stays in the cache: name it with -t, or write it with -o");
+            warn(&message, json, self.screen);
+        }
+        Ok(())
+    }
 }
 
 /// A live display would be torn by lines in between, and shows that it waits.
@@ -405,17 +421,4 @@ fn with_suggestions(unused: &[String], dockerfile: &str) -> Vec<String> {
         None => name.clone(),
     };
     unused.iter().map(with_suggestion).collect()
-}
-
-fn warnings(unused: &[String], has_result: bool, image: &Built, json: bool, screen: Screen) {
-    if !unused.is_empty() {
-        let names = unused.join(", ");
-        warn(&format!("no ARG takes these build arguments: {names}"), json, screen);
-    }
-    if !has_result {
-        // 12.04
-        let digest = &image.descriptor.digest;
-        let message = format!("the result {digest} stays in the cache: name it with -t, or write it with -o");
-        warn(&message, json, screen);
-    }
 }

@@ -2,15 +2,13 @@
 
 use std::path::Path;
 
-use ocibuild::Error;
-
 use super::{check, outline};
 use crate::args::{BuildArgs, ReportFormat};
 use crate::backends::{Images, Notices, executor, open_images};
 use crate::failure::{Failure, Outcome, SourceText, usage};
 use crate::signals::Signals;
 use crate::text::printable;
-use ocibuild::Backends;
+use ocibuild::{Backends, Error};
 
 /// What to do instead of a build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

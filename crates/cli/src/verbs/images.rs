@@ -2,9 +2,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::ExitCode;
 
-use ocibuild::Error;
 use ocibuild::spec::{Descriptor, Digest, Reference};
 use ocibuild::state::{Catalog, ImageSummary, State, no_such_image};
+use ocibuild::{Error, StateDirectory};
 
 use crate::args::{ImagesArgs, RmiArgs, TagArgs};
 use crate::backends::open_images;
@@ -15,7 +15,6 @@ use crate::table::{age, go_time, human_size, now, precise_size, short_id};
 use crate::template::{Record, Value};
 use crate::terminal::{to_stderr, to_stdout};
 use crate::values::{ImageFilter, reference};
-use ocibuild::StateDirectory;
 
 const TABLE: &str =
     "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{if .CreatedSince}}{{.CreatedSince}}{{else}}N/A{{end}}\t{{.Size}}";

@@ -1,8 +1,8 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use ocibuild::Fetcher;
 use ocibuild::plan::{Plan, all_to_json, render_text, to_json};
+use ocibuild::{Backends, Fetcher};
 
 use crate::args::{PlanVerb, ReportFormat};
 use crate::backends::{Images, Notices, executor, open_images};
@@ -13,7 +13,6 @@ use crate::signals::Signals;
 use crate::state_dir::state_dir;
 use crate::table::now;
 use crate::terminal::to_stdout;
-use ocibuild::Backends;
 
 /// Prints what a build would do.
 pub(crate) fn plan(root: Option<&Path>, args: &PlanVerb) -> Outcome {

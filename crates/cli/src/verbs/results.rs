@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::FileTypeExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ocibuild::files::FileTarget;
 use ocibuild::spec::Reference;
@@ -123,10 +123,40 @@ fn gone(error: io::Error) -> io::Error {
     }
 }
 
+/// The files of `--iidfile` and `--metadata-file`.
+pub(super) struct ResultFiles {
+    pub(super) iidfile: Option<PathBuf>,
+    pub(super) metadata_file: Option<PathBuf>,
+}
+
+impl ResultFiles {
+    /// Refuses what could not be written to.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        for (flag, file) in [("--iidfile", &self.iidfile), ("--metadata-file", &self.metadata_file)] {
+            if let Some(path) = file {
+                about(flag, &path.display().to_string())(in_a_directory(path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes away those of an earlier build.
+    pub(super) fn forget(&self) -> Result<(), Error> {
+        self.iidfile.iter().chain(&self.metadata_file).try_for_each(|path| forget(path))
+    }
+
+    pub(super) fn write(&self, image: &Built, names: &[Reference]) -> Result<(), Error> {
+        if let Some(path) = &self.iidfile {
+            // The digest alone, without line end, as docker writes it.
+            replace(path, image.descriptor.digest.to_string().as_bytes())?;
+        }
+        self.metadata_file.as_deref().map_or(Ok(()), |path| write_metadata(path, image, names))
+    }
+}
+
 /// Takes away the file of an earlier build, so that nobody takes it for this one's when this one fails. What is no
 /// regular file is never removed: a pipe, a device, a descriptor such as `/dev/stdout`.
-pub(super) fn forget(path: Option<&Path>) -> Result<(), Error> {
-    let Some(path) = path else { return Ok(()) };
+fn forget(path: &Path) -> Result<(), Error> {
     let FileTarget::Replaced(target) = FileTarget::of(path) else { return Ok(()) };
     match fs_err::remove_file(target) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -136,13 +166,8 @@ pub(super) fn forget(path: Option<&Path>) -> Result<(), Error> {
     }
 }
 
-/// The digest alone, without line end, as docker writes it.
-pub(super) fn write_iidfile(path: &Path, image: &Built) -> Result<(), Error> {
-    replace(path, image.descriptor.digest.to_string().as_bytes())
-}
-
 /// The keys of 11.62.
-pub(super) fn write_metadata(path: &Path, image: &Built, names: &[Reference]) -> Result<(), Error> {
+fn write_metadata(path: &Path, image: &Built, names: &[Reference]) -> Result<(), Error> {
     let mut object = json!({
         "containerimage.descriptor": image.descriptor,
         "containerimage.digest": image.descriptor.digest.to_string(),

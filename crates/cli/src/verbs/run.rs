@@ -3,11 +3,10 @@ use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use ocibuild::Code;
-use ocibuild::Error;
 use ocibuild::executor::{Attached, Control, Stream};
 use ocibuild::spec::Descriptor;
 use ocibuild::state::ContainerOptions;
+use ocibuild::{Code, Error, StateDirectory};
 
 use crate::args::{PullWhen, RunArgs};
 use crate::backends::{executor, open_state, resolv_conf};
@@ -18,7 +17,6 @@ use crate::state_dir::state_dir;
 use crate::terminal::{RawMode, window};
 use crate::values;
 use crate::verbs::transfer::fetch;
-use ocibuild::StateDirectory;
 
 /// Runs an image and ends as its command does.
 pub(crate) fn run(root: Option<&Path>, args: &RunArgs) -> Outcome {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use ocibuild::registry::BlobPush;
 use ocibuild::spec::{Descriptor, Platform, Reference};
-use ocibuild::{Error, Origin, PullOptions, Transfer};
+use ocibuild::{Error, Origin, PullOptions, StateDirectory, Transfer};
 
 use crate::args::{PullArgs, PushArgs, RegistryArgs};
 use crate::backends::{Notices, open_images, registry};
@@ -18,7 +18,6 @@ use crate::state_dir::state_dir;
 use crate::table::{human_size, short_id};
 use crate::terminal::{to_stderr, to_stdout};
 use crate::values::reference;
-use ocibuild::StateDirectory;
 
 /// Time between two lines about the same blob.
 const INTERVAL: Duration = Duration::from_secs(5);
