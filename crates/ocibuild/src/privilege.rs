@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use ocibuild_sys::{UserNamespace, UserNamespaceError, namespaces_work};
+use ocibuild_sys::{UserNamespace, UserNamespaceError, may_administer};
 
 use crate::error::{Error, ErrorKind};
 
@@ -51,11 +51,11 @@ impl Privilege {
         if !rustix::process::geteuid().is_root() {
             return UserNamespace::create().map_or_else(Self::None, Self::Namespace);
         }
-        match namespaces_work() {
-            Ok(()) => Self::Own,
-            // Where that fails too, what was refused first is what there is to tell.
-            Err(_) => UserNamespace::create().map_or(Self::Own, Self::Namespace),
+        if may_administer() {
+            return Self::Own;
         }
+        // Where that fails, the right that root lacks is what there is to tell.
+        UserNamespace::create().map_or(Self::Own, Self::Namespace)
     }
 
     pub(crate) fn limit(&self) -> Option<PrivilegeLimit> {

@@ -70,7 +70,7 @@ pub use lock::{
 };
 pub use metadata::{FileType, Metadata, Timestamp, device, device_numbers, metadata_of_file};
 pub use obstacle::{
-    Blocked, Obstacle, ProcSource, host_name_can_be_set, namespace_obstacle, sandbox_works,
+    Blocked, Obstacle, ProcSource, host_name_can_be_set, may_administer, namespace_obstacle, sandbox_works,
     sysfs_can_be_mounted,
 };
 pub use private::Private;

@@ -163,20 +163,28 @@ struct Facts {
     sysctl: Option<(&'static str, &'static str)>,
 }
 
+/// Whether `CAP_SYS_ADMIN`, which mounts and namespaces take, is effective.
+pub fn may_administer() -> bool {
+    has_admin(&read("/proc/self/status"))
+}
+
+fn has_admin(status: &str) -> bool {
+    let effective = u64::from_str_radix(field(status, "CapEff:"), 16).unwrap_or_default();
+    crate::capability("CAP_SYS_ADMIN").is_some_and(|number| effective & (1_u64 << number) != 0)
+}
+
+fn field<'s>(status: &'s str, name: &str) -> &'s str {
+    status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim).unwrap_or_default()
+}
+
 impl Facts {
     fn of_this_process() -> Self {
         let status = read("/proc/self/status");
-        let field = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name));
-            line.map(str::trim).unwrap_or_default()
-        };
-        let effective = u64::from_str_radix(field("CapEff:"), 16).unwrap_or_default();
-        let admin = crate::capability("CAP_SYS_ADMIN").map_or(0, |number| 1_u64 << number);
         let profile = read("/proc/self/attr/current");
         Self {
             is_root: rustix::process::geteuid().is_root(),
-            is_admin: effective & admin != 0,
-            is_filtered: field("Seccomp:") == "2",
+            is_admin: has_admin(&status),
+            is_filtered: field(&status, "Seccomp:") == "2",
             is_confined: profile.trim_end_matches(['\0', '\n']).ends_with("(enforce)"),
             is_in_user_namespace: !crate::in_initial_user_namespace(),
             has_hidden_proc: hides_proc(&read("/proc/self/mountinfo")),
