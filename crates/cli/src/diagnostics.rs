@@ -213,6 +213,12 @@ fn flag(setting: Setting, value: &str) -> String {
         Setting::Append => "--append",
         Setting::Replace => "--replace",
         Setting::Expect => "--expect",
+        Setting::CaCertificate => "--cacert",
+        Setting::InsecureRegistry => "--insecure-registry",
+        Setting::TokenRealm => "--allow-token-realm",
+        Setting::Mirror => "--registry-mirror",
+        Setting::Login => "ocibuild login",
+        Setting::RemoveImage => "`ocibuild rmi`",
         Setting::RunName => "--run",
         Setting::Os => "--os",
         Setting::Architecture => "--arch",
@@ -220,6 +226,7 @@ fn flag(setting: Setting, value: &str) -> String {
         Setting::AllPlatforms => "--all-platforms",
         Setting::PullPlatform => "`ocibuild pull --platform`",
         Setting::PullAllPlatforms => "`ocibuild pull --all-platforms`",
+        Setting::IndexCreate => "ocibuild index create",
         Setting::IndexAdd => "ocibuild index create --append",
         Setting::IndexRemove => "ocibuild index rm",
         Setting::IndexInspect => "`ocibuild index inspect`",
@@ -227,7 +234,12 @@ fn flag(setting: Setting, value: &str) -> String {
         other => other.name(),
     };
     match setting {
-        Setting::IndexRemove if !value.is_empty() => format!("`{flag} {value}`"),
+        Setting::Login if value.is_empty() => format!("`{flag}`"),
+        Setting::IndexCreate | Setting::IndexAdd | Setting::IndexRemove | Setting::Login
+            if !value.is_empty() =>
+        {
+            format!("`{flag} {value}`")
+        }
         _ if value.is_empty() || flag.ends_with('=') => format!("{flag}{value}"),
         _ => format!("{flag} {value}"),
     }

@@ -4,6 +4,7 @@
 mod args;
 mod backends;
 mod credentials;
+mod deploy;
 mod diagnostics;
 mod failure;
 mod input;

@@ -1,4 +1,5 @@
-use crate::error::{Code, Error, ErrorKind};
+use crate::error::Error;
+use crate::failure::RunFailure;
 
 /// The users and groups that a root file system knows.
 #[derive(Debug, Clone, Default)]
@@ -89,14 +90,9 @@ impl Accounts {
         }
         let (uid, own_gid, name) = self.lookup(user)?;
         if let Some(group) = group {
-            let gid = number(group).or_else(|| self.group_named(group)).ok_or_else(|| {
-                let message = format!("unable to find group {group}: no matching entries in group file");
-                Error::new(ErrorKind::Dockerfile, message)
-                    .id(Code::UnknownUser)
-                    .word(group)
-                    .cause(format!("USER names the group {group}, which the image does not have"))
-                    .hint("add the group in an earlier RUN (addgroup, groupadd), or give a numeric id")
-            })?;
+            let gid = number(group)
+                .or_else(|| self.group_named(group))
+                .ok_or_else(|| RunFailure::UnknownGroup { group: group.to_owned() })?;
             return Ok(Identity { uid, gid, additional_gids: vec![gid] });
         }
         let mut additional_gids = vec![own_gid];
@@ -114,13 +110,7 @@ impl Accounts {
             let found = self.users().find(|entry| entry.uid == uid);
             return Ok(found.map_or((uid, 0, None), |entry| (uid, entry.gid, Some(entry.name))));
         }
-        let found = self.user_named(user).ok_or_else(|| {
-            let message = format!("unable to find user {user}: no matching entries in passwd file");
-            Error::new(ErrorKind::Dockerfile, message)
-                .id(Code::UnknownUser)
-                .cause(format!("USER names {user}, which the image does not have"))
-                .hint("add the user in an earlier RUN (adduser, useradd), or give a numeric id")
-        })?;
+        let found = self.user_named(user).ok_or_else(|| RunFailure::UnknownUser { user: user.to_owned() })?;
         Ok((found.uid, found.gid, Some(found.name)))
     }
 

@@ -53,7 +53,7 @@ impl BaseImages {
         Self { layout, cache, registry: None, pull: false, roots: Mutex::default() }
     }
 
-    /// Whether registries are asked even for what the state directory has a name for (as `docker build --pull`).
+    /// Whether registries are asked even for what the state directory has a name for.
     #[must_use]
     pub fn pull(mut self, pull: bool) -> Self {
         self.pull = pull;

@@ -76,21 +76,21 @@ impl Build {
         }
     }
 
-    /// `--target`
+    /// The stage to build, by its name or number; without it the last one.
     #[must_use]
     pub fn target(mut self, stage: impl Into<String>) -> Self {
         self.options.target = Some(stage.into());
         self
     }
 
-    /// `--build-arg`
+    /// The value of an `ARG`.
     #[must_use]
     pub fn build_arg(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.options.build_args.push((name.into(), value.into()));
         self
     }
 
-    /// `--platform`: one more platform to build for. Several give an index (11.30); one that is there already is not
+    /// One more platform to build for. Several give an index (11.30); one that is there already is not
     /// built twice (11.31).
     #[must_use]
     pub fn platform(mut self, platform: Platform) -> Self {
@@ -100,28 +100,28 @@ impl Build {
         self
     }
 
-    /// `--build-context`
+    /// A source of files, or an image, that the Dockerfile can refer to by this name.
     #[must_use]
     pub fn build_context(mut self, name: impl Into<String>, source: ContextSource) -> Self {
         self.named.insert(name.into(), source);
         self
     }
 
-    /// `--label`
+    /// A label of the image.
     #[must_use]
     pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.options.labels.push((key.into(), value.into()));
         self
     }
 
-    /// `--network`
+    /// The network of steps that do not choose one.
     #[must_use]
     pub fn network(mut self, network: StepNetwork) -> Self {
         self.options.network = network;
         self
     }
 
-    /// `--allow network.host` and `--allow security.insecure`
+    /// Whether steps may have the network of the host, and whether they may be privileged.
     #[must_use]
     pub fn allow(mut self, network_host: bool, insecure: bool) -> Self {
         self.options.allow_network_host |= network_host;
@@ -142,14 +142,14 @@ impl Build {
         self.build_arg("SOURCE_DATE_EPOCH", seconds.to_string())
     }
 
-    /// `--no-cache` (9.13)
+    /// Makes every step again, whatever the cache has (9.13).
     #[must_use]
     pub fn no_cache(mut self, no_cache: bool) -> Self {
         self.settings.no_cache = no_cache;
         self
     }
 
-    /// `--no-cache-filter`: the same for one named stage.
+    /// The same as [`no_cache`](Self::no_cache) for one named stage.
     #[must_use]
     pub fn no_cache_stage(mut self, stage: impl Into<String>) -> Self {
         self.settings.no_cache_stages.push(stage.into().to_lowercase());
@@ -180,7 +180,7 @@ impl Build {
         self
     }
 
-    /// `--add-host`
+    /// One more line of the hosts file of steps.
     #[must_use]
     pub fn add_host(mut self, name: impl Into<String>, address: IpAddr) -> Self {
         self.settings.added_hosts.push((address, name.into()));
@@ -194,21 +194,21 @@ impl Build {
         self
     }
 
-    /// `--ulimit`
+    /// A limit of the processes of steps.
     #[must_use]
     pub fn rlimit(mut self, limit: Rlimit) -> Self {
         self.settings.rlimits.push(limit);
         self
     }
 
-    /// `--shm-size`, in bytes; 0 for the default, which is 64 MiB.
+    /// The size of `/dev/shm` of steps, in bytes; 0 for the default, which is 64 MiB.
     #[must_use]
     pub fn shm_size(mut self, bytes: u64) -> Self {
         self.settings.shm_size = (bytes > 0).then_some(bytes);
         self
     }
 
-    /// `--cap-drop`: capabilities that no step gets, those of `RUN --security=insecure` included. As with other limits of
+    /// Capabilities that no step gets, those of `RUN --security=insecure` included. As with other limits of
     /// steps, a result that the cache has from steps with others is not taken.
     #[must_use]
     pub fn drop_capabilities(mut self, capabilities: Capabilities) -> Self {
@@ -224,21 +224,21 @@ impl Build {
         self
     }
 
-    /// `--secret`
+    /// A secret that steps may mount.
     #[must_use]
     pub fn secret(mut self, id: impl Into<String>, secret: Secret) -> Self {
         self.settings.secrets.insert(id.into(), secret);
         self
     }
 
-    /// `--ssh`: what is forwarded to steps under this id.
+    /// What is forwarded to steps under this id.
     #[must_use]
     pub fn ssh(mut self, id: impl Into<String>, agent: SshAgent) -> Self {
         self.settings.ssh.insert(id.into(), agent);
         self
     }
 
-    /// `--memory`, `--cpu-quota`, `--cgroup-parent` and the like. They take an executor that makes cgroups.
+    /// Limits of memory and processors, and the cgroup of steps. They take an executor that makes cgroups.
     #[must_use]
     pub fn resources(mut self, resources: Resources) -> Self {
         self.settings.resources = resources;
@@ -275,7 +275,7 @@ impl Build {
         self
     }
 
-    /// `--annotation`: of the image in the state directory, and in every output that is an image.
+    /// An annotation of the image in the state directory, and in every output that is an image.
     #[must_use]
     pub fn annotation(mut self, annotation: Annotation) -> Self {
         self.annotations.push(annotation);

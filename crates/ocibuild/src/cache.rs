@@ -12,7 +12,8 @@ use ocibuild_layer::{Compression, FORMAT_VERSION, LayerListing};
 use ocibuild_spec::{Descriptor, DiffId, Digest, Reference, Timestamp, json};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+use crate::failure::{FileAction, HostFailure};
 use crate::keys::{Framed, Input};
 
 /// Version of every document here; others are not looked at.
@@ -393,5 +394,5 @@ fn to_json(value: &impl Serialize) -> Vec<u8> {
 }
 
 fn cannot(path: &Path, error: io::Error) -> Error {
-    Error::new(ErrorKind::Host, format!("cannot write the cache at {}", path.display())).caused_by(error)
+    HostFailure::file(FileAction::WriteCache, path, error).into()
 }

@@ -1,7 +1,6 @@
 mod changed;
-mod code;
 mod errno;
-mod failure;
+mod find;
 
 use std::fmt;
 
@@ -9,11 +8,14 @@ use ocibuild_dockerfile::{Location, ParseErrors, Span};
 use ocibuild_executor::Obstacle;
 use ocibuild_spec::{SourceError, SourceErrorKind};
 
+pub use crate::failure::{Code, ErrorKind, Failure, PlanFaults};
 pub(crate) use changed::{Changed, How};
-pub use code::Code;
-pub use failure::{Failure, PlanFaults};
 
-use crate::advice::{Hint, Setting, plan_causes, plan_hints};
+use crate::advice::{self, Hint, Setting, plan_causes, plan_hints, source_hints, store_hint};
+use crate::failure::{
+    ContextFailure, CopyFailure, CopyProblem, FileAction, GitFailure, HostFailure, HostOperation,
+    IndexFailure, OutputFailure, RunFailure, StateFailure, StepFailure, TransferFailure,
+};
 use crate::report::Place;
 use crate::report::Report;
 use ocibuild_plan::{PlanError, PlanErrorKind, PlanErrors, PlanFault};
@@ -33,58 +35,6 @@ pub struct Error {
     failure: Option<Box<Failure>>,
 }
 
-/// Classes of [`Error`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ErrorKind {
-    /// A `RUN` ended with this exit code.
-    StepFailed(i32),
-    /// What was asked for makes no sense: options, names, an unknown target.
-    Usage,
-    /// The Dockerfile, or a file it names, is wrong.
-    Dockerfile,
-    /// Hostile or invalid input: an image, an archive, a state directory.
-    Refused,
-    /// A registry or the network failed.
-    Network,
-    /// This host cannot: no space, no namespaces, no runtime, an unwritable directory.
-    Host,
-    /// The caller cancelled.
-    Cancelled,
-}
-
-impl ErrorKind {
-    /// A stable name of the class, for programs.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::StepFailed(_) => "step-failed",
-            Self::Usage => "usage",
-            Self::Dockerfile => "dockerfile",
-            Self::Refused => "refused",
-            Self::Network => "network",
-            Self::Host => "host",
-            Self::Cancelled => "cancelled",
-        }
-    }
-
-    /// What can be done about any error of the class, for those that have no hint of their own.
-    pub fn advice(self) -> Option<&'static str> {
-        Some(match self {
-            Self::StepFailed(_) => {
-                "the output of the command says why; change the instruction and build again"
-            }
-            Self::Usage => "change what was asked for",
-            Self::Dockerfile => "change the instruction, and build again",
-            Self::Refused => "the input is damaged or not what it should be: fetch or make it again",
-            Self::Network => "check the name and the network, and try again",
-            Self::Host => {
-                "check that the path exists, that this user may use it, and that there is space left"
-            }
-            Self::Cancelled => return None,
-        })
-    }
-}
-
 impl Error {
     /// The same with the stable name of what is wrong.
     #[must_use]
@@ -102,13 +52,6 @@ impl Error {
     /// the [class](ErrorKind::name) where there is none of its own.
     pub fn code(&self) -> &'static str {
         if self.reports[0].id.is_empty() { self.kind.name() } else { self.reports[0].id }
-    }
-
-    /// The same under another headline.
-    #[must_use]
-    pub(crate) fn headline(mut self, message: impl Into<String>) -> Self {
-        self.reports[0].message = message.into();
-        self
     }
 
     /// The same with a place that is no instruction, unless it already has one.
@@ -185,13 +128,6 @@ impl Error {
         self
     }
 
-    /// The same with other text to blame.
-    #[must_use]
-    pub(crate) fn word_instead(mut self, word: &str) -> Self {
-        self.reports[0].word = Some(word.to_owned());
-        self
-    }
-
     /// The same with the error below it.
     #[must_use]
     pub fn caused_by(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
@@ -230,7 +166,7 @@ impl Error {
 
     /// No thread could be started: nothing is wrong with what was asked for.
     pub fn no_thread(error: std::io::Error) -> Self {
-        Self::new(ErrorKind::Host, "cannot start a thread").hint(errno::PROCESSES).caused_by(error)
+        Self::from(HostFailure::operation(HostOperation::StartThread, error)).hint(errno::PROCESSES)
     }
 
     /// The same with one more thing that is wrong.
@@ -273,7 +209,7 @@ impl Error {
     pub fn find<T: std::error::Error + 'static>(&self) -> Option<&T> {
         let failure = self.failure.as_deref().map(Failure::as_error);
         let source = self.source.as_deref().map(|source| source as &(dyn std::error::Error + 'static));
-        [failure, source].into_iter().flatten().find_map(failure::find)
+        [failure, source].into_iter().flatten().find_map(find::find)
     }
 
     /// The same with what the failed step printed last.
@@ -310,7 +246,21 @@ impl Error {
 
     /// The last lines of the failed step's output.
     pub fn output(&self) -> Option<&str> {
-        self.output.as_deref()
+        match self.failure() {
+            Some(Failure::Step(failure)) => Some(&failure.output),
+            _ => self.output.as_deref(),
+        }
+    }
+
+    /// The same with more that was found out about what failed.
+    #[must_use]
+    pub(crate) fn refined(mut self, refine: impl FnOnce(&mut Failure)) -> Self {
+        let Some(mut failure) = self.failure.take() else { return self };
+        refine(&mut failure);
+        let mut refined = Self::from(*failure);
+        let (own, old) = (&mut refined.reports[0], &self.reports[0]);
+        (own.location, own.label) = (old.location, old.label);
+        refined
     }
 
     pub(crate) fn cancelled() -> Self {
@@ -333,9 +283,59 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_deref().map(|source| source as _)
+        match &self.source {
+            Some(source) => Some(&**source as _),
+            None => self.failure.as_deref().and_then(|failure| failure.as_error().source()),
+        }
     }
 }
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        let mut own = Self::new(failure.kind(), failure.as_error().to_string());
+        let (causes, hints) = advice::of(&failure);
+        own.reports[0] = Report {
+            id: failure.code().map_or("", Code::as_str),
+            causes,
+            hints,
+            word: failure.word(),
+            place: place_of(&failure),
+            ..Report::new(std::mem::take(&mut own.reports[0].message))
+        };
+        if let Some(source) = failure.as_error().source() {
+            own = own.unless_the_host_failed(source).advised(source);
+        }
+        own.failure = Some(Box::new(failure));
+        own
+    }
+}
+
+/// The place of a failure that is no instruction, or not only.
+fn place_of(failure: &Failure) -> Option<Place> {
+    match failure {
+        Failure::Copy(CopyFailure { problem: CopyProblem::SourceNotFound(missing), .. }) => {
+            let line = missing.ignored_by.as_ref()?;
+            Some(Place::Line { file: line.file.clone(), line: line.line, text: line.pattern.clone() })
+        }
+        Failure::Context(ContextFailure::IgnorePattern { file, source }) => {
+            Some(Place::Line { file: file.clone(), line: source.line, text: source.pattern.clone() })
+        }
+        Failure::Context(failure) => failure.file().map(|path| Place::File(path.display().to_string())),
+        _ => None,
+    }
+}
+
+macro_rules! own_failures {
+    ($($failure:ty,)*) => {
+        $(impl From<$failure> for Error {
+            fn from(failure: $failure) -> Self {
+                Failure::from(failure).into()
+            }
+        })*
+    };
+}
+
+own_failures! { StepFailure, CopyFailure, CopyProblem, RunFailure, ContextFailure, GitFailure, OutputFailure, StateFailure, IndexFailure, TransferFailure, HostFailure, }
 
 impl From<ParseErrors> for Error {
     fn from(errors: ParseErrors) -> Self {
@@ -377,10 +377,8 @@ impl From<PlanErrors> for Error {
         let source = first.into_cause();
         let image_error = source.as_ref().and_then(|error| error.downcast_ref::<SourceError>());
         let kind = image_error.map_or(kind, |error| class_of(error.kind()));
-        if let Some(hint) = image_error.and_then(SourceError::hint_text) {
-            // What the source knows comes before what may be guessed.
-            reports[0].hints.insert(0, hint.into());
-        }
+        // What the source knows comes before what may be guessed.
+        reports[0].hints.splice(0..0, image_error.map(source_hints).unwrap_or_default());
         if let Some(error) = image_error {
             reports[0].id = source_code(error.kind()).as_str();
             reports[0]
@@ -427,7 +425,8 @@ fn guess(error: &SourceError) -> Option<Hint> {
         // Whatever is at the path, that is not what failed.
         return errno::advice_below(error).map(Hint::from);
     }
-    let is_known = error.hint_text().is_some() && matches!(error.kind(), Denied | Io | Network | Unsupported);
+    let is_known =
+        !source_hints(error).is_empty() && matches!(error.kind(), Denied | Io | Network | Unsupported);
     source_hint(error.kind()).filter(|_| !is_known)
 }
 
@@ -528,19 +527,15 @@ impl Error {
             return Self::cancelled();
         }
         let own = Self::new(kind, error.to_string()).id(source_code(error.kind()));
-        let hint = error.hint_text().map(str::to_owned);
-        let own = own.caused_by(error);
-        match hint {
-            Some(hint) => own.hint(hint),
-            None => own,
-        }
+        let hints = source_hints(&error);
+        hints.into_iter().fold(own.caused_by(error), Self::hint)
     }
 }
 
 impl From<SourceError> for Error {
     fn from(error: SourceError) -> Self {
         let mut own = Self::new(class_of(error.kind()), error.to_string()).id(source_code(error.kind()));
-        for hint in error.hint_text().map(Hint::from).into_iter().chain(guess(&error)) {
+        for hint in source_hints(&error).into_iter().chain(guess(&error)) {
             own = own.hint(hint);
         }
         own.caused_by(error)
@@ -570,11 +565,7 @@ impl From<ocibuild_store::Error> for Error {
             return Self::cancelled();
         }
         let own = Self::new(kind, error.to_string());
-        let own = match error.hint() {
-            Some(hint) => own.hint(hint),
-            None => own,
-        };
-        own.below(error)
+        store_hint(&error).into_iter().fold(own, Self::hint).below(error)
     }
 }
 
@@ -623,7 +614,7 @@ impl From<ocibuild_layer::Error> for Error {
 
 /// A path of this host, the state directory's above all, that something could not be done with.
 pub(crate) fn unusable(path: &std::path::Path, error: std::io::Error) -> Error {
-    Error::new(ErrorKind::Host, format!("cannot use {}", path.display())).caused_by(error)
+    HostFailure::file(FileAction::Use, path, error).into()
 }
 
 /// What lets steps run in spite of this.

@@ -53,7 +53,7 @@ pub mod executor {
 /// How layers are compressed.
 pub mod layer {
     #[doc(inline)]
-    pub use ocibuild_layer::Compression;
+    pub use ocibuild_layer::{Compression, Format};
 }
 
 /// Root file systems of steps: the drivers, and what a [`Snapshotter`](snapshot::Snapshotter) of the caller's deals with.
@@ -69,8 +69,8 @@ pub mod snapshot {
 pub mod store {
     #[doc(inline)]
     pub use ocibuild_store::{
-        ArchiveFormat, ArchiveSource, BlobSink, BlobWriter, Error, ErrorKind, ImageLayout, LayoutSource,
-        StoredImage, StoredImages, check_way, detect, reachable, read_document,
+        ArchiveFormat, ArchiveSource, BlobSink, BlobWriter, Error, ErrorKind, Fault, ImageLayout,
+        LayoutSource, StoredImage, StoredImages, check_way, detect, reachable, read_document,
     };
 }
 
@@ -78,12 +78,13 @@ pub mod store {
 pub mod registry {
     #[doc(inline)]
     pub use ocibuild_registry::{
-        AwsEndpoints, AwsIdentity, AzureEndpoints, AzureIdentity, BlobPush, BlobUpload, ClientCertificate,
-        CloudServices, ConfigSource, Credential, CredentialSource, CredentialStore, Credentials, Explained,
-        FoundCredential, GoogleEndpoints, GoogleIdentity, Helpers, HttpClient, HttpClientBuilder, HttpError,
-        HttpErrorKind, KnownCredential, LoginCheck, Lookup, ManifestPush, Match, MirrorRule, OpenBlob,
-        Origin, Proxies, Registry, RegistryBuilder, RegistryKey, Retrying, Route, Secret, Stored,
-        TaggedManifest, Transport, Trust, Variables, Wanted, read_ca_bundle, system_ca_bundle,
+        AwsEndpoints, AwsIdentity, AzureEndpoints, AzureIdentity, BlobPush, BlobUpload, CertificateProblem,
+        ClientCertificate, CloudServices, ConfigSource, Credential, CredentialSource, CredentialStore,
+        Credentials, Explained, Fault, FoundCredential, GoogleEndpoints, GoogleIdentity, Helpers, HttpClient,
+        HttpClientBuilder, HttpError, HttpErrorKind, KnownCredential, LoginCheck, Lookup, ManifestPush,
+        Match, MirrorRule, OpenBlob, Origin, Proxies, Registry, RegistryBuilder, RegistryKey, Retrying,
+        Route, Secret, Stored, TaggedManifest, Transport, Trust, Variables, Wanted, read_ca_bundle,
+        system_ca_bundle,
     };
 }
 

@@ -26,6 +26,7 @@ use crate::accounts::Accounts;
 use crate::advice::{Hint, Setting};
 use crate::cache::Cache;
 use crate::error::{Error, ErrorKind, class_below};
+use crate::failure::{FileAction, HostFailure};
 use crate::threads::ThreadBudget;
 pub(crate) use listings::Listings;
 
@@ -369,7 +370,7 @@ impl<'a> Layers<'a> {
     }
 
     fn no_spool(&self, error: io::Error) -> Error {
-        Error::new(ErrorKind::Host, format!("cannot write below {}", self.scratch.display())).caused_by(error)
+        HostFailure::file(FileAction::WriteBelow, &self.scratch, error).into()
     }
 }
 

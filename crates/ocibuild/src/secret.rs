@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 use ocibuild_executor::Private;
 
-use crate::error::{Error, ErrorKind, unusable};
+use crate::error::{Error, unusable};
+use crate::failure::RunFailure;
 
 /// Larger secrets are refused, as BuildKit does.
 const MAX_SECRET: u64 = 500 << 10;
@@ -50,8 +51,7 @@ fn read(path: &Path, id: &str) -> Result<Private, Error> {
 }
 
 fn too_large(id: &str) -> Error {
-    Error::new(ErrorKind::Usage, format!("secret {id} has more than 500 KiB"))
-        .hint("large files are what COPY and bind mounts are for")
+    RunFailure::SecretTooLarge { id: id.to_owned() }.into()
 }
 
 #[cfg(test)]

@@ -10,7 +10,8 @@ use ocibuild_sys::{DirHandle, ErrorKind as SystemError, FileType, RootDir};
 use rustix::io::Errno;
 
 use crate::copy::{Placement, Source};
-use crate::error::{Changed, Code, Error, ErrorKind};
+use crate::error::{Changed, Error, ErrorKind};
+use crate::failure::OutputFailure;
 
 type Open<'a> = dyn Fn(&Entry) -> Result<Box<dyn Read + Send>, Error> + 'a;
 
@@ -79,10 +80,7 @@ fn written(path: &Path, error: &ocibuild_sys::Error) -> Error {
 }
 
 fn not_made(path: &Path) -> Error {
-    let message = format!("cannot make the device node {}: only root may make it", path.display());
-    Error::new(ErrorKind::Host, message)
-        .id(Code::DeviceNode)
-        .hint("an output of type=tar has device nodes whoever writes it")
+    OutputFailure::DeviceNode { path: path.to_owned() }.into()
 }
 
 /// Whether the entry could be made: a device node, or another name of one that is `missing`, may be kept for those with

@@ -40,7 +40,7 @@ pub enum PlanFault {
     /// The file has no stage at all.
     #[error("the file has no stages")]
     NoStages,
-    /// `--target` names a stage that the file does not have.
+    /// The target is a stage that the file does not have.
     #[error("target stage {} could not be found{}", quote(.target), did_you_mean(suggest(.target, .stages.iter().map(String::as_str))))]
     UnknownTarget {
         /// The target.

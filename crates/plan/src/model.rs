@@ -19,7 +19,7 @@ pub struct Plan {
     pub images: Vec<PlannedImage>,
     /// Time that the build pretends to happen at (11.40), in seconds.
     pub source_date_epoch: Option<i64>,
-    /// Names given by `--build-arg` that no `ARG` consumed, in order (3.21).
+    /// Names of build arguments that no `ARG` consumed, in order (3.21).
     pub unused_build_args: Vec<String>,
     /// What the target takes from outside.
     pub outline: Outline,

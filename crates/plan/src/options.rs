@@ -8,23 +8,23 @@ use super::StepNetwork;
 /// What the caller of a build decides about its plan.
 #[derive(Debug, Clone)]
 pub struct PlanOptions {
-    /// `--target`; without it the last stage.
+    /// The stage to build; without it the last one.
     pub target: Option<String>,
-    /// `--build-arg`, in order; of a name given twice the last counts.
+    /// Build arguments, in order; of a name given twice the last counts.
     pub build_args: Vec<(String, String)>,
-    /// `--platform`; `None` builds for `build_platform` and leaves the base's platform in the config (4.17).
+    /// The platform to build for; `None` builds for `build_platform` and leaves the base's platform in the config (4.17).
     pub platform: Option<Platform>,
     /// The platform the build runs on.
     pub build_platform: Platform,
-    /// `--build-context`, name and what stands behind it; of a name given twice the last counts.
+    /// Named contexts: name and source; of a name given twice the last counts.
     pub named_contexts: Vec<(String, NamedContext)>,
-    /// `--label`, in order (5.306).
+    /// Labels of the image, in order (5.306).
     pub labels: Vec<(String, String)>,
-    /// `--network`: what a `RUN` without a mode of its own gets. Asking for the host here allows it everywhere.
+    /// The network that a `RUN` without a mode of its own gets; asking for the host here allows it everywhere.
     pub network: StepNetwork,
-    /// `--allow network.host`
+    /// Whether steps may have the network of the host.
     pub allow_network_host: bool,
-    /// `--allow security.insecure`
+    /// Whether steps may be privileged.
     pub allow_insecure: bool,
     /// Host name of steps, `buildkitsandbox` without; the build-arg `BUILDKIT_SANDBOX_HOSTNAME` sets it too (8.04).
     pub hostname: Option<String>,
@@ -74,7 +74,7 @@ impl PlanOptions {
     }
 }
 
-/// What stands behind the name of a `--build-context` (4.32).
+/// The source of a named context (4.32).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NamedContext {
     /// An image (`docker-image://`, `oci-layout://`), which the [`BaseResolver`](super::BaseResolver) finds by the

@@ -104,7 +104,7 @@ pub(super) fn globals_of(
     Ok(globals)
 }
 
-/// The automatic arguments (3.15), each as `--build-arg` has it if that names it.
+/// The automatic arguments (3.15), each with the value of the build argument of its name, if there is one.
 pub(super) fn automatic(
     file: &Dockerfile,
     options: &PlanOptions,
@@ -185,7 +185,7 @@ pub(super) fn is_predefined(name: &str) -> bool {
         || PROXIES.iter().any(|proxy| proxy.eq_ignore_ascii_case(name))
 }
 
-/// The error about a stage that `--target` names and the file does not have (4.12).
+/// The error about a target that the file does not have (4.12).
 pub(super) fn unknown_target<'n>(target: &str, names: impl IntoIterator<Item = &'n str>) -> PlanError {
     let stages = names.into_iter().map(str::to_owned).collect();
     PlanError::new(PlanFault::UnknownTarget { target: target.to_owned(), stages })

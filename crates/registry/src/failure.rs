@@ -4,6 +4,7 @@ use ocibuild_spec::{Reference, SourceError, SourceErrorKind, json};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::fault::Fault;
 use crate::http::{HttpError, HttpErrorKind, HttpResponse, PROXY_LOGIN, Url};
 use crate::retry;
 
@@ -40,11 +41,9 @@ pub(crate) fn of_http_about(subject: &str, error: &HttpError) -> SourceError {
         HttpErrorKind::Configuration => SourceErrorKind::Configuration,
         _ => SourceErrorKind::Network,
     };
-    let text = format!("{subject}: {error}");
-    match error.hint() {
-        Some(hint) => SourceError::new(kind, text).hint(hint),
-        None => SourceError::new(kind, text),
-    }
+    let own = SourceError::new(kind, format!("{subject}: {error}"));
+    let own = error.hint().into_iter().fold(own, SourceError::hint);
+    error.fault().cloned().into_iter().fold(own, SourceError::caused_by)
 }
 
 /// An answer that is a refusal, with the registry's own words.
@@ -63,11 +62,8 @@ pub(crate) fn in_words(error: SourceError, refusal: HttpResponse) -> SourceError
     if words.is_empty() {
         return error;
     }
-    let own = SourceError::new(error.kind(), format!("{error}: {words}"));
-    match error.hint_text() {
-        Some(hint) => own.hint(hint),
-        None => own,
-    }
+    let text = format!("{error}: {words}");
+    error.reworded(text)
 }
 
 /// A refusal, read.
@@ -123,9 +119,10 @@ impl Refusal {
         let words = if words.is_empty() { String::new() } else { format!(": {words}") };
         let (kind, hint) = self.advice();
         let error = SourceError::new(kind, format!("{name}: {url} answered {status}{words}"));
-        match hint {
-            Some(hint) => error.hint(hint),
-            None => error,
+        let error = hint.into_iter().fold(error, SourceError::hint);
+        match status {
+            401 | 403 => error.caused_by(Fault::Denied { host: url.authority(), status: *status }),
+            _ => error,
         }
     }
 
@@ -144,13 +141,7 @@ impl Refusal {
                 (SourceErrorKind::NotFound, Some(text.to_owned()))
             }
             404 => (SourceErrorKind::NotFound, Some("check the image's name and tag".to_owned())),
-            401 | 403 => {
-                let text = format!(
-                    "check the image's name; a private image needs a login: `ocibuild login {}`",
-                    url.authority()
-                );
-                (SourceErrorKind::Denied, Some(text))
-            }
+            401 | 403 => (SourceErrorKind::Denied, None),
             429 => {
                 let limit = limit.as_ref().map(|limit| format!(" (its limit is {limit})"));
                 let pause = pause.map(|seconds| format!(" for {seconds} seconds"));

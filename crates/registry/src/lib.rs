@@ -65,6 +65,7 @@ mod documents;
 mod endpoint;
 mod exchange;
 mod failure;
+mod fault;
 mod http;
 mod listing;
 mod login;
@@ -120,6 +121,7 @@ pub use credentials::{
     Helpers, KnownCredential, Lookup, Match, RegistryKey, Secret, Stored, Wanted,
 };
 pub use documents::KnownDocuments;
+pub use fault::{CertificateProblem, Fault};
 pub use http::{
     ClientCertificate, HostTls, HttpClient, HttpClientBuilder, HttpError, HttpErrorKind, HttpRequest,
     HttpResponse, Method, Proxies, Reach, Scheme, Trust, Url, UrlError, is_loopback, read_ca_bundle,

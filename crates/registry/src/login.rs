@@ -3,6 +3,7 @@ use ocibuild_spec::{CancelToken, SourceError, SourceErrorKind};
 use crate::auth::Need;
 use crate::credentials::RegistryKey;
 use crate::failure;
+use crate::fault::Fault;
 use crate::http::{HttpError, HttpResponse, Method};
 use crate::registry::Registry;
 
@@ -41,7 +42,7 @@ impl Registry {
                     self.auth().answer(&need, via, response)?;
                     outcome = LoginCheck::Accepted;
                 }
-                _ => return Err(refused(self.auth().advice(&need), &subject, response)),
+                _ => return Err(refused(self.auth().fault(&need), &subject, response)),
             }
         }
     }
@@ -49,14 +50,14 @@ impl Registry {
 
 fn unanswered(subject: &str, error: &HttpError) -> SourceError {
     let failed = failure::of_http_about(subject, error);
-    if failed.hint_text().is_some() {
+    if failed.hint_text().is_some() || error.fault().is_some() {
         return failed;
     }
     failed.hint("check the name of the registry and the network")
 }
 
-fn refused(advice: String, subject: &str, response: HttpResponse) -> SourceError {
+fn refused(fault: Fault, subject: &str, response: HttpResponse) -> SourceError {
     let status = response.status;
     let error = failure::of_status_about(subject, response);
-    if matches!(status, 401 | 403) { error.hint(advice) } else { error }
+    if matches!(status, 401 | 403) { error.caused_by(fault) } else { error }
 }

@@ -109,9 +109,5 @@ fn all_failed(reference: &Reference, mut failed: Vec<(&Route, SourceError)>) -> 
     let mut all: Vec<String> = failed.iter().map(|(route, error)| said(route, error)).collect();
     all.push(said(last, &error));
     let text = format!("{}: {places} places were asked; {}", reference.familiar(), all.join("; "));
-    let own = SourceError::new(error.kind(), text);
-    match error.hint_text() {
-        Some(hint) => own.hint(hint),
-        None => own,
-    }
+    error.reworded(text)
 }

@@ -337,7 +337,7 @@ impl Registry {
         let status = response.status;
         let error = failure::of_status(reference, response);
         match status {
-            401 | 403 => error.hint(self.auth().advice(&Need::new(reference, access))),
+            401 | 403 => error.caused_by(self.auth().fault(&Need::new(reference, access))),
             _ => error,
         }
     }

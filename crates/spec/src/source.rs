@@ -103,6 +103,13 @@ impl SourceError {
         self
     }
 
+    /// The same with another text.
+    #[must_use]
+    pub fn reworded(mut self, message: impl Into<String>) -> Self {
+        self.message = message.into();
+        self
+    }
+
     /// The class.
     pub fn kind(&self) -> SourceErrorKind {
         self.kind

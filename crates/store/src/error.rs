@@ -1,17 +1,20 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::fault::Fault;
 use ocibuild_spec::{Digest, DocumentError, SourceError, SourceErrorKind, VerifyError};
 
 /// Why the store could not do what it was asked for.
 ///
-/// The text names the path or digest at hand; [`hint`](Self::hint) says what to do about it, when that is known.
+/// The text names the path or digest at hand. [`fault`](Self::fault) is what is wrong as data, and [`hint`](Self::hint)
+/// says what to do where that is the same for all callers.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
     kind: ErrorKind,
     message: String,
     hint: Option<&'static str>,
+    fault: Option<Fault>,
     #[source]
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -48,7 +51,13 @@ pub enum ErrorKind {
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), hint: None, source: None }
+        Self { kind, message: message.into(), hint: None, fault: None, source: None }
+    }
+
+    /// The same with what is wrong, as data.
+    pub(crate) fn with_fault(mut self, fault: Fault) -> Self {
+        self.fault = Some(fault);
+        self
     }
 
     pub(crate) fn with_hint(mut self, hint: &'static str) -> Self {
@@ -74,16 +83,22 @@ impl Error {
         let (kind, hint) = class_of(&source);
         let what = what.into();
         if kind == ErrorKind::Corrupt && is_verification(&source) {
-            return Self { kind, message: format!("cannot {what}: {source}"), hint, source: None };
+            return Self {
+                kind,
+                message: format!("cannot {what}: {source}"),
+                hint,
+                fault: None,
+                source: None,
+            };
         }
-        Self { kind, message: format!("cannot {what}"), hint, source: Some(source.into()) }
+        Self { kind, message: format!("cannot {what}"), hint, fault: None, source: Some(source.into()) }
     }
 
     /// What `fs_err` says, which names operation and path.
     #[expect(clippy::needless_pass_by_value, reason = "so that it can be given to `map_err`")]
     pub(crate) fn fs(error: io::Error) -> Self {
         let (kind, hint) = class_of(&error);
-        Self { kind, message: error.to_string(), hint, source: None }
+        Self { kind, message: error.to_string(), hint, fault: None, source: None }
     }
 
     pub(crate) fn document(what: impl std::fmt::Display, error: DocumentError) -> Self {
@@ -104,9 +119,14 @@ impl Error {
         self.kind
     }
 
-    /// What to do about it.
+    /// What to do about it, where that is the same for all callers.
     pub fn hint(&self) -> Option<&str> {
         self.hint
+    }
+
+    /// What is wrong, as data, where it is more than the class says.
+    pub fn fault(&self) -> Option<&Fault> {
+        self.fault.as_ref()
     }
 }
 
@@ -116,9 +136,7 @@ fn is_verification(error: &io::Error) -> bool {
 
 fn class_of(error: &io::Error) -> (ErrorKind, Option<&'static str>) {
     match error.kind() {
-        io::ErrorKind::StorageFull => {
-            (ErrorKind::NoSpace, Some("free space there, for instance with `ocibuild prune`, and try again"))
-        }
+        io::ErrorKind::StorageFull => (ErrorKind::NoSpace, None),
         io::ErrorKind::QuotaExceeded => {
             (ErrorKind::NoSpace, Some("the quota of this user is used up; free space and try again"))
         }
@@ -137,13 +155,19 @@ fn class_of(error: &io::Error) -> (ErrorKind, Option<&'static str>) {
     }
 }
 
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        Self::new(fault.kind(), fault.to_string()).with_fault(fault)
+    }
+}
+
 impl From<ocibuild_sys::Error> for Error {
     fn from(error: ocibuild_sys::Error) -> Self {
         let (kind, hint) = class_of(&io::Error::from_raw_os_error(error.raw_os_error()));
         let path: PathBuf = error.path().to_owned();
         let message = format!("cannot {} {}", error.operation(), path.display());
         let source = io::Error::from_raw_os_error(error.raw_os_error());
-        Self { kind, message, hint, source: Some(source.into()) }
+        Self { kind, message, hint, fault: None, source: Some(source.into()) }
     }
 }
 
@@ -158,13 +182,7 @@ impl From<Error> for SourceError {
             }
             _ => SourceErrorKind::Io,
         };
-        let mut converted = Self::new(kind, error.message);
-        if let Some(hint) = error.hint {
-            converted = converted.hint(hint);
-        }
-        match error.source {
-            Some(source) => converted.caused_by(source),
-            None => converted,
-        }
+        let converted = Self::new(kind, error.message.clone());
+        error.hint.into_iter().fold(converted, Self::hint).caused_by(error)
     }
 }

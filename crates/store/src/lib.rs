@@ -47,12 +47,14 @@
 
 mod blob;
 mod error;
+mod fault;
 mod layout;
 mod output;
 mod source;
 
 pub use blob::{BlobSink, copy_image, reachable, read_document};
 pub use error::{Error, ErrorKind};
+pub use fault::Fault;
 pub use layout::{
     BlobWriter, Collection, ExclusiveLock, Freed, ImageLayout, Lease, ScratchDir, Usage, check_way,
 };

@@ -1,7 +1,7 @@
 use clap::Args;
-use ocibuild::deploy::Port;
 
 use super::RegistryArgs;
+use crate::deploy::Port;
 
 const DEPLOY_HELP: &str = "\
 Examples:
@@ -30,7 +30,7 @@ pub(crate) struct DeployArgs {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) replicas: u32,
 
-    /// Port of the container, in place of those that the image exposes
+    /// Port of the container, instead of those that the image exposes
     #[arg(long, value_name = "PORT[/PROTOCOL]")]
     pub(crate) port: Vec<Port>,
 

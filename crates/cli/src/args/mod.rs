@@ -9,6 +9,9 @@ mod login;
 mod registry;
 mod transfer;
 
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};

@@ -2,7 +2,6 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use ocibuild::Error;
-use ocibuild::deploy::{DeployOptions, Deployment};
 use ocibuild::registry::Registry;
 use ocibuild::spec::{
     CancelToken, ContainerConfig, Digest, Document, ImageSource, Platform, Reference, SourceError,
@@ -11,6 +10,7 @@ use ocibuild::spec::{
 
 use crate::args::DeployArgs;
 use crate::backends::{Notices, open_images, registry};
+use crate::deploy::{DeployOptions, Deployment};
 use crate::failure::{Failure, Outcome, usage};
 use crate::progress::warn;
 use crate::signals::Signals;

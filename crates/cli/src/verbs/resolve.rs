@@ -1,6 +1,6 @@
 use std::process::ExitCode;
 
-use ocibuild::registry::{Route, Transport};
+use ocibuild::registry::{Origin, Route, Transport};
 use ocibuild::{Error, ErrorKind};
 use serde_json::json;
 
@@ -36,7 +36,7 @@ fn url(route: &Route) -> Result<String, Error> {
 }
 
 fn row(route: &Route) -> Result<Vec<String>, Error> {
-    let mut row = vec![url(route)?, route.origin.to_string()];
+    let mut row = vec![url(route)?, origin(&route.origin)];
     let mut notes = Vec::new();
     match (route.resolves_tags, route.serves_content) {
         (false, _) => notes.push("by digest only"),
@@ -66,9 +66,17 @@ fn object(route: &Route) -> Result<serde_json::Value, Error> {
     Ok(json!({
         "url": url(route)?,
         "image": route.reference.to_string(),
-        "origin": route.origin.to_string(),
+        "origin": origin(&route.origin),
         "speaks": speaks,
         "resolves_tags": route.resolves_tags,
         "serves_content": route.serves_content,
     }))
+}
+
+/// Who named a server; a mirror of the command line is the flag.
+fn origin(origin: &Origin) -> String {
+    match origin {
+        Origin::Mirror(text) => format!("--registry-mirror {text}"),
+        other => other.to_string(),
+    }
 }

@@ -96,8 +96,8 @@ fn what_kubernetes_would_refuse_is_refused() {
         (&["--name", "A"], "--name \"A\""),
         (&["--namespace", "a.b"], "--namespace \"a.b\""),
         (&["--pull-secret", "_"], "--pull-secret \"_\""),
-        (&["--port", "0"], "\"0\" is no port"),
-        (&["--port", "80/icmp"], "\"80/icmp\" is no port"),
+        (&["--port", "0"], "\"0\" is not a port"),
+        (&["--port", "80/icmp"], "\"80/icmp\" is not a port"),
         (&["--replicas", "x"], "--replicas"),
         (&["--replicas", "3000000000"], "--replicas"),
     ];

@@ -90,8 +90,8 @@ fn where_there_is_none_everything_that_was_looked_for_is_told() {
         ["no container engine", "docker: the program docker is not installed", "podman: cat: answers/podman"];
     build(&place, &["--load"])
         .fails(5, &[&words[..], &["containerd: ctr: failed to dial", "hint:"]].concat());
-    build(&place, &["--load=podman"]).fails(5, &["podman is not there", "answers/podman"]);
-    build(&place, &["--load=docker"]).fails(5, &["docker is not there", "not installed"]);
+    build(&place, &["--load=podman"]).fails(5, &["podman is not available", "answers/podman"]);
+    build(&place, &["--load=docker"]).fails(5, &["docker is not available", "not installed"]);
 }
 
 #[test]

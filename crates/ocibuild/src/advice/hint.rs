@@ -61,6 +61,19 @@ pub enum Setting {
     Replace,
     /// The platforms that an index waits for.
     Expect,
+    /// The certificate of an authority that is trusted
+    /// ([`RegistryBuilder::ca_pem`](ocibuild_registry::RegistryBuilder::ca_pem)).
+    CaCertificate,
+    /// A registry that may be spoken to in the clear.
+    InsecureRegistry,
+    /// A host that a registry may have its credentials sent to.
+    TokenRealm,
+    /// A server that is asked instead of a registry.
+    Mirror,
+    /// What stores credentials for a registry.
+    Login,
+    /// What removes a name from the state directory.
+    RemoveImage,
     /// What sets the jobs of one run apart from others.
     RunName,
     /// The operating system of an image in an index.
@@ -75,6 +88,8 @@ pub enum Setting {
     PullPlatform,
     /// The transfer of all platforms of an image.
     PullAllPlatforms,
+    /// A new draft of an index.
+    IndexCreate,
     /// The addition of images to a draft of an index.
     IndexAdd,
     /// The removal of a draft of an index.
@@ -110,6 +125,12 @@ impl Setting {
             Self::Append => "append",
             Self::Replace => "replace",
             Self::Expect => "the expected platforms",
+            Self::CaCertificate => "RegistryBuilder::ca_pem",
+            Self::InsecureRegistry => "RegistryBuilder::insecure",
+            Self::TokenRealm => "RegistryBuilder::allow_realm",
+            Self::Mirror => "RegistryBuilder::mirror",
+            Self::Login => "credentials",
+            Self::RemoveImage => "State::remove",
             Self::RunName => "the name of the run",
             Self::Os => "the system",
             Self::Architecture => "the architecture",
@@ -117,6 +138,7 @@ impl Setting {
             Self::AllPlatforms => "all platforms",
             Self::PullPlatform => "a pull of one platform",
             Self::PullAllPlatforms => "a pull of all platforms",
+            Self::IndexCreate => "State::create_index with",
             Self::IndexAdd => "State::create_index",
             Self::IndexRemove => "the removal of the draft",
             Self::IndexInspect => "the list of its entries",

@@ -9,6 +9,7 @@ use ocibuild_spec::{EntryKind, Timestamp};
 
 use crate::copy::{Archive, Bytes, Placement, Source, SourceNode, TreeSource, archived};
 use crate::error::{Error, ErrorKind};
+use crate::failure::{ContextFailure, CopyProblem, HostFailure, HostOperation};
 use crate::layers::FileRange;
 
 /// The files of an archive, which is read where it lies: nothing of it is unpacked.
@@ -44,8 +45,7 @@ pub(super) fn nature_of(file: &File, size: u64) -> Result<Nature, Error> {
         Ok(_) => true,
         // What the decoder refuses although it is whole, as a window that is too large.
         Err(error) if is_of_the_decoder(&error) => {
-            let message = "the build context cannot be decompressed";
-            return Err(Error::new(ErrorKind::Refused, message).caused_by(error));
+            return Err(ContextFailure::NotDecompressed { source: error }.into());
         }
         Err(_) => false,
     };
@@ -126,9 +126,7 @@ impl Source for ArchiveSource {
                 let file = self.plain.try_clone().map_err(cannot_read)?;
                 Ok(archived(file, *offset, size, sparse.as_ref()))
             }
-            _ => {
-                Err(Error::new(ErrorKind::Dockerfile, format!("\"/{}\": not a regular file", path.display())))
-            }
+            _ => Err(CopyProblem::NotRegular { path: path.to_owned() }.into()),
         }
     }
 }
@@ -139,5 +137,5 @@ fn is_of_the_decoder(error: &io::Error) -> bool {
 }
 
 fn cannot_read(error: io::Error) -> Error {
-    Error::new(ErrorKind::Host, "cannot keep the build context in a file").caused_by(error)
+    HostFailure::operation(HostOperation::KeepContext, error).into()
 }

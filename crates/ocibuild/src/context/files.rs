@@ -14,7 +14,8 @@ use super::http::{OneFile, download};
 use super::local::LocalContext;
 use super::remotes::Remotes;
 use crate::copy::{ContextDigests, Lead, NoSource, OwnFiles, Source, SourceKind, clean, resolve};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+use crate::failure::{ContextFailure, FileAction, HostFailure, HostOperation};
 
 /// As much of a Dockerfile as is read.
 const MAX_DOCKERFILE: u64 = 16 << 20;
@@ -57,9 +58,7 @@ impl BuildContext {
             return self.read(if self.finds(name)? { name } else { usual });
         };
         if self.dockerfile.is_some() {
-            let message =
-                "ambiguous Dockerfile source: the context is a Dockerfile, and -f names another one";
-            return Err(Error::new(ErrorKind::Usage, message));
+            return Err(ContextFailure::AmbiguousDockerfile.into());
         }
         self.read(path)
     }
@@ -67,30 +66,19 @@ impl BuildContext {
     /// Reads a file for the builder's own use; links lead only within the context.
     pub fn read(&self, path: impl AsRef<Path>) -> Result<Vec<u8>, Error> {
         let path = clean(path.as_ref().as_os_str());
-        let shown = path.display();
         let (at, node) = match resolve(self.source.as_ref(), &path, true)? {
             Lead::Found(at, node) => (at, node),
-            Lead::Missing => {
-                return Err(Error::new(
-                    ErrorKind::Usage,
-                    format!("there is no {shown} in the build context"),
-                )
-                .hint("name the Dockerfile with -f, relative to the root of the context"));
-            }
+            Lead::Missing => return Err(ContextFailure::NotFound { path }.into()),
         };
         let SourceKind::File { size } = node.kind else {
-            return Err(Error::new(
-                ErrorKind::Usage,
-                format!("{shown} in the build context is no regular file"),
-            ));
+            return Err(ContextFailure::NotRegular { path }.into());
         };
         if size > MAX_DOCKERFILE {
-            return Err(Error::new(ErrorKind::Usage, format!("{shown} is larger than 16 MiB")));
+            return Err(ContextFailure::TooLarge { path, is_named: false }.into());
         }
         let mut bytes = Vec::new();
-        self.source.open(&at)?.take(MAX_DOCKERFILE).read_to_end(&mut bytes).map_err(|error| {
-            Error::new(ErrorKind::Host, format!("cannot read {shown} of the build context")).caused_by(error)
-        })?;
+        let read = self.source.open(&at)?.take(MAX_DOCKERFILE).read_to_end(&mut bytes);
+        read.map_err(|error| HostFailure::file(FileAction::Read, &path, error))?;
         Ok(bytes)
     }
 
@@ -137,10 +125,11 @@ pub enum RemoteSource {
 }
 
 impl RemoteSource {
-    /// What CONTEXT or `--build-context` names, if that is a URL or a repository; `None` for paths.
+    /// What the text of a build context, or of a named one, stands for, if that is a URL or a repository; `None` for paths.
     pub fn parse(text: &str) -> Result<Option<Self>, Error> {
         let usage = |error: &dyn std::fmt::Display| {
-            Error::new(ErrorKind::Usage, format!("{}: {error}", without_credentials(text)))
+            let text = without_credentials(text);
+            Error::from(ContextFailure::Address { text, reason: error.to_string() })
         };
         // Only here: in `ADD` it is a path.
         let short = text.strip_prefix("github.com/").map(|rest| format!("https://github.com/{rest}"));
@@ -272,8 +261,7 @@ impl<'a> Fetcher<'a> {
     /// What comes from a stream: the files of an archive, or no files and a Dockerfile.
     pub fn receive(&self, mut stream: impl Read) -> Result<BuildContext, Error> {
         let scratch = self.store.scratch()?;
-        let cannot =
-            |error| Error::new(ErrorKind::Host, "cannot keep the build context in a file").caused_by(error);
+        let cannot = |error| HostFailure::operation(HostOperation::KeepContext, error);
         let mut file = tempfile::tempfile_in(scratch.path()).map_err(cannot)?;
         let mut size = 0;
         let mut buffer = vec![0; 64 << 10];
@@ -287,29 +275,20 @@ impl<'a> Fetcher<'a> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(_) if self.cancel.is_cancelled() => return Err(Error::cancelled()),
                 Err(error) => {
-                    return Err(Error::new(ErrorKind::Host, "cannot read the build context").caused_by(error));
+                    return Err(HostFailure::operation(HostOperation::ReadContext, error).into());
                 }
             };
             size += count as u64;
             if size > self.remotes.size_limit {
-                let limit = self.remotes.size_limit;
-                let message = format!("the build context is larger than {limit} bytes, which is the limit");
-                return Err(Error::new(ErrorKind::Refused, message));
+                return Err(ContextFailure::LimitExceeded { limit: self.remotes.size_limit }.into());
             }
             file.write_all(&buffer[..count]).map_err(cannot)?;
         }
         file.seek(SeekFrom::Start(0)).map_err(cannot)?;
         match nature_of(&file, size)? {
             Nature::Archive => Self::archive(&file, size, scratch),
-            Nature::Compressed(format) => {
-                let message = format!("the build context is compressed ({format}), but holds no tar archive");
-                Err(Error::new(ErrorKind::Refused, message))
-            }
-            Nature::Other if size > MAX_DOCKERFILE => {
-                let message =
-                    "the build context is neither an archive nor a Dockerfile: it is larger than 16 MiB";
-                Err(Error::new(ErrorKind::Usage, message))
-            }
+            Nature::Compressed(format) => Err(ContextFailure::NotAnArchive { format }.into()),
+            Nature::Other if size > MAX_DOCKERFILE => Err(ContextFailure::NotADockerfile.into()),
             Nature::Other => Ok(BuildContext {
                 source: Arc::new(NoSource),
                 local: None,
@@ -343,7 +322,7 @@ impl<'a> Fetcher<'a> {
 }
 
 fn read_all(file: &File, size: u64) -> Result<Vec<u8>, Error> {
-    let cannot = |error| Error::new(ErrorKind::Host, "cannot read a download").caused_by(error);
+    let cannot = |error| HostFailure::operation(HostOperation::ReadDownload, error);
     let file = file.try_clone().map_err(cannot)?;
     let mut bytes = Vec::new();
     crate::layers::FileRange { file, at: 0, left: size }.read_to_end(&mut bytes).map_err(cannot)?;
@@ -354,7 +333,7 @@ fn read_all(file: &File, size: u64) -> Result<Vec<u8>, Error> {
 pub(crate) fn new_place(scratch: &Path, what: &str) -> Result<PathBuf, Error> {
     let place = tempfile::Builder::new().prefix(what).tempdir_in(scratch);
     // It goes with the directory that it is in.
-    place.map(tempfile::TempDir::keep).map_err(|error| {
-        Error::new(ErrorKind::Host, format!("cannot write below {}", scratch.display())).caused_by(error)
-    })
+    place
+        .map(tempfile::TempDir::keep)
+        .map_err(|error| HostFailure::file(FileAction::WriteBelow, scratch, error).into())
 }

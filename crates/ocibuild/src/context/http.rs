@@ -15,7 +15,8 @@ use sha2::Digest as _;
 
 use super::remotes::{Login, Remotes, of_http};
 use crate::copy::{Source, SourceKind, SourceNode};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+use crate::failure::{ContextFailure, FileAction, HostFailure, HostOperation};
 use crate::layers::FileRange;
 
 /// The bytes of a URL on disk, and what their server said about them.
@@ -42,19 +43,14 @@ pub(crate) fn download(
     let response = remotes.http.follow(&request, cancel).map_err(|error| of_http(&error))?;
     let status = response.status;
     if !(200..400).contains(&status) || status == 304 {
-        let error = Error::new(ErrorKind::Network, format!("{address}: invalid response status {status}"));
-        return Err(match status {
-            401 | 403 => {
-                let host = address.url().host();
-                error.hint(login.advice(&format!("HTTP_AUTH_TOKEN_{host}"), host))
-            }
-            _ => error.hint("check the URL"),
-        });
+        let host = address.url().host();
+        let login =
+            matches!(status, 401 | 403).then(|| login.advice(&format!("HTTP_AUTH_TOKEN_{host}"), host));
+        return Err(ContextFailure::Status { address: address.to_string(), status, login }.into());
     }
     let too_large = |size: &dyn fmt::Display| {
-        let message =
-            format!("{address}: {size} bytes are more than {}, which is the limit", remotes.size_limit);
-        Error::new(ErrorKind::Refused, message)
+        let (address, size) = (address.to_string(), size.to_string());
+        Error::from(ContextFailure::DownloadTooLarge { address, size, limit: remotes.size_limit })
     };
     if let Some(length) = response.content_length().filter(|length| *length > remotes.size_limit) {
         return Err(too_large(&length));
@@ -127,7 +123,8 @@ fn request(remotes: &Remotes, address: &HttpAddress) -> Result<(HttpRequest, Log
 /// The content of an answer, without the encoding that some servers give it unasked.
 fn body(response: HttpResponse, address: &HttpAddress) -> Result<Box<dyn Read + Send>, Error> {
     let encoding = response.header("content-encoding").unwrap_or("identity").trim().to_ascii_lowercase();
-    let refused = |text: String| Error::new(ErrorKind::Refused, format!("{address}: {text}"));
+    let refused =
+        |reason: String| Error::from(ContextFailure::Encoding { address: address.to_string(), reason });
     match encoding.as_str() {
         "" | "identity" => Ok(Box::new(Counted { left: response.content_length(), inner: response })),
         "gzip" | "x-gzip" => {
@@ -176,7 +173,7 @@ impl Check {
             Some("sha256") => Ok(Self::Sha256(sha2::Sha256::new())),
             Some("sha384") => Ok(Self::Sha384(sha2::Sha384::new())),
             Some("sha512") => Ok(Self::Sha512(sha2::Sha512::new())),
-            _ => Err(Error::new(ErrorKind::Dockerfile, format!("unsupported digest algorithm: {wanted}"))),
+            _ => Err(ContextFailure::ChecksumAlgorithm { wanted: wanted.to_owned() }.into()),
         }
     }
 
@@ -202,15 +199,13 @@ impl Check {
         if found == wanted {
             return Ok(());
         }
-        let message = format!("{address}: digest mismatch {found}: {wanted}");
-        Err(Error::new(ErrorKind::Refused, message)
-            .hint("the first digest is of what the server sent, the second is that of --checksum")
-            .hint(format!("if the file is the right one, write --checksum={found}")))
+        let (address, wanted) = (address.to_string(), wanted.to_owned());
+        Err(ContextFailure::ChecksumMismatch { address, found, wanted }.into())
     }
 }
 
 fn no_spool(scratch: &Path, error: io::Error) -> Error {
-    Error::new(ErrorKind::Host, format!("cannot write below {}", scratch.display())).caused_by(error)
+    HostFailure::file(FileAction::WriteBelow, scratch, error).into()
 }
 
 /// A directory with one file, root's and for nobody else (6.70).
@@ -253,8 +248,7 @@ impl Source for OneFile {
 
     fn open(&self, _: &Path) -> Result<Box<dyn Read + Send>, Error> {
         let file = self.download.file.try_clone();
-        let file =
-            file.map_err(|error| Error::new(ErrorKind::Host, "cannot read a download").caused_by(error))?;
+        let file = file.map_err(|error| HostFailure::operation(HostOperation::ReadDownload, error))?;
         Ok(Box::new(FileRange { file, at: 0, left: self.download.size }))
     }
 }

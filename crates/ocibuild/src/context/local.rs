@@ -10,8 +10,8 @@ use super::files::{BuildContext, RemoteSource};
 use super::named_file::{NamedFile, NoFile};
 use crate::advice::{Hint, Setting};
 use crate::copy::{ContextDigests, LocalSource, NoSource, OwnFiles, Source};
-use crate::error::{Code, Error, ErrorKind};
-use crate::report::Place;
+use crate::error::Error;
+use crate::failure::ContextFailure;
 
 /// A local directory that a build copies from, seen through its ignore file.
 ///
@@ -52,17 +52,11 @@ impl LocalContext {
     }
 
     fn with_ignore_file(path: &Path, ignore_file: &Path) -> Result<Self, Error> {
-        let metadata = fs::metadata(path).map_err(|error| {
-            Error::new(ErrorKind::Usage, format!("cannot open the build context {}", path.display()))
-                .caused_by(error)
-                .hint("CONTEXT is a directory, `-`, a URL or a git repository")
-        })?;
+        let owned = || path.to_owned();
+        let metadata =
+            fs::metadata(path).map_err(|source| ContextFailure::NotOpened { path: owned(), source })?;
         if !metadata.is_dir() {
-            return Err(Error::new(
-                ErrorKind::Usage,
-                format!("the build context {} is no directory", path.display()),
-            )
-            .hint("CONTEXT is a directory; the Dockerfile is named with -f"));
+            return Err(ContextFailure::NotADirectory { path: owned() }.into());
         }
         let root = RootDir::open(path).map_err(Error::from)?;
         let ignore = match NamedFile::new(path, ignore_file).read() {
@@ -74,11 +68,8 @@ impl LocalContext {
             }
             Err(NoFile::Missing) => IgnorePatterns::default(),
             Err(NoFile::Directory) => {
-                let name = ignore_name(path, ignore_file);
-                return Err(Error::new(ErrorKind::Usage, format!("{name} is a directory, not a file"))
-                    .id(Code::NoRegularFile)
-                    .place(Place::File(name))
-                    .hint("remove the directory, or make it a file with one pattern on each line"));
+                let file = ignore_name(path, ignore_file);
+                return Err(ContextFailure::IgnoreFileIsDirectory { file }.into());
             }
             Err(other) => return Err(cannot_read(ignore_file, other)),
         };
@@ -146,7 +137,10 @@ pub fn read_dockerfile_of(context: &Path, path: &Path) -> Result<Vec<u8>, Error>
             return error;
         }
         error
-            .cause(format!("-f counts from the working directory, not from CONTEXT {}", context.display()))
+            .cause(format!(
+                "its path counts from the working directory, not from the build context {}",
+                context.display()
+            ))
             .hint_first(Hint::from("write ").setting(Setting::Dockerfile, inside.display().to_string()))
     })
 }
@@ -155,69 +149,30 @@ pub fn read_dockerfile_of(context: &Path, path: &Path) -> Result<Vec<u8>, Error>
 fn no_dockerfile(file: &NamedFile<'_>, path: &Path, error: NoFile) -> Error {
     match error {
         NoFile::Missing => {
-            let error = Error::new(ErrorKind::Usage, format!("there is no Dockerfile at {}", path.display()))
-                .id(Code::NoDockerfile)
-                .place(Place::File(path.display().to_string()));
-            let error = match similar(file, path) {
-                Some(name) => {
-                    error.hint(Hint::from("did you mean ").setting(Setting::Dockerfile, name).text("?"))
-                }
-                None => error,
-            };
-            error.hint(
-                Hint::from("name the file with ")
-                    .setting(Setting::Dockerfile, "")
-                    .text(", or the directory that holds it as CONTEXT"),
-            )
+            ContextFailure::NoDockerfile { path: path.to_owned(), similar: similar(file, path) }.into()
         }
         NoFile::Directory if file.beside(&path.join("Dockerfile")).is_file() => {
-            let inside = path.join("Dockerfile").display().to_string();
-            not_a_file(path, "a directory")
-                .hint(names_a_file().text(": ").setting(Setting::Dockerfile, inside))
+            not_a_file(path, "a directory", Some(path.join("Dockerfile")))
         }
         other => cannot_read(path, other),
     }
 }
 
-fn names_a_file() -> Hint {
-    Hint::of(Setting::Dockerfile, "").text(" names a file")
-}
-
 /// The error about a path that something else than a file is at.
-fn not_a_file(path: &Path, what: &str) -> Error {
-    let shown = path.display().to_string();
-    Error::new(ErrorKind::Usage, format!("{shown} is {what}, not a file"))
-        .id(Code::NoRegularFile)
-        .place(Place::File(shown))
+fn not_a_file(path: &Path, what: &'static str, inside: Option<PathBuf>) -> Error {
+    ContextFailure::NotAFile { path: path.to_owned(), what, inside }.into()
 }
 
-/// The error about a Dockerfile or an ignore file that is there, but cannot be read.
+/// The error about a Dockerfile or an ignore file that exists, but cannot be read.
 fn cannot_read(path: &Path, error: NoFile) -> Error {
-    let shown = path.display().to_string();
-    let place = Place::File(shown.clone());
-    let refused =
-        |message: String| Error::new(ErrorKind::Usage, message).id(Code::NoRegularFile).place(place.clone());
+    let owned = path.to_owned();
     match error {
-        NoFile::Missing => refused(format!("{shown} does not exist")),
-        NoFile::Directory => not_a_file(path, "a directory").hint(names_a_file()),
-        NoFile::Special(what) => not_a_file(path, what).hint(names_a_file()),
-        NoFile::TooLarge => refused(format!("{shown} is larger than 16 MiB"))
-            .hint(Hint::from("is this the file? Another is named with ").setting(Setting::Dockerfile, "")),
-        NoFile::LeadsOut => {
-            let message = format!("{shown} is a link that leads out of the build context");
-            Error::new(ErrorKind::Refused, message).id(Code::LinkOutOfContext).place(place).hint(
-                Hint::from("put the file itself into the context, or name the one outside with ")
-                    .setting(Setting::Dockerfile, ""),
-            )
-        }
-        NoFile::Unreadable(error) => {
-            let is_denied = error.kind() == std::io::ErrorKind::PermissionDenied;
-            let own = Error::new(ErrorKind::Host, format!("cannot read {shown}"))
-                .id(Code::Unreadable)
-                .place(place)
-                .caused_by(error);
-            if is_denied { own.hint("let this user read it: chmod u+r, or chown") } else { own }
-        }
+        NoFile::Missing => ContextFailure::FileMissing { path: owned }.into(),
+        NoFile::Directory => not_a_file(path, "a directory", None),
+        NoFile::Special(what) => not_a_file(path, what, None),
+        NoFile::TooLarge => ContextFailure::TooLarge { path: owned, is_named: true }.into(),
+        NoFile::LeadsOut => ContextFailure::LeadsOut { path: owned }.into(),
+        NoFile::Unreadable(source) => ContextFailure::Unreadable { path: owned, source }.into(),
     }
 }
 
@@ -246,27 +201,11 @@ fn ignore_name(context: &Path, ignore_file: &Path) -> String {
     ignore_file.strip_prefix(context).unwrap_or(ignore_file).display().to_string()
 }
 
-fn ignore_error(name: &str, error: ocibuild_dockerfile::IgnoreError) -> Error {
-    let (line, text) = (error.line, error.pattern.clone());
-    let shown: String = text.chars().take(80).collect();
-    let hint = if text.trim() == "!" {
-        format!("put a path behind the \"!\" in line {line}, or remove the line")
-    } else if text.is_empty() {
-        format!("break line {line} into shorter ones")
-    } else {
-        format!(
-            "write the pattern of line {line} anew: a '[' needs its ']', and a literal '[' or '\\' a '\\' in front"
-        )
-    };
-    Error::new(ErrorKind::Dockerfile, format!("{name}:{line}: {error}"))
-        .id(Code::InvalidPattern)
-        .cause(format!("the pattern is {shown:?}"))
-        .hint(hint)
-        .place(Place::Line { file: name.to_owned(), line, text })
-        .caused_by(error)
+fn ignore_error(name: &str, source: ocibuild_dockerfile::IgnoreError) -> Error {
+    ContextFailure::IgnorePattern { file: name.to_owned(), source }.into()
 }
 
-/// What stands behind a name of `--build-context` (4.32).
+/// The source of a named context (4.32).
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ContextSource {

@@ -5,7 +5,9 @@ use ocibuild_plan::address::{GitAddress, HttpAddress, Transport, base64};
 use ocibuild_registry::{HttpClient, HttpError, HttpErrorKind, Scheme};
 
 use super::git::GitProgram;
+use crate::advice::http_hints;
 use crate::error::{Code, Error, ErrorKind};
+use crate::failure::ContextFailure;
 use crate::secret::{Secret, secret_value};
 
 /// How sources that are not on this machine are reached: URLs through the one confined client, repositories through
@@ -122,8 +124,7 @@ impl Remotes {
 
     fn secret_text(&self, id: &str) -> Result<Option<String>, Error> {
         let Some(secret) = self.secrets.get(id) else { return Ok(None) };
-        let unusable =
-            || Error::new(ErrorKind::Usage, format!("secret {id}: its value cannot be in a header"));
+        let unusable = || Error::from(ContextFailure::SecretNotAHeader { id: id.to_owned() });
         let value = secret_value(secret, id)?;
         let text = std::str::from_utf8(value.bytes()).map_err(|_| unusable())?;
         let text = text.trim_end_matches(['\r', '\n']);
@@ -216,10 +217,7 @@ pub(crate) fn of_http(error: &HttpError) -> Error {
         HttpErrorKind::Offline => own.id(Code::Offline),
         _ => own,
     };
-    match error.hint() {
-        Some(hint) => own.hint(hint),
-        None => own,
-    }
+    http_hints(error).into_iter().fold(own, Error::hint)
 }
 
 #[cfg(test)]

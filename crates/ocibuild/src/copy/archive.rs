@@ -13,7 +13,8 @@ use ocibuild_spec::CancelToken;
 use super::extract::Archive;
 use super::select::Selected;
 use super::source::{Source, SourceKind};
-use crate::error::{Changed, Code, Error, ErrorKind, class_below};
+use crate::error::{Changed, Error, ErrorKind, class_below};
+use crate::failure::{CopyProblem, FileAction, HostFailure};
 
 /// What archives are read with.
 pub(crate) struct Archives<'a> {
@@ -160,7 +161,7 @@ impl Candidate<'_> {
     }
 
     fn broken(&self, error: &ocibuild_layer::Error) -> Error {
-        let shown = self.path.display();
+        let path = self.path.to_owned();
         match error.kind() {
             LayerErrorKind::Cancelled => Error::cancelled(),
             LayerErrorKind::LimitExceeded { what, maximum, .. } if what.is_of_content() => {
@@ -168,26 +169,17 @@ impl Candidate<'_> {
             }
             LayerErrorKind::ReadTar { source, .. } if is_of_the_host(source) => self.unreadable(source),
             LayerErrorKind::DecoderMemory { .. } => {
-                let own = Error::new(ErrorKind::Refused, format!("/{shown}: {error}"));
-                let own = own.word(self.path.to_string_lossy()).hint(COPY_INSTEAD);
-                error.hint().into_iter().fold(own, Error::hint)
+                CopyProblem::ArchiveRefused { path, reason: error.to_string(), remedy: error.hint() }.into()
             }
             LayerErrorKind::LimitExceeded { .. } => {
-                let own = Error::new(ErrorKind::Refused, format!("/{shown}: {error}"));
-                own.word(self.path.to_string_lossy()).hint(COPY_INSTEAD)
+                CopyProblem::ArchiveRefused { path, reason: error.to_string(), remedy: None }.into()
             }
-            kind => Error::new(ErrorKind::Dockerfile, format!("/{shown}: broken archive: {}", Why(kind)))
-                .word(self.path.to_string_lossy())
-                .hint("make the archive again; ADD --unpack=false copies the file as it is"),
+            kind => CopyProblem::BrokenArchive { path, reason: Why(kind).to_string() }.into(),
         }
     }
 
     fn too_large(&self, maximum: u64) -> Error {
-        let message = format!("/{} unpacks to more than {maximum} bytes", self.path.display());
-        Error::new(ErrorKind::Refused, message)
-            .id(Code::ArchiveTooLarge)
-            .word(self.path.to_string_lossy())
-            .hint(COPY_INSTEAD)
+        CopyProblem::ArchiveTooLarge { path: self.path.to_owned(), maximum }.into()
     }
 
     fn unreadable(&self, error: &(dyn std::error::Error + 'static)) -> Error {
@@ -197,7 +189,7 @@ impl Candidate<'_> {
         if class_below(error) == Some(ErrorKind::Cancelled) {
             return Error::cancelled();
         }
-        Error::new(ErrorKind::Host, format!("cannot read /{}: {error}", self.path.display()))
+        CopyProblem::ArchiveUnreadable { path: self.path.to_owned(), reason: error.to_string() }.into()
     }
 }
 
@@ -212,8 +204,6 @@ impl std::fmt::Display for Why<'_> {
         }
     }
 }
-
-const COPY_INSTEAD: &str = "ADD --unpack=false and COPY copy the file as it is";
 
 /// A file of which others read as much as they want, and which is read on from there.
 #[derive(Clone)]
@@ -247,7 +237,7 @@ fn is_of_the_host(error: &io::Error) -> bool {
 const SPOOL_BUFFER: usize = 64 << 10;
 
 fn no_spool(scratch: &Path, error: io::Error) -> Error {
-    Error::new(ErrorKind::Host, format!("cannot write below {}", scratch.display())).caused_by(error)
+    HostFailure::file(FileAction::WriteBelow, scratch, error).into()
 }
 
 /// Copies what is read.

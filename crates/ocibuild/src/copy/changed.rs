@@ -12,8 +12,9 @@ use ocibuild_spec::{ContentDigest, ContentHasher, Hasher, Metadata};
 
 use super::known::{DigestIndex, first_half, hash_of};
 use super::select::Item;
-use super::source::{IgnoredBy, Source, SourceKind, SourceNode};
+use super::source::{Source, SourceKind, SourceNode};
 use crate::error::{Changed, Error, How};
+use crate::failure::{IgnoredBy, SourcePlace};
 
 /// The paths that a walk of a selection found, in their order, and what was there.
 ///
@@ -180,12 +181,8 @@ impl Source for CheckedSource {
         self.inner.is_state(path)
     }
 
-    fn what(&self) -> &'static str {
-        self.inner.what()
-    }
-
-    fn advice(&self) -> &'static str {
-        self.inner.advice()
+    fn place(&self) -> SourcePlace {
+        self.inner.place()
     }
 }
 

@@ -8,7 +8,8 @@ use ocibuild_spec::{CancelToken, ContentDigest, ContentHasher, Digest, Metadata}
 use super::changed::{CheckedSource, SourceDigests};
 use super::select::Selected;
 use super::source::{Source, SourceKind, SourceNode};
-use crate::error::{Changed, Code, Error, ErrorKind, How};
+use crate::error::{Changed, Error, How};
+use crate::failure::{CopyProblem, FileAction, HostFailure};
 use crate::keys::Framed;
 
 /// The digest of everything selected, source by source, and the source to copy it from: what is read there is what the
@@ -132,20 +133,12 @@ impl Reading<'_> {
         if holes <= MAX_HOLES {
             return Ok(());
         }
-        let shown = path.display();
-        let message = format!("{shown}: the files of this step have holes of more than {MAX_HOLES} bytes");
-        Err(Error::new(ErrorKind::Refused, message)
-            .id(Code::TooManyHoles)
-            .word(shown.to_string())
-            .cause("a layer has the zeros that a hole stands for")
-            .hint(format!(
-                "keep the file out of the build context, or fill its holes: cp --sparse=never {shown} FILE"
-            )))
+        Err(CopyProblem::TooManyHoles { path: path.to_owned(), maximum: MAX_HOLES }.into())
     }
 }
 
 fn unreadable(path: &Path, error: std::io::Error) -> Error {
-    Error::new(ErrorKind::Host, format!("cannot read /{}", path.display())).caused_by(error)
+    HostFailure::file(FileAction::Read, Path::new("/").join(path), error).into()
 }
 
 /// What is at a path that is no regular file.

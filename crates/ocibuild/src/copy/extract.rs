@@ -1,14 +1,14 @@
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 
 use ocibuild_layer::TarEntry;
 use ocibuild_snapshot::{Node, NodeId, NodeKind};
 use ocibuild_spec::{Entry, EntryKind, Metadata, Timestamp};
 
-use super::place::{Bytes, DELETION, NEW_LAYER, Placement, new_file};
+use super::place::{Bytes, NEW_LAYER, Placement, new_file};
 use super::select::clean;
-use crate::error::{Code, Error, ErrorKind};
+use crate::error::Error;
+use crate::failure::{CopyProblem, DestinationProblem, EntryProblem};
 
 /// The entries of an archive, as stored, each file's content number being the offset of its bytes in the plain tar.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl Placement {
                 continue;
             };
             let named = self.tree.resolve_below(root, &path, true)?;
-            let id = named.node.ok_or_else(|| broken(&path, "no such file or directory"))?;
+            let id = named.node.ok_or_else(|| broken(&path, EntryProblem::NotFound))?;
             let id = self.own(&base.join(named.path), id);
             self.tree.metadata_mut(id).mtime = bounded(entry.metadata.mtime);
         }
@@ -62,7 +62,7 @@ impl Placement {
         let is_directory = entry.kind == EntryKind::Directory;
         let Some(name) = path.file_name() else {
             if !is_directory {
-                return Err(broken(&entry.path, "it would replace the destination itself"));
+                return Err(broken(&entry.path, EntryProblem::ReplacesDestination));
             }
             set_directory(self.tree.metadata_mut(root), metadata);
             return Ok(());
@@ -97,7 +97,7 @@ impl Placement {
             }
             EntryKind::Fifo => NodeKind::Fifo,
             EntryKind::CharacterDevice { major: 0, minor: 0 } => {
-                return Err(broken(&entry.path, DELETION));
+                return Err(broken(&entry.path, EntryProblem::Deletion));
             }
             EntryKind::CharacterDevice { major, minor } => NodeKind::CharacterDevice(*major, *minor),
             EntryKind::BlockDevice { major, minor } => NodeKind::BlockDevice(*major, *minor),
@@ -151,8 +151,8 @@ impl Placement {
                     let below = self.tree.resolve_below(root, &relative(&at, base).join(part), true)?;
                     match below.node {
                         Some(id) if self.tree.is_directory(id) => base.join(below.path),
-                        Some(_) => return Err(broken(&walked, "not a directory")),
-                        None => return Err(broken(&walked, "no such file or directory")),
+                        Some(_) => return Err(broken(&walked, EntryProblem::NotDirectory)),
+                        None => return Err(broken(&walked, EntryProblem::NotFound)),
                     }
                 }
                 None => {
@@ -170,7 +170,7 @@ impl Placement {
     /// Where the file is that a hard link names, and its node.
     fn linked(&self, base: &Path, root: NodeId, linked: &Path) -> Result<(PathBuf, NodeId), Error> {
         let path = clean(linked.as_os_str());
-        let missing = || broken(&path, "no such file or directory");
+        let missing = || broken(&path, EntryProblem::NotFound);
         let name = path.file_name().ok_or_else(missing)?;
         let parent = self.tree.resolve_below(root, path.parent().unwrap_or(Path::new("")), true)?;
         let target = base.join(parent.path).join(name);
@@ -239,7 +239,7 @@ fn check_attributes(entry: &Entry) -> Result<(), Error> {
             _ if name.starts_with(ACL) && !is_acl(value) => "invalid argument",
             _ => continue,
         };
-        return Err(broken(&entry.path, &format!("attribute {name:?}: {problem}")));
+        return Err(broken(&entry.path, EntryProblem::Attribute { name: name.clone(), problem }));
     }
     Ok(())
 }
@@ -254,10 +254,8 @@ fn relative(path: &Path, base: &Path) -> PathBuf {
     path.strip_prefix(base).map(Path::to_owned).unwrap_or_default()
 }
 
-fn broken(path: &Path, what: &str) -> Error {
-    Error::new(ErrorKind::Dockerfile, format!("archive entry {}: {what}", path.display()))
-        .id(Code::BrokenArchive)
-        .hint("make the archive again, or copy it as it is with COPY or ADD --unpack=false")
+fn broken(path: &Path, problem: EntryProblem) -> Error {
+    CopyProblem::ArchiveEntry { entry: path.to_owned(), problem }.into()
 }
 
 /// Whether this has the form of an access control list (`linux/posix_acl_xattr.h`).
@@ -270,15 +268,7 @@ pub(crate) fn workdir(placement: &mut Placement, path: &Path, mtime: Timestamp) 
     let resolved = placement.tree.resolve(path, true)?;
     match resolved.node {
         Some(id) if placement.tree.is_directory(id) => Ok(()),
-        Some(_) => Err(broken_workdir(resolved.path.as_os_str())),
+        Some(_) => Err(CopyProblem::destination(resolved.path, DestinationProblem::WorkingDirectory).into()),
         None => placement.make_directories_with(&resolved.path, 0o755, mtime),
     }
-}
-
-fn broken_workdir(path: &OsStr) -> Error {
-    Error::new(ErrorKind::Dockerfile, format!("/{}: not a directory", path.display()))
-        .id(Code::Destination)
-        .word(path.to_string_lossy())
-        .cause("WORKDIR makes a directory, but the image has something else at that path")
-        .hint("choose another directory, or remove the file in an earlier RUN")
 }

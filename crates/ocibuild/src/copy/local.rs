@@ -16,8 +16,9 @@ use super::content::SparseFile;
 use super::known::{ContextDigests, DigestIndex, FileVersion};
 
 use super::own::{Inode, OwnFile, OwnFiles};
-use super::source::{IgnoredBy, Source, SourceKind, SourceNode};
-use crate::error::{Changed, Code, Error, ErrorKind, How};
+use super::source::{Source, SourceKind, SourceNode};
+use crate::error::{Changed, Error, How};
+use crate::failure::{CopyProblem, IgnoredBy, SourcePlace};
 
 /// A local directory seen through an ignore file, as BuildKit's client sends it (7.15): everything is root's, sockets
 /// are empty files, capabilities are lost.
@@ -161,18 +162,14 @@ impl LocalSource {
     }
 
     fn io(&self, path: &Path, error: &ocibuild_sys::Error) -> Error {
-        let shown = self.path.join(path);
-        let own = Error::new(ErrorKind::Host, format!("cannot read {}", shown.display()))
-            .id(Code::Unreadable)
-            .word(path.display().to_string())
-            .caused_by(error.clone());
-        if error.kind() != ocibuild_sys::ErrorKind::Denied {
-            return own;
+        CopyProblem::Unreadable {
+            path: path.to_owned(),
+            host_path: self.path.join(path),
+            is_denied: error.kind() == ocibuild_sys::ErrorKind::Denied,
+            ignore_file: self.ignore.name().to_owned(),
+            source: error.clone(),
         }
-        own.hint(format!(
-            "let this user read it (chmod u+r, chown), or keep it out of the context with a line in {}",
-            self.ignore.name()
-        ))
+        .into()
     }
 
     /// The error about a path that was there a moment ago.
@@ -369,12 +366,8 @@ impl Source for LocalSource {
         path.ancestors().any(|above| is_own(above) == Some(OwnFile::State))
     }
 
-    fn what(&self) -> &'static str {
-        "the build context"
-    }
-
-    fn advice(&self) -> &'static str {
-        "paths are relative to the build context, which ends at its root: '..' leads nowhere above it"
+    fn place(&self) -> SourcePlace {
+        SourcePlace::Context
     }
 
     fn open(&self, path: &Path) -> Result<Box<dyn Read + Send>, Error> {

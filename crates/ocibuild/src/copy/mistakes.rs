@@ -1,11 +1,11 @@
-//! What people write into `COPY` and `ADD` out of habit, and what to write in its place.
+//! What people write into `COPY` and `ADD` out of habit.
 
 use ocibuild_dockerfile::{
     Dockerfile, Instruction, InstructionKind, Text, Transfer, confusable_space, nearest,
 };
 
-use crate::advice::{Hint, Setting};
 use crate::error::{Code, Error};
+use crate::failure::{Failure, Mistake, MistakeKind, UnsetVariable};
 
 /// Flags of `COPY` and `ADD`.
 const FLAGS: [&str; 10] = [
@@ -23,7 +23,7 @@ const FLAGS: [&str; 10] = [
 
 /// The same error with what the words of the instruction at its place tell; `unused` are build arguments that no `ARG`
 /// took.
-pub(crate) fn explain(mut error: Error, file: &Dockerfile, unused: &[&str]) -> Error {
+pub(crate) fn explain(error: Error, file: &Dockerfile, unused: &[&str]) -> Error {
     let Some(location) = error.reports()[0].location else { return error };
     let mut instructions = file.stages.iter().flat_map(|stage| &stage.instructions);
     let Some(instruction) = instructions.find(|instruction| instruction.location == location) else {
@@ -37,117 +37,97 @@ pub(crate) fn explain(mut error: Error, file: &Dockerfile, unused: &[&str]) -> E
     if !error.is(Code::SourceNotFound) && !error.is(Code::Destination) {
         return error;
     }
-    error = without_value(error, transfer, unused);
     let words = || transfer.sources.iter().chain([&transfer.destination]).map(Text::as_str);
-    for word in words() {
-        if let Some(hint) = habit(word, keyword, instruction, words().next_back()) {
-            return error.hint_first(hint);
-        }
-    }
-    error
+    let last = words().next_back();
+    error.refined(|failure| {
+        let Failure::Copy(failure) = failure else { return };
+        failure.unset = failure.word().map_or_else(Vec::new, |blamed| unset(&blamed, transfer, unused));
+        failure.mistake = words().find_map(|word| {
+            let kind = mistake(word, instruction, last)?;
+            Some(Mistake { keyword, word: word.to_owned(), kind })
+        });
+    })
 }
 
-/// What to do about a word that means something elsewhere, but not here.
-fn habit(word: &str, keyword: &str, instruction: &Instruction, last: Option<&str>) -> Option<String> {
+/// What a word is that means something elsewhere, but not here.
+fn mistake(word: &str, instruction: &Instruction, last: Option<&str>) -> Option<MistakeKind> {
     let is_shell = matches!(word, "&&" | "||" | "|" | ";" | ">" | "2>&1")
         || word.starts_with("2>")
         || word.starts_with(">/");
     if let Some(code) = confusable_space(word) {
-        return Some(format!("{word:?} holds the character {code}, which looks like a blank and is none"));
+        return Some(MistakeKind::ConfusableSpace { code });
     }
     if let Some(flag) =
         instruction.text.split_whitespace().find(|flag| flag.starts_with("--") && flag.ends_with('='))
     {
-        return Some(format!("no blank stands behind {flag}"));
+        return Some(MistakeKind::SpaceAfterFlag { flag: flag.to_owned() });
     }
     if word.split_once('=').is_some_and(|(flag, _)| FLAGS.contains(&flag)) {
-        return Some(format!("flags begin with two dashes: --{word}"));
+        return Some(MistakeKind::NoDashes);
     }
     if word.contains('`') || word.contains("$(") {
-        return Some(format!("{keyword} runs no commands: {word} is taken as it is written"));
+        return Some(MistakeKind::CommandSubstitution);
     }
     if word.contains('{') && word.contains(',') && word.contains('}') && !word.contains("${") {
-        return Some(format!("braces mean nothing here: name each file in place of {word}, or use *"));
+        return Some(MistakeKind::Braces);
     }
     if word.matches('%').count() > 1 {
-        return Some(format!("{word} is taken as it is written: a variable is $NAME"));
+        return Some(MistakeKind::PercentVariable);
     }
     if word.starts_with('#') {
-        return Some("a comment needs a line of its own".to_owned());
+        return Some(MistakeKind::Comment);
     }
     if is_shell {
-        return Some(format!("{keyword} is no command of a shell: leave {word} out, or copy with RUN"));
+        return Some(MistakeKind::ShellOperator);
     }
     if let Some(flag) = word.strip_prefix("--")
         && FLAGS.contains(&flag.split('=').next()?)
     {
         let rest: Vec<&str> =
             instruction.text.split_whitespace().skip(1).filter(|other| *other != word).collect();
-        return Some(format!("flags stand in front of the sources: {keyword} {word} {}", rest.join(" ")));
+        return Some(MistakeKind::LateFlag { rest: rest.join(" ") });
     }
     if let Some(flag) = word.strip_prefix(['\u{2013}', '\u{2014}', '\u{2212}', '\u{2010}', '\u{2011}']) {
-        return Some(format!("the dash is none of the keyboard's: write --{}", flag.trim_start_matches('-')));
+        return Some(MistakeKind::TypographicDash { flag: flag.trim_start_matches('-').to_owned() });
     }
     if let Some(flag) = word.strip_prefix('-').filter(|flag| !flag.starts_with('-') && Some(word) != last) {
-        let name = flag.split('=').next()?;
-        return Some(
-            match nearest(name, FLAGS)
-                .filter(|_| name.len() > 2)
-                .or(FLAGS.into_iter().find(|known| *known == name))
-            {
-                Some(known) => format!("flags begin with two dashes: --{known}{}", &flag[name.len()..]),
-                None => format!(
-                    "{keyword} has no {word}: leave it out, directories are copied with all that is in them"
-                ),
-            },
-        );
+        return Some(single_dash(flag));
     }
     if word.contains("://") && Some(word) != last {
-        return Some(
-            "ADD takes addresses that begin with http:// or https://, and those of git repositories"
-                .to_owned(),
-        );
+        return Some(MistakeKind::Address);
     }
     let is_drive =
         word.as_bytes().get(1) == Some(&b':') && word.starts_with(|c: char| c.is_ascii_alphabetic());
     if is_drive {
-        return Some("sources are paths in the build context, without a drive: write src/file".to_owned());
+        return Some(MistakeKind::Drive);
     }
-    if word.contains('\\') && instruction.text.contains(word) {
-        return Some(format!("write paths with slashes: {}", word.replace('\\', "/")));
-    }
-    None
+    (word.contains('\\') && instruction.text.contains(word)).then_some(MistakeKind::Backslashes)
 }
 
-/// Names the variables of a source that were empty, if that is why it is not there.
-fn without_value(mut error: Error, transfer: &Transfer, unused: &[&str]) -> Error {
-    let Some(blamed) = error.reports()[0].word.clone() else { return error };
-    for written in transfer.sources.iter().filter(|written| written.contains('$')) {
-        let (text, names) = without_variables(written);
-        if text != blamed || names.is_empty() {
-            continue;
-        }
-        error = error.word_instead(written);
-        for name in names {
-            error = error.cause(format!(
-                "{name} has no value here, so that {written} is {}",
-                ocibuild_plan::quote(&text)
-            ));
-            error = match nearest(&name, unused.iter().copied()) {
-                Some(given) => error.hint_first(
-                    Hint::from("did you mean ")
-                        .setting(Setting::BuildArg, format!("{name}=…"))
-                        .text(format!("? No ARG takes the {given} that is given")),
-                ),
-                None => error.hint_first(
-                    Hint::from("give it a value: ")
-                        .setting(Setting::BuildArg, format!("{name}=VALUE"))
-                        .text(format!(" with ARG {name} in this stage, or ENV {name}=VALUE")),
-                ),
-            };
-        }
+/// A flag with one dash: one of ours, or one of `cp`.
+fn single_dash(flag: &str) -> MistakeKind {
+    let name = flag.split('=').next().unwrap_or_default();
+    let near = nearest(name, FLAGS).filter(|_| name.len() > 2);
+    match near.or_else(|| FLAGS.into_iter().find(|known| *known == name)) {
+        Some(known) => MistakeKind::SingleDash { flag: format!("--{known}{}", &flag[name.len()..]) },
+        None => MistakeKind::UnknownFlag,
     }
-    error
+}
+
+/// The variables of a source that were empty, if that is why it does not exist.
+fn unset(blamed: &str, transfer: &Transfer, unused: &[&str]) -> Vec<UnsetVariable> {
+    let with_variables = transfer.sources.iter().filter(|written| written.contains('$'));
+    let unset = with_variables.flat_map(|written| {
+        let (left, names) = without_variables(written);
+        let names = if left == blamed { names } else { Vec::new() };
+        names.into_iter().map(move |name| UnsetVariable {
+            given: nearest(&name, unused.iter().copied()).map(str::to_owned),
+            name,
+            written: written.to_string(),
+            left: left.clone(),
+        })
+    });
+    unset.collect()
 }
 
 /// A word without its variables of the plain forms, and their names.

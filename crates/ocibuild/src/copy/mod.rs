@@ -43,7 +43,8 @@ pub(crate) use source::{Lead, Source, SourceKind, SourceNode, resolve};
 pub(crate) use tree::TreeSource;
 
 use crate::accounts::Accounts;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+use crate::failure::CopyProblem;
 use crate::layers::{FileOfLayer, FileRange, LayerFiles};
 use ocibuild_plan::{Chmod, CopyStep, WorkdirStep};
 
@@ -145,11 +146,7 @@ fn taken_from_base(placement: &Placement) -> Vec<(Origin, u64)> {
 }
 
 fn parse_chmod(text: &str) -> Result<Chmod, Error> {
-    Chmod::parse(text).map_err(|error| {
-        Error::new(ErrorKind::Dockerfile, error.to_string())
-            .word(text)
-            .hint("give an octal mode: --chmod=755")
-    })
+    Chmod::parse(text).map_err(|source| CopyProblem::Mode { text: text.to_owned(), source }.into())
 }
 
 /// Owner of a step, where names can be looked up; without a file system to look in, names fail (5.206).
@@ -157,13 +154,7 @@ fn owner(text: &str, link: bool, context: &CopyContext<'_>) -> Result<(u32, u32)
     let is_id =
         |part: &str| part.is_empty() || part == "root" || part.bytes().all(|byte| byte.is_ascii_digit());
     if (link || context.base_is_empty) && !text.split(':').all(is_id) {
-        let why = if link { "--link does not see the image" } else { "the stage has no files yet" };
-        return Err(Error::new(
-            ErrorKind::Dockerfile,
-            format!("invalid user index: -1: {text:?} is a name, and {why}"),
-        )
-        .word(text)
-        .hint("give numeric ids: --chown=1000:1000"));
+        return Err(CopyProblem::OwnerName { text: text.to_owned(), is_link: link }.into());
     }
     Ok(context.accounts.owner(text))
 }
@@ -249,6 +240,6 @@ impl Source for NoSource {
     }
 
     fn open(&self, path: &Path) -> Result<Box<dyn Read + Send>, Error> {
-        Err(Error::new(ErrorKind::Dockerfile, format!("\"/{}\": not found", path.display())))
+        Err(CopyProblem::NotFound { path: path.to_owned() }.into())
     }
 }

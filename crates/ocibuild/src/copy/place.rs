@@ -9,13 +9,11 @@ use ocibuild_spec::{Content, Metadata, Timestamp};
 
 use super::select::Selected;
 use super::source::{Source, SourceKind, SourceNode};
-use crate::error::{Code, Error, ErrorKind};
+use crate::error::Error;
+use crate::failure::{CopyProblem, DestinationProblem, WrongDestination};
 
 /// The layer number of files that this step brings.
 pub(crate) const NEW_LAYER: u32 = u32::MAX;
-
-/// Why overlayfs does not make such a device, and neither do we.
-pub(crate) const DELETION: &str = "a character device 0:0 stands for a deletion";
 
 /// Where the bytes of placed files come from; their [`Content`] is an index in the list of these.
 #[derive(Debug, Clone)]
@@ -75,26 +73,21 @@ pub(crate) fn new_file(content: Content, size: u64) -> NodeKind {
     NodeKind::File { size, origin: Origin { layer: NEW_LAYER, path: PathBuf::new(), content } }
 }
 
-fn refuse(message: String) -> Error {
-    Error::new(ErrorKind::Dockerfile, message).id(Code::Destination)
+fn refuse(path: impl Into<PathBuf>, problem: DestinationProblem) -> Error {
+    CopyProblem::destination(path, problem).into()
 }
 
-/// An error about a destination that is a file where a directory is needed.
-fn no_directory(message: String, path: &Path) -> Error {
-    refuse(message).cause(format!("/{} is there already, and is no directory", path.display())).hint(format!(
-        "choose another destination than /{}, or remove what is there in an earlier RUN",
-        path.display()
-    ))
+/// The same about the destination as it is written.
+fn refuse_word(path: impl Into<PathBuf>, problem: DestinationProblem, word: &str) -> Error {
+    let wrong = WrongDestination { path: path.into(), problem, word: Some(word.to_owned()) };
+    CopyProblem::Destination(Box::new(wrong)).into()
 }
 
 impl From<ResolveError> for Error {
     fn from(error: ResolveError) -> Self {
         match error {
-            ResolveError::Loop(path) => refuse(format!("/{}: too many links", path.display()))
-                .hint("the links of the image lead round in a circle: choose another destination"),
-            ResolveError::NotDirectory(path) => {
-                no_directory(format!("/{}: not a directory", path.display()), &path)
-            }
+            ResolveError::Loop(path) => refuse(path, DestinationProblem::Loop),
+            ResolveError::NotDirectory(path) => refuse(path, DestinationProblem::NotDirectory),
         }
     }
 }
@@ -148,11 +141,9 @@ impl Placement {
     pub(crate) fn destination_directory(&mut self, destination: &str) -> Result<PathBuf, Error> {
         let resolved = self.tree.resolve(Path::new(destination), true)?;
         match resolved.node {
-            Some(id) if !self.tree.is_directory(id) => Err(no_directory(
-                format!("cannot copy to non-directory: /{}: not a directory", resolved.path.display()),
-                &resolved.path,
-            )
-            .word(destination)),
+            Some(id) if !self.tree.is_directory(id) => {
+                Err(refuse_word(resolved.path, DestinationProblem::FileForDirectory, destination))
+            }
             Some(_) => Ok(resolved.path),
             None => {
                 self.make_directories(&resolved.path)?;
@@ -168,10 +159,7 @@ impl Placement {
         match resolved.node {
             Some(id) if self.tree.is_directory(id) => Ok(resolved.path.join(name)),
             Some(_) if must_be_directory => {
-                let error = no_directory(format!("{destination}: not a directory"), &resolved.path);
-                Err(error
-                    .word(destination)
-                    .hint("without a slash at its end the destination is the file itself"))
+                Err(refuse_word(resolved.path, DestinationProblem::FileWithSlash, destination))
             }
             Some(_) => Ok(resolved.path),
             None if must_be_directory => {
@@ -203,7 +191,7 @@ impl Placement {
             at.push(part);
             parent = match self.tree.child(parent, part) {
                 Some(id) if self.tree.is_directory(id) => id,
-                Some(_) => return Err(no_directory(format!("/{}: not a directory", at.display()), &at)),
+                Some(_) => return Err(refuse(at, DestinationProblem::NotDirectory)),
                 None => {
                     let above = &self.tree.node(parent).metadata;
                     // Below a set-gid directory the kernel hands on the bit and the group.
@@ -263,7 +251,7 @@ impl Placement {
                 *self.tree.metadata_mut(id) = metadata;
                 Ok(id)
             }
-            Some(_) => Err(no_directory(format!("cannot copy to non-directory: /{}", path.display()), path)),
+            Some(_) => Err(refuse(path, DestinationProblem::DirectoryOntoFile)),
             None => {
                 let node = Node { metadata, kind: NodeKind::Directory(BTreeMap::new()) };
                 Ok(self.tree.insert(path, node, self.now))
@@ -292,8 +280,7 @@ impl Placement {
             SourceKind::Symlink(target) => NodeKind::Symlink(target.clone()),
             SourceKind::Fifo => NodeKind::Fifo,
             SourceKind::CharacterDevice(0, 0) => {
-                return Err(refuse(format!("/{}: {DELETION}", target.display()))
-                    .hint("leave the device out: a layer cannot have it"));
+                return Err(refuse(target, DestinationProblem::Deletion));
             }
             SourceKind::CharacterDevice(major, minor) => NodeKind::CharacterDevice(*major, *minor),
             SourceKind::BlockDevice(major, minor) => NodeKind::BlockDevice(*major, *minor),
@@ -309,9 +296,7 @@ impl Placement {
     fn refuse_directory(&self, path: &Path) -> Result<(), Error> {
         match self.tree.lookup(path) {
             Some(id) if self.tree.is_directory(id) => {
-                Err(refuse(format!("cannot replace to directory /{} with file", path.display()))
-                    .cause("the image has a directory where the file is to go")
-                    .hint("choose another destination, or remove the directory in an earlier RUN"))
+                Err(refuse(path, DestinationProblem::FileOntoDirectory))
             }
             _ => Ok(()),
         }
@@ -335,7 +320,7 @@ impl Placement {
         source: &dyn Source,
     ) -> Result<Box<dyn std::io::Read + Send>, Error> {
         let ocibuild_spec::EntryKind::File { content, .. } = &entry.kind else {
-            return Err(refuse(format!("/{}: not a regular file", entry.path.display())));
+            return Err(CopyProblem::NotRegular { path: entry.path.clone() }.into());
         };
         let bytes = usize::try_from(content.0).ok().and_then(|number| self.bytes.get(number));
         match (bytes.and_then(|bytes| bytes.source_path(&entry.path)), bytes) {
@@ -343,7 +328,7 @@ impl Placement {
             (None, Some(Bytes::Inline(text))) => {
                 Ok(Box::new(std::io::Cursor::new(text.clone().into_bytes())))
             }
-            _ => Err(refuse(format!("/{}: not a file of the source", entry.path.display()))),
+            _ => Err(CopyProblem::NotRegular { path: entry.path.clone() }.into()),
         }
     }
 
@@ -363,6 +348,6 @@ impl Placement {
         self.tree
             .lookup(path)
             .filter(|id| self.tree.is_directory(*id))
-            .ok_or_else(|| refuse(format!("/{}: not a directory", path.display())))
+            .ok_or_else(|| refuse(path, DestinationProblem::NotDirectory))
     }
 }

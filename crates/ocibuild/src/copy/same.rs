@@ -10,7 +10,8 @@ use ocibuild_snapshot::{Changes, NodeKind, Tree};
 use ocibuild_spec::{Content, ContentDigest, ContentHasher};
 
 use super::{Bytes, Contents, CopyContext, NEW_LAYER};
-use crate::error::{Changed, Error, ErrorKind};
+use crate::error::{Changed, Error};
+use crate::failure::{HostFailure, HostOperation};
 use crate::layers::FileOfLayer;
 
 /// A file that is alike in all but perhaps its content to the one that it replaces.
@@ -83,9 +84,7 @@ impl Contents {
         match known {
             Some(digest) => Ok(digest),
             None => self.open(path, *content, *size).and_then(read_digest).map_err(|error| {
-                let cannot =
-                    |error| Error::new(ErrorKind::Host, "cannot read a copied file").caused_by(error);
-                Changed::or(error, cannot)
+                Changed::or(error, |error| HostFailure::operation(HostOperation::ReadCopied, error).into())
             }),
         }
     }

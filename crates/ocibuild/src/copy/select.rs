@@ -6,9 +6,10 @@ use std::sync::{Arc, OnceLock};
 use ocibuild_dockerfile::{IgnorePatterns, glob_match};
 
 use super::changed::Walked;
-use super::missing::{broken_json, not_found};
+use super::missing::{not_found, prefix_not_found};
 use super::source::{Lead, Source, SourceKind, SourceNode, resolve};
-use crate::error::{Changed, Code, Error, ErrorKind, How};
+use crate::error::{Changed, Error, How};
+use crate::failure::CopyProblem;
 
 /// What one source of an instruction, or one match of its wildcard, brings.
 ///
@@ -118,13 +119,8 @@ pub(crate) struct Choice {
 
 impl Choice {
     pub(crate) fn new(excludes: &[String], parents: bool) -> Result<Self, Error> {
-        let excludes = IgnorePatterns::new(excludes).map_err(|error| {
-            Error::new(ErrorKind::Dockerfile, format!("--exclude: {error}"))
-                .id(Code::InvalidPattern)
-                .word(error.pattern.clone())
-                .hint("write a pattern as in .dockerignore; a literal '[' needs a backslash in front")
-                .caused_by(error)
-        })?;
+        let excludes =
+            IgnorePatterns::new(excludes).map_err(|source| CopyProblem::ExcludePattern { source })?;
         Ok(Self { excludes: Arc::new(excludes), parents })
     }
 }
@@ -167,9 +163,7 @@ fn find(source: &dyn Source, word: &str) -> Result<Vec<Found>, Error> {
         // Nothing is below a file. Of a context it would not even be sent, and so BuildKit does not find it.
         Lead::Found(..) if !source.is_sent_on_demand() => return Ok(Vec::new()),
         _ => {
-            let message = format!("lstat /{}: no such file or directory", prefix.display());
-            let missing = not_found(source, word, &prefix);
-            return Err(missing.headline(message));
+            return Err(prefix_not_found(source, word, &prefix));
         }
     };
     let mut matches = Vec::new();
@@ -196,20 +190,8 @@ pub(crate) fn literal_prefix(word: &str) -> Option<PathBuf> {
 /// The error about a pattern that matches nothing in `directory`.
 pub(crate) fn nothing_matches(source: &dyn Source, word: &str, directory: &Path) -> Error {
     let names = source.names(directory).unwrap_or_default();
-    let names: Vec<&str> = names.iter().filter_map(|name| name.to_str()).take(8).collect();
-    let message = format!("lstat /{}: no such file or directory", directory.display());
-    let error = Error::new(ErrorKind::Dockerfile, message)
-        .id(Code::SourceNotFound)
-        .word(word)
-        .cause(format!("nothing in {} matches {word}", directory.display()));
-    let error = if names.is_empty() {
-        error
-    } else {
-        error.hint(format!("what there is in /{}: {}", directory.display(), names.join(", ")))
-    };
-    error.hint(
-        "make the file before the image is built, or check the pattern; a literal '[' is matched by '[[]'",
-    )
+    let names = names.iter().filter_map(|name| name.to_str()).take(8).map(str::to_owned).collect();
+    CopyProblem::NothingMatches { word: word.to_owned(), directory: directory.to_owned(), names }.into()
 }
 
 /// The path as text without `.`, `..` and doubled slashes, relative to the root (6.01).
@@ -277,15 +259,8 @@ fn match_below(
 }
 
 fn malformed(pattern: &[OsString]) -> Error {
-    let text = pattern.join(OsStr::new("/"));
-    let message = format!("syntax error in pattern {}", text.display());
-    let error =
-        Error::new(ErrorKind::Dockerfile, message).id(Code::InvalidPattern).word(text.to_string_lossy());
-    let error = match broken_json(&text.to_string_lossy()) {
-        Some(hint) => error.hint(hint),
-        None => error,
-    };
-    error.hint("a literal '[' is matched by '[[]'")
+    let pattern = pattern.join(OsStr::new("/")).to_string_lossy().into_owned();
+    CopyProblem::Pattern { pattern }.into()
 }
 
 /// Walks a directory and hands on what is chosen, each directory just before the first thing chosen below it.
@@ -313,17 +288,10 @@ const MAX_PATH: usize = 4095;
 
 /// Fails for a path that nobody could open.
 pub(crate) fn check_length(path: &Path) -> Result<(), Error> {
-    let length = path.as_os_str().len();
-    if length <= MAX_PATH {
+    if path.as_os_str().len() <= MAX_PATH {
         return Ok(());
     }
-    let begin: String = path.to_string_lossy().chars().take(60).collect();
-    Err(Error::new(
-        ErrorKind::Refused,
-        format!("a path of {length} bytes is longer than the {MAX_PATH} that Linux can open: {begin}…"),
-    )
-    .id(Code::PathTooLong)
-    .hint("leave it out with a line in .dockerignore or with --exclude, or make the directories less deep"))
+    Err(CopyProblem::PathTooLong { path: path.to_owned(), maximum: MAX_PATH }.into())
 }
 
 impl Walk<'_> {
@@ -403,16 +371,11 @@ fn select_with_parents(source: &dyn Source, word: &str, choice: &Choice) -> Resu
         return Err(not_found(source, word, &clean(OsStr::new(before)).join(&pattern)));
     }
     let is_literal = !has_wildcard(before.as_bytes()) && !has_wildcard(after.as_bytes());
-    let text = String::from_utf8(pattern.as_os_str().as_bytes().to_vec()).map_err(|_| {
-        Error::new(ErrorKind::Dockerfile, format!("source {word:?} is not valid UTF-8"))
-            .hint("give the file a name in UTF-8")
-    })?;
-    let include = IgnorePatterns::new([&text]).map_err(|error| {
-        Error::new(ErrorKind::Dockerfile, error.to_string())
-            .word(word)
-            .hint("a literal '[' is matched by '[[]'")
-            .caused_by(error)
-    })?;
+    let owned = || word.to_owned();
+    let text = String::from_utf8(pattern.as_os_str().as_bytes().to_vec())
+        .map_err(|_| CopyProblem::NotUtf8 { word: owned() })?;
+    let include = IgnorePatterns::new([&text])
+        .map_err(|source| CopyProblem::ParentsPattern { word: owned(), source })?;
     let mut out = Vec::new();
     // What is excluded as a whole is not there (5.208).
     let excluded = is_literal
@@ -426,10 +389,7 @@ fn select_with_parents(source: &dyn Source, word: &str, choice: &Choice) -> Resu
             require_links_to_lead(source, word, &pattern, &include, choice)?;
         }
         if excluded {
-            let message = format!("\"/{}\": not found", path.join(&pattern).display());
-            return Err(Error::new(ErrorKind::Dockerfile, message)
-                .word(word)
-                .hint("--exclude leaves it out as a whole: change the pattern, or remove the instruction"));
+            return Err(CopyProblem::Excluded { word: owned(), path: path.join(&pattern) }.into());
         }
         out.push(Selected {
             name: OsString::new(),
@@ -477,16 +437,8 @@ fn require_without_links(source: &dyn Source, word: &str, path: &Path) -> Result
         match source.stat(&at)? {
             Some(node) if number + 1 == count || node.is_directory() => {}
             Some(SourceNode { kind: SourceKind::Symlink(target), .. }) => {
-                let message = format!("\"/{}\": not found", path.display());
-                return Err(Error::new(ErrorKind::Dockerfile, message)
-                    .id(Code::SourceNotFound)
-                    .word(word)
-                    .cause(format!(
-                        "--parents does not follow /{}, a link to {}",
-                        at.display(),
-                        target.display()
-                    ))
-                    .hint("name the directory that the link leads to, or copy without --parents"));
+                let (word, path) = (word.to_owned(), path.to_owned());
+                return Err(CopyProblem::LinkNotFollowed { word, path, link: at, target }.into());
             }
             _ => return Err(not_found(source, word, path)),
         }

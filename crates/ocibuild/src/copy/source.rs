@@ -6,7 +6,8 @@ use std::sync::Arc;
 use ocibuild_spec::{ContentDigest, Metadata};
 
 use super::known::{DigestIndex, FileVersion};
-use crate::error::{Code, Error, ErrorKind};
+use crate::error::Error;
+use crate::failure::{CopyProblem, IgnoredBy, SourcePlace};
 
 /// Files that `COPY`, `ADD` and mounts read from. Paths are relative, clean and never followed: links are followed by
 /// [`resolve`], the same way for every source.
@@ -63,28 +64,10 @@ pub(crate) trait Source: Send + Sync + std::fmt::Debug {
         false
     }
 
-    /// How messages call the source.
-    fn what(&self) -> &'static str {
-        "the stage or image"
+    /// Where its paths are looked for.
+    fn place(&self) -> SourcePlace {
+        SourcePlace::StageOrImage
     }
-
-    /// What to do about a path that is not there.
-    fn advice(&self) -> &'static str {
-        "the path is looked for in the stage or image that --from names: check it there, from its root on"
-    }
-}
-
-/// A line of an ignore file that keeps a path out of the context.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct IgnoredBy {
-    /// Name of the ignore file.
-    pub(crate) file: String,
-    /// Its line.
-    pub(crate) line: u32,
-    /// The pattern as it stands there.
-    pub(crate) pattern: String,
-    /// What it matches: the path itself, or a directory above it.
-    pub(crate) matched: PathBuf,
 }
 
 /// A path of a source.
@@ -151,13 +134,7 @@ pub(crate) fn resolve(source: &dyn Source, path: &Path, follow_last: bool) -> Re
             Some(SourceNode { kind: SourceKind::Symlink(target), .. }) if follow_last || !todo.is_empty() => {
                 links += 1;
                 if links > MAX_LINKS {
-                    return Err(Error::new(
-                        ErrorKind::Dockerfile,
-                        format!("\"/{}\": too many links in the source path", path.display()),
-                    )
-                    .id(Code::TooManyLinks)
-                    .word(path.display().to_string())
-                    .hint("the links lead round in a circle: copy what they are meant to lead to"));
+                    return Err(CopyProblem::TooManyLinks { path: path.to_owned() }.into());
                 }
                 if target.is_absolute() {
                     at.clear();

@@ -10,7 +10,8 @@ use ocibuild_spec::ContentDigest;
 
 use super::select::Selected;
 use super::source::{Source, SourceKind, SourceNode};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+use crate::failure::CopyProblem;
 use crate::layers::LayerFiles;
 
 /// The merged view of a stack of layers.
@@ -102,13 +103,9 @@ impl Source for TreeSource {
         match node.map(|node| &node.kind) {
             Some(NodeKind::File { size, origin }) => match &self.files {
                 Some(files) => files.open(origin, *size),
-                None => {
-                    Err(Error::new(ErrorKind::Host, format!("\"/{}\" has no content here", path.display())))
-                }
+                None => Err(CopyProblem::NoContent { path: path.to_owned() }.into()),
             },
-            _ => {
-                Err(Error::new(ErrorKind::Dockerfile, format!("\"/{}\": not a regular file", path.display())))
-            }
+            _ => Err(CopyProblem::NotRegular { path: path.to_owned() }.into()),
         }
     }
 }

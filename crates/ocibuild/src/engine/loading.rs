@@ -7,8 +7,8 @@ use std::time::Duration;
 use ocibuild_spec::CancelToken;
 
 use super::client::Words;
-use crate::advice::{Hint, Setting};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+use crate::failure::{HostFailure, HostOperation, TransferFailure};
 
 /// Waits for the first line and becomes the client, which then reads all that follows: a client that is started as such
 /// talks to its engine at once, and a build may take an hour.
@@ -37,8 +37,7 @@ pub(super) struct Pipe {
 impl Loading {
     /// Starts what becomes the client with these words when the first byte is written.
     pub(super) fn start(engine: String, client: &[&str]) -> Result<(Pipe, Self), Error> {
-        let cannot =
-            |error| Error::new(ErrorKind::Host, format!("cannot start {}", client[0])).caused_by(error);
+        let cannot = |source| TransferFailure::ClientNotStarted { client: client[0].to_owned(), source };
         let mut command = Command::new("/bin/sh");
         command.args(["-c", WAIT, "sh"]).args(client).stdin(Stdio::piped());
         let words = Words::of(&mut command).map_err(cannot)?;
@@ -59,27 +58,22 @@ impl Loading {
 
     /// Waits until the engine has the image; what its client says of it. The output has to be written by now.
     pub fn finish(mut self, cancel: &CancelToken) -> Result<String, Error> {
-        let cannot = |error| Error::new(ErrorKind::Host, "cannot wait for the client").caused_by(error);
+        let cannot = |error| HostFailure::operation(HostOperation::WaitForClient, error);
         let status = loop {
             if let Some(status) = self.child.try_wait().map_err(cannot)? {
                 break status;
             }
             if cancel.wait_timeout(INTERVAL) {
-                return Err(Error::new(ErrorKind::Cancelled, "cancelled"));
+                return Err(Error::cancelled());
             }
         };
         let words = self.words.take().expect("it is finished once");
         if status.success() {
-            return words.said().map_err(cannot);
+            return Ok(words.said().map_err(cannot)?);
         }
         let complaint = words.complaint().map_err(cannot)?;
         let complaint = if complaint.is_empty() { status.to_string() } else { complaint };
-        let message = format!("{} did not take the image", self.engine);
-        Err(Error::new(ErrorKind::Host, message).caused_by(complaint).hint(
-            Hint::from("the engine's own log may say more; ")
-                .setting(Setting::Output, "type=docker,dest=FILE")
-                .text(" writes the archive to look at"),
-        ))
+        Err(TransferFailure::EngineRefused { engine: self.engine.clone(), said: complaint.into() }.into())
     }
 }
 

@@ -22,11 +22,10 @@ use std::fmt;
 use std::process::Command;
 use std::str::FromStr;
 
-use crate::advice::{Hint, Setting};
-
 pub use loading::Loading;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+use crate::failure::TransferFailure;
 use crate::request::{Destination, Output, OutputKind};
 
 /// A container engine.
@@ -59,21 +58,14 @@ impl Engine {
                 Err(reason) => reasons.push(format!("{engine}: {reason}")),
             }
         }
-        Err(Error::new(ErrorKind::Host, "there is no container engine here to load the image into")
-            .caused_by(reasons.join("\n"))
-            .hint(
-                Hint::from("start one, or write an archive for one that is elsewhere: ")
-                    .setting(Setting::Output, "type=docker,dest=FILE"),
-            ))
+        Err(TransferFailure::NoEngine { reasons: reasons.join("\n").into() }.into())
     }
 
     /// Fails when the engine is not installed or does not answer.
     pub fn check(&self) -> Result<(), Error> {
-        self.asked().map_err(|reason| {
-            Error::new(ErrorKind::Host, format!("{self} is not there to load the image into"))
-                .caused_by(reason)
-                .hint("start it, or name another: docker, podman or containerd")
-        })
+        let silent =
+            |said: String| TransferFailure::EngineSilent { engine: self.to_string(), said: said.into() };
+        self.asked().map_err(|said| silent(said).into())
     }
 
     /// Whether the engine answers; if not, the words of its client.

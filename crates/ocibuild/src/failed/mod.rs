@@ -1,4 +1,5 @@
-//! Why a command failed, as far as its exit code, its output and its root file system tell.
+//! Why a command failed, as far as its exit code, its output and its root file system tell: facts, of which
+//! [`advice`](crate::advice) makes words.
 
 mod paths;
 mod programs;
@@ -9,13 +10,12 @@ use std::path::{Path, PathBuf};
 use ocibuild_dockerfile::{
     Dockerfile, Instruction, InstructionKind, RunCommand, Text, confusable_space, json_fault, nearest,
 };
-use ocibuild_plan::{MountKind, RunStep, StepNetwork, quote};
+use ocibuild_plan::{MountKind, RunStep, StepNetwork};
 use ocibuild_snapshot::Tree;
 
-use crate::advice::{Hint, Setting};
-use crate::error::{Code, Error};
+use crate::failure::{StepFact, Symptom, UnsetReason, VariableValue};
 use programs::FirstLine;
-use texts::{Remedy, TEXTS};
+use texts::TEXTS;
 
 /// Names whose values are not shown.
 const SECRETS: [&str; 9] =
@@ -52,46 +52,46 @@ pub(crate) struct FailedStep<'a> {
     pub(crate) in_context: &'a dyn Fn(&Path) -> bool,
     /// The program itself could not be started.
     pub(crate) not_started: bool,
+    /// Its programs are for another platform, and that may be the reason.
+    pub(crate) is_emulated: bool,
 }
 
 impl FailedStep<'_> {
-    /// Adds to `error` what the environment did to the command, and what can be done.
-    pub(crate) fn explain(&self, error: Error, first_line: &FirstLine<'_>) -> Error {
-        let error = error.id(Code::StepFailed);
-        if let Some((cause, hints)) = self.wrong_form() {
-            return hints.into_iter().fold(error.cause(cause), Error::hint);
+    /// What the environment did to the command, what its files are, and what it said.
+    pub(crate) fn facts(&self, first_line: &FirstLine<'_>) -> Vec<StepFact> {
+        if let Some(fact) = self.wrong_form() {
+            return vec![fact];
         }
-        let error = self.with_secrets(self.with_environment(error));
-        let causes = error.reports()[0].causes.len();
-        let error = match self.with_files(error, first_line) {
-            Ok(explained) => return explained,
-            Err(error) => self.with_code(error, first_line),
-        };
-        let error = self.with_missing_path(self.with_output(self.with_user(error)));
-        let error =
-            if error.reports()[0].causes.len() == causes { self.with_last_words(error) } else { error };
-        if self.output.trim().is_empty() && !self.not_started && error.reports()[0].hints.is_empty() {
-            return error
-                .cause("the command printed nothing")
-                .hint("put `set -x;` in front of the command to see which part of it fails");
+        let mut facts = self.absent_secrets();
+        facts.extend(self.environment());
+        if let Some(fact) = self.files(first_line) {
+            facts.push(fact);
+            return facts;
         }
-        error
+        let circumstances = facts.len();
+        facts.extend(self.of_code(first_line));
+        facts.extend(self.user());
+        facts.extend(self.said());
+        facts.extend(self.missing_path());
+        if !facts[circumstances..].iter().any(StepFact::is_reason) {
+            facts.extend(self.last_words());
+        }
+        let has_advice = self.is_emulated || facts.iter().any(|fact| !matches!(fact, StepFact::Variables(_)));
+        if self.output.trim().is_empty() && !self.not_started && !has_advice {
+            facts.push(StepFact::Silent);
+        }
+        facts
     }
 
-    /// Repeats the line of the output that tells most: one that a hint is about, else the last one.
-    fn with_last_words(&self, error: Error) -> Error {
+    /// The line of the output that tells most: one that is known to tell something, else the last one.
+    fn last_words(&self) -> Option<StepFact> {
         let lines = || self.output.lines().map(str::trim).filter(|line| !line.is_empty());
         let is_telling = |line: &&str| {
             let lower = line.to_lowercase();
             TEXTS.iter().any(|(texts, _)| texts.iter().any(|text| lower.contains(text)))
         };
-        match lines().rev().find(is_telling).or_else(|| lines().next_back()) {
-            Some(line) => {
-                let short: String = line.chars().take(MAX_REPEATED).collect();
-                error.cause(format!("the command says: {short}"))
-            }
-            None => error,
-        }
+        let line = lines().rev().find(is_telling).or_else(|| lines().next_back())?;
+        Some(StepFact::LastWords { line: line.chars().take(MAX_REPEATED).collect() })
     }
 
     /// Whether the command is a JSON list in the file.
@@ -105,72 +105,46 @@ impl FailedStep<'_> {
         })
     }
 
-    /// What is wrong with the way the command is written, and what to do about it.
-    fn wrong_form(&self) -> Option<(String, Vec<String>)> {
+    /// What is wrong with the way the command is written.
+    fn wrong_form(&self) -> Option<StepFact> {
         let args = &self.step.args;
         let (program, last) = (args.first()?, args.last()?.trim_start());
         if let Some(code) = confusable_space(last).filter(|_| self.code == 127) {
-            return Some((
-                format!("the command holds the character {code}, which looks like a blank and is none"),
-                vec!["write plain blanks in its place".to_owned()],
-            ));
+            return Some(StepFact::ConfusableSpace { code });
         }
+        let is_shell = SHELLS.iter().any(|shell| Path::new(program).ends_with(shell));
         if self.is_exec() {
-            let is_shell = SHELLS.iter().any(|shell| Path::new(program).ends_with(shell));
             let is_for_shells = |arg: &&String| {
                 let is_word = !arg.contains(char::is_whitespace);
                 matches!(&arg[..], "&&" | "||" | "|" | ";" | ">" | ">>" | "<")
                     || (is_word && (arg.contains('*') || !names_in(arg).is_empty()))
             };
-            let arg = args[1..].iter().find(is_for_shells).filter(|_| !is_shell)?;
-            return Some((
-                format!("there is no shell behind a JSON list: {arg} stays as it is written"),
-                vec![format!("leave the brackets out, so that a shell runs it: RUN {}", args.join(" "))],
-            ));
+            let word = args[1..].iter().find(is_for_shells).filter(|_| !is_shell)?;
+            return Some(StepFact::NoShell { word: word.clone(), command: args.join(" ") });
         }
         let is_list = last.starts_with('[') && !last.starts_with("[ ") && !last.starts_with("[[");
         if let Some(fault) = json_fault(last).filter(|_| is_list && args.len() > 1) {
-            return Some((
-                format!("the command looks like a JSON list, but is none, so that a shell ran it: {fault}"),
-                vec![
-                    "write straight double quotes, with commas between the strings: [\"program\", \"argument\"]"
-                        .to_owned(),
-                ],
-            ));
+            return Some(StepFact::BrokenJson { fault });
         }
-        let is_shell = SHELLS.iter().any(|shell| Path::new(program).ends_with(shell));
         if args.len() == 2 && is_shell && !last.starts_with('-') {
-            return Some((
-                format!(
-                    "SHELL [{}] has no \"-c\", so that the shell takes the command for a script",
-                    quote(program)
-                ),
-                vec![format!("write SHELL [{}, \"-c\"]", quote(program))],
-            ));
+            return Some(StepFact::ShellWithoutFlag { shell: program.clone() });
         }
         if args.len() > 2 && last.starts_with('-') && self.code != 127 {
-            let word = last.split_whitespace().next().unwrap_or_default();
-            return Some((
-                format!("the command begins with {word}, which the shell takes for a flag of its own"),
-                vec!["the flags of RUN are --mount, --network, --security and --device; a command begins with a program"
-                    .to_owned()],
-            ));
+            let word = last.split_whitespace().next().unwrap_or_default().to_owned();
+            return Some(StepFact::LeadingFlag { word });
         }
         None
     }
 
     /// Secrets that the step asks for and nobody gives.
-    fn with_secrets(&self, mut error: Error) -> Error {
+    fn absent_secrets(&self) -> Vec<StepFact> {
         let is_absent = |id: &&str| !self.given_secrets.contains(id);
         let mounts = self.step.mounts.iter().filter(|mount| mount.kind == MountKind::Secret);
-        for id in mounts.map(|mount| &mount.id[..]).filter(is_absent) {
-            let hint = Hint::from("give it with ").setting(Setting::Secret, format!("id={id},src=FILE"));
-            error = error.cause(format!("no secret {id} is given, so that it is not there")).hint(hint);
-            if let Some(near) = nearest(id, self.given_secrets.iter().copied()) {
-                error = error.hint(format!("did you mean id={near}? That secret is given"));
-            }
-        }
-        error
+        let absent = |id: &str| StepFact::SecretAbsent {
+            id: id.to_owned(),
+            nearest: nearest(id, self.given_secrets.iter().copied()).map(str::to_owned),
+        };
+        mounts.map(|mount| &mount.id[..]).filter(is_absent).map(absent).collect()
     }
 
     fn is_root(&self) -> bool {
@@ -178,49 +152,45 @@ impl FailedStep<'_> {
     }
 
     /// A step that is not root's may do less.
-    fn with_user(&self, error: Error) -> Error {
-        let user = &self.step.user;
+    fn user(&self) -> Option<StepFact> {
         let lower = self.output.to_lowercase();
         let texts =
             ["permission denied", "operation not permitted", "are you root", "must be root", "eacces"];
-        if self.is_root() || !texts.iter().any(|text| lower.contains(text)) {
-            return error;
-        }
-        error.cause(format!("the step runs as USER {user}, which is not root")).hint(format!(
-            "put this RUN in front of USER {user}, or give that user the files: COPY --chown={user}, RUN chown {user}"
-        ))
+        let is_denied = !self.is_root() && texts.iter().any(|text| lower.contains(text));
+        is_denied.then(|| StepFact::NotRoot { user: self.step.user.clone() })
     }
 
-    /// Which variables of `ARG` and `ENV` the command names, and their values.
-    fn with_environment(&self, mut error: Error) -> Error {
-        let mut shown = Vec::new();
+    /// Which variables of `ARG` and `ENV` the command names: those without a value, then the others with theirs.
+    fn environment(&self) -> Vec<StepFact> {
+        let (mut facts, mut shown) = (Vec::new(), Vec::new());
         for name in names_in(&self.step.command).into_iter().take(32) {
             let value = self.step.env.iter().rev().find(|(key, _)| *key == name);
             match value {
-                Some((_, value)) => shown.push(format!("{name}={}", self.visible(&name, value))),
-                None if self.secret_names.contains(&&name[..]) => shown.push(format!("{name}=(secret)")),
+                Some((_, value)) => {
+                    let value = self.visible(&name, value);
+                    shown.push((name, value));
+                }
+                None if self.secret_names.contains(&&name[..]) => shown.push((name, VariableValue::Secret)),
                 None if OF_THE_SHELL.contains(&&name[..]) || sets(&self.step.command, &name) => {}
-                None => error = self.without_value(error, &name),
+                None => facts.push(StepFact::Unset { reason: self.reason_of_unset(&name), name }),
             }
         }
-        if shown.is_empty() {
-            return error;
-        }
         shown.truncate(12);
-        error.cause(format!("the command ran with {}", shown.join(", ")))
+        if !shown.is_empty() {
+            facts.push(StepFact::Variables(shown));
+        }
+        facts
     }
 
-    fn visible(&self, name: &str, value: &str) -> String {
+    fn visible(&self, name: &str, value: &str) -> VariableValue {
         let lower = name.to_lowercase();
         if self.secret_names.contains(&name) || SECRETS.iter().any(|word| lower.contains(word)) {
-            return "(not shown)".to_owned();
+            return VariableValue::Hidden;
         }
-        let short: String = value.chars().take(120).collect();
-        quote(&short)
+        VariableValue::Shown(value.chars().take(120).collect())
     }
 
-    fn without_value(&self, error: Error, name: &str) -> Error {
-        let error = error.cause(format!("{name} has no value in this step"));
+    fn reason_of_unset(&self, name: &str) -> UnsetReason {
         let globals: Vec<&str> = self
             .dockerfile
             .global_args
@@ -229,21 +199,14 @@ impl FailedStep<'_> {
             .map(|definition| &definition.name[..])
             .collect();
         if globals.contains(&name) {
-            return error
-                .hint(format!("ARG {name} stands before FROM: repeat `ARG {name}` in this stage to use it"));
+            return UnsetReason::Global;
         }
         let known = self.step.env.iter().map(|(name, _)| &name[..]).chain(globals);
         match nearest(name, known) {
-            Some(known) => error.hint(format!("did you mean ${known}?")),
-            None if self.is_declared(name) => error.hint(
-                Hint::from("give it a value: ")
-                    .setting(Setting::BuildArg, format!("{name}=VALUE"))
-                    .text(format!(", or a default in ARG {name}=VALUE")),
-            ),
-            None if self.is_exported(name) => error.hint(format!(
-                "a variable that a RUN sets lasts to the end of that RUN only: use ENV {name}=VALUE"
-            )),
-            None => error.hint(format!("declare it in this stage: ARG {name}=VALUE or ENV {name}=VALUE")),
+            Some(known) => UnsetReason::Misspelt(known.to_owned()),
+            None if self.is_declared(name) => UnsetReason::NoDefault,
+            None if self.is_exported(name) => UnsetReason::OtherStep,
+            None => UnsetReason::Undeclared,
         }
     }
 
@@ -265,114 +228,82 @@ impl FailedStep<'_> {
         all.any(|instruction| instruction.declared().iter().any(|definition| definition.name == name))
     }
 
-    fn with_code(&self, error: Error, first_line: &FirstLine<'_>) -> Error {
+    fn of_code(&self, first_line: &FirstLine<'_>) -> Option<StepFact> {
         match self.code {
-            126 => self.not_executable(error, first_line),
-            127 => self.no_program(error, first_line),
-            137 => error.hint("the process was killed (SIGKILL): is there enough memory? Give the host more, or run fewer jobs"),
-            139 => error.hint("the program crashed (SIGSEGV): is it for this architecture and this C library?"),
-            130 | 143 => error.hint("something outside ended the process"),
-            _ => error,
+            126 => Some(self.not_executable(first_line)),
+            127 => Some(self.no_program(first_line)),
+            137 => Some(StepFact::Killed),
+            139 => Some(StepFact::Crashed),
+            130 | 143 => Some(StepFact::Ended),
+            _ => None,
         }
     }
 
-    fn no_program(&self, error: Error, first_line: &FirstLine<'_>) -> Error {
-        if self.not_started {
-            let program = self.step.args.first().map_or("", |program| &program[..]);
-            if self.find(program).is_some() {
-                return self.bad_interpreter(error, program, first_line);
-            }
-            let is_shell = SHELLS.iter().any(|shell| Path::new(program).ends_with(shell));
+    fn no_program(&self, first_line: &FirstLine<'_>) -> StepFact {
+        let missing =
+            if self.not_started { self.step.args.first().cloned() } else { missing_program(self.output) };
+        let Some(program) = missing else { return StepFact::ProgramUnknown };
+        if self.find(&program).is_some() {
+            return self.bad_interpreter(&program, first_line);
+        }
+        let is_shell = SHELLS.iter().any(|shell| Path::new(&program).ends_with(shell));
+        if self.not_started && is_shell {
             let other = ["/bin/sh", "/bin/bash"].into_iter().find(|other| self.find(other).is_some());
-            return if let Some(other) = other.filter(|_| is_shell) {
-                error.cause(format!("the image has no {program}")).hint(format!(
-                    "use the shell there is, SHELL [\"{other}\", \"-c\"], or install {program} in an earlier RUN"
-                ))
-            } else if is_shell {
-                error
-                    .cause(format!("the image has no {program}"))
-                    .hint("choose a base image with a shell, or COPY one in; FROM scratch has nothing in it")
-                    .hint("without a shell write RUN [\"/program\", \"argument\"], or name another with SHELL [\"/busybox\", \"sh\", \"-c\"]")
-            } else {
-                self.absent(error, program)
-            };
+            return StepFact::ShellMissing { shell: program, other };
         }
-        match missing_program(self.output) {
-            Some(program) if self.find(&program).is_some() => {
-                self.bad_interpreter(error, &program, first_line)
-            }
-            Some(program) => self.absent(error, &program),
-            None => error
-                .hint("the shell did not find a program: install it in an earlier RUN, or check its name"),
-        }
+        self.absent(&program)
     }
 
     /// A script whose first line names what the image does not have.
-    fn bad_interpreter(&self, error: Error, program: &str, first_line: &FirstLine<'_>) -> Error {
+    fn bad_interpreter(&self, program: &str, first_line: &FirstLine<'_>) -> StepFact {
         let line = self.find(program).and_then(|path| first_line(&path)).unwrap_or_default();
-        let Some(interpreter) = line.strip_prefix(b"#!") else {
-            return error
-                .cause(format!("{program} is there, but what it needs to run is not"))
-                .hint("it is linked to libraries or a loader that the image lacks: build it statically, or for this image");
-        };
+        let program = program.to_owned();
+        let Some(interpreter) = line.strip_prefix(b"#!") else { return StepFact::LoaderMissing { program } };
         let text = String::from_utf8_lossy(interpreter).into_owned();
-        let wanted = text.split_whitespace().next().unwrap_or_default().to_owned();
-        error
-            .cause(format!("{program} asks for the interpreter {wanted}, which the image does not have"))
-            .hint(format!(
-                "install {wanted} in an earlier RUN, or change the first line of {program}, as to #!/bin/sh"
-            ))
+        let interpreter = text.split_whitespace().next().unwrap_or_default().to_owned();
+        StepFact::InterpreterMissing { program, interpreter }
     }
 
-    fn not_executable(&self, error: Error, first_line: &FirstLine<'_>) -> Error {
+    fn not_executable(&self, first_line: &FirstLine<'_>) -> StepFact {
         let named =
             if self.not_started { self.step.args.first().cloned() } else { refused_program(self.output) };
-        let Some(program) = named else {
-            return error.hint("the program cannot be executed: give it the mode for it with RUN chmod +x or COPY --chmod=755");
-        };
-        let Some(path) = self.find(&program) else {
-            return error
-                .hint(format!("check {program}: it cannot be executed; chmod +x, or COPY --chmod=755"));
+        let Some((program, path)) =
+            named.clone().and_then(|program| Some((program.clone(), self.find(&program)?)))
+        else {
+            return StepFact::NotExecutable { program: named };
         };
         let mode = self.tree.lookup(&path).map_or(0, |id| self.tree.node(id).metadata.mode);
         if self.tree.lookup(&path).is_some_and(|id| self.tree.is_directory(id)) {
-            return error.cause(format!("{program} is a directory")).hint("name a program in it");
+            return StepFact::ProgramIsDirectory { program };
         }
         if mode & 0o111 == 0 {
-            return error
-                .cause(format!("{program} has mode {:04o}, without x", mode & 0o7777))
-                .hint(format!("make it executable: COPY --chmod=755, or RUN chmod +x {program} before"));
+            return StepFact::NoExecuteBit { program, mode: mode & 0o7777 };
         }
         match first_line(&path) {
-            Some(line) if line.starts_with(b"#!") || line.starts_with(b"\x7fELF") => error.hint(format!(
-                "{program} is for another architecture, or the USER in effect may not execute it: look at FROM --platform= and USER"
-            )),
-            _ => error.hint(format!("{program} has no first line like #!/bin/sh: add one, or run it as `sh {program}`")),
+            Some(line) if line.starts_with(b"#!") || line.starts_with(b"\x7fELF") => {
+                StepFact::ExecutionDenied { program }
+            }
+            _ => StepFact::NoInterpreterLine { program },
         }
     }
 
-    fn with_output(&self, mut error: Error) -> Error {
+    fn said(&self) -> Vec<StepFact> {
         let lower = self.output.to_lowercase();
         let is_offline = self.step.network == StepNetwork::None;
         let fitting = TEXTS.iter().filter(|(texts, _)| texts.iter().any(|text| lower.contains(text)));
-        let fitting: Vec<Remedy> = fitting.take(3).map(|(_, remedy)| *remedy).collect();
+        let fitting: Vec<Symptom> = fitting.take(3).map(|(_, symptom)| *symptom).collect();
         // What one shell cannot read may be written for another one.
-        let needs_bash = fitting.contains(&Remedy::Bash);
-        for remedy in fitting.into_iter().filter(|remedy| !(needs_bash && *remedy == Remedy::Readable)) {
-            error = error.hint(match remedy {
-                Remedy::Root if self.is_root() && self.drops_capabilities => "the step is root's, but this build drops capabilities of its steps, and what failed may take one of them".into(),
-                Remedy::Root if self.is_root() => Hint::from(
-                    "the step is root's, but may not do that: it takes RUN --security=insecure, and ",
-                )
-                .setting(Setting::Allow, "security.insecure"),
-                Remedy::Network if is_offline => "the step has no network (--network=none): drop that, or bring the files with COPY or ADD".into(),
-                remedy => remedy.hint(),
-            });
-        }
-        if has_lone_cd(self.dockerfile, &self.step.command) {
-            error = error.hint("`RUN cd DIR` lasts to the end of its own RUN only: use WORKDIR DIR");
-        }
-        error
+        let needs_bash = fitting.contains(&Symptom::NeedsBash);
+        let told = fitting.into_iter().filter(|symptom| !(needs_bash && *symptom == Symptom::Unreadable));
+        let fact = |symptom| match symptom {
+            Symptom::NeedsRoot if self.is_root() => {
+                StepFact::RootDenied { drops_capabilities: self.drops_capabilities }
+            }
+            Symptom::NoNetwork if is_offline => StepFact::NoNetwork,
+            symptom => StepFact::Said(symptom),
+        };
+        let cd = has_lone_cd(self.dockerfile, &self.step.command).then_some(StepFact::LoneCd);
+        told.map(fact).chain(cd).collect()
     }
 
     /// The program there is whose name is nearest.

@@ -4,45 +4,39 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use super::FailedStep;
-use crate::error::Error;
+use crate::failure::{SearchedPlace, StepFact};
 
 /// As many files are looked at for one of the same name elsewhere.
 const MAX_LOOKED_AT: usize = 20_000;
 
 impl FailedStep<'_> {
-    /// Names what is missing, and where something of its name is.
-    pub(super) fn with_missing_path(&self, error: Error) -> Error {
-        let Some(path) = missing_path(self.output) else { return error };
+    /// What is missing, and where something of its name is.
+    pub(super) fn missing_path(&self) -> Option<StepFact> {
+        let path = missing_path(self.output)?;
         // What a mount brings is not in the tree.
         let absolute = Path::new(&self.step.cwd).join(&path);
         let is_mounted = self.step.mounts.iter().any(|mount| absolute.starts_with(&mount.target));
         let is_there = self.tree.resolve(&absolute, true).ok().and_then(|found| found.node).is_some();
         if is_mounted || is_there {
-            return error.cause(format!("the command does not find {path}"));
+            return Some(StepFact::PathNotFound { path });
         }
         let lower = self.output.to_lowercase();
-        if let Some(above) = absolute.parent().filter(|_| lower.contains("create directory")) {
-            return error
-                .cause(format!("{path} cannot be made: there is no {}", above.display()))
-                .hint_first("make the directories above as well: mkdir -p".to_owned());
+        if let Some(parent) = absolute.parent().filter(|_| lower.contains("create directory")) {
+            return Some(StepFact::ParentMissing { path, parent: parent.to_owned() });
         }
-        let changes_directory = self.step.command.contains("cd ");
-        let error = error.cause(if path.starts_with('/') {
-            format!("the image has no {path}")
-        } else if changes_directory {
-            format!("there is no {path} where the command looks for it")
+        let place = if path.starts_with('/') {
+            SearchedPlace::Image
+        } else if self.step.command.contains("cd ") {
+            SearchedPlace::Elsewhere
         } else {
-            format!("there is no {path} in {}, where the command starts", self.step.cwd)
-        });
-        if let Some(own) = self.context_path(&absolute) {
-            return error.hint_first(format!(
-                "{own} is in the build context: put COPY {own} ./ in front of this RUN"
-            ));
-        }
-        match self.near_path(&absolute).or_else(|| self.same_name(&absolute)) {
-            Some(other) => error.hint_first(format!("did you mean {}?", other.display())),
-            None => error,
-        }
+            SearchedPlace::Directory(self.step.cwd.clone())
+        };
+        let in_context = self.context_path(&absolute);
+        let nearest = match in_context {
+            Some(_) => None,
+            None => self.near_path(&absolute).or_else(|| self.same_name(&absolute)),
+        };
+        Some(StepFact::PathMissing { path, place, in_context, nearest })
     }
 
     /// The path in the build context of what has this path in the image, if it is there.

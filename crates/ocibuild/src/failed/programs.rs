@@ -1,15 +1,13 @@
-//! Programs that a command names: what they are, and what to do about those that an image lacks.
+//! Programs that a command names: what they are, and what is there instead of those that an image lacks.
 
 use std::path::{Path, PathBuf};
 
 use ocibuild_dockerfile::is_instruction;
-use ocibuild_plan::quote;
 use ocibuild_snapshot::NodeKind;
 use ocibuild_spec::Platform;
 
 use super::{FailedStep, SHELLS};
-use crate::advice::{Hint, Setting};
-use crate::error::Error;
+use crate::failure::StepFact;
 
 /// Package managers, and how each installs something.
 const MANAGERS: [(&str, &str); 8] = [
@@ -73,232 +71,114 @@ impl FailedStep<'_> {
         MANAGERS.into_iter().find(|(name, _)| self.find_on(USUAL_PATH, name).is_some())
     }
 
-    /// A program that is not there.
-    pub(super) fn absent(&self, error: Error, program: &str) -> Error {
-        if let Some((cause, hints)) = self.no_program_word(program).or_else(|| self.misread(program)) {
-            return hints.into_iter().fold(error.cause(cause), Error::hint);
+    /// A program that does not exist.
+    pub(super) fn absent(&self, program: &str) -> StepFact {
+        if let Some(fact) = self.no_program_word(program).or_else(|| self.misread(program)) {
+            return fact;
         }
-        if program.contains('/') {
-            self.absent_path(error, program)
-        } else {
-            self.absent_name(error, program)
-        }
+        if program.contains('/') { self.absent_path(program) } else { self.absent_name(program) }
     }
 
-    /// A program that is there, but not where it is looked for; a command of another shell; a word that the shell made.
-    fn misread(&self, program: &str) -> Option<(String, Vec<String>)> {
+    /// A program that exists, but not where it is looked for; a command of another shell; a word that the shell made.
+    fn misread(&self, program: &str) -> Option<StepFact> {
         let command = self.step.args.last().map_or("", String::as_str);
+        let owned = || program.to_owned();
         if self.is_exec() && OF_SHELLS.contains(&program) {
-            return Some((
-                format!("{program} is a command of the shell, and a JSON list has none"),
-                vec![format!(
-                    "leave the brackets out, so that a shell runs it: RUN {}",
-                    self.step.args.join(" ")
-                )],
-            ));
+            return Some(StepFact::ShellCommand { program: owned(), command: self.step.args.join(" ") });
         }
         if matches!(program, "source" | "[[" | "shopt" | "declare" | "pushd" | "popd") {
-            let shell = self.step.args.first().map_or("sh", String::as_str);
-            return Some((
-                format!("{program} is a command of bash, and the step is run by {shell}"),
-                vec!["write SHELL [\"/bin/bash\", \"-c\"] in front if the image has bash; sh has `.` for source and `[` for [["
-                    .to_owned()],
-            ));
+            let shell = self.step.args.first().map_or("sh", String::as_str).to_owned();
+            return Some(StepFact::BashCommand { program: owned(), shell });
         }
         if command.contains(&format!("{program} = ")) {
-            return Some((
-                format!("{program} is taken for a program"),
-                vec![format!("no blanks stand around the \"=\" in a shell: {program}=VALUE")],
-            ));
+            return Some(StepFact::SpacedAssignment { name: owned() });
         }
         if command.contains('\\') && !command.contains(program) && command.replace('\\', "").contains(program)
         {
-            return Some((
-                format!("the shell takes the backslashes away, so that {program} is left"),
-                vec!["write paths with slashes: ./dir/file".to_owned()],
-            ));
+            return Some(StepFact::Backslashes { program: owned() });
         }
         if program.contains('/') {
             return None;
         }
         if let Some(place) = self.find_on(USUAL_PATH, program) {
-            return Some((
-                format!("{} is there, but PATH is {}", place.display(), quote(self.path())),
-                vec![format!("keep what PATH was: ENV PATH={}:$PATH", self.path().trim_matches(':'))],
-            ));
+            return Some(StepFact::NotOnPath { place, path: self.path().to_owned() });
         }
         let is_beside = self.tree.lookup(&Path::new(&self.step.cwd).join(program)).is_some();
-        is_beside.then(|| {
-            (
-                format!("{program} is in {}, which is not on the PATH", self.step.cwd),
-                vec![format!("write ./{program}")],
-            )
-        })
+        is_beside.then(|| StepFact::InDirectory { program: owned(), directory: self.step.cwd.clone() })
     }
 
-    fn absent_path(&self, error: Error, program: &str) -> Error {
-        let error = error.cause(if program.starts_with('/') {
-            format!("the image has no program {program}")
-        } else {
-            format!("there is no program {program} in {}", self.step.cwd)
-        });
+    fn absent_path(&self, program: &str) -> StepFact {
         let path = Path::new(&self.step.cwd).join(program);
-        if let Some(own) = self.context_path(&path) {
-            return error.hint(format!(
-                "{own} is in the build context: put COPY --chmod=755 {own} {program} in front of this RUN"
-            ));
-        }
-        let error = match self.near_path(&path).or_else(|| self.same_name(&path)) {
-            Some(other) => error.hint(format!("did you mean {}?", other.display())),
-            None => error,
+        let in_context = self.context_path(&path);
+        let nearest = match in_context {
+            Some(_) => None,
+            None => self.near_path(&path).or_else(|| self.same_name(&path)),
         };
-        error.hint(format!("COPY {program} in, install it in an earlier RUN, or check its path"))
+        let directory = (!program.starts_with('/')).then(|| self.step.cwd.clone());
+        StepFact::ProgramPathMissing { program: program.to_owned(), directory, in_context, nearest }
     }
 
-    fn absent_name(&self, error: Error, program: &str) -> Error {
-        let error = error.cause(format!("the image has no program {program}"));
-        if let Some(hint) = self.instead(program) {
-            return error.hint(hint);
-        }
-        let other = ALTERNATIVES.iter().find_map(|(one, other)| match program {
+    fn absent_name(&self, program: &str) -> StepFact {
+        let alternative = ALTERNATIVES.iter().find_map(|(one, other)| match program {
             _ if program == *one => Some(*other),
             _ if program == *other => Some(*one),
             _ => None,
         });
-        let error = if let Some(other) = other.filter(|other| self.find_on(USUAL_PATH, other).is_some()) {
-            error.hint(format!("this image has {other}"))
-        } else {
-            // A name with a dot is one of a script more often than one of a program.
-            let script = program.contains('.').then(|| Path::new("/").join(program));
-            let script = script.and_then(|path| self.same_name(&path));
-            match script.map(|path| path.display().to_string()).or_else(|| self.similar(program)) {
-                Some(near) => error.hint(format!("did you mean {near}?")),
-                None => error,
-            }
+        let alternative = alternative.filter(|other| self.find_on(USUAL_PATH, other).is_some());
+        // A name with a dot is one of a script more often than one of a program.
+        let script = || {
+            let path = program.contains('.').then(|| Path::new("/").join(program))?;
+            self.same_name(&path).map(|path| path.display().to_string())
         };
-        error.hint(match self.manager() {
-            Some((_, install)) => format!(
-                "install {program} in an earlier RUN (`{install} PACKAGE`), COPY it in, or check its name"
-            ),
-            None => format!("install {program} in an earlier RUN, COPY it in, or check its name and path"),
-        })
-    }
-
-    /// What to do in place of a program that no build needs.
-    fn instead(&self, program: &str) -> Option<String> {
-        if MANAGERS.iter().any(|(name, _)| *name == program) {
-            return Some(match self.manager() {
-                Some((name, install)) => format!("this image has {name}: use `{install} PACKAGE`"),
-                None => "this image has no package manager: choose a base image that has one, or COPY what is needed"
-                    .to_owned(),
-            });
-        }
-        match program {
-            "sudo" => Some(
-                "leave sudo out: RUN is root unless USER says otherwise; put USER root in front of it"
-                    .to_owned(),
-            ),
-            "systemctl" | "service" | "systemd" | "initctl" => Some(format!(
-                "leave {program} out: a build starts no services; name what the container is to run with CMD"
-            )),
-            "docker" | "podman" | "docker-compose" => Some(format!(
-                "leave {program} out: steps cannot build or run images; give each image a stage (FROM … AS …)"
-            )),
-            _ => None,
+        let nearest = match alternative {
+            Some(_) => None,
+            None => script().or_else(|| self.similar(program)),
+        };
+        StepFact::ProgramMissing {
+            program: program.to_owned(),
+            manager: self.manager(),
+            alternative,
+            nearest,
         }
     }
 
-    /// What a word is that stands where a program should, and what to do about it.
-    pub(super) fn no_program_word(&self, word: &str) -> Option<(String, Vec<String>)> {
+    /// What a word is that stands where a program should.
+    fn no_program_word(&self, word: &str) -> Option<StepFact> {
+        let owned = word.to_owned();
         if word == word.to_uppercase() && is_instruction(word) {
-            return Some((
-                format!("{word} is an instruction, and here a part of the command of this RUN"),
-                vec![
-                    if self.step.args.last().is_some_and(|command| command.trim_start().starts_with(word)) {
-                        match word {
-                            "RUN" => "write RUN once".to_owned(),
-                            _ => format!("leave RUN out in front of {word}"),
-                        }
-                    } else {
-                        format!(
-                            "put {word} on a line of its own, and end the line above without a backslash and `&&`"
-                        )
-                    },
-                ],
-            ));
+            let is_first =
+                self.step.args.last().is_some_and(|command| command.trim_start().starts_with(word));
+            return Some(StepFact::InstructionWord { word: owned, is_first });
         }
         if word.starts_with("--") {
-            return Some((
-                format!("{word} is taken for a program"),
-                vec![format!(
-                    "flags of RUN stand right behind RUN, in front of the command: RUN {word} COMMAND"
-                )],
-            ));
+            return Some(StepFact::FlagWord { word: owned });
         }
         if word.starts_with('[') && !matches!(word, "[" | "[[") {
-            return Some((
-                format!("{word} is taken for a program"),
-                vec!["put blanks behind \"[\" and in front of \"]\": [ \"$A\" = \"x\" ]".to_owned()],
-            ));
+            return Some(StepFact::BracketWord { word: owned });
         }
         if word.contains(char::is_whitespace) {
-            return Some((
-                format!("{} is taken for the name of one program", quote(word)),
-                if self.is_exec() {
-                    vec![
-                        format!(
-                            "leave the brackets out, so that a shell runs it: RUN {}",
-                            self.step.args.join(" ")
-                        ),
-                        "or make each word a string of its own: RUN [\"program\", \"argument\"]".to_owned(),
-                    ]
-                } else {
-                    vec![format!("leave the quotes around the whole command out: RUN {word}")]
-                },
-            ));
+            let list = self.is_exec().then(|| self.step.args.join(" "));
+            return Some(StepFact::CommandWord { word: owned, list });
         }
         None
     }
 
-    /// What the files that the command runs are, where that alone is a reason to fail.
-    pub(super) fn with_files(&self, error: Error, first_line: &FirstLine<'_>) -> Result<Error, Error> {
-        for program in self.programs() {
-            let Some(line) = self.find(&program).and_then(|path| first_line(&path)) else { continue };
+    /// What one of the files is that the command runs, where that alone is a reason to fail.
+    pub(super) fn files(&self, first_line: &FirstLine<'_>) -> Option<StepFact> {
+        self.programs().into_iter().find_map(|program| {
+            let line = self.find(&program).and_then(|path| first_line(&path))?;
             if line.starts_with(b"\xef\xbb\xbf#!") {
-                return Ok(error
-                    .cause(format!(
-                        "{program} begins with a byte order mark, so that its first line is not seen"
-                    ))
-                    .hint(format!("save {program} as UTF-8 without a byte order mark (BOM)")));
+                return Some(StepFact::ByteOrderMark { program });
             }
             if line.starts_with(b"#!") && line.ends_with(b"\r") {
-                let text = String::from_utf8_lossy(&line[2..]).into_owned();
-                return Ok(error
-                    .cause(format!(
-                        "{program} has Windows line ends (CRLF): its first line asks for {}",
-                        quote(text.trim_start())
-                    ))
-                    .hint(format!(
-                        "save {program} with Unix line ends (LF): dos2unix, or `sed -i 's/\\r$//' {program}` in a RUN before"
-                    )));
+                let interpreter = String::from_utf8_lossy(&line[2..]).trim_start().to_owned();
+                return Some(StepFact::WindowsLineEnds { program, interpreter });
             }
             let host = Platform::host();
             let is_own = |other: &str| host.compatible().iter().any(|own| own.architecture == other);
-            if let Some(other) = elf_architecture(&line).filter(|other| self.code >= 126 && !is_own(other)) {
-                return Ok(error
-                    .cause(format!(
-                        "{program} is a program for {other}, and this host is {}",
-                        host.architecture
-                    ))
-                    .hint(
-                        Hint::from(
-                            "build or fetch the program for the platform of the image, or choose that with ",
-                        )
-                        .setting(Setting::Platform, ""),
-                    ));
-            }
-        }
-        Err(error)
+            let architecture = elf_architecture(&line).filter(|other| self.code >= 126 && !is_own(other))?;
+            Some(StepFact::OtherArchitecture { program, architecture, host: host.architecture })
+        })
     }
 
     /// What the command calls, as far as its text tells without a shell's knowledge: the first word of each part, and

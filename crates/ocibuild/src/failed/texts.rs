@@ -1,71 +1,17 @@
-//! What programs say when they fail, and what can be done about it.
+//! What programs say when they fail.
 
-use crate::advice::{Hint, Setting};
+use crate::failure::Symptom;
 
-/// What can be done about something that a program said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Remedy {
-    /// The command is written for bash.
-    Bash,
-    /// The command is not one that a shell can read.
-    Readable,
-    /// It takes a user that may do more.
-    Root,
-    /// It takes a network.
-    Network,
-    /// It takes room on the disk.
-    Space,
-    /// What stands here.
-    Text(&'static str),
-}
-
-impl Remedy {
-    pub(super) fn hint(self) -> Hint {
-        match self {
-            Self::Bash => "the command needs bash: SHELL [\"/bin/bash\", \"-c\"], if the image has it".into(),
-            Self::Readable => {
-                "the shell cannot read the command: check quotes, `&&` at line ends, and the backslashes that continue \
-                 lines"
-                    .into()
-            }
-            Self::Root => "run it as root: put USER root in front of the RUN".into(),
-            Self::Network => Hint::from(
-                "there is no network, or no name server: check the host's network and /etc/resolv.conf, or give ",
-            )
-            .setting(Setting::Network, "host"),
-            Self::Space => Hint::from("the disk is full: free space with ")
-                .setting(Setting::Prune, "")
-                .text(", or give another ")
-                .setting(Setting::StateDirectory, ""),
-            Self::Text(text) => text.into(),
-        }
-    }
-}
-
-/// Texts of an output and what can be done about them; of several that fit, the first three are told.
-pub(super) const TEXTS: [(&[&str], Remedy); 43] = [
-    (
-        &["exec format error"],
-        Remedy::Text(
-            "the program is for another architecture, or a script without a first line like #!/bin/sh: \
-         look at the platform (FROM --platform=) and at the script",
-        ),
-    ),
+/// Texts of an output, and what they tell; of several that fit, the first three count.
+pub(super) const TEXTS: [(&[&str], Symptom); 43] = [
+    (&["exec format error"], Symptom::ExecFormat),
     (
         &["unable to locate package", "has no installation candidate", "no packages found matching"],
-        Remedy::Text(
-            "put `apt-get update &&` in front of `apt-get install` in the same RUN, and check the package's name",
-        ),
+        Symptom::PackageLists,
     ),
-    (
-        &["unable to select packages", "no such package"],
-        Remedy::Text("check the package's name; apk add --no-cache fetches a new list"),
-    ),
-    (&["do you want to continue", "[y/n]"], Remedy::Text("nobody can answer: add -y to the install command")),
-    (
-        &["debconf: unable to initialize", "configuring tzdata"],
-        Remedy::Text("set DEBIAN_FRONTEND=noninteractive in the RUN, and add -y"),
-    ),
+    (&["unable to select packages", "no such package"], Symptom::PackageName),
+    (&["do you want to continue", "[y/n]"], Symptom::Question),
+    (&["debconf: unable to initialize", "configuring tzdata"], Symptom::Debconf),
     (
         &[
             "temporary failure resolving",
@@ -78,63 +24,24 @@ pub(super) const TEXTS: [(&[&str], Remedy); 43] = [
             "network unreachable",
             "no such host",
         ],
-        Remedy::Network,
+        Symptom::NoNetwork,
     ),
-    (
-        &["read-only file system"],
-        Remedy::Text("the path is on a mount that is read-only: add rw to the --mount, or write elsewhere"),
-    ),
-    (&["no space left on device"], Remedy::Space),
-    (
-        &["externally-managed-environment"],
-        Remedy::Text("make a virtual environment first: python3 -m venv /venv, and use /venv/bin/pip"),
-    ),
+    (&["read-only file system"], Symptom::ReadOnly),
+    (&["no space left on device"], Symptom::NoSpace),
+    (&["externally-managed-environment"], Symptom::ManagedPython),
     (
         &["certificate verify failed", "ssl certificate problem", "x509:", "unable to get local issuer"],
-        Remedy::Text("install ca-certificates in an earlier RUN"),
+        Symptom::Certificates,
     ),
-    (
-        &["host key verification failed", "permission denied (publickey"],
-        Remedy::Text("give the step a key: RUN --mount=type=ssh, or use https"),
-    ),
-    (
-        &["no makefile found", "no targets specified"],
-        Remedy::Text("COPY the Makefile first, and choose its directory with WORKDIR"),
-    ),
-    (
-        &["package-lock.json", "npm-shrinkwrap"],
-        Remedy::Text(
-            "COPY package-lock.json too, as with `COPY package*.json ./`: npm ci needs it, npm install does not",
-        ),
-    ),
-    (
-        &["missing script"],
-        Remedy::Text("check the script's name: those there are stand under \"scripts\" in package.json"),
-    ),
-    (
-        &["missing ]", ": [: not found"],
-        Remedy::Text("put blanks behind \"[\" and in front of \"]\": [ \"$A\" = \"x\" ]"),
-    ),
-    (
-        &["unexpected operator", "unary operator expected", "unknown operand"],
-        Remedy::Text(
-            "put variables in double quotes: [ \"$A\" = \"x\" ]; what is empty leaves no word otherwise",
-        ),
-    ),
-    (
-        &["no matching distribution", "could not find a version that satisfies"],
-        Remedy::Text("check the name and the version of the package"),
-    ),
-    (
-        &["no module named"],
-        Remedy::Text(
-            "install the module in an earlier RUN (pip install), or COPY it first if it is your own",
-        ),
-    ),
-    (
-        &["cannot find module"],
-        Remedy::Text("COPY the module first, or install the packages in an earlier RUN (npm ci)"),
-    ),
+    (&["host key verification failed", "permission denied (publickey"], Symptom::SshKey),
+    (&["no makefile found", "no targets specified"], Symptom::Makefile),
+    (&["package-lock.json", "npm-shrinkwrap"], Symptom::PackageLock),
+    (&["missing script"], Symptom::NpmScript),
+    (&["missing ]", ": [: not found"], Symptom::BracketSpaces),
+    (&["unexpected operator", "unary operator expected", "unknown operand"], Symptom::TestOperands),
+    (&["no matching distribution", "could not find a version that satisfies"], Symptom::PythonVersion),
+    (&["no module named"], Symptom::PythonModule),
+    (&["cannot find module"], Symptom::NodeModule),
     (
         &[
             "command 'gcc'",
@@ -144,37 +51,22 @@ pub(super) const TEXTS: [(&[&str], Remedy); 43] = [
             "no acceptable c compiler",
             "linker `cc` not found",
         ],
-        Remedy::Text("install a compiler in an earlier RUN: build-essential on Debian, build-base on Alpine"),
+        Symptom::Compiler,
     ),
-    (
-        &["file exists", "already exists"],
-        Remedy::Text("it is there already: leave the command out, or let it be as it is (mkdir -p, ln -sf)"),
-    ),
+    (&["file exists", "already exists"], Symptom::Exists),
     (
         &["http/1.0 404", "http/1.1 404", "http/2 404", "error: 404", "error 404", "404 file not found"],
-        Remedy::Text("the server has nothing at this address: check it"),
+        Symptom::NotFoundAtServer,
     ),
     (
         &["401 unauthorized", "403 forbidden", "authentication failed", "authentication required"],
-        Remedy::Text("the server wants credentials: give them with RUN --mount=type=secret,id=NAME"),
+        Symptom::Credentials,
     ),
-    (
-        &["no_pubkey", "is not signed"],
-        Remedy::Text("install the key of the package repository in an earlier RUN"),
-    ),
-    (
-        &["not been booted with systemd", "failed to connect to bus"],
-        Remedy::Text("a build starts no services: name what the container is to run with CMD"),
-    ),
-    (
-        &["cannot connect to the docker daemon"],
-        Remedy::Text("a step has no docker: give each image a stage of its own"),
-    ),
-    (&["connection refused"], Remedy::Text("nothing listens at this address: check host and port")),
-    (
-        &["connection reset", "timed out", "timeout"],
-        Remedy::Text("the server did not answer: check the address and the network, and try again"),
-    ),
+    (&["no_pubkey", "is not signed"], Symptom::RepositoryKey),
+    (&["not been booted with systemd", "failed to connect to bus"], Symptom::Systemd),
+    (&["cannot connect to the docker daemon"], Symptom::Docker),
+    (&["connection refused"], Symptom::ConnectionRefused),
+    (&["connection reset", "timed out", "timeout"], Symptom::TimedOut),
     (
         &[
             "short read",
@@ -184,25 +76,14 @@ pub(super) const TEXTS: [(&[&str], Remedy); 43] = [
             "end-of-central-directory",
             "bad zipfile",
         ],
-        Remedy::Text(
-            "the archive is damaged, or of another kind than its name says: look at the file that is copied in",
-        ),
+        Symptom::DamagedArchive,
     ),
-    (
-        &["unknown user", "invalid user", "unknown group", "invalid group"],
-        Remedy::Text("add the user or group in an earlier RUN (adduser, useradd), or give numeric ids"),
-    ),
-    (&["is a directory"], Remedy::Text("a directory is named where a file is needed: name a file in it")),
-    (&["package.json"], Remedy::Text("COPY package.json first, and choose its directory with WORKDIR")),
-    (
-        &["could not open requirements file"],
-        Remedy::Text("COPY requirements.txt first, and choose its directory with WORKDIR"),
-    ),
-    (&["go.mod file not found"], Remedy::Text("COPY go.mod first, and choose its directory with WORKDIR")),
-    (
-        &["could not find `cargo.toml`"],
-        Remedy::Text("COPY Cargo.toml first, and choose its directory with WORKDIR"),
-    ),
+    (&["unknown user", "invalid user", "unknown group", "invalid group"], Symptom::UnknownUser),
+    (&["is a directory"], Symptom::IsDirectory),
+    (&["package.json"], Symptom::PackageJson),
+    (&["could not open requirements file"], Symptom::Requirements),
+    (&["go.mod file not found"], Symptom::GoMod),
+    (&["could not find `cargo.toml`"], Symptom::CargoToml),
     (
         &[
             "bad substitution",
@@ -213,7 +94,7 @@ pub(super) const TEXTS: [(&[&str], Remedy); 43] = [
             "\"(\" unexpected",
             "redirection",
         ],
-        Remedy::Bash,
+        Symptom::NeedsBash,
     ),
     (
         &[
@@ -223,32 +104,15 @@ pub(super) const TEXTS: [(&[&str], Remedy); 43] = [
             "unexpected newline",
             "syntax error",
         ],
-        Remedy::Readable,
+        Symptom::Unreadable,
     ),
-    (
-        &["can't cd to", "cd: "],
-        Remedy::Text("the directory is not there: make it or COPY it first, and choose it with WORKDIR"),
-    ),
+    (&["can't cd to", "cd: "], Symptom::NoDirectory),
     (
         &["are you root", "must be root", "requires root", "superuser privilege", "operation not permitted"],
-        Remedy::Root,
+        Symptom::NeedsRoot,
     ),
-    (
-        &["permission denied"],
-        Remedy::Text(
-            "check the mode and owner of the file (COPY --chmod=755, --chown=) and the USER in effect",
-        ),
-    ),
-    (
-        &["out of memory", "cannot allocate memory", "heap out of memory"],
-        Remedy::Text("it takes more memory than there is: give the host more, or run fewer jobs at once"),
-    ),
-    (
-        &["no such file or directory", "cannot find the file", "not found: "],
-        Remedy::Text("check the path: COPY brings files in, and WORKDIR is where the command starts"),
-    ),
-    (
-        &["404  not found", "404 not found"],
-        Remedy::Text("the address is gone: check it, or put `apt-get update &&` in front in the same RUN"),
-    ),
+    (&["permission denied"], Symptom::PermissionDenied),
+    (&["out of memory", "cannot allocate memory", "heap out of memory"], Symptom::OutOfMemory),
+    (&["no such file or directory", "cannot find the file", "not found: "], Symptom::NoSuchFile),
+    (&["404  not found", "404 not found"], Symptom::Gone),
 ];

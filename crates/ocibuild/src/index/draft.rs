@@ -2,9 +2,9 @@ use std::collections::BTreeMap;
 
 use ocibuild_spec::{Descriptor, Digest, Index, MediaType, Platform, Reference, json};
 
-use crate::advice::{Hint, Setting};
 use crate::annotation::{Annotation, AnnotationLevel};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+use crate::failure::IndexFailure;
 use crate::transfer::Origin;
 
 /// The annotation by which a manifest of attestations tells which image it is about.
@@ -176,18 +176,8 @@ impl IndexDraft {
             if entry.name.digest() == Some(digest) { name } else { format!("{name} ({digest})") }
         };
         let platform = other.descriptor.platform.as_ref().map(ToString::to_string).unwrap_or_default();
-        let text = format!(
-            "{}: two images for {platform}: {} and {}",
-            self.name.familiar(),
-            shown(one),
-            shown(other)
-        );
-        Error::new(ErrorKind::Usage, text).hint(
-            Hint::from(
-                "an index has one image for each platform: leave one out, or let the later one count: ",
-            )
-            .setting(Setting::Replace, ""),
-        )
+        let (name, first, second) = (self.name.clone(), shown(one), shown(other));
+        IndexFailure::TwoImages { name, platform, first, second }.into()
     }
 
     /// Attestations go with their images; the order follows from what is listed.
@@ -244,10 +234,7 @@ impl IndexDraft {
         match selected {
             _ if !change.sets_platform() => Ok(()),
             Some(at) => self.set_platform(at, change),
-            None => Err(Error::new(ErrorKind::Usage, "nothing tells which image this platform is of").hint(
-                Hint::from("name the image behind the index, or its platform: ")
-                    .setting(Setting::Platform, "linux/arm64"),
-            )),
+            None => Err(IndexFailure::NoImageNamed.into()),
         }
     }
 
@@ -262,29 +249,24 @@ impl IndexDraft {
             }
         };
         let found: Vec<usize> = (0..self.entries.len()).filter(|at| fits(&self.entries[*at])).collect();
-        let what = match selector {
+        if let [one] = found[..] {
+            return Ok(one);
+        }
+        let selector = match selector {
             EntrySelector::Image(name) => name.familiar(),
             EntrySelector::Platform(platform) => platform.to_string(),
         };
-        let wrong = |text: &str| {
-            let listed = self.entries.iter().filter(|entry| entry.subject().is_none()).map(|entry| {
-                let platform = entry.descriptor.platform.as_ref().map(ToString::to_string);
-                format!("{} for {}", entry.name.familiar(), platform.unwrap_or_default())
-            });
-            let listed = listed.collect::<Vec<_>>().join(", ");
-            let listed = if listed.is_empty() { "no image".to_owned() } else { listed };
-            let text = format!("{what} {text} the draft of {}", self.name.familiar());
-            Error::new(ErrorKind::Usage, text).hint(
-                Hint::from(format!("it has {listed}; "))
-                    .setting(Setting::IndexInspect, "")
-                    .text(" shows the digests"),
-            )
-        };
-        match found.as_slice() {
-            [one] => Ok(*one),
-            [] => Err(wrong("is not in")),
-            _ => Err(wrong("means more than one image of")),
+        let images = self.entries.iter().filter(|entry| entry.subject().is_none()).map(|entry| {
+            let platform = entry.descriptor.platform.as_ref().map(ToString::to_string);
+            (entry.name.clone(), platform.unwrap_or_default())
+        });
+        Err(IndexFailure::NotInDraft {
+            selector,
+            name: self.name.clone(),
+            is_ambiguous: !found.is_empty(),
+            images: images.collect(),
         }
+        .into())
     }
 
     fn set_platform(&mut self, at: usize, change: &IndexChange) -> Result<(), Error> {
@@ -307,14 +289,7 @@ impl IndexDraft {
         };
         // A slash in one of the names would make another platform of it.
         if !platform.to_string().parse::<Platform>().is_ok_and(|parsed| parsed.satisfies(&platform)) {
-            return Err(Error::new(ErrorKind::Usage, format!("{platform} is no platform")).hint(
-                Hint::from("write the names that Go has: ")
-                    .setting(Setting::Os, "linux")
-                    .text(" ")
-                    .setting(Setting::Architecture, "arm")
-                    .text(" ")
-                    .setting(Setting::Variant, "v7"),
-            ));
+            return Err(IndexFailure::NotAPlatform { platform }.into());
         }
         let mut changed = IndexEntry { is_of_base: false, ..self.entries[at].clone() };
         changed.descriptor.platform = Some(platform);
@@ -354,11 +329,7 @@ impl IndexDraft {
                 Ok(())
             }
             AnnotationLevel::Manifest | AnnotationLevel::IndexDescriptor => {
-                let text = format!("{level}: an annotation of this type has no place in an index");
-                Err(Error::new(ErrorKind::Usage, text).hint(
-                    "index:KEY=VALUE annotates the index, manifest-descriptor:KEY=VALUE what it says of an image; \
-                     annotations of the image itself are made when it is built",
-                ))
+                Err(IndexFailure::AnnotationLevel { level: *level }.into())
             }
         }
     }

@@ -6,8 +6,8 @@ use ocibuild_spec::{Descriptor, Digest, Reference, json};
 use serde::{Deserialize, Serialize};
 
 use super::draft::{Base, IndexDraft, IndexEntry};
-use crate::advice::{Hint, Setting};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+use crate::failure::{FileAction, HostFailure, StateFailure};
 use crate::transfer::Origin;
 
 /// Version of the documents here; see `docs/formats/index-drafts.md`.
@@ -82,9 +82,7 @@ impl Drafts {
             file.persist(&path).map_err(|error| error.error)?;
             Ok(())
         });
-        written.map_err(|error| {
-            Error::new(ErrorKind::Host, format!("cannot write {}", path.display())).caused_by(error)
-        })?;
+        written.map_err(|error| HostFailure::file(FileAction::Write, &path, error))?;
         Ok(draft)
     }
 
@@ -94,17 +92,13 @@ impl Drafts {
         match fs::remove_file(&path) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-            Err(error) => {
-                Err(Error::new(ErrorKind::Host, format!("cannot remove {}", path.display())).caused_by(error))
-            }
+            Err(error) => Err(HostFailure::file(FileAction::Remove, &path, error).into()),
         }
     }
 
     /// All drafts.
     pub(crate) fn list(&self) -> Result<Vec<IndexDraft>, Error> {
-        let cannot = |error| {
-            Error::new(ErrorKind::Host, format!("cannot read {}", self.folder.display())).caused_by(error)
-        };
+        let cannot = |error| HostFailure::file(FileAction::Read, &self.folder, error);
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.folder).map_err(cannot)? {
             let path = entry.map_err(cannot)?.path();
@@ -121,9 +115,7 @@ impl Drafts {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => {
-                return Err(
-                    Error::new(ErrorKind::Host, format!("cannot read {}", path.display())).caused_by(error)
-                );
+                return Err(HostFailure::file(FileAction::Read, path, error).into());
             }
         };
         let stored: Stored = serde_json::from_slice(&bytes).map_err(|error| unreadable(path, &error))?;
@@ -139,15 +131,7 @@ impl Drafts {
 }
 
 fn unreadable(path: &Path, why: &dyn std::fmt::Display) -> Error {
-    Error::new(
-        ErrorKind::Refused,
-        format!("the draft of an index in {} is unreadable: {why}", path.display()),
-    )
-    .hint(
-        Hint::from("remove it with ")
-            .setting(Setting::IndexRemove, "NAME")
-            .text(" or by hand, and make it again"),
-    )
+    StateFailure::DraftUnreadable { path: path.to_owned(), reason: why.to_string() }.into()
 }
 
 fn stored(draft: &IndexDraft) -> Stored {
@@ -248,7 +232,7 @@ mod tests {
         ] {
             fs::write(drafts.path(&name), text).unwrap();
             let error = drafts.edit(&name, |_| unreachable!("nothing was read")).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Refused);
+            assert_eq!(error.kind(), crate::ErrorKind::Refused);
             assert!(error.to_string().contains(why), "{error}");
             assert_eq!(fs::read_to_string(drafts.path(&name)).unwrap(), text);
         }

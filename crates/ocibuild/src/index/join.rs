@@ -4,8 +4,8 @@ use super::draft::{IndexDraft, IndexEntry};
 use super::lookup::{CollectedEntries, Found};
 use super::publish::Publishing;
 use super::{back_off, check_name};
-use crate::advice::{Hint, Setting};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+use crate::failure::IndexFailure;
 use crate::transfer::{Origin, Pushed, Transfer};
 
 /// How often the images are looked at again because one of them changed while the index was written, or because the
@@ -61,32 +61,22 @@ impl<'a> PlatformJoin<'a> {
     ) -> Result<Self, Error> {
         let tag = check_name(&name)?.to_owned();
         if options.platforms.is_empty() {
-            return Err(Error::new(ErrorKind::Usage, "no platform is expected").hint(
-                Hint::from("list all platforms of the index: ")
-                    .setting(Setting::Expect, "linux/amd64,linux/arm64"),
-            ));
+            return Err(IndexFailure::NothingExpected.into());
         }
         if options.run.as_ref().is_some_and(String::is_empty) {
-            return Err(Error::new(ErrorKind::Usage, "the run has no name, so all runs would share one")
-                .hint(
-                    Hint::from("give ")
-                        .setting(Setting::RunName, "")
-                        .text(" what only these jobs have in common; is a variable empty?"),
-                ));
+            return Err(IndexFailure::UnnamedRun.into());
         }
         let mut seats: Vec<Slot> = Vec::new();
         for platform in &options.platforms {
             let platform = Platform::new(&platform.os, &platform.architecture, &platform.variant);
             if seats.iter().any(|seat| seat.platform == platform) {
-                return Err(Error::new(ErrorKind::Usage, format!("{platform} is expected twice"))
-                    .hint("list each platform once"));
+                return Err(IndexFailure::ExpectedTwice { platform }.into());
             }
             let own = seat_tag(&tag, options.run.as_deref(), &platform);
-            let named = name.with_tag(&own).map_err(|error| {
-                Error::new(ErrorKind::Usage, format!("the image of {platform} would have the tag {own:?}, which is none"))
-                    .hint(error.advice())
-                    .hint(Hint::from("tags have up to 128 letters, digits, dots, dashes and underscores: choose a shorter tag or another ").setting(Setting::RunName, ""))
-            })?;
+            let named = match name.with_tag(&own) {
+                Ok(named) => named,
+                Err(source) => return Err(IndexFailure::InvalidTag { platform, tag: own, source }.into()),
+            };
             seats.push(Slot { platform, name: named });
         }
         seats.sort_by(|a, b| a.platform.cmp(&b.platform));
@@ -121,17 +111,15 @@ impl<'a> PlatformJoin<'a> {
             let platform = image.descriptor.platform.clone().unwrap_or_else(|| Platform::new("", "", ""));
             let seat =
                 self.seats.iter().find(|seat| platform.satisfies(&seat.platform)).ok_or_else(|| {
-                    let all = self.seats.iter().map(|seat| seat.platform.to_string()).collect::<Vec<_>>();
-                    let name = image.name.familiar();
-                    Error::new(ErrorKind::Usage, format!("{name} is for {platform}, which is not expected"))
-                        .hint(format!("all jobs have to expect the same platforms, now {}", all.join(",")))
+                    let (name, platform) = (image.name.clone(), platform.clone());
+                    let expected = self.seats.iter().map(|seat| seat.platform.clone()).collect();
+                    IndexFailure::NotExpected { name, platform, expected }
                 })?;
             match taken.iter().find(|(other, _)| other.platform == seat.platform) {
                 Some((_, other)) if other[0].descriptor.digest == *digest => continue,
                 Some((_, other)) => {
-                    let (one, other) = (other[0].name.familiar(), image.name.familiar());
-                    let text = format!("two images for {platform}: {one} and {other}");
-                    return Err(Error::new(ErrorKind::Usage, text).hint("leave one of them out"));
+                    let (first, second) = (other[0].name.clone(), image.name.clone());
+                    return Err(IndexFailure::TwoImagesOfJob { platform, first, second }.into());
                 }
                 None => {}
             }
@@ -200,13 +188,7 @@ impl<'a> PlatformJoin<'a> {
             }
             seen = now;
         }
-        let text = format!("{}: the images of the platforms do not come to rest", self.name.familiar());
-        Err(Error::new(ErrorKind::Network, text).hint(
-            Hint::from(
-                "the registry does not show what it took, or several runs use one name: give each its own ",
-            )
-            .setting(Setting::RunName, ""),
-        ))
+        Err(IndexFailure::KeepsChanging { name: self.name.clone() }.into())
     }
 
     /// What the names stand for now.
@@ -234,12 +216,8 @@ impl<'a> PlatformJoin<'a> {
             };
             let images: Vec<_> = entries.iter().filter(|entry| entry.subject().is_none()).collect();
             if images.len() != 1 || !images.iter().all(fits) {
-                let text = format!("{} is not one image for {}", seat.name.familiar(), seat.platform);
-                return Err(Error::new(ErrorKind::Refused, text).hint(
-                    Hint::from("something else has that name: give the run one of its own with ")
-                        .setting(Setting::RunName, "")
-                        .text(", or remove the tag"),
-                ));
+                let (name, platform) = (seat.name.clone(), seat.platform.clone());
+                return Err(IndexFailure::NotOneImage { name, platform }.into());
             }
             draft.add(entries, false)?;
         }

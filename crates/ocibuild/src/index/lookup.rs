@@ -3,16 +3,16 @@ use std::sync::Arc;
 
 use ocibuild_registry::Registry;
 use ocibuild_spec::{
-    CancelToken, Descriptor, Document, ImageSource as _, MAX_DOCUMENT, Manifest, Platform, Reference,
-    SourceError, SourceErrorKind, VerifyingReader, check_manifest, is_document, parse_config,
+    CancelToken, Descriptor, Document, DocumentError, ImageSource as _, MAX_DOCUMENT, Manifest, Platform,
+    Reference, SourceError, SourceErrorKind, VerifyingReader, check_manifest, is_document, parse_config,
     parse_manifest_or_index,
 };
 use ocibuild_store::{ImageLayout, read_document};
 
 use super::FirstError;
 use super::draft::{IndexEntry, subject_of};
-use crate::advice::{Hint, Setting};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+use crate::failure::{DocumentProblem, IndexFailure, TransferFailure};
 use crate::transfer::Origin;
 
 /// Most images of one index, and most indexes in indexes.
@@ -111,8 +111,8 @@ impl ImageLookup<'_> {
                 Ok(())
             }
             Document::Index(_) if depth == MAX_DEPTH => {
-                let text = format!("{}: indexes are nested more than {MAX_DEPTH} deep", name.familiar());
-                Err(Error::new(ErrorKind::Refused, text))
+                let problem = DocumentProblem::NestedTooDeeply(MAX_DEPTH);
+                Err(IndexFailure::document(name.familiar(), problem).into())
             }
             Document::Index(index) => {
                 for entry in &index.manifests {
@@ -132,8 +132,8 @@ impl ImageLookup<'_> {
         gathered: &mut CollectedEntries,
     ) -> Result<(), Error> {
         if gathered.entries.len() + gathered.left_out.len() >= MAX_ENTRIES {
-            let text = format!("{}: the index lists more than {MAX_ENTRIES} images", name.familiar());
-            return Err(Error::new(ErrorKind::Refused, text));
+            let problem = DocumentProblem::TooManyImages(MAX_ENTRIES);
+            return Err(IndexFailure::document(name.familiar(), problem).into());
         }
         let origin = match origin {
             Origin::State => Origin::State,
@@ -160,16 +160,12 @@ impl ImageLookup<'_> {
 
     /// The platform that the config of an image tells.
     fn platform(&self, name: &Reference, origin: &Origin, manifest: &Manifest) -> Result<Platform, Error> {
-        let refuse = |what: String| Error::new(ErrorKind::Refused, format!("{}: {what}", name.familiar()));
-        check_manifest(manifest).map_err(|error| refuse(error.to_string()))?;
+        let malformed = |error: DocumentError| malformed(name.familiar(), error.to_string(), error);
+        check_manifest(manifest).map_err(malformed)?;
         let bytes = self.document(origin, &manifest.config)?;
-        let config = parse_config(&bytes).map_err(|error| refuse(error.to_string()).caused_by(error))?;
+        let config = parse_config(&bytes).map_err(malformed)?;
         if config.os.is_empty() || config.architecture.is_empty() {
-            return Err(refuse("its config tells no platform".to_owned()).hint(
-                Hint::from("build it with ")
-                    .setting(Setting::Platform, "")
-                    .text(", so that it says what it runs on"),
-            ));
+            return Err(IndexFailure::document(name.familiar(), DocumentProblem::NoPlatform).into());
         }
         let platform = Platform::new(&config.os, &config.architecture, &config.variant);
         Ok(Platform { os_version: config.os_version, os_features: config.os_features, ..platform })
@@ -178,12 +174,12 @@ impl ImageLookup<'_> {
     /// The verified bytes of a manifest, an index or a config.
     pub(crate) fn document(&self, origin: &Origin, descriptor: &Descriptor) -> Result<Vec<u8>, Error> {
         let Origin::Registry(name) = origin else { return Ok(read_document(self.layout, descriptor)?) };
-        let refuse = |what: &str| {
+        let refuse = |problem| {
             let (name, digest) = (name.familiar_name(), &descriptor.digest);
-            Error::new(ErrorKind::Refused, format!("{name}@{digest}: {what}"))
+            Error::from(IndexFailure::document(format!("{name}@{digest}"), problem))
         };
         if descriptor.size > MAX_DOCUMENT {
-            return Err(refuse("it is too large for a document"));
+            return Err(refuse(DocumentProblem::TooLarge));
         }
         let bytes = if is_document(&descriptor.media_type) {
             let name = name.with_digest(descriptor.digest.clone());
@@ -194,7 +190,11 @@ impl ImageLookup<'_> {
             reader.read_to_end(&mut bytes).map_err(|error| of_read(name, error))?;
             bytes
         };
-        if bytes.len() as u64 == descriptor.size { Ok(bytes) } else { Err(refuse("it has another size")) }
+        if bytes.len() as u64 == descriptor.size {
+            Ok(bytes)
+        } else {
+            Err(refuse(DocumentProblem::OtherSize))
+        }
     }
 
     /// A config or layer, verified while it is read. What goes wrong is kept in `failed` as well: whoever reads it for
@@ -227,9 +227,14 @@ impl ImageLookup<'_> {
 
 pub(crate) fn parse(name: &Reference, descriptor: &Descriptor, bytes: &[u8]) -> Result<Document, Error> {
     parse_manifest_or_index(bytes, Some(&descriptor.media_type)).map_err(|error| {
-        let text = format!("{}: {}: {error}", name.familiar(), descriptor.digest);
-        Error::new(ErrorKind::Refused, text).caused_by(error)
+        let reason = format!("{}: {error}", descriptor.digest);
+        malformed(name.familiar(), reason, error)
     })
+}
+
+fn malformed(name: String, reason: String, source: DocumentError) -> Error {
+    let (problem, source) = (DocumentProblem::Malformed(reason), Some(source.into()));
+    IndexFailure::Document { name, problem, source }.into()
 }
 
 /// Whether it is the type of a manifest, not of an index.
@@ -242,13 +247,10 @@ fn is_manifest(media_type: &ocibuild_spec::MediaType) -> bool {
 
 /// A failed read of a blob at a registry.
 fn of_read(name: &Reference, error: io::Error) -> Error {
-    let kind = match error.kind() {
-        io::ErrorKind::InvalidData => ErrorKind::Refused,
-        _ => ErrorKind::Network,
-    };
+    let (is_corrupt, reason) = (error.kind() == io::ErrorKind::InvalidData, error.to_string());
     match error.downcast::<SourceError>() {
         Ok(inner) => Error::of_registry(inner),
-        Err(error) => Error::new(kind, format!("{}: {error}", name.familiar())),
+        Err(_) => TransferFailure::Broken { name: name.clone(), reason, is_corrupt }.into(),
     }
 }
 

@@ -17,17 +17,14 @@ use std::sync::Mutex;
 
 use ocibuild_spec::{CancelToken, Reference};
 
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+use crate::failure::IndexFailure;
 
 /// A name that an index can get at a registry: one with a tag.
 pub(crate) fn check_name(name: &Reference) -> Result<&str, Error> {
     match name.tag() {
         Some(tag) if name.digest().is_none() => Ok(tag),
-        _ => Err(Error::new(
-            ErrorKind::Usage,
-            format!("{}: an index is named by a tag, its digest follows from what is in it", name.familiar()),
-        )
-        .hint(format!("write a tag in place of the digest: {}:1.0", name.familiar_name()))),
+        _ => Err(IndexFailure::NotATag { name: name.clone() }.into()),
     }
 }
 

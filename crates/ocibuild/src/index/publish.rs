@@ -7,9 +7,9 @@ use ocibuild_spec::{Descriptor, Document, Reference};
 use super::draft::{IndexDraft, IndexEntry};
 use super::lookup::{Found, ImageLookup, parse};
 use super::{FirstError, back_off};
-use crate::advice::{Hint, Setting};
 use crate::cache::Cache;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+use crate::failure::{DocumentProblem, IndexFailure};
 use crate::transfer::{ImageUpload, Origin, Pushed, Transfer, Watcher, push};
 
 /// How often an index that goes on with another is written again, because others did the same.
@@ -51,8 +51,8 @@ impl Publishing<'_> {
         let descriptor = plain(&entry.descriptor);
         let bytes = self.lookup.document(&entry.origin, &descriptor)?;
         let Document::Manifest(manifest) = parse(&entry.name, &descriptor, &bytes)? else {
-            let text = format!("{}: {} is an index, no image", entry.name.familiar(), descriptor.digest);
-            return Err(Error::new(ErrorKind::Refused, text));
+            let problem = DocumentProblem::IsIndex(descriptor.digest);
+            return Err(IndexFailure::document(entry.name.familiar(), problem).into());
         };
         let mut seen = BTreeSet::new();
         let listed = std::iter::once(&manifest.config).chain(manifest.layers());
@@ -102,9 +102,7 @@ impl Publishing<'_> {
         descriptor: &Descriptor,
     ) -> Result<Pushed, Error> {
         if let ManifestPush::MissingParts { said } = stored {
-            let text = format!("{}: the registry misses images of the index: {said}", name.familiar());
-            return Err(Error::new(ErrorKind::Network, text)
-                .hint("a cleaning job may have removed them: make the index again from where they are"));
+            return Err(IndexFailure::ImagesMissing { name: name.clone(), said }.into());
         }
         (self.watcher)(Transfer::Named { name, descriptor });
         Ok(Pushed { name: name.clone(), descriptor: descriptor.clone() })
@@ -146,12 +144,7 @@ impl Publishing<'_> {
                 return Ok(Pushed { name, descriptor: now.descriptor });
             }
         }
-        let text = format!("{}: others change it faster than it can be read", name.familiar());
-        Err(Error::new(ErrorKind::Network, text).hint(
-            Hint::from("for jobs that run at once there is ")
-                .setting(Setting::IndexJoin, "")
-                .text(", which needs no luck"),
-        ))
+        Err(IndexFailure::ChangedByOthers { name }.into())
     }
 
     /// Goes on with what the name stands for now.

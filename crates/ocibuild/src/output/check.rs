@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::advice::{Hint, Setting};
 use crate::annotation::Annotation;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+use crate::failure::OutputFailure;
 use crate::image::OutputEpoch;
 use crate::request::{Destination, Output, OutputKind, PlannedBuild};
 
@@ -25,23 +25,14 @@ fn check_output(build: &PlannedBuild, output: &Output) -> Result<(), Error> {
         check_annotation(build, annotation)?;
     }
     if output.kind == OutputKind::DockerArchive && build.with_index {
-        let message = "docker exporter does not currently support exporting manifest lists";
-        return Err(usage(message).hint(
-            Hint::from("type=oci and ")
-                .setting(Setting::Load, "containerd")
-                .text(" take several platforms; type=docker, docker and podman take one"),
-        ));
+        return Err(OutputFailure::SeveralPlatforms.into());
     }
     if output.kind == OutputKind::Registry && output.names.is_empty() && build.tags.is_empty() {
-        return Err(usage("tag is needed when pushing to registry").hint(
-            Hint::from("name the image with its registry: ")
-                .setting(Setting::Tag, "registry.example.com/team/app:1.0"),
-        ));
+        return Err(OutputFailure::NoName.into());
     }
     let has_annotations = output.form(build).is_some_and(|form| form.docker && !form.annotations.is_empty());
     if has_annotations {
-        let message = "annotations conflict with \"oci-mediatypes=false\"";
-        return Err(usage(message).hint("Docker's media types have no place for annotations"));
+        return Err(OutputFailure::AnnotationsOfDocker.into());
     }
     Ok(())
 }
@@ -49,19 +40,16 @@ fn check_output(build: &PlannedBuild, output: &Output) -> Result<(), Error> {
 /// 11.21
 fn check_annotation(build: &PlannedBuild, annotation: &Annotation) -> Result<(), Error> {
     if annotation.needs_index() && !build.with_index {
-        return Err(usage("index annotations not supported for single platform export")
-            .hint(format!("annotate the manifest: manifest:{}=…", annotation.key)));
+        return Err(OutputFailure::NoIndex { key: annotation.key.clone() }.into());
     }
     let Some(platform) = &annotation.platform else { return Ok(()) };
     if annotation.needs_index() {
-        let message =
-            format!("invalid annotation: {} of {platform}, but one index has them all", annotation.level);
-        return Err(usage(message).hint("leave the platform away"));
+        let (level, platform) = (annotation.level, platform.clone());
+        return Err(OutputFailure::PlatformOfIndex { level, platform }.into());
     }
     if !build.plans.iter().any(|plan| plan.platform.satisfies(platform)) {
-        let built: Vec<String> = build.plans.iter().map(|plan| plan.platform.to_string()).collect();
-        let message = format!("invalid annotation: no platform {platform} found in source");
-        return Err(usage(message).hint(format!("this build is for {}", built.join(", "))));
+        let built = build.plans.iter().map(|plan| plan.platform.clone()).collect();
+        return Err(OutputFailure::NoSuchPlatform { platform: platform.clone(), built }.into());
     }
     Ok(())
 }
@@ -77,9 +65,8 @@ fn check_emptied(build: &PlannedBuild, output: &Output, state: &Path) -> Result<
     match kept.iter().find(|kept| kept.starts_with(&path)) {
         None if !is_inside_state => Ok(()),
         found => {
-            let lost = found.map_or(state, PathBuf::as_path).display();
-            Err(usage(format!("mode=delete would empty {} and with it {lost}", path.display()))
-                .hint("name a directory of its own as dest, or use mode=copy"))
+            let lost = found.map_or(state, PathBuf::as_path).to_owned();
+            Err(OutputFailure::WouldEmpty { path, lost }.into())
         }
     }
 }
@@ -94,12 +81,7 @@ pub(crate) fn output_epoch(outputs: &[Output], clamps: bool) -> Result<OutputEpo
     let mut images = outputs.iter().filter(|output| !output.kind.is_files()).map(|output| output.epoch);
     let Some(first) = images.next() else { return Ok(OutputEpoch::OfBuild) };
     if clamps && images.any(|other| other != first) {
-        return Err(usage("all outputs of a build have the same layers")
-            .hint("give every output the same source-date-epoch, or build twice"));
+        return Err(OutputFailure::SeveralEpochs.into());
     }
     Ok(first)
-}
-
-fn usage(message: impl Into<String>) -> Error {
-    Error::new(ErrorKind::Usage, message)
 }

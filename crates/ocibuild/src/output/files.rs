@@ -13,7 +13,8 @@ use ocibuild_sys::DirHandle;
 
 use super::{ExportJob, at_path, directory_name, unwritable};
 use crate::copy::{Choice, Source, TreeSource, select};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+use crate::failure::{FileAction, HostFailure, HostOperation, OutputFailure};
 use crate::finished::FinishedImage;
 use crate::unpacked::{Nodes, write_entries};
 
@@ -82,21 +83,15 @@ impl Files {
             *earlier = entry;
             return Ok(());
         }
-        let platform = |number: usize| &wanted.images[number].plan.platform;
-        let message = format!(
-            "cannot overwrite {} from {} with {} when split option is disabled",
-            entry.path.display(),
-            platform(known.source),
-            platform(source)
-        );
-        Err(Error::new(ErrorKind::Usage, message)
-            .hint("leave platform-split=false away: each platform then has a directory of its own"))
+        let platform = |number: usize| wanted.images[number].plan.platform.clone();
+        let (first, second) = (platform(known.source), platform(source));
+        Err(OutputFailure::Collision { path: entry.path, first, second }.into())
     }
 
     fn open(&self, entry: &Entry) -> Result<Box<dyn Read + Send>, Error> {
         match self.places.get(&entry.path) {
             Some(place) => self.sources[place.source].open(&place.path),
-            None => Err(Error::new(ErrorKind::Host, format!("no content of {}", entry.path.display()))),
+            None => Err(OutputFailure::NoContent { path: entry.path.clone() }.into()),
         }
     }
 }
@@ -134,7 +129,7 @@ pub(super) fn tar(wanted: &ExportJob<'_>, writer: &mut dyn Write) -> Result<(), 
     let changeset = Changeset::new(entries, open);
     let options = LayerOptions { compression: Compression::None, clamp_mtime: None, threads: 1 };
     ocibuild_layer::write(&changeset, writer, &options, wanted.images[0].cancel)?;
-    writer.flush().map_err(|error| Error::new(ErrorKind::Host, "cannot write the tar").caused_by(error))
+    writer.flush().map_err(|error| HostFailure::operation(HostOperation::WriteTar, error).into())
 }
 
 /// Writes the files into a directory, over what is there or in its place; links in it lead nowhere outside.
@@ -142,9 +137,7 @@ pub(super) fn local(wanted: &ExportJob<'_>, path: &Path, replace: bool) -> Resul
     let files = Files::of(wanted)?;
     fs::create_dir_all(path).map_err(|error| unwritable(path, error))?;
     if replace {
-        empty(path).map_err(|error| {
-            Error::new(ErrorKind::Host, format!("cannot empty {}", path.display())).caused_by(error)
-        })?;
+        empty(path).map_err(|error| HostFailure::file(FileAction::Empty, path, error))?;
     }
     let open = |entry: &Entry| files.open(entry);
     let cancel = wanted.images[0].cancel;

@@ -14,6 +14,7 @@ use ocibuild_sys::FileTarget;
 use crate::copy::TEMPORARY;
 use crate::error::{Code, Error, ErrorKind};
 use crate::event::Event;
+use crate::failure::OutputFailure;
 use crate::finished::{FinishedImage, built};
 use crate::image::{Built, BuiltImage, DocumentStyle};
 use crate::layers::{Layer, Layers};
@@ -45,7 +46,7 @@ pub(crate) fn export<'a>(
             wanted.push(&client, by_digest, emit)
         }
         (OutputKind::Registry, _) | (_, Destination::Registry { .. }) => {
-            Err(Error::new(ErrorKind::Usage, "images alone go to registries, and nothing else does"))
+            Err(OutputFailure::NotAnImage.into())
         }
         (OutputKind::Local, Destination::Path(path)) => files::local(&wanted, &path, replace),
         (OutputKind::OciLayout, Destination::Path(path)) => {
@@ -54,7 +55,7 @@ pub(crate) fn export<'a>(
             Ok(layout.finish(&[named])?)
         }
         (OutputKind::Local | OutputKind::OciLayout, Destination::Writer(_)) => {
-            Err(Error::new(ErrorKind::Usage, "this output needs a directory as its destination"))
+            Err(OutputFailure::NeedsDirectory.into())
         }
         (kind, Destination::Path(path)) => write_whole(&path, |writer| wanted.stream(kind, writer)),
         (kind, Destination::Writer(mut writer)) => wanted.stream(kind, &mut writer),
@@ -91,16 +92,14 @@ pub(crate) fn write_whole(
 
 fn at_path(error: Error, path: &Path) -> Error {
     if error.kind() == ErrorKind::Host && !error.is(Code::DeviceNode) {
-        Error::new(ErrorKind::Host, format!("cannot write {}", path.display())).caused_by(error)
+        OutputFailure::Unwritable { path: path.to_owned(), is_output: false, source: error.into() }.into()
     } else {
         error
     }
 }
 
 fn unwritable(path: &Path, error: io::Error) -> Error {
-    Error::new(ErrorKind::Host, format!("cannot write {}", path.display()))
-        .caused_by(error)
-        .hint("name a file in a directory that exists and can be written")
+    OutputFailure::Unwritable { path: path.to_owned(), is_output: true, source: error.into() }.into()
 }
 
 /// What one output gets.
@@ -177,13 +176,11 @@ impl ExportJob<'_> {
             documents.push((image.descriptor.clone(), image.manifest_bytes.clone()));
         }
         documents.extend(index.map(|index| (descriptor, index.bytes)));
-        let open = |wanted: &Descriptor| match blobs
-            .iter()
-            .find(|blob| blob.descriptor.digest == wanted.digest)
-        {
-            Some(blob) => blob.open(),
-            None => Err(Error::new(ErrorKind::Host, format!("{} is no part of the image", wanted.digest))),
-        };
+        let open =
+            |wanted: &Descriptor| match blobs.iter().find(|blob| blob.descriptor.digest == wanted.digest) {
+                Some(blob) => blob.open(),
+                None => Err(OutputFailure::NotInImage { digest: wanted.digest.clone() }.into()),
+            };
         let upload = ImageUpload {
             documents,
             blobs: blobs.iter().map(|blob| blob.descriptor.clone()).collect(),

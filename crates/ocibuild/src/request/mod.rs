@@ -175,7 +175,7 @@ impl PlannedBuild {
         self.with_index
     }
 
-    /// Names given by `--build-arg` that no `ARG` of any platform's plan consumed, in order (3.21).
+    /// Names of build arguments that no `ARG` of any platform's plan consumed, in order (3.21).
     pub fn unused_build_args(&self) -> impl Iterator<Item = &str> {
         let (first, others) = self
             .plans

@@ -26,7 +26,8 @@ use ocibuild_sys::{
 
 use super::mounted::digest_of;
 use super::mounts::Mounts;
-use crate::error::{Error, ErrorKind, unusable};
+use crate::error::{Error, unusable};
+use crate::failure::RunFailure;
 use crate::keys::Framed;
 
 /// How often somebody who waits for a cache looks whether it is free, or the wait is over.
@@ -191,11 +192,7 @@ impl Drop for HeldCache {
 fn hold_directory(directory: &Path) -> Result<Option<FileLock>, Error> {
     match try_lock_existing_shared(directory) {
         Ok(Some(lock)) => Ok(Some(lock)),
-        Ok(None) => Err(Error::new(
-            ErrorKind::Host,
-            format!("the cache {} is locked by a program other than ocibuild", directory.display()),
-        )
-        .hint("end what has this directory locked")),
+        Ok(None) => Err(RunFailure::CacheLocked { path: directory.to_owned() }.into()),
         Err(error) if error.kind() == SystemError::NotFound => Ok(None),
         Err(error) => Err(error.into()),
     }

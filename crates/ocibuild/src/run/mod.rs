@@ -22,15 +22,15 @@ pub(crate) use self::mounted::{Mounted, MountedFiles, Selection};
 use self::mounts::Mounts;
 use crate::accounts::Identity;
 use crate::copy::{Source as _, TreeSource};
-use crate::error::unusable;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, unusable};
 use crate::failed::FailedStep;
+use crate::failure::{RunFailure, StepFact, StepFailure};
 use crate::layer_writer::{LayerWriter, NewLayer};
 use crate::layers::{Layer, Layers};
 use crate::request::Settings;
 use crate::ssh::Agents;
 use crate::stage::StageState;
-use ocibuild_plan::{RunStep, StepNetwork, quote};
+use ocibuild_plan::{RunStep, StepNetwork};
 
 /// Bytes of a failed step's output that its error repeats.
 const TAIL: usize = 64 << 10;
@@ -82,10 +82,7 @@ pub(crate) struct Job<'j> {
 pub(crate) fn run(context: &StepContext<'_>, job: &Job<'_>) -> Result<NewLayer, Error> {
     let Job { state, step, mounted, platform, id, fresh, .. } = *job;
     if let Some((_, value)) = step.env.iter().find(|(name, _)| name.is_empty()) {
-        let message = format!("environment variable name can't be empty: \"={value}\"");
-        return Err(
-            Error::new(ErrorKind::Dockerfile, message).hint("the name of an ENV above expands to nothing")
-        );
+        return Err(RunFailure::EmptyVariableName { value: value.clone() }.into());
     }
     context.executor.offers().check(needs(job, context.settings))?;
     let tree = state.tree(context.layers)?;
@@ -123,8 +120,10 @@ pub(crate) fn run(context: &StepContext<'_>, job: &Job<'_>) -> Result<NewLayer, 
     let described =
         describe(context, job, &identity, accounts.home(identity.uid), &mounts, active.as_ref(), &directory);
     let secret_names: Vec<&str> = mounts.env.iter().map(|(name, _)| &name[..]).collect();
-    let status = execute(context, &described, step, platform)
-        .map_err(|error| explained(error, context, step, (&tree, &state.stack), secret_names));
+    let status = execute(context, &described, step, platform).map_err(|ended| match ended {
+        Ended::Failed(failure) => explained(failure, context, step, (&tree, &state.stack), secret_names),
+        Ended::Otherwise(error) => error,
+    });
     active.remove_mount_points()?;
     status?;
     let (_, changeset) = active.diff(context.cancel)?;
@@ -170,10 +169,7 @@ fn prepare_directories(
 fn of_the_instruction(error: ocibuild_snapshot::Error) -> Error {
     use ocibuild_snapshot::ErrorKind as Kind;
     match error.kind() {
-        Kind::Resolve { .. } | Kind::WrongKind { .. } => {
-            let text = error.to_string();
-            Error::new(ErrorKind::Dockerfile, text).caused_by(error)
-        }
+        Kind::Resolve { .. } | Kind::WrongKind { .. } => RunFailure::Path { source: error }.into(),
         _ => error.into(),
     }
 }
@@ -240,7 +236,7 @@ fn execute(
     described: &Step,
     step: &RunStep,
     platform: &Platform,
-) -> Result<(), Error> {
+) -> Result<(), Ended> {
     let mut tail = VecDeque::new();
     let mut output = |stream: Stream, bytes: &[u8]| {
         tail.extend(bytes);
@@ -252,67 +248,72 @@ fn execute(
     let result = context.executor.run(&bundle, &mut output, context.cancel);
     let tail: Vec<u8> = tail.into();
     let tail = String::from_utf8_lossy(&tail).into_owned();
-    let failed = |code: i32| {
-        let message =
-            format!("process {} did not complete successfully: exit code: {code}", quote(&step.command));
-        Error::new(ErrorKind::StepFailed(code), message).with_output(tail.clone())
-    };
+    let failed = |code: i32| StepFailure::new(&step.command, code, tail);
+    let emulation = || Emulation::detect(platform);
+    let fact = |emulation| StepFact::Emulation { emulation, platform: platform.clone() };
     match result {
         Ok(status) if status.success() => Ok(()),
         // How a cancelled command ends is up to the executor and says nothing about the step.
-        Ok(_) if context.cancel.is_cancelled() => Err(Error::cancelled()),
-        Ok(status) => Err(match status.code() {
+        Ok(_) if context.cancel.is_cancelled() => Err(Ended::Otherwise(Error::cancelled())),
+        Ok(status) => {
+            let (mut failure, emulation) = (failed(status.code()), emulation());
             // What a shell ends with when it cannot execute a program.
-            code @ (126 | 127) if !is_executed_here(platform) => {
-                failed(code).hint(Emulation::detect(platform).advice(platform))
+            let is_foreign = !matches!(emulation, Emulation::Native | Emulation::Interpreter(_));
+            if matches!(failure.code, 126 | 127) && is_foreign {
+                failure.facts.push(fact(emulation));
             }
-            code => failed(code),
-        }),
+            Err(Ended::Failed(failure))
+        }
         Err(error) => Err(match error.exit_code() {
-            Some(code) => foreign_program(&error, platform)
-                .unwrap_or_else(|hint| hint.into_iter().fold(failed(code), Error::hint))
-                .caused_by(error),
-            None => error.into(),
+            Some(code) => {
+                let emulation = emulation();
+                if is_foreign_program(&error, &emulation) {
+                    let platform = platform.clone();
+                    let foreign = RunFailure::ForeignProgram { platform, emulation, source: error };
+                    return Err(Ended::Otherwise(foreign.into()));
+                }
+                let mut failure = failed(code);
+                let is_format = error.kind() == ocibuild_executor::ErrorKind::ProgramFormat;
+                if is_format && matches!(emulation, Emulation::Interpreter(_)) {
+                    failure.facts.push(fact(emulation));
+                }
+                failure.not_started = Some(Box::new(error));
+                Ended::Failed(failure)
+            }
+            None => Ended::Otherwise(error.into()),
         }),
     }
 }
 
-/// The error of a program that this host cannot execute because it is for another platform; otherwise what could help.
-fn foreign_program(error: &ocibuild_executor::Error, platform: &Platform) -> Result<Error, Option<String>> {
+/// How a command ends without success.
+enum Ended {
+    /// With a code of its own.
+    Failed(StepFailure),
+    /// It is not to blame.
+    Otherwise(Error),
+}
+
+/// Whether this host cannot execute a program because it is for another platform.
+fn is_foreign_program(error: &ocibuild_executor::Error, emulation: &Emulation) -> bool {
     use ocibuild_executor::ErrorKind::{ProgramFormat, ProgramNotFound};
 
-    let emulation = Emulation::detect(platform);
-    let advice = emulation.advice(platform);
-    match (error.kind(), &emulation) {
+    match (error.kind(), emulation) {
         // What the file is instead, [`FailedStep`] tells.
-        (ProgramFormat, Emulation::Native) => Err(None),
-        (ProgramFormat, Emulation::Interpreter(_)) => Err(Some(advice)),
+        (ProgramFormat, Emulation::Native | Emulation::Interpreter(_)) => false,
         // The kernel looks for an interpreter without the flag F in the image, and does not find it.
-        (ProgramFormat, _) | (ProgramNotFound, Emulation::OutsideOnly(_)) => {
-            let host = Platform::host();
-            let message = format!("programs for {platform} cannot be executed on this host, which is {host}");
-            Ok(Error::new(ErrorKind::Host, message).hint(advice))
-        }
-        _ => Err(None),
+        (ProgramFormat, _) | (ProgramNotFound, Emulation::OutsideOnly(_)) => true,
+        _ => false,
     }
-}
-
-/// Whether the processor or an interpreter executes programs of this platform wherever they are.
-fn is_executed_here(platform: &Platform) -> bool {
-    matches!(Emulation::detect(platform), Emulation::Native | Emulation::Interpreter(_))
 }
 
 /// A failed command's error with what its output and its files tell.
 fn explained(
-    error: Error,
+    mut failure: StepFailure,
     context: &StepContext<'_>,
     step: &RunStep,
     (tree, stack): (&Arc<Tree>, &[Layer]),
     secret_names: Vec<&str>,
 ) -> Error {
-    let ErrorKind::StepFailed(code) = error.kind() else { return error };
-    let output = error.output().unwrap_or_default().to_owned();
-    let not_started = std::error::Error::source(&error).is_some();
     let failed = FailedStep {
         step,
         dockerfile: context.dockerfile,
@@ -321,9 +322,10 @@ fn explained(
         given_secrets: context.settings.secrets.keys().map(String::as_str).collect(),
         in_context: context.in_context,
         drops_capabilities: !context.settings.dropped_capabilities.is_empty(),
-        code,
-        output: &output,
-        not_started,
+        code: failure.code,
+        output: &failure.output,
+        not_started: failure.not_started.is_some(),
+        is_emulated: !failure.facts.is_empty(),
     };
     let first_line = |path: &Path| -> Option<Vec<u8>> {
         let view = TreeSource::new(Arc::clone(tree));
@@ -332,5 +334,7 @@ fn explained(
         view.with_files(files).open(path).ok()?.take(256).read_to_end(&mut bytes).ok()?;
         bytes.split(|byte| *byte == b'\n').next().map(<[u8]>::to_vec)
     };
-    failed.explain(error, &first_line)
+    let facts = failed.facts(&first_line);
+    failure.facts.extend(facts);
+    failure.into()
 }

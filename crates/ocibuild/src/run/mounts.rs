@@ -11,8 +11,8 @@ use ocibuild_spec::{Mount, MountBuilder};
 use super::StepContext;
 use super::caches::HeldCache;
 use super::mounted::{Mounted, copy_to};
-use crate::advice::{Hint, Setting};
-use crate::error::{Code, Error, ErrorKind, unusable};
+use crate::error::{Error, unusable};
+use crate::failure::RunFailure;
 use crate::ssh::Forwarder;
 
 /// Mounts of the instruction, and what must live as long as the step runs.
@@ -148,13 +148,7 @@ impl<'a, 'r> Mounts<'a, 'r> {
         let id = if mount.id.is_empty() { "default" } else { &mount.id };
         let Some(agent) = self.context.settings.ssh.get(id) else {
             if mount.required {
-                let message = format!("no SSH key \"{}\" forwarded from the client", mount.id);
-                return Err(Error::new(ErrorKind::Usage, message).id(Code::SshNotFound).hint(
-                    Hint::from("forward an agent with ")
-                        .setting(Setting::Ssh, id)
-                        .text(", or a key with ")
-                        .setting(Setting::Ssh, format!("{id}=FILE")),
-                ));
+                return Err(RunFailure::SshNotFound { id: mount.id.clone() }.into());
             }
             return Ok(());
         };

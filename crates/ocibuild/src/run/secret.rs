@@ -5,26 +5,17 @@ use ocibuild_plan::StepMount;
 use ocibuild_snapshot::MountPointKind;
 
 use super::mounts::Mounts;
-use crate::advice::{Hint, Setting};
-use crate::error::{Code, Error, ErrorKind};
+use crate::error::Error;
+use crate::failure::RunFailure;
 use crate::secret::secret_value;
 
 impl Mounts<'_, '_> {
     pub(super) fn secret(&mut self, mount: &StepMount) -> Result<(), Error> {
         let Some(secret) = self.context.settings.secrets.get(&mount.id) else {
             if mount.required {
-                let error = Error::new(ErrorKind::Usage, format!("secret {}: not found", mount.id))
-                    .id(Code::SecretNotFound)
-                    .word(&mount.id)
-                    .hint(
-                        Hint::from("give it with ")
-                            .setting(Setting::Secret, format!("id={},src=FILE", mount.id)),
-                    );
                 let given = self.context.settings.secrets.keys().map(String::as_str);
-                return Err(match ocibuild_dockerfile::nearest(&mount.id, given) {
-                    Some(near) => error.hint(format!("did you mean id={near}? That secret is given")),
-                    None => error,
-                });
+                let nearest = ocibuild_dockerfile::nearest(&mount.id, given).map(str::to_owned);
+                return Err(RunFailure::SecretNotFound { id: mount.id.clone(), nearest }.into());
             }
             self.env.extend(mount.env.iter().map(|name| (name.clone(), String::new())));
             return Ok(());
@@ -55,13 +46,10 @@ impl Mounts<'_, '_> {
 
 /// The value for a variable. What is wrong with it is said without it.
 fn text_of(value: &Private, id: &str) -> Result<String, Error> {
-    let invalid = |what: &str| {
-        let message = format!("the value of secret {id} {what}, and cannot be a variable");
-        Error::new(ErrorKind::Usage, message).hint("mount it as a file: leave out env=")
-    };
-    let text = std::str::from_utf8(value.bytes()).map_err(|_| invalid("is not valid UTF-8"))?;
+    let not_text = |has_nul| RunFailure::SecretNotText { id: id.to_owned(), has_nul };
+    let text = std::str::from_utf8(value.bytes()).map_err(|_| not_text(false))?;
     if text.contains('\0') {
-        return Err(invalid("contains NUL"));
+        return Err(not_text(true).into());
     }
     Ok(text.to_owned())
 }

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use ocibuild_plan::{FileSource, quote};
+use ocibuild_plan::FileSource;
 use ocibuild_spec::Digest;
 
 use super::PlatformBuild;
 use crate::copy::{Choice, Selected, TreeSource, select};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+use crate::failure::RunFailure;
 use crate::keys::Inputs;
 use crate::run::{Mounted, MountedFiles, Selection};
 
@@ -64,7 +65,7 @@ fn some(selected: Vec<Selected>) -> Option<Vec<Selected>> {
 }
 
 fn not_found(path: &str) -> Error {
-    Error::new(ErrorKind::Dockerfile, format!("{}: not found", quote(path)))
+    RunFailure::MountSource { path: path.to_owned() }.into()
 }
 
 /// A path of a mount is no pattern: its wildcards are matched by themselves.

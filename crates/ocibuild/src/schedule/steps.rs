@@ -17,8 +17,9 @@ use crate::copy::{
     Archives, Choice, CopyContext, NoSource, Part, Selected, Source, TreeSource, clean, copy, digest_all,
     literal_prefix, name_in_key, nothing_matches, select, select_all, workdir,
 };
-use crate::error::{Code, Error, ErrorKind};
+use crate::error::Error;
 use crate::event::Event;
+use crate::failure::{ContextFailure, RunFailure};
 use crate::keys::{self, Framed, Inputs, Limits};
 use crate::layer_writer::NewLayer;
 use crate::layers::Layer;
@@ -86,8 +87,7 @@ impl<'a> PlatformBuild<'a> {
             return Ok(found);
         }
         if step.network == StepNetwork::Host {
-            let message = "this step wants the network of the host, and the build is offline";
-            return Err(Error::new(ErrorKind::Usage, message).id(Code::Offline).word("--network=host"));
+            return Err(RunFailure::HostNetworkOffline.into());
         }
         self.look_up_run_with(StepNetwork::None, state, step, platform, reach, fresh)
     }
@@ -217,9 +217,7 @@ impl<'a> PlatformBuild<'a> {
             return Ok(made);
         }
         let found = self.lookup(key)?;
-        found.ok_or_else(|| {
-            Error::new(ErrorKind::Host, "the result of a step went away while the build needed it")
-        })
+        found.ok_or_else(|| RunFailure::ResultGone.into())
     }
 
     pub(super) fn local_source(&self, from: &FileSource) -> Result<Arc<dyn Source>, Error> {
@@ -230,7 +228,7 @@ impl<'a> PlatformBuild<'a> {
                 Some(ContextSource::Local(context)) => Ok(context.source_of_build(own, digests)),
                 Some(ContextSource::Files(context)) => Ok(context.source_of_build(own, digests)),
                 Some(ContextSource::Remote(source)) => self.remote_context(name, source),
-                _ => Err(Error::new(ErrorKind::Usage, format!("the named context {name} is no directory"))),
+                _ => Err(ContextFailure::NamedNotADirectory { name: name.clone() }.into()),
             },
             _ => Ok(Arc::new(NoSource)),
         }

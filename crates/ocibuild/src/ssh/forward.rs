@@ -13,7 +13,8 @@ use std::thread::JoinHandle;
 use fs_err as fs;
 
 use super::socket::{connect, listen};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+use crate::failure::RunFailure;
 
 /// Longest message, as OpenSSH has it.
 const MAX_MESSAGE: usize = 256 << 10;
@@ -54,15 +55,9 @@ impl Forwarder {
         let unusable = |error| crate::error::unusable(&path, error);
         let listener = listen(&path).map_err(unusable)?;
         fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).map_err(unusable)?;
-        chown(&path, Some(uid), Some(gid)).map_err(|error| {
-            let message = format!("the socket of an agent cannot belong to {uid}:{gid} here");
-            Error::new(ErrorKind::Host, message).caused_by(error)
-        })?;
+        chown(&path, Some(uid), Some(gid)).map_err(|source| RunFailure::AgentOwner { uid, gid, source })?;
         // A wrong path is better told now than by the program of the step that finds no keys.
-        connect(&upstream).map_err(|error| {
-            let message = format!("no agent answers at {}", upstream.display());
-            Error::new(ErrorKind::Host, message).caused_by(error).hint("is the agent still running?")
-        })?;
+        connect(&upstream).map_err(|source| RunFailure::AgentSilent { socket: upstream.clone(), source })?;
         let shared =
             Arc::new(Shared { upstream, ended: AtomicBool::new(false), connections: Mutex::default() });
         let accepting = std::thread::Builder::new().spawn({

@@ -6,8 +6,8 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 use fs_err as fs;
 
-use crate::advice::{Hint, Setting};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+use crate::failure::RunFailure;
 
 /// Where programs that see keys are looked for: not where a user's `PATH` points.
 const DIRECTORIES: [&str; 4] = ["/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin"];
@@ -53,8 +53,7 @@ impl KeyAgent {
         let number = line.trim().parse().ok().and_then(rustix::process::Pid::from_raw);
         let mut started = Self { socket: directory.join(SOCKET), command, input, agent: number };
         if number.is_none() {
-            let said = started.last_words();
-            return Err(Error::new(ErrorKind::Host, "ssh-agent cannot be started").caused_by(said));
+            return Err(RunFailure::AgentNotStarted { said: started.last_words() }.into());
         }
         for key in keys {
             add(directory, key)?;
@@ -106,21 +105,13 @@ fn add(directory: &Path, key: &Path) -> Result<(), Error> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr[..output.stderr.len().min(1024)]).trim().to_owned();
-    let message = format!("the key {} cannot be used", key.display());
-    let error = Error::new(ErrorKind::Usage, message);
-    let error = if said.is_empty() { error } else { error.caused_by(said) };
-    Err(error
-        .hint("a key with a passphrase is for an agent: load it there with ssh-add and forward its socket"))
+    Err(RunFailure::KeyUnusable { key: key.to_owned(), said }.into())
 }
 
 fn program(name: &str) -> Result<PathBuf, Error> {
     let paths = DIRECTORIES.iter().map(|directory| Path::new(directory).join(name));
     let mut found = paths.filter(|path| path.is_file());
-    found.next().ok_or_else(|| {
-        let message = format!("{name} was not found in {}", DIRECTORIES.join(", "));
-        Error::new(ErrorKind::Host, message).hint(
-            Hint::from("install OpenSSH's client, or forward the socket of an agent: ")
-                .setting(Setting::Ssh, "default=$SSH_AUTH_SOCK"),
-        )
-    })
+    let missing =
+        || RunFailure::AgentProgramMissing { program: name.to_owned(), directories: DIRECTORIES.to_vec() };
+    found.next().ok_or_else(|| missing().into())
 }

@@ -11,7 +11,8 @@ use ocibuild_spec::{CancelToken, ContainerConfig, Descriptor, DiffId, MountBuild
 
 use super::{ImageDetails, State, no_such_image};
 use crate::accounts::{Accounts, Identity};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, unusable};
+use crate::failure::StateFailure;
 use crate::layers::{Layer, Layers};
 use crate::run::mounts_at;
 use crate::threads::ThreadBudget;
@@ -132,9 +133,7 @@ impl State<'_> {
         let mut active = self.snapshots.prepare(details.config.rootfs.layers(), tree, cancel)?;
         let directories = [scratch.path().join("rootfs"), scratch.path().join("state")];
         for directory in &directories {
-            fs::create_dir_all(directory).map_err(|error| {
-                Error::new(ErrorKind::Host, format!("cannot use {}", directory.display())).caused_by(error)
-            })?;
+            fs::create_dir_all(directory).map_err(|error| unusable(directory, error))?;
         }
         let [rootfs, state] = directories;
         let rootfs = Rootfs { mounts: mounts_at(active.rootfs_mounts(), &rootfs), dir: rootfs };
@@ -143,8 +142,7 @@ impl State<'_> {
         let bundle = ocibuild_executor::bundle(&step, &Host::detect());
         executor.attach(&bundle, attached, cancel).map_err(|error| match error.exit_code() {
             // As a shell says it: 127 for what is not there, 126 for what cannot be executed.
-            Some(code) => Error::new(ErrorKind::StepFailed(code), error.to_string())
-                .hint("name a program that the image has and this user may execute, with its path if PATH does not lead to it"),
+            Some(code) => StateFailure::NotStarted { code, source: error }.into(),
             None => error.into(),
         })
     }
@@ -194,10 +192,8 @@ fn identity(
     accounts: &Accounts,
 ) -> Result<Identity, Error> {
     let Some(user) = &options.user else { return accounts.identity(&config.user) };
-    accounts.identity(user).map_err(|error| {
-        Error::new(ErrorKind::Usage, error.reports()[0].message.as_str())
-            .hint("name a user and a group that the image has, or give numbers: 1000:1000")
-    })
+    let unknown = |error: Error| StateFailure::UnknownUser { reason: error.reports()[0].message.clone() };
+    accounts.identity(user).map_err(|error| unknown(error).into())
 }
 
 /// Makes what is missing of the paths that things are mounted at, and of the directory to start in.
@@ -210,17 +206,14 @@ fn make_places(active: &mut dyn ActiveSnapshot, step: &Step, volumes: &[Volume])
     }
     active.create_directory(&step.cwd, 0, 0).map_err(|error| match error.kind() {
         ocibuild_snapshot::ErrorKind::WrongKind { found, .. } => {
-            Error::new(ErrorKind::Usage, format!("cannot start in {}: it is {found}", step.cwd.display()))
-                .hint("name a directory, or one that is not there: it is made")
+            Error::from(StateFailure::WorkingDirectory { path: step.cwd.clone(), found })
         }
         _ => error.into(),
     })?;
     for volume in volumes {
+        let unusable = |source| StateFailure::Volume { path: volume.source.clone(), source };
         let is_directory =
-            fs::metadata(&volume.source).map(|metadata| metadata.is_dir()).map_err(|error| {
-                Error::new(ErrorKind::Usage, format!("cannot use the volume {}", volume.source.display()))
-                    .caused_by(error)
-            })?;
+            fs::metadata(&volume.source).map(|metadata| metadata.is_dir()).map_err(unusable)?;
         let kind = if is_directory { MountPointKind::Directory } else { MountPointKind::File };
         active.create_mount_point(&volume.target, kind)?;
     }
@@ -248,8 +241,7 @@ fn command(options: &ContainerOptions, config: &ContainerConfig) -> Result<Vec<S
     let words = entrypoint.iter().filter(|word| !word.is_empty()).chain(arguments);
     let command: Vec<String> = words.cloned().collect();
     if command.is_empty() {
-        return Err(Error::new(ErrorKind::Usage, "the image says nothing about what to run")
-            .hint("give the command after the image's name"));
+        return Err(StateFailure::NoCommand.into());
     }
     Ok(command)
 }

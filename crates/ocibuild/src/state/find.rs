@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use ocibuild_spec::{Descriptor, Digest, Reference};
 
 use super::{State, no_such_image};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+use crate::failure::StateFailure;
 
 /// An image that was asked for by name or by ID.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +84,7 @@ impl Catalog<'_> {
         }
         match parsed {
             Ok(reference) => Err(no_such_image(&reference)),
-            Err(error) => Err(Error::new(ErrorKind::Usage, error.to_string()).hint(error.advice())),
+            Err(source) => Err(StateFailure::InvalidName { source }.into()),
         }
     }
 
@@ -129,9 +130,8 @@ impl Catalog<'_> {
         if known.len() < 2 {
             return Ok(found.first().map(|at| self.images[*at].1.clone()));
         }
-        let shown: Vec<&str> = known.iter().take(10).map(|id| &id[..id.len().min(16)]).collect();
-        let message = format!("multiple images have an ID that begins with {digits}");
-        Err(Error::new(ErrorKind::Usage, message).hint(format!("give more of it: {}", shown.join(", "))))
+        let ids = known.iter().take(10).map(|id| id[..id.len().min(16)].to_owned()).collect();
+        Err(StateFailure::AmbiguousId { digits: digits.to_owned(), ids }.into())
     }
 
     /// The names of the image with this ID, sorted.

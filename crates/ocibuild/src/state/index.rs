@@ -4,8 +4,8 @@ use ocibuild_registry::Registry;
 use ocibuild_spec::{CancelToken, Descriptor, Document, Reference};
 
 use super::State;
-use crate::advice::{Hint, Setting};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+use crate::failure::StateFailure;
 use crate::index::{
     Drafts, ImageLookup, IndexChange, IndexDraft, IndexEntry, JoinOptions, JoinOutcome, Publishing,
     check_name,
@@ -86,13 +86,7 @@ impl State<'_> {
             let mut draft = match draft {
                 Some(draft) if options.append => draft,
                 Some(_) => {
-                    let text = format!("there is a draft of {} already", name.familiar());
-                    return Err(Error::new(ErrorKind::Usage, text).hint(
-                        Hint::from("add to it with ")
-                            .setting(Setting::Append, "")
-                            .text(", or remove it first: ")
-                            .setting(Setting::IndexRemove, ""),
-                    ));
+                    return Err(StateFailure::DraftExists { name: name.clone() }.into());
                 }
                 None => {
                     let mut draft = IndexDraft::new(name.clone());
@@ -162,11 +156,7 @@ impl State<'_> {
         let _lease = self.layout.lease()?;
         let mut draft = self.drafts().read(name)?.ok_or_else(|| no_draft(name))?;
         if draft.entries.is_empty() {
-            return Err(Error::new(
-                ErrorKind::Usage,
-                format!("{}: there is no image in the draft", name.familiar()),
-            )
-            .hint(Hint::from("add some: ").setting(Setting::IndexAdd, "NAME IMAGE…")));
+            return Err(StateFailure::EmptyDraft { name: name.clone() }.into());
         }
         self.publishing(registry, cancel, watcher).run(&mut draft)
     }
@@ -204,8 +194,5 @@ impl State<'_> {
 }
 
 fn no_draft(name: &Reference) -> Error {
-    Error::new(ErrorKind::Usage, format!("there is no draft of {} here", name.familiar())).hint(
-        "make one with `ocibuild index create NAME IMAGE…`; of an index at its registry with \
-         `ocibuild index create --append NAME`",
-    )
+    StateFailure::NoDraft { name: name.clone() }.into()
 }

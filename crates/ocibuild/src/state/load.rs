@@ -13,7 +13,8 @@ use ocibuild_spec::{
 use ocibuild_store::{StoredImages, reachable, read_document};
 
 use super::{State, broken};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+use crate::failure::{FileAction, HostFailure, HostOperation, StateFailure};
 use crate::layers::{Layer, Layers};
 use crate::report::Place;
 
@@ -83,7 +84,7 @@ impl State<'_> {
             loaded.push(LoadedImage { names: image.names, descriptor, config, absent });
         }
         if loaded.is_empty() {
-            return Err(Error::new(ErrorKind::Refused, "there is no image in it"));
+            return Err(StateFailure::EmptyArchive.into());
         }
         let mut entries = Vec::new();
         for image in &loaded {
@@ -130,8 +131,7 @@ fn choose(images: &StoredImages, root: &Descriptor) -> Result<(Descriptor, Vec<P
     let mut whole = parts.whole.iter().filter(is_image);
     let own = whole.clone().find(|image| image.platform.as_ref() == Some(&host));
     let Some(chosen) = own.or_else(|| whole.next()) else {
-        let message = format!("{} is not complete: blobs of it are missing", root.digest);
-        return Err(Error::new(ErrorKind::Refused, message).hint("save the image again, with all its blobs"));
+        return Err(StateFailure::Incomplete { digest: root.digest.clone() }.into());
     };
     let others = parts.whole.iter().chain(&parts.broken).filter(is_image);
     let absent =
@@ -140,8 +140,7 @@ fn choose(images: &StoredImages, root: &Descriptor) -> Result<(Descriptor, Vec<P
 }
 
 fn open(path: &Path, scratch: &Path, cancel: &CancelToken) -> Result<StoredImages, Error> {
-    let cannot =
-        |error| Error::new(ErrorKind::Host, format!("cannot read {}", path.display())).caused_by(error);
+    let cannot = |error| HostFailure::file(FileAction::Read, path, error);
     let metadata = fs::metadata(path).map_err(cannot)?;
     if metadata.is_dir() {
         return Ok(StoredImages::open(path)?);
@@ -166,13 +165,9 @@ fn spooled(
 ) -> Result<StoredImages, Error> {
     let taken = Arc::new(AtomicU64::new(0));
     let counting = Counting { reader, taken: Arc::clone(&taken) };
-    let refused = |error| Error::new(ErrorKind::Refused, "it cannot be decompressed").caused_by(error);
-    let (format, mut plain) = decompress(Box::new(counting))
-        .map_err(|error| Error::new(ErrorKind::Refused, "it cannot be decompressed").caused_by(error))?;
-    let cannot = |error| {
-        let message = "cannot keep the archive in the state directory for as long as it is read";
-        Error::new(ErrorKind::Host, message).caused_by(error)
-    };
+    let refused = |source: Box<dyn std::error::Error + Send + Sync>| StateFailure::NotDecompressed { source };
+    let (format, mut plain) = decompress(Box::new(counting)).map_err(|error| refused(error.into()))?;
+    let cannot = |error| HostFailure::operation(HostOperation::KeepArchive, error);
     let path = scratch.join("archive.tar");
     let mut file = fs::File::create(&path).map_err(cannot)?;
     let mut buffer = vec![0; 256 << 10];
@@ -186,15 +181,12 @@ fn spooled(
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(_) if cancel.is_cancelled() => return Err(Error::cancelled()),
-            Err(error) => return Err(refused(error)),
+            Err(error) => return Err(refused(error.into()).into()),
         };
         size += count as u64;
         let limit = Limits::for_blob(taken.load(Ordering::Relaxed)).tar_size;
         if format != Format::Plain && size > limit {
-            let message =
-                format!("the archive decompresses to more than {limit} bytes, too many for its size");
-            return Err(Error::new(ErrorKind::Refused, message)
-                .hint("decompress it first, if it is what it should be"));
+            return Err(StateFailure::DecompressesTooMuch { limit }.into());
         }
         file.write_all(&buffer[..count]).map_err(cannot)?;
     }

@@ -17,9 +17,6 @@ use ocibuild_spec::{Descriptor, Digest, Document, ImageConfig, Manifest, Platfor
 use ocibuild_spec::{is_image_config, json, parse_manifest_or_index, select_platform};
 use ocibuild_store::{ImageLayout, read_document};
 
-use crate::advice::{Hint, Setting};
-use crate::error::Code;
-
 pub use container::{ContainerOptions, Volume};
 pub use find::{Catalog, Found};
 pub use index::{CreatedIndex, IndexOptions, IndexPlace, InspectedIndex};
@@ -29,6 +26,7 @@ pub use prune::{DiskUsage, Pruned};
 use self::sizes::Sizes;
 use crate::cache::Cache;
 use crate::error::{Error, ErrorKind};
+use crate::failure::{NotAnImage, StateFailure};
 use crate::state_directory::StateDirectory;
 
 /// The images of a state directory.
@@ -159,19 +157,14 @@ impl State<'_> {
 
     /// The image with this manifest, or of this index: the image for this host, or else the first.
     pub fn details(&self, descriptor: &Descriptor) -> Result<ImageDetails, Error> {
-        let not_an_image = |what: String| {
-            Error::new(ErrorKind::Refused, format!("{}: {what}", descriptor.digest)).hint(
-                Hint::from("such things can be tagged, pushed, removed, and saved with ")
-                    .setting(Setting::SaveFormat, "oci"),
-            )
-        };
+        let not_an_image =
+            |reason| Error::from(StateFailure::NotAnImage { digest: descriptor.digest.clone(), reason });
         let Some((descriptor, manifest)) = self.manifest(descriptor)? else {
-            return Err(not_an_image("the index lists no image".to_owned()));
+            return Err(not_an_image(NotAnImage::EmptyIndex));
         };
         if !is_image_config(&manifest.config.media_type) {
-            let what =
-                format!("no image, but an artifact with a config of type {}", manifest.config.media_type);
-            return Err(not_an_image(what));
+            let media_type = manifest.config.media_type.to_string();
+            return Err(not_an_image(NotAnImage::Artifact { media_type }));
         }
         let bytes = read_document(self.layout, &manifest.config)?;
         let config = json::from_slice(&bytes).map_err(|error| broken(&manifest.config, &error))?;
@@ -221,11 +214,9 @@ impl State<'_> {
 
 /// The error about an image that is not here.
 pub fn no_such_image(reference: &Reference) -> Error {
-    Error::new(ErrorKind::Usage, format!("there is no image {} here", reference.familiar()))
-        .id(Code::NoSuchImage)
-        .hint(Hint::of(Setting::Images, "").text(" lists the names there are"))
+    StateFailure::NoSuchImage { name: reference.clone() }.into()
 }
 
 fn broken(descriptor: &Descriptor, error: &dyn std::error::Error) -> Error {
-    Error::new(ErrorKind::Refused, format!("{}: {error}", descriptor.digest))
+    StateFailure::Damaged { digest: descriptor.digest.clone(), reason: error.to_string() }.into()
 }

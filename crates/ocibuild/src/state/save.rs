@@ -5,7 +5,8 @@ use ocibuild_spec::{CancelToken, Descriptor, Digest, Reference, Timestamp};
 use ocibuild_store::{ArchiveFormat, LayoutArchive, OutputImage, copy_image};
 
 use super::State;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+use crate::failure::StateFailure;
 use crate::output::write_whole;
 use crate::request::Destination;
 
@@ -47,10 +48,7 @@ impl State<'_> {
                 write_whole(&path, |writer| self.write(&outputs, format, writer, cancel))
             }
             Destination::Writer(mut writer) => self.write(&outputs, format, &mut *writer, cancel),
-            Destination::Registry { .. } => {
-                Err(Error::new(ErrorKind::Usage, "an archive is not saved to a registry")
-                    .hint("images are pushed: State::push"))
-            }
+            Destination::Registry { .. } => Err(StateFailure::ArchiveToRegistry.into()),
         }
     }
 

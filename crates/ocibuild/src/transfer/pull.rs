@@ -10,7 +10,8 @@ use ocibuild_store::{BlobSink, ImageLayout, read_document};
 use super::{Transfer, Watcher, each};
 use crate::advice::{Hint, Setting};
 use crate::cache::Cache;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+use crate::failure::TransferFailure;
 
 /// Indexes in indexes that are looked into, and manifests and indexes of one image.
 const MAX_DEPTH: usize = 4;
@@ -99,15 +100,15 @@ impl Pulling<'_> {
         depth: usize,
     ) -> Result<(), Error> {
         let document = parse_manifest_or_index(&bytes, Some(&descriptor.media_type))
-            .map_err(|error| Error::new(ErrorKind::Refused, format!("{}: {error}", fixed.familiar())))?;
+            .map_err(|source| TransferFailure::Document { name: fixed.clone(), source })?;
         match document {
             Document::Manifest(manifest) => {
                 wanted.blobs.push(manifest.config.clone());
                 wanted.blobs.extend_from_slice(manifest.layers());
             }
             Document::Index(_) if depth == MAX_DEPTH => {
-                let text = format!("{}: indexes are nested more than {MAX_DEPTH} deep", fixed.familiar());
-                return Err(Error::new(ErrorKind::Refused, text));
+                let (name, maximum) = (fixed.clone(), MAX_DEPTH);
+                return Err(TransferFailure::NestedTooDeeply { name, maximum }.into());
             }
             Document::Index(index) => self.listed(fixed, &index, wanted, depth)?,
         }
@@ -124,20 +125,16 @@ impl Pulling<'_> {
     ) -> Result<(), Error> {
         for entry in &index.manifests {
             if !is_document(&entry.media_type) || entry.size > MAX_DOCUMENT {
-                let text = format!(
-                    "{}: the index lists {} of type {}, which is no image",
-                    fixed.familiar(),
-                    entry.digest,
-                    entry.media_type
-                );
-                return Err(Error::new(ErrorKind::Refused, text)
-                    .hint(Hint::from("pull one platform of it: ").setting(Setting::Platform, "")));
+                return Err(TransferFailure::NotAnImage {
+                    name: fixed.clone(),
+                    digest: entry.digest.clone(),
+                    media_type: entry.media_type.clone(),
+                }
+                .into());
             }
             if wanted.documents.len() >= MAX_DOCUMENTS {
-                let text =
-                    format!("{}: the index lists more than {MAX_DOCUMENTS} manifests", fixed.familiar());
-                return Err(Error::new(ErrorKind::Refused, text)
-                    .hint(Hint::from("pull one platform of it: ").setting(Setting::Platform, "")));
+                let (name, maximum) = (fixed.clone(), MAX_DOCUMENTS);
+                return Err(TransferFailure::TooManyManifests { name, maximum }.into());
             }
             let name = fixed.with_digest(entry.digest.clone());
             let bytes = match read_document(self.layout, entry) {
@@ -145,8 +142,8 @@ impl Pulling<'_> {
                 Err(_) => self.registry.manifest(&name, self.cancel).map_err(Error::of_registry)?.1,
             };
             if bytes.len() as u64 != entry.size {
-                let text = format!("{}: it has {} bytes, not {}", name.familiar(), bytes.len(), entry.size);
-                return Err(Error::new(ErrorKind::Refused, text));
+                let (found, expected) = (bytes.len() as u64, entry.size);
+                return Err(TransferFailure::Size { name, found, expected }.into());
             }
             self.everything(fixed, entry, bytes, wanted, depth + 1)?;
         }
@@ -197,14 +194,10 @@ fn unusable(error: SourceError) -> Error {
 
 /// A blob that did not come: no fault of the state directory, where it was on its way to.
 fn of_read(name: &Reference, error: io::Error) -> Error {
-    let kind = match error.kind() {
-        io::ErrorKind::InvalidData => ErrorKind::Refused,
-        _ => ErrorKind::Network,
-    };
-    let text = format!("{}: {error}", name.familiar());
+    let (is_corrupt, reason) = (error.kind() == io::ErrorKind::InvalidData, error.to_string());
     match error.downcast::<SourceError>() {
         Ok(inner) => Error::of_registry(inner),
-        Err(_) => Error::new(kind, text),
+        Err(_) => TransferFailure::Broken { name: name.clone(), reason, is_corrupt }.into(),
     }
 }
 

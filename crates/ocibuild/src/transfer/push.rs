@@ -6,6 +6,7 @@ use ocibuild_spec::{CancelToken, Descriptor, Document, Reference, parse_manifest
 use super::{Transfer, Watcher, each};
 use crate::cache::Cache;
 use crate::error::{Error, ErrorKind};
+use crate::failure::TransferFailure;
 
 /// Opens a blob that is to be pushed.
 pub(crate) type OpenLeaf<'a> = dyn Fn(&Descriptor) -> Result<Box<dyn Read + Send>, Error> + Sync + 'a;
@@ -31,10 +32,7 @@ pub struct Pushed {
 
 impl ImageUpload<'_> {
     fn root(&self) -> Result<&Descriptor, Error> {
-        self.documents
-            .last()
-            .map(|(root, _)| root)
-            .ok_or_else(|| Error::new(ErrorKind::Usage, "no image to push"))
+        self.documents.last().map(|(root, _)| root).ok_or_else(|| TransferFailure::NothingToPush.into())
     }
 }
 
@@ -100,10 +98,8 @@ impl RepositoryPush<'_> {
         let mut pushed = Vec::new();
         for name in names.iter().filter(|name| is_same_repository(self.repository, name)) {
             if name.digest().is_some_and(|digest| *digest != root.digest) {
-                let text = format!("{}: the image has the digest {}", name.familiar(), root.digest);
-                return Err(
-                    Error::new(ErrorKind::Usage, text).hint("push it under a tag, or under its own digest")
-                );
+                let (name, digest) = (name.clone(), root.digest.clone());
+                return Err(TransferFailure::OtherDigest { name, digest }.into());
             }
             let (_, bytes) = &self.upload.documents[listed.len()];
             self.document(name, root, bytes)?;
@@ -156,13 +152,8 @@ impl RepositoryPush<'_> {
         }
         match put()? {
             ManifestPush::MissingParts { said } => {
-                let text = format!(
-                    "{}: the registry says that it misses parts of {}, though it took them: {said}",
-                    name.familiar(),
-                    descriptor.digest
-                );
-                Err(Error::new(ErrorKind::Network, text)
-                    .hint("its storage may be damaged, or a cleaning job runs: ask whoever runs it"))
+                let (name, digest) = (name.clone(), descriptor.digest.clone());
+                Err(TransferFailure::PartsMissing { name, digest, said }.into())
             }
             _ => Ok(()),
         }
@@ -174,6 +165,6 @@ fn leaves_of(descriptor: &Descriptor, bytes: &[u8]) -> Result<Vec<Descriptor>, E
     match parse_manifest_or_index(bytes, Some(&descriptor.media_type)) {
         Ok(document @ Document::Manifest(_)) => Ok(document.children().cloned().collect()),
         Ok(Document::Index(_)) => Ok(Vec::new()),
-        Err(error) => Err(Error::new(ErrorKind::Refused, format!("{}: {error}", descriptor.digest))),
+        Err(source) => Err(TransferFailure::OwnDocument { digest: descriptor.digest.clone(), source }.into()),
     }
 }

@@ -2,7 +2,8 @@
 
 use fs_err as fs;
 use ocibuild::executor::{ErrorKind as ExecutorErrorKind, RuntimeExecutor};
-use ocibuild::{CancelToken, ErrorKind, Event};
+use ocibuild::failure::{CopyFailure, CopyProblem, DestinationProblem};
+use ocibuild::{CancelToken, Code, Error, ErrorKind, Event, Failure};
 use ocibuild_testkit::TestImage;
 
 use super::support::{World, chain, mounts_below, name, platform};
@@ -41,6 +42,30 @@ fn mistakes_have_a_line_and_a_name() {
         assert_eq!(world.store().list().unwrap(), []);
         world.check_left_nothing();
     }
+}
+
+fn copy_failure(error: &Error) -> &CopyFailure {
+    match error.failure() {
+        Some(Failure::Copy(failure)) => failure,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_failed_is_known_without_reading_it() {
+    let world = world();
+    let fail = |dockerfile: &str| world.fail(world.prepare(dockerfile)).0;
+    let error = fail("FROM scratch\nCOPY x.log /\n");
+    let CopyProblem::SourceNotFound(missing) = &copy_failure(&error).problem else { panic!("{error:?}") };
+    let line = missing.ignored_by.as_ref().map(|by| (by.file.as_str(), by.line, by.pattern.as_str()));
+    assert_eq!((missing.path.to_str(), line), (Some("x.log"), Some((".dockerignore", 1, "*.log"))));
+    assert_eq!(error.code(), Code::SourceNotFound.as_str());
+    let error = fail("FROM scratch\nARG DIR\nCOPY ${DIR}b.txt /\n");
+    let failure = copy_failure(&error);
+    assert_eq!((failure.unset[0].name.as_str(), failure.unset[0].left.as_str()), ("DIR", "b.txt"));
+    let error = fail("FROM base\nCOPY a.txt /etc/motd/below\n");
+    let CopyProblem::Destination(wrong) = &copy_failure(&error).problem else { panic!("{error:?}") };
+    assert_eq!((wrong.path.to_str(), wrong.problem), (Some("etc/motd"), DestinationProblem::NotDirectory));
 }
 
 #[test]

@@ -10,7 +10,6 @@ mod contexts;
 mod crash;
 mod damage;
 mod deep;
-mod deploy;
 mod determinism;
 mod embedding;
 mod environment;

@@ -3,7 +3,7 @@ use std::fmt;
 use super::percent;
 use crate::quote;
 
-/// A git repository as it is written in `ADD`, as CONTEXT or in `--build-context` (6.80): where it is, and what of it
+/// A git repository as it is written in `ADD`, as a build context or as a named one (6.80): where it is, and what of it
 /// is wanted.
 ///
 /// It is printed without credentials.

@@ -7,7 +7,7 @@ use ocibuild_spec::{Url, UrlError};
 use super::percent;
 use crate::quote;
 
-/// A URL as it is written in `ADD`, as CONTEXT, after `-f` or in `--build-context`, and the name that its file gets.
+/// A URL as it is written in `ADD`, as a build context, a named one or a Dockerfile, and the name that its file gets.
 ///
 /// It is printed without credentials and query.
 #[derive(Clone, PartialEq, Eq)]

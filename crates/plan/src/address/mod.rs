@@ -1,4 +1,4 @@
-//! Addresses of what is fetched, as they are written in `ADD`, as CONTEXT or in `--build-context`: files at URLs and git
+//! Addresses of what is fetched, as they are written in `ADD`, as build contexts or as named ones: files at URLs and git
 //! repositories. They are read here and fetched by others.
 
 mod git;

@@ -16,6 +16,7 @@ use ocibuild_spec::{CancelToken, SourceError, SourceErrorKind};
 use crate::credentials::{Credential, Credentials, FoundCredential, Secret, encode};
 use crate::endpoint::Endpoint;
 use crate::failure;
+use crate::fault::Fault;
 use crate::http::{HttpClient, HttpResponse};
 use crate::retry::{Retry, RetryWatcher};
 
@@ -150,13 +151,10 @@ impl Auth {
     }
 
     /// What a user should know about a request that was refused for good.
-    pub(crate) fn advice(&self, need: &Need) -> String {
+    pub(crate) fn fault(&self, need: &Need) -> Fault {
         let slot = self.slot(need);
         let slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-        match slot.held.as_ref().map(|held| &held.found) {
-            Some(found) => advice(need, found.as_ref()),
-            None => advice(need, None),
-        }
+        fault(need, slot.held.as_ref().and_then(|held| held.found.as_ref()))
     }
 
     fn slot(&self, need: &Need) -> Arc<Mutex<Slot>> {
@@ -218,8 +216,8 @@ impl Auth {
                 .denied(format_args!(
                     "the registry wants a password, and there is an {credential} ({origin})"
                 ))
-                .hint(advice(need, found))),
-            None if is_basic => Err(via.denied("the registry asks for a login").hint(advice(need, None))),
+                .caused_by(fault(need, found))),
+            None if is_basic => Err(via.denied("the registry asks for a login").caused_by(fault(need, None))),
             Some((Credential::RegistryToken(token), _)) => {
                 Ok(grant(format!("Bearer {}", token.expose()), None))
             }
@@ -251,21 +249,17 @@ fn choose(via: Via<'_>, challenges: Vec<Challenge>) -> Result<Challenge, SourceE
     })
 }
 
-/// Which credentials were sent, or how to give some.
-fn advice(need: &Need, found: Option<&FoundCredential>) -> String {
-    let registry = &need.registry;
+/// Which credentials were sent, or that there are none.
+fn fault(need: &Need, found: Option<&FoundCredential>) -> Fault {
+    let registry = need.registry.clone();
     match found {
-        Some(FoundCredential { credential, .. }) if need.is_login() => {
-            format!("the {credential} was sent to {registry}, which does not take it: check both")
-        }
-        Some(FoundCredential { credential, origin, .. }) => format!(
-            "the {credential} was sent ({origin}); check the image's name and what this login may do, or log in again \
-             with `ocibuild login {registry}`"
-        ),
-        None => format!(
-            "check the image's name; there are no credentials for {registry}: log in with `ocibuild login \
-             {registry}` if the image is private"
-        ),
+        Some(FoundCredential { credential, origin, .. }) => Fault::CredentialsRejected {
+            registry,
+            credential: credential.to_string(),
+            origin: origin.clone(),
+            is_login: need.is_login(),
+        },
+        None => Fault::NoCredentials { registry },
     }
 }
 

@@ -6,9 +6,10 @@ use super::challenge::Challenge;
 use super::need::Need;
 use super::realm::Realms;
 use super::token::Token;
-use super::{Via, advice};
+use super::{Via, fault};
 use crate::credentials::{Credential, FoundCredential, encode};
 use crate::failure::{clean, of_http_about, words_of};
+use crate::fault::Fault;
 use crate::http::{HostTls, HttpError, HttpRequest, HttpResponse, Method, Scheme, Trust, Url, is_loopback};
 
 /// Most bytes of a token service's answer, and of its refusal.
@@ -131,7 +132,7 @@ impl<'a> Service<'a> {
         match status {
             // Azure and others say 400 of a refresh token that they do not know.
             400 | 401 | 403 => {
-                SourceError::new(SourceErrorKind::Denied, text).hint(advice(self.need, self.found))
+                SourceError::new(SourceErrorKind::Denied, text).caused_by(fault(self.need, self.found))
             }
             _ => SourceError::new(SourceErrorKind::Network, text),
         }
@@ -160,17 +161,14 @@ fn may_have(
     let base = &via.endpoint.base;
     let host = realm.host();
     if !realms.allows(&need.registry, base.host(), host) {
-        let text = format_args!(
-            "it wants the credentials for {} to be sent to {}, which is another host; nothing was sent there",
-            need.registry,
-            realm.authority()
-        )
-        .to_string();
-        return Err(via.denied(text).hint(format!(
-            "if {host} is the login service of this registry, allow it with --allow-token-realm {host}; the {} would \
-             go there ({})",
-            found.credential, found.origin
-        )));
+        let fault = Fault::TokenRealm {
+            registry: need.registry.clone(),
+            realm: realm.authority(),
+            host: host.to_owned(),
+            credential: found.credential.to_string(),
+            origin: found.origin.clone(),
+        };
+        return Err(via.denied(&fault).caused_by(fault));
     }
     let is_clear = realm.scheme() == Scheme::Http;
     if is_clear && host != base.host() && !is_loopback(host) {

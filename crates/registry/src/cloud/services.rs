@@ -6,6 +6,7 @@ use ocibuild_spec::{CancelToken, SourceError, SourceErrorKind};
 use serde_json::Value;
 
 use crate::failure::{of_http_about, words_of};
+use crate::fault::Fault;
 use crate::http::{HttpClient, HttpErrorKind, HttpRequest, HttpResponse, Method, Trust, Url};
 use crate::retry::{Retry, RetryWatcher};
 
@@ -76,8 +77,8 @@ pub(super) fn accepted(response: HttpResponse, name: &str) -> Result<HttpRespons
 }
 
 pub(super) fn refused(name: &str, why: impl std::fmt::Display) -> SourceError {
-    SourceError::new(SourceErrorKind::Denied, format!("{name}: {why}"))
-        .hint("check the identity that this machine or job has, or log in with `ocibuild login`")
+    let fault = Fault::CloudIdentity { provider: name.to_owned(), reason: why.to_string() };
+    SourceError::new(SourceErrorKind::Denied, fault.to_string()).caused_by(fault)
 }
 
 /// The body as JSON. Nothing of it is repeated in an error.

@@ -11,6 +11,7 @@ use super::key::{RegistryKey, registry_of};
 use super::ordered::Ordered;
 use super::secret::Secret;
 use super::source::Wanted;
+use crate::fault::Fault;
 
 /// Docker writes padding, others leave it out.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -107,7 +108,7 @@ impl Candidate<'_> {
             let (username, password) = decode(&auth).map_err(|why| {
                 let text = format!("{place}: the \"auth\" of the entry {:?} is malformed: {why}", self.key);
                 SourceError::new(SourceErrorKind::Configuration, text)
-                    .hint(format!("log in again: ocibuild login {}", self.key))
+                    .caused_by(Fault::CredentialsFile { key: Some(self.key.to_owned()) })
             })?;
             return Ok(Some(Credential::password(username, Secret::new(password))));
         }
@@ -141,8 +142,7 @@ pub(super) fn malformed(place: &str, error: &serde_json::Error) -> SourceError {
         serde_json::error::Category::Data => "this value is of another type than docker writes there",
         _ => "this is no JSON",
     });
-    SourceError::new(SourceErrorKind::Configuration, text)
-        .hint("correct it, or move it away and log in again with `ocibuild login`")
+    SourceError::new(SourceErrorKind::Configuration, text).caused_by(Fault::CredentialsFile { key: None })
 }
 
 #[cfg(test)]

@@ -212,7 +212,7 @@ impl Locked {
 fn unwritable(error: io::Error) -> SourceError {
     SourceError::new(SourceErrorKind::Io, "the credentials cannot be stored")
         .caused_by(error)
-        .hint("name a directory that this user can write with DOCKER_CONFIG")
+        .hint("use a directory of configuration that this user can write")
 }
 
 /// As docker indents it.

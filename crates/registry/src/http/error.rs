@@ -1,4 +1,4 @@
-use std::io;
+use std::{fmt, io};
 
 use ocibuild_spec::Url;
 
@@ -7,16 +7,19 @@ use super::lookup::NoAddress;
 use super::tls::UnusableFile;
 use super::transport::Cancelled;
 use super::verifier::is_self_signed;
+use crate::fault::{CertificateProblem, Fault};
 use crate::retry::Retry;
 
 /// Why a request had no answer. Answers of any status are no errors here.
-#[derive(Debug, thiserror::Error)]
-#[error("{url}: {message}")]
+#[derive(Debug)]
 pub struct HttpError {
     kind: HttpErrorKind,
     url: String,
     message: String,
     hint: Option<String>,
+    fault: Option<Box<Fault>>,
+    /// It is what a proxy said, or did not say.
+    is_of_proxy: bool,
     /// Why what was to be sent could not be read.
     unread: Option<io::Error>,
 }
@@ -55,13 +58,20 @@ pub enum HttpErrorKind {
 
 impl HttpError {
     pub(crate) fn new(kind: HttpErrorKind, url: impl std::fmt::Display, message: impl Into<String>) -> Self {
-        Self { kind, url: url.to_string(), message: message.into(), hint: None, unread: None }
+        Self {
+            kind,
+            url: url.to_string(),
+            message: message.into(),
+            hint: None,
+            fault: None,
+            is_of_proxy: false,
+            unread: None,
+        }
     }
 
     /// A host at an address that was not allowed.
     pub(super) fn link_local(place: impl std::fmt::Display, address: std::net::IpAddr) -> Self {
-        Self::new(HttpErrorKind::LinkLocal, place, IsLinkLocal(address).to_string())
-            .with_hint("if this host is what you want, allow it by its name")
+        Self::new(HttpErrorKind::LinkLocal, place, IsLinkLocal(address).to_string()).with_hint(LINK_LOCAL)
     }
 
     /// A request that is not made.
@@ -95,17 +105,23 @@ impl HttpError {
         use HttpErrorKind::{Body, Cancelled, Configuration};
 
         if !matches!(self.kind, Body | Cancelled | Configuration) {
-            self.message = match self.message.strip_prefix("the proxy ") {
-                Some(rest) => format!("the proxy {proxy} {rest}"),
-                None => format!("{} (through the proxy {proxy})", self.message),
+            self.message = if self.is_of_proxy {
+                self.message.replacen("the proxy", &format!("the proxy {proxy}"), 1)
+            } else {
+                format!("{} (through the proxy {proxy})", self.message)
             };
         }
         self
     }
 
-    /// What to do about it.
+    /// What to do about it, where that is the same for all callers.
     pub fn hint(&self) -> Option<&str> {
         self.hint.as_deref()
+    }
+
+    /// What is wrong, where the caller can do something about it.
+    pub fn fault(&self) -> Option<&Fault> {
+        self.fault.as_deref()
     }
 
     /// Whether asking again may help.
@@ -114,8 +130,8 @@ impl HttpError {
     }
 
     pub(super) fn of(url: &Url, error: &ureq::Error) -> Self {
-        let plain = |kind, text: &str| (kind, text.to_owned(), None);
-        let (kind, message, hint) = match error {
+        let plain = |kind, text: &str| Parts::plain(kind, text);
+        let parts = match error {
             ureq::Error::HostNotFound => plain(HttpErrorKind::UnknownHost, "the host is not known"),
             ureq::Error::Timeout(which) => {
                 plain(HttpErrorKind::Timeout, &format!("no answer in time ({which})"))
@@ -123,7 +139,7 @@ impl HttpError {
             ureq::Error::Tls(text) => plain(HttpErrorKind::Tls, text),
             ureq::Error::Io(error) => of_io(url, error),
             ureq::Error::ConnectionFailed => plain(HttpErrorKind::Connection, "no connection"),
-            ureq::Error::ConnectProxyFailed(reason) => of_proxy(reason),
+            ureq::Error::ConnectProxyFailed(reason) => of_proxy(reason).of_proxy(),
             ureq::Error::InvalidProxyUrl => {
                 plain(HttpErrorKind::Configuration, "the proxy's URL is malformed")
             }
@@ -133,11 +149,9 @@ impl HttpError {
             ureq::Error::Other(inner) if inner.is::<NoAddress>() => {
                 plain(HttpErrorKind::UnknownHost, &inner.to_string())
             }
-            ureq::Error::Other(inner) if inner.is::<IsLinkLocal>() => (
-                HttpErrorKind::LinkLocal,
-                inner.to_string(),
-                Some("if this host is what you want, allow it by its name".to_owned()),
-            ),
+            ureq::Error::Other(inner) if inner.is::<IsLinkLocal>() => {
+                plain(HttpErrorKind::LinkLocal, &inner.to_string()).advised(LINK_LOCAL)
+            }
             ureq::Error::Other(inner) if inner.is::<UnusableFile>() => {
                 plain(HttpErrorKind::Configuration, &inner.to_string())
             }
@@ -146,7 +160,7 @@ impl HttpError {
             }
             other => plain(HttpErrorKind::Protocol, &other.to_string()),
         };
-        Self { kind, url: url.to_string(), message, hint, unread: None }
+        parts.at(url)
     }
 
     /// The error of a body that broke while it was read.
@@ -155,12 +169,60 @@ impl HttpError {
         if let Some(inner) = inner {
             return Self::of(url, inner);
         }
-        let (kind, message, hint) = of_io(url, error);
-        Self { kind, url: url.to_string(), message, hint, unread: None }
+        of_io(url, error).at(url)
     }
 }
 
-type Parts = (HttpErrorKind, String, Option<String>);
+impl fmt::Display for HttpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.url, self.message)
+    }
+}
+
+impl std::error::Error for HttpError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.fault().map(|fault| fault as _)
+    }
+}
+
+/// What to do about a host that is that near.
+const LINK_LOCAL: &str = "if this host is what you want, allow it by its name";
+
+/// An error without the place that it is about.
+struct Parts {
+    kind: HttpErrorKind,
+    message: String,
+    hint: Option<String>,
+    fault: Option<Fault>,
+    is_of_proxy: bool,
+}
+
+impl Parts {
+    fn plain(kind: HttpErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), hint: None, fault: None, is_of_proxy: false }
+    }
+
+    fn of_proxy(self) -> Self {
+        Self { is_of_proxy: true, ..self }
+    }
+
+    fn advised(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    fn at(self, url: &Url) -> HttpError {
+        let Self { kind, message, hint, fault, is_of_proxy } = self;
+        HttpError {
+            kind,
+            url: url.to_string(),
+            message,
+            hint,
+            fault: fault.map(Box::new),
+            is_of_proxy,
+            unread: None,
+        }
+    }
+}
 
 /// What to do about a proxy that wants to know who asks.
 pub(crate) const PROXY_LOGIN: &str = "the proxy wants a login: give it in the variable that names the proxy, as in http://NAME:PASSWORD@HOST:PORT";
@@ -168,17 +230,17 @@ pub(crate) const PROXY_LOGIN: &str = "the proxy wants a login: give it in the va
 /// What a proxy said to `CONNECT`, of which no more than the status comes here.
 fn of_proxy(reason: &str) -> Parts {
     let Some(status) = reason.rsplit('/').next().and_then(|status| status.parse::<u16>().ok()) else {
-        return (HttpErrorKind::Connection, "the proxy did not answer".to_owned(), None);
+        return Parts::plain(HttpErrorKind::Connection, "the proxy did not answer");
     };
     let message = format!("the proxy answered {status}");
     match status {
-        407 => (HttpErrorKind::Refused, message, Some(PROXY_LOGIN.to_owned())),
+        407 => Parts::plain(HttpErrorKind::Refused, message).advised(PROXY_LOGIN),
         400..500 if !Retry::helps(status) => {
             let hint =
                 "the proxy does not let this host be asked; no_proxy lists those that are asked directly";
-            (HttpErrorKind::Refused, message, Some(hint.to_owned()))
+            Parts::plain(HttpErrorKind::Refused, message).advised(hint)
         }
-        _ => (HttpErrorKind::Connection, message, None),
+        _ => Parts::plain(HttpErrorKind::Connection, message),
     }
 }
 
@@ -189,66 +251,73 @@ fn of_io(url: &Url, error: &io::Error) -> Parts {
                 rustls::Error::InvalidMessage(_) => HttpErrorKind::NotTls,
                 _ => HttpErrorKind::Tls,
             };
-            return (kind, error.to_string(), tls_hint(url, error));
+            return Parts {
+                kind,
+                message: error.to_string(),
+                hint: tls_hint(url, error),
+                fault: tls_fault(url, error),
+                is_of_proxy: false,
+            };
         }
         if inner.is::<Cancelled>() {
-            return (HttpErrorKind::Cancelled, "cancelled".to_owned(), None);
+            return Parts::plain(HttpErrorKind::Cancelled, "cancelled");
         }
     }
     match error.kind() {
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
             let told = error.get_ref().map(ToString::to_string);
-            (HttpErrorKind::Timeout, told.unwrap_or_else(|| "no answer in time".to_owned()), None)
+            Parts::plain(HttpErrorKind::Timeout, told.unwrap_or_else(|| "no answer in time".to_owned()))
         }
         io::ErrorKind::UnexpectedEof => {
-            (HttpErrorKind::Connection, "the connection ended too early".to_owned(), None)
+            Parts::plain(HttpErrorKind::Connection, "the connection ended too early")
         }
-        _ => (HttpErrorKind::Connection, error.to_string(), None),
+        _ => Parts::plain(HttpErrorKind::Connection, error.to_string()),
     }
 }
 
-/// What to do about a connection that TLS ended.
-fn tls_hint(url: &Url, error: &rustls::Error) -> Option<String> {
+/// What stands in the way of a connection that TLS ended, where it depends on the caller's trust.
+fn tls_fault(url: &Url, error: &rustls::Error) -> Option<Fault> {
     use rustls::CertificateError as Certificate;
     use rustls::Error::{AlertReceived, InvalidCertificate, InvalidMessage};
 
     let host = url.authority();
-    let ca = format!("with `--cacert FILE`, or for a registry as certs.d/{host}/ca.crt");
-    let hint = match error {
-        error if is_self_signed(error) => format!(
-            "this certificate vouches for itself; if it is the server's own, give it {ca}, which is as good as trust in \
-             it"
-        ),
-        InvalidCertificate(Certificate::UnknownIssuer) => {
-            format!("if this server has a certificate authority of its own, give it {ca}")
+    Some(match error {
+        error if is_self_signed(error) => {
+            Fault::Certificate { host, problem: CertificateProblem::SelfSigned }
         }
-        InvalidCertificate(Certificate::NotValidForNameContext { presented, .. }) if presented.is_empty() => {
+        InvalidCertificate(Certificate::UnknownIssuer) => {
+            Fault::Certificate { host, problem: CertificateProblem::UnknownIssuer }
+        }
+        AlertReceived(alert) if is_about_client(*alert) => Fault::ClientCertificate { host },
+        InvalidMessage(_) => Fault::NotTls { host },
+        _ => return None,
+    })
+}
+
+/// What to do about a certificate that nobody's trust can help.
+fn tls_hint(url: &Url, error: &rustls::Error) -> Option<String> {
+    use rustls::CertificateError as Certificate;
+    use rustls::Error::InvalidCertificate;
+
+    let InvalidCertificate(error) = error else { return None };
+    Some(match error {
+        Certificate::NotValidForNameContext { presented, .. } if presented.is_empty() => {
             format!("the server needs a certificate whose subjectAltName has {}", url.host())
         }
-        InvalidCertificate(Certificate::NotValidForName | Certificate::NotValidForNameContext { .. }) => {
+        Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => {
             format!(
                 "use a name that the certificate has, or give the server one whose subjectAltName has {}",
                 url.host()
             )
         }
-        InvalidCertificate(Certificate::Expired | Certificate::ExpiredContext { .. }) => {
+        Certificate::Expired | Certificate::ExpiredContext { .. } => {
             "the server needs a new certificate, unless the clock of this machine is wrong".to_owned()
         }
-        InvalidCertificate(Certificate::NotValidYet | Certificate::NotValidYetContext { .. }) => {
+        Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => {
             "check the clock of this machine, and the certificate's dates".to_owned()
         }
-        AlertReceived(alert) if is_about_client(*alert) => format!(
-            "the server does not take this client's certificate, or wants one: put it as client.cert and client.key \
-             into the folder certs.d/{host}"
-        ),
-        InvalidMessage(_) => {
-            format!(
-                "what came is no TLS; for a registry that does not speak it: `--insecure-registry {host}`"
-            )
-        }
         _ => return None,
-    };
-    Some(hint)
+    })
 }
 
 /// What servers say about client certificates; older ones have no word for a missing one and say that the handshake

@@ -6,6 +6,7 @@ use ocibuild_spec::SourceError;
 
 use super::Origin;
 use super::document::{Table, TextFile, Value};
+use crate::fault::Fault;
 use crate::http::{ClientCertificate, HostTls, Scheme, Url};
 
 /// A server that a file names.
@@ -79,10 +80,8 @@ fn url_of(text: &str) -> Result<Url, String> {
 fn host_of(table: &Table<'_>, url: Option<Url>, origin: Origin) -> Result<Host, SourceError> {
     for key in ["header", "proxy"] {
         if let Some(value) = table.get(key) {
-            let text = "this is not carried out, and the host would be asked in another way than is wanted";
-            return Err(value.error(text).hint(format!(
-                "take {key} out, or name the host with --registry-mirror, for which this file does not count"
-            )));
+            let fault = Fault::HostsMember { member: key, path: table.file.path.clone() };
+            return Err(value.error(fault.to_string()).caused_by(fault));
         }
     }
     let (mut resolves, mut pulls) = (true, true);
@@ -237,11 +236,8 @@ client = "both.pem"
             ),
             ("[host.'https://x']\ncapabilities = 'pull'", "hosts.toml:2: capabilities: it has to be a list"),
             ("[host.'https://x']\nskip_verify = 1", "hosts.toml:2: skip_verify: it has to be true or false"),
-            ("[host.'https://x'.header]\nauthorization = 'x'", "header: this is not carried out"),
-            (
-                "[host.'https://x']\nproxy = 'http://u:secret@p'",
-                "hosts.toml:2: proxy: this is not carried out",
-            ),
+            ("[host.'https://x'.header]\nauthorization = 'x'", "header: this is not supported"),
+            ("[host.'https://x']\nproxy = 'http://u:secret@p'", "hosts.toml:2: proxy: this is not supported"),
             ("[host.'https://x']\nclient = ['a', 'b']", "hosts.toml:2: client: one client certificate"),
             ("[host.'https://x']\nclient = [['a']]", "hosts.toml:2: client: a pair"),
             ("host = 1", "hosts.toml:1: host: it has to be a table"),

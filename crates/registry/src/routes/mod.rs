@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock};
 
 use ocibuild_spec::{Reference, SourceError, SourceErrorKind};
 
+use crate::fault::Fault;
 use crate::http::{HostTls, Scheme, Url, UrlError, is_loopback};
 use hosts_toml::Host;
 pub use rule::MirrorRule;
@@ -61,8 +62,8 @@ pub enum Transport {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Origin {
-    /// Value of a [`MirrorRule`].
-    Flag(String),
+    /// The text of a [`MirrorRule`].
+    Mirror(String),
     /// A file of configuration.
     File {
         /// The file.
@@ -77,7 +78,7 @@ pub enum Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Flag(text) => write!(f, "--registry-mirror {text}"),
+            Self::Mirror(text) => write!(f, "the mirror {text}"),
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
             Self::Itself => f.write_str("the registry itself"),
         }
@@ -253,10 +254,8 @@ impl Routes {
             Transport::Anything | Transport::TlsOrPlain if host.is_plain() => Transport::Plain,
             Transport::Anything => Transport::Anything,
             _ if host.is_plain() => {
-                let text = format!("{url} would be spoken to in the clear");
-                return Err(unusable(text).hint(format!(
-                    "write https://, or allow it for this host with --insecure-registry {registry}"
-                )));
+                let fault = Fault::PlainHttp { url: url.clone(), registry };
+                return Err(unusable(fault.to_string()).caused_by(fault));
             }
             _ if host.skips_verification => Transport::AnyTls,
             _ => Transport::Tls,

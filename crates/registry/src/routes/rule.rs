@@ -237,7 +237,7 @@ impl FromStr for MirrorRule {
 pub(super) fn rules_of(flags: &[MirrorRule]) -> Vec<Rule> {
     let mut rules: Vec<Rule> = Vec::new();
     for flag in flags {
-        let origin = Origin::Flag(flag.text.clone());
+        let origin = Origin::Mirror(flag.text.clone());
         let mirror = Mirror {
             location: flag.location.clone(),
             is_insecure: false,

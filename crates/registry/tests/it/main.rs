@@ -18,7 +18,7 @@ use std::io::Read as _;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use ocibuild_registry::Registry;
+use ocibuild_registry::{Fault as RegistryFault, Registry};
 use ocibuild_spec::{
     CancelToken, Descriptor, ImageSource as _, Platform, Reference, ResolvedImage, SourceError,
 };
@@ -53,6 +53,12 @@ fn amd64() -> Platform {
 
 fn resolve(registry: &Registry, reference: &str) -> Result<ResolvedImage, SourceError> {
     registry.resolve(&name(reference), &amd64(), &CancelToken::new())
+}
+
+/// What is wrong according to an error, as data.
+#[track_caller]
+fn fault_of(error: &SourceError) -> &RegistryFault {
+    std::error::Error::source(error).and_then(|fault| fault.downcast_ref()).unwrap()
 }
 
 fn name(reference: &str) -> Reference {

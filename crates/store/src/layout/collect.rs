@@ -7,7 +7,7 @@ use ocibuild_sys::FileLock;
 use super::blobs::{blob_path, open_blob, open_expecting};
 use super::{ImageLayout, is_unnamed, read_index};
 use crate::blob::read_small;
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, Fault};
 
 /// A garbage collection in progress.
 ///
@@ -167,14 +167,14 @@ impl Collection {
 
     /// What a document lists. One that is damaged ends the collection: what it kept alive is not known any more.
     fn children(&self, descriptor: &Descriptor) -> Result<Vec<Descriptor>, Error> {
-        const HINT: &str = "remove the tag of this image (`ocibuild rmi`), then collect again";
+        let fault = || Fault::DamagedDocument { digest: descriptor.digest.clone() };
         let file = match open_expecting(self.layout.root(), descriptor) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            other => other.map_err(|error| error.with_hint(HINT))?,
+            other => other.map_err(|error| error.with_fault(fault()))?,
         };
-        let bytes = read_small(file, descriptor).map_err(|error| error.with_hint(HINT))?;
+        let bytes = read_small(file, descriptor).map_err(|error| error.with_fault(fault()))?;
         let document: Document = parse_manifest_or_index(&bytes, Some(&descriptor.media_type))
-            .map_err(|error| Error::document(&descriptor.digest, error).with_hint(HINT))?;
+            .map_err(|error| Error::document(&descriptor.digest, error).with_fault(fault()))?;
         Ok(document.children().cloned().collect())
     }
 

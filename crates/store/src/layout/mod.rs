@@ -24,7 +24,7 @@ use scratch::Session;
 use tags::is_unnamed;
 pub(crate) use tags::{CONTAINERD_NAME, CREATED, MAX_INDEX, REF_NAME, parse_index, read_index, replace};
 
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, Fault};
 
 /// The state directory: an OCI image layout that other tools can read in place, with private folders beside it.
 ///
@@ -121,9 +121,7 @@ fn check_owner(root: &Path, place: &DirHandle) -> Result<(), Error> {
     let owner = place.metadata()?.uid;
     let own = rustix::process::geteuid().as_raw();
     if owner != own {
-        let text = format!("{} belongs to user {owner}, not to {own}", root.display());
-        return Err(Error::new(ErrorKind::Permission, text)
-            .with_hint("choose another directory with `--root`, or `chown` this one"));
+        return Err(Fault::OtherOwner { path: root.to_owned(), owner, own }.into());
     }
     Ok(())
 }
@@ -137,9 +135,7 @@ fn check_ours(path: &Path) -> Result<(), Error> {
     if owner == own {
         return Ok(());
     }
-    let text = format!("{} belongs to user {owner}, not to {own}", path.display());
-    Err(Error::new(ErrorKind::Permission, text)
-        .with_hint("choose another directory, or `chown` what is in this one"))
+    Err(Fault::OtherOwner { path: path.to_owned(), owner, own }.into())
 }
 
 /// Whether `root` is a state directory that this version understands.
@@ -167,9 +163,7 @@ fn check_format(root: &Path) -> Result<bool, Error> {
 }
 
 fn foreign(root: &Path) -> Error {
-    let text = format!("{} is neither empty nor a state directory", root.display());
-    Error::new(ErrorKind::NotAStateDirectory, text)
-        .with_hint("choose an empty or a new directory with `--root`; nothing was changed in this one")
+    Fault::NotAStateDirectory { path: root.to_owned() }.into()
 }
 
 fn check_empty(root: &Path) -> Result<(), Error> {

@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use ocibuild_sys::{DirHandle, FileType, Metadata, in_initial_user_namespace};
 use rustix::fs::Mode;
 
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, Fault};
 
 /// As many links as the kernel follows.
 const MAX_LINKS: usize = 40;
@@ -210,9 +210,7 @@ fn make(parent: &DirHandle, name: &OsStr, is_last: bool, path: &Path) -> Result<
 }
 
 pub(super) fn not_a_directory(path: &Path) -> Error {
-    let text = format!("{} is not a directory", path.display());
-    Error::new(ErrorKind::NotAStateDirectory, text)
-        .with_hint("name a directory with `--root`, an empty one or one that is not there yet")
+    Fault::NotADirectory { path: path.to_owned() }.into()
 }
 
 #[cfg(test)]

@@ -12,9 +12,9 @@ use serde::Serialize;
 use super::{OutputImage, entries, index_of};
 use crate::blob::BlobSink;
 use crate::layout::OCI_LAYOUT;
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, Fault};
 
-/// Writes an OCI layout as one tar, front to back: what `--output type=oci` and `type=docker` are.
+/// Writes an OCI layout as one tar, front to back, for docker as well if that is wanted.
 ///
 /// Blobs stand in the order in which they are put; `index.json`, for docker `manifest.json`, and `oci-layout` end the
 /// archive. The same blobs in the same order give the same bytes. An archive that is dropped before
@@ -162,11 +162,7 @@ impl<W: Write> State<W> {
                 repo_tags: image.names.iter().map(ocibuild_spec::Reference::familiar).collect(),
                 layers: manifest.layers().iter().map(|layer| member_name(&layer.digest)).collect(),
             }),
-            Document::Index(_) => {
-                let text = "docker exporter does not currently support exporting manifest lists";
-                Err(Error::new(ErrorKind::Unsupported, text)
-                    .with_hint("use `type=oci` for several platforms"))
-            }
+            Document::Index(_) => Err(Fault::SeveralPlatforms { digest: digest.clone() }.into()),
         }
     }
 }

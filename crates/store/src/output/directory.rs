@@ -10,9 +10,9 @@ use crate::layout::{
     CONTAINERD_NAME, EMPTY_INDEX, OCI_LAYOUT, REF_NAME, blob_path, make_directory, open_blob, read_index,
     rename_blob, replace, sync_directory,
 };
-use crate::{Error, ErrorKind};
+use crate::{Error, Fault};
 
-/// A plain OCI layout in a directory that other tools read: `--output type=oci,tar=false`.
+/// A plain OCI layout in a directory that other tools read.
 ///
 /// An existing layout keeps what it has; names that are given again move. Nothing but the layout is written, and
 /// its `index.json` is touched by [`finish`](Self::finish) alone.
@@ -28,8 +28,7 @@ impl LayoutDirectory {
         fs_err::create_dir_all(&root).map_err(Error::fs)?;
         let is_layout = root.join("oci-layout").is_file();
         if !is_layout && fs_err::read_dir(&root).map_err(Error::fs)?.next().is_some() {
-            let text = format!("{} is neither empty nor an OCI layout", root.display());
-            return Err(Error::new(ErrorKind::NotAStateDirectory, text).with_hint("choose another `dest`"));
+            return Err(Fault::NotEmpty { path: root }.into());
         }
         make_directory(&root.join("blobs"))?;
         make_directory(&root.join("blobs/sha256"))?;

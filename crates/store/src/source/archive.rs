@@ -14,9 +14,9 @@ use super::members::{Members, Place};
 use super::select::{Selection, resolve};
 use crate::blob::read_small;
 use crate::layout::{MAX_INDEX, parse_index};
-use crate::{Error, ErrorKind};
+use crate::{Error, Fault};
 
-/// The images of one tar: an OCI archive (an OCI layout, as `--output type=oci` writes it) or a docker archive (what
+/// The images of one tar: an OCI archive (an OCI layout in a tar) or a docker archive (what
 /// `docker save` writes). Nothing is unpacked; blobs are read where they are.
 #[derive(Debug)]
 pub struct ArchiveSource {
@@ -120,9 +120,7 @@ impl ArchiveSource {
 }
 
 fn neither(path: &Path) -> Error {
-    let text = format!("{} has neither `oci-layout` and `index.json` nor `manifest.json`", path.display());
-    Error::new(ErrorKind::Unsupported, text)
-        .with_hint("an image archive is what `--output type=oci`, `docker save` or `skopeo copy` writes")
+    Fault::NotAnArchive { path: path.to_owned() }.into()
 }
 
 impl ImageSource for ArchiveSource {

@@ -11,10 +11,9 @@ use super::images::{StoredImage, listed};
 use super::select::{Selection, descriptor_of, resolve};
 use crate::blob::read_small;
 use crate::layout::{open_blob, open_expecting, read_capped, read_index};
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, Fault};
 
-/// One image of an OCI layout in a directory that anybody may have written:
-/// `--build-context name=oci-layout://DIR[:TAG][@DIGEST]`.
+/// One image of an OCI layout in a directory that anybody may have written: `oci-layout://DIR[:TAG][@DIGEST]`.
 ///
 /// Blobs are regular files of the stated size and digest, or an error; links are not followed.
 #[derive(Debug)]
@@ -83,11 +82,7 @@ fn no_layout(root: &Path, error: Error) -> Error {
     if error.kind() != ErrorKind::NotFound || !root.exists() {
         return error;
     }
-    Error::new(
-        ErrorKind::NotFound,
-        format!("{} is no OCI layout: it has no file `oci-layout`", root.display()),
-    )
-    .with_hint("an OCI layout is what `--output type=oci,tar=false` or `skopeo copy … oci:DIR` writes")
+    Fault::NotALayout { path: root.to_owned() }.into()
 }
 
 impl ImageSource for LayoutSource {

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use ocibuild_spec::{CancelToken, Descriptor, Digest, MediaType, SourceErrorKind};
-use ocibuild_store::{ArchiveSource, ErrorKind, LayoutSource, StoredImages, detect};
+use ocibuild_store::{ArchiveSource, ErrorKind, Fault, LayoutSource, StoredImages, detect};
 use ocibuild_testkit::{HangGuard, ImageBlobs, TestImage, index_of, write_layout, write_layout_of};
 
 use super::{read, resolve};
@@ -88,7 +88,7 @@ fn hostile_indexes_are_refused() {
     let image = image();
     let missing = LayoutSource::open(tempfile::tempdir().unwrap().path(), None, None).unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::NotFound);
-    assert!(missing.hint().is_some());
+    assert!(matches!(missing.fault(), Some(Fault::NotALayout { .. })), "{missing:?}");
     for text in [
         "",
         "{",

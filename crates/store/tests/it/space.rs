@@ -52,7 +52,6 @@ fn privileged_a_full_disk_is_told_and_undone() {
     layout.tag(&name("app"), &image).unwrap();
     let error = write_too_much(&layout).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
-    assert!(error.hint().unwrap().contains("free space"));
     assert_eq!(fs_err::read_dir(layout.private_dir("tmp")).unwrap().count(), 0);
     let filler = small.path().join("cache/filler");
     let mut file = fs_err::File::create(&filler).unwrap();

@@ -1,6 +1,6 @@
 use std::os::unix::fs::PermissionsExt;
 
-use ocibuild_store::{ErrorKind, ImageLayout};
+use ocibuild_store::{ErrorKind, Fault, ImageLayout};
 
 use super::open;
 
@@ -37,7 +37,8 @@ fn directories_of_others_are_left_alone() {
     let error = ImageLayout::open_or_create(directory.path()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotAStateDirectory);
     assert!(error.to_string().contains(directory.path().to_str().unwrap()), "{error}");
-    assert!(error.hint().is_some());
+    let path = fs_err::canonicalize(directory.path()).unwrap();
+    assert_eq!(error.fault(), Some(&Fault::NotAStateDirectory { path }));
     assert_eq!(mode(directory.path()), before);
     assert_eq!(fs_err::read_dir(directory.path()).unwrap().count(), 1);
     let file = directory.path().join("precious");

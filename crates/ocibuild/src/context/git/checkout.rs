@@ -11,7 +11,8 @@ use super::source::GitSource;
 use crate::advice::{Hint, Setting};
 use crate::context::remotes::{GIT_TOKEN, Login, Remotes, of_http};
 use crate::copy::Source;
-use crate::error::{Code, Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
+use crate::failure::{GitFailure, HostFailure, HostOperation};
 
 /// Most submodules of one repository, nested ones included.
 const MAX_SUBMODULES: usize = 1000;
@@ -62,8 +63,8 @@ impl Resolved {
             let checksum = checksum.to_ascii_lowercase();
             let commit = self.commit.as_deref().unwrap_or(&self.object);
             if !self.object.starts_with(&checksum) && !commit.starts_with(&checksum) {
-                let message = format!("expected checksum to match {checksum}, got {commit}");
-                return Err(Error::new(ErrorKind::Refused, format!("{address}: {message}")));
+                let (address, commit) = (address.to_string(), commit.to_owned());
+                return Err(GitFailure::ChecksumMismatch { address, checksum, commit }.into());
             }
         }
         Ok(self)
@@ -89,19 +90,14 @@ impl<'a> GitJob<'a> {
         cancel: &CancelToken,
     ) -> Result<Self, Error> {
         if remotes.http.is_offline() {
-            let message = format!("{address}: this is offline: no repository is fetched");
-            return Err(Error::new(ErrorKind::Network, message).id(Code::Offline).hint(
-                "name a commit whose files are in the cache, or fetch it once while a network may be used",
-            ));
+            return Err(GitFailure::Offline { address: address.to_string() }.into());
         }
         let mut session = remotes.git.session(place, cancel)?;
         let mut remote = address.remote().to_owned();
         if matches!(address.transport(), Transport::Http | Transport::Https) {
             // Redirects are followed here, where they are looked at; git follows none.
             session.set("http.followRedirects", "false");
-            let url: Url = address.remote().parse().map_err(|error: ocibuild_registry::UrlError| {
-                Error::new(ErrorKind::Dockerfile, error.to_string())
-            })?;
+            let url: Url = address.remote().parse().map_err(of_address)?;
             let login = remotes.git_login(address)?;
             if let Some(value) = login.header() {
                 // Submodules on the same host have it, those elsewhere do not.
@@ -139,8 +135,8 @@ impl<'a> GitJob<'a> {
                 Ok(())
             }
             RemoteHost::Odd => {
-                let message = format!("{}: the address of a submodule is malformed", self.address);
-                Err(Error::new(ErrorKind::Refused, message).cause(without_credentials(remote)))
+                let (address, submodule) = (self.address.to_string(), without_credentials(remote));
+                Err(GitFailure::SubmoduleAddress { address, submodule }.into())
             }
         }
     }
@@ -164,12 +160,10 @@ impl<'a> GitJob<'a> {
         });
         let object = lines.iter().find(|(value, name)| name == "HEAD" && !value.starts_with("ref: "));
         let (Some((object, _)), Some(name)) = (object, name) else {
-            let message = format!("could not find default branch for repository: {}", self.address);
-            return Err(Error::new(ErrorKind::Dockerfile, message).hint("name a branch, tag or commit: #REF"));
+            return Err(GitFailure::NoDefaultBranch { address: self.address.to_string() }.into());
         };
         // A server may call its branch anything, even like an option of git (THREATS 29).
-        check_reference(&name)
-            .map_err(|error| Error::new(ErrorKind::Refused, format!("{}: {error}", self.address)))?;
+        check_reference(&name).map_err(|error| self.malformed(error.to_string()))?;
         Ok(Resolved { object: object_id(object)?, commit: Some(object_id(object)?), name })
     }
 
@@ -191,8 +185,8 @@ impl<'a> GitJob<'a> {
                 return Ok(Resolved { object, commit, name });
             }
         }
-        let message = format!("repository does not contain ref {reference}: {}", self.address.remote());
-        Err(Error::new(ErrorKind::Dockerfile, message).hint("name a branch, a tag, or a whole commit hash"))
+        let (address, reference) = (self.address.remote().to_owned(), reference.to_owned());
+        Err(GitFailure::NoSuchReference { address, reference }.into())
     }
 
     /// Values and names that `git ls-remote` prints.
@@ -211,7 +205,7 @@ impl<'a> GitJob<'a> {
         let tree = self.place.join("tree");
         let repository = if keeps { tree.join(".git") } else { self.place.join("repository") };
         fs::create_dir_all(&tree)
-            .map_err(|error| Error::new(ErrorKind::Host, "cannot make a directory").caused_by(error))?;
+            .map_err(|error| HostFailure::operation(HostOperation::MakeDirectory, error))?;
         let place = Place { repository: Some(&repository), tree: Some(&tree) };
         let format =
             if resolved.object.len() == 64 { "--object-format=sha256" } else { "--object-format=sha1" };
@@ -222,10 +216,7 @@ impl<'a> GitJob<'a> {
         let commit = self.commit_of(place, resolved)?;
         self.run(place, &["checkout", "--quiet", "--force", "--detach", &commit])?;
         let time = self.text(place, &["log", "-1", "--format=%ct", &commit, "--"])?;
-        let time = time.parse().map_err(|_| {
-            let message = format!("{}: the commit {commit} has no time", self.address);
-            Error::new(ErrorKind::Refused, message)
-        })?;
+        let time = time.parse().map_err(|_| self.malformed(format!("the commit {commit} has no time")))?;
         if self.address.submodules()
             && fs::symlink_metadata(tree.join(".gitmodules")).is_ok_and(|m| m.is_file())
         {
@@ -271,14 +262,14 @@ impl<'a> GitJob<'a> {
         let commit = self.text(place, &["rev-parse", "--verify", "--quiet", "--end-of-options", &name]);
         let commit = match commit {
             Err(error) if error.kind() == ErrorKind::Network => {
-                let message = format!("{}: there is no commit {}", self.address, resolved.object);
-                return Err(Error::new(ErrorKind::Dockerfile, message));
+                let (address, object) = (self.address.to_string(), resolved.object.clone());
+                return Err(GitFailure::NoSuchCommit { address, object }.into());
             }
             other => other?,
         };
         if !is_full_commit(&commit) || resolved.commit.as_ref().is_some_and(|known| *known != commit) {
-            let message = format!("{}: {} leads to the commit {commit}", self.address, resolved.object);
-            return Err(Error::new(ErrorKind::Refused, message));
+            let reason = format!("{} leads to the commit {commit}", resolved.object);
+            return Err(self.malformed(reason).into());
         }
         Ok(commit)
     }
@@ -290,8 +281,8 @@ impl<'a> GitJob<'a> {
         while let Some(tree) = pending.pop() {
             count += 1;
             if count > MAX_SUBMODULES {
-                let message = format!("{}: more than {MAX_SUBMODULES} submodules", self.address);
-                return Err(Error::new(ErrorKind::Refused, message));
+                let (address, maximum) = (self.address.to_string(), MAX_SUBMODULES);
+                return Err(GitFailure::TooManySubmodules { address, maximum }.into());
             }
             let is_there = |name: &str| fs::symlink_metadata(tree.join(name)).is_ok_and(|it| it.is_file());
             if is_there(".git") && is_there(".gitmodules") {
@@ -344,12 +335,16 @@ impl<'a> GitJob<'a> {
         for name in ["FETCH_HEAD", "ORIG_HEAD"] {
             match fs::remove_file(repository.join(name)) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(Error::new(ErrorKind::Host, "cannot tidy a repository").caused_by(error));
+                    return Err(HostFailure::operation(HostOperation::TidyRepository, error).into());
                 }
                 _ => {}
             }
         }
         Ok(())
+    }
+
+    fn malformed(&self, reason: String) -> GitFailure {
+        GitFailure::Malformed { address: self.address.to_string(), reason }
     }
 
     fn run(&self, place: Place<'_>, arguments: &[&str]) -> Result<(), Error> {
@@ -367,13 +362,11 @@ impl<'a> GitJob<'a> {
             Failure::Complaint(_) if self.session.is_cancelled() => Error::cancelled(),
             Failure::Complaint(text) => {
                 let is_refusal = ["fsck error", "fsckObjects", "not allowed", "refusing", "unsafe"];
-                let kind = if is_refusal.iter().any(|word| text.contains(word)) {
-                    ErrorKind::Refused
-                } else {
-                    ErrorKind::Network
-                };
-                let error =
-                    Error::new(kind, format!("cannot fetch {}", self.address)).caused_by(text.clone());
+                let error = Error::from(GitFailure::NotFetched {
+                    address: self.address.to_string(),
+                    is_refused: is_refusal.iter().any(|word| text.contains(word)),
+                    said: text.clone().into(),
+                });
                 match hint_for(&text, self.address.transport()) {
                     Some(hint) => error.hint(hint),
                     None => error,
@@ -483,12 +476,17 @@ fn may_be_narrower(complaint: &str) -> bool {
     .any(|words| complaint.contains(words))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "so that it can be given to `map_err`")]
+fn of_address(error: ocibuild_registry::UrlError) -> Error {
+    GitFailure::Address { reason: error.to_string() }.into()
+}
+
 fn object_id(text: &str) -> Result<String, Error> {
     if is_full_commit(text) {
         return Ok(text.to_owned());
     }
     let shown: String = text.chars().filter(|c| !c.is_control()).take(80).collect();
-    Err(Error::new(ErrorKind::Refused, format!("the git server sent {shown:?} for an object's hash")))
+    Err(GitFailure::NotAHash { shown }.into())
 }
 
 fn remote_origin(url: &Url) -> String {
@@ -508,31 +506,29 @@ fn discover(
     cancel: &CancelToken,
 ) -> Result<String, Error> {
     const INFO: &str = "/info/refs";
-    let asked: Url = format!("{url}{INFO}")
-        .parse()
-        .map_err(|error: ocibuild_registry::UrlError| Error::new(ErrorKind::Dockerfile, error.to_string()))?;
+    let asked: Url = format!("{url}{INFO}").parse().map_err(of_address)?;
     let mut request = HttpRequest::get(asked.with_query("service", "git-upload-pack"));
     if let Some(value) = login.header() {
         request = request.header("authorization", value);
     }
     let response = remotes.http.follow(&request, cancel).map_err(|error| of_http(&error))?;
-    let refused = |kind, text: String| Error::new(kind, format!("cannot fetch {url}: {text}"));
+    let refused = |is_refused, reason: String, login| {
+        Error::from(GitFailure::Status { url: url.to_string(), reason, is_refused, login })
+    };
     match response.status {
         200..=299 => {}
         status @ (401 | 403) => {
             let host = address.web_host();
             let wanted = format!("{GIT_TOKEN}.{host}");
-            return Err(refused(ErrorKind::Network, format!("invalid response status {status}"))
-                .hint(login.advice(&wanted, host)));
+            let login = Some(login.advice(&wanted, host));
+            return Err(refused(false, format!("invalid response status {status}"), login));
         }
-        status => return Err(refused(ErrorKind::Network, format!("invalid response status {status}"))),
+        status => return Err(refused(false, format!("invalid response status {status}"), None)),
     }
     let found = &response.url;
     match found.path().strip_suffix(INFO) {
         Some(path) => Ok(format!("{}{path}", remote_origin(found))),
-        None => {
-            Err(refused(ErrorKind::Refused, format!("a redirect leads to {found}, which is no repository")))
-        }
+        None => Err(refused(true, format!("a redirect leads to {found}, which is not a repository"), None)),
     }
 }
 

@@ -11,7 +11,8 @@ use ocibuild_registry::Proxies;
 use ocibuild_spec::CancelToken;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, unusable};
+use crate::failure::{FileAction, GitFailure, HostFailure, HostOperation};
 
 /// The system's `git`, and what it may use. Nothing of the user's configuration and environment reaches it: no
 /// settings, hooks, credential helpers or keys but those given here.
@@ -104,9 +105,8 @@ impl GitProgram {
             .map(|directory| directory.join("git"))
             .find(is_program)
             .ok_or_else(|| {
-                let path = self.search_path.display();
-                Error::new(ErrorKind::Host, format!("there is no program git in {path}"))
-                    .hint("install git (package `git`, for ssh also `openssh-client`)")
+                let search_path = PathBuf::from(&self.search_path);
+                GitFailure::ProgramMissing { search_path }.into()
             })
     }
 
@@ -180,10 +180,6 @@ impl GitProgram {
     }
 }
 
-fn unusable(path: &Path, error: std::io::Error) -> Error {
-    Error::new(ErrorKind::Host, format!("cannot use {}", path.display())).caused_by(error)
-}
-
 /// Where a command works.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place<'a> {
@@ -226,8 +222,7 @@ impl Session<'_> {
     pub(super) fn run(&self, place: Place<'_>, arguments: &[&str]) -> Result<Vec<u8>, Failure> {
         let mut command = self.command(place, arguments);
         let mut child = command.spawn().map_err(|error| {
-            let message = format!("cannot start {}", self.binary.display());
-            Failure::Stopped(Error::new(ErrorKind::Host, message).caused_by(error))
+            Failure::Stopped(HostFailure::file(FileAction::Start, &self.binary, error).into())
         })?;
         let output = child.stdout.take();
         let complaint = child.stderr.take();
@@ -311,7 +306,7 @@ impl Session<'_> {
                 Ok(Some(_)) => break Ok(()),
                 Err(error) => {
                     let error = std::io::Error::from(error);
-                    break Err(Error::new(ErrorKind::Host, "cannot wait for git").caused_by(error));
+                    break Err(HostFailure::operation(HostOperation::WaitForGit, error).into());
                 }
             }
             if self.cancel.wait_timeout(INTERVAL) {
@@ -319,20 +314,18 @@ impl Session<'_> {
             }
             if Instant::now() > self.deadline {
                 let limit = self.program.time_limit.as_secs();
-                break Err(Error::new(ErrorKind::Network, format!("git took more than {limit} seconds")));
+                break Err(GitFailure::TooSlow { limit }.into());
             }
             rounds = rounds.wrapping_add(1);
             if rounds.is_multiple_of(50) && size_of(&self.place) > self.program.size_limit {
                 let limit = self.program.size_limit;
-                let message = format!("the repository is larger than {limit} bytes, which is the limit");
-                break Err(Error::new(ErrorKind::Refused, message));
+                break Err(GitFailure::TooLarge { limit }.into());
             }
         };
         // What it started (transports, ssh) ends with it; there may be nothing left.
         let _ = kill_process_group(id, Signal::KILL);
-        let status = child
-            .wait()
-            .map_err(|error| Error::new(ErrorKind::Host, "cannot wait for git").caused_by(error))?;
+        let status =
+            child.wait().map_err(|error| HostFailure::operation(HostOperation::WaitForGit, error))?;
         verdict.map(|()| status)
     }
 

@@ -6,7 +6,8 @@ use ocibuild_spec::Timestamp;
 use ocibuild_sys::{DirHandle, RootDir};
 
 use crate::copy::{LocalSource, Source, SourceKind, SourceNode};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+use crate::failure::GitFailure;
 
 /// The files of a checkout: what git knows of them, and nothing of how they lie on this disk (6.81).
 #[derive(Debug)]
@@ -30,9 +31,9 @@ impl GitSource {
         let mut path = tree.to_owned();
         for part in subdirectory.unwrap_or_default().split('/').filter(|part| !part.is_empty()) {
             let missing = |error: &ocibuild_sys::Error| {
-                let shown = subdirectory.unwrap_or_default();
-                Error::new(ErrorKind::Dockerfile, format!("invalid subdir {shown}: {part} is no directory"))
-                    .caused_by(error.to_string())
+                let subdirectory = subdirectory.unwrap_or_default().to_owned();
+                let (part, reason) = (part.to_owned(), error.to_string().into());
+                GitFailure::NoSubdirectory { subdirectory, part, reason }
             };
             directory = directory.open_dir(part).map_err(|error| missing(&error))?;
             path.push(part);

@@ -144,7 +144,7 @@ fn changes_that_make_no_sense() {
     let wrong = |change: IndexChange| {
         let mut changed = draft.clone();
         let error = changed.change(&change).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Usage);
+        assert_eq!(error.kind(), crate::ErrorKind::Usage);
         error.to_string()
     };
     let os = |entry: Option<EntrySelector>, os: &str| {
@@ -155,8 +155,8 @@ fn changes_that_make_no_sense() {
     assert!(os(None, "linux").contains("which image"));
     assert!(os(name("x:other"), "linux").contains("is not in"));
     assert!(os(name("x:one"), "linux").contains("more than one"));
-    assert!(os(amd64(), "").contains("is no platform"));
-    assert!(os(amd64(), "a/b").contains("is no platform"));
+    assert!(os(amd64(), "").contains("is not a platform"));
+    assert!(os(amd64(), "a/b").contains("is not a platform"));
     let arm =
         IndexChange { entry: amd64(), architecture: Some("aarch64".to_owned()), ..IndexChange::default() };
     assert!(wrong(arm).contains("two images for linux/arm64"));

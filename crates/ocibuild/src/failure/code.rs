@@ -28,18 +28,36 @@ macro_rules! codes {
 }
 
 codes! {
+    /// An agent, or a key, that a step is to have cannot be used.
+    AgentUnusable = "agent-unusable",
     /// An archive of `ADD` unpacks to more than it may.
     ArchiveTooLarge = "archive-too-large",
     /// An image cannot be had, for a reason that has no code of its own.
     BaseImage = "base-image",
     /// An archive of `ADD` cannot be unpacked.
     BrokenArchive = "broken-archive",
+    /// A file from elsewhere does not have its checksum.
+    ChecksumMismatch = "checksum-mismatch",
+    /// A container cannot be run with these options.
+    ContainerOptions = "container-options",
+    /// A build context is not what one can be.
+    ContextUnusable = "context-unusable",
     /// A file of the build context changed while it was read.
     ChangedWhileRead = "changed-while-read",
     /// The destination of a copy is something that it cannot replace.
     Destination = "destination",
     /// A directory cannot hold the devices of an image.
     DeviceNode = "device-node",
+    /// A server does not give a file.
+    DownloadFailed = "download-failed",
+    /// A container engine does not take an image.
+    EngineUnusable = "engine-unusable",
+    /// A file, directory or process of this host cannot be used.
+    FileUnusable = "file-unusable",
+    /// The programs of an image are for another platform than this host.
+    ForeignPlatform = "foreign-platform",
+    /// A repository does not have a branch, a tag or a commit.
+    GitReference = "git-reference",
     /// An image is not what its digest or its format says.
     ImageCorrupt = "image-corrupt",
     /// A registry gives an image to nobody, or not to this user.
@@ -48,10 +66,18 @@ codes! {
     ImageNotFound = "image-not-found",
     /// An image is in a form that is not known.
     ImageUnsupported = "image-unsupported",
+    /// Images, or jobs, are in each other's way in an index.
+    IndexConflict = "index-conflict",
+    /// A draft of an index does not exist, or cannot be used.
+    IndexDraft = "index-draft",
+    /// An annotation names what the build does not make.
+    InvalidAnnotation = "invalid-annotation",
     /// An argument of the build makes no sense for this file.
     InvalidArgument = "invalid-argument",
     /// An instruction says something that cannot be done.
     InvalidInstruction = "invalid-instruction",
+    /// An output cannot be what is asked of it.
+    InvalidOutput = "invalid-output",
     /// A pattern cannot be read.
     InvalidPattern = "invalid-pattern",
     /// A host is at a link-local address that was not allowed.
@@ -74,6 +100,10 @@ codes! {
     Offline = "offline",
     /// A path is longer than any system takes.
     PathTooLong = "path-too-long",
+    /// A program that a build needs is not installed.
+    ProgramMissing = "program-missing",
+    /// A registry misses parts of an image that it took.
+    PushIncomplete = "push-incomplete",
     /// A rule of this host blocks a registry.
     RegistryBlocked = "registry-blocked",
     /// A file that configures registries or logins cannot be used.
@@ -82,12 +112,18 @@ codes! {
     RegistryUnreachable = "registry-unreachable",
     /// A step requires a secret that the build was not given.
     SecretNotFound = "secret-not-found",
+    /// A secret is too large, or not what it is used as.
+    SecretUnusable = "secret-unusable",
     /// A source of a copy is not there.
     SourceNotFound = "source-not-found",
     /// A step requires an agent that the build was not given.
     SshNotFound = "ssh-not-found",
+    /// Somebody else uses, or changes, what is in the state directory.
+    StateInUse = "state-in-use",
     /// The command of a `RUN` failed.
     StepFailed = "step-failed",
+    /// A build context or a download is larger than it may be.
+    TooLarge = "too-large",
     /// A sparse file has more holes than are ever read.
     TooManyHoles = "too-many-holes",
     /// Links lead to links without end.

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use ocibuild::deploy::{DeployOptions, Deployment};
 use ocibuild::spec::{ContainerConfig, Digest, Empty, HealthConfig};
 use ocibuild_testkit::skip;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+
+use super::{DeployOptions, Deployment};
 
 /// Each line is one case: name of the image | ports | USER | HEALTHCHECK, words between commas | `--service`
 const CASES: &str = "
@@ -177,7 +178,7 @@ fn what_was_left_out_is_told() {
         (0, "no HEALTHCHECK: there are no probes"),
         (1, "pods are ready once port 80 answers"),
         (4, "the name \"app\""),
-        (5, "\"8000-8002/tcp\" is no port"),
+        (5, "\"8000-8002/tcp\" is not a port"),
         (7, "HEALTHCHECK \"FOO\" is not known"),
     ] {
         assert!(notes[number].contains(words), "{words}: {}", notes[number]);

@@ -1,6 +1,8 @@
 //! Names and label values as Kubernetes wants them.
 
-use crate::error::{Error, ErrorKind};
+use ocibuild::Error;
+
+use crate::failure::usage;
 
 /// Characters of an RFC 1123 label and of a label's value.
 const MAX_LABEL: usize = 63;
@@ -30,7 +32,7 @@ pub(super) fn check_label(flag: &str, text: &str, begins_with_letter: bool) -> R
     } else {
         return Ok(());
     };
-    Err(Error::new(ErrorKind::Usage, format!("{flag} {text:?}: Kubernetes wants {reason}")))
+    Err(usage(format!("{flag} {text:?}: Kubernetes wants {reason}")))
 }
 
 /// Fails when a text is no RFC 1123 subdomain: labels with points between.
@@ -39,7 +41,7 @@ pub(super) fn check_subdomain(flag: &str, text: &str) -> Result<(), Error> {
         return Ok(());
     }
     let reason = "small letters, digits, '-' and '.', with a letter or a digit at both ends of each part";
-    Err(Error::new(ErrorKind::Usage, format!("{flag} {text:?}: Kubernetes wants {reason}")))
+    Err(usage(format!("{flag} {text:?}: Kubernetes wants {reason}")))
 }
 
 fn is_label(text: &str) -> bool {

@@ -2,20 +2,6 @@
 //!
 //! Everything is taken from the image's name and config, and only what these say for certain: the command, the
 //! environment and the working directory stay in the image, where a kubelet finds them.
-//!
-//! ```
-//! use ocibuild::deploy::{Deployment, DeployOptions};
-//! use ocibuild::spec::{ContainerConfig, Digest, Empty};
-//!
-//! let mut config = ContainerConfig::default();
-//! config.exposed_ports.insert("8080/tcp".to_owned(), Empty {});
-//! let digest = Digest::of(b"the manifest");
-//! let deployment = Deployment::new(&"r.io/team/app:1.0".parse()?, &digest, &config, &DeployOptions::default())?;
-//! let yaml = deployment.to_string();
-//! assert!(yaml.contains(&format!("image: r.io/team/app:1.0@{digest}")));
-//! assert!(yaml.contains("containerPort: 8080"));
-//! # Ok::<(), Box<dyn std::error::Error>>(())
-//! ```
 
 mod manifest;
 mod name;
@@ -24,37 +10,41 @@ mod probe;
 mod user;
 mod yaml;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::fmt;
 
-use ocibuild_spec::{ContainerConfig, Digest, Reference};
+use ocibuild::Error;
+use ocibuild::spec::{ContainerConfig, Digest, Reference};
 
-pub use port::{Port, PortError, Protocol};
+pub(crate) use port::{Port, Protocol};
 
 use self::probe::{Check, Health};
 use self::user::User;
-use crate::error::{Error, ErrorKind};
+use crate::failure::usage;
 
 /// What is wanted besides what the image says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct DeployOptions {
-    /// Name of the Deployment, in place of one made of the repository's.
-    pub name: Option<String>,
+pub(crate) struct DeployOptions {
+    /// Name of the Deployment, instead of one made of the repository's.
+    pub(crate) name: Option<String>,
     /// Namespace; without one, whoever applies the manifest decides.
-    pub namespace: Option<String>,
+    pub(crate) namespace: Option<String>,
     /// Pods; one when not given.
-    pub replicas: Option<u32>,
-    /// Ports in place of those that the image exposes.
-    pub ports: Vec<Port>,
+    pub(crate) replicas: Option<u32>,
+    /// Ports instead of those that the image exposes.
+    pub(crate) ports: Vec<Port>,
     /// Whether there is a Service in front of the pods.
-    pub service: bool,
+    pub(crate) service: bool,
     /// Name of the Secret with the registry's credentials.
-    pub pull_secret: Option<String>,
+    pub(crate) pull_secret: Option<String>,
 }
 
 /// A Deployment, and the Service if there is one. [`Display`](fmt::Display) writes them as YAML.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Deployment {
+pub(crate) struct Deployment {
     name: String,
     namespace: Option<String>,
     /// The tag, where it can be the value of a label.
@@ -80,7 +70,7 @@ enum Probes {
 
 impl Deployment {
     /// A Deployment of the image with this name, manifest or index, and config.
-    pub fn new(
+    pub(crate) fn new(
         reference: &Reference,
         digest: &Digest,
         config: &ContainerConfig,
@@ -122,7 +112,7 @@ impl Deployment {
     }
 
     /// What is not in the manifest although it may have been expected there, and why.
-    pub fn notes(&self) -> &[String] {
+    pub(crate) fn notes(&self) -> &[String] {
         &self.notes
     }
 }
@@ -174,10 +164,6 @@ fn probes(config: &ContainerConfig, promised: Option<&Vec<Port>>, notes: &mut Ve
     }
     notes.push(format!("{missing}: there are no probes"));
     Probes::None
-}
-
-fn usage(message: impl Into<String>) -> Error {
-    Error::new(ErrorKind::Usage, message)
 }
 
 impl fmt::Display for Deployment {

@@ -1,6 +1,6 @@
 //! The `HEALTHCHECK` of an image, as what a kubelet probes.
 
-use ocibuild_spec::{ContainerConfig, HealthConfig};
+use ocibuild::spec::{ContainerConfig, HealthConfig};
 
 const NANOSECONDS: u64 = 1_000_000_000;
 /// What an engine takes where the image says nothing, in seconds.

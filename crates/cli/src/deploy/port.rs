@@ -2,23 +2,15 @@ use std::fmt;
 use std::str::FromStr;
 
 /// A port that a container listens on, as the config of an image names it: `8080/tcp`.
-///
-/// ```
-/// use ocibuild::deploy::Port;
-///
-/// assert_eq!("8080".parse::<Port>()?.to_string(), "8080/tcp");
-/// # Ok::<(), ocibuild::deploy::PortError>(())
-/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Port {
+pub(crate) struct Port {
     number: u16,
     protocol: Protocol,
 }
 
 /// What is spoken at a [`Port`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum Protocol {
+pub(crate) enum Protocol {
     /// TCP
     Tcp,
     /// UDP
@@ -27,19 +19,30 @@ pub enum Protocol {
     Sctp,
 }
 
-/// A text that is no port.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no port: a number from 1 to 65535, with /tcp, /udp or /sctp behind it if you like")]
-pub struct PortError(String);
+/// A text that is not a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PortError(String);
+
+impl fmt::Display for PortError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:?} is not a port: use a number from 1 to 65535, optionally followed by /tcp, /udp or /sctp",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for PortError {}
 
 impl Port {
     /// From 1 on.
-    pub fn number(self) -> u16 {
+    pub(crate) fn number(self) -> u16 {
         self.number
     }
 
     /// The protocol.
-    pub fn protocol(self) -> Protocol {
+    pub(crate) fn protocol(self) -> Protocol {
         self.protocol
     }
 
