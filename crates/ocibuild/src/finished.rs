@@ -11,9 +11,9 @@ use crate::stage::StageState;
 /// The finished target stage of one platform.
 pub(crate) struct FinishedImage<'a> {
     pub(crate) plan: &'a Plan,
-    pub(crate) state: StageState,
+    pub(crate) state: StageState<'a>,
     /// The layers in the form that outputs get.
-    pub(crate) layers: Vec<Layer>,
+    pub(crate) layers: Vec<Layer<'a>>,
     /// Where their bytes are, and those of the state's layers.
     pub(crate) source: Layers<'a>,
     pub(crate) cache: &'a Cache,

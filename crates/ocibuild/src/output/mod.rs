@@ -165,7 +165,7 @@ impl ExportJob<'_> {
                 descriptor: &image.manifest.config,
                 content: Content::Bytes(&image.config_bytes),
             };
-            let layers = image.layers.iter().map(|layer| ImageBlob {
+            let layers = finished.layers.iter().map(|layer| ImageBlob {
                 descriptor: &layer.descriptor,
                 content: Content::Layer(&finished.source, layer),
             });
@@ -208,7 +208,7 @@ struct ImageBlob<'a> {
 
 enum Content<'a> {
     Bytes(&'a [u8]),
-    Layer(&'a Layers<'a>, &'a Layer),
+    Layer(&'a Layers<'a>, &'a Layer<'a>),
 }
 
 impl ImageBlob<'_> {
@@ -221,7 +221,7 @@ impl ImageBlob<'_> {
 }
 
 fn put_image(finished: &FinishedImage<'_>, image: &BuiltImage, sink: &dyn BlobSink) -> Result<(), Error> {
-    for layer in &image.layers {
+    for layer in &finished.layers {
         if sink.has(&layer.descriptor)? {
             continue;
         }

@@ -10,24 +10,24 @@ use crate::image::compression_name;
 use crate::keys::Inputs;
 use crate::layers::{Layer, broken_layer, check_diff_id};
 
-impl PlatformBuild<'_> {
+impl<'a> PlatformBuild<'a> {
     /// The layers as outputs get them: with `force-compression` those of base images are converted, too, and of an image that
     /// replaces a stage the times are those of the stage. Layers of steps have the wanted form already.
-    pub(super) fn converted(&self, stack: &[Layer]) -> Result<Vec<Layer>, Error> {
+    pub(super) fn converted(&self, stack: &[Layer<'a>]) -> Result<Vec<Layer<'a>>, Error> {
         let wanted = match self.platform.wanted.compression {
             Compression::None => "uncompressed",
             Compression::Gzip { .. } => "gzip",
             Compression::Zstd { .. } => "zstd",
         };
-        let convert = |layer: &Layer| {
+        let convert = |layer: &Layer<'a>| {
             if let Some(latest) = self.platform.wanted.clamp
-                && layer.image.is_some()
+                && layer.is_of_base_image()
                 && !self.plan.target_has_base()
             {
                 return self.with_clamped_times(layer, latest);
             }
             let is_other = compression_name(&layer.descriptor.media_type) != wanted;
-            if self.platform.wanted.force && layer.image.is_some() && is_other {
+            if self.platform.wanted.force && layer.is_of_base_image() && is_other {
                 self.in_wanted_compression(layer)
             } else {
                 Ok(layer.clone())
@@ -37,7 +37,7 @@ impl PlatformBuild<'_> {
     }
 
     /// Times later than `latest` cut, in what is otherwise the same tar; the same layer where there are none.
-    fn with_clamped_times(&self, layer: &Layer, latest: i64) -> Result<Layer, Error> {
+    fn with_clamped_times(&self, layer: &Layer<'a>, latest: i64) -> Result<Layer<'a>, Error> {
         let mut inputs = Inputs::default();
         inputs.add("layer", layer.diff_id.0.as_str());
         inputs.add("latest time", latest.to_string());
@@ -48,7 +48,7 @@ impl PlatformBuild<'_> {
             if form.diff_id == layer.diff_id {
                 return layer.clone();
             }
-            Layer { diff_id: form.diff_id.clone(), descriptor: form.descriptor.clone(), image: None }
+            self.layer_of(form)
         };
         let (cache, store) = (self.backends.cache, self.backends.store);
         if let Some(form) = cache.record(&key).as_ref().and_then(|record| record.forms.first())
@@ -71,23 +71,18 @@ impl PlatformBuild<'_> {
         Ok(clamped)
     }
 
-    fn in_wanted_compression(&self, layer: &Layer) -> Result<Layer, Error> {
+    fn in_wanted_compression(&self, layer: &Layer<'a>) -> Result<Layer<'a>, Error> {
         let mut inputs = Inputs::default();
         inputs.add("layer", layer.diff_id.0.as_str());
         inputs.add("compression", self.platform.wanted.compression.to_string());
         inputs.add("format version", FORMAT_VERSION.to_string());
         let key = inputs.key("conversion");
-        let of = |form: &LayerEncoding| Layer {
-            diff_id: form.diff_id.clone(),
-            descriptor: form.descriptor.clone(),
-            image: None,
-        };
         let (cache, store) = (self.backends.cache, self.backends.store);
         if let Some(form) = cache.record(&key).as_ref().and_then(|record| record.forms.first())
             && form.diff_id == layer.diff_id
             && self.layers.is_stored(&form.descriptor)?
         {
-            return Ok(of(form));
+            return Ok(self.layer_of(form));
         }
         let mut plain = self.layers.open_plain(layer)?;
         let mut blob = store.writer()?;
@@ -100,7 +95,7 @@ impl PlatformBuild<'_> {
         blob.finish_expecting(&descriptor)?;
         store.flush(std::slice::from_ref(&descriptor))?;
         let form = LayerEncoding::new(diff_id, descriptor, self.platform.wanted);
-        let converted = of(&form);
+        let converted = self.layer_of(&form);
         cache.put_record(&Record::new(key, inputs.0, self.now(), form))?;
         Ok(converted)
     }

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use ocibuild_plan::{CopyStep, FileSource, MountKind, Plan, PlannedStage, PlannedStep, StageBase, StepKind};
-use ocibuild_spec::{CancelToken, ChainId, Digest, Timestamp};
+use ocibuild_spec::{CancelToken, ChainId, Descriptor, DiffId, Digest, Timestamp};
 use ocibuild_store::{Lease, ScratchDir};
 
 use crate::cache::EncodingOptions;
@@ -25,7 +25,7 @@ use crate::error::{Error, ErrorKind};
 use crate::event::Event;
 use crate::finished::FinishedImage;
 use crate::keys;
-use crate::layers::{ImageHandle, Layer, Layers, Listings};
+use crate::layers::{BlobLocation, BlobLocations, Layer, Layers, Listings};
 use crate::request::{Backends, PlannedBuild, image_source};
 use crate::run::CacheMounts;
 use crate::ssh::Agents;
@@ -184,7 +184,8 @@ impl<'a> Schedule<'a> {
 struct Platform<'a> {
     session: &'a Session<'a>,
     plan: &'a Plan,
-    images: Arc<[ImageHandle<'a>]>,
+    /// Where the layers of each image of the plan may be.
+    locations: Vec<BlobLocations<'a>>,
     scratch: ScratchDir,
     /// The form of the layers.
     wanted: EncodingOptions,
@@ -230,14 +231,14 @@ impl<'a> Platform<'a> {
         let Session { build, backends, .. } = session;
         let lease = backends.store.lease()?;
         let scratch = backends.store.scratch()?;
-        let images = plan.images.iter().map(|image| {
+        let locations = plan.images.iter().map(|image| {
             let (source, reference) = image_source(&build.named, backends, &image.origin, &image.reference);
-            ImageHandle { reference: reference.clone(), source }
+            Arc::from([BlobLocation::Store(backends.store), BlobLocation::Image { source, reference }])
         });
         Ok(Self {
             session,
             plan,
-            images: images.collect(),
+            locations: locations.collect(),
             scratch,
             wanted: EncodingOptions { clamp: build.clamp(plan), ..build.settings.wanted },
             first_steps: first_steps(plan, first_step),
@@ -259,7 +260,6 @@ impl<'a> Platform<'a> {
                 store: backends.store,
                 snapshots: backends.snapshots,
                 cache: backends.cache,
-                images: Arc::clone(&self.images),
                 cancel,
                 scratch: self.scratch.path().to_owned(),
                 threads: Arc::clone(&self.session.threads),
@@ -328,14 +328,14 @@ impl<'a> PlatformBuild<'a> {
     }
 
     /// Tells of results that were found.
-    fn announce(&self, stage: &PlannedStage, found: impl Iterator<Item = (usize, ocibuild_spec::DiffId)>) {
+    fn announce(&self, stage: &PlannedStage, found: impl Iterator<Item = (usize, DiffId)>) {
         for (number, diff_id) in found {
             let (step, title) = (self.number(stage, number), self.title(stage, number));
             self.emit(Event::StepCached { step, title, diff_id });
         }
     }
 
-    fn image_stack(&self, index: usize) -> Result<Vec<Layer>, Error> {
+    fn image_stack(&self, index: usize) -> Result<Vec<Layer<'a>>, Error> {
         let image = &self.plan.images[index].image;
         let (diff_ids, layers) = (image.config.rootfs.layers(), image.manifest.layers());
         if diff_ids.len() != layers.len() {
@@ -347,10 +347,9 @@ impl<'a> PlatformBuild<'a> {
             );
             return Err(Error::new(ErrorKind::Refused, message));
         }
-        let layer = |(diff_id, descriptor): (&ocibuild_spec::DiffId, &ocibuild_spec::Descriptor)| Layer {
-            diff_id: diff_id.clone(),
-            descriptor: descriptor.clone(),
-            image: Some(index),
+        let locations = &self.platform.locations[index];
+        let layer = |(diff_id, descriptor): (&DiffId, &Descriptor)| {
+            Layer::of_base_image(diff_id.clone(), descriptor.clone(), Arc::clone(locations))
         };
         Ok(diff_ids.iter().zip(layers).map(layer).collect())
     }

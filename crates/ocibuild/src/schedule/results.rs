@@ -11,14 +11,14 @@ use crate::layer_writer::{LayerWriter, NewLayer};
 use crate::layers::Layer;
 
 /// A step's result: its layer, what later keys build on, and the time of the layer.
-pub(super) struct StepResult {
-    pub(super) layer: Layer,
+pub(super) struct StepResult<'a> {
+    pub(super) layer: Layer<'a>,
     pub(super) chain: Digest,
     pub(super) created: Timestamp,
     pub(super) ran: bool,
 }
 
-impl PlatformBuild<'_> {
+impl<'a> PlatformBuild<'a> {
     pub(super) fn writer(&self) -> LayerWriter<'_> {
         LayerWriter { layers: &self.layers, wanted: self.platform.wanted }
     }
@@ -28,6 +28,11 @@ impl PlatformBuild<'_> {
         fresh && self.session.made.get(key).is_none()
     }
 
+    /// A layer that was written here, in the form it was written in.
+    pub(super) fn layer_of(&self, form: &LayerEncoding) -> Layer<'a> {
+        Layer::stored(self.backends.store, form.diff_id.clone(), form.descriptor.clone())
+    }
+
     /// Keeps the result of a step for later builds.
     pub(super) fn record(
         &self,
@@ -35,7 +40,7 @@ impl PlatformBuild<'_> {
         inputs: Vec<Input>,
         written: NewLayer,
         fresh: bool,
-    ) -> Result<StepResult, Error> {
+    ) -> Result<StepResult<'a>, Error> {
         let store = self.backends.store;
         store.flush(std::slice::from_ref(&written.descriptor))?;
         let form = LayerEncoding::new(written.diff_id, written.descriptor, self.platform.wanted);
@@ -49,7 +54,7 @@ impl PlatformBuild<'_> {
         }
         self.backends.cache.put_record(&record)?;
         Ok(StepResult {
-            layer: layer_of(&record.forms[0]),
+            layer: self.layer_of(&record.forms[0]),
             chain: record.chain,
             created: record.created,
             ran: true,
@@ -57,7 +62,7 @@ impl PlatformBuild<'_> {
     }
 
     /// The recorded result of a step, in the form that this build wants.
-    pub(super) fn lookup(&self, key: &Digest) -> Result<Option<StepResult>, Error> {
+    pub(super) fn lookup(&self, key: &Digest) -> Result<Option<StepResult<'a>>, Error> {
         let Some(record) = self.backends.cache.record(key) else { return Ok(None) };
         let wanted = self.platform.wanted;
         let is_there = |form: &LayerEncoding| -> Result<bool, Error> {
@@ -65,31 +70,27 @@ impl PlatformBuild<'_> {
             Ok(self.layers.is_stored(&form.descriptor)? && self.backends.cache.has_index(&form.diff_id))
         };
         let layer = match record.form(wanted) {
-            Some(form) if is_there(form)? => layer_of(form),
+            Some(form) if is_there(form)? => self.layer_of(form),
             _ => {
                 let Some(other) = record.forms.iter().find(|form| is_there(form).unwrap_or(false)) else {
                     return Ok(None);
                 };
-                self.convert(&record, &layer_of(other))?
+                self.convert(&record, &self.layer_of(other))?
             }
         };
         Ok(Some(StepResult { layer, chain: record.chain, created: record.created, ran: false }))
     }
 
     /// Writes a recorded layer once more in the form that this build wants: the index knows its true times.
-    fn convert(&self, record: &Record, layer: &Layer) -> Result<Layer, Error> {
+    fn convert(&self, record: &Record, layer: &Layer<'_>) -> Result<Layer<'a>, Error> {
         let changeset = self.layers.changeset(layer)?;
         let written = self.writer().write(changeset, |_, _| Ok(()))?;
         self.backends.store.flush(std::slice::from_ref(&written.descriptor))?;
         let form = LayerEncoding::new(written.diff_id, written.descriptor, self.platform.wanted);
-        let converted = layer_of(&form);
+        let converted = self.layer_of(&form);
         let mut record = record.clone();
         record.forms.push(form);
         self.backends.cache.put_record(&record)?;
         Ok(converted)
     }
-}
-
-fn layer_of(form: &LayerEncoding) -> Layer {
-    Layer { diff_id: form.diff_id.clone(), descriptor: form.descriptor.clone(), image: None }
 }

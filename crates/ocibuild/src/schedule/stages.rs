@@ -18,8 +18,8 @@ use crate::run::Mounted;
 use crate::stage::StageState;
 
 /// A stage whose steps all have a layer.
-pub(super) struct FinishedStage {
-    pub(super) state: StageState,
+pub(super) struct FinishedStage<'p> {
+    pub(super) state: StageState<'p>,
     /// Some step of it, or of what it builds on, ran in this build.
     pub(super) ran: bool,
 }
@@ -38,13 +38,13 @@ struct Known<'p> {
     progress: Option<Progress<'p>>,
     /// The first step that has no result for certain: all that its key is made of is known.
     missing: Option<usize>,
-    finished: Option<Arc<FinishedStage>>,
+    finished: Option<Arc<FinishedStage<'p>>>,
 }
 
 /// A stage on its way.
 struct Progress<'p> {
     stage: &'p PlannedStage,
-    state: StageState,
+    state: StageState<'p>,
     /// Some step of it, or of what it builds on, ran in this build.
     ran: bool,
     /// What it starts from is there: a local directory has to become a layer first.
@@ -69,13 +69,13 @@ impl<'p> Stages<'p> {
     }
 
     /// A stage that was carried out, or whose results were all found.
-    pub(super) fn finished(&self, index: usize) -> Option<Arc<FinishedStage>> {
+    pub(super) fn finished(&self, index: usize) -> Option<Arc<FinishedStage<'p>>> {
         self.get(index).finished.clone()
     }
 }
 
 impl<'a> PlatformBuild<'a> {
-    pub(super) fn finished(&self, index: usize) -> Option<Arc<FinishedStage>> {
+    pub(super) fn finished(&self, index: usize) -> Option<Arc<FinishedStage<'a>>> {
         self.platform.stages.finished(index)
     }
 
@@ -277,7 +277,7 @@ impl<'a> PlatformBuild<'a> {
         progress: &Progress<'a>,
         missing: Missing<'a>,
         id: usize,
-    ) -> Result<StepResult, Error> {
+    ) -> Result<StepResult<'a>, Error> {
         let stage = progress.stage;
         let made = self.make(&progress.state, &stage.platform, missing, id);
         match progress.next_step().filter(|_| progress.has_base) {
@@ -290,7 +290,7 @@ impl<'a> PlatformBuild<'a> {
     }
 
     /// Takes over the result of the next step, or of the base.
-    fn push(&self, progress: &mut Progress<'a>, result: StepResult) {
+    fn push(&self, progress: &mut Progress<'a>, result: StepResult<'a>) {
         progress.ran |= result.ran;
         if let (false, StageBase::LocalContext(name)) = (progress.has_base, &progress.stage.base) {
             progress.has_base = true;

@@ -27,12 +27,12 @@ use crate::run::{Job, Mounted, Selection, StepContext};
 use crate::stage::StageState;
 
 /// A merged view and the layers it is of.
-type View = (Arc<Tree>, Vec<Layer>);
+type View<'a> = (Arc<Tree>, Vec<Layer<'a>>);
 
 /// What a look-up found.
 pub(super) enum Found<'p> {
     /// The result of an earlier build, or of this one.
-    Result(Box<StepResult>),
+    Result(Box<StepResult<'p>>),
     /// There is none.
     Missing(Box<Missing<'p>>),
     /// It takes more than the look-up was allowed to know.
@@ -72,7 +72,7 @@ impl<'a> PlatformBuild<'a> {
     /// A `RUN`. Offline it has no network; a result of a build that had one counts all the same.
     pub(super) fn look_up_run(
         &self,
-        state: &StageState,
+        state: &StageState<'a>,
         step: &'a RunStep,
         platform: &Platform,
         reach: Reach,
@@ -95,7 +95,7 @@ impl<'a> PlatformBuild<'a> {
     fn look_up_run_with(
         &self,
         network: StepNetwork,
-        state: &StageState,
+        state: &StageState<'a>,
         step: &'a RunStep,
         platform: &Platform,
         reach: Reach,
@@ -136,11 +136,11 @@ impl<'a> PlatformBuild<'a> {
     /// Makes the result of a step on a stage; `id` is its number among all steps.
     pub(super) fn make(
         &self,
-        state: &StageState,
+        state: &StageState<'a>,
         platform: &Platform,
         missing: Missing<'_>,
         id: usize,
-    ) -> Result<StepResult, Error> {
+    ) -> Result<StepResult<'a>, Error> {
         let Missing { inputs, fresh, work } = missing;
         match work {
             Work::Run { step, mounted, network } => {
@@ -170,7 +170,7 @@ impl<'a> PlatformBuild<'a> {
         }
     }
 
-    fn make_run(&self, job: &Job<'_>, inputs: Inputs) -> Result<StepResult, Error> {
+    fn make_run(&self, job: &Job<'_>, inputs: Inputs) -> Result<StepResult<'a>, Error> {
         let (key, id) = (inputs.key("run"), job.id);
         self.once(&key, || {
             self.check_sandbox()?;
@@ -201,8 +201,8 @@ impl<'a> PlatformBuild<'a> {
     fn once(
         &self,
         key: &Digest,
-        make: impl FnOnce() -> Result<StepResult, Error>,
-    ) -> Result<StepResult, Error> {
+        make: impl FnOnce() -> Result<StepResult<'a>, Error>,
+    ) -> Result<StepResult<'a>, Error> {
         let mut result = None;
         self.session.made.get_or(
             key,
@@ -237,7 +237,7 @@ impl<'a> PlatformBuild<'a> {
     }
 
     /// The merged view and the layers of a stage or image that files are taken from.
-    pub(super) fn tree_of(&self, from: &FileSource) -> Result<Option<View>, Error> {
+    pub(super) fn tree_of(&self, from: &FileSource) -> Result<Option<View<'a>>, Error> {
         match from {
             FileSource::Stage(index) => {
                 let finished = self.finished(*index).ok_or_else(Error::cancelled)?;
@@ -253,7 +253,7 @@ impl<'a> PlatformBuild<'a> {
 
     pub(super) fn look_up_copy(
         &self,
-        state: &StageState,
+        state: &StageState<'a>,
         step: Cow<'a, CopyStep>,
         reach: Reach,
         fresh: bool,
@@ -317,7 +317,7 @@ impl<'a> PlatformBuild<'a> {
         step: &CopyStep,
         operation: &Inputs,
         fresh: bool,
-    ) -> Result<(Option<StepResult>, Inputs, Option<Digest>), Error> {
+    ) -> Result<(Option<StepResult<'a>>, Inputs, Option<Digest>), Error> {
         let pinned = remote::pinned_key(step, operation)?;
         if !fresh
             && let Some(key) = pinned.as_ref().and_then(|key| self.backends.cache.alias(key))
@@ -330,7 +330,11 @@ impl<'a> PlatformBuild<'a> {
         Ok((found, inputs, pinned))
     }
 
-    fn found_remote(&self, inputs: &Inputs, pinned: Option<&Digest>) -> Result<Option<StepResult>, Error> {
+    fn found_remote(
+        &self,
+        inputs: &Inputs,
+        pinned: Option<&Digest>,
+    ) -> Result<Option<StepResult<'a>>, Error> {
         let key = inputs.key("copy");
         let found = self.lookup(&key)?;
         if let (Some(_), Some(pinned)) = (&found, pinned) {
@@ -341,12 +345,12 @@ impl<'a> PlatformBuild<'a> {
 
     fn make_remote(
         &self,
-        state: &StageState,
+        state: &StageState<'a>,
         step: &CopyStep,
         known: &Inputs,
         pinned: Option<&Digest>,
         fresh: bool,
-    ) -> Result<StepResult, Error> {
+    ) -> Result<StepResult<'a>, Error> {
         let fetched = self.fetch_remote(step)?;
         // What came may be newer than what the server was asked about, or what the context had.
         let (today, local) = self.remote_inputs(step, &keys::copy(&state.chain, step, name_in_key))?;
@@ -449,7 +453,7 @@ impl<'a> PlatformBuild<'a> {
 
     pub(super) fn look_up_workdir(
         &self,
-        state: &StageState,
+        state: &StageState<'a>,
         step: &'a WorkdirStep,
     ) -> Result<Found<'a>, Error> {
         let inputs = keys::workdir(&state.chain, step, self.plan.source_date_epoch);
@@ -462,7 +466,7 @@ impl<'a> PlatformBuild<'a> {
     /// Runs a copy on the view of a stage and writes the layer it makes.
     pub(super) fn with_copy_context(
         &self,
-        state: &StageState,
+        state: &StageState<'a>,
         make: impl FnOnce(&mut CopyContext<'_>) -> Result<Changeset, Error>,
     ) -> Result<NewLayer, Error> {
         let tree = state.tree(&self.layers)?;
@@ -499,7 +503,7 @@ fn limits(settings: &Settings) -> Limits<'_> {
 }
 
 /// The result of a linked copy in its stage: the copy does not depend on what is below, what follows does.
-fn linked(mut result: StepResult, step: &CopyStep, state: &StageState) -> StepResult {
+fn linked<'a>(mut result: StepResult<'a>, step: &CopyStep, state: &StageState<'_>) -> StepResult<'a> {
     if step.link {
         let mut framed = Framed::new("ocibuild linked copy v1");
         framed.field(state.chain.as_str().as_bytes());

@@ -111,7 +111,7 @@ impl State<'_> {
                 .map_err(|error| broken(&manifest.config, &error))?;
             check_image(&manifest, &config).map_err(|error| broken(&descriptor, &error))?;
             for (diff_id, layer) in config.rootfs.layers().iter().zip(manifest.layers()) {
-                let layer = Layer { diff_id: diff_id.clone(), descriptor: layer.clone(), image: None };
+                let layer = Layer::stored(self.layout, diff_id.clone(), layer.clone());
                 layers.verify(&layer)?;
             }
         }

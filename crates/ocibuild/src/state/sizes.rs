@@ -29,7 +29,7 @@ impl Sizes {
                 sizes.push(*size);
                 continue;
             }
-            let layer = Layer { diff_id: diff_id.clone(), descriptor: descriptor.clone(), image: None };
+            let layer = Layer::stored(state.layout, diff_id.clone(), descriptor.clone());
             let size = match layers.index(&layer) {
                 Ok(index) => index.entries.iter().map(|entry| file_size(&entry.kind)).sum(),
                 Err(error) if error.kind() == ErrorKind::Refused => descriptor.size,
