@@ -1,7 +1,7 @@
 //! Layers of base images and of finished steps: their indexes, their content, their unpacked directories.
 
+mod decoded;
 mod layer;
-mod listings;
 mod location;
 
 use std::collections::{HashMap, hash_map};
@@ -22,24 +22,25 @@ use ocibuild_store::{BlobSink, ImageLayout};
 use ocibuild_sys::{ErrorKind as SystemError, RootDir};
 
 use crate::accounts::Accounts;
-use crate::cache::Cache;
+use crate::cache::LayerListings;
 use crate::error::{Error, ErrorKind, class_below};
 use crate::threads::ThreadBudget;
+pub(crate) use decoded::DecodedListings;
 pub(crate) use layer::Layer;
-pub(crate) use listings::Listings;
 pub(crate) use location::{BlobLocation, BlobLocations};
 
 /// What is done with layers, and what it takes.
 pub(crate) struct Layers<'a> {
     pub(crate) store: &'a ImageLayout,
     pub(crate) snapshots: &'a dyn Snapshotter,
-    pub(crate) cache: &'a Cache,
+    /// What layers consist of.
+    pub(crate) listings: &'a LayerListings,
     pub(crate) cancel: &'a CancelToken,
     pub(crate) scratch: PathBuf,
     /// Threads that unpack.
     pub(crate) threads: Arc<ThreadBudget>,
-    /// Those that were decoded.
-    pub(crate) listings: Arc<Listings>,
+    /// The listings that were decoded.
+    pub(crate) decoded: Arc<DecodedListings>,
 }
 
 /// A file of a stack: the number of its layer, and the number of its content there.
@@ -53,22 +54,23 @@ impl<'a> Layers<'a> {
     pub(crate) fn of_store(
         store: &'a ImageLayout,
         snapshots: &'a dyn Snapshotter,
-        cache: &'a Cache,
+        listings: &'a LayerListings,
         cancel: &'a CancelToken,
     ) -> Self {
-        let (scratch, listings) = (PathBuf::new(), Arc::default());
-        Self { store, snapshots, cache, cancel, scratch, threads: Arc::new(ThreadBudget::new(1)), listings }
+        let (scratch, decoded) = (PathBuf::new(), Arc::default());
+        let threads = Arc::new(ThreadBudget::new(1));
+        Self { store, snapshots, listings, cancel, scratch, threads, decoded }
     }
 
     /// Reads a layer to see that it is the tar that its diff id names, unless this was seen before for the same blob.
     pub(crate) fn verify(&self, layer: &Layer<'_>) -> Result<(), Error> {
         let is_plain = layer.descriptor.digest == layer.diff_id.0;
-        if is_plain && self.cache.has_index(&layer.diff_id) {
+        if is_plain && self.listings.has(&layer.diff_id) {
             return Ok(());
         }
         let (index, diff_id) = self.read_index(layer)?;
         check_diff_id(layer, &diff_id)?;
-        if !self.cache.has_index(&layer.diff_id) {
+        if !self.listings.has(&layer.diff_id) {
             self.put_index(&layer.diff_id, index)?;
         }
         Ok(())
@@ -97,11 +99,11 @@ impl<'a> Layers<'a> {
 
     /// What a layer consists of; read from its tar the first time it is seen, kept from then on.
     pub(crate) fn index(&self, layer: &Layer<'_>) -> Result<Arc<LayerListing>, Error> {
-        if let Some(index) = self.listings.get(&layer.diff_id) {
+        if let Some(index) = self.decoded.get(&layer.diff_id) {
             return Ok(index);
         }
-        if let Some(index) = self.cache.index(&layer.diff_id) {
-            self.listings.put(&layer.diff_id, &index);
+        if let Some(index) = self.listings.get(&layer.diff_id) {
+            self.decoded.put(&layer.diff_id, &index);
             return Ok(index);
         }
         let (index, diff_id) = self.read_index(layer)?;
@@ -115,9 +117,9 @@ impl<'a> Layers<'a> {
         diff_id: &DiffId,
         index: LayerListing,
     ) -> Result<Arc<LayerListing>, Error> {
-        self.cache.put_index(diff_id, &index)?;
+        self.listings.put(diff_id, &index)?;
         let index = Arc::new(index);
-        self.listings.put(diff_id, &index);
+        self.decoded.put(diff_id, &index);
         Ok(index)
     }
 
@@ -238,7 +240,7 @@ impl<'a> Layers<'a> {
             implied_directories: applied.index.implied_directories.clone(),
             deferred_links: applied.deferred_links,
         };
-        if !self.cache.has_index(&layer.diff_id) {
+        if !self.listings.has(&layer.diff_id) {
             self.put_index(&layer.diff_id, applied.index)?;
         }
         if layer.has_exact_times_in_listing() {

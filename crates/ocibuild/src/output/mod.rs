@@ -189,14 +189,14 @@ impl ExportJob<'_> {
             blobs: blobs.iter().map(|blob| blob.descriptor.clone()).collect(),
             open: &open,
         };
-        let FinishedImage { cancel, cache, .. } = self.images[0];
+        let FinishedImage { cancel, origins, .. } = self.images[0];
         let watcher = |event: Transfer<'_>| {
             if let Transfer::Pushed { blob, how } = event {
                 emit(Event::BlobPushed { blob: blob.clone(), how: how.clone() });
             }
         };
         let watcher: &Watcher<'_> = &watcher;
-        push(client, cache, &names, &upload, (cancel, watcher)).map(drop)
+        push(client, origins, &names, &upload, (cancel, watcher)).map(drop)
     }
 }
 

@@ -4,7 +4,7 @@ use ocibuild_layer::{ClampedTar, Compression, FORMAT_VERSION, recompress};
 use ocibuild_store::BlobStore as _;
 
 use super::PlatformBuild;
-use crate::cache::{LayerEncoding, Record};
+use crate::cache::{LayerEncoding, StepRecord};
 use crate::error::Error;
 use crate::image::compression_name;
 use crate::keys::Inputs;
@@ -50,8 +50,8 @@ impl<'a> PlatformBuild<'a> {
             }
             self.layer_of(form)
         };
-        let (cache, store) = (self.backends.cache, self.backends.store);
-        if let Some(form) = cache.record(&key).as_ref().and_then(|record| record.forms.first())
+        let (records, store) = (self.session.records, self.backends.store);
+        if let Some(form) = self.recorded(&key)?.as_ref().and_then(|record| record.forms.first())
             && self.layers.is_stored(&form.descriptor)?
         {
             return Ok(of(form));
@@ -67,7 +67,7 @@ impl<'a> PlatformBuild<'a> {
         store.flush(std::slice::from_ref(&descriptor))?;
         let form = LayerEncoding::new(diff_id, descriptor, self.platform.wanted);
         let clamped = of(&form);
-        cache.put_record(&Record::new(key, inputs.0, self.now(), form))?;
+        records.put(&StepRecord::new(key, inputs.0, self.now(), form))?;
         Ok(clamped)
     }
 
@@ -77,8 +77,8 @@ impl<'a> PlatformBuild<'a> {
         inputs.add("compression", self.platform.wanted.compression.to_string());
         inputs.add("format version", FORMAT_VERSION.to_string());
         let key = inputs.key("conversion");
-        let (cache, store) = (self.backends.cache, self.backends.store);
-        if let Some(form) = cache.record(&key).as_ref().and_then(|record| record.forms.first())
+        let (records, store) = (self.session.records, self.backends.store);
+        if let Some(form) = self.recorded(&key)?.as_ref().and_then(|record| record.forms.first())
             && form.diff_id == layer.diff_id
             && self.layers.is_stored(&form.descriptor)?
         {
@@ -96,7 +96,7 @@ impl<'a> PlatformBuild<'a> {
         store.flush(std::slice::from_ref(&descriptor))?;
         let form = LayerEncoding::new(diff_id, descriptor, self.platform.wanted);
         let converted = self.layer_of(&form);
-        cache.put_record(&Record::new(key, inputs.0, self.now(), form))?;
+        records.put(&StepRecord::new(key, inputs.0, self.now(), form))?;
         Ok(converted)
     }
 }

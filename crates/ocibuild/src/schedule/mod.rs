@@ -2,6 +2,8 @@
 //! by stage and nothing pulled or unpacked; then what is missing is made, at the same time wherever the plan allows.
 
 mod conversion;
+mod look_ahead;
+mod look_up;
 mod mounted;
 mod queue;
 mod remote;
@@ -19,13 +21,13 @@ use ocibuild_plan::{CopyStep, FileSource, MountKind, Plan, PlannedStage, Planned
 use ocibuild_spec::{CancelToken, ChainId, Descriptor, DiffId, Digest, Timestamp};
 use ocibuild_store::{Lease, ScratchDir};
 
-use crate::cache::EncodingOptions;
+use crate::cache::{EncodingOptions, StepRecords};
 use crate::copy::{ContextDigests, OwnFiles};
 use crate::error::{Error, ErrorKind};
 use crate::event::Event;
 use crate::finished::FinishedImage;
 use crate::keys;
-use crate::layers::{BlobLocation, BlobLocations, Layer, Layers, Listings};
+use crate::layers::{BlobLocation, BlobLocations, DecodedListings, Layer, Layers};
 use crate::request::{Backends, PlannedBuild, image_source};
 use crate::run::CacheMounts;
 use crate::ssh::Agents;
@@ -47,6 +49,8 @@ pub(crate) struct Session<'a> {
     started: Instant,
     /// A sandbox was made here.
     has_sandbox: Mutex<bool>,
+    /// Results of earlier builds.
+    records: &'a dyn StepRecords,
     /// What was fetched so far.
     remote: remote::Fetched,
     /// Agents that were started for keys.
@@ -59,7 +63,7 @@ pub(crate) struct Session<'a> {
     /// What the build has read of contexts.
     digests: ContextDigests,
     /// The listings of layers that it has decoded.
-    listings: Arc<Listings>,
+    decoded: Arc<DecodedListings>,
 }
 
 impl<'a> Session<'a> {
@@ -80,13 +84,14 @@ impl<'a> Session<'a> {
             made: SingleFlight::default(),
             started: Instant::now(),
             has_sandbox: Mutex::new(false),
+            records: backends.cache.records(),
             remote: remote::Fetched::default(),
             agents: Agents::default(),
             own_files,
             caches: CacheMounts::of(backends.store),
             threads: Arc::new(ThreadBudget::new(build.settings.threads)),
-            digests: ContextDigests::new(backends.cache),
-            listings: Arc::default(),
+            digests: ContextDigests::new(backends.cache.context_digests()),
+            decoded: Arc::default(),
         }
     }
 
@@ -259,11 +264,11 @@ impl<'a> Platform<'a> {
             layers: Layers {
                 store: backends.store,
                 snapshots: backends.snapshots,
-                cache: backends.cache,
+                listings: backends.cache.listings(),
                 cancel,
                 scratch: self.scratch.path().to_owned(),
                 threads: Arc::clone(&self.session.threads),
-                listings: Arc::clone(&self.session.listings),
+                decoded: Arc::clone(&self.session.decoded),
             },
         }
     }
@@ -275,8 +280,8 @@ impl<'a> PlatformBuild<'a> {
         let finished = self.finished(self.plan.target).ok_or_else(Error::cancelled)?;
         let state = finished.state.clone();
         let layers = self.converted(&state.stack)?;
-        let (cache, cancel) = (self.backends.cache, self.cancel);
-        Ok(FinishedImage { plan: self.plan, state, layers, source: self.layers, cache, cancel })
+        let (origins, cancel) = (self.backends.cache.origins(), self.cancel);
+        Ok(FinishedImage { plan: self.plan, state, layers, source: self.layers, origins, cancel })
     }
 
     /// Empties the caches of steps that run whatever the cache has, once and before any step runs (9.13). Those that

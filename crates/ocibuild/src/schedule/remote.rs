@@ -137,7 +137,7 @@ impl PlatformBuild<'_> {
         // A tag is the server's word; where the digest is given, the bytes themselves have to show it (THREATS 39).
         let is_offline = remotes.http.is_offline();
         if !whole
-            && let Some(validator) = self.backends.cache.validator(&of)
+            && let Some(validator) = self.backends.cache.validators().get(&of)
             // Offline the digest of the bytes that came last is all there is to know.
             && checksum.is_none_or(|checksum| is_offline && checksum == validator.digest.as_str())
             && (is_offline || is_unchanged(&remotes, address, &validator.etag, self.cancel)?)
@@ -149,7 +149,7 @@ impl PlatformBuild<'_> {
         let (digest, last_modified) = (download.digest.clone(), download.last_modified);
         if let Some(etag) = download.etag.clone() {
             let validator = Validator::new(of, etag, last_modified, digest.clone());
-            self.backends.cache.put_validator(&validator)?;
+            self.backends.cache.validators().put(&validator)?;
         }
         Ok(Known { digest, last_modified, download: Some(download) })
     }

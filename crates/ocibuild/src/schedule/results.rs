@@ -4,7 +4,7 @@ use ocibuild_spec::{Digest, Timestamp};
 use ocibuild_store::BlobStore as _;
 
 use super::PlatformBuild;
-use crate::cache::{LayerEncoding, Record};
+use crate::cache::{LayerEncoding, StepRecord};
 use crate::error::Error;
 use crate::keys::{Framed, Input};
 use crate::layer_writer::{LayerWriter, NewLayer};
@@ -44,15 +44,15 @@ impl<'a> PlatformBuild<'a> {
         let store = self.backends.store;
         store.flush(std::slice::from_ref(&written.descriptor))?;
         let form = LayerEncoding::new(written.diff_id, written.descriptor, self.platform.wanted);
-        let mut record = Record::new(key, inputs, self.now(), form);
-        if fresh && self.backends.cache.record(&record.key).is_some() {
+        let mut record = StepRecord::new(key, inputs, self.now(), form);
+        if fresh && self.recorded(&record.key)?.is_some() {
             // What follows must not take results that were made from what this step left behind before.
             let mut framed = Framed::new("ocibuild result v1");
             framed.field(record.key.as_str().as_bytes());
             framed.field(record.forms[0].diff_id.0.as_str().as_bytes());
             record.chain = framed.finish();
         }
-        self.backends.cache.put_record(&record)?;
+        self.session.records.put(&record)?;
         Ok(StepResult {
             layer: self.layer_of(&record.forms[0]),
             chain: record.chain,
@@ -61,13 +61,25 @@ impl<'a> PlatformBuild<'a> {
         })
     }
 
+    /// The record of one step.
+    pub(super) fn recorded(&self, key: &Digest) -> Result<Option<StepRecord>, Error> {
+        Ok(self.session.records.look_up(std::slice::from_ref(key))?.pop().flatten())
+    }
+
     /// The recorded result of a step, in the form that this build wants.
     pub(super) fn lookup(&self, key: &Digest) -> Result<Option<StepResult<'a>>, Error> {
-        let Some(record) = self.backends.cache.record(key) else { return Ok(None) };
+        match self.recorded(key)? {
+            Some(record) => self.result_of(record),
+            None => Ok(None),
+        }
+    }
+
+    /// What a record tells of, in the form that this build wants; `None` if it is gone.
+    pub(super) fn result_of(&self, record: StepRecord) -> Result<Option<StepResult<'a>>, Error> {
         let wanted = self.platform.wanted;
         let is_there = |form: &LayerEncoding| -> Result<bool, Error> {
             self.backends.store.protect(&form.diff_id.0)?;
-            Ok(self.layers.is_stored(&form.descriptor)? && self.backends.cache.has_index(&form.diff_id))
+            Ok(self.layers.is_stored(&form.descriptor)? && self.layers.listings.has(&form.diff_id))
         };
         let layer = match record.form(wanted) {
             Some(form) if is_there(form)? => self.layer_of(form),
@@ -82,7 +94,7 @@ impl<'a> PlatformBuild<'a> {
     }
 
     /// Writes a recorded layer once more in the form that this build wants: the index knows its true times.
-    fn convert(&self, record: &Record, layer: &Layer<'_>) -> Result<Layer<'a>, Error> {
+    fn convert(&self, record: &StepRecord, layer: &Layer<'_>) -> Result<Layer<'a>, Error> {
         let changeset = self.layers.changeset(layer)?;
         let written = self.writer().write(changeset, |_, _| Ok(()))?;
         self.backends.store.flush(std::slice::from_ref(&written.descriptor))?;
@@ -90,7 +102,7 @@ impl<'a> PlatformBuild<'a> {
         let converted = self.layer_of(&form);
         let mut record = record.clone();
         record.forms.push(form);
-        self.backends.cache.put_record(&record)?;
+        self.session.records.put(&record)?;
         Ok(converted)
     }
 }

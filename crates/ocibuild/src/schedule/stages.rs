@@ -7,9 +7,10 @@ use std::time::Instant;
 use ocibuild_plan::{FileSource, Plan, PlannedHistory, PlannedStage, PlannedStep, StageBase, StepKind};
 use ocibuild_spec::DiffId;
 
+use super::look_ahead::LookAhead;
+use super::look_up::{Found, LookUp, Missing};
 use super::queue::Outcome;
 use super::results::StepResult;
-use super::steps::{Found, Missing};
 use super::{PlatformBuild, Reach, context_step, of_step};
 use crate::error::Error;
 use crate::event::Event;
@@ -137,6 +138,7 @@ impl<'a> PlatformBuild<'a> {
 
     /// Takes over the results that exist; gives the step that certainly has none, if it ended there.
     fn look_up_steps(&self, progress: &mut Progress<'a>) -> Result<Option<usize>, Error> {
+        let ahead = LookAhead::default();
         loop {
             self.check_cancelled()?;
             let reads =
@@ -144,7 +146,7 @@ impl<'a> PlatformBuild<'a> {
             if reads.unwrap_or_default().into_iter().any(|index| self.finished(index).is_none()) {
                 return Ok(None);
             }
-            match self.look_up_next(progress, Reach::Cached)? {
+            match self.look_up_next(progress, Reach::Cached, &ahead)? {
                 Some(Found::Result(result)) => {
                     let found = (progress.next, result.layer.diff_id.clone());
                     if progress.has_base {
@@ -213,18 +215,31 @@ impl<'a> PlatformBuild<'a> {
     }
 
     /// What is known of the next step of a stage, or of its base; `None` at its end.
-    fn look_up_next(&self, progress: &Progress<'a>, reach: Reach) -> Result<Option<Found<'a>>, Error> {
+    fn look_up_next(
+        &self,
+        progress: &Progress<'a>,
+        reach: Reach,
+        ahead: &LookAhead,
+    ) -> Result<Option<Found<'a>>, Error> {
         let stage = progress.stage;
+        let look = |fresh, first: usize| LookUp {
+            state: &progress.state,
+            platform: &stage.platform,
+            reach,
+            fresh,
+            behind: stage.steps.get(first..).unwrap_or_default(),
+            ahead,
+        };
         if let (false, StageBase::LocalContext(name)) = (progress.has_base, &stage.base) {
-            let found = self.look_up_copy(&progress.state, Cow::Owned(context_step(name)), reach, false);
+            let found = self.look_up_copy(look(false, 0), Cow::Owned(context_step(name)));
             return found.map(Some).map_err(|error| at_from(error, stage));
         }
         let Some(step) = progress.next_step() else { return Ok(None) };
-        let (state, fresh) = (&progress.state, self.is_uncached(stage));
+        let look = look(self.is_uncached(stage), progress.next + 1);
         let found = match &step.kind {
-            StepKind::Run(run) => self.look_up_run(state, run, &stage.platform, reach, fresh),
-            StepKind::Copy(copy) => self.look_up_copy(state, Cow::Borrowed(copy), reach, fresh),
-            StepKind::Workdir(workdir) => self.look_up_workdir(state, workdir),
+            StepKind::Run(run) => self.look_up_run(look, run),
+            StepKind::Copy(copy) => self.look_up_copy(look, Cow::Borrowed(copy)),
+            StepKind::Workdir(workdir) => self.look_up_workdir(look, workdir),
         };
         if found.is_err() {
             let (id, title) = (self.number(stage, progress.next), self.title(stage, progress.next));
@@ -247,7 +262,7 @@ impl<'a> PlatformBuild<'a> {
         let known = progress.missing.take().map(Found::Missing);
         let found = match known {
             Some(found) => Some(found),
-            None => self.look_up_next(progress, Reach::Full)?,
+            None => self.look_up_next(progress, Reach::Full, &LookAhead::default())?,
         };
         let result = match found {
             Some(Found::Result(result)) => *result,

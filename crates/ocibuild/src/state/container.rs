@@ -86,13 +86,13 @@ impl State<'_> {
         let layers = Layers {
             store: self.layout,
             snapshots: self.snapshots,
-            cache: self.cache,
+            listings: self.cache.listings(),
             cancel,
             scratch: scratch.path().to_owned(),
             threads: std::sync::Arc::new(ThreadBudget::new(
                 std::thread::available_parallelism().map_or(1, usize::from),
             )),
-            listings: Arc::default(),
+            decoded: Arc::default(),
         };
         let stack = stack(self.layout, &details);
         let _unpacked = layers.unpack(&stack)?;

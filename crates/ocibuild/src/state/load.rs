@@ -97,7 +97,7 @@ impl State<'_> {
 
     /// Sees that an image's documents fit together, and that its layers are what they are called.
     fn check(&self, root: &Descriptor, cancel: &CancelToken) -> Result<(), Error> {
-        let layers = Layers::of_store(self.layout, self.snapshots, self.cache, cancel);
+        let layers = Layers::of_store(self.layout, self.snapshots, self.cache.listings(), cancel);
         for descriptor in reachable(self.layout, root)? {
             let is_other = descriptor.platform.as_ref().is_some_and(|platform| platform.os == "unknown");
             if !is_document(&descriptor.media_type) || is_other {
