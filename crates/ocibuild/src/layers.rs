@@ -3,6 +3,7 @@
 mod decoded;
 mod layer;
 mod location;
+mod reads;
 
 use std::collections::{HashMap, hash_map};
 use std::fs::File;
@@ -28,6 +29,7 @@ use crate::threads::ThreadBudget;
 pub(crate) use decoded::DecodedListings;
 pub(crate) use layer::Layer;
 pub(crate) use location::{BlobLocation, BlobLocations};
+pub(crate) use reads::LayerReads;
 
 /// What is done with layers, and what it takes.
 pub(crate) struct Layers<'a> {
@@ -41,6 +43,8 @@ pub(crate) struct Layers<'a> {
     pub(crate) threads: Arc<ThreadBudget>,
     /// The listings that were decoded.
     pub(crate) decoded: Arc<DecodedListings>,
+    /// The layers that are being read.
+    pub(crate) reads: Arc<LayerReads>,
 }
 
 /// A file of a stack: the number of its layer, and the number of its content there.
@@ -57,9 +61,9 @@ impl<'a> Layers<'a> {
         listings: &'a LayerListings,
         cancel: &'a CancelToken,
     ) -> Self {
-        let (scratch, decoded) = (PathBuf::new(), Arc::default());
+        let (scratch, decoded, reads) = (PathBuf::new(), Arc::default(), Arc::default());
         let threads = Arc::new(ThreadBudget::new(1));
-        Self { store, snapshots, listings, cancel, scratch, threads, decoded }
+        Self { store, snapshots, listings, cancel, scratch, threads, decoded, reads }
     }
 
     /// Reads a layer to see that it is the tar that its diff id names, unless this was seen before for the same blob.
@@ -99,16 +103,40 @@ impl<'a> Layers<'a> {
 
     /// What a layer consists of; read from its tar the first time it is seen, kept from then on.
     pub(crate) fn index(&self, layer: &Layer<'_>) -> Result<Arc<LayerListing>, Error> {
-        if let Some(index) = self.decoded.get(&layer.diff_id) {
+        if let Some(index) = self.known_index(layer) {
             return Ok(index);
         }
-        if let Some(index) = self.listings.get(&layer.diff_id) {
-            self.decoded.put(&layer.diff_id, &index);
-            return Ok(index);
+        if self.reads.is_to_be_unpacked(&layer.diff_id) {
+            self.unpack_once(layer)?;
+            if let Some(index) = self.known_index(layer) {
+                return Ok(index);
+            }
         }
+        let mut made = None;
+        let is_listed = || self.listings.has(&layer.diff_id);
+        self.reads.once(&layer.diff_id, self.cancel, is_listed, || {
+            made = Some(self.make_index(layer)?);
+            Ok(())
+        })?;
+        // One that is damaged is made again.
+        made.or_else(|| self.known_index(layer)).map_or_else(|| self.make_index(layer), Ok)
+    }
+
+    fn make_index(&self, layer: &Layer<'_>) -> Result<Arc<LayerListing>, Error> {
+        let _share = self.threads.take(1, self.cancel)?;
         let (index, diff_id) = self.read_index(layer)?;
         check_diff_id(layer, &diff_id)?;
         self.put_index(&layer.diff_id, index)
+    }
+
+    /// What a layer consists of, if that was written down.
+    fn known_index(&self, layer: &Layer<'_>) -> Option<Arc<LayerListing>> {
+        if let Some(index) = self.decoded.get(&layer.diff_id) {
+            return Some(index);
+        }
+        let index = self.listings.get(&layer.diff_id)?;
+        self.decoded.put(&layer.diff_id, &index);
+        Some(index)
     }
 
     /// Keeps what a layer consists of.
@@ -194,11 +222,10 @@ impl<'a> Layers<'a> {
         if missing.is_empty() {
             return Ok(hold);
         }
-        let share = self.threads.take(missing.len(), self.cancel)?;
         let next = AtomicUsize::new(0);
         let work = || -> Result<(), Error> {
             while let Some(layer) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if let Err(error) = self.unpack_one(layer) {
+                if let Err(error) = self.unpack_once(layer) {
                     next.store(missing.len(), Ordering::Relaxed);
                     return Err(error);
                 }
@@ -208,13 +235,22 @@ impl<'a> Layers<'a> {
         std::thread::scope(|scope| {
             // Of those that do not start, this one does the work.
             let start = |_| std::thread::Builder::new().spawn_scoped(scope, work).ok();
-            let threads: Vec<_> = (1..share.count()).map_while(start).collect();
+            let threads: Vec<_> = (1..missing.len().min(self.threads.total())).map_while(start).collect();
             let own = work();
             threads.into_iter().fold(own, |result, thread| {
                 result.and(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
             })
         })?;
         Ok(hold)
+    }
+
+    /// Unpacks a layer, unless somebody else does so at this moment; then that is waited for.
+    fn unpack_once(&self, layer: &Layer<'_>) -> Result<(), Error> {
+        let is_unpacked = || self.snapshots.contains(&layer.diff_id).unwrap_or(false);
+        self.reads.once(&layer.diff_id, self.cancel, is_unpacked, || {
+            let _share = self.threads.take(1, self.cancel)?;
+            self.unpack_one(layer)
+        })
     }
 
     fn unpack_one(&self, layer: &Layer<'_>) -> Result<(), Error> {
@@ -240,11 +276,12 @@ impl<'a> Layers<'a> {
             implied_directories: applied.index.implied_directories.clone(),
             deferred_links: applied.deferred_links,
         };
-        if !self.listings.has(&layer.diff_id) {
-            self.put_index(&layer.diff_id, applied.index)?;
-        }
         if layer.has_exact_times_in_listing() {
-            restore_times(&root, self.index(layer)?.as_ref())?;
+            let known = self.known_index(layer);
+            let index = known.map_or_else(|| self.put_index(&layer.diff_id, applied.index), Ok)?;
+            restore_times(&root, &index)?;
+        } else if !self.listings.has(&layer.diff_id) {
+            self.put_index(&layer.diff_id, applied.index)?;
         }
         Ok(target.commit(&notes)?)
     }

@@ -14,6 +14,7 @@ const INTERVAL: Duration = Duration::from_millis(20);
 /// that work takes has a bound.
 #[derive(Debug)]
 pub(crate) struct ThreadBudget {
+    total: usize,
     free: Mutex<usize>,
     changed: Condvar,
 }
@@ -29,7 +30,13 @@ pub(crate) struct ThreadShare<'b> {
 impl ThreadBudget {
     /// At least one thread.
     pub(crate) fn new(count: usize) -> Self {
-        Self { free: Mutex::new(count.max(1)), changed: Condvar::new() }
+        let total = count.max(1);
+        Self { total, free: Mutex::new(total), changed: Condvar::new() }
+    }
+
+    /// All threads, whether they are free or not.
+    pub(crate) fn total(&self) -> usize {
+        self.total
     }
 
     fn free(&self) -> MutexGuard<'_, usize> {

@@ -1,6 +1,7 @@
 //! The first phase: what keys steps have, and whether there are results of them.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use ocibuild_plan::{CopyStep, FileSource, PlannedStep, RunStep, StepKind, StepNetwork, WorkdirStep};
 use ocibuild_spec::{Digest, Platform};
@@ -11,7 +12,7 @@ use super::results::StepResult;
 use super::steps::linked;
 use super::{PlatformBuild, Reach};
 use crate::cache::StepRecord;
-use crate::copy::{Part, digest_all, name_in_key};
+use crate::copy::{Part, Selected, Source, digest_all, name_in_key};
 use crate::error::{Code, Error, ErrorKind};
 use crate::keys::{self, Inputs, Limits};
 use crate::request::Settings;
@@ -68,6 +69,18 @@ pub(super) enum Work<'p> {
         pinned: Option<Digest>,
     },
     Workdir(&'p WorkdirStep),
+}
+
+impl Missing<'_> {
+    /// The key that has no result; `None` where it does not matter whether there is one.
+    pub(super) fn key(&self) -> Option<Digest> {
+        let kind = match self.work {
+            Work::Run { .. } => "run",
+            Work::Copy { .. } | Work::Remote { .. } => "copy",
+            Work::Workdir(_) => "workdir",
+        };
+        (!self.fresh).then(|| self.inputs.key(kind))
+    }
 }
 
 impl<'a> PlatformBuild<'a> {
@@ -164,7 +177,7 @@ impl<'a> PlatformBuild<'a> {
             return Ok(Found::Unknown);
         }
         let (source, selected) = self.selection(&step)?;
-        let (digest, source) = digest_all(&source, &selected, self.cancel)?;
+        let (digest, source) = self.digest(&source, &selected)?;
         let mut inputs = operation.clone();
         inputs.add("files", digest.to_string());
         let key = inputs.key("copy");
@@ -226,6 +239,16 @@ impl<'a> PlatformBuild<'a> {
             Some(found) => Found::Result(Box::new(found)),
             None => Found::Missing(Box::new(Missing { inputs, fresh: false, work: Work::Workdir(step) })),
         })
+    }
+
+    /// The digest of what is selected of a source, and the source to copy it from.
+    pub(super) fn digest(
+        &self,
+        source: &Arc<dyn Source>,
+        selected: &[Vec<Selected>],
+    ) -> Result<(Digest, Arc<dyn Source>), Error> {
+        let _share = self.session.threads.take(1, self.cancel)?;
+        digest_all(source, selected, self.cancel)
     }
 
     /// The result of a key, or of the one that it stands for, if that may be taken.

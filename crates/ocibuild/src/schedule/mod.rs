@@ -5,10 +5,10 @@ mod conversion;
 mod look_ahead;
 mod look_up;
 mod mounted;
+mod prefetch;
 mod queue;
 mod remote;
 mod results;
-mod single_flight;
 mod stages;
 mod steps;
 
@@ -27,13 +27,14 @@ use crate::error::{Error, ErrorKind};
 use crate::event::Event;
 use crate::finished::FinishedImage;
 use crate::keys;
-use crate::layers::{BlobLocation, BlobLocations, DecodedListings, Layer, Layers};
+use crate::layers::{BlobLocation, BlobLocations, DecodedListings, Layer, LayerReads, Layers};
 use crate::request::{Backends, PlannedBuild, image_source};
 use crate::run::CacheMounts;
+use crate::single_flight::SingleFlight;
 use crate::ssh::Agents;
 use crate::threads::ThreadBudget;
+use prefetch::Prefetch;
 use queue::Outcome;
-use single_flight::SingleFlight;
 use stages::Stages;
 
 /// What all steps of a build have in common, of whatever platform.
@@ -43,6 +44,8 @@ pub(crate) struct Session<'a> {
     cancel: &'a CancelToken,
     /// Each cancels one stage of one platform, in the order of the plans.
     tokens: Vec<CancelToken>,
+    /// Cancels what is begun before its step has come.
+    prefetch: CancelToken,
     events: SyncSender<Event>,
     /// Keys of steps that ran in this build: what one platform or stage makes is not made again for another (9.16).
     made: SingleFlight<Digest, ()>,
@@ -64,6 +67,8 @@ pub(crate) struct Session<'a> {
     digests: ContextDigests,
     /// The listings of layers that it has decoded.
     decoded: Arc<DecodedListings>,
+    /// The layers that it is reading.
+    reads: Arc<LayerReads>,
 }
 
 impl<'a> Session<'a> {
@@ -80,6 +85,7 @@ impl<'a> Session<'a> {
             backends,
             cancel,
             tokens: stages.map(|_| cancel.child()).collect(),
+            prefetch: cancel.child(),
             events,
             made: SingleFlight::default(),
             started: Instant::now(),
@@ -92,6 +98,7 @@ impl<'a> Session<'a> {
             threads: Arc::new(ThreadBudget::new(build.settings.threads)),
             digests: ContextDigests::new(backends.cache.context_digests()),
             decoded: Arc::default(),
+            reads: Arc::default(),
         }
     }
 
@@ -165,8 +172,14 @@ impl<'a> Schedule<'a> {
             build.needed().into_iter().map(|index| first + index).collect::<Vec<_>>()
         };
         let needed = builds.iter().zip(&self.first).flat_map(numbered);
-        queue::carry_out(needed, tokens, settings.steps, &|task| {
-            self.with_stage(task, PlatformBuild::carry_on)
+        let prefetch = Prefetch::of(self.session, &self.platforms, &builds);
+        std::thread::scope(|scope| {
+            prefetch.start(scope);
+            // Whatever becomes of the steps, nobody needs anything beforehand any more.
+            let _end = EndOnDrop(&prefetch);
+            queue::carry_out(needed, tokens, settings.steps, &|task| {
+                self.with_stage(task, PlatformBuild::carry_on)
+            })
         })
     }
 
@@ -182,6 +195,14 @@ impl<'a> Schedule<'a> {
             Outcome::Needs(index) => Outcome::Needs(first + index),
             Outcome::Done => Outcome::Done,
         })
+    }
+}
+
+struct EndOnDrop<'p, 'a>(&'p Prefetch<'a>);
+
+impl Drop for EndOnDrop<'_, '_> {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 
@@ -269,6 +290,7 @@ impl<'a> Platform<'a> {
                 scratch: self.scratch.path().to_owned(),
                 threads: Arc::clone(&self.session.threads),
                 decoded: Arc::clone(&self.session.decoded),
+                reads: Arc::clone(&self.session.reads),
             },
         }
     }

@@ -6,15 +6,15 @@ use ocibuild_plan::{CopyStep, FileSource, SourceKind};
 use ocibuild_spec::{Digest, Timestamp};
 
 use super::PlatformBuild;
-use super::single_flight::SingleFlight;
 use crate::cache::Validator;
 use crate::context::{
     BuildContext, Download, Fetcher, GitAddress, GitFiles, GitJob, HttpAddress, OneFile, RemoteSource,
     Remotes, Resolved, download, is_unchanged, new_place,
 };
-use crate::copy::{Choice, Part, Selected, Source, digest_all, select};
+use crate::copy::{Choice, Part, Selected, Source, select};
 use crate::error::{Error, ErrorKind};
 use crate::keys::{Framed, Inputs};
+use crate::single_flight::SingleFlight;
 
 /// What a build has asked for: nothing is asked for twice.
 #[derive(Debug, Default)]
@@ -78,7 +78,7 @@ impl PlatformBuild<'_> {
                     let source = self.local_source(&FileSource::Context)?;
                     let choice = Choice::new(&step.excludes, false)?;
                     let selected = [select(source.as_ref(), word, &choice)?];
-                    let (digest, source) = digest_all(&source, &selected, self.cancel)?;
+                    let (digest, source) = self.digest(&source, &selected)?;
                     inputs.add("files", digest.to_string());
                     let selected = selected.into_iter().flatten().collect();
                     parts.push(Part { source, selected, unpacks: step.unpack != Some(false) });

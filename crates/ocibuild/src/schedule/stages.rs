@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use ocibuild_plan::{FileSource, Plan, PlannedHistory, PlannedStage, PlannedStep, StageBase, StepKind};
-use ocibuild_spec::DiffId;
+use ocibuild_spec::{DiffId, Digest};
 
 use super::look_ahead::LookAhead;
 use super::look_up::{Found, LookUp, Missing};
@@ -15,6 +15,7 @@ use super::{PlatformBuild, Reach, context_step, of_step};
 use crate::error::Error;
 use crate::event::Event;
 use crate::keys;
+use crate::layers::Layer;
 use crate::run::Mounted;
 use crate::stage::StageState;
 
@@ -102,6 +103,14 @@ impl<'a> PlatformBuild<'a> {
             first.map_or(&[][..], |first| &stage.steps[first..])
         });
         steps.into_iter().find(|step| matches!(step.kind, StepKind::Run(_)))
+    }
+
+    /// The first step of a stage that has no result for certain, its key where there might be one, and the layers below it.
+    pub(super) fn first_missing(&self, index: usize) -> Option<(usize, Option<Digest>, Vec<Layer<'a>>)> {
+        let known = self.platform.stages.get(index);
+        let progress = known.progress.as_ref().filter(|progress| progress.has_base)?;
+        let missing = progress.missing.as_ref()?;
+        Some((known.missing?, missing.key(), progress.state.stack.clone()))
     }
 
     /// Tells of all results that were looked up.

@@ -93,6 +93,7 @@ impl State<'_> {
                 std::thread::available_parallelism().map_or(1, usize::from),
             )),
             decoded: Arc::default(),
+            reads: Arc::default(),
         };
         let stack = stack(self.layout, &details);
         let _unpacked = layers.unpack(&stack)?;
