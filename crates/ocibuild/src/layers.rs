@@ -307,6 +307,7 @@ impl<'a> Layers<'a> {
         if wanted.is_empty() {
             return Ok(files);
         }
+        let _share = self.threads.take(1, self.cancel)?;
         let mut spool = tempfile::tempfile_in(&self.scratch).map_err(|error| self.no_spool(error))?;
         let mut written = 0;
         for group in wanted.chunk_by(|a, b| a.0 == b.0) {
@@ -366,8 +367,10 @@ impl<'a> Layers<'a> {
     /// A layer as what it was written from, with the times of its index.
     pub(crate) fn changeset(&self, layer: &Layer<'_>) -> Result<Changeset, Error> {
         let index = self.index(layer)?;
+        let share = self.threads.take(1, self.cancel)?;
         let mut spool = tempfile::tempfile_in(&self.scratch).map_err(|error| self.no_spool(error))?;
         io::copy(&mut self.open_plain(layer)?, &mut spool).map_err(|error| broken_layer(layer, error))?;
+        drop(share);
         let open =
             move |entry: &Entry, content: ocibuild_spec::Content| -> io::Result<Box<dyn Read + Send>> {
                 let EntryKind::File { size, .. } = entry.kind else { return Ok(Box::new(io::empty())) };

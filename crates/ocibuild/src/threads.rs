@@ -1,4 +1,5 @@
-//! The threads of a build that compute: one number for all that compresses and unpacks at the same time.
+//! The threads of a build that compute: one number for all that reads, hashes, compresses and unpacks at the same time. Memory
+//! follows from it (`docs/decisions/0005-memory-follows-the-threads.md`).
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -1,6 +1,9 @@
 //! Layers of base images in the form that the outputs want: in another compression (11.12), with other times (11.42).
 
+use std::io::{Read, Write};
+
 use ocibuild_layer::{ClampedTar, Compression, FORMAT_VERSION, recompress};
+use ocibuild_spec::{Descriptor, DiffId};
 use ocibuild_store::BlobStore as _;
 
 use super::PlatformBuild;
@@ -58,17 +61,26 @@ impl<'a> PlatformBuild<'a> {
         }
         let mut plain = ClampedTar::new(self.layers.open_plain(layer)?, latest);
         let mut blob = store.writer()?;
-        let (compression, threads) = (self.platform.wanted.compression, self.build.settings.threads);
-        let (diff_id, descriptor) = recompress(&mut plain, &mut blob, compression, threads, self.cancel)
-            .map_err(|error| {
-                if self.cancel.is_cancelled() { Error::cancelled() } else { broken_layer(layer, error) }
-            })?;
+        let (diff_id, descriptor) = self.recompress(layer, &mut plain, &mut blob)?;
         blob.finish_expecting(&descriptor)?;
         store.flush(std::slice::from_ref(&descriptor))?;
         let form = LayerEncoding::new(diff_id, descriptor, self.platform.wanted);
         let clamped = of(&form);
         records.put(&StepRecord::new(key, inputs.0, self.now(), form))?;
         Ok(clamped)
+    }
+
+    fn recompress(
+        &self,
+        layer: &Layer<'_>,
+        plain: &mut (dyn Read + Send),
+        blob: &mut dyn Write,
+    ) -> Result<(DiffId, Descriptor), Error> {
+        let share = self.session.threads.take(usize::MAX, self.cancel)?;
+        let written = recompress(plain, blob, self.platform.wanted.compression, share.count(), self.cancel);
+        written.map_err(|error| {
+            if self.cancel.is_cancelled() { Error::cancelled() } else { broken_layer(layer, error) }
+        })
     }
 
     fn in_wanted_compression(&self, layer: &Layer<'a>) -> Result<Layer<'a>, Error> {
@@ -86,11 +98,7 @@ impl<'a> PlatformBuild<'a> {
         }
         let mut plain = self.layers.open_plain(layer)?;
         let mut blob = store.writer()?;
-        let (compression, threads) = (self.platform.wanted.compression, self.build.settings.threads);
-        let (diff_id, descriptor) = recompress(&mut plain, &mut blob, compression, threads, self.cancel)
-            .map_err(|error| {
-                if self.cancel.is_cancelled() { Error::cancelled() } else { broken_layer(layer, error) }
-            })?;
+        let (diff_id, descriptor) = self.recompress(layer, &mut plain, &mut blob)?;
         check_diff_id(layer, &diff_id)?;
         blob.finish_expecting(&descriptor)?;
         store.flush(std::slice::from_ref(&descriptor))?;

@@ -110,7 +110,8 @@ impl<'a> PlatformBuild<'a> {
         let limits = limits(&self.build.settings);
         let operation = keys::run(&look.state.chain, step, network, look.platform, &limits);
         let mut mounted = Mounted::of(step);
-        mounted.read_local(&|from, path| self.mounted_files(from, path), self.cancel)?;
+        let (files, threads) = (|from: &_, path: &_| self.mounted_files(from, path), &self.session.threads);
+        mounted.read_local(&files, threads, self.cancel)?;
         let quick = self.quick_run_key(&operation, &mounted);
         if let Some(quick) = &quick
             && let Some(found) = self.found(look, quick)?
@@ -120,7 +121,7 @@ impl<'a> PlatformBuild<'a> {
         if look.reach == Reach::Cached && !mounted.is_local() {
             return Ok(Found::Unknown);
         }
-        mounted.read_all(&|from, path| self.mounted_files(from, path), self.cancel)?;
+        mounted.read_all(&files, threads, self.cancel)?;
         let mut inputs = operation.clone();
         for files in &mounted.0 {
             inputs.add("mounted files", files.digest.as_deref().unwrap_or_default());

@@ -253,6 +253,7 @@ impl<'a> PlatformBuild<'a> {
             archives: Archives {
                 scratch: self.scratch(),
                 limit: self.build.settings.archive_limit,
+                threads: &self.session.threads,
                 cancel: self.cancel,
                 warn: &|message| self.emit(Event::Warning { message: message.to_owned() }),
             },
