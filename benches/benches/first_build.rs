@@ -12,12 +12,11 @@ use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, SamplingMode, Throughput};
 use fs_err as fs;
-use ocibuild::dockerfile::Dockerfile;
-use ocibuild::executor::NamespaceExecutor;
-use ocibuild::snapshot::auto;
-use ocibuild::store::{ImageLayout, LayoutSource};
-use ocibuild::{Backends, Build, Cache, CancelToken, ContextSource, Event, LocalContext};
+use ocibuild::{Backends, Build, CancelToken, ContextSource, Event, LocalContext, StateDirectory};
 use ocibuild_benches::text;
+use ocibuild_dockerfile::Dockerfile;
+use ocibuild_executor::NamespaceExecutor;
+use ocibuild_store::LayoutSource;
 use ocibuild_testkit::{HostBase, skip};
 
 const FILES: usize = 500;
@@ -27,15 +26,9 @@ const RUN: &str = "FROM base\nWORKDIR /srv\nCOPY . .\nRUN cat file-1.txt > copy\
 
 /// Builds with what is in `directory`, and a state directory of its own; the steps that were carried out.
 fn build(directory: &Path, state: &Path, dockerfile: &str) -> usize {
-    let store = ImageLayout::open_or_create(state).expect("a state directory");
-    let snapshots = auto(store.private_dir("snapshots")).expect("snapshots");
-    let backends = Backends {
-        store: &store,
-        base_images: &store,
-        snapshots: snapshots.as_ref(),
-        executor: &NamespaceExecutor::new(),
-        cache: &Cache::open(store.private_dir("cache")).expect("a cache"),
-    };
+    let (state, executor) =
+        (StateDirectory::open(state).expect("a state directory"), NamespaceExecutor::new());
+    let backends = Backends::new(&state, state.layout(), &executor);
     let source = LayoutSource::open(directory.join("base"), None, None).expect("a base image");
     let base = ContextSource::Image { source: Box::new(source), reference: "base".parse().expect("a name") };
     let context = LocalContext::open(directory.join("context")).expect("a context");
@@ -51,9 +44,6 @@ fn build(directory: &Path, state: &Path, dockerfile: &str) -> usize {
 }
 
 fn main() {
-    // Steps of ordinary users run in a user namespace, which is to be entered before there are threads.
-    let sandbox = ocibuild::sys::namespaces_work().is_ok()
-        || ocibuild::sys::enter_user_namespace().is_ok() && ocibuild::sys::namespaces_work().is_ok();
     let directory = tempfile::tempdir().expect("a temporary directory");
     HostBase::find().and_then(|base| base.write_layout(directory.path().join("base"))).expect("a base image");
     fs::create_dir(directory.path().join("context")).expect("a new directory");
@@ -66,7 +56,8 @@ fn main() {
     group.sampling_mode(SamplingMode::Flat).sample_size(10).measurement_time(Duration::from_secs(5));
     group.throughput(Throughput::Bytes((FILES * SIZE) as u64));
     let mut files = vec![("COPY", COPY, 2)];
-    if sandbox {
+    let state = StateDirectory::open(directory.path().join("probe")).expect("a state directory");
+    if state.check_sandbox(&NamespaceExecutor::new()).is_ok() {
         files.push(("COPY and RUN", RUN, 3));
     } else {
         skip("no steps can run here");

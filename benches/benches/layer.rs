@@ -11,9 +11,9 @@ use std::io;
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use ocibuild::CancelToken;
-use ocibuild::layer::{Compression, LayerOptions, write};
-use ocibuild::spec::Digest;
 use ocibuild_benches::{files, text};
+use ocibuild_layer::{Compression, LayerOptions, write};
+use ocibuild_spec::Digest;
 
 const MIB: usize = 1 << 20;
 const SIZES: [usize; 3] = [MIB, 16 * MIB, 64 * MIB];

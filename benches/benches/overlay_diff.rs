@@ -6,7 +6,7 @@
 //!
 //! Unfair in our favour: the base is one layer, and what changed is in the kernel's cache. Only with overlayfs.
 //!
-//! [`ActiveSnapshot::diff`]: ocibuild::snapshot::ActiveSnapshot::diff
+//! [`ActiveSnapshot::diff`]: ocibuild_snapshot::ActiveSnapshot::diff
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use std::sync::Arc;
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use fs_err as fs;
 use ocibuild::CancelToken;
-use ocibuild::snapshot::{ActiveSnapshot, LayerNotes, Overlay, Snapshotter as _, Tree};
-use ocibuild::spec::{DiffId, Digest};
 use ocibuild_benches::files;
+use ocibuild_snapshot::{ActiveSnapshot, LayerNotes, Overlay, Snapshotter as _, Tree};
+use ocibuild_spec::{DiffId, Digest};
 use ocibuild_testkit::skip;
 
 const BASE: usize = 50_000;

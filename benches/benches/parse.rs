@@ -7,7 +7,7 @@
 //! Unfair: the large files repeat the same dozen instructions.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use ocibuild::dockerfile::{Dockerfile, SyntaxTree};
+use ocibuild_dockerfile::{Dockerfile, SyntaxTree};
 
 const SMALL: &str = include_str!("../../fixtures/simpleapp/Dockerfile");
 

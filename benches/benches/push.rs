@@ -10,9 +10,9 @@ use std::io::Cursor;
 
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use ocibuild::CancelToken;
-use ocibuild::registry::{BlobUpload, Registry};
-use ocibuild::spec::{Descriptor, MediaType, Reference};
 use ocibuild_benches::text;
+use ocibuild_registry::{BlobUpload, Registry};
+use ocibuild_spec::{Descriptor, MediaType, Reference};
 use ocibuild_testkit::TestRegistry;
 
 fn push(criterion: &mut Criterion) {

@@ -12,12 +12,13 @@ use std::time::Duration;
 
 use criterion::{Criterion, SamplingMode, Throughput};
 use fs_err as fs;
-use ocibuild::dockerfile::Dockerfile;
-use ocibuild::executor::NamespaceExecutor;
-use ocibuild::snapshot::{Snapshotter, auto};
-use ocibuild::store::{ImageLayout, LayoutSource};
-use ocibuild::{Backends, Build, BuiltImage, Cache, CancelToken, ContextSource, Event, LocalContext};
+use ocibuild::{
+    Backends, Build, BuiltImage, CancelToken, ContextSource, Event, LocalContext, StateDirectory,
+};
 use ocibuild_benches::text;
+use ocibuild_dockerfile::Dockerfile;
+use ocibuild_executor::NamespaceExecutor;
+use ocibuild_store::LayoutSource;
 use ocibuild_testkit::{HostBase, skip};
 
 const FILES: usize = 500;
@@ -28,9 +29,7 @@ const RUN: &str = "FROM base\nWORKDIR /srv\nCOPY . .\nRUN cat file-1.txt > copy\
 /// A host with a warm cache.
 struct Bench<'a> {
     directory: &'a Path,
-    store: ImageLayout,
-    cache: Cache,
-    snapshots: Box<dyn Snapshotter>,
+    state: StateDirectory,
 }
 
 impl<'a> Bench<'a> {
@@ -44,20 +43,13 @@ impl<'a> Bench<'a> {
             let path = directory.join(format!("context/file-{number}.txt"));
             fs::write(path, text(SIZE, number as u64)).expect("a file of the context");
         }
-        let store = ImageLayout::open_or_create(directory.join("state")).expect("a state directory");
-        let cache = Cache::open(store.private_dir("cache")).expect("a cache");
-        let snapshots = auto(store.private_dir("snapshots")).expect("snapshots");
-        Self { directory, store, cache, snapshots }
+        let state = StateDirectory::open(directory.join("state")).expect("a state directory");
+        Self { directory, state }
     }
 
     fn build(&self, dockerfile: &str) -> (BuiltImage, usize) {
-        let backends = Backends {
-            store: &self.store,
-            base_images: &self.store,
-            snapshots: self.snapshots.as_ref(),
-            executor: &NamespaceExecutor::new(),
-            cache: &self.cache,
-        };
+        let executor = NamespaceExecutor::new();
+        let backends = Backends::new(&self.state, self.state.layout(), &executor);
         let source = LayoutSource::open(self.directory.join("base"), None, None).expect("a base image");
         let base =
             ContextSource::Image { source: Box::new(source), reference: "base".parse().expect("a name") };
@@ -75,9 +67,6 @@ impl<'a> Bench<'a> {
 }
 
 fn main() {
-    // Steps of ordinary users run in a user namespace, which is to be entered before there are threads.
-    let sandbox = ocibuild::sys::namespaces_work().is_ok()
-        || ocibuild::sys::enter_user_namespace().is_ok() && ocibuild::sys::namespaces_work().is_ok();
     let mut criterion = Criterion::default().configure_from_args();
     let directory = tempfile::tempdir().expect("a temporary directory");
     let bench = Bench::new(directory.path());
@@ -85,7 +74,7 @@ fn main() {
     group.sampling_mode(SamplingMode::Flat).sample_size(20).measurement_time(Duration::from_secs(5));
     group.throughput(Throughput::Bytes((FILES * SIZE) as u64));
     let mut files = vec![("COPY", COPY)];
-    if sandbox {
+    if bench.state.check_sandbox(&NamespaceExecutor::new()).is_ok() {
         files.push(("COPY and RUN", RUN));
     } else {
         skip("no steps can run here");

@@ -9,8 +9,8 @@ use std::io;
 
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use ocibuild::CancelToken;
-use ocibuild::layer::{Compression, LayerOptions, write};
 use ocibuild_benches::files;
+use ocibuild_layer::{Compression, LayerOptions, write};
 
 const COUNT: usize = 10_000;
 const SIZE: usize = 1024;

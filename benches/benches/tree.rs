@@ -7,8 +7,8 @@
 //! Unfair: the paths of real images are longer, and few of their layers replace so much.
 
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
-use ocibuild::snapshot::{Tree, changes};
-use ocibuild::spec::{Content, Entry, EntryKind, Metadata};
+use ocibuild_snapshot::{Tree, changes};
+use ocibuild_spec::{Content, Entry, EntryKind, Metadata};
 
 const LAYERS: u32 = 10;
 const FILES: u32 = 5_000;

@@ -8,9 +8,9 @@
 
 use criterion::{BatchSize, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use ocibuild::CancelToken;
-use ocibuild::layer::{ApplyOptions, Compression, LayerOptions, Owners, WhiteoutFormat, apply, write};
-use ocibuild::sys::RootDir;
 use ocibuild_benches::files;
+use ocibuild_layer::{ApplyOptions, Compression, LayerOptions, Owners, WhiteoutFormat, apply, write};
+use ocibuild_sys::RootDir;
 
 fn unpack(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("unpack");

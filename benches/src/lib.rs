@@ -3,7 +3,7 @@
 use std::io::Cursor;
 use std::sync::Arc;
 
-use ocibuild::spec::{Changeset, Content, Entry, EntryKind, Metadata};
+use ocibuild_spec::{Changeset, Content, Entry, EntryKind, Metadata};
 
 const WORDS: [&str; 24] = [
     "layer",

@@ -11,13 +11,9 @@ use ocibuild::registry::{
     CloudServices, Credentials, HttpClient, HttpClientBuilder, MirrorRule, Proxies, Registry,
     RegistryBuilder, Retrying, read_ca_bundle,
 };
-use ocibuild::snapshot::{CopySnapshots, Overlay, Snapshotter, auto};
-use ocibuild::spec::{
-    CancelToken, Descriptor, ImageSource, Platform, Reference, ResolvedImage, SourceError, SourceErrorKind,
-    resolve_image,
-};
-use ocibuild::store::{ArchiveSource, BlobSink, ImageLayout, LayoutSource, read_document};
-use ocibuild::{Backends, Cache, Error, Place};
+use ocibuild::spec::{CancelToken, Descriptor, ImageSource, Platform, Reference, ResolvedImage, SourceError};
+use ocibuild::store::{ArchiveSource, LayoutSource};
+use ocibuild::{BaseImages, Error, Place, SnapshotDriver, StateDirectory};
 
 use crate::args::{PlanArgs, RegistryArgs, SnapshotterArg};
 use crate::failure::{about, host, usage};
@@ -28,51 +24,25 @@ const AGENT: &str = concat!("ocibuild/", env!("CARGO_PKG_VERSION"));
 /// Longest wait for a service beside this machine.
 const BESIDE: Duration = Duration::from_secs(1);
 
-/// An open state directory.
-pub(crate) struct StateDirectory {
-    pub(crate) layout: ImageLayout,
-    pub(crate) cache: Cache,
-    pub(crate) snapshots: Box<dyn Snapshotter>,
+/// Opens the state directory for a verb that builds, runs or prunes.
+pub(crate) fn open_state(root: &Path, snapshotter: SnapshotterArg) -> Result<StateDirectory, Error> {
+    let driver = match snapshotter {
+        SnapshotterArg::Auto => SnapshotDriver::Auto,
+        SnapshotterArg::Overlay => SnapshotDriver::Overlay,
+        SnapshotterArg::Copy => SnapshotDriver::Copy,
+    };
+    StateDirectory::open_with(root, driver).map_err(|error| {
+        let error = error.place(Place::Argument(format!("--root {}", root.display())));
+        if error.reports()[0].hints.is_empty() {
+            return error.hint("name a directory that this user can make and write with --root DIR");
+        }
+        error
+    })
 }
 
-impl StateDirectory {
-    pub(crate) fn open(root: &Path, snapshotter: SnapshotterArg) -> Result<Self, Error> {
-        let place = || Place::Argument(format!("--root {}", root.display()));
-        let layout = ImageLayout::open_or_create(root).map_err(|error| {
-            let error = Error::from(error).place(place());
-            if error.reports()[0].hints.is_empty() {
-                return error.hint("name a directory that this user can make and write with --root DIR");
-            }
-            error
-        })?;
-        let cache = Cache::open(layout.private_dir("cache"))?;
-        let directory = layout.private_dir("snapshots");
-        let snapshots: Box<dyn Snapshotter> = match snapshotter {
-            SnapshotterArg::Auto => auto(&directory)?,
-            SnapshotterArg::Overlay => Box::new(Overlay::open(&directory)?),
-            SnapshotterArg::Copy => Box::new(CopySnapshots::open(&directory)?),
-        };
-        Ok(Self { layout, cache, snapshots })
-    }
-
-    /// For verbs that look at images only: nothing is tried out that would take privilege.
-    pub(crate) fn open_plainly(root: &Path) -> Result<Self, Error> {
-        Self::open(root, SnapshotterArg::Copy)
-    }
-
-    pub(crate) fn state(&self) -> ocibuild::state::State<'_> {
-        ocibuild::state::State::new(&self.layout, &self.cache, self.snapshots.as_ref())
-    }
-
-    pub(crate) fn backends<'a>(&'a self, images: &'a BaseImages, executor: &'a dyn Executor) -> Backends<'a> {
-        Backends {
-            store: &self.layout,
-            base_images: images,
-            snapshots: self.snapshots.as_ref(),
-            executor,
-            cache: &self.cache,
-        }
-    }
+/// For verbs that look at images only: nothing is tried out that would take privilege.
+pub(crate) fn open_images(root: &Path) -> Result<StateDirectory, Error> {
+    open_state(root, SnapshotterArg::Copy)
 }
 
 /// What carries steps out: own namespaces, or the runtime that was named.
@@ -92,130 +62,21 @@ pub(crate) fn resolv_conf() -> String {
 
 /// The names of the state directory, then the registries.
 #[derive(Debug)]
-pub(crate) struct BaseImages {
-    layout: ImageLayout,
-    cache: Cache,
-    /// Nobody is asked offline.
-    client: Option<Client>,
-    /// Names here do not count.
-    pull: bool,
-    /// What names stood for when they were first asked for: all platforms build on the same (THREATS 69).
-    roots: Mutex<BTreeMap<String, (Descriptor, Vec<u8>)>>,
+pub(crate) struct Images {
+    pub(crate) source: BaseImages,
+    /// Tells in the end what is to be known.
+    _client: Option<Client>,
 }
 
-impl BaseImages {
-    pub(crate) fn new(shop: &StateDirectory, args: &PlanArgs, notices: Notices) -> Result<Self, Error> {
+impl Images {
+    pub(crate) fn new(state: &StateDirectory, args: &PlanArgs, notices: Notices) -> Result<Self, Error> {
         let client = if args.offline { None } else { Some(registry(&args.registry, notices)?) };
-        let (layout, cache) = (shop.layout.clone(), shop.cache.clone());
-        Ok(Self { layout, cache, client, pull: args.pull, roots: Mutex::default() })
-    }
-
-    /// What a name stands for by what is here: itself, where it has a digest, or what it stood for when a build asked last.
-    fn root_here(&self, reference: &Reference) -> Result<(Descriptor, Vec<u8>), SourceError> {
-        let root = match reference.digest() {
-            Some(digest) => digest.clone(),
-            None => self.cache.base_image(reference).ok_or_else(|| not_here(reference, ""))?.digest,
+        let source = match &client {
+            None => BaseImages::offline(state),
+            Some(client) => BaseImages::new(state, Registry::clone(client)),
         };
-        self.layout.document(&root)?.ok_or_else(|| not_here(reference, ""))
+        Ok(Self { source: source.pull(args.pull), _client: client })
     }
-
-    /// A manifest or a config that is here.
-    fn document_here(&self, reference: &Reference, descriptor: &Descriptor) -> Result<Vec<u8>, SourceError> {
-        if self.layout.stat(&descriptor.digest)?.is_none() {
-            return Err(not_here(reference, &format!(" ({})", descriptor.digest)));
-        }
-        Ok(read_document(&self.layout, descriptor)?)
-    }
-
-    /// What a name stands for at its registry, asked once.
-    fn root(
-        &self,
-        reference: &Reference,
-        cancel: &CancelToken,
-    ) -> Result<(Descriptor, Vec<u8>), SourceError> {
-        let mut roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = roots.get(&reference.to_string()) {
-            return Ok(known.clone());
-        }
-        let found = match &self.client {
-            None => self.root_here(reference)?,
-            Some(client) => {
-                let found = client.manifest(reference, cancel)?;
-                // For builds that may not ask.
-                self.layout.put_from(&found.0, &mut found.1.as_slice())?;
-                self.cache.put_base_image(reference, &found.0).map_err(|error| {
-                    SourceError::new(SourceErrorKind::Io, error.to_string()).caused_by(error)
-                })?;
-                found
-            }
-        };
-        roots.insert(reference.to_string(), found.clone());
-        Ok(found)
-    }
-}
-
-impl ImageSource for BaseImages {
-    fn resolve(
-        &self,
-        reference: &Reference,
-        platform: &Platform,
-        cancel: &CancelToken,
-    ) -> Result<ResolvedImage, SourceError> {
-        while let Some(here) = self.layout.resolve(reference)?.filter(|_| !self.pull) {
-            match ImageSource::resolve(&self.layout, reference, platform, cancel) {
-                // The registry may have more platforms than were kept here.
-                Err(error) if error.kind() == SourceErrorKind::NoPlatform && self.client.is_some() => break,
-                // Somebody gave the name to another image, or took it away, before this one was held.
-                Err(error)
-                    if error.kind() == SourceErrorKind::NotFound
-                        && self.layout.resolve(reference)?.is_none_or(|now| now.digest != here.digest) => {}
-                other => return other,
-            }
-        }
-        let (root, bytes) = self.root(reference, cancel)?;
-        let Some(client) = &self.client else {
-            let mut bytes = Some(bytes);
-            // The root is asked for first and once.
-            return resolve_image(
-                &reference.familiar(),
-                &root,
-                platform,
-                &mut |descriptor| match bytes.take() {
-                    Some(bytes) => Ok(bytes),
-                    None => self.document_here(reference, descriptor),
-                },
-            );
-        };
-        let known = |descriptor: &Descriptor| read_document(&self.layout, descriptor).ok();
-        let image = client.resolve_from(reference, (&root, bytes), platform, &known, cancel)?;
-        // For the next build, which then asks for what the name stands for and for nothing else.
-        self.layout.put_from(&image.descriptor, &mut image.manifest_bytes.as_slice())?;
-        self.layout.put_from(&image.manifest.config, &mut image.config_bytes.as_slice())?;
-        Ok(image)
-    }
-
-    fn open(
-        &self,
-        reference: &Reference,
-        descriptor: &Descriptor,
-        cancel: &CancelToken,
-    ) -> Result<Box<dyn Read + Send>, SourceError> {
-        if self.layout.stat(&descriptor.digest)?.is_some() {
-            return ImageSource::open(&self.layout, reference, descriptor, cancel);
-        }
-        match &self.client {
-            Some(client) => client.open(reference, descriptor, cancel),
-            None => Err(not_here(reference, &format!(": its layer {}", descriptor.digest))),
-        }
-    }
-}
-
-/// What an offline build misses of an image.
-fn not_here(reference: &Reference, part: &str) -> SourceError {
-    let name = reference.familiar();
-    let text = format!("{name}{part} is not in the state directory, and the build is offline");
-    SourceError::new(SourceErrorKind::Offline, text)
-        .hint(format!("fetch it while a network may be used: ocibuild pull {name}"))
 }
 
 /// The proxies that the environment names.

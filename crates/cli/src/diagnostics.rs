@@ -7,7 +7,7 @@ mod usage;
 pub(crate) use excerpt::excerpt as finding_excerpt;
 
 use ocibuild::dockerfile::{Location, Span};
-use ocibuild::{Code, ErrorKind, Place, Report, Setting};
+use ocibuild::{Code, ErrorKind, NotHere, Place, Report, Setting};
 use std::fmt::Write as _;
 
 use crate::failure::{Failure, SourceText};
@@ -168,14 +168,16 @@ pub(crate) fn reasons(report: &Report, failure: &Failure) -> Vec<String> {
 
 /// What to do: what the error says, or what goes for all errors of its class.
 pub(crate) fn hints(report: &Report, failure: &Failure) -> Vec<String> {
-    if report.hints.is_empty() {
+    let mut hints: Vec<String> = report.hints.iter().map(|hint| hint.with_settings(flag)).collect();
+    let missing = failure.error.find::<NotHere>().map(|missing| missing.reference.familiar());
+    hints.extend(missing.map(|name| format!("fetch it while a network may be used: ocibuild pull {name}")));
+    if hints.is_empty() {
         let advice = failure.error.advice().map(|advice| match failure.error.kind() {
             ErrorKind::Usage => "change the command line; `--help` behind the verb shows what it takes",
             _ => advice,
         });
         return advice.map(str::to_owned).into_iter().collect();
     }
-    let mut hints: Vec<String> = report.hints.iter().map(|hint| hint.with_settings(flag)).collect();
     let is = |code: Code| report.id == code.as_str();
     if is(Code::LinkLocalAddress) {
         hints.push("to allow it: --allow-link-local HOST".to_owned());

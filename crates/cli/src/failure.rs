@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::{error, fmt};
 
-use ocibuild::{Error, ErrorKind, Place};
+use ocibuild::{Error, ErrorKind, Place, StateDirectory};
 
 /// The text that spans of an error point into.
 #[derive(Debug, Clone, Default)]
@@ -41,10 +41,10 @@ impl Failure {
         self.error.find::<ReaderGone>().is_some()
     }
 
-    /// Adds what is known about this process, if that could be the reason.
-    pub(crate) fn note(&mut self, notes: &[String]) {
+    /// Adds what this process cannot do, if that could be the reason.
+    pub(crate) fn note(&mut self, state: &StateDirectory) {
         if self.error.kind() == ErrorKind::Host {
-            self.notes.extend_from_slice(notes);
+            self.notes.extend(state.privilege_limit().map(|limit| limit.to_string()));
         }
     }
 

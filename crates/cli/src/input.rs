@@ -5,9 +5,9 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use ocibuild::dockerfile::Dockerfile;
+use ocibuild::files::{FileTarget, own_descriptor};
 use ocibuild::plan::StepNetwork;
 use ocibuild::spec::{Platform, Reference};
-use ocibuild::sys::{FileTarget, own_descriptor};
 use ocibuild::{
     Build, BuildContext, ContextSource, Error, Fetcher, HttpAddress, LocalContext, RemoteSource,
     read_dockerfile_of,
@@ -149,7 +149,7 @@ impl PlanInput {
     fn open_fetched(&self, fetcher: &Fetcher<'_>) -> Result<Opened, Error> {
         let context = match &self.context {
             ContextInput::Remote(source) => fetcher.fetch(source)?,
-            _ => fetcher.receive(StandardInput { cancel: fetcher.cancel })?,
+            _ => fetcher.receive(StandardInput { cancel: fetcher.cancel() })?,
         };
         let (bytes, name) = match &self.file {
             FileInput::StandardInput => (from_stdin()?, None),

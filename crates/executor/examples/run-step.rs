@@ -1,7 +1,7 @@
 //! Runs a command in a directory as BuildKit would run it there: `run-step [OPTION]… ROOTFS STATE COMMAND…`.
 //!
 //! Options: `--runtime NAME` (else namespaces of our own), `--network-none`, `--user UID:GID`, `--times N`,
-//! `--secret TARGET=TEXT` (a file in memory; an example may take its text from the command line). An ordinary user becomes root of a user namespace first, as a program should do at its start.
+//! `--secret TARGET=TEXT` (a file in memory; an example may take its text from the command line). Of an ordinary user it happens in a user namespace.
 #![expect(clippy::print_stderr, reason = "a program")]
 
 use std::io::Write;
@@ -12,33 +12,35 @@ use ocibuild_executor::{
     bundle, memory_directory,
 };
 use ocibuild_spec::{CancelToken, MountBuilder};
+use ocibuild_sys::{UserNamespace, UserNamespaceError};
 
 fn main() -> ExitCode {
-    if std::env::var_os("RUN_STEP_AS_ROOT").is_none() && !is_root() {
-        match ocibuild_sys::enter_user_namespace() {
-            Ok(namespace) => {
-                if let Some(reason) = namespace.without_ranges {
-                    eprintln!("one id only: {reason}");
-                }
-            }
-            Err(error) => {
-                eprintln!("{error}");
-                return ExitCode::from(5);
-            }
-        }
+    let ended =
+        if std::env::var_os("RUN_STEP_AS_ROOT").is_some() || is_root() { Ok(code()) } else { in_namespace() };
+    ExitCode::from(ended.unwrap_or_else(|error| {
+        eprintln!("{error}");
+        5
+    }))
+}
+
+fn in_namespace() -> Result<u8, UserNamespaceError> {
+    let namespace = UserNamespace::create()?;
+    if let Some(reason) = namespace.without_ranges() {
+        eprintln!("one id only: {reason}");
     }
-    match run() {
-        Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            eprintln!("error: {error}");
-            let mut source = error.source();
-            while let Some(cause) = source {
-                eprintln!("caused by: {cause}");
-                source = cause.source();
-            }
-            ExitCode::from(70)
+    namespace.run(code)
+}
+
+fn code() -> u8 {
+    run().unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        let mut source = error.source();
+        while let Some(cause) = source {
+            eprintln!("caused by: {cause}");
+            source = cause.source();
         }
-    }
+        70
+    })
 }
 
 fn is_root() -> bool {

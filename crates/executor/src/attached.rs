@@ -15,7 +15,7 @@ pub struct Attached<'a, 'o> {
     /// What is asked of the command while it runs.
     pub control: Control,
     /// Called once the command, or what starts it, runs: from then on it gets input and signals.
-    pub started: Option<Box<dyn FnOnce() + 'a>>,
+    pub started: Option<Box<dyn FnOnce() + Send + 'a>>,
 }
 
 impl<'a, 'o> Attached<'a, 'o> {

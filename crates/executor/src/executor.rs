@@ -1,6 +1,6 @@
 use ocibuild_spec::CancelToken;
 
-use crate::{Attached, Bundle, Error, ErrorKind};
+use crate::{Attached, Bundle, Error, ErrorKind, Offers};
 
 /// Where a piece of output was written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub enum Stream {
 
 /// Takes the output of a step piece by piece, as it comes: raw bytes, cut anywhere. While it works, the command
 /// waits: nothing is kept here.
-pub type Output<'o> = dyn FnMut(Stream, &[u8]) + 'o;
+pub type Output<'o> = dyn FnMut(Stream, &[u8]) + Send + 'o;
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +76,11 @@ pub trait Executor: Send + Sync {
     /// step is about to run, and so has to be quick. An executor that cannot tell says yes.
     fn probe(&self) -> Result<(), Error> {
         Ok(())
+    }
+
+    /// What a step can have.
+    fn offers(&self) -> Offers {
+        Offers::ALL
     }
 
     /// The same for a command that reads, that has a terminal if the bundle says so, and that gets signals. An executor that

@@ -14,12 +14,12 @@ use crate::mount::{is_bind, kind, options, path, text};
 use crate::permissions::{capability_bits, profile};
 use crate::step::names;
 use crate::supervise::supervise;
-use crate::{Attached, Bundle, Error, ErrorKind, Host, MemoryFile, memory_directory};
+use crate::{Attached, Bundle, Error, Host, MemoryFile, Need, Offers, memory_directory};
 
 /// Carries out bundles in namespaces that this process makes itself.
 ///
-/// Needs root, or a user namespace that the program entered at its start
-/// (`ocibuild_sys::enter_user_namespace`). The one cgroup that is made, for root, says which devices a step can open; no
+/// Needs root, or to be called in a user namespace
+/// (`ocibuild_sys::UserNamespace`). The one cgroup that is made, for root, says which devices a step can open; no
 /// resources are limited.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NamespaceExecutor {
@@ -38,6 +38,10 @@ impl Executor for NamespaceExecutor {
         ocibuild_sys::sandbox_works().map_err(Error::blocked)
     }
 
+    fn offers(&self) -> Offers {
+        OFFERS
+    }
+
     fn run(
         &self,
         bundle: &Bundle,
@@ -53,7 +57,7 @@ impl Executor for NamespaceExecutor {
         attached: Attached<'_, '_>,
         cancel: &CancelToken,
     ) -> Result<ExitStatus, Error> {
-        refuse_cgroups(&bundle.spec)?;
+        OFFERS.check(wants_cgroups(&bundle.spec).then_some(Need::Resources))?;
         let host = Host::detect();
         let barrier = Barrier::of(bundle, &host);
         let bundle = barrier.bundle(bundle, Nodes::Bundle)?;
@@ -81,13 +85,8 @@ pub(crate) fn wants_cgroups(spec: &Spec) -> bool {
     limits || linux.is_some_and(|linux| linux.cgroups_path().is_some())
 }
 
-fn refuse_cgroups(spec: &Spec) -> Result<(), Error> {
-    if wants_cgroups(spec) {
-        let message = "limits on memory and CPU take a runtime that makes cgroups, such as runc";
-        return Err(Error::new(ErrorKind::Unsupported, message));
-    }
-    Ok(())
-}
+/// What own namespaces give: no cgroup is made that limits anything.
+const OFFERS: Offers = Offers::ALL.without(Need::Resources);
 
 const DEVICE_LINKS: [(&str, &str); 5] = [
     ("/proc/self/fd", "/dev/fd"),

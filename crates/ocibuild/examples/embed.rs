@@ -12,10 +12,10 @@ use std::time::{Duration, SystemTime};
 use ocibuild::dockerfile::Dockerfile;
 use ocibuild::executor::{Bundle, ExitStatus, Output, Stream};
 use ocibuild::executor::{Error as ExecutorError, ErrorKind as ExecutorErrorKind, Executor};
-use ocibuild::snapshot::{Snapshotter, auto};
-use ocibuild::store::{ImageLayout, LayoutSource};
+use ocibuild::store::LayoutSource;
 use ocibuild::{
-    Backends, Build, Built, BuiltImage, Cache, CancelToken, ContextSource, ErrorKind, Event, LocalContext,
+    Backends, BaseImages, Build, Built, BuiltImage, CancelToken, ContextSource, ErrorKind, Event,
+    LocalContext, StateDirectory,
 };
 use ocibuild_testkit::HostBase;
 
@@ -62,8 +62,6 @@ impl Recorder {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    // Layers have files of other users, so an ordinary user becomes root of a user namespace, before the first thread.
-    let _ = ocibuild::sys::namespaces_work().is_err().then(ocibuild::sys::enter_user_namespace);
     let directory = tempfile::tempdir()?;
     HostBase::find()?.write_layout(directory.path().join("base"))?;
     let embedder = Embedder::open(directory.path())?;
@@ -101,17 +99,12 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// What an embedding program keeps between builds.
 struct Embedder<'a> {
     directory: &'a Path,
-    store: ImageLayout,
-    cache: Cache,
-    snapshots: Box<dyn Snapshotter>,
+    state: StateDirectory,
 }
 
 impl<'a> Embedder<'a> {
     fn open(directory: &'a Path) -> Result<Self, ocibuild::Error> {
-        let store = ImageLayout::open_or_create(directory.join("state"))?;
-        let cache = Cache::open(store.private_dir("cache"))?;
-        let snapshots = auto(store.private_dir("snapshots"))?;
-        Ok(Self { directory, store, cache, snapshots })
+        Ok(Self { directory, state: StateDirectory::open(directory.join("state"))? })
     }
 
     fn build(
@@ -120,13 +113,8 @@ impl<'a> Embedder<'a> {
         cancel: &CancelToken,
         events: impl FnMut(Event),
     ) -> Result<BuiltImage, ocibuild::Error> {
-        let backends = Backends {
-            store: &self.store,
-            base_images: &self.store,
-            snapshots: self.snapshots.as_ref(),
-            executor,
-            cache: &self.cache,
-        };
+        let images = BaseImages::offline(&self.state);
+        let backends = Backends::new(&self.state, &images, executor);
         let base = ContextSource::Image {
             source: Box::new(LayoutSource::open(self.directory.join("base"), None, None)?),
             reference: "base".parse().expect("a well-formed name"),

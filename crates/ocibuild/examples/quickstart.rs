@@ -19,46 +19,25 @@ use std::time::SystemTime;
 use fs_err as fs;
 use ocibuild::dockerfile::Dockerfile;
 use ocibuild::executor::{NamespaceExecutor, Stream};
-use ocibuild::snapshot::{Snapshotter, auto};
 use ocibuild::spec::{DiffId, Reference};
-use ocibuild::state::{ContainerOptions, State};
-use ocibuild::store::{ImageLayout, LayoutSource};
-use ocibuild::sys::{enter_user_namespace, namespaces_work};
+use ocibuild::state::ContainerOptions;
+use ocibuild::store::LayoutSource;
 use ocibuild::{
-    Backends, Build, BuiltImage, Cache, CancelToken, ContextSource, Destination, ErrorKind, Event,
-    LocalContext, Output, OutputKind,
+    Backends, BaseImages, Build, BuiltImage, CancelToken, ContextSource, Destination, ErrorKind, Event,
+    LocalContext, Output, OutputKind, StateDirectory,
 };
 use ocibuild_testkit::HostBase;
 
 type Failure = Box<dyn Error>;
 
 fn main() -> ExitCode {
-    // First of all, because a process with more than one thread cannot change its user namespace any more.
-    let sandbox = enter_sandbox();
-    match sandbox.and_then(|()| quickstart(&root())) {
+    match quickstart(&root()) {
         Ok(code) => code,
         Err(error) => {
             show_failure(error.as_ref());
             ExitCode::from(exit_code(error.as_ref()))
         }
     }
-}
-
-/// Makes sure that steps can run: as root right away, as anybody else in a user namespace.
-fn enter_sandbox() -> Result<(), Failure> {
-    let Err(reason) = namespaces_work() else { return Ok(()) };
-    let entered = enter_user_namespace().map_err(|error| no_sandbox(error.to_string()))?;
-    if let Some(missing) = entered.without_ranges {
-        eprintln!("note: this user has one id in containers, root: {missing}");
-    }
-    namespaces_work().map_err(|_| no_sandbox(reason.to_string()))
-}
-
-fn no_sandbox(reason: String) -> Failure {
-    ocibuild::Error::new(ErrorKind::Host, "no usable sandbox on this host: steps could not run")
-        .caused_by(reason)
-        .hint("run it as root, allow user namespaces to ordinary users, or, in a container, start that as privileged")
-        .into()
 }
 
 /// Where `fixtures/` and `target/` are.
@@ -82,10 +61,11 @@ fn quickstart(root: &Path) -> Result<ExitCode, Failure> {
     copy_directory(&fixture, &work.context())?;
     pack(&work.context().join("quotes"), &work.context().join("quotes.tar.gz"))?;
 
-    let store = ImageLayout::open_or_create(work.state())?;
-    let cache = Cache::open(store.private_dir("cache"))?;
-    let snapshots = auto(store.private_dir("snapshots"))?;
-    let engine = Engine { work: &work, store: &store, cache: &cache, snapshots: snapshots.as_ref() };
+    let engine = Engine { work: &work, state: StateDirectory::open(work.state())? };
+    engine.state.check_sandbox(&NamespaceExecutor::new())?;
+    if let Some(limit) = engine.state.privilege_limit() {
+        eprintln!("note: {limit}");
+    }
 
     println!("Building {}", fixture.display());
     let (first, progress) = engine.build(Vec::new())?;
@@ -151,20 +131,13 @@ impl Drop for Work {
 /// The library with all its parts chosen.
 struct Engine<'a> {
     work: &'a Work,
-    store: &'a ImageLayout,
-    cache: &'a Cache,
-    snapshots: &'a dyn Snapshotter,
+    state: StateDirectory,
 }
 
 impl Engine<'_> {
     fn build(&self, outputs: Vec<Output>) -> Result<(BuiltImage, Progress), Failure> {
-        let backends = Backends {
-            store: self.store,
-            base_images: self.store,
-            snapshots: self.snapshots,
-            executor: &NamespaceExecutor::new(),
-            cache: self.cache,
-        };
+        let (images, executor) = (BaseImages::offline(&self.state), NamespaceExecutor::new());
+        let backends = Backends::new(&self.state, &images, &executor);
         let base = ContextSource::Image {
             source: Box::new(LayoutSource::open(self.work.base(), Some("latest"), None)?),
             reference: "base".parse()?,
@@ -195,10 +168,10 @@ impl Engine<'_> {
             };
             failed = written.err().or(failed.take());
         };
-        let state = State::new(self.store, self.cache, self.snapshots);
         let executor = NamespaceExecutor::new();
         let options = ContainerOptions::default();
-        let status = state.run(&name()?, &options, &executor, &mut pass_on, &CancelToken::new())?;
+        let status =
+            self.state.state().run(&name()?, &options, &executor, &mut pass_on, &CancelToken::new())?;
         failed.map_or(Ok(status.code()), |error| Err(error.into()))
     }
 }

@@ -5,6 +5,7 @@ use ocibuild_spec::Platform;
 
 /// An annotation of the image, and where it goes (11.20).
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Annotation {
     /// The document or descriptor that gets it.
     pub level: AnnotationLevel,
@@ -18,6 +19,7 @@ pub struct Annotation {
 
 /// Where an [`Annotation`] goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum AnnotationLevel {
     /// The manifest of an image.
     Manifest,
@@ -33,6 +35,20 @@ impl Annotation {
     /// An annotation of every manifest.
     pub fn of_manifest(key: impl Into<String>, value: impl Into<String>) -> Self {
         Self { level: AnnotationLevel::Manifest, platform: None, key: key.into(), value: value.into() }
+    }
+
+    /// The same at another level.
+    #[must_use]
+    pub fn level(mut self, level: AnnotationLevel) -> Self {
+        self.level = level;
+        self
+    }
+
+    /// The same for one platform, or for all.
+    #[must_use]
+    pub fn platform(mut self, platform: Option<Platform>) -> Self {
+        self.platform = platform;
+        self
     }
 
     /// Whether only an index of several platforms has a place for it.

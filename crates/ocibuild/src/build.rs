@@ -254,7 +254,7 @@ impl Build {
 
     /// Nothing of the build goes to a network: URLs and repositories are what is known of them or an error, and a `RUN`
     /// has no network. Results that are in the cache count, those of steps that had a network included; what a step makes
-    /// without one is kept under a key of its own. The [base images](Backends::base_images) are whatever the caller gives.
+    /// without one is kept under a key of its own. The base images of the [`Backends`] are whatever the caller gives.
     #[must_use]
     pub fn offline(mut self, offline: bool) -> Self {
         self.settings.offline = offline;
@@ -358,7 +358,9 @@ impl Build {
         }
         self.name_contexts();
         match first_run(&self.dockerfile, &self.options) {
-            Some(location) => backends.executor.probe().map_err(|error| Error::from(error).at(location)),
+            Some(location) => {
+                backends.state.check_sandbox(backends.executor).map_err(|error| error.at(location))
+            }
             None => Ok(()),
         }
     }
@@ -473,7 +475,7 @@ impl Build {
             }
         };
         let remotes = self.settings.remotes(&self.context, &self.named)?;
-        let fetcher = Fetcher { remotes: &remotes, store: backends.store, cancel, now: self.settings.now };
+        let fetcher = Fetcher::new(&remotes, backends.store, cancel, self.settings.now);
         Ok(fetcher.fetch_any(&remote)?.time())
     }
 }

@@ -55,7 +55,9 @@ fn carry_out(
     let (sender, receiver) = sync_channel(EVENTS);
     let cancel = &cancel.child();
     std::thread::scope(move |scope| {
-        let work = move || build_all(build, backends, cancel, sender, outputs);
+        let work = move || {
+            backends.state.privilege().run(move || build_all(build, backends, cancel, sender, outputs))
+        };
         let work = std::thread::Builder::new().name("build".to_owned()).spawn_scoped(scope, work);
         let work = work.map_err(Error::no_thread)?;
         // Should `events` panic, this and the receiver go at once, and nothing is waited for in vain. Else nobody is left

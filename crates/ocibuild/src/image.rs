@@ -11,6 +11,7 @@ use crate::stage::StageState;
 
 /// What an output takes for the epoch: the second that it states, that later times are cut to, and that files have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum OutputEpoch {
     /// The build's, if it has one.
     #[default]
@@ -34,6 +35,7 @@ impl OutputEpoch {
 
 /// What a build made: one image, or an index of the images of several platforms.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Built {
     /// Descriptor of the manifest; of the index when there is one.
     pub descriptor: Descriptor,
@@ -52,6 +54,7 @@ impl Built {
 
 /// The index of the images of several platforms.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct BuiltIndex {
     /// The index.
     pub index: Index,
@@ -61,6 +64,7 @@ pub struct BuiltIndex {
 
 /// A finished image.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct BuiltImage {
     /// Descriptor of the manifest.
     pub descriptor: Descriptor,

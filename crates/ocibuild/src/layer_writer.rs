@@ -2,7 +2,6 @@
 
 use ocibuild_layer::{LayerOptions, WrittenLayer};
 use ocibuild_spec::{Changeset, Descriptor, DiffId, Entry};
-use ocibuild_store::BlobStore as _;
 
 use crate::cache::EncodingOptions;
 use crate::error::Error;

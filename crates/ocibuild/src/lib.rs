@@ -2,28 +2,21 @@
 //!
 //! A [`Build`] is a parsed Dockerfile, a [`BuildContext`] and what the caller wants. Planning it resolves every word and
 //! every base image into a [`plan::Plan`], which is plain data; running the plan finds or makes one layer per step and
-//! puts them together. What it works with is given as [`Backends`]: a state directory ([`store::ImageLayout`]), a source
-//! of base images, a driver for root file systems ([`snapshot::Snapshotter`]), an [`executor::Executor`] for `RUN`, and
-//! the [`Cache`].
+//! puts them together. What it works with is given as [`Backends`]: a [`StateDirectory`], a source of base images
+//! ([`BaseImages`], or any other), and an [`executor::Executor`] for `RUN`.
 //!
 //! ```no_run
 //! use ocibuild::dockerfile::Dockerfile;
 //! use ocibuild::executor::NamespaceExecutor;
 //! use ocibuild::registry::Registry;
-//! use ocibuild::store::ImageLayout;
-//! use ocibuild::{Backends, Build, Cache, CancelToken, Event, LocalContext};
+//! use ocibuild::{Backends, BaseImages, Build, CancelToken, Event, LocalContext, StateDirectory};
 //!
 //! let context = LocalContext::open(".")?; // applies .dockerignore
 //! let dockerfile = Dockerfile::parse(context.read("Dockerfile")?)?; // all problems of the file at once
-//! let layout = ImageLayout::open_or_create("/var/lib/app/images")?;
-//! let snapshots = ocibuild::snapshot::auto(layout.private_dir("snapshots"))?;
-//! let backends = Backends {
-//!     store: &layout,
-//!     base_images: &Registry::anonymous(), // or a layout: an offline build
-//!     snapshots: snapshots.as_ref(),
-//!     executor: &NamespaceExecutor::new(),
-//!     cache: &Cache::open(layout.private_dir("cache"))?,
-//! };
+//! let state = StateDirectory::open("/var/lib/app/images")?;
+//! let images = BaseImages::new(&state, Registry::anonymous()); // or offline
+//! let executor = NamespaceExecutor::new();
+//! let backends = Backends::new(&state, &images, &executor);
 //! let plan = Build::new(dockerfile, context)
 //!     .target("release")
 //!     .build_arg("VERSION", "1.4.0")
@@ -41,16 +34,18 @@
 //! [`Event`]s.
 //!
 //! # Ordinary users
-//! Without root, files of other owners need a user namespace. A program enters one at the start of `main`, while it has a
-//! single thread ([`sys::enter_user_namespace`]); the library works in whatever namespace it is called in.
+//! Without root, files of other owners need a user namespace. Work with them is done in a process that shares the memory of
+//! this one and is in such a namespace ([`StateDirectory`]); nothing is asked of the program, which may have any number of
+//! threads.
 //!
 //! # Limitations
-//! Linux only. Stages are carried out one after the other. Images have no attestations.
+//! Linux only. Images have no attestations.
 #![forbid(unsafe_code)]
 
 mod accounts;
 mod advice;
 mod annotation;
+mod base_images;
 mod build;
 mod cache;
 mod checks;
@@ -61,6 +56,7 @@ mod drive;
 pub mod engine;
 mod error;
 mod event;
+mod exports;
 mod failed;
 mod finished;
 mod image;
@@ -70,6 +66,7 @@ mod layer_writer;
 mod layers;
 mod listing;
 mod output;
+mod privilege;
 mod report;
 mod request;
 mod run;
@@ -79,25 +76,18 @@ mod single_flight;
 mod ssh;
 mod stage;
 pub mod state;
+mod state_directory;
 mod threads;
 mod transfer;
 mod unpacked;
 
-pub use ocibuild_dockerfile as dockerfile;
-pub use ocibuild_executor as executor;
-pub use ocibuild_layer as layer;
-pub use ocibuild_plan as plan;
-pub use ocibuild_registry as registry;
-pub use ocibuild_snapshot as snapshot;
-pub use ocibuild_spec as spec;
+pub use exports::{dockerfile, executor, files, layer, plan, registry, snapshot, spec, store};
 pub use ocibuild_spec::CancelToken;
-pub use ocibuild_store as store;
-pub use ocibuild_sys as sys;
 
 pub use advice::{Hint, Setting};
 pub use annotation::{Annotation, AnnotationLevel};
+pub use base_images::{BaseImages, NotHere};
 pub use build::Build;
-pub use cache::Cache;
 pub use checks::CheckReport;
 pub use context::{
     BuildContext, ContextSource, Fetcher, GitAddress, GitAddressError, GitProgram, HttpAddress,
@@ -108,9 +98,11 @@ pub use event::Event;
 pub use image::{Built, BuiltImage, BuiltIndex, OutputEpoch};
 pub use index::{EntrySelector, IndexChange, IndexDraft, IndexEntry, JoinOptions, JoinOutcome};
 pub use listing::{ContextEntry, ContextEntryKind, ContextVerdict, DecidingLine};
+pub use privilege::PrivilegeLimit;
 pub use report::{Place, Report};
 pub use request::{Backends, Destination, Output, OutputKind, PlannedBuild, SshAgent};
 pub use secret::Secret;
+pub use state_directory::{SnapshotDriver, StateDirectory};
 pub use transfer::{Origin, PullOptions, Pulled, Pushed, Transfer, Watcher};
 
 /// Checks for the fuzz targets alone.

@@ -13,6 +13,7 @@ const MAX_SECRET: u64 = 500 << 10;
 
 /// Where the value of a secret comes from; the value itself is read when a step mounts it, and kept nowhere.
 #[derive(Clone)]
+#[non_exhaustive]
 pub enum Secret {
     /// A file.
     File(PathBuf),

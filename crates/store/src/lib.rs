@@ -7,8 +7,7 @@
 //! [`Lease`] announces a running build and protects what it puts or looks up until something refers to it; a
 //! [`Collection`] removes what neither a tag, nor a reference of the caller, nor a lease reaches.
 //!
-//! Around it stand the two traits that blobs are written and read by ([`BlobSink`], [`BlobStore`]), what images are
-//! exported as ([`LayoutArchive`], [`LayoutDirectory`]), and where base images may come from beside a registry
+//! Around it stand the trait of places that take blobs ([`BlobSink`]), what images are exported as ([`LayoutArchive`], [`LayoutDirectory`]), and where base images may come from beside a registry
 //! ([`LayoutSource`], [`ArchiveSource`], and the layout itself, all of them an
 //! [`ImageSource`](ocibuild_spec::ImageSource)).
 //!
@@ -52,8 +51,10 @@ mod layout;
 mod output;
 mod source;
 
-pub use blob::{BlobSink, BlobStore, BlobWriter, PendingBlob, copy_image, reachable, read_document};
+pub use blob::{BlobSink, copy_image, reachable, read_document};
 pub use error::{Error, ErrorKind};
-pub use layout::{Collection, ExclusiveLock, Freed, ImageLayout, Lease, ScratchDir, Usage, check_way};
+pub use layout::{
+    BlobWriter, Collection, ExclusiveLock, Freed, ImageLayout, Lease, ScratchDir, Usage, check_way,
+};
 pub use output::{ArchiveFormat, LayoutArchive, LayoutDirectory, OutputImage};
 pub use source::{ArchiveSource, LayoutSource, Parts, StoredImage, StoredImages, detect};

@@ -26,7 +26,7 @@
 //!
 //! A [`Sandbox`] is a list of operations and a process: plain data. [`Sandbox::spawn`] carries it out in new
 //! namespaces. What happens between `clone` and `execve` is in one folder that neither allocates nor locks.
-//! [`enter_user_namespace`] is for programs run by ordinary users, at their start.
+//! A [`UserNamespace`] makes an ordinary user root of one, for some work in a process that shares the memory of this one.
 //!
 //! # Limitations
 //!
@@ -83,7 +83,4 @@ pub use seccomp::{Condition, Filter, Profile, Rule, Verdict};
 pub use spawn::{Child, SandboxError, SandboxErrorKind, Status};
 pub use target::{FileTarget, own_descriptor};
 pub use terminal::set_window_size;
-pub use userns::{
-    IdMap, IdRange, UserNamespace, UserNamespaceError, enter_user_namespace, id_map,
-    in_initial_user_namespace,
-};
+pub use userns::{IdMap, IdRange, UserNamespace, UserNamespaceError, id_map, in_initial_user_namespace};

@@ -15,7 +15,7 @@ pub(crate) fn annotations(text: &str) -> Result<Vec<Annotation>, Error> {
     }
     let of_type = |text: &str| {
         let (level, platform) = level_and_platform(text).map_err(wrong)?;
-        Ok(Annotation { level, platform, key: key.to_owned(), value: value.to_owned() })
+        Ok(Annotation::of_manifest(key, value).level(level).platform(platform))
     };
     types.split(',').map(of_type).collect()
 }
@@ -46,7 +46,7 @@ pub(super) fn annotation_attribute(attribute: &str, value: &str) -> Option<Resul
         if key.is_empty() {
             return Err(format!("{attribute} has no key"));
         }
-        Ok(Annotation { level, platform, key: key.to_owned(), value: value.to_owned() })
+        Ok(Annotation::of_manifest(key, value).level(level).platform(platform))
     });
     Some(parsed)
 }

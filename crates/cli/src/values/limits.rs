@@ -4,8 +4,8 @@ use std::path::Path;
 
 use ocibuild::Error;
 use ocibuild::dockerfile::nearest;
+use ocibuild::executor::CAPABILITIES;
 use ocibuild::executor::{Capabilities, PosixRlimitType, Resources, Rlimit};
-use ocibuild::sys::CAPABILITIES;
 
 use super::size;
 use crate::args::LimitArgs;

@@ -271,7 +271,7 @@ fn volume(text: &str) -> Result<Volume, Error> {
             .hint(format!("make it first: mkdir -p {source}"))
             .caused_by(error)
     })?;
-    Ok(Volume { source, target, read_only })
+    Ok(Volume::new(source, target).read_only(read_only))
 }
 
 /// The value of `--workdir`; `None` for one that says nothing.

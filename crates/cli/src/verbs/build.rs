@@ -14,10 +14,9 @@ use super::engine::Load;
 use super::images::nameable;
 use super::results::{forget, in_a_directory, outputs, write_iidfile, write_metadata};
 use crate::args::{BuildArgs, ProgressArg};
-use crate::backends::{BaseImages, Notices, StateDirectory, executor, resolv_conf};
+use crate::backends::{Images, Notices, executor, open_state, resolv_conf};
 use crate::failure::{Failure, Outcome, SourceText, about, usage};
 use crate::input::{PlanInput, process_env};
-use crate::privilege::{self, Privilege};
 use crate::progress::{Progress, progress, warn};
 use crate::remote::remotes;
 use crate::signals::Signals;
@@ -25,6 +24,8 @@ use crate::state_dir::state_dir;
 use crate::table::now;
 use crate::terminal::{Screen, to_stdout};
 use crate::values::{self, BuildOutputs, Lookup};
+use ocibuild::Backends;
+use ocibuild::StateDirectory;
 
 /// What was asked for, checked before anything is touched.
 struct Request {
@@ -206,7 +207,6 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
     let wanted = request.load.take().filter(|_| request.call.is_none());
     // Clients of engines belong to the user, not to root of a namespace.
     let mut loader = wanted.map(|load| load.start(&request.tags)).transpose()?;
-    let privilege = privilege::enter();
     let names = request.names();
     let (kind, iidfile, metadata_file) =
         (request.progress, request.iidfile.clone(), request.metadata_file.clone());
@@ -226,18 +226,12 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
         || !request.outputs.outputs.is_empty()
         || request.outputs.cache_only
         || loader.is_some();
-    let open = || -> Result<_, Failure> {
-        Ok((StateDirectory::open(&root, args.snapshotter)?, Signals::install()?))
-    };
+    let open = || -> Result<_, Failure> { Ok((open_state(&root, args.snapshotter)?, Signals::install()?)) };
     // What is wrong with the Dockerfile of a directory is said before there is a state directory.
     let early = if request.input.needs_fetching() { Some(open()?) } else { None };
     let named = secrets_of(&request, remotes(&args.plan, true)?);
-    let fetcher = early.as_ref().map(|(shop, signals)| Fetcher {
-        remotes: &named,
-        store: &shop.layout,
-        cancel: &signals.cancel,
-        now: now(),
-    });
+    let fetcher =
+        early.as_ref().map(|(shop, signals)| Fetcher::new(&named, shop.layout(), &signals.cancel, now()));
     let loaded = loader.as_mut().and_then(|loader| loader.output.take());
     let opened = configured(request, loaded, (args, notices), fetcher.as_ref()).map_err(|mut failure| {
         failure.signal = early.as_ref().and_then(|(_, signals)| signals.received());
@@ -251,13 +245,13 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
         Some(open) => open,
         None => open()?,
     };
-    let images = BaseImages::new(&shop, &args.plan, notices)?;
-    let backends = shop.backends(&images, executor.as_ref());
+    let images = Images::new(&shop, &args.plan, notices)?;
+    let backends = Backends::new(&shop, &images.source, executor.as_ref());
 
     let mut display = progress(kind, screen);
     let failed = |error: Error, display: &mut dyn Progress| {
         display.finish();
-        explained(error, &source, display.shows_output(), &privilege, &signals)
+        explained(error, &source, display.shows_output(), &shop, &signals)
     };
     if let Err(error) = build.check_sandbox(&backends) {
         return Err(failed(error, display.as_mut()));
@@ -313,13 +307,13 @@ fn explained(
     error: Error,
     source: &SourceText,
     output_shown: bool,
-    privilege: &Privilege,
+    state: &StateDirectory,
     signals: &Signals,
 ) -> Failure {
     let mut failure = Failure::from(error).with_source(source.clone());
     failure.output_shown = output_shown;
     failure.signal = signals.received();
-    failure.note(&privilege.notes);
+    failure.note(state);
     failure
 }
 

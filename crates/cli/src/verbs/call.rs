@@ -6,10 +6,11 @@ use ocibuild::Error;
 
 use super::{check, outline};
 use crate::args::{BuildArgs, ReportFormat};
-use crate::backends::{BaseImages, Notices, StateDirectory, executor};
+use crate::backends::{Images, Notices, executor, open_images};
 use crate::failure::{Failure, Outcome, SourceText, usage};
 use crate::signals::Signals;
 use crate::text::printable;
+use ocibuild::Backends;
 
 /// What to do instead of a build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,11 +61,11 @@ impl Call {
         if self.method == Method::Targets {
             return outline::print_targets(&build.targets(), self.format);
         }
-        let shop = StateDirectory::open_plainly(root)?;
-        let images = BaseImages::new(&shop, &args.plan, Notices::Lines)?;
+        let shop = open_images(root)?;
+        let images = Images::new(&shop, &args.plan, Notices::Lines)?;
         let executor = executor(None)?;
         let signals = Signals::install()?;
-        let backends = shop.backends(&images, executor.as_ref());
+        let backends = Backends::new(&shop, &images.source, executor.as_ref());
         let failed = |error: Error| {
             let mut failure = Failure::from(error).with_source(source.clone());
             failure.signal = signals.received();

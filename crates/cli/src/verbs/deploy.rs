@@ -10,7 +10,7 @@ use ocibuild::spec::{
 };
 
 use crate::args::DeployArgs;
-use crate::backends::{Notices, StateDirectory, registry};
+use crate::backends::{Notices, open_images, registry};
 use crate::failure::{Failure, Outcome, usage};
 use crate::progress::warn;
 use crate::signals::Signals;
@@ -48,8 +48,8 @@ fn image(
     name: &Reference,
     args: &DeployArgs,
 ) -> Result<(Digest, ContainerConfig), Failure> {
-    let shop = StateDirectory::open_plainly(&state_dir(root)?)?;
-    if let Some(descriptor) = shop.layout.resolve(name)? {
+    let shop = open_images(&state_dir(root)?)?;
+    if let Some(descriptor) = shop.layout().resolve(name)? {
         return Ok((descriptor.digest, shop.state().inspect(name)?.config.config));
     }
     if shop.state().find(&args.image).is_ok() {

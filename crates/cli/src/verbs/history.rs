@@ -5,7 +5,7 @@ use ocibuild::spec::{History, Timestamp};
 use ocibuild::state::ImageDetails;
 
 use crate::args::HistoryArgs;
-use crate::backends::StateDirectory;
+use crate::backends::open_images;
 use crate::failure::Outcome;
 use crate::listing::{Format, given};
 use crate::state_dir::state_dir;
@@ -27,7 +27,7 @@ pub(crate) fn history(root: Option<&Path>, args: &HistoryArgs) -> Outcome {
         ("table", true) => Format::read("{{.ID}}", table)?,
         (text, _) => Format::read(text, table)?,
     };
-    let shop = StateDirectory::open_plainly(&state_dir(root)?)?;
+    let shop = open_images(&state_dir(root)?)?;
     let state = shop.state();
     let image = state.details(&state.find(&args.image)?.descriptor)?;
     let sizes = state.layer_sizes(&image)?;

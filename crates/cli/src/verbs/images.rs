@@ -7,7 +7,7 @@ use ocibuild::spec::{Descriptor, Digest, Reference};
 use ocibuild::state::{Catalog, ImageSummary, State, no_such_image};
 
 use crate::args::{ImagesArgs, RmiArgs, TagArgs};
-use crate::backends::StateDirectory;
+use crate::backends::open_images;
 use crate::failure::{Outcome, usage};
 use crate::listing::{Format, given};
 use crate::state_dir::state_dir;
@@ -15,6 +15,7 @@ use crate::table::{age, go_time, human_size, now, precise_size, short_id};
 use crate::template::{Record, Value};
 use crate::terminal::{to_stderr, to_stdout};
 use crate::values::{ImageFilter, reference};
+use ocibuild::StateDirectory;
 
 const TABLE: &str =
     "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{if .CreatedSince}}{{.CreatedSince}}{{else}}N/A{{end}}\t{{.Size}}";
@@ -24,7 +25,7 @@ const TABLE_WITH_DIGESTS: &str = "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}
 pub(crate) fn images(root: Option<&Path>, args: &ImagesArgs) -> Outcome {
     let format = format(args)?;
     let filter = ImageFilter::read(&args.filter, args.name.as_deref())?;
-    let shop = StateDirectory::open_plainly(&state_dir(root)?)?;
+    let shop = open_images(&state_dir(root)?)?;
     let mut images = filter.choose(&shop.state())?;
     images.sort_by(|a, b| {
         let key = |image: &ImageSummary| (image.id.clone(), image.reference.clone());
@@ -108,9 +109,9 @@ fn own_tag(name: &Reference) -> Option<&str> {
 /// Gives an image another name.
 pub(crate) fn tag(root: Option<&Path>, args: &TagArgs) -> Outcome {
     let name = nameable(&args.name)?;
-    let shop = StateDirectory::open_plainly(&state_dir(root)?)?;
+    let shop = open_images(&state_dir(root)?)?;
     let image = shop.state().find(&args.source)?;
-    shop.layout.tag(&name, &image.descriptor)?;
+    shop.layout().tag(&name, &image.descriptor)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -132,7 +133,7 @@ pub(crate) fn nameable(text: &str) -> Result<Reference, Error> {
 
 /// Takes names away, all that exist, and fails for those that do not.
 pub(crate) fn rmi(root: Option<&Path>, args: &RmiArgs) -> Outcome {
-    let shop = StateDirectory::open_plainly(&state_dir(root)?)?;
+    let shop = open_images(&state_dir(root)?)?;
     let mut removal = Removal::of(&shop)?;
     let mut wrong: Option<Error> = None;
     for text in &args.images {

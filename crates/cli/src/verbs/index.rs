@@ -14,7 +14,7 @@ use super::transfer::{Lines, advised, failed, from_registry, pushed_line};
 use crate::args::{
     IndexAnnotateArgs, IndexCreateArgs, IndexInspectArgs, IndexPushArgs, IndexRmArgs, IndexVerb, ReportFormat,
 };
-use crate::backends::{Notices, StateDirectory, registry};
+use crate::backends::{Notices, open_images, registry};
 use crate::failure::{Outcome, about, usage};
 use crate::signals::Signals;
 use crate::state_dir::state_dir;
@@ -37,13 +37,11 @@ pub(crate) fn index(root: Option<&Path>, verb: &IndexVerb) -> Outcome {
 fn create(root: Option<&Path>, args: &IndexCreateArgs) -> Outcome {
     let name = reference(&args.name)?;
     let images = references(&args.images)?;
-    let change = IndexChange {
-        annotations: index_annotations(&args.annotation, AnnotationLevel::Index)?,
-        ..IndexChange::default()
-    };
-    let options = IndexOptions { append: args.append, replace: args.replace, change };
+    let mut options = IndexOptions::default();
+    (options.append, options.replace) = (args.append, args.replace);
+    options.change.annotations = index_annotations(&args.annotation, AnnotationLevel::Index)?;
     let registry = registry(&args.registry, Notices::Lines)?;
-    let shop = StateDirectory::open_plainly(&state_dir(root)?)?;
+    let shop = open_images(&state_dir(root)?)?;
     let signals = Signals::install()?;
     let created = shop
         .state()
@@ -79,10 +77,8 @@ fn index_annotations(texts: &[String], level: AnnotationLevel) -> Result<Vec<Ann
     let mut found = Vec::new();
     for text in texts {
         let has_type = text.split('=').next().is_some_and(|before| before.contains(':'));
-        found.extend(annotations(text)?.into_iter().map(|annotation| Annotation {
-            level: if has_type { annotation.level } else { level },
-            ..annotation
-        }));
+        let with_level = |annotation: Annotation| if has_type { annotation } else { annotation.level(level) };
+        found.extend(annotations(text)?.into_iter().map(with_level));
     }
     Ok(found)
 }
@@ -101,21 +97,20 @@ fn annotate(root: Option<&Path>, args: &IndexAnnotateArgs) -> Outcome {
         Some(_) => AnnotationLevel::ManifestDescriptor,
         None => AnnotationLevel::Index,
     };
-    let change = IndexChange {
-        entry,
-        os: args.os.clone(),
-        architecture: args.arch.clone(),
-        variant: args.variant.clone(),
-        os_version: args.os_version.clone(),
-        os_features: args.os_features.clone(),
-        annotations: index_annotations(&args.annotation, level)?,
-    };
-    if change == (IndexChange { entry: change.entry.clone(), ..IndexChange::default() }) {
+    let mut change = IndexChange::default();
+    change.os.clone_from(&args.os);
+    change.architecture.clone_from(&args.arch);
+    change.variant.clone_from(&args.variant);
+    change.os_version.clone_from(&args.os_version);
+    change.os_features.clone_from(&args.os_features);
+    change.annotations = index_annotations(&args.annotation, level)?;
+    if change == IndexChange::default() {
         return Err(usage("there is nothing to change")
             .hint("say what: --os, --arch, --variant, --os-version, --os-features, --annotation")
             .into());
     }
-    let shop = StateDirectory::open_plainly(&state_dir(root)?)?;
+    change.entry = entry;
+    let shop = open_images(&state_dir(root)?)?;
     shop.state().annotate_index(&name, &change)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -128,7 +123,7 @@ fn platform(text: &str) -> Result<Platform, Error> {
 fn inspect(root: Option<&Path>, args: &IndexInspectArgs) -> Outcome {
     let name = reference(&args.name)?;
     let registry = registry(&args.registry, Notices::Lines)?;
-    let shop = StateDirectory::open_plainly(&state_dir(root)?)?;
+    let shop = open_images(&state_dir(root)?)?;
     let signals = Signals::install()?;
     let found = shop
         .state()
@@ -184,7 +179,7 @@ fn push(root: Option<&Path>, args: &IndexPushArgs) -> Outcome {
     let images = references(&args.images)?;
     let expected = platforms(&args.expect)?;
     let registry = registry(&args.registry, Notices::Lines)?;
-    let shop = StateDirectory::open_plainly(&state_dir(root)?)?;
+    let shop = open_images(&state_dir(root)?)?;
     let signals = Signals::install()?;
     let lines = Lines::new(args.quiet);
     lines.say(&format!("pushing to {}", name.familiar_name()));
@@ -197,7 +192,8 @@ fn push(root: Option<&Path>, args: &IndexPushArgs) -> Outcome {
         }
         return done(&pushed, args.quiet);
     }
-    let options = JoinOptions { platforms: expected, run: args.run.clone() };
+    let mut options = JoinOptions::default();
+    (options.platforms, options.run) = (expected, args.run.clone());
     let meeting =
         state.meet_in_index(&name, &images, &options, &registry, &signals.cancel, &watcher).map_err(told)?;
     if let Some(pushed) = &meeting.pushed {
@@ -228,7 +224,7 @@ fn done(pushed: &Pushed, quiet: bool) -> Outcome {
 
 fn rm(root: Option<&Path>, args: &IndexRmArgs) -> Outcome {
     let names = references(&args.names)?;
-    let shop = StateDirectory::open_plainly(&state_dir(root)?)?;
+    let shop = open_images(&state_dir(root)?)?;
     for name in &names {
         shop.state().remove_index_draft(name)?;
         to_stdout(format!("{}\n", name.familiar()).as_bytes())?;

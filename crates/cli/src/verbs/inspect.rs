@@ -6,7 +6,7 @@ use ocibuild::state::{Catalog, ImageDetails, State};
 use ocibuild::{Error, ErrorKind};
 
 use crate::args::InspectArgs;
-use crate::backends::StateDirectory;
+use crate::backends::open_images;
 use crate::failure::Outcome;
 use crate::state_dir::state_dir;
 use crate::template::{Field, Mode, Template, Value};
@@ -18,7 +18,7 @@ pub(crate) fn inspect(root: Option<&Path>, args: &InspectArgs) -> Outcome {
         None | Some("" | "json") => None,
         Some(text) => Some(Template::parse(text)?),
     };
-    let shop = StateDirectory::open_plainly(&state_dir(root)?)?;
+    let shop = open_images(&state_dir(root)?)?;
     let state = shop.state();
     let catalog = state.catalog()?;
     let mut wrong: Option<Error> = None;
@@ -52,7 +52,7 @@ pub(crate) fn inspect(root: Option<&Path>, args: &InspectArgs) -> Outcome {
 fn object(state: &State<'_>, catalog: &Catalog<'_>, text: &str) -> Result<Value, Error> {
     let image = state.details(&catalog.find(text)?.descriptor)?;
     let size: u64 = state.layer_sizes(&image)?.iter().sum();
-    let ImageDetails { descriptor, manifest, config } = &image;
+    let ImageDetails { descriptor, manifest, config, .. } = &image;
     let names = catalog.names(&manifest.config.digest)?;
     let tags = names.iter().filter(|name| name.digest().is_none());
     let tags: Vec<Value> = tags.map(|name| Value::from(name.familiar())).collect();

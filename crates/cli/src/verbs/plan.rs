@@ -5,7 +5,7 @@ use ocibuild::Fetcher;
 use ocibuild::plan::{Plan, all_to_json, render_text, to_json};
 
 use crate::args::{PlanVerb, ReportFormat};
-use crate::backends::{BaseImages, Notices, StateDirectory, executor};
+use crate::backends::{Images, Notices, executor, open_images};
 use crate::failure::{Failure, Outcome};
 use crate::input::{PlanInput, process_env};
 use crate::remote::remotes;
@@ -13,20 +13,17 @@ use crate::signals::Signals;
 use crate::state_dir::state_dir;
 use crate::table::now;
 use crate::terminal::to_stdout;
+use ocibuild::Backends;
 
 /// Prints what a build would do.
 pub(crate) fn plan(root: Option<&Path>, args: &PlanVerb) -> Outcome {
     let input = PlanInput::new(&args.plan, &process_env)?;
     let root = state_dir(root)?;
-    let open = || -> Result<_, Failure> { Ok((StateDirectory::open_plainly(&root)?, Signals::install()?)) };
+    let open = || -> Result<_, Failure> { Ok((open_images(&root)?, Signals::install()?)) };
     let early = if input.needs_fetching() { Some(open()?) } else { None };
     let named = remotes(&args.plan, true)?;
-    let fetcher = early.as_ref().map(|(shop, signals)| Fetcher {
-        remotes: &named,
-        store: &shop.layout,
-        cancel: &signals.cancel,
-        now: now(),
-    });
+    let fetcher =
+        early.as_ref().map(|(shop, signals)| Fetcher::new(&named, shop.layout(), &signals.cancel, now()));
     let opened = input.open(fetcher.as_ref()).map_err(|mut failure| {
         failure.signal = early.as_ref().and_then(|(_, signals)| signals.received());
         failure
@@ -37,9 +34,10 @@ pub(crate) fn plan(root: Option<&Path>, args: &PlanVerb) -> Outcome {
         Some(open) => open,
         None => open()?,
     };
-    let images = BaseImages::new(&shop, &args.plan, Notices::Lines)?;
+    let images = Images::new(&shop, &args.plan, Notices::Lines)?;
     let executor = executor(None)?;
-    let planned = build.plan_cancellable(&shop.backends(&images, executor.as_ref()), &signals.cancel);
+    let planned =
+        build.plan_cancellable(&Backends::new(&shop, &images.source, executor.as_ref()), &signals.cancel);
     let planned = planned.map_err(|error| {
         let mut failure = Failure::from(error).with_source(source.clone());
         failure.signal = signals.received();

@@ -4,8 +4,8 @@ use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
+use ocibuild::files::FileTarget;
 use ocibuild::spec::Reference;
-use ocibuild::sys::FileTarget;
 use ocibuild::{Built, Destination, Error, ErrorKind, Output};
 use serde_json::json;
 

@@ -10,15 +10,15 @@ use ocibuild::spec::Descriptor;
 use ocibuild::state::ContainerOptions;
 
 use crate::args::{PullWhen, RunArgs};
-use crate::backends::{StateDirectory, executor, resolv_conf};
+use crate::backends::{executor, open_state, resolv_conf};
 use crate::failure::{Failure, Outcome, host, usage};
 use crate::input::process_env;
-use crate::privilege;
 use crate::signals::Signals;
 use crate::state_dir::state_dir;
 use crate::terminal::{RawMode, window};
 use crate::values;
 use crate::verbs::transfer::fetch;
+use ocibuild::StateDirectory;
 
 /// Runs an image and ends as its command does.
 pub(crate) fn run(root: Option<&Path>, args: &RunArgs) -> Outcome {
@@ -30,14 +30,13 @@ pub(crate) fn run(root: Option<&Path>, args: &RunArgs) -> Outcome {
     let options = options(args)?;
     let executor = executor(args.runtime.as_deref())?;
     let root = state_dir(root)?;
-    let privilege = privilege::enter();
+    let shop = open_state(&root, args.snapshotter)?;
     // Before anything is fetched.
-    executor.probe().map_err(|error| {
-        let mut failure = Failure::from(Error::from(error));
-        failure.note(&privilege.notes);
+    shop.check_sandbox(executor.as_ref()).map_err(|error| {
+        let mut failure = Failure::from(error);
+        failure.note(&shop);
         failure
     })?;
-    let shop = StateDirectory::open(&root, args.snapshotter)?;
     let control = Control::default();
     let signals = Signals::forward(&control)?;
     let image = image(&shop, args, &signals)?;
@@ -67,7 +66,7 @@ pub(crate) fn run(root: Option<&Path>, args: &RunArgs) -> Outcome {
         let mut failure = Failure::from(error);
         failure.is_container = true;
         failure.signal = signals.received();
-        failure.note(&privilege.notes);
+        failure.note(&shop);
         failure
     })?;
     match unwritten {
@@ -121,18 +120,18 @@ fn options(args: &RunArgs) -> Result<ContainerOptions, Error> {
         let (name, address) = values::host_entry(text)?;
         hosts.push((address, name));
     }
-    Ok(ContainerOptions {
-        args: args.args.clone(),
-        entrypoint: args.entrypoint.clone().map(|program| vec![program]),
-        env,
-        working_dir: args.workdir.as_deref().map(values::workdir).transpose()?.flatten(),
-        user: args.user.clone().filter(|user| !user.is_empty()),
-        volumes: values::volumes(&args.volume)?,
-        resolv_conf: resolv_conf(),
-        hostname: Some(args.hostname.clone().map_or_else(hostname, Ok)?),
-        hosts,
-        network: values::run_network(&args.network)?,
-        dropped_capabilities: values::capabilities(&args.cap_drop)?,
-        terminal: args.tty.then(window),
-    })
+    let mut options = ContainerOptions::default();
+    options.args.clone_from(&args.args);
+    options.entrypoint = args.entrypoint.clone().map(|program| vec![program]);
+    options.env = env;
+    options.working_dir = args.workdir.as_deref().map(values::workdir).transpose()?.flatten();
+    options.user = args.user.clone().filter(|user| !user.is_empty());
+    options.volumes = values::volumes(&args.volume)?;
+    options.resolv_conf = resolv_conf();
+    options.hostname = Some(args.hostname.clone().map_or_else(hostname, Ok)?);
+    options.hosts = hosts;
+    options.network = values::run_network(&args.network)?;
+    options.dropped_capabilities = values::capabilities(&args.cap_drop)?;
+    options.terminal = args.tty.then(window);
+    Ok(options)
 }

@@ -5,14 +5,14 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use ocibuild::Error;
+use ocibuild::files::own_descriptor;
 use ocibuild::spec::{Descriptor, Reference};
 use ocibuild::state::{Catalog, LoadSource};
 use ocibuild::store::ArchiveFormat;
-use ocibuild::sys::own_descriptor;
 
 use super::results::{archive_destination, check_file, is_terminal};
 use crate::args::{LoadArgs, SaveArgs, SaveFormat};
-use crate::backends::StateDirectory;
+use crate::backends::open_images;
 use crate::failure::{Failure, Outcome, about, usage};
 use crate::remote::StandardInput;
 use crate::signals::Signals;
@@ -30,7 +30,7 @@ pub(crate) fn save(root: Option<&Path>, args: &SaveArgs) -> Outcome {
         }
         None => {}
     }
-    let shop = StateDirectory::open_plainly(&state_dir(root)?)?;
+    let shop = open_images(&state_dir(root)?)?;
     let state = shop.state();
     let signals = Signals::install()?;
     let catalog = state.catalog()?;
@@ -84,7 +84,7 @@ pub(crate) fn load(root: Option<&Path>, args: &LoadArgs) -> Outcome {
             .hint("name an archive that docker save, podman save or ocibuild save wrote")
             .into());
     }
-    let shop = StateDirectory::open_plainly(&state_dir(root)?)?;
+    let shop = open_images(&state_dir(root)?)?;
     let signals = Signals::install()?;
     let source = match input {
         Some(path) => LoadSource::Path(path.to_owned()),

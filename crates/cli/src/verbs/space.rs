@@ -6,23 +6,15 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use crate::args::{DuArgs, PruneArgs, SnapshotterArg, TableFormat};
-use crate::backends::StateDirectory;
+use crate::backends::open_state;
 use crate::failure::{Failure, Outcome};
-use crate::privilege;
 use crate::state_dir::state_dir;
 use crate::table::{human_size, table};
 use crate::terminal::to_stdout;
 
-/// Opens the state directory as whoever made the snapshots in it: their files belong to many.
-fn open(root: Option<&Path>) -> Result<(StateDirectory, privilege::Privilege), Failure> {
-    let root = state_dir(root)?;
-    let privilege = privilege::enter();
-    Ok((StateDirectory::open(&root, SnapshotterArg::Auto)?, privilege))
-}
-
 /// What takes up space.
 pub(crate) fn du(root: Option<&Path>, args: &DuArgs) -> Outcome {
-    let (shop, _) = open(root)?;
+    let shop = open_state(&state_dir(root)?, SnapshotterArg::Auto)?;
     let usage = shop.state().disk_usage()?;
     let text = match args.format {
         TableFormat::Json => {
@@ -50,10 +42,10 @@ pub(crate) fn du(root: Option<&Path>, args: &DuArgs) -> Outcome {
 
 /// Frees what nobody needs.
 pub(crate) fn prune(root: Option<&Path>, args: &PruneArgs) -> Outcome {
-    let (shop, privilege) = open(root)?;
+    let shop = open_state(&state_dir(root)?, SnapshotterArg::Auto)?;
     let pruned = shop.state().prune(args.all).map_err(|error| {
         let mut failure = Failure::from(error);
-        failure.note(&privilege.notes);
+        failure.note(&shop);
         failure
     })?;
     let text = format!(

@@ -11,13 +11,14 @@ use ocibuild::spec::{Descriptor, Platform, Reference};
 use ocibuild::{Error, Origin, PullOptions, Transfer};
 
 use crate::args::{PullArgs, PushArgs, RegistryArgs};
-use crate::backends::{Notices, StateDirectory, registry};
+use crate::backends::{Notices, open_images, registry};
 use crate::failure::{Failure, Outcome, about, usage};
 use crate::signals::Signals;
 use crate::state_dir::state_dir;
 use crate::table::{human_size, short_id};
 use crate::terminal::{to_stderr, to_stdout};
 use crate::values::reference;
+use ocibuild::StateDirectory;
 
 /// Time between two lines about the same blob.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -34,7 +35,7 @@ pub(crate) fn pull(root: Option<&Path>, args: &PullArgs) -> Outcome {
         }
     };
     let registry = registry(&args.registry, Notices::unless(args.quiet))?;
-    let shop = StateDirectory::open_plainly(&state_dir(root)?)?;
+    let shop = open_images(&state_dir(root)?)?;
     let signals = Signals::install()?;
     let lines = Lines::new(args.quiet);
     let what = name.digest().map_or_else(|| name.tag().unwrap_or("latest").to_owned(), ToString::to_string);
@@ -80,7 +81,7 @@ fn advised_about_missing(error: Error, name: &Reference) -> Error {
 /// Pushes images.
 pub(crate) fn push(root: Option<&Path>, args: &PushArgs) -> Outcome {
     let registry = registry(&args.registry, Notices::unless(args.quiet))?;
-    let shop = StateDirectory::open_plainly(&state_dir(root)?)?;
+    let shop = open_images(&state_dir(root)?)?;
     let names = names(&shop, args)?;
     let signals = Signals::install()?;
     let lines = Lines::new(args.quiet);
@@ -123,7 +124,7 @@ fn names(shop: &StateDirectory, args: &PushArgs) -> Result<Vec<Reference>, Error
             return Err(usage(format!("--all-tags {text}: the name has a tag or a digest"))
                 .hint(format!("give the name alone: {}", name.familiar_name())));
         }
-        let here = shop.layout.list()?.into_iter().map(|(other, _)| other);
+        let here = shop.layout().list()?.into_iter().map(|(other, _)| other);
         let tags: Vec<Reference> = here
             .filter(|other| other.tag().is_some() && other.digest().is_none())
             .filter(|other| other.familiar_name() == name.familiar_name())

@@ -37,7 +37,7 @@ fn check(path: &Path) {
     if let Some(program) = case.missing_program() {
         return skip(&format!("this case needs {program}"));
     }
-    if let Err(error) = ocibuild::sys::namespaces_work() {
+    if let Err(error) = ocibuild_testkit::sys::namespaces_work() {
         return skip(&format!("no namespaces here: {error}"));
     }
     let Some(base) = base::base() else { return skip("this host has no static busybox") };

@@ -240,11 +240,11 @@ fn as_user(place: &Place, ranges: bool, args: &[&str]) -> Ended {
 
 /// The program and the files of a place for somebody who is not root, where root can make one; which kinds there are.
 fn give_away(place: &Place) -> Option<Vec<bool>> {
-    if !namespaces() || !ocibuild::sys::in_initial_user_namespace() {
+    if !namespaces() || !ocibuild_testkit::sys::in_initial_user_namespace() {
         skip("takes root, to be somebody else");
         return None;
     }
-    if let Err(error) = ocibuild::sys::user_namespaces_work() {
+    if let Err(error) = ocibuild_testkit::sys::user_namespaces_work() {
         skip(&error);
         return None;
     }

@@ -122,7 +122,7 @@ fn no_client_is_bothered_with_a_build_that_fails() {
 
 /// Root can start engines, where namespaces can be made.
 fn may_start_engines() -> bool {
-    let may = ocibuild::sys::namespaces_work().is_ok() && rustix::process::geteuid().is_root();
+    let may = ocibuild_testkit::sys::namespaces_work().is_ok() && rustix::process::geteuid().is_root();
     if !may {
         skip("engines are started by root only");
     }

@@ -127,5 +127,5 @@ impl Ended {
 
 /// Whether this process may make what a step needs.
 pub(crate) fn namespaces() -> bool {
-    Path::new("/proc/self/ns/user").exists() && ocibuild::sys::namespaces_work().is_ok()
+    Path::new("/proc/self/ns/user").exists() && ocibuild_testkit::sys::namespaces_work().is_ok()
 }

@@ -418,7 +418,7 @@ fn run_fetches_what_is_not_here() {
     if fs::copy("/bin/busybox", place.path().join("context/busybox")).is_err() {
         return skip("there is no statically linked /bin/busybox");
     }
-    if !ocibuild::sys::namespaces_work().is_ok_and(|()| rustix::process::geteuid().is_root()) {
+    if !ocibuild_testkit::sys::namespaces_work().is_ok_and(|()| rustix::process::geteuid().is_root()) {
         return skip("containers are tried as root only");
     }
     let server = TestRegistry::start();

@@ -38,7 +38,7 @@ const VERSION: u32 = 1;
 /// A record names a layer by its digests; the blob is the store's. A record that is damaged, or whose parts are gone,
 /// counts as none: the step runs again.
 #[derive(Debug, Clone)]
-pub struct Cache {
+pub(crate) struct Cache {
     root: PathBuf,
     records: RecordDirectory,
     listings: LayerListings,
@@ -50,7 +50,7 @@ pub struct Cache {
 
 impl Cache {
     /// What is kept below this directory, which is made when it is missing.
-    pub fn open(root: impl Into<PathBuf>) -> Result<Self, Error> {
+    pub(crate) fn open(root: impl Into<PathBuf>) -> Result<Self, Error> {
         let root = root.into();
         let folder = |name: &str| Documents::open(root.join(name));
         fs::create_dir_all(root.join("drafts")).map_err(|error| CacheError::Write(root.clone(), error))?;
@@ -96,12 +96,12 @@ impl Cache {
     }
 
     /// What the name of a base image stood for when it was last looked up: a manifest or an index.
-    pub fn base_image(&self, name: &Reference) -> Option<Descriptor> {
+    pub(crate) fn base_image(&self, name: &Reference) -> Option<Descriptor> {
         self.base_names.get(name)
     }
 
     /// Remembers that, for builds that may not ask.
-    pub fn put_base_image(&self, name: &Reference, root: &Descriptor) -> Result<(), Error> {
+    pub(crate) fn put_base_image(&self, name: &Reference, root: &Descriptor) -> Result<(), Error> {
         Ok(self.base_names.put(name, root)?)
     }
 

@@ -128,6 +128,7 @@ impl BuildContext {
 
 /// Files that are not on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RemoteSource {
     /// A file or an archive at a URL.
     Http(HttpAddress),
@@ -189,16 +190,31 @@ impl std::fmt::Display for RemoteSource {
 #[derive(Debug, Clone, Copy)]
 pub struct Fetcher<'a> {
     /// What to reach them with.
-    pub remotes: &'a Remotes,
+    remotes: &'a Remotes,
     /// The state directory, below which they are kept meanwhile.
-    pub store: &'a ImageLayout,
-    /// Ends the wait.
-    pub cancel: &'a CancelToken,
+    store: &'a ImageLayout,
+    cancel: &'a CancelToken,
     /// The time that files of a checkout get.
-    pub now: Timestamp,
+    now: Timestamp,
 }
 
-impl Fetcher<'_> {
+impl<'a> Fetcher<'a> {
+    /// One that reaches them with `remotes`, keeps them below the state directory whose images are `store` while they are
+    /// needed, gives files of a checkout the time `now`, and ends when `cancel` says so.
+    pub fn new(
+        remotes: &'a Remotes,
+        store: &'a ImageLayout,
+        cancel: &'a CancelToken,
+        now: impl Into<Timestamp>,
+    ) -> Self {
+        Self { remotes, store, cancel, now: now.into() }
+    }
+
+    /// What ends it.
+    pub fn cancel(&self) -> &'a CancelToken {
+        self.cancel
+    }
+
     /// The files at `source`, which the user named: those of the repository, of the archive, or the one file, under the
     /// name `context`.
     pub fn fetch(&self, source: &RemoteSource) -> Result<BuildContext, Error> {

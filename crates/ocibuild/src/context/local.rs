@@ -268,6 +268,7 @@ fn ignore_error(name: &str, error: ocibuild_dockerfile::IgnoreError) -> Error {
 
 /// What stands behind a name of `--build-context` (4.32).
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum ContextSource {
     /// A directory.
     Local(LocalContext),

@@ -12,6 +12,7 @@ const ABOUT: &str = "vnd.docker.reference.digest";
 
 /// An index that is being put together, and is not at its registry yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct IndexDraft {
     /// The name it is to get.
     pub name: Reference,
@@ -34,6 +35,7 @@ pub(crate) struct Base {
 
 /// An image, or attestations about one, in an index.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct IndexEntry {
     /// Its manifest, with the platform and annotations as the index lists them.
     pub descriptor: Descriptor,
@@ -47,6 +49,7 @@ pub struct IndexEntry {
 
 /// Which entry of a draft is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum EntrySelector {
     /// The one that was given by this name, or has this digest.
     Image(Reference),
@@ -56,6 +59,7 @@ pub enum EntrySelector {
 
 /// What is to be changed in a draft.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct IndexChange {
     /// The entry that the other fields are about.
     pub entry: Option<EntrySelector>,

@@ -13,7 +13,8 @@ use crate::transfer::{Origin, Pushed, Transfer};
 const MAX_ROUNDS: u32 = 8;
 
 /// What jobs that build one platform each have to agree on to meet in a registry.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct JoinOptions {
     /// The platforms of the index.
     pub platforms: Vec<Platform>,
@@ -23,6 +24,7 @@ pub struct JoinOptions {
 
 /// What a job found when it had pushed its own images.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct JoinOutcome {
     /// Platforms whose images are there.
     pub present: Vec<Platform>,

@@ -7,7 +7,7 @@ use ocibuild_spec::{
     SourceError, SourceErrorKind, VerifyingReader, check_manifest, is_document, parse_config,
     parse_manifest_or_index,
 };
-use ocibuild_store::{BlobStore, ImageLayout, read_document};
+use ocibuild_store::{ImageLayout, read_document};
 
 use super::FirstError;
 use super::draft::{IndexEntry, subject_of};
@@ -206,7 +206,9 @@ impl ImageLookup<'_> {
         failed: &Arc<FirstError>,
     ) -> Result<Box<dyn Read + Send>, Error> {
         let opened = match origin {
-            Origin::State => BlobStore::open(self.layout, descriptor)
+            Origin::State => self
+                .layout
+                .open_blob(descriptor)
                 .map(|reader| Box::new(VerifyingReader::new(reader, descriptor)) as Box<dyn Read + Send>)
                 .map_err(Error::from),
             Origin::Registry(name) => {

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 use ocibuild_spec::{CancelToken, Descriptor, ImageSource, Reference, SourceError, SourceErrorKind};
-use ocibuild_store::{BlobSink as _, BlobStore, ImageLayout};
+use ocibuild_store::{BlobSink as _, ImageLayout};
 
 use crate::error::Error;
 
@@ -44,7 +44,7 @@ impl BlobLocation<'_> {
         match self {
             Self::Store(store) => match store.stat(&blob.digest) {
                 Ok(Some(size)) if size == blob.size => {
-                    BlobStore::open(*store, blob).map_err(|error| NotOpened::Failed(error.into()))
+                    store.open_blob(blob).map_err(|error| NotOpened::Failed(error.into()))
                 }
                 Ok(_) => Err(NotOpened::Missing(None)),
                 Err(error) => Err(NotOpened::Failed(error.into())),

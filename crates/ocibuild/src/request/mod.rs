@@ -19,27 +19,38 @@ use crate::context::{BuildContext, ContextSource, RemoteSource, Remotes};
 use crate::error::Error;
 use crate::image::OutputEpoch;
 use crate::secret::Secret;
+use crate::state_directory::StateDirectory;
 pub use output::{Destination, Output, OutputKind};
 
-/// What a build works with: where blobs are kept, where base images come from, how steps get their files and are
-/// carried out, and what is known of earlier builds.
+/// What a build works with: a state directory, a source of base images, and what carries out its steps.
 #[derive(Clone, Copy)]
 pub struct Backends<'a> {
-    /// The state directory.
-    pub store: &'a ImageLayout,
+    pub(crate) state: &'a StateDirectory,
+    pub(crate) store: &'a ImageLayout,
+    pub(crate) cache: &'a Cache,
+    pub(crate) snapshots: &'a dyn Snapshotter,
     /// Source of the images that no named context replaces.
-    pub base_images: &'a dyn ImageSource,
-    /// Root file systems of steps.
-    pub snapshots: &'a dyn Snapshotter,
+    pub(crate) base_images: &'a dyn ImageSource,
     /// Carries out `RUN`.
-    pub executor: &'a dyn Executor,
-    /// Records of finished steps.
-    pub cache: &'a Cache,
+    pub(crate) executor: &'a dyn Executor,
 }
 
 impl std::fmt::Debug for Backends<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Backends").field("store", &self.store).finish_non_exhaustive()
+        f.debug_struct("Backends").field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Backends<'a> {
+    /// This state directory; base images that no named context replaces come from `base_images`, and `executor` carries out
+    /// `RUN`.
+    pub fn new(
+        state: &'a StateDirectory,
+        base_images: &'a dyn ImageSource,
+        executor: &'a dyn Executor,
+    ) -> Self {
+        let (store, cache, snapshots) = (&state.layout, &state.cache, state.snapshots.as_ref());
+        Self { state, store, cache, snapshots, base_images, executor }
     }
 }
 
@@ -76,6 +87,7 @@ pub(crate) struct Settings {
 
 /// What answers a `RUN --mount=type=ssh`.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SshAgent {
     /// The agent that listens at this socket. Steps may list its keys and have it sign, nothing else.
     Socket(PathBuf),
@@ -124,6 +136,7 @@ pub(crate) fn image_source<'a>(
 
 /// A build whose plan is known. As long as it lives, images of the state directory that it builds on are not collected.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct PlannedBuild {
     /// What will be done for each platform, in the order asked for; plain data, and never empty.
     pub plans: Vec<Plan>,

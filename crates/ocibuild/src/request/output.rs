@@ -43,6 +43,7 @@ pub enum OutputKind {
 }
 
 /// Where to.
+#[non_exhaustive]
 pub enum Destination {
     /// A file, which appears when it is complete, or a directory.
     Path(PathBuf),

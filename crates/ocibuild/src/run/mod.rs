@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use fs_err as fs;
 use ocibuild_dockerfile::Dockerfile;
-use ocibuild_executor::{Emulation, Executor, Host, Network, Rootfs, Step, Stream, User};
+use ocibuild_executor::{Emulation, Executor, Host, Need, Network, Resources, Rootfs, Step, Stream, User};
 use ocibuild_snapshot::{ActiveSnapshot, MountPointKind, Snapshotter, Tree};
 use ocibuild_spec::{CancelToken, DiffId, Mount, Platform, Timestamp};
 
@@ -56,7 +56,7 @@ pub(crate) struct StepContext<'a> {
     /// Whether the build context has something at a path.
     pub(crate) in_context: &'a dyn Fn(&Path) -> bool,
     /// Takes what the command prints, and whether it goes to standard error.
-    pub(crate) output: &'a dyn Fn(bool, &[u8]),
+    pub(crate) output: &'a (dyn Fn(bool, &[u8]) + Sync),
     /// The time that what is made now gets.
     pub(crate) now: &'a dyn Fn() -> Timestamp,
     pub(crate) cancel: &'a CancelToken,
@@ -87,6 +87,7 @@ pub(crate) fn run(context: &StepContext<'_>, job: &Job<'_>) -> Result<NewLayer, 
             Error::new(ErrorKind::Dockerfile, message).hint("the name of an ENV above expands to nothing")
         );
     }
+    context.executor.offers().check(needs(job, context.settings))?;
     let tree = state.tree(context.layers)?;
     let accounts = context.layers.accounts(&state.stack, &tree)?;
     let identity = accounts.identity(&step.user)?;
@@ -132,6 +133,16 @@ pub(crate) fn run(context: &StepContext<'_>, job: &Job<'_>) -> Result<NewLayer, 
         .write(changeset, |diff_id, entries| active.commit(diff_id, entries).map_err(Error::from))?;
     fs::remove_dir_all(&directory).map_err(|error| unusable(&directory, error))?;
     Ok(written)
+}
+
+/// What the step cannot do without.
+fn needs(job: &Job<'_>, settings: &Settings) -> impl Iterator<Item = Need> {
+    let needs = [
+        (!job.step.mounts.is_empty(), Need::Mounts),
+        (job.network == StepNetwork::None, Need::OwnNetwork),
+        (settings.resources != Resources::default(), Need::Resources),
+    ];
+    needs.into_iter().filter(|(is_needed, _)| *is_needed).map(|(_, need)| need)
 }
 
 /// Whether a path lies where a step has file systems of its own, whatever the image has there.

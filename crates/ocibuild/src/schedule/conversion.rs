@@ -4,7 +4,6 @@ use std::io::{Read, Write};
 
 use ocibuild_layer::{ClampedTar, Compression, FORMAT_VERSION, recompress};
 use ocibuild_spec::{Descriptor, DiffId};
-use ocibuild_store::BlobStore as _;
 
 use super::PlatformBuild;
 use crate::cache::{LayerEncoding, StepRecord};

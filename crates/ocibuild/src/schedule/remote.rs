@@ -183,7 +183,7 @@ impl PlatformBuild<'_> {
     pub(super) fn remote_context(&self, name: &str, source: &RemoteSource) -> Result<Arc<dyn Source>, Error> {
         let fetch = |_| {
             let (remotes, store) = (self.remotes()?, self.backends.store);
-            let fetcher = Fetcher { remotes: &remotes, store, cancel: self.cancel, now: self.now() };
+            let fetcher = Fetcher::new(&remotes, store, self.cancel, self.now());
             fetcher.fetch(source).map(Arc::new)
         };
         let context = self.session.remote.contexts.get_or(&name.to_owned(), self.cancel, |_| true, fetch)?;

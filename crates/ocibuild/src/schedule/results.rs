@@ -1,7 +1,6 @@
 //! Results of steps: written, recorded, found again, written once more in another form.
 
 use ocibuild_spec::{Digest, Timestamp};
-use ocibuild_store::BlobStore as _;
 
 use super::PlatformBuild;
 use crate::cache::{LayerEncoding, StepRecord};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fs_err as fs;
 use ocibuild_executor::{
-    Attached, Capabilities, Executor, ExitStatus, Host, Network, Output, Rootfs, Step, User, WindowSize,
+    Attached, Capabilities, Executor, ExitStatus, Host, Need, Network, Output, Rootfs, Step, User, WindowSize,
 };
 use ocibuild_snapshot::{ActiveSnapshot, MountPointKind};
 use ocibuild_spec::{CancelToken, ContainerConfig, Descriptor, DiffId, MountBuilder, Reference};
@@ -19,6 +19,7 @@ use crate::threads::ThreadBudget;
 
 /// How an image is run; what is not given comes from its config.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct ContainerOptions {
     /// Arguments in place of the image's command.
     pub args: Vec<String>,
@@ -48,6 +49,7 @@ pub struct ContainerOptions {
 
 /// A path of the host in a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Volume {
     /// On the host.
     pub source: PathBuf,
@@ -55,6 +57,20 @@ pub struct Volume {
     pub target: PathBuf,
     /// Whether it may not be written.
     pub read_only: bool,
+}
+
+impl Volume {
+    /// A path of the host, and where the container sees it and may change it.
+    pub fn new(source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
+        Self { source: source.into(), target: target.into(), read_only: false }
+    }
+
+    /// Whether the container may not write there.
+    #[must_use]
+    pub fn read_only(mut self, read_only: bool) -> Self {
+        self.read_only = read_only;
+        self
+    }
 }
 
 impl State<'_> {
@@ -80,6 +96,21 @@ impl State<'_> {
         attached: Attached<'_, '_>,
         cancel: &CancelToken,
     ) -> Result<ExitStatus, Error> {
+        let work = || self.attach_as_root(image, options, executor, attached, cancel);
+        self.directory.privilege().run(work)
+    }
+
+    fn attach_as_root(
+        &self,
+        image: &Descriptor,
+        options: &ContainerOptions,
+        executor: &dyn Executor,
+        attached: Attached<'_, '_>,
+        cancel: &CancelToken,
+    ) -> Result<ExitStatus, Error> {
+        let mounts = (!options.volumes.is_empty()).then_some(Need::Mounts);
+        let network = (options.network == Network::None).then_some(Need::OwnNetwork);
+        executor.offers().check(mounts.into_iter().chain(network))?;
         let _lease = self.layout.lease()?;
         let details = self.details(image)?;
         let scratch = self.layout.scratch()?;

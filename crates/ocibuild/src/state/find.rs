@@ -8,6 +8,7 @@ use crate::error::{Error, ErrorKind};
 
 /// An image that was asked for by name or by ID.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Found {
     /// The name it was asked for by; `None` when that was an ID.
     pub reference: Option<Reference>,

@@ -14,6 +14,7 @@ use crate::transfer::{Pushed, Watcher};
 
 /// How an index is begun.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct IndexOptions {
     /// Goes on with the draft of this name, or else with what the name stands for at its registry.
     pub append: bool,
@@ -25,6 +26,7 @@ pub struct IndexOptions {
 
 /// A draft that was made or gone on with.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct CreatedIndex {
     /// The draft.
     pub draft: IndexDraft,
@@ -45,6 +47,7 @@ pub enum IndexPlace {
 
 /// An index, looked at.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct InspectedIndex {
     /// Where it was found; nothing from elsewhere is in it.
     pub place: IndexPlace,

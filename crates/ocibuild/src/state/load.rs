@@ -18,6 +18,7 @@ use crate::layers::{Layer, Layers};
 use crate::report::Place;
 
 /// Where images are loaded from.
+#[non_exhaustive]
 pub enum LoadSource<'r> {
     /// An archive or a layout directory.
     Path(PathBuf),
@@ -36,6 +37,7 @@ impl fmt::Debug for LoadSource<'_> {
 
 /// An image that was loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LoadedImage {
     /// The names it has now; none when the archive gives it none.
     pub names: Vec<Reference>,

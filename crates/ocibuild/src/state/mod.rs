@@ -29,6 +29,7 @@ pub use prune::{DiskUsage, Pruned};
 use self::sizes::Sizes;
 use crate::cache::Cache;
 use crate::error::{Error, ErrorKind};
+use crate::state_directory::StateDirectory;
 
 /// The images of a state directory.
 #[derive(Clone, Copy)]
@@ -36,10 +37,12 @@ pub struct State<'a> {
     layout: &'a ImageLayout,
     cache: &'a Cache,
     snapshots: &'a dyn Snapshotter,
+    directory: &'a StateDirectory,
 }
 
 /// An image in a list: one line for each of its names.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct ImageSummary {
     /// Its name, if it has one.
     pub reference: Option<Reference>,
@@ -57,6 +60,7 @@ pub struct ImageSummary {
 
 /// A named image with its documents.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct ImageDetails {
     /// Descriptor of the manifest.
     pub descriptor: Descriptor,
@@ -72,12 +76,19 @@ impl fmt::Debug for State<'_> {
     }
 }
 
-impl<'a> State<'a> {
-    /// The images of `layout`, with the cache and the snapshots beside it.
-    pub fn new(layout: &'a ImageLayout, cache: &'a Cache, snapshots: &'a dyn Snapshotter) -> Self {
-        Self { layout, cache, snapshots }
+impl StateDirectory {
+    /// Its images, and what can be done with them apart from building.
+    pub fn state(&self) -> State<'_> {
+        State {
+            layout: &self.layout,
+            cache: &self.cache,
+            snapshots: self.snapshots.as_ref(),
+            directory: self,
+        }
     }
+}
 
+impl State<'_> {
     /// All images: those with names, sorted by these, then those without.
     pub fn images(&self) -> Result<Vec<ImageSummary>, Error> {
         let mut sizes = Sizes::default();

@@ -13,6 +13,7 @@ use crate::run::caches;
 
 /// What [`State::prune`] gave back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Pruned {
     /// Blobs removed.
     pub blobs: u64,
@@ -28,6 +29,7 @@ pub struct Pruned {
 
 /// What the parts of a state directory take up, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DiskUsage {
     /// Images, however many names they have.
     pub images: u64,
@@ -48,6 +50,10 @@ impl State<'_> {
     /// in no named image, and what killed builds left. With `all`, also every record, unpacked layer and cache mount;
     /// named images stay whole even then.
     pub fn prune(&self, all: bool) -> Result<Pruned, Error> {
+        self.directory.privilege().run(|| self.prune_as_root(all))
+    }
+
+    fn prune_as_root(&self, all: bool) -> Result<Pruned, Error> {
         let leftovers = self.layout.sweep_dead_scratch()? + self.snapshots.sweep()?;
         let mut pruned = Pruned { leftovers: leftovers as u64, ..Pruned::default() };
         let layout = self.layout.apart();
@@ -151,6 +157,10 @@ impl State<'_> {
 
     /// What everything takes up.
     pub fn disk_usage(&self) -> Result<DiskUsage, Error> {
+        self.directory.privilege().run(|| self.disk_usage_as_root())
+    }
+
+    fn disk_usage_as_root(&self) -> Result<DiskUsage, Error> {
         let images: BTreeSet<Digest> =
             self.all()?.into_iter().map(|(_, descriptor)| descriptor.digest).collect();
         let blobs = self.layout.usage(&self.drafted()?)?;

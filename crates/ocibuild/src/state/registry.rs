@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use ocibuild_registry::Registry;
 use ocibuild_spec::{CancelToken, Descriptor, Digest, Reference, VerifyingReader, is_document};
-use ocibuild_store::{BlobStore as _, reachable, read_document};
+use ocibuild_store::{reachable, read_document};
 
 use super::{State, no_such_image};
 use crate::error::Error;
@@ -56,7 +56,7 @@ impl State<'_> {
             let upload = ImageUpload {
                 documents: documents.collect::<Result<_, Error>>()?,
                 blobs,
-                open: &|blob| Ok(Box::new(VerifyingReader::new(self.layout.open(blob)?, blob))),
+                open: &|blob| Ok(Box::new(VerifyingReader::new(self.layout.open_blob(blob)?, blob))),
             };
             match push(registry, self.cache.origins(), names, &upload, (cancel, watcher)) {
                 Ok(named) => pushed.extend(named),

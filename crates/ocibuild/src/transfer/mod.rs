@@ -16,6 +16,7 @@ use crate::error::Error;
 
 /// Where a manifest is.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Origin {
     /// In the state directory.
     State,

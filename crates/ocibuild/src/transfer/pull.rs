@@ -28,6 +28,7 @@ pub enum PullOptions {
 
 /// An image that is here now.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Pulled {
     /// What the name stands for at the registry.
     pub remote: Descriptor,

@@ -21,6 +21,7 @@ pub(crate) struct ImageUpload<'a> {
 
 /// A name that an image has at its registry now.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Pushed {
     /// The name.
     pub name: Reference,

@@ -36,7 +36,7 @@ fn file<'a>(path: &'a str, text: &'a str) -> (&'a str, EntryType, &'a str) {
 
 fn with_fetcher<T>(world: &World, remotes: &Remotes, work: impl FnOnce(&Fetcher<'_>) -> T) -> T {
     let cancel = CancelToken::new();
-    work(&Fetcher { remotes, store: &world.store, cancel: &cancel, now: Timestamp::default() })
+    work(&Fetcher::new(remotes, world.store(), &cancel, Timestamp::default()))
 }
 
 fn receive(world: &World, bytes: impl Read) -> Result<BuildContext, Error> {

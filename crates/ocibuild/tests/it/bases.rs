@@ -203,7 +203,7 @@ fn a_copy_onto_a_base_of_a_registry_writes_no_file_of_the_base() {
     world.registry = Some(Box::new(client()));
     let dockerfile = format!("FROM {}\nWORKDIR /srv\nCOPY new.txt ./\n", registry.reference("app", "1"));
     world.build(world.prepare(&dockerfile).tag(name("app")));
-    assert_eq!(world.snapshots.list().unwrap(), []);
+    assert_eq!(world.state.snapshots().list().unwrap(), []);
     let files = |folder: &str| {
         let below = walkdir::WalkDir::new(world.path(folder)).into_iter().map(|entry| entry.unwrap());
         let markers = below.filter(|entry| entry.file_name().to_string_lossy().starts_with("marker"));
@@ -304,7 +304,7 @@ fn a_damaged_base_is_refused_and_earlier_images_stay() {
             "{}",
             case.what
         );
-        assert_eq!(world.store.resolve(&name("new")).unwrap(), None);
+        assert_eq!(world.store().resolve(&name("new")).unwrap(), None);
         world.check_blobs();
     }
 }
@@ -331,7 +331,7 @@ fn damaged_layouts_are_refused() {
             let text = chain(&error);
             assert_eq!(error.kind(), ErrorKind::Refused, "{what} {}: {text}", descriptor.media_type);
             assert!(text.contains(descriptor.digest.hex()), "{what}: {text}");
-            assert_eq!(world.store.list().unwrap(), []);
+            assert_eq!(world.store().list().unwrap(), []);
             world.check_blobs();
         }
     }
@@ -356,7 +356,7 @@ fn a_base_that_lies_about_its_layers_is_refused() {
     let text = chain(&error);
     assert_eq!(error.kind(), ErrorKind::Refused, "{text}");
     assert!(text.contains(image.layers[0].0.digest.as_str()), "{text}");
-    assert_eq!(world.store.list().unwrap(), []);
+    assert_eq!(world.store().list().unwrap(), []);
 }
 
 #[test]

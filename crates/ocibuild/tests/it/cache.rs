@@ -67,8 +67,7 @@ fn privileged_an_unchanged_build_runs_nothing() {
         assert_eq!(again.config_bytes, first.config_bytes);
     }
     // Another process with the same state directory finds it too.
-    world.cache = ocibuild::Cache::open(world.store.private_dir("cache")).unwrap();
-    world.snapshots = ocibuild::snapshot::auto(world.store.private_dir("snapshots")).unwrap();
+    world.state = ocibuild::StateDirectory::open(world.path("state")).unwrap();
     assert_eq!(world.build(world.prepare(DOCKERFILE)).0.descriptor, first.descriptor);
 }
 
@@ -268,7 +267,7 @@ fn privileged_without_the_cache_everything_runs_and_is_kept() {
 #[test]
 fn privileged_a_failed_step_is_not_kept_and_those_before_it_are() {
     let Some(world) = World::with_shell() else { return };
-    let records = || fs::read_dir(world.store.private_dir("cache").join("records")).unwrap().count();
+    let records = || fs::read_dir(world.store().private_dir("cache").join("records")).unwrap().count();
     let dockerfile = "FROM base\nRUN echo 1 > /one\nRUN echo 2 > /two && false\nRUN echo 3 > /three\n";
     for round in 0..3 {
         let (error, seen) = world.fail(world.prepare(dockerfile).tag(name("never")));
@@ -277,7 +276,7 @@ fn privileged_a_failed_step_is_not_kept_and_those_before_it_are() {
         assert_eq!((seen.done.len(), seen.cached.len()), (usize::from(round == 0), usize::from(round > 0)));
         assert_eq!(records(), 1);
     }
-    assert_eq!(world.store.resolve(&name("never")).unwrap(), None);
+    assert_eq!(world.store().resolve(&name("never")).unwrap(), None);
     let (_, seen) = world.build(world.prepare(&dockerfile.replace("false", "true")));
     assert_eq!((seen.done.len(), seen.cached.len()), (2, 1), "{seen:?}");
 }

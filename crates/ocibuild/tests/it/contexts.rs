@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use fs_err as fs;
 use ocibuild::dockerfile::Dockerfile;
-use ocibuild::sys::DirHandle;
 use ocibuild::{Build, BuiltImage, Error, ErrorKind, LocalContext, OutputKind, read_dockerfile_of};
+use ocibuild_sys::DirHandle;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::races::files;
@@ -214,7 +214,7 @@ fn holes_are_zeros_and_have_a_limit() {
     let world = World::new();
     let file = fs::File::create(world.path("context/holes")).unwrap();
     file.set_len(20 << 30).unwrap();
-    if !ocibuild::sys::is_sparse(file.file()).unwrap() {
+    if !ocibuild_sys::is_sparse(file.file()).unwrap() {
         return ocibuild_testkit::skip("this file system has no holes");
     }
     let build = || world.prepare("FROM scratch\nCOPY holes /\n");

@@ -98,7 +98,7 @@ fn privileged_killed_builds_leave_a_state_directory_that_works() {
         assert!(!seen.done.is_empty(), "{moment:?}");
         world.check_blobs();
         world.check_named("next");
-        if world.store.resolve(&name("killed")).unwrap().is_some() {
+        if world.store().resolve(&name("killed")).unwrap().is_some() {
             world.check_named("killed");
         }
         world.check_left_nothing();
@@ -133,6 +133,6 @@ fn privileged_two_builds_at_once_give_one_image() {
         assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
         world.check_blobs();
         world.check_left_nothing();
-        assert_eq!(world.store.list().unwrap().len(), 3);
+        assert_eq!(world.store().list().unwrap().len(), 3);
     }
 }

@@ -38,7 +38,7 @@ fn mistakes_have_a_line_and_a_name() {
         assert_eq!(error.kind(), ErrorKind::Dockerfile, "{dockerfile}{text}");
         assert_eq!(error.reports()[0].location.map(|at| at.start_line), Some(line), "{dockerfile}{text}");
         assert!(text.contains(word), "{dockerfile}{text}");
-        assert_eq!(world.store.list().unwrap(), []);
+        assert_eq!(world.store().list().unwrap(), []);
         world.check_left_nothing();
     }
 }
@@ -100,7 +100,7 @@ fn privileged_a_failing_step_says_what_it_printed() {
         assert!(output.contains(words), "{step}: {output}");
         assert!(seen.output.ends_with(output) && output.len() <= 64 << 10, "{step}");
         assert_eq!(seen.failed.len(), 1);
-        assert_eq!(world.store.list().unwrap(), []);
+        assert_eq!(world.store().list().unwrap(), []);
         world.check_left_nothing();
     }
 }
@@ -121,8 +121,8 @@ fn privileged_a_cancelled_step_ends_and_leaves_nothing() {
     assert_eq!(error.kind(), ErrorKind::Cancelled, "{}", chain(&error));
     assert_eq!(seen.output, "first\nstarted\n");
     assert_eq!(seen.done, ["RUN echo first"]);
-    assert_eq!(world.store.list().unwrap(), []);
-    assert_eq!(fs::read_dir(world.store.private_dir("cache").join("records")).unwrap().count(), 1);
+    assert_eq!(world.store().list().unwrap(), []);
+    assert_eq!(fs::read_dir(world.store().private_dir("cache").join("records")).unwrap().count(), 1);
     world.check_left_nothing();
     assert_eq!(mounts_below(&world.path("state")), Vec::<String>::new());
 }
@@ -155,7 +155,7 @@ fn privileged_a_runtime_that_is_none_fails_the_step() {
     let (error, seen) = world.fail(world.prepare("FROM base\nRUN echo 1 > /one\n").tag(name("app")));
     assert_ne!(error.kind(), ErrorKind::Cancelled, "{}", chain(&error));
     assert!(seen.done.is_empty());
-    assert_eq!(world.store.list().unwrap(), []);
+    assert_eq!(world.store().list().unwrap(), []);
     world.check_left_nothing();
 }
 

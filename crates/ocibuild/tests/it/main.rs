@@ -12,6 +12,7 @@ mod damage;
 mod deep;
 mod deploy;
 mod determinism;
+mod embedding;
 mod environment;
 mod equal_files;
 mod errors;

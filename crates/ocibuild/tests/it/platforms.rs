@@ -94,10 +94,10 @@ fn an_index_has_the_images_in_the_order_asked_for() {
     assert_eq!(built.descriptor.digest, Digest::of(bytes));
     // The state directory has all of it under the name.
     for (image, platform) in built.images.iter().zip(&platforms) {
-        let found = world.store.resolve(&name("app:1")).unwrap().unwrap();
+        let found = world.store().resolve(&name("app:1")).unwrap().unwrap();
         assert_eq!((&found.digest, &found.platform), (&built.descriptor.digest, &None));
         let resolved = ocibuild::spec::ImageSource::resolve(
-            &world.store,
+            world.store(),
             &name("app:1"),
             &platform.parse().unwrap(),
             &CancelToken::new(),
@@ -392,11 +392,7 @@ fn a_program_for_another_platform_says_what_to_install() {
 }
 
 fn annotated(level: AnnotationLevel, platform: Option<&str>, key: &str, value: &str) -> Annotation {
-    Annotation {
-        level,
-        platform: platform.map(|text| text.parse().unwrap()),
-        ..Annotation::of_manifest(key, value)
-    }
+    Annotation::of_manifest(key, value).level(level).platform(platform.map(|text| text.parse().unwrap()))
 }
 
 #[test]

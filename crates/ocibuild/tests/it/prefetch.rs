@@ -111,7 +111,7 @@ impl Place {
     }
 
     fn unpacked(&self) -> usize {
-        self.world.snapshots.list().unwrap().len()
+        self.world.state.snapshots().list().unwrap().len()
     }
 }
 
@@ -158,8 +158,8 @@ fn privileged_a_base_is_unpacked_while_files_are_read() {
 }
 
 fn remove_unpacked(world: &World) {
-    for layer in world.snapshots.list().unwrap() {
-        world.snapshots.remove(&layer).unwrap();
+    for layer in world.state.snapshots().list().unwrap() {
+        world.state.snapshots().remove(&layer).unwrap();
     }
 }
 

@@ -8,11 +8,11 @@ use ocibuild::dockerfile::Dockerfile;
 use ocibuild::executor::{Bundle, Executor, ExitStatus, NamespaceExecutor, Output, Stream};
 use ocibuild::snapshot::{CopySnapshots, Snapshotter, auto};
 use ocibuild::spec::Reference;
-use ocibuild::state::{ContainerOptions, State};
-use ocibuild::store::{ImageLayout, LayoutSource};
+use ocibuild::state::ContainerOptions;
+use ocibuild::store::LayoutSource;
 use ocibuild::{
-    Backends, Build, BuiltImage, Cache, CancelToken, ContextSource, Destination, ErrorKind, Event,
-    LocalContext, OutputKind,
+    Backends, Build, BuiltImage, CancelToken, ContextSource, Destination, ErrorKind, Event, LocalContext,
+    OutputKind, StateDirectory,
 };
 use ocibuild_testkit::HostBase;
 
@@ -21,9 +21,7 @@ const STEPS: usize = 7;
 
 struct TestBuild {
     directory: tempfile::TempDir,
-    store: ImageLayout,
-    cache: Cache,
-    snapshots: Box<dyn Snapshotter>,
+    state: StateDirectory,
 }
 
 /// What the events of a build were.
@@ -81,10 +79,8 @@ impl TestBuild {
         let mut tar = tar::Builder::new(fs::File::create(context.join("quotes.tar.gz")).unwrap());
         tar.append_dir_all(".", fixture.join("quotes")).unwrap();
         tar.finish().unwrap();
-        let store = ImageLayout::open_or_create(directory.path().join("state")).unwrap();
-        let cache = Cache::open(store.private_dir("cache")).unwrap();
-        let snapshots = open(store.private_dir("snapshots"));
-        Self { directory, store, cache, snapshots }
+        let state = StateDirectory::with_snapshots(directory.path().join("state"), |path| Ok(open(path)));
+        Self { directory, state: state.unwrap() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -105,13 +101,7 @@ impl TestBuild {
         executor: &dyn Executor,
         cancel: &CancelToken,
     ) -> (Result<BuiltImage, ocibuild::Error>, Seen) {
-        let backends = Backends {
-            store: &self.store,
-            base_images: &self.store,
-            snapshots: self.snapshots.as_ref(),
-            executor,
-            cache: &self.cache,
-        };
+        let backends = Backends::new(&self.state, self.state.layout(), executor);
         let mut seen = Seen::default();
         let plan = build.plan(&backends).unwrap();
         let result = plan.run(&backends, cancel, |event| seen.take(&event));
@@ -126,7 +116,7 @@ impl TestBuild {
     fn run(&self) -> String {
         let mut text = String::new();
         let mut output = |_: Stream, bytes: &[u8]| text += &String::from_utf8_lossy(bytes);
-        let state = State::new(&self.store, &self.cache, self.snapshots.as_ref());
+        let state = self.state.state();
         let options = ContainerOptions::default();
         let status = state
             .run(&name(), &options, &NamespaceExecutor::new(), &mut output, &CancelToken::new())
@@ -161,7 +151,7 @@ impl Executor for Recorder {
 
 /// Whether layers with files of root can be unpacked and steps run.
 fn has_sandbox() -> bool {
-    let works = ocibuild::sys::namespaces_work();
+    let works = ocibuild_sys::namespaces_work();
     if let Err(error) = &works {
         ocibuild_testkit::skip(&format!("no namespaces here: {error}"));
     }
@@ -252,7 +242,7 @@ fn privileged_outputs_have_the_tag() {
     let platform = ocibuild::spec::Platform::host();
     let found = archive.resolve(&name(), &platform, &CancelToken::new()).unwrap();
     assert_eq!(found.config_bytes, image.config_bytes);
-    assert!(test.store.resolve(&name()).unwrap().is_none(), "with outputs, the name is theirs");
+    assert!(test.state.layout().resolve(&name()).unwrap().is_none(), "with outputs, the name is theirs");
 }
 
 #[test]

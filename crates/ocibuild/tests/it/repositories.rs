@@ -54,9 +54,8 @@ impl Served {
     fn fetch(&self, text: &str) -> Result<BuildContext, Error> {
         let remotes = Remotes::system()?;
         let cancel = CancelToken::new();
-        let store = &self.world.store;
-        let fetcher =
-            Fetcher { remotes: &remotes, store, cancel: &cancel, now: ocibuild::spec::Timestamp::default() };
+        let store = self.world.store();
+        let fetcher = Fetcher::new(&remotes, store, &cancel, ocibuild::spec::Timestamp::default());
         fetcher.fetch(&RemoteSource::parse(text)?.unwrap())
     }
 }

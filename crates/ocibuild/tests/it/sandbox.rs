@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ocibuild::executor::{Bundle, Error, ErrorKind, Executor, ExitStatus, Output};
+use ocibuild::executor::{Bundle, Error, ErrorKind, Executor, ExitStatus, Need, Offers, Output};
 use ocibuild::spec::{
     Descriptor, ImageSource, Platform, Reference, ResolvedImage, SourceError, SourceErrorKind,
 };
@@ -115,4 +115,34 @@ fn a_step_that_turns_out_to_run_after_all_is_refused_as_well() {
     assert_eq!(error.reports()[0].location.map(|at| at.start_line), Some(5));
     assert_eq!(seen.done, ["COPY file /f", "COPY --from=a /f /"]);
     assert_eq!(seen.failed, ["RUN cat /f"]);
+}
+
+/// Runs commands, and has nothing that not every executor has.
+struct Plain;
+
+impl Executor for Plain {
+    fn offers(&self) -> Offers {
+        Offers::ALL.without(Need::Mounts).without(Need::OwnNetwork).without(Need::Resources)
+    }
+
+    fn run(&self, _: &Bundle, _: &mut Output<'_>, _: &CancelToken) -> Result<ExitStatus, Error> {
+        Ok(ExitStatus::Code(0))
+    }
+}
+
+#[test]
+fn privileged_a_step_that_needs_more_than_there_is_fails_before_anything_is_unpacked() {
+    let Some(mut world) = World::with_shell() else { return };
+    world.executor = Box::new(Plain);
+    for (step, message) in [
+        ("RUN --network=none true", "a step without network takes an executor with network namespaces"),
+        ("RUN --mount=type=cache,target=/c true", "mounts take an executor that makes them"),
+    ] {
+        let (result, _) = world.try_build(world.prepare(&format!("FROM base\n{step}\n")));
+        let error = result.unwrap_err();
+        assert!(error.to_string().contains(message), "{step}: {error}");
+        assert_eq!(error.reports()[0].location.map(|location| location.start_line), Some(2), "{step}");
+        assert_eq!(world.state.snapshots().list().unwrap(), []);
+    }
+    world.build(world.prepare("FROM base\nRUN true\n"));
 }

@@ -116,7 +116,7 @@ fn what_no_name_needs_is_given_back() {
     let grown = state.disk_usage().unwrap();
     assert_eq!((grown.images, grown.blobs), (1, blob_bytes(&world)));
     assert_eq!(grown.reclaimable, grown.blobs - used.blobs);
-    let dead = world.store.private_dir("tmp").join("run-dead");
+    let dead = world.store().private_dir("tmp").join("run-dead");
     write_files(&dead, &[(".owner", ""), ("deep/file", "left")]);
     let pruned = state.prune(false).unwrap();
     assert_eq!((pruned.blobs, pruned.records, pruned.leftovers), (3, 1, 1));
@@ -151,11 +151,11 @@ fn privileged_unpacked_layers_and_caches_are_given_back() {
     let state = world.state();
     let (image, _) = world.build(world.prepare(RUNS).tag(name("app")));
     world.build(world.prepare("FROM base\nRUN echo two > /two\n"));
-    assert_eq!(world.snapshots.list().unwrap().len(), 4);
+    assert_eq!(world.state.snapshots().list().unwrap().len(), 4);
     assert!(state.disk_usage().unwrap().cache_mounts > 0);
     let pruned = state.prune(false).unwrap();
     assert_eq!((pruned.snapshots, pruned.records), (1, 1));
-    assert_eq!(world.snapshots.list().unwrap().len(), 3);
+    assert_eq!(world.state.snapshots().list().unwrap().len(), 3);
     assert!(state.disk_usage().unwrap().cache_mounts > 0);
 
     let pruned = state.prune(true).unwrap();
@@ -166,8 +166,8 @@ fn privileged_unpacked_layers_and_caches_are_given_back() {
     assert_eq!(world.check_named("app").descriptor.digest, image.descriptor.digest);
     // All that can be made again.
     let mut text = Vec::new();
-    let options =
-        ContainerOptions { args: vec!["cat".to_owned(), "/one".to_owned()], ..ContainerOptions::default() };
+    let mut options = ContainerOptions::default();
+    options.args = vec!["cat".to_owned(), "/one".to_owned()];
     assert_eq!(run(&world, &options, &mut text), ExitStatus::Code(0));
     assert_eq!(text, b"one\n");
     let (_, seen) = world.build(world.prepare(RUNS).tag(name("app")));
@@ -279,7 +279,7 @@ fn loading_is_cancelled() {
     let world = world();
     world.build(world.prepare("FROM scratch\nCOPY one /\n").tag(name("app:1")).tag(name("app:2")));
     let state = world.state();
-    let image = world.store.resolve(&name("app:1")).unwrap().unwrap();
+    let image = world.store().resolve(&name("app:1")).unwrap().unwrap();
     let names = [Some(name("app:1")), Some(name("app:2")), None];
     let images: Vec<_> = names.into_iter().map(|name| (name, image.clone())).collect();
     let archive = world.path("app.tar");
@@ -290,13 +290,13 @@ fn loading_is_cancelled() {
     let reader = Cancelling(file, cancel.clone());
     let error = other.state().load(LoadSource::Reader(Box::new(reader)), &cancel).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Cancelled);
-    assert_eq!(other.store.list().unwrap(), []);
+    assert_eq!(other.store().list().unwrap(), []);
     let error =
         state.save(&images, ArchiveFormat::Oci, Destination::Path(archive.clone()), &cancel).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Cancelled);
     let loaded = other.state().load(LoadSource::Path(archive), &CancelToken::new()).unwrap();
     assert_eq!(loaded[0].names, [name("app:1"), name("app:2")]);
-    assert_eq!(other.store.list().unwrap().len(), 2);
+    assert_eq!(other.store().list().unwrap().len(), 2);
 }
 
 fn run(world: &World, options: &ContainerOptions, text: &mut Vec<u8>) -> ExitStatus {
@@ -319,10 +319,14 @@ CMD [\"echo $GREETING from $(id -u) in $PWD with $(cat file)\"]
 ";
     world.build(world.prepare(dockerfile).tag(name("app")));
     write_files(&world.path("volume"), &[("in", "given")]);
-    let command =
-        |text: &str| ContainerOptions { args: vec![text.to_owned()], ..ContainerOptions::default() };
-    let volume = |read_only| Volume { source: world.path("volume"), target: "/v".into(), read_only };
-    let root = Some("root".to_owned());
+    let with = |text: &str, change: &dyn Fn(&mut ContainerOptions)| {
+        let mut options = ContainerOptions::default();
+        options.args = vec![text.to_owned()];
+        change(&mut options);
+        options
+    };
+    let command = |text: &str| with(text, &|_| ());
+    let volume = |read_only| Volume::new(world.path("volume"), "/v").read_only(read_only);
     let cases = [
         (ContainerOptions::default(), 0, "hello from 1000 in /srv with kept\n"),
         (command("exit 7"), 7, ""),
@@ -330,41 +334,33 @@ CMD [\"echo $GREETING from $(id -u) in $PWD with $(cat file)\"]
         // Nothing of that stayed.
         (command("cat file"), 0, "kept\n"),
         (
-            ContainerOptions {
-                env: vec!["GREETING=bye".to_owned(), "MORE=m".to_owned()],
-                ..command("echo $GREETING $MORE")
-            },
+            with("echo $GREETING $MORE", &|options| {
+                options.env = vec!["GREETING=bye".to_owned(), "MORE=m".to_owned()];
+            }),
             0,
             "bye m\n",
         ),
         (
-            ContainerOptions {
-                user: root.clone(),
-                working_dir: Some("/etc".to_owned()),
-                ..command("id -u; pwd")
-            },
+            with("id -u; pwd", &|options| {
+                options.user = Some("root".to_owned());
+                options.working_dir = Some("/etc".to_owned());
+            }),
             0,
             "0\n/etc\n",
         ),
+        (with("pwd", &|options| options.entrypoint = Some(vec![String::new()])), 0, "/srv\n"),
         (
-            ContainerOptions {
-                entrypoint: Some(vec![String::new()]),
-                args: vec!["pwd".to_owned()],
-                ..Default::default()
-            },
-            0,
-            "/srv\n",
-        ),
-        (
-            ContainerOptions {
-                volumes: vec![volume(true)],
-                ..command("cat /v/in; echo x 2>&- > /v/out || echo refused")
-            },
+            with("cat /v/in; echo x 2>&- > /v/out || echo refused", &|options| {
+                options.volumes = vec![volume(true)];
+            }),
             0,
             "givenrefused\n",
         ),
         (
-            ContainerOptions { volumes: vec![volume(false)], user: root, ..command("echo written > /v/out") },
+            with("echo written > /v/out", &|options| {
+                options.volumes = vec![volume(false)];
+                options.user = Some("root".to_owned());
+            }),
             0,
             "",
         ),

@@ -14,8 +14,8 @@ use ocibuild::spec::{
 use ocibuild::state::State;
 use ocibuild::store::{ImageLayout, LayoutSource};
 use ocibuild::{
-    Backends, Build, Built, BuiltImage, Cache, CancelToken, ContextSource, Destination, Error, Event,
-    LocalContext, Output, OutputKind,
+    Backends, Build, Built, BuiltImage, CancelToken, ContextSource, Destination, Error, Event, LocalContext,
+    Output, OutputKind, StateDirectory,
 };
 use ocibuild_testkit::{HostBase, ImageBlobs, TestImage, skip, write_layout};
 
@@ -36,9 +36,7 @@ pub(crate) struct World {
     directory: PathBuf,
     /// Removes the directory in the end.
     temporary: Option<tempfile::TempDir>,
-    pub(crate) store: ImageLayout,
-    pub(crate) cache: Cache,
-    pub(crate) snapshots: Box<dyn Snapshotter>,
+    pub(crate) state: StateDirectory,
     pub(crate) executor: Box<dyn Executor>,
     /// Where images that are no base of the test come from; the state directory when there is none.
     pub(crate) registry: Option<Box<dyn ImageSource>>,
@@ -98,21 +96,10 @@ impl World {
         open: impl FnOnce(PathBuf) -> Box<dyn Snapshotter>,
         executor: Box<dyn Executor>,
     ) -> Self {
-        let store = ImageLayout::open_or_create(directory.join("state")).unwrap();
-        let cache = Cache::open(store.private_dir("cache")).unwrap();
-        let snapshots = open(store.private_dir("snapshots"));
+        let state = StateDirectory::with_snapshots(directory.join("state"), |path| Ok(open(path))).unwrap();
         let bases = fs::read_dir(directory.join("bases")).into_iter().flatten();
         let bases = bases.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        Self {
-            directory: directory.to_owned(),
-            temporary: None,
-            store,
-            cache,
-            snapshots,
-            executor,
-            registry: None,
-            bases,
-        }
+        Self { directory: directory.to_owned(), temporary: None, state, executor, registry: None, bases }
     }
 
     /// A world with the image `base` that has a shell, where steps can run.
@@ -170,17 +157,16 @@ impl World {
     }
 
     pub(crate) fn backends(&self) -> Backends<'_> {
-        Backends {
-            store: &self.store,
-            base_images: self.registry.as_deref().unwrap_or(&self.store),
-            snapshots: self.snapshots.as_ref(),
-            executor: self.executor.as_ref(),
-            cache: &self.cache,
-        }
+        let images = self.registry.as_deref().unwrap_or(self.store());
+        Backends::new(&self.state, images, self.executor.as_ref())
+    }
+
+    pub(crate) fn store(&self) -> &ImageLayout {
+        self.state.layout()
     }
 
     pub(crate) fn state(&self) -> State<'_> {
-        State::new(&self.store, &self.cache, self.snapshots.as_ref())
+        self.state.state()
     }
 
     /// Plans and builds, with each event for `watch` too.
@@ -252,16 +238,18 @@ impl World {
 
     /// Fails if a build that is over left files, unfinished layers or mounts.
     pub(crate) fn check_left_nothing(&self) {
-        let left: Vec<_> =
-            fs::read_dir(self.store.private_dir("tmp")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let left: Vec<_> = fs::read_dir(self.store().private_dir("tmp"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
         assert_eq!(left, Vec::<PathBuf>::new());
-        assert_eq!(self.snapshots.sweep().unwrap(), 0);
+        assert_eq!(self.state.snapshots().sweep().unwrap(), 0);
         assert_eq!(mounts_below(&self.path("state")), Vec::<String>::new());
     }
 
     /// The image `name` of the state directory, complete and valid.
     pub(crate) fn check_named(&self, name: &str) -> ResolvedImage {
-        let (image, problems) = validate(&self.store, name);
+        let (image, problems) = validate(self.store(), name);
         assert_eq!(problems, Vec::<String>::new(), "{name}");
         image
     }
@@ -311,7 +299,7 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 /// An image with a shell, or nothing and the reason printed where its steps could not run.
 pub(crate) fn shell_image() -> Option<&'static ImageBlobs> {
     static IMAGE: OnceLock<Option<ImageBlobs>> = OnceLock::new();
-    if let Err(error) = ocibuild::sys::namespaces_work() {
+    if let Err(error) = ocibuild_sys::namespaces_work() {
         skip(&format!("no namespaces here: {error}"));
         return None;
     }

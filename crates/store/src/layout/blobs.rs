@@ -1,13 +1,14 @@
+use std::fmt;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ocibuild_spec::{Descriptor, Digest, MAX_DOCUMENT, MediaType, VerifyingReader};
+use ocibuild_spec::{Descriptor, Digest, Hasher, MAX_DOCUMENT, MediaType, VerifyingReader};
 use tempfile::NamedTempFile;
 
 use super::{ImageLayout, ScratchDir, make_directory, open_regular};
-use crate::blob::{BlobSink, BlobStore, BlobWriter, PendingBlob, read_document};
+use crate::blob::{BlobSink, read_document};
 use crate::source::descriptor_of;
 use crate::{Error, ErrorKind};
 
@@ -28,21 +29,51 @@ impl BlobSink for ImageLayout {
         let mut pending = self.pending()?;
         io::copy(&mut VerifyingReader::new(reader, descriptor), &mut pending.file)
             .map_err(|error| Error::io(format!("write blob {}", descriptor.digest), error))?;
-        Box::new(pending).commit(&descriptor.digest, descriptor.size)
+        pending.commit(&descriptor.digest, descriptor.size)
     }
 }
 
-impl BlobStore for ImageLayout {
-    fn open(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send>, Error> {
+/// # Blobs
+/// 1. [`writer`](Self::writer) gives a [`BlobWriter`] that nobody else sees; bytes are hashed as they are written.
+/// 2. [`BlobWriter::finish`] makes the blob visible under its digest. Dropping the writer instead leaves nothing.
+/// 3. [`open_blob`](Self::open_blob) reads it back, by as many readers at once as one likes.
+/// 4. A *reference* (a tag, a record of a cache) makes it stay. What no reference reaches may be collected once the lease
+///    under which it was put has ended.
+///
+/// A blob survives a crash of the machine once something durable refers to it, not earlier: [`flush`](Self::flush) before
+/// publishing a reference ([`tag`](Self::tag) does so by itself).
+///
+/// ```
+/// use std::io::{Read as _, Write as _};
+/// use ocibuild_spec::MediaType;
+/// use ocibuild_store::{BlobSink as _, ImageLayout};
+///
+/// # let directory = tempfile::tempdir().unwrap();
+/// let layout = ImageLayout::open_or_create(directory.path().join("state"))?;
+/// let mut writer = layout.writer()?;
+/// writer.write_all(b"some layer").unwrap();
+/// let layer = writer.finish(MediaType::ImageLayer)?;
+/// let mut bytes = Vec::new();
+/// layout.open_blob(&layer)?.read_to_end(&mut bytes).unwrap();
+/// assert_eq!(bytes, b"some layer");
+/// assert_eq!(layout.stat(&layer.digest)?, Some(10));
+/// # Ok::<(), ocibuild_store::Error>(())
+/// ```
+impl ImageLayout {
+    /// Reads a blob. Its size is checked before the first byte, its digest is not: wrap the reader into a
+    /// [`VerifyingReader`] where the bytes leave the machine or enter an image.
+    pub fn open_blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send>, Error> {
         let _present = self.pin(&descriptor.digest)?;
         Ok(Box::new(open_expecting(self.root(), descriptor)?))
     }
 
-    fn writer(&self) -> Result<BlobWriter, Error> {
-        Ok(BlobWriter::new(Box::new(self.pending()?)))
+    /// Starts a blob whose digest is not known yet.
+    pub fn writer(&self) -> Result<BlobWriter, Error> {
+        Ok(BlobWriter { pending: self.pending()?, hasher: Hasher::new(), size: 0 })
     }
 
-    fn flush(&self, blobs: &[Descriptor]) -> Result<(), Error> {
+    /// Makes these blobs survive a crash of the machine.
+    pub fn flush(&self, blobs: &[Descriptor]) -> Result<(), Error> {
         if blobs.len() > MANY {
             for descriptor in blobs {
                 open_expecting(self.root(), descriptor)?;
@@ -68,9 +99,7 @@ impl BlobStore for ImageLayout {
         }
         sync_directory(&self.root().join("blobs"))
     }
-}
 
-impl ImageLayout {
     /// A manifest or an index that is here, of which only the digest is known.
     pub fn document(&self, digest: &Digest) -> Result<Option<(Descriptor, Vec<u8>)>, Error> {
         let Some(size) = self.stat(digest)?.filter(|size| *size <= MAX_DOCUMENT) else { return Ok(None) };
@@ -90,6 +119,64 @@ impl ImageLayout {
     }
 }
 
+/// A blob being written. [`finish`](Self::finish) makes it visible; dropping takes everything back.
+#[must_use = "a blob exists only once its writer is finished"]
+pub struct BlobWriter {
+    pending: PendingFile,
+    hasher: Hasher,
+    size: u64,
+}
+
+impl BlobWriter {
+    /// Bytes written so far.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Makes the blob visible under the digest of what was written.
+    pub fn finish(self, media_type: MediaType) -> Result<Descriptor, Error> {
+        let digest = self.hasher.finish();
+        self.pending.commit(&digest, self.size)?;
+        Ok(Descriptor::new(media_type, digest, self.size))
+    }
+
+    /// Makes the blob visible if it is what `descriptor` says, and otherwise fails with
+    /// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt). Only for SHA-256, which is what a writer computes.
+    pub fn finish_expecting(self, descriptor: &Descriptor) -> Result<(), Error> {
+        let digest = self.hasher.finish();
+        if self.size != descriptor.size {
+            let text = format!("{} has {} bytes, not {}", descriptor.digest, self.size, descriptor.size);
+            return Err(Error::corrupt(text));
+        }
+        if digest != descriptor.digest {
+            return Err(Error::corrupt(format!(
+                "the bytes under {} have the digest {digest}",
+                descriptor.digest
+            )));
+        }
+        self.pending.commit(&digest, self.size)
+    }
+}
+
+impl Write for BlobWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.pending.file.write_all(bytes)?;
+        self.hasher.update(bytes);
+        self.size += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl fmt::Debug for BlobWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BlobWriter").field("size", &self.size).finish_non_exhaustive()
+    }
+}
+
 /// A blob under a temporary name.
 struct PendingFile {
     layout: ImageLayout,
@@ -97,12 +184,8 @@ struct PendingFile {
     _directory: Arc<ScratchDir>,
 }
 
-impl PendingBlob for PendingFile {
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)
-    }
-
-    fn commit(self: Box<Self>, digest: &Digest, size: u64) -> Result<(), Error> {
+impl PendingFile {
+    fn commit(self, digest: &Digest, size: u64) -> Result<(), Error> {
         let file = self
             .file
             .into_inner()

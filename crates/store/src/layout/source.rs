@@ -31,7 +31,7 @@ impl ImageSource for ImageLayout {
         descriptor: &Descriptor,
         _cancel: &CancelToken,
     ) -> Result<Box<dyn Read + Send>, SourceError> {
-        let reader = crate::BlobStore::open(self, descriptor)?;
+        let reader = self.open_blob(descriptor)?;
         Ok(Box::new(VerifyingReader::new(reader, descriptor)))
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use ocibuild_spec::{CancelToken, Descriptor, Digest, Index, Reference, json};
 
 use super::{ImageLayout, open_expecting, read_capped, sync_directory};
-use crate::blob::{BlobSink as _, BlobStore as _, reachable};
+use crate::blob::{BlobSink as _, reachable};
 use crate::source::full_name;
 use crate::{Error, ErrorKind};
 

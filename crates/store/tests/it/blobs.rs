@@ -1,7 +1,7 @@
 use std::io::{Read as _, Write as _};
 
 use ocibuild_spec::{Descriptor, Digest, MediaType};
-use ocibuild_store::{BlobSink as _, BlobStore as _, ErrorKind, LayoutDirectory, OutputImage, copy_image};
+use ocibuild_store::{BlobSink as _, ErrorKind, LayoutDirectory, OutputImage, copy_image};
 use ocibuild_testkit::{TestImage, index_of};
 
 use super::{name, open, put};
@@ -25,7 +25,7 @@ fn only_verified_bytes_become_blobs() {
     layout.put_from(&wanted, &mut &b"right"[..]).unwrap();
     layout.put_from(&wanted, &mut &b"not even read"[..]).unwrap();
     let mut bytes = Vec::new();
-    layout.open(&wanted).unwrap().read_to_end(&mut bytes).unwrap();
+    layout.open_blob(&wanted).unwrap().read_to_end(&mut bytes).unwrap();
     assert_eq!(bytes, b"right");
 }
 
@@ -36,7 +36,7 @@ fn a_blob_that_shrank_is_noticed_and_replaced() {
     let blob = layout.put(MediaType::ImageLayer, b"some bytes").unwrap();
     let path = layout.root().join("blobs/sha256").join(blob.digest.hex());
     fs_err::write(&path, "").unwrap();
-    let error = layout.open(&blob).err().unwrap();
+    let error = layout.open_blob(&blob).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
     assert!(!layout.has(&blob).unwrap());
@@ -46,9 +46,9 @@ fn a_blob_that_shrank_is_noticed_and_replaced() {
     assert!(layout.has(&blob).unwrap());
     fs_err::remove_file(&path).unwrap();
     std::os::unix::fs::symlink("/etc/passwd", &path).unwrap();
-    assert_eq!(layout.open(&blob).err().unwrap().kind(), ErrorKind::Corrupt);
+    assert_eq!(layout.open_blob(&blob).err().unwrap().kind(), ErrorKind::Corrupt);
     assert_eq!(
-        layout.open(&Descriptor::of(MediaType::ImageLayer, b"?")).err().unwrap().kind(),
+        layout.open_blob(&Descriptor::of(MediaType::ImageLayer, b"?")).err().unwrap().kind(),
         ErrorKind::NotFound
     );
 }

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use ocibuild_spec::{
     Descriptor, Digest, Document, Index, Manifest, MediaType, json, parse_manifest_or_index,
 };
-use ocibuild_store::{BlobSink as _, BlobStore as _, ErrorKind, Freed, ImageLayout, read_document};
+use ocibuild_store::{BlobSink as _, ErrorKind, Freed, ImageLayout, read_document};
 use ocibuild_testkit::{TestImage, index_of};
 use proptest::prelude::*;
 
@@ -92,7 +92,7 @@ fn a_damaged_manifest_stops_the_collection() {
     assert!(layout.has(&image.layers[0].0).unwrap());
     layout.untag(&name("app")).unwrap();
     assert_eq!(layout.collect(&BTreeSet::new()).unwrap().blobs, 3);
-    assert!(layout.open(&image.layers[0].0).is_err());
+    assert!(layout.open_blob(&image.layers[0].0).is_err());
 }
 
 #[test]

@@ -2,7 +2,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use ocibuild_spec::MediaType;
-use ocibuild_store::{BlobSink as _, BlobStore as _, Error, ErrorKind, ImageLayout};
+use ocibuild_store::{BlobSink as _, Error, ErrorKind, ImageLayout};
 use ocibuild_testkit::{TestImage, skip};
 
 use super::{name, open, put};

@@ -3,3 +3,4 @@
 
 mod root;
 mod sandbox;
+mod userns;

@@ -22,7 +22,18 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("testkit", &["spec", "sys", "dockerfile", "store", "layer", "snapshot", "executor", "registry"]),
     (
         "benches",
-        &["ocibuild", "dockerfile", "store", "layer", "snapshot", "executor", "spec", "sys", "testkit"],
+        &[
+            "ocibuild",
+            "dockerfile",
+            "store",
+            "layer",
+            "snapshot",
+            "executor",
+            "registry",
+            "spec",
+            "sys",
+            "testkit",
+        ],
     ),
 ];
 

@@ -1,7 +1,7 @@
 use std::io;
 
 use ocibuild::spec::{Digest, Document, VerifyingReader, parse_manifest_or_index};
-use ocibuild::store::{BlobStore as _, reachable};
+use ocibuild::store::reachable;
 use ocibuild_testkit::LoggedRequest;
 
 use super::case::{Case, Row};
@@ -205,7 +205,7 @@ fn of_state(scene: &Scene<'_>) -> Vec<String> {
         match reachable(&layout, &descriptor) {
             Ok(all) => {
                 for blob in all {
-                    let opened = layout.open(&blob).map_err(|error| error.to_string());
+                    let opened = layout.open_blob(&blob).map_err(|error| error.to_string());
                     let read = opened.and_then(|bytes| {
                         io::copy(&mut VerifyingReader::new(bytes, &blob), &mut io::sink())
                             .map_err(|error| error.to_string())
