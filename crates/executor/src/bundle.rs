@@ -52,7 +52,7 @@ pub fn bundle(step: &Step, host: &Host) -> Bundle {
     mounts.push(file_mount("/etc/resolv.conf", &resolv_conf.path));
     mounts.push(file_mount("/etc/hosts", &hosts.path));
     mounts.extend(ordered(&step.mounts));
-    let spec = SpecBuilder::default()
+    let mut spec = SpecBuilder::default()
         .version(OCI_VERSION)
         .root(
             RootBuilder::default()
@@ -61,12 +61,12 @@ pub fn bundle(step: &Step, host: &Host) -> Bundle {
                 .build()
                 .expect("all fields are set"),
         )
-        .hostname(&*step.hostname)
         .mounts(mounts)
         .process(process(step, host))
         .linux(linux(step))
         .build()
         .expect("all required fields are set");
+    spec.set_hostname(host.own_hostname.then(|| step.hostname.clone()));
     Bundle {
         spec,
         rootfs: step.rootfs.clone(),
@@ -247,22 +247,31 @@ fn system_mounts(step: &Step, host: &Host) -> Vec<Mount> {
         pts.push("gid=5");
     }
     let mut mounts = vec![
-        mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
+        proc_mount(host),
         mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
         mount("/dev/pts", "devpts", "devpts", &pts),
         mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &shm_size]),
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
     ];
     let access = if step.insecure { "rw" } else { "ro" };
-    if host.privileged || step.network == Network::None {
+    if host.privileged || (step.network == Network::None && host.own_sys) {
         mounts.push(mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", access]));
         mounts.extend(cgroup_mount(host.cgroups, access));
     } else {
-        // The kernel mounts sysfs only for who owns the network namespace. This brings the cgroups with it.
+        // The kernel mounts sysfs only for who owns the network namespace, and can see all of another. This brings the cgroups
+        // with it.
         let options = ["rbind", "nosuid", "noexec", "nodev", "ro", RECURSIVELY];
         mounts.push(mount("/sys", "bind", "/sys", &options));
     }
     mounts
+}
+
+/// A bound one shows the processes of the container that the build runs in.
+fn proc_mount(host: &Host) -> Mount {
+    if host.own_proc {
+        return mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]);
+    }
+    mount("/proc", "bind", "/proc", &["rbind", "nosuid", "noexec", "nodev"])
 }
 
 /// With cgroup v2 the step sees its own cgroup as the root. The many hierarchies of v1 are shown as they are, and

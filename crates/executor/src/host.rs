@@ -1,10 +1,18 @@
-use ocibuild_sys::{IdMap, IdRange};
+use ocibuild_sys::{IdMap, IdRange, ProcSource};
 
 /// What a bundle needs to know of the place it is carried out in.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Host {
     /// Whether root here is root: not inside a user namespace.
     pub privileged: bool,
+    /// Whether a step can have a `/proc` of its own. In a container that hides parts of its `/proc`, root of a user namespace
+    /// cannot mount another, which would show them.
+    pub own_proc: bool,
+    /// Whether a step with a network of its own can have a `/sys` of its own, which is hidden in the same way.
+    pub own_sys: bool,
+    /// Whether a step can have a host name of its own.
+    pub own_hostname: bool,
     /// Ids there are.
     pub ids: IdMap,
     /// Capabilities there are, one bit each.
@@ -32,9 +40,13 @@ const CGROUP2: u64 = 0x6367_7270;
 impl Host {
     /// This process' own.
     pub fn detect() -> Self {
+        let privileged = ocibuild_sys::in_initial_user_namespace();
         Self {
-            privileged: ocibuild_sys::in_initial_user_namespace(),
-            tmpfs_without_swap: ocibuild_sys::in_initial_user_namespace() && kernel() >= (6, 4),
+            privileged,
+            own_proc: privileged || ocibuild_sys::sandbox_works(ProcSource::New).is_ok(),
+            own_sys: privileged || ocibuild_sys::sysfs_can_be_mounted(),
+            own_hostname: privileged || ocibuild_sys::host_name_can_be_set(),
+            tmpfs_without_swap: privileged && kernel() >= (6, 4),
             ids: ocibuild_sys::id_map(),
             capabilities: bounding_capabilities(),
             cgroups: match rustix::fs::statfs("/sys/fs/cgroup") {
@@ -50,6 +62,9 @@ impl Host {
         let all = vec![IdRange { inside: 0, outside: 0, count: u32::MAX }];
         Self {
             privileged: true,
+            own_proc: true,
+            own_sys: true,
+            own_hostname: true,
             ids: IdMap { users: all.clone(), groups: all, setgroups: true },
             capabilities: u64::MAX,
             cgroups: Cgroups::Unified,

@@ -4,7 +4,7 @@ use std::path::Path;
 use oci_spec::runtime::{Linux, LinuxNamespaceType, Mount, PosixRlimitType, Process as SpecProcess, Spec};
 use ocibuild_spec::CancelToken;
 use ocibuild_sys::{
-    Confinement, Links, MountOptions, Namespaces, Operation, Process, Sandbox, Status, WindowSize,
+    Confinement, Links, MountOptions, Namespaces, Operation, ProcSource, Process, Sandbox, Status, WindowSize,
 };
 
 use crate::devices::{self, Barrier, Nodes};
@@ -35,7 +35,10 @@ impl NamespaceExecutor {
 
 impl Executor for NamespaceExecutor {
     fn probe(&self) -> Result<(), Error> {
-        ocibuild_sys::sandbox_works().map_err(Error::blocked)
+        ocibuild_sys::sandbox_works(ProcSource::New).or_else(|blocked| {
+            // What keeps it from a new one is what there is to tell.
+            ocibuild_sys::sandbox_works(ProcSource::Existing).map_err(|_| Error::blocked(blocked))
+        })
     }
 
     fn offers(&self) -> Offers {

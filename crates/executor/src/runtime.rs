@@ -4,7 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use ocibuild_spec::CancelToken;
-use ocibuild_sys::{DirHandle, MountOptions, Namespaces, Operation, Process, Sandbox, Status};
+use ocibuild_sys::{DirHandle, MountOptions, Namespaces, Operation, ProcSource, Process, Sandbox, Status};
 use serde::Deserialize;
 
 use crate::devices::{self, Barrier, Nodes};
@@ -160,7 +160,7 @@ impl RuntimeExecutor {
 
 impl Executor for RuntimeExecutor {
     fn probe(&self) -> Result<(), Error> {
-        ocibuild_sys::sandbox_works().map_err(Error::blocked)
+        ocibuild_sys::sandbox_works(ProcSource::New).map_err(Error::blocked)
     }
 
     fn run(

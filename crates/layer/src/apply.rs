@@ -449,7 +449,7 @@ impl<'a> Unpacker<'a> {
 
     /// Metadata of directories, children first: nothing is made in them any more, and they may deny us entry.
     fn directories(&mut self, index: &LayerListing) -> Result<(), Error> {
-        let of_implied = Metadata { mode: 0o755, ..Metadata::default() };
+        let of_implied = Metadata::of_implied_directory();
         let implied = index.implied_directories.iter().map(|path| (path, &of_implied));
         let own = index.entries.iter().filter(|entry| entry.kind == EntryKind::Directory);
         let mut all: Vec<(&PathBuf, &Metadata)> =

@@ -33,8 +33,6 @@ const MAX_RESOLVED: usize = 1024;
 /// Longer files of accounts are not kept.
 const MAX_TEXT: u64 = 10 << 20;
 
-const MODE_OF_IMPLIED: u32 = 0o755;
-
 #[derive(Debug, Default)]
 pub(crate) struct Tree {
     names: BTreeMap<KeptKey, u32>,
@@ -306,7 +304,7 @@ impl Tree {
         for end in ends.chain([real.len()]) {
             let parent = &real[..end];
             if !parent.is_empty() && !self.names.contains_key(parent) {
-                let metadata = Metadata { mode: MODE_OF_IMPLIED, ..Metadata::default() };
+                let metadata = Metadata::of_implied_directory();
                 self.add(parent.to_vec(), Inode { metadata, kind: EntryKind::Directory, implied: true });
                 implied.push(path_of(parent));
             }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use ocibuild_sys::{UserNamespace, UserNamespaceError};
+use ocibuild_sys::{UserNamespace, UserNamespaceError, namespaces_work};
 
 use crate::error::{Error, ErrorKind};
 
@@ -42,15 +42,20 @@ impl fmt::Display for PrivilegeLimit {
 }
 
 impl Privilege {
-    /// What this process has, or can get.
+    /// What this process has, or can get. Root that may not mount, as in a container, is root of a user namespace if it can
+    /// make one.
     ///
     /// Where that is nothing the work goes on: a build of which no step runs anything needs no namespace, and a step that does
     /// says that it cannot have one.
     pub(crate) fn find() -> Self {
-        if rustix::process::geteuid().is_root() {
-            return Self::Own;
+        if !rustix::process::geteuid().is_root() {
+            return UserNamespace::create().map_or_else(Self::None, Self::Namespace);
         }
-        UserNamespace::create().map_or_else(Self::None, Self::Namespace)
+        match namespaces_work() {
+            Ok(()) => Self::Own,
+            // Where that fails too, what was refused first is what there is to tell.
+            Err(_) => UserNamespace::create().map_or(Self::Own, Self::Namespace),
+        }
     }
 
     pub(crate) fn limit(&self) -> Option<PrivilegeLimit> {

@@ -370,7 +370,7 @@ impl Tree {
         for part in path.parent().into_iter().flat_map(names) {
             let existing = self.child(id, part).filter(|id| self.is_directory(*id));
             id = existing.unwrap_or_else(|| {
-                let metadata = Metadata { mode: 0o755, ..Metadata::default() };
+                let metadata = Metadata::of_implied_directory();
                 let child = self.add(Node { metadata, kind: NodeKind::Directory(BTreeMap::new()) });
                 self.set_child(id, part.to_owned(), child);
                 child

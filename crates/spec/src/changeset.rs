@@ -140,3 +140,10 @@ pub struct Metadata {
     /// Extended attributes by full name, as in `security.capability`.
     pub xattrs: BTreeMap<String, Vec<u8>>,
 }
+
+impl Metadata {
+    /// That of a directory which no layer lists, but of which one lists something below.
+    pub fn of_implied_directory() -> Self {
+        Self { mode: 0o755, ..Self::default() }
+    }
+}

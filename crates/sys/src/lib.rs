@@ -69,7 +69,10 @@ pub use lock::{
     try_lock_existing_shared, try_lock_shared,
 };
 pub use metadata::{FileType, Metadata, Timestamp, device, device_numbers, metadata_of_file};
-pub use obstacle::{Blocked, Obstacle, namespace_obstacle, sandbox_works};
+pub use obstacle::{
+    Blocked, Obstacle, ProcSource, host_name_can_be_set, namespace_obstacle, sandbox_works,
+    sysfs_can_be_mounted,
+};
 pub use private::Private;
 pub use probe::{
     OverlayAttributes, OverlayError, namespaces_work, openat2_works, overlay_works, user_namespaces_work,

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
-use crate::probe::run;
-use crate::sandbox::{Links, MountOptions, Operation};
+use crate::probe::{run, run_in};
+use crate::sandbox::{Links, MountOptions, Namespaces, Operation};
 use crate::userns::read;
 use crate::{SandboxError, SandboxErrorKind};
 
@@ -50,19 +50,28 @@ pub struct Blocked {
     pub obstacles: Vec<Obstacle>,
 }
 
-/// Makes a sandbox in a throwaway process as a step has it: namespaces, a root of its own, its own `/proc`. Takes about a
+/// Where the `/proc` of a sandbox comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProcSource {
+    /// A new one, of the processes of the sandbox.
+    New,
+    /// The one that is there, bound.
+    Existing,
+}
+
+/// Makes a sandbox in a throwaway process as a step has it: namespaces, a root of its own, a `/proc`. Takes about a
 /// millisecond and leaves nothing behind.
 ///
 /// Only a refusal counts: where an attempt fails for another reason, a step that fails tells more about it.
-pub fn sandbox_works() -> Result<(), Blocked> {
-    let Err(error) = run(operations(true)) else { return Ok(()) };
+pub fn sandbox_works(proc: ProcSource) -> Result<(), Blocked> {
+    let Err(error) = run(operations(Some(proc))) else { return Ok(()) };
     let errno = Errno::from_raw_os_error(error.raw_os_error());
     if !matches!(errno, Errno::PERM | Errno::ACCESS | Errno::NOSPC | Errno::USERS | Errno::NOSYS) {
         return Ok(());
     }
     let refused = if error.kind() == SandboxErrorKind::Namespaces {
         Refused::Namespaces
-    } else if run(operations(false)).is_ok() {
+    } else if run(operations(None)).is_ok() {
         Refused::Proc
     } else {
         Refused::Mount
@@ -71,13 +80,33 @@ pub fn sandbox_works() -> Result<(), Blocked> {
     Err(Blocked { error, obstacles })
 }
 
+/// Whether a sandbox can have a host name of its own. Filters of system calls may let everything else pass.
+pub fn host_name_can_be_set() -> bool {
+    let namespaces = Namespaces { uts: true, ..Namespaces::default() };
+    run_in(namespaces, vec![Operation::MakePrivate, Operation::Hostname(c"probe".to_owned())]).is_ok()
+}
+
+/// Whether a sandbox with a network namespace can mount a sysfs of it.
+pub fn sysfs_can_be_mounted() -> bool {
+    let mut operations = operations(None);
+    let mount = Operation::Mount {
+        source: c"sysfs".to_owned(),
+        target: c"/sys".to_owned(),
+        fstype: c"sysfs".to_owned(),
+        options: MountOptions::default(),
+        links: Links::Refuse,
+    };
+    operations.insert(operations.len() - 1, mount);
+    run_in(Namespaces { network: true, ..Namespaces::default() }, operations).is_ok()
+}
+
 /// What is known to keep this process from making namespaces, once the kernel has refused it.
 pub fn namespace_obstacle() -> Option<Obstacle> {
     judge(&Facts::of_this_process(), Refused::Namespaces, Errno::PERM).into_iter().next()
 }
 
 /// A root in memory, on a directory that every system has.
-fn operations(with_proc: bool) -> Vec<Operation> {
+fn operations(proc: Option<ProcSource>) -> Vec<Operation> {
     let mut operations = vec![
         Operation::MakePrivate,
         Operation::HostMount {
@@ -89,15 +118,21 @@ fn operations(with_proc: bool) -> Vec<Operation> {
         },
         Operation::EnterRoot(c"/dev".to_owned()),
     ];
-    if with_proc {
-        operations.push(Operation::Mount {
+    operations.extend(proc.map(|proc| match proc {
+        ProcSource::New => Operation::Mount {
             source: c"proc".to_owned(),
             target: c"/proc".to_owned(),
             fstype: c"proc".to_owned(),
             options: MountOptions::default(),
             links: Links::Refuse,
-        });
-    }
+        },
+        ProcSource::Existing => Operation::Bind {
+            source: c"/proc".to_owned(),
+            target: c"/proc".to_owned(),
+            options: MountOptions::parse(["rbind", "nosuid", "nodev", "noexec"]).unwrap_or_default(),
+            links: Links::Refuse,
+        },
+    }));
     operations.push(Operation::Pivot);
     operations
 }

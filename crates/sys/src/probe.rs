@@ -135,6 +135,11 @@ fn try_overlay(
 
 /// Carries out operations in a process that ends after them.
 pub(crate) fn run(operations: Vec<Operation>) -> Result<(), SandboxError> {
+    run_in(Namespaces::default(), operations)
+}
+
+/// The same with further namespaces.
+pub(crate) fn run_in(namespaces: Namespaces, operations: Vec<Operation>) -> Result<(), SandboxError> {
     let process = Process {
         args: Vec::new(),
         env: Vec::new(),
@@ -145,7 +150,7 @@ pub(crate) fn run(operations: Vec<Operation>) -> Result<(), SandboxError> {
         confinement: None,
         terminal: None,
     };
-    let sandbox = Sandbox { namespaces: Namespaces::default(), operations, process, keeper: false };
+    let sandbox = Sandbox { namespaces, operations, process, keeper: false };
     match sandbox.spawn(std::io::stdout(), std::io::stderr())?.wait()? {
         Status::Exited(0) => Ok(()),
         // Killed, by whom it does not matter.

@@ -83,6 +83,31 @@ fn ends_by_default(signal: Signal) -> bool {
     .contains(&signal)
 }
 
+/// As long as it lives this thread takes no signals, and neither do processes that it starts.
+pub(crate) struct BlockedSignals(libc::sigset_t);
+
+impl BlockedSignals {
+    #[expect(unsafe_code, reason = "rustix has no signal masks")]
+    pub(crate) fn new() -> Self {
+        // SAFETY: the sets are plain data.
+        unsafe {
+            let mut all: libc::sigset_t = std::mem::zeroed();
+            let mut before: libc::sigset_t = std::mem::zeroed();
+            libc::sigfillset(&raw mut all);
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
+            Self(before)
+        }
+    }
+}
+
+impl Drop for BlockedSignals {
+    #[expect(unsafe_code, reason = "rustix has no signal masks")]
+    fn drop(&mut self) {
+        // SAFETY: a set that `new` got from the kernel.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut()) };
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

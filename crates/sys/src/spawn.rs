@@ -14,6 +14,7 @@ use rustix::pipe::PipeFlags;
 use crate::child::{self, Prepared, Report, Stage, at};
 use crate::dir::last_errno;
 use crate::sandbox::{Operation, Sandbox};
+use crate::signal::BlockedSignals;
 use crate::{signal, terminal};
 
 /// A failed sandbox: what could not be done, and why.
@@ -246,21 +247,15 @@ fn not_started(errno: Errno) -> SandboxError {
 /// Forks with all signals blocked: a handler of the caller's must not run in the copy, where its world is gone.
 #[expect(unsafe_code, reason = "forks")]
 fn fork_into(flags: c_int, prepared: &Prepared<'_>) -> Result<(u32, OwnedFd), Errno> {
-    // SAFETY: the sets are plain data; the child does only what `child` does, which is written for it; the
-    // descriptor is new and owned by nobody else.
+    let _blocked = BlockedSignals::new();
+    // SAFETY: the child does only what `child` does, which is written for it; the descriptor is new and owned by nobody else.
     unsafe {
-        let mut all: libc::sigset_t = std::mem::zeroed();
-        let mut before: libc::sigset_t = std::mem::zeroed();
-        libc::sigfillset(&raw mut all);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
         let mut pidfd = -1;
         let pid = child::fork(flags, &mut pidfd);
         if pid == 0 {
             child::run(prepared);
         }
-        let result = if pid < 0 { Err(last_errno()) } else { Ok((pid as u32, OwnedFd::from_raw_fd(pidfd))) };
-        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut());
-        result
+        if pid < 0 { Err(last_errno()) } else { Ok((pid as u32, OwnedFd::from_raw_fd(pidfd))) }
     }
 }
 

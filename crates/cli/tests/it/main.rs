@@ -17,6 +17,7 @@ mod editors;
 mod formats;
 mod hostile_files;
 mod images;
+mod in_containers;
 mod index;
 mod interop;
 mod load_into;

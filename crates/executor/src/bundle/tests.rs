@@ -30,6 +30,21 @@ fn list(bundle: &Bundle) -> Vec<String> {
 }
 
 #[test]
+fn what_cannot_be_mounted_anew_is_bound() {
+    let hidden = Host { own_proc: false, own_sys: false, own_hostname: false, ..rootless() };
+    let mut step = step();
+    for network in [Network::Host, Network::None] {
+        step.network = network;
+        let bundle = bundle(&step, &hidden);
+        let mounts = list(&bundle);
+        assert_eq!(mounts[0], "/proc bind /proc rbind,nosuid,noexec,nodev");
+        assert!(mounts.iter().any(|mount| mount.starts_with("/sys bind /sys rbind")), "{mounts:?}");
+        assert_eq!(bundle.spec.hostname(), &None);
+    }
+    assert!(list(&bundle(&step, &rootless())).iter().any(|mount| mount.starts_with("/sys sysfs")));
+}
+
+#[test]
 fn mounts_of_root() {
     assert_eq!(
         list(&bundle(&step(), &Host::root())),

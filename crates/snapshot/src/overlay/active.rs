@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ocibuild_spec::{CancelToken, Changeset, DiffId, Entry, Mount};
+use ocibuild_spec::{CancelToken, Changeset, DiffId, Entry, Metadata, Mount};
 use ocibuild_sys::{DirHandle, OverlayAttributes, RootDir};
 
 use crate::directory::Directory;
@@ -68,13 +68,16 @@ impl ActiveOverlay {
     /// every image which has the layer. So what the merged view has at such a path is put on top.
     fn correct(&mut self, notes: LayerNotes) -> Result<(), Error> {
         let base = Arc::clone(&self.step.base);
+        // What layers above list is there as they list it.
+        let on_disk = Metadata::of_implied_directory();
         // Parents come before what is below them, and with a directory its parents are made.
         let mut made = PathBuf::new();
         for path in notes.implied_directories.into_iter().rev() {
             let is_made =
                 made.as_os_str().as_encoded_bytes().starts_with(path.as_os_str().as_encoded_bytes())
                     && made.starts_with(&path);
-            if !is_made && base.lookup(&path).is_some_and(|id| base.is_directory(id)) {
+            let differs = |id| base.is_directory(id) && base.node(id).metadata != on_disk;
+            if !is_made && base.lookup(&path).is_some_and(differs) {
                 self.upper().directories(&path, (0, 0), &mut |_| ())?;
                 self.corrected.extend(path.ancestors().map(Path::to_owned));
                 made = path;

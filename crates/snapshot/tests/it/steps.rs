@@ -239,6 +239,23 @@ fn shared_layers(snapshots: &dyn ocibuild_snapshot::Snapshotter) {
     }
 }
 
+/// A deep path of which a layer lists the end alone costs a step nothing: what is on disk is what the merged view has.
+#[test]
+fn privileged_implied_directories_that_are_right_on_disk_are_not_copied() {
+    let state = tempfile::tempdir().unwrap();
+    let Some(snapshots) = overlay(state.path()) else { return };
+    let upper = |layers: &[crate::fixture::TestLayer]| {
+        let snapshot = stack(&snapshots, layers).prepare(&snapshots);
+        let options = snapshot.rootfs_mounts()[0].options().clone().unwrap();
+        let upper = options.iter().find_map(|option| option.strip_prefix("upperdir=")).unwrap().to_owned();
+        let names = fs_err::read_dir(upper).unwrap().map(|entry| entry.unwrap().file_name());
+        names.collect::<Vec<_>>()
+    };
+    let deep = layer("f d/in/new n\n");
+    assert_eq!(upper(&[layer("d e 700\n"), deep.clone()]), [""; 0]);
+    assert_eq!(upper(&[layer("d d 755\nd d/in 700\n"), deep]), ["d"]);
+}
+
 #[test]
 fn sockets_are_left_out() {
     let state = tempfile::tempdir().unwrap();

@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 
 use crate::dir::last_errno;
+use crate::signal::BlockedSignals;
 
 /// As much as a main thread usually has. It takes memory as it is used.
 const STACK: usize = 8 << 20;
@@ -136,30 +137,5 @@ impl Drop for Stack {
     fn drop(&mut self) {
         // SAFETY: mapped by `new` with this size, and no thread runs on it any more.
         let _ = unsafe { rustix::mm::munmap(self.0, STACK) };
-    }
-}
-
-/// As long as it lives this thread takes no signals, and neither do processes that it starts.
-struct BlockedSignals(libc::sigset_t);
-
-impl BlockedSignals {
-    #[expect(unsafe_code, reason = "rustix has no signal masks")]
-    fn new() -> Self {
-        // SAFETY: the sets are plain data.
-        unsafe {
-            let mut all: libc::sigset_t = std::mem::zeroed();
-            let mut before: libc::sigset_t = std::mem::zeroed();
-            libc::sigfillset(&raw mut all);
-            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
-            Self(before)
-        }
-    }
-}
-
-impl Drop for BlockedSignals {
-    #[expect(unsafe_code, reason = "rustix has no signal masks")]
-    fn drop(&mut self) {
-        // SAFETY: a set that `new` got from the kernel.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, ptr::null_mut()) };
     }
 }
