@@ -353,7 +353,7 @@ impl Build {
     /// base images are resolved; this asks nobody, and so it only knows of a build whose steps cannot be cached, because
     /// nothing was ever built with this cache.
     pub fn check_sandbox(&mut self, backends: &Backends<'_>) -> Result<(), Error> {
-        if !backends.cache.has_no_records() {
+        if !backends.cache.records().is_empty() {
             return Ok(());
         }
         self.name_contexts();

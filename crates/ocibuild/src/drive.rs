@@ -140,7 +140,7 @@ fn remember_origins(build: &PlannedBuild, backends: &Backends<'_>) -> Result<(),
     let of_names = |image: &&PlannedImage| image.origin == ImageOrigin::Default;
     for image in build.plans.iter().flat_map(|plan| &plan.images).filter(of_names) {
         for layer in image.image.manifest.layers() {
-            backends.cache.put_origin(&layer.digest, &image.reference)?;
+            backends.cache.origins().put(&layer.digest, &image.reference)?;
         }
     }
     Ok(())

@@ -3,7 +3,7 @@
 use ocibuild_plan::Plan;
 use ocibuild_spec::CancelToken;
 
-use crate::cache::Cache;
+use crate::cache::BlobOrigins;
 use crate::image::{Built, DocumentStyle, ImageParts, put_together};
 use crate::layers::{Layer, Layers};
 use crate::stage::StageState;
@@ -11,12 +11,13 @@ use crate::stage::StageState;
 /// The finished target stage of one platform.
 pub(crate) struct FinishedImage<'a> {
     pub(crate) plan: &'a Plan,
-    pub(crate) state: StageState,
+    pub(crate) state: StageState<'a>,
     /// The layers in the form that outputs get.
-    pub(crate) layers: Vec<Layer>,
+    pub(crate) layers: Vec<Layer<'a>>,
     /// Where their bytes are, and those of the state's layers.
     pub(crate) source: Layers<'a>,
-    pub(crate) cache: &'a Cache,
+    /// Which repositories have the blobs of base images.
+    pub(crate) origins: &'a BlobOrigins,
     pub(crate) cancel: &'a CancelToken,
 }
 

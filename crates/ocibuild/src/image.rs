@@ -78,13 +78,13 @@ pub struct BuiltImage {
     pub config_bytes: Vec<u8>,
     /// How many of its layers this build, or an earlier one that it took them from, made.
     pub new_layers: usize,
-    pub(crate) layers: Vec<Layer>,
+    layers: Vec<(DiffId, Descriptor)>,
 }
 
 impl BuiltImage {
     /// The layers, the lowest first.
     pub fn layers(&self) -> impl Iterator<Item = (&DiffId, &Descriptor)> {
-        self.layers.iter().map(|layer| (&layer.diff_id, &layer.descriptor))
+        self.layers.iter().map(|(diff_id, descriptor)| (diff_id, descriptor))
     }
 }
 
@@ -100,9 +100,9 @@ pub(crate) struct DocumentStyle {
 /// The finished target stage of one platform.
 #[derive(Debug)]
 pub(crate) struct ImageParts<'a> {
-    pub(crate) state: &'a StageState,
+    pub(crate) state: &'a StageState<'a>,
     /// The layers as the outputs get them.
-    pub(crate) layers: &'a [Layer],
+    pub(crate) layers: &'a [Layer<'a>],
     pub(crate) config: &'a ImageConfig,
     /// `SOURCE_DATE_EPOCH`
     pub(crate) epoch: Option<i64>,
@@ -165,7 +165,7 @@ fn assemble(target: &ImageParts<'_>, form: &DocumentStyle) -> BuiltImage {
         config,
         config_bytes,
         new_layers: target.state.stack.len() - target.state.base_layers,
-        layers: target.layers.to_vec(),
+        layers: target.layers.iter().map(|layer| (layer.diff_id.clone(), layer.descriptor.clone())).collect(),
     }
 }
 
@@ -311,10 +311,10 @@ mod tests {
     ) -> Vec<(bool, Option<i64>)> {
         let entry =
             |time: &Option<i64>| History { created: time.map(Timestamp::from_seconds), ..History::default() };
-        let layer = |number: usize| Layer {
-            diff_id: DiffId(ocibuild_spec::Digest::of(number.to_string())),
-            descriptor: Descriptor::of(MediaType::ImageLayer, b""),
-            image: None,
+        let layer = |number: usize| {
+            let diff_id = DiffId(ocibuild_spec::Digest::of(number.to_string()));
+            let descriptor = Descriptor::of(MediaType::ImageLayer, b"");
+            Layer::of_base_image(diff_id, descriptor, std::sync::Arc::default())
         };
         let stack = (0..layers - 1).map(layer).collect();
         let chain = ocibuild_spec::Digest::of("base");

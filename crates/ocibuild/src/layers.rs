@@ -1,6 +1,9 @@
 //! Layers of base images and of finished steps: their indexes, their content, their unpacked directories.
 
-mod listings;
+mod decoded;
+mod layer;
+mod location;
+mod reads;
 
 use std::collections::{HashMap, hash_map};
 use std::fs::File;
@@ -15,49 +18,34 @@ use ocibuild_layer::{
     decompress_layer,
 };
 use ocibuild_snapshot::{Hold, LayerNotes, NodeKind, Origin, Snapshotter, Tree, Whiteouts};
-use ocibuild_spec::{
-    CancelToken, Changeset, Content, ContentDigest, Descriptor, DiffId, Entry, EntryKind, ImageSource,
-    Reference,
-};
+use ocibuild_spec::{CancelToken, Changeset, Content, ContentDigest, Descriptor, DiffId, Entry, EntryKind};
 use ocibuild_store::{BlobSink, ImageLayout};
 use ocibuild_sys::{ErrorKind as SystemError, RootDir};
 
 use crate::accounts::Accounts;
-use crate::advice::{Hint, Setting};
-use crate::cache::Cache;
+use crate::cache::LayerListings;
 use crate::error::{Error, ErrorKind, class_below};
 use crate::failure::{FileAction, HostFailure};
 use crate::threads::ThreadBudget;
-pub(crate) use listings::Listings;
+pub(crate) use decoded::DecodedListings;
+pub(crate) use layer::Layer;
+pub(crate) use location::{BlobLocation, BlobLocations};
+pub(crate) use reads::LayerReads;
 
-/// One layer of a stack.
-#[derive(Debug, Clone)]
-pub(crate) struct Layer {
-    pub(crate) diff_id: DiffId,
-    pub(crate) descriptor: Descriptor,
-    /// Index of the image whose source has the blob, should the store not have it.
-    pub(crate) image: Option<usize>,
-}
-
-/// An image that layers come from.
-#[derive(Clone)]
-pub(crate) struct ImageHandle<'a> {
-    pub(crate) reference: Reference,
-    pub(crate) source: &'a dyn ImageSource,
-}
-
-/// Where layers are and how to get at them.
+/// What is done with layers, and what it takes.
 pub(crate) struct Layers<'a> {
     pub(crate) store: &'a ImageLayout,
     pub(crate) snapshots: &'a dyn Snapshotter,
-    pub(crate) cache: &'a Cache,
-    pub(crate) images: Arc<[ImageHandle<'a>]>,
+    /// What layers consist of.
+    pub(crate) listings: &'a LayerListings,
     pub(crate) cancel: &'a CancelToken,
     pub(crate) scratch: PathBuf,
     /// Threads that unpack.
     pub(crate) threads: Arc<ThreadBudget>,
-    /// Those that were decoded.
-    pub(crate) listings: Arc<Listings>,
+    /// The listings that were decoded.
+    pub(crate) decoded: Arc<DecodedListings>,
+    /// The layers that are being read.
+    pub(crate) reads: Arc<LayerReads>,
 }
 
 /// A file of a stack: the number of its layer, and the number of its content there.
@@ -71,55 +59,37 @@ impl<'a> Layers<'a> {
     pub(crate) fn of_store(
         store: &'a ImageLayout,
         snapshots: &'a dyn Snapshotter,
-        cache: &'a Cache,
+        listings: &'a LayerListings,
         cancel: &'a CancelToken,
     ) -> Self {
-        let (images, scratch, listings) = (Arc::default(), PathBuf::new(), Arc::default());
-        Self {
-            store,
-            snapshots,
-            cache,
-            images,
-            cancel,
-            scratch,
-            threads: Arc::new(ThreadBudget::new(1)),
-            listings,
-        }
+        let (scratch, decoded, reads) = (PathBuf::new(), Arc::default(), Arc::default());
+        let threads = Arc::new(ThreadBudget::new(1));
+        Self { store, snapshots, listings, cancel, scratch, threads, decoded, reads }
     }
 
     /// Reads a layer to see that it is the tar that its diff id names, unless this was seen before for the same blob.
-    pub(crate) fn verify(&self, layer: &Layer) -> Result<(), Error> {
+    pub(crate) fn verify(&self, layer: &Layer<'_>) -> Result<(), Error> {
         let is_plain = layer.descriptor.digest == layer.diff_id.0;
-        if is_plain && self.cache.has_index(&layer.diff_id) {
+        if is_plain && self.listings.has(&layer.diff_id) {
             return Ok(());
         }
         let (index, diff_id) = self.read_index(layer)?;
         check_diff_id(layer, &diff_id)?;
-        if !self.cache.has_index(&layer.diff_id) {
+        if !self.listings.has(&layer.diff_id) {
             self.put_index(&layer.diff_id, index)?;
         }
         Ok(())
     }
 
-    fn read_index(&self, layer: &Layer) -> Result<(LayerListing, DiffId), Error> {
+    fn read_index(&self, layer: &Layer<'_>) -> Result<(LayerListing, DiffId), Error> {
         let limits = Limits::for_blob(layer.descriptor.size);
         let mut plain = self.open_plain(layer)?;
         LayerListing::read_tar(&mut plain, &limits, self.cancel).map_err(|error| broken_layer(layer, error))
     }
 
-    /// The blob of a layer, from the store or from where its image comes from; verified while it is read.
-    pub(crate) fn open_blob(&self, layer: &Layer) -> Result<Box<dyn Read + Send>, Error> {
-        if self.is_stored(&layer.descriptor)? {
-            return Ok(self.store.open_blob(&layer.descriptor)?);
-        }
-        match layer.image.and_then(|image| self.images.get(image)) {
-            Some(image) => Ok(image.source.open(&image.reference, &layer.descriptor, self.cancel)?),
-            None => Err(Error::new(
-                ErrorKind::Refused,
-                format!("the blob {} is missing from the state directory", layer.descriptor.digest),
-            )
-            .hint(Hint::from("build with ").setting(Setting::NoCache, "").text(" to make it again"))),
-        }
+    /// The blob of a layer, from the first place that has it; verified while it is read.
+    pub(crate) fn open_blob(&self, layer: &Layer<'_>) -> Result<Box<dyn Read + Send>, Error> {
+        layer.open_blob(self.cancel)
     }
 
     pub(crate) fn is_stored(&self, descriptor: &Descriptor) -> Result<bool, Error> {
@@ -127,23 +97,47 @@ impl<'a> Layers<'a> {
     }
 
     /// The plain tar of a layer.
-    pub(crate) fn open_plain(&self, layer: &Layer) -> Result<Box<dyn Read + Send>, Error> {
+    pub(crate) fn open_plain(&self, layer: &Layer<'_>) -> Result<Box<dyn Read + Send>, Error> {
         let blob = Box::new(Cancellable::new(self.open_blob(layer)?, self.cancel));
         decompress_layer(blob, &layer.descriptor.media_type).map_err(|error| broken_layer(layer, error))
     }
 
     /// What a layer consists of; read from its tar the first time it is seen, kept from then on.
-    pub(crate) fn index(&self, layer: &Layer) -> Result<Arc<LayerListing>, Error> {
-        if let Some(index) = self.listings.get(&layer.diff_id) {
+    pub(crate) fn index(&self, layer: &Layer<'_>) -> Result<Arc<LayerListing>, Error> {
+        if let Some(index) = self.known_index(layer) {
             return Ok(index);
         }
-        if let Some(index) = self.cache.index(&layer.diff_id) {
-            self.listings.put(&layer.diff_id, &index);
-            return Ok(index);
+        if self.reads.is_to_be_unpacked(&layer.diff_id) {
+            self.unpack_once(layer)?;
+            if let Some(index) = self.known_index(layer) {
+                return Ok(index);
+            }
         }
+        let mut made = None;
+        let is_listed = || self.listings.has(&layer.diff_id);
+        self.reads.once(&layer.diff_id, self.cancel, is_listed, || {
+            made = Some(self.make_index(layer)?);
+            Ok(())
+        })?;
+        // One that is damaged is made again.
+        made.or_else(|| self.known_index(layer)).map_or_else(|| self.make_index(layer), Ok)
+    }
+
+    fn make_index(&self, layer: &Layer<'_>) -> Result<Arc<LayerListing>, Error> {
+        let _share = self.threads.take(1, self.cancel)?;
         let (index, diff_id) = self.read_index(layer)?;
         check_diff_id(layer, &diff_id)?;
         self.put_index(&layer.diff_id, index)
+    }
+
+    /// What a layer consists of, if that was written down.
+    fn known_index(&self, layer: &Layer<'_>) -> Option<Arc<LayerListing>> {
+        if let Some(index) = self.decoded.get(&layer.diff_id) {
+            return Some(index);
+        }
+        let index = self.listings.get(&layer.diff_id)?;
+        self.decoded.put(&layer.diff_id, &index);
+        Some(index)
     }
 
     /// Keeps what a layer consists of.
@@ -152,16 +146,16 @@ impl<'a> Layers<'a> {
         diff_id: &DiffId,
         index: LayerListing,
     ) -> Result<Arc<LayerListing>, Error> {
-        self.cache.put_index(diff_id, &index)?;
+        self.listings.put(diff_id, &index)?;
         let index = Arc::new(index);
-        self.listings.put(diff_id, &index);
+        self.decoded.put(diff_id, &index);
         Ok(index)
     }
 
     /// The digests of files of a stack, from the listings of their layers: none of the files is opened.
     pub(crate) fn digests(
         &self,
-        stack: &[Layer],
+        stack: &[Layer<'_>],
         files: &[FileOfLayer],
     ) -> Result<Vec<Option<ContentDigest>>, Error> {
         let known = self.digests_of_layers(stack, files.iter().map(|(layer, _)| *layer))?;
@@ -171,7 +165,7 @@ impl<'a> Layers<'a> {
     /// The digests of all files of these layers of a stack.
     fn digests_of_layers(
         &self,
-        stack: &[Layer],
+        stack: &[Layer<'_>],
         numbers: impl Iterator<Item = u32>,
     ) -> Result<HashMap<u32, Arc<FileDigests>>, Error> {
         let mut known = HashMap::new();
@@ -185,14 +179,19 @@ impl<'a> Layers<'a> {
     }
 
     /// The merged view of a stack; a file's origin is its layer's place in it.
-    pub(crate) fn tree(&self, stack: &[Layer]) -> Result<Tree, Error> {
+    pub(crate) fn tree(&self, stack: &[Layer<'_>]) -> Result<Tree, Error> {
         let mut tree = Tree::new();
         self.extend_tree(&mut tree, stack, 0)?;
         Ok(tree)
     }
 
     /// Makes the view of the first `known` layers of a stack that of all of them.
-    pub(crate) fn extend_tree(&self, tree: &mut Tree, stack: &[Layer], known: usize) -> Result<(), Error> {
+    pub(crate) fn extend_tree(
+        &self,
+        tree: &mut Tree,
+        stack: &[Layer<'_>],
+        known: usize,
+    ) -> Result<(), Error> {
         for (number, layer) in (0..).zip(stack).skip(known) {
             self.check_cancelled()?;
             let index = self.index(layer)?;
@@ -211,10 +210,10 @@ impl<'a> Layers<'a> {
 
     /// Unpacks what is not unpacked yet, several layers at once. As long as the result lives nobody removes any of them:
     /// they are held before it is looked what is there.
-    pub(crate) fn unpack(&self, stack: &[Layer]) -> Result<Hold, Error> {
+    pub(crate) fn unpack(&self, stack: &[Layer<'_>]) -> Result<Hold, Error> {
         let diff_ids: Vec<DiffId> = stack.iter().map(|layer| layer.diff_id.clone()).collect();
         let hold = self.snapshots.hold(&diff_ids)?;
-        let mut missing: Vec<&Layer> = Vec::new();
+        let mut missing: Vec<&Layer<'_>> = Vec::new();
         for layer in stack {
             let is_known = missing.iter().any(|known| known.diff_id == layer.diff_id);
             if !is_known && !self.snapshots.contains(&layer.diff_id)? {
@@ -224,11 +223,10 @@ impl<'a> Layers<'a> {
         if missing.is_empty() {
             return Ok(hold);
         }
-        let share = self.threads.take(missing.len(), self.cancel)?;
         let next = AtomicUsize::new(0);
         let work = || -> Result<(), Error> {
             while let Some(layer) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if let Err(error) = self.unpack_one(layer) {
+                if let Err(error) = self.unpack_once(layer) {
                     next.store(missing.len(), Ordering::Relaxed);
                     return Err(error);
                 }
@@ -238,7 +236,7 @@ impl<'a> Layers<'a> {
         std::thread::scope(|scope| {
             // Of those that do not start, this one does the work.
             let start = |_| std::thread::Builder::new().spawn_scoped(scope, work).ok();
-            let threads: Vec<_> = (1..share.count()).map_while(start).collect();
+            let threads: Vec<_> = (1..missing.len().min(self.threads.total())).map_while(start).collect();
             let own = work();
             threads.into_iter().fold(own, |result, thread| {
                 result.and(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
@@ -247,7 +245,16 @@ impl<'a> Layers<'a> {
         Ok(hold)
     }
 
-    fn unpack_one(&self, layer: &Layer) -> Result<(), Error> {
+    /// Unpacks a layer, unless somebody else does so at this moment; then that is waited for.
+    fn unpack_once(&self, layer: &Layer<'_>) -> Result<(), Error> {
+        let is_unpacked = || self.snapshots.contains(&layer.diff_id).unwrap_or(false);
+        self.reads.once(&layer.diff_id, self.cancel, is_unpacked, || {
+            let _share = self.threads.take(1, self.cancel)?;
+            self.unpack_one(layer)
+        })
+    }
+
+    fn unpack_one(&self, layer: &Layer<'_>) -> Result<(), Error> {
         let target = self.snapshots.prepare_layer(&layer.diff_id)?;
         let root = target.root()?;
         let options = ApplyOptions {
@@ -270,17 +277,18 @@ impl<'a> Layers<'a> {
             implied_directories: applied.index.implied_directories.clone(),
             deferred_links: applied.deferred_links,
         };
-        if !self.cache.has_index(&layer.diff_id) {
+        if layer.has_exact_times_in_listing() {
+            let known = self.known_index(layer);
+            let index = known.map_or_else(|| self.put_index(&layer.diff_id, applied.index), Ok)?;
+            restore_times(&root, &index)?;
+        } else if !self.listings.has(&layer.diff_id) {
             self.put_index(&layer.diff_id, applied.index)?;
-        }
-        if layer.image.is_none() {
-            restore_times(&root, self.index(layer)?.as_ref())?;
         }
         Ok(target.commit(&notes)?)
     }
 
     /// A way to open these files: unpacked layers are read in place, of others the files are picked out of the tar.
-    pub(crate) fn files(&self, stack: &[Layer], origins: &[(Origin, u64)]) -> Result<LayerFiles, Error> {
+    pub(crate) fn files(&self, stack: &[Layer<'_>], origins: &[(Origin, u64)]) -> Result<LayerFiles, Error> {
         let unpacked: Vec<DiffId> = stack.iter().map(|layer| layer.diff_id.clone()).collect();
         let hold = self.snapshots.hold(&unpacked)?;
         let digests = self.digests_of_layers(stack, origins.iter().map(|(origin, _)| origin.layer))?;
@@ -300,6 +308,7 @@ impl<'a> Layers<'a> {
         if wanted.is_empty() {
             return Ok(files);
         }
+        let _share = self.threads.take(1, self.cancel)?;
         let mut spool = tempfile::tempfile_in(&self.scratch).map_err(|error| self.no_spool(error))?;
         let mut written = 0;
         for group in wanted.chunk_by(|a, b| a.0 == b.0) {
@@ -323,7 +332,7 @@ impl<'a> Layers<'a> {
     }
 
     /// The users and groups of a stack.
-    pub(crate) fn accounts(&self, stack: &[Layer], tree: &Tree) -> Result<Accounts, Error> {
+    pub(crate) fn accounts(&self, stack: &[Layer<'_>], tree: &Tree) -> Result<Accounts, Error> {
         let text = |path: &str| -> Result<Option<String>, Error> {
             let Some(bytes) = self.read_small(stack, tree, Path::new(path))? else { return Ok(None) };
             Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
@@ -331,7 +340,7 @@ impl<'a> Layers<'a> {
         Ok(Accounts { passwd: text("etc/passwd")?, group: text("etc/group")? })
     }
 
-    fn read_small(&self, stack: &[Layer], tree: &Tree, path: &Path) -> Result<Option<Vec<u8>>, Error> {
+    fn read_small(&self, stack: &[Layer<'_>], tree: &Tree, path: &Path) -> Result<Option<Vec<u8>>, Error> {
         let Ok(resolved) = tree.resolve(path, true) else { return Ok(None) };
         let Some(NodeKind::File { size, origin }) = resolved.node.map(|id| &tree.node(id).kind) else {
             return Ok(None);
@@ -357,10 +366,12 @@ impl<'a> Layers<'a> {
     }
 
     /// A layer as what it was written from, with the times of its index.
-    pub(crate) fn changeset(&self, layer: &Layer) -> Result<Changeset, Error> {
+    pub(crate) fn changeset(&self, layer: &Layer<'_>) -> Result<Changeset, Error> {
         let index = self.index(layer)?;
+        let share = self.threads.take(1, self.cancel)?;
         let mut spool = tempfile::tempfile_in(&self.scratch).map_err(|error| self.no_spool(error))?;
         io::copy(&mut self.open_plain(layer)?, &mut spool).map_err(|error| broken_layer(layer, error))?;
+        drop(share);
         let open =
             move |entry: &Entry, content: ocibuild_spec::Content| -> io::Result<Box<dyn Read + Send>> {
                 let EntryKind::File { size, .. } = entry.kind else { return Ok(Box::new(io::empty())) };
@@ -456,7 +467,7 @@ fn is_device(kind: &EntryKind) -> bool {
     matches!(kind, EntryKind::CharacterDevice { .. } | EntryKind::BlockDevice { .. })
 }
 
-pub(crate) fn check_diff_id(layer: &Layer, actual: &DiffId) -> Result<(), Error> {
+pub(crate) fn check_diff_id(layer: &Layer<'_>, actual: &DiffId) -> Result<(), Error> {
     if *actual == layer.diff_id {
         return Ok(());
     }
@@ -469,7 +480,7 @@ pub(crate) fn check_diff_id(layer: &Layer, actual: &DiffId) -> Result<(), Error>
 }
 
 /// No runtime can unpack such a layer, and without the link the image would lack a file.
-fn dangling_link(layer: &Layer, link: &Entry) -> Error {
+fn dangling_link(layer: &Layer<'_>, link: &Entry) -> Error {
     let target = match &link.kind {
         EntryKind::Hardlink { target } => target.as_path(),
         _ => Path::new(""),
@@ -488,7 +499,10 @@ fn unknown_layer(number: u32) -> Error {
 }
 
 /// A layer that could not be read: it is damaged, unless it did not come at all, or this host cannot have it.
-pub(crate) fn broken_layer(layer: &Layer, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+pub(crate) fn broken_layer(
+    layer: &Layer<'_>,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> Error {
     let text = format!("cannot read the layer {}", layer.descriptor.digest);
     match class_below(&error) {
         Some(ErrorKind::Cancelled) => Error::cancelled(),

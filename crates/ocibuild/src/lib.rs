@@ -72,6 +72,7 @@ mod request;
 mod run;
 mod schedule;
 mod secret;
+mod single_flight;
 mod ssh;
 mod stage;
 pub mod state;

@@ -9,8 +9,8 @@ use crate::layers::{Layer, Layers};
 
 /// A stage at some point of its build: what its layers are, and what keys of later steps build on.
 #[derive(Debug, Clone)]
-pub(crate) struct StageState {
-    pub(crate) stack: Vec<Layer>,
+pub(crate) struct StageState<'a> {
+    pub(crate) stack: Vec<Layer<'a>>,
     pub(crate) chain: Digest,
     /// The history of the image at the bottom.
     pub(crate) base_history: Vec<History>,
@@ -25,8 +25,8 @@ pub(crate) struct StageState {
     below: Option<(Arc<Tree>, usize)>,
 }
 
-impl StageState {
-    pub(crate) fn new(stack: Vec<Layer>, chain: Digest, base_history: Vec<History>) -> Self {
+impl<'a> StageState<'a> {
+    pub(crate) fn new(stack: Vec<Layer<'a>>, chain: Digest, base_history: Vec<History>) -> Self {
         let base_layers = stack.len();
         Self {
             stack,
@@ -53,7 +53,7 @@ impl StageState {
     }
 
     /// Adds a layer. Should the view be asked for again, it begins with the one that is known.
-    pub(crate) fn push(&mut self, layer: Layer, chain: Digest) {
+    pub(crate) fn push(&mut self, layer: Layer<'a>, chain: Digest) {
         if let Some(tree) = self.tree.get() {
             self.below = Some((Arc::clone(tree), self.stack.len()));
         }

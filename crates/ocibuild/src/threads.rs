@@ -1,4 +1,5 @@
-//! The threads of a build that compute: one number for all that compresses and unpacks at the same time.
+//! The threads of a build that compute: one number for all that reads, hashes, compresses and unpacks at the same time. Memory
+//! follows from it (`docs/decisions/0005-memory-follows-the-threads.md`).
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,6 +15,7 @@ const INTERVAL: Duration = Duration::from_millis(20);
 /// that work takes has a bound.
 #[derive(Debug)]
 pub(crate) struct ThreadBudget {
+    total: usize,
     free: Mutex<usize>,
     changed: Condvar,
 }
@@ -29,7 +31,13 @@ pub(crate) struct ThreadShare<'b> {
 impl ThreadBudget {
     /// At least one thread.
     pub(crate) fn new(count: usize) -> Self {
-        Self { free: Mutex::new(count.max(1)), changed: Condvar::new() }
+        let total = count.max(1);
+        Self { total, free: Mutex::new(total), changed: Condvar::new() }
+    }
+
+    /// All threads, whether they are free or not.
+    pub(crate) fn total(&self) -> usize {
+        self.total
     }
 
     fn free(&self) -> MutexGuard<'_, usize> {

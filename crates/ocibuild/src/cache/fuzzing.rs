@@ -6,10 +6,21 @@ use fs_err as fs;
 use ocibuild_layer::Compression;
 use ocibuild_spec::{DiffId, Digest, Reference};
 
-use super::{Cache, EncodingOptions, key_of_base};
+use super::documents::Documents;
+use super::origins::MAX_ORIGINS;
+use super::{Cache, EncodingOptions, StepRecord, StepRecords as _, base_names};
 
-/// The folders of the cache that hold documents, drafts aside.
-const FOLDERS: [&str; 6] = ["records", "aliases", "layer-listings", "origins", "urls", "bases"];
+/// The folders of a cache that hold documents of known content, each with the key that `key` has there.
+fn folders<'c>(cache: &'c Cache, key: &Digest, name: &Reference) -> [(&'c Documents, Digest); 6] {
+    let (records, aliases) = cache.records.folders();
+    let same = [records, aliases, cache.listings.folder(), cache.origins.folder(), cache.validators.folder()];
+    let [records, aliases, listings, origins, urls] = same.map(|folder| (folder, key.clone()));
+    [records, aliases, listings, origins, urls, (cache.base_names.folder(), base_names::key(name))]
+}
+
+fn record(cache: &Cache, key: &Digest) -> Option<StepRecord> {
+    cache.records.look_up(std::slice::from_ref(key)).expect("the cache can be read").pop().flatten()
+}
 
 /// Puts a document, in which `KEY` stands for the key that is asked for, into every folder of a cache and reads it back
 /// as a build would, under its key and another one.
@@ -27,52 +38,47 @@ pub fn check_cache_document(text: &[u8]) {
     let name: Reference = "localhost/app:1".parse().expect("a name");
     let (key, other) = (Digest::of("the key"), Digest::of("another key"));
     let document = filled(text, &key);
-    for folder in FOLDERS {
-        let own = if folder == "bases" { key_of_base(&name) } else { key.clone() };
+    for (folder, own) in folders(cache, &key, &name) {
         for key in [&own, &other] {
-            fs::write(cache.path(folder, key), &document).expect("the cache can be written");
+            folder.write(key, &document).expect("the cache can be written");
         }
     }
 
-    if let Some(record) = cache.record(&key) {
-        assert_eq!(record.key, key);
+    if let Some(found) = record(cache, &key) {
+        assert_eq!(found.key, key);
         for compression in [Compression::None, Compression::GZIP] {
             for force in [false, true] {
                 let wanted = EncodingOptions { compression, clamp: None, force };
-                assert!(record.form(wanted).is_none_or(|form| form.fits(wanted)), "{record:?}");
+                assert!(found.form(wanted).is_none_or(|form| form.fits(wanted)), "{found:?}");
             }
         }
-        cache.put_record(&record).expect("the cache can be written");
-        assert_eq!(cache.record(&key), Some(record));
+        cache.records.put(&found).expect("the cache can be written");
+        assert_eq!(record(cache, &key), Some(found));
     }
-    assert_eq!(cache.record(&other), None);
-    if let Some(to) = cache.alias(&key) {
-        cache.put_alias(&key, &to).expect("the cache can be written");
-        assert_eq!(cache.alias(&key), Some(to));
+    // Neither the record nor the alias is of this key.
+    assert_eq!(record(cache, &other), None);
+    if let Some(validator) = cache.validators.get(&key) {
+        cache.validators.put(&validator).expect("the cache can be written");
+        assert_eq!(cache.validators.get(&key), Some(validator));
     }
-    assert_eq!(cache.alias(&other), None);
-    if let Some(validator) = cache.validator(&key) {
-        cache.put_validator(&validator).expect("the cache can be written");
-        assert_eq!(cache.validator(&key), Some(validator));
-    }
-    assert_eq!(cache.validator(&other), None);
+    assert_eq!(cache.validators.get(&other), None);
     if let Some(root) = cache.base_image(&name) {
         cache.put_base_image(&name, &root).expect("the cache can be written");
         assert_eq!(cache.base_image(&name), Some(root));
     }
-    cache.put_origin(&key, &name).expect("the cache can be written");
-    let repositories = cache.repositories_with(&key, "localhost");
+    cache.origins.put(&key, &name).expect("the cache can be written");
+    let repositories = cache.origins.repositories_with(&key, "localhost");
     assert_eq!(repositories.first().map(String::as_str), Some("app"));
-    assert!(repositories.len() <= super::MAX_ORIGINS, "{repositories:?}");
-    assert_eq!(cache.repositories_with(&other, "localhost"), Vec::<String>::new());
-    if let Some(listing) = cache.index(&DiffId(key.clone())) {
-        cache.put_index(&DiffId(key.clone()), &listing).expect("the cache can be written");
-        assert_eq!(cache.index(&DiffId(key.clone())), Some(listing));
+    assert!(repositories.len() <= MAX_ORIGINS, "{repositories:?}");
+    assert_eq!(cache.origins.repositories_with(&other, "localhost"), Vec::<String>::new());
+    if let Some(listing) = cache.listings.get(&DiffId(key.clone())) {
+        cache.listings.put(&DiffId(key.clone()), &listing).expect("the cache can be written");
+        assert_eq!(cache.listings.get(&DiffId(key.clone())), Some(listing));
     }
-    assert_eq!(cache.index(&DiffId(other)), None);
-    cache.records().expect("the cache can be listed");
-    cache.remove_indexes(|_| false, |_| false).expect("the cache can be emptied");
-    assert!(!cache.has_index(&DiffId(key)));
+    assert_eq!(cache.listings.get(&DiffId(other)), None);
+    cache.records.all().expect("the cache can be listed");
+    cache.remove_unneeded(|_| false, |_| false).expect("the cache can be emptied");
+    assert!(!cache.listings.has(&DiffId(key)));
 }
 
 /// The document with the key wherever it says `KEY`.
@@ -110,19 +116,22 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let cache = Cache::open(place.path()).unwrap();
         let (key, name) = (Digest::of("the key"), "localhost/app:1".parse().unwrap());
-        let put = |folder: &str, at: &Digest, name: &str| {
+        let [records, aliases, _, origins, urls, bases] = folders(&cache, &key, &name);
+        let files = [
+            (records, "record.txt"),
+            (aliases, "alias.txt"),
+            (urls, "validator.txt"),
+            (origins, "origins.txt"),
+            (bases, "base.txt"),
+        ];
+        for ((folder, at), name) in files {
             let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/cache_document");
-            let document = filled(&fs::read(corpus.join(name)).unwrap(), &key);
-            fs::write(cache.path(folder, at), document).unwrap();
-        };
-        put("records", &key, "record.txt");
-        put("aliases", &key, "alias.txt");
-        put("urls", &key, "validator.txt");
-        put("origins", &key, "origins.txt");
-        put("bases", &key_of_base(&name), "base.txt");
-        assert!(cache.record(&key).is_some_and(|record| record.form(EncodingOptions::default()).is_none()));
-        assert!(cache.alias(&key).is_some() && cache.validator(&key).is_some());
-        assert_eq!(cache.repositories_with(&key, "localhost"), ["app", "base"]);
+            folder.write(&at, &filled(&fs::read(corpus.join(name)).unwrap(), &key)).unwrap();
+        }
+        let found = record(&cache, &key).unwrap();
+        assert!(found.form(EncodingOptions::default()).is_none());
+        assert!(cache.records.has_alias(&key) && cache.validators.get(&key).is_some());
+        assert_eq!(cache.origins.repositories_with(&key, "localhost"), ["app", "base"]);
         assert!(cache.base_image(&name).is_some());
     }
 }

@@ -15,6 +15,7 @@ use super::select::Selected;
 use super::source::{Source, SourceKind};
 use crate::error::{Changed, Error, ErrorKind, class_below};
 use crate::failure::{CopyProblem, FileAction, HostFailure};
+use crate::threads::ThreadBudget;
 
 /// What archives are read with.
 pub(crate) struct Archives<'a> {
@@ -22,6 +23,8 @@ pub(crate) struct Archives<'a> {
     pub(crate) scratch: &'a Path,
     /// Bytes that an archive may unpack to, whatever its own size.
     pub(crate) limit: Option<u64>,
+    /// Threads that decompress.
+    pub(crate) threads: &'a ThreadBudget,
     pub(crate) cancel: &'a CancelToken,
     /// Told of damage that is no error to BuildKit.
     pub(crate) warn: &'a dyn Fn(&str),
@@ -46,6 +49,7 @@ impl Archives<'_> {
     ) -> Result<Option<(Archive, File)>, Error> {
         let SourceKind::File { size } = selected.node.kind else { return Ok(None) };
         let limits = Limits::for_archive(size, self.limit);
+        let _share = self.threads.take(1, self.cancel)?;
         let candidate = Candidate { source, path: &selected.path, limits, archives: self };
         if !candidate.look(|whole| candidate.is_archive(whole))? {
             return Ok(None);

@@ -14,7 +14,7 @@ use ocibuild_spec::{ContentDigest, Hasher};
 use ocibuild_sys::{Metadata, Timestamp};
 
 use super::own::Inode;
-use crate::cache::Cache;
+use crate::cache::KeptContextDigests;
 use crate::error::Error;
 
 /// What tells that a file changed.
@@ -60,7 +60,7 @@ impl FileVersion {
 /// The digests of all contexts of a build.
 #[derive(Debug)]
 pub(crate) struct ContextDigests {
-    cache: Cache,
+    kept: KeptContextDigests,
     contexts: Mutex<HashMap<Inode, Context>>,
 }
 
@@ -72,8 +72,8 @@ struct Context {
 }
 
 impl ContextDigests {
-    pub(crate) fn new(cache: &Cache) -> Self {
-        Self { cache: cache.clone(), contexts: Mutex::default() }
+    pub(crate) fn new(kept: &KeptContextDigests) -> Self {
+        Self { kept: kept.clone(), contexts: Mutex::default() }
     }
 
     /// Those of the context in the directory `path`, which is `root`: from earlier builds, and of this one.
@@ -81,10 +81,10 @@ impl ContextDigests {
         let mut contexts = lock(&self.contexts);
         let context = contexts.entry(root).or_insert_with(|| {
             let path = fs_err::canonicalize(path).ok();
-            let kept = path.as_ref().and_then(|path| self.cache.context_digests(path));
+            let kept = path.as_ref().and_then(|path| self.kept.get(path));
             let files = kept.as_deref().and_then(decode).unwrap_or_default();
             // Of this build nothing was read before this moment. Without it nothing is kept.
-            let moment = self.cache.moment().unwrap_or_default();
+            let moment = self.kept.moment().unwrap_or_default();
             let digests = DigestIndex { files: Mutex::new(files), moment };
             Context { path, digests: Arc::new(digests) }
         });
@@ -95,7 +95,7 @@ impl ContextDigests {
     pub(crate) fn save(&self) -> Result<(), Error> {
         for Context { path, digests } in lock(&self.contexts).values() {
             if let (Some(path), Some(record)) = (path, digests.record()) {
-                self.cache.put_context_digests(path, &record)?;
+                self.kept.put(path, &record)?;
             }
         }
         Ok(())
@@ -243,6 +243,7 @@ mod tests {
     use ocibuild_sys::RootDir;
 
     use super::*;
+    use crate::cache::Cache;
     use crate::copy::{LocalSource, OwnFiles, Source as _};
 
     const AT_REST: i64 = 6;
@@ -263,7 +264,8 @@ mod tests {
     #[test]
     fn another_version_is_not_known() {
         let directory = tempfile::tempdir().unwrap();
-        let contexts = ContextDigests::new(&Cache::open(directory.path().join("cache")).unwrap());
+        let contexts =
+            ContextDigests::new(Cache::open(directory.path().join("cache")).unwrap().context_digests());
         let digest = ContentDigest::of("content");
         contexts.of((0, 1), directory.path()).put(Path::new("a/b"), &version(), digest);
         let known = |root, path: &str, version: FileVersion| {
@@ -292,13 +294,13 @@ mod tests {
         let digest = ContentDigest::of("content");
         let just_changed =
             FileVersion { ctime: Timestamp { seconds: i64::MAX, nanoseconds: 0 }, ..version() };
-        let first = ContextDigests::new(&cache);
+        let first = ContextDigests::new(cache.context_digests());
         let index = first.of((0, 1), directory.path());
         index.put(Path::new("old"), &version(), digest);
         index.put(Path::new("new"), &just_changed, digest);
         assert_eq!(index.get(Path::new("new"), &just_changed), Some(digest), "this build knows it");
         first.save().unwrap();
-        let index = ContextDigests::new(&cache).of((0, 1), directory.path());
+        let index = ContextDigests::new(cache.context_digests()).of((0, 1), directory.path());
         assert_eq!(index.get(Path::new("old"), &version()), Some(digest));
         assert_eq!(index.get(Path::new("new"), &just_changed), None);
         assert_eq!(index.record(), None, "nothing is new");
@@ -307,7 +309,8 @@ mod tests {
     #[test]
     fn files_of_a_context_are_known_by_their_version_but_those_with_holes() {
         let directory = tempfile::tempdir().unwrap();
-        let contexts = ContextDigests::new(&Cache::open(directory.path().join("cache")).unwrap());
+        let contexts =
+            ContextDigests::new(Cache::open(directory.path().join("cache")).unwrap().context_digests());
         fs_err::write(directory.path().join("plain"), "plain").unwrap();
         let holes = fs_err::File::create(directory.path().join("holes")).unwrap();
         holes.set_len(8 << 20).unwrap();

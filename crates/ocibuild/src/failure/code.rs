@@ -84,6 +84,8 @@ codes! {
     LinkLocalAddress = "link-local-address",
     /// A link leads out of the build context.
     LinkOutOfContext = "link-out-of-context",
+    /// A blob is at none of the places that may have it.
+    MissingBlob = "missing-blob",
     /// There is no Dockerfile.
     NoDockerfile = "no-dockerfile",
     /// An image is there, but not for the platform.

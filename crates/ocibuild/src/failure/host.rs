@@ -58,6 +58,8 @@ texts! {
         Write = "write",
         /// Something was to be written into the directory.
         WriteBelow = "write below",
+        /// The cache in it was to be read.
+        ReadCache = "read the cache at",
         /// The cache was to be written into it.
         WriteCache = "write the cache at",
         /// It was to be removed.

@@ -7,7 +7,7 @@ use ocibuild_spec::{Descriptor, Document, Reference};
 use super::draft::{IndexDraft, IndexEntry};
 use super::lookup::{Found, ImageLookup, parse};
 use super::{FirstError, back_off};
-use crate::cache::Cache;
+use crate::cache::BlobOrigins;
 use crate::error::Error;
 use crate::failure::{DocumentProblem, IndexFailure};
 use crate::transfer::{ImageUpload, Origin, Pushed, Transfer, Watcher, push};
@@ -18,7 +18,7 @@ const MAX_ROUNDS: u32 = 8;
 /// What indexes are pushed with.
 pub(crate) struct Publishing<'a> {
     pub(crate) lookup: ImageLookup<'a>,
-    pub(crate) cache: &'a Cache,
+    pub(crate) origins: &'a BlobOrigins,
     pub(crate) watcher: &'a Watcher<'a>,
 }
 
@@ -63,7 +63,7 @@ impl Publishing<'_> {
         }
         if let Origin::Registry(from) = &entry.origin {
             for blob in &blobs {
-                self.cache.put_origin(&blob.digest, from)?;
+                self.origins.put(&blob.digest, from)?;
             }
         }
         let failed = Arc::new(FirstError::default());
@@ -75,7 +75,7 @@ impl Publishing<'_> {
         };
         let names = [name.cloned().unwrap_or(by_digest)];
         let result =
-            push(self.lookup.registry, self.cache, &names, &upload, (self.lookup.cancel, self.watcher));
+            push(self.lookup.registry, self.origins, &names, &upload, (self.lookup.cancel, self.watcher));
         match (result, failed.take()) {
             (Ok(_), _) => Ok(()),
             // Why a blob could not be read says more than that it could not be sent.

@@ -164,7 +164,7 @@ impl ExportJob<'_> {
                 descriptor: &image.manifest.config,
                 content: Content::Bytes(&image.config_bytes),
             };
-            let layers = image.layers.iter().map(|layer| ImageBlob {
+            let layers = finished.layers.iter().map(|layer| ImageBlob {
                 descriptor: &layer.descriptor,
                 content: Content::Layer(&finished.source, layer),
             });
@@ -186,14 +186,14 @@ impl ExportJob<'_> {
             blobs: blobs.iter().map(|blob| blob.descriptor.clone()).collect(),
             open: &open,
         };
-        let FinishedImage { cancel, cache, .. } = self.images[0];
+        let FinishedImage { cancel, origins, .. } = self.images[0];
         let watcher = |event: Transfer<'_>| {
             if let Transfer::Pushed { blob, how } = event {
                 emit(Event::BlobPushed { blob: blob.clone(), how: how.clone() });
             }
         };
         let watcher: &Watcher<'_> = &watcher;
-        push(client, cache, &names, &upload, (cancel, watcher)).map(drop)
+        push(client, origins, &names, &upload, (cancel, watcher)).map(drop)
     }
 }
 
@@ -205,7 +205,7 @@ struct ImageBlob<'a> {
 
 enum Content<'a> {
     Bytes(&'a [u8]),
-    Layer(&'a Layers<'a>, &'a Layer),
+    Layer(&'a Layers<'a>, &'a Layer<'a>),
 }
 
 impl ImageBlob<'_> {
@@ -218,7 +218,7 @@ impl ImageBlob<'_> {
 }
 
 fn put_image(finished: &FinishedImage<'_>, image: &BuiltImage, sink: &dyn BlobSink) -> Result<(), Error> {
-    for layer in &image.layers {
+    for layer in &finished.layers {
         if sink.has(&layer.descriptor)? {
             continue;
         }

@@ -101,7 +101,8 @@ impl Mounts<'_, '_> {
         let initial = match (&mount.from, self.mounted.digest(mount)) {
             (_, Some(known)) => known.to_owned(),
             (Some(from), None) => {
-                digest_of((self.context.files)(from, &mount.source)?, self.context.cancel)?.0
+                let (threads, cancel) = (&self.context.layers.threads, self.context.cancel);
+                digest_of((self.context.files)(from, &mount.source)?, threads, cancel)?.0
             }
             (None, None) => String::new(),
         };

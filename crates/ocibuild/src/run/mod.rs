@@ -65,7 +65,7 @@ pub(crate) struct StepContext<'a> {
 /// A step to run.
 pub(crate) struct Job<'j> {
     /// What it runs on.
-    pub(crate) state: &'j StageState,
+    pub(crate) state: &'j StageState<'j>,
     pub(crate) step: &'j RunStep,
     /// The network that it has, which is not the one of the step when the build is offline.
     pub(crate) network: StepNetwork,
@@ -311,7 +311,7 @@ fn explained(
     mut failure: StepFailure,
     context: &StepContext<'_>,
     step: &RunStep,
-    (tree, stack): (&Arc<Tree>, &[Layer]),
+    (tree, stack): (&Arc<Tree>, &[Layer<'_>]),
     secret_names: Vec<&str>,
 ) -> Error {
     let failed = FailedStep {

@@ -10,6 +10,7 @@ use ocibuild_spec::{CancelToken, Timestamp};
 
 use crate::copy::{Placement, Selected, Source, digest_all};
 use crate::error::{Error, unusable};
+use crate::threads::ThreadBudget;
 use crate::unpacked::write_tree;
 
 /// A source and what is mounted of it.
@@ -71,25 +72,35 @@ impl<'a> Mounted<'a> {
     }
 
     /// Finds out the digests of what is mounted of contexts.
-    pub(crate) fn read_local(&mut self, files: &Files<'_>, cancel: &CancelToken) -> Result<(), Error> {
-        self.read(files, cancel, |mount| !Self::is_of_layers(mount))
+    pub(crate) fn read_local(
+        &mut self,
+        files: &Files<'_>,
+        threads: &ThreadBudget,
+        cancel: &CancelToken,
+    ) -> Result<(), Error> {
+        self.read(files, (threads, cancel), |mount| !Self::is_of_layers(mount))
     }
 
     /// Finds out the digests of everything that is mounted.
-    pub(crate) fn read_all(&mut self, files: &Files<'_>, cancel: &CancelToken) -> Result<(), Error> {
-        self.read(files, cancel, |_| true)
+    pub(crate) fn read_all(
+        &mut self,
+        files: &Files<'_>,
+        threads: &ThreadBudget,
+        cancel: &CancelToken,
+    ) -> Result<(), Error> {
+        self.read(files, (threads, cancel), |_| true)
     }
 
     fn read(
         &mut self,
         files: &Files<'_>,
-        cancel: &CancelToken,
+        (threads, cancel): (&ThreadBudget, &CancelToken),
         wanted: impl Fn(&StepMount) -> bool,
     ) -> Result<(), Error> {
         let unknown = self.0.iter_mut().filter(|known| known.digest.is_none() && wanted(known.mount));
         for known in unknown {
             let Some(from) = &known.mount.from else { continue };
-            let (digest, selection) = digest_of(files(from, &known.mount.source)?, cancel)?;
+            let (digest, selection) = digest_of(files(from, &known.mount.source)?, threads, cancel)?;
             known.digest = Some(digest);
             // Layers stay as they are, and what was fetched of them may be large.
             known.selection = Some(selection).filter(|_| !Self::is_of_layers(known.mount));
@@ -102,8 +113,10 @@ impl<'a> Mounted<'a> {
 /// copied as the digest has them.
 pub(super) fn digest_of(
     (source, selected): Selection,
+    threads: &ThreadBudget,
     cancel: &CancelToken,
 ) -> Result<(String, Selection), Error> {
+    let _share = threads.take(1, cancel)?;
     let (digest, source) = digest_all(&source, &selected, cancel)?;
     Ok((digest.to_string(), (source, selected)))
 }

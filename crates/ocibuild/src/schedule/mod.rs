@@ -2,11 +2,13 @@
 //! by stage and nothing pulled or unpacked; then what is missing is made, at the same time wherever the plan allows.
 
 mod conversion;
+mod look_ahead;
+mod look_up;
 mod mounted;
+mod prefetch;
 mod queue;
 mod remote;
 mod results;
-mod single_flight;
 mod stages;
 mod steps;
 
@@ -16,22 +18,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use ocibuild_plan::{CopyStep, FileSource, MountKind, Plan, PlannedStage, PlannedStep, StageBase, StepKind};
-use ocibuild_spec::{CancelToken, ChainId, Digest, Timestamp};
+use ocibuild_spec::{CancelToken, ChainId, Descriptor, DiffId, Digest, Timestamp};
 use ocibuild_store::{Lease, ScratchDir};
 
-use crate::cache::EncodingOptions;
+use crate::cache::{EncodingOptions, StepRecords};
 use crate::copy::{ContextDigests, OwnFiles};
 use crate::error::{Error, ErrorKind};
 use crate::event::Event;
 use crate::finished::FinishedImage;
 use crate::keys;
-use crate::layers::{ImageHandle, Layer, Layers, Listings};
+use crate::layers::{BlobLocation, BlobLocations, DecodedListings, Layer, LayerReads, Layers};
 use crate::request::{Backends, PlannedBuild, image_source};
 use crate::run::CacheMounts;
+use crate::single_flight::SingleFlight;
 use crate::ssh::Agents;
 use crate::threads::ThreadBudget;
+use prefetch::Prefetch;
 use queue::Outcome;
-use single_flight::SingleFlight;
 use stages::Stages;
 
 /// What all steps of a build have in common, of whatever platform.
@@ -41,12 +44,16 @@ pub(crate) struct Session<'a> {
     cancel: &'a CancelToken,
     /// Each cancels one stage of one platform, in the order of the plans.
     tokens: Vec<CancelToken>,
+    /// Cancels what is begun before its step has come.
+    prefetch: CancelToken,
     events: SyncSender<Event>,
     /// Keys of steps that ran in this build: what one platform or stage makes is not made again for another (9.16).
     made: SingleFlight<Digest, ()>,
     started: Instant,
     /// A sandbox was made here.
     has_sandbox: Mutex<bool>,
+    /// Results of earlier builds.
+    records: &'a dyn StepRecords,
     /// What was fetched so far.
     remote: remote::Fetched,
     /// Agents that were started for keys.
@@ -59,7 +66,9 @@ pub(crate) struct Session<'a> {
     /// What the build has read of contexts.
     digests: ContextDigests,
     /// The listings of layers that it has decoded.
-    listings: Arc<Listings>,
+    decoded: Arc<DecodedListings>,
+    /// The layers that it is reading.
+    reads: Arc<LayerReads>,
 }
 
 impl<'a> Session<'a> {
@@ -76,17 +85,20 @@ impl<'a> Session<'a> {
             backends,
             cancel,
             tokens: stages.map(|_| cancel.child()).collect(),
+            prefetch: cancel.child(),
             events,
             made: SingleFlight::default(),
             started: Instant::now(),
             has_sandbox: Mutex::new(false),
+            records: backends.cache.records(),
             remote: remote::Fetched::default(),
             agents: Agents::default(),
             own_files,
             caches: CacheMounts::of(backends.store),
             threads: Arc::new(ThreadBudget::new(build.settings.threads)),
-            digests: ContextDigests::new(backends.cache),
-            listings: Arc::default(),
+            digests: ContextDigests::new(backends.cache.context_digests()),
+            decoded: Arc::default(),
+            reads: Arc::default(),
         }
     }
 
@@ -160,8 +172,14 @@ impl<'a> Schedule<'a> {
             build.needed().into_iter().map(|index| first + index).collect::<Vec<_>>()
         };
         let needed = builds.iter().zip(&self.first).flat_map(numbered);
-        queue::carry_out(needed, tokens, settings.steps, &|task| {
-            self.with_stage(task, PlatformBuild::carry_on)
+        let prefetch = Prefetch::of(self.session, &self.platforms, &builds);
+        std::thread::scope(|scope| {
+            prefetch.start(scope);
+            // Whatever becomes of the steps, nobody needs anything beforehand any more.
+            let _end = EndOnDrop(&prefetch);
+            queue::carry_out(needed, tokens, settings.steps, &|task| {
+                self.with_stage(task, PlatformBuild::carry_on)
+            })
         })
     }
 
@@ -180,11 +198,20 @@ impl<'a> Schedule<'a> {
     }
 }
 
+struct EndOnDrop<'p, 'a>(&'p Prefetch<'a>);
+
+impl Drop for EndOnDrop<'_, '_> {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
 /// The plan of one platform, and how far it is.
 struct Platform<'a> {
     session: &'a Session<'a>,
     plan: &'a Plan,
-    images: Arc<[ImageHandle<'a>]>,
+    /// Where the layers of each image of the plan may be.
+    locations: Vec<BlobLocations<'a>>,
     scratch: ScratchDir,
     /// The form of the layers.
     wanted: EncodingOptions,
@@ -230,14 +257,14 @@ impl<'a> Platform<'a> {
         let Session { build, backends, .. } = session;
         let lease = backends.store.lease()?;
         let scratch = backends.store.scratch()?;
-        let images = plan.images.iter().map(|image| {
+        let locations = plan.images.iter().map(|image| {
             let (source, reference) = image_source(&build.named, backends, &image.origin, &image.reference);
-            ImageHandle { reference: reference.clone(), source }
+            Arc::from([BlobLocation::Store(backends.store), BlobLocation::Image { source, reference }])
         });
         Ok(Self {
             session,
             plan,
-            images: images.collect(),
+            locations: locations.collect(),
             scratch,
             wanted: EncodingOptions { clamp: build.clamp(plan), ..build.settings.wanted },
             first_steps: first_steps(plan, first_step),
@@ -258,12 +285,12 @@ impl<'a> Platform<'a> {
             layers: Layers {
                 store: backends.store,
                 snapshots: backends.snapshots,
-                cache: backends.cache,
-                images: Arc::clone(&self.images),
+                listings: backends.cache.listings(),
                 cancel,
                 scratch: self.scratch.path().to_owned(),
                 threads: Arc::clone(&self.session.threads),
-                listings: Arc::clone(&self.session.listings),
+                decoded: Arc::clone(&self.session.decoded),
+                reads: Arc::clone(&self.session.reads),
             },
         }
     }
@@ -275,8 +302,8 @@ impl<'a> PlatformBuild<'a> {
         let finished = self.finished(self.plan.target).ok_or_else(Error::cancelled)?;
         let state = finished.state.clone();
         let layers = self.converted(&state.stack)?;
-        let (cache, cancel) = (self.backends.cache, self.cancel);
-        Ok(FinishedImage { plan: self.plan, state, layers, source: self.layers, cache, cancel })
+        let (origins, cancel) = (self.backends.cache.origins(), self.cancel);
+        Ok(FinishedImage { plan: self.plan, state, layers, source: self.layers, origins, cancel })
     }
 
     /// Empties the caches of steps that run whatever the cache has, once and before any step runs (9.13). Those that
@@ -328,14 +355,14 @@ impl<'a> PlatformBuild<'a> {
     }
 
     /// Tells of results that were found.
-    fn announce(&self, stage: &PlannedStage, found: impl Iterator<Item = (usize, ocibuild_spec::DiffId)>) {
+    fn announce(&self, stage: &PlannedStage, found: impl Iterator<Item = (usize, DiffId)>) {
         for (number, diff_id) in found {
             let (step, title) = (self.number(stage, number), self.title(stage, number));
             self.emit(Event::StepCached { step, title, diff_id });
         }
     }
 
-    fn image_stack(&self, index: usize) -> Result<Vec<Layer>, Error> {
+    fn image_stack(&self, index: usize) -> Result<Vec<Layer<'a>>, Error> {
         let image = &self.plan.images[index].image;
         let (diff_ids, layers) = (image.config.rootfs.layers(), image.manifest.layers());
         if diff_ids.len() != layers.len() {
@@ -347,10 +374,9 @@ impl<'a> PlatformBuild<'a> {
             );
             return Err(Error::new(ErrorKind::Refused, message));
         }
-        let layer = |(diff_id, descriptor): (&ocibuild_spec::DiffId, &ocibuild_spec::Descriptor)| Layer {
-            diff_id: diff_id.clone(),
-            descriptor: descriptor.clone(),
-            image: Some(index),
+        let locations = &self.platform.locations[index];
+        let layer = |(diff_id, descriptor): (&DiffId, &Descriptor)| {
+            Layer::of_base_image(diff_id.clone(), descriptor.clone(), Arc::clone(locations))
         };
         Ok(diff_ids.iter().zip(layers).map(layer).collect())
     }

@@ -6,15 +6,15 @@ use ocibuild_plan::{CopyStep, FileSource, SourceKind};
 use ocibuild_spec::{Digest, Timestamp};
 
 use super::PlatformBuild;
-use super::single_flight::SingleFlight;
 use crate::cache::Validator;
 use crate::context::{
     BuildContext, Download, Fetcher, GitAddress, GitFiles, GitJob, HttpAddress, OneFile, RemoteSource,
     Remotes, Resolved, download, is_unchanged, new_place,
 };
-use crate::copy::{Choice, Part, Selected, Source, digest_all, select};
+use crate::copy::{Choice, Part, Selected, Source, select};
 use crate::error::{Error, ErrorKind};
 use crate::keys::{Framed, Inputs};
+use crate::single_flight::SingleFlight;
 
 /// What a build has asked for: nothing is asked for twice.
 #[derive(Debug, Default)]
@@ -78,7 +78,7 @@ impl PlatformBuild<'_> {
                     let source = self.local_source(&FileSource::Context)?;
                     let choice = Choice::new(&step.excludes, false)?;
                     let selected = [select(source.as_ref(), word, &choice)?];
-                    let (digest, source) = digest_all(&source, &selected, self.cancel)?;
+                    let (digest, source) = self.digest(&source, &selected)?;
                     inputs.add("files", digest.to_string());
                     let selected = selected.into_iter().flatten().collect();
                     parts.push(Part { source, selected, unpacks: step.unpack != Some(false) });
@@ -137,7 +137,7 @@ impl PlatformBuild<'_> {
         // A tag is the server's word; where the digest is given, the bytes themselves have to show it (THREATS 39).
         let is_offline = remotes.http.is_offline();
         if !whole
-            && let Some(validator) = self.backends.cache.validator(&of)
+            && let Some(validator) = self.backends.cache.validators().get(&of)
             // Offline the digest of the bytes that came last is all there is to know.
             && checksum.is_none_or(|checksum| is_offline && checksum == validator.digest.as_str())
             && (is_offline || is_unchanged(&remotes, address, &validator.etag, self.cancel)?)
@@ -149,7 +149,7 @@ impl PlatformBuild<'_> {
         let (digest, last_modified) = (download.digest.clone(), download.last_modified);
         if let Some(etag) = download.etag.clone() {
             let validator = Validator::new(of, etag, last_modified, digest.clone());
-            self.backends.cache.put_validator(&validator)?;
+            self.backends.cache.validators().put(&validator)?;
         }
         Ok(Known { digest, last_modified, download: Some(download) })
     }

@@ -5,21 +5,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use ocibuild_plan::{FileSource, Plan, PlannedHistory, PlannedStage, PlannedStep, StageBase, StepKind};
-use ocibuild_spec::DiffId;
+use ocibuild_spec::{DiffId, Digest};
 
+use super::look_ahead::LookAhead;
+use super::look_up::{Found, LookUp, Missing};
 use super::queue::Outcome;
 use super::results::StepResult;
-use super::steps::{Found, Missing};
 use super::{PlatformBuild, Reach, context_step, of_step};
 use crate::error::Error;
 use crate::event::Event;
 use crate::keys;
+use crate::layers::Layer;
 use crate::run::Mounted;
 use crate::stage::StageState;
 
 /// A stage whose steps all have a layer.
-pub(super) struct FinishedStage {
-    pub(super) state: StageState,
+pub(super) struct FinishedStage<'p> {
+    pub(super) state: StageState<'p>,
     /// Some step of it, or of what it builds on, ran in this build.
     pub(super) ran: bool,
 }
@@ -38,13 +40,13 @@ struct Known<'p> {
     progress: Option<Progress<'p>>,
     /// The first step that has no result for certain: all that its key is made of is known.
     missing: Option<usize>,
-    finished: Option<Arc<FinishedStage>>,
+    finished: Option<Arc<FinishedStage<'p>>>,
 }
 
 /// A stage on its way.
 struct Progress<'p> {
     stage: &'p PlannedStage,
-    state: StageState,
+    state: StageState<'p>,
     /// Some step of it, or of what it builds on, ran in this build.
     ran: bool,
     /// What it starts from is there: a local directory has to become a layer first.
@@ -69,13 +71,13 @@ impl<'p> Stages<'p> {
     }
 
     /// A stage that was carried out, or whose results were all found.
-    pub(super) fn finished(&self, index: usize) -> Option<Arc<FinishedStage>> {
+    pub(super) fn finished(&self, index: usize) -> Option<Arc<FinishedStage<'p>>> {
         self.get(index).finished.clone()
     }
 }
 
 impl<'a> PlatformBuild<'a> {
-    pub(super) fn finished(&self, index: usize) -> Option<Arc<FinishedStage>> {
+    pub(super) fn finished(&self, index: usize) -> Option<Arc<FinishedStage<'a>>> {
         self.platform.stages.finished(index)
     }
 
@@ -101,6 +103,14 @@ impl<'a> PlatformBuild<'a> {
             first.map_or(&[][..], |first| &stage.steps[first..])
         });
         steps.into_iter().find(|step| matches!(step.kind, StepKind::Run(_)))
+    }
+
+    /// The first step of a stage that has no result for certain, its key where there might be one, and the layers below it.
+    pub(super) fn first_missing(&self, index: usize) -> Option<(usize, Option<Digest>, Vec<Layer<'a>>)> {
+        let known = self.platform.stages.get(index);
+        let progress = known.progress.as_ref().filter(|progress| progress.has_base)?;
+        let missing = progress.missing.as_ref()?;
+        Some((known.missing?, missing.key(), progress.state.stack.clone()))
     }
 
     /// Tells of all results that were looked up.
@@ -137,6 +147,7 @@ impl<'a> PlatformBuild<'a> {
 
     /// Takes over the results that exist; gives the step that certainly has none, if it ended there.
     fn look_up_steps(&self, progress: &mut Progress<'a>) -> Result<Option<usize>, Error> {
+        let ahead = LookAhead::default();
         loop {
             self.check_cancelled()?;
             let reads =
@@ -144,7 +155,7 @@ impl<'a> PlatformBuild<'a> {
             if reads.unwrap_or_default().into_iter().any(|index| self.finished(index).is_none()) {
                 return Ok(None);
             }
-            match self.look_up_next(progress, Reach::Cached)? {
+            match self.look_up_next(progress, Reach::Cached, &ahead)? {
                 Some(Found::Result(result)) => {
                     let found = (progress.next, result.layer.diff_id.clone());
                     if progress.has_base {
@@ -213,18 +224,31 @@ impl<'a> PlatformBuild<'a> {
     }
 
     /// What is known of the next step of a stage, or of its base; `None` at its end.
-    fn look_up_next(&self, progress: &Progress<'a>, reach: Reach) -> Result<Option<Found<'a>>, Error> {
+    fn look_up_next(
+        &self,
+        progress: &Progress<'a>,
+        reach: Reach,
+        ahead: &LookAhead,
+    ) -> Result<Option<Found<'a>>, Error> {
         let stage = progress.stage;
+        let look = |fresh, first: usize| LookUp {
+            state: &progress.state,
+            platform: &stage.platform,
+            reach,
+            fresh,
+            behind: stage.steps.get(first..).unwrap_or_default(),
+            ahead,
+        };
         if let (false, StageBase::LocalContext(name)) = (progress.has_base, &stage.base) {
-            let found = self.look_up_copy(&progress.state, Cow::Owned(context_step(name)), reach, false);
+            let found = self.look_up_copy(look(false, 0), Cow::Owned(context_step(name)));
             return found.map(Some).map_err(|error| at_from(error, stage));
         }
         let Some(step) = progress.next_step() else { return Ok(None) };
-        let (state, fresh) = (&progress.state, self.is_uncached(stage));
+        let look = look(self.is_uncached(stage), progress.next + 1);
         let found = match &step.kind {
-            StepKind::Run(run) => self.look_up_run(state, run, &stage.platform, reach, fresh),
-            StepKind::Copy(copy) => self.look_up_copy(state, Cow::Borrowed(copy), reach, fresh),
-            StepKind::Workdir(workdir) => self.look_up_workdir(state, workdir),
+            StepKind::Run(run) => self.look_up_run(look, run),
+            StepKind::Copy(copy) => self.look_up_copy(look, Cow::Borrowed(copy)),
+            StepKind::Workdir(workdir) => self.look_up_workdir(look, workdir),
         };
         if found.is_err() {
             let (id, title) = (self.number(stage, progress.next), self.title(stage, progress.next));
@@ -247,7 +271,7 @@ impl<'a> PlatformBuild<'a> {
         let known = progress.missing.take().map(Found::Missing);
         let found = match known {
             Some(found) => Some(found),
-            None => self.look_up_next(progress, Reach::Full)?,
+            None => self.look_up_next(progress, Reach::Full, &LookAhead::default())?,
         };
         let result = match found {
             Some(Found::Result(result)) => *result,
@@ -277,7 +301,7 @@ impl<'a> PlatformBuild<'a> {
         progress: &Progress<'a>,
         missing: Missing<'a>,
         id: usize,
-    ) -> Result<StepResult, Error> {
+    ) -> Result<StepResult<'a>, Error> {
         let stage = progress.stage;
         let made = self.make(&progress.state, &stage.platform, missing, id);
         match progress.next_step().filter(|_| progress.has_base) {
@@ -290,7 +314,7 @@ impl<'a> PlatformBuild<'a> {
     }
 
     /// Takes over the result of the next step, or of the base.
-    fn push(&self, progress: &mut Progress<'a>, result: StepResult) {
+    fn push(&self, progress: &mut Progress<'a>, result: StepResult<'a>) {
         progress.ran |= result.ran;
         if let (false, StageBase::LocalContext(name)) = (progress.has_base, &progress.stage.base) {
             progress.has_base = true;

@@ -1,146 +1,43 @@
-//! The three kinds of steps: their keys, their sources, their layers.
+//! The three kinds of steps: their sources, and how their layers are made.
 
-use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
 
-use ocibuild_plan::{CopyStep, FileSource, RunStep, StepKind, StepNetwork, WorkdirStep};
+use ocibuild_plan::{CopyStep, FileSource, StepKind};
 use ocibuild_snapshot::Tree;
 use ocibuild_spec::{Changeset, Digest, Platform, Timestamp};
 
-use super::remote::{self, is_remote};
+use super::PlatformBuild;
+use super::look_up::{Missing, Work};
+use super::remote;
 use super::results::StepResult;
-use super::{PlatformBuild, Reach};
 use crate::context::ContextSource;
 use crate::copy::{
-    Archives, Choice, CopyContext, NoSource, Part, Selected, Source, TreeSource, clean, copy, digest_all,
-    literal_prefix, name_in_key, nothing_matches, select, select_all, workdir,
+    Archives, Choice, CopyContext, NoSource, Selected, Source, TreeSource, clean, copy, literal_prefix,
+    name_in_key, nothing_matches, select, select_all, workdir,
 };
 use crate::error::Error;
 use crate::event::Event;
 use crate::failure::{ContextFailure, RunFailure};
-use crate::keys::{self, Framed, Inputs, Limits};
+use crate::keys::{self, Framed, Inputs};
 use crate::layer_writer::NewLayer;
 use crate::layers::Layer;
-use crate::request::Settings;
-use crate::run::{Job, Mounted, Selection, StepContext};
+use crate::run::{Job, Selection, StepContext};
 use crate::stage::StageState;
 
 /// A merged view and the layers it is of.
-type View = (Arc<Tree>, Vec<Layer>);
-
-/// What a look-up found.
-pub(super) enum Found<'p> {
-    /// The result of an earlier build, or of this one.
-    Result(Box<StepResult>),
-    /// There is none.
-    Missing(Box<Missing<'p>>),
-    /// It takes more than the look-up was allowed to know.
-    Unknown,
-}
-
-/// What was found out about a step that has no result yet: it is made from just that.
-pub(super) struct Missing<'p> {
-    inputs: Inputs,
-    /// Whatever the cache has, the step is to run again.
-    fresh: bool,
-    work: Work<'p>,
-}
-
-/// What there is to do.
-enum Work<'p> {
-    /// With the files that the step mounts, and the network that it has.
-    Run {
-        step: &'p RunStep,
-        mounted: Mounted<'p>,
-        network: StepNetwork,
-    },
-    /// With the files that were selected.
-    Copy {
-        step: Cow<'p, CopyStep>,
-        parts: Vec<Part>,
-    },
-    /// With the key by a checksum that is given, if there is one.
-    Remote {
-        step: Cow<'p, CopyStep>,
-        pinned: Option<Digest>,
-    },
-    Workdir(&'p WorkdirStep),
-}
+type View<'a> = (Arc<Tree>, Vec<Layer<'a>>);
 
 impl<'a> PlatformBuild<'a> {
-    /// A `RUN`. Offline it has no network; a result of a build that had one counts all the same.
-    pub(super) fn look_up_run(
-        &self,
-        state: &StageState,
-        step: &'a RunStep,
-        platform: &Platform,
-        reach: Reach,
-        fresh: bool,
-    ) -> Result<Found<'a>, Error> {
-        if !self.build.settings.offline || step.network == StepNetwork::None {
-            return self.look_up_run_with(step.network, state, step, platform, reach, fresh);
-        }
-        let found = self.look_up_run_with(step.network, state, step, platform, Reach::Cached, fresh)?;
-        if matches!(found, Found::Result(_)) {
-            return Ok(found);
-        }
-        if step.network == StepNetwork::Host {
-            return Err(RunFailure::HostNetworkOffline.into());
-        }
-        self.look_up_run_with(StepNetwork::None, state, step, platform, reach, fresh)
-    }
-
-    fn look_up_run_with(
-        &self,
-        network: StepNetwork,
-        state: &StageState,
-        step: &'a RunStep,
-        platform: &Platform,
-        reach: Reach,
-        fresh: bool,
-    ) -> Result<Found<'a>, Error> {
-        let limits = limits(&self.build.settings);
-        let operation = keys::run(&state.chain, step, network, platform, &limits);
-        let mut mounted = Mounted::of(step);
-        mounted.read_local(&|from, path| self.mounted_files(from, path), self.cancel)?;
-        let quick = self.quick_run_key(&operation, &mounted);
-        if let Some(key) = quick.as_ref().and_then(|key| self.backends.cache.alias(key))
-            && !self.is_fresh(&key, fresh)
-            && let Some(found) = self.lookup(&key)?
-        {
-            return Ok(Found::Result(Box::new(found)));
-        }
-        if reach == Reach::Cached && !mounted.is_local() {
-            return Ok(Found::Unknown);
-        }
-        mounted.read_all(&|from, path| self.mounted_files(from, path), self.cancel)?;
-        let mut inputs = operation.clone();
-        for files in &mounted.0 {
-            inputs.add("mounted files", files.digest.as_deref().unwrap_or_default());
-        }
-        let key = inputs.key("run");
-        // A source stage that ran is known now: the next build need not look at its files.
-        if let Some(quick) = quick.or_else(|| self.ran_run_key(&operation, &mounted)) {
-            self.backends.cache.put_alias(&quick, &key)?;
-        }
-        let fresh = self.is_fresh(&key, fresh);
-        if !fresh && let Some(found) = self.lookup(&key)? {
-            return Ok(Found::Result(Box::new(found)));
-        }
-        let work = Work::Run { step, mounted, network };
-        Ok(Found::Missing(Box::new(Missing { inputs, fresh, work })))
-    }
-
     /// Makes the result of a step on a stage; `id` is its number among all steps.
     pub(super) fn make(
         &self,
-        state: &StageState,
+        state: &StageState<'a>,
         platform: &Platform,
         missing: Missing<'_>,
         id: usize,
-    ) -> Result<StepResult, Error> {
+    ) -> Result<StepResult<'a>, Error> {
         let Missing { inputs, fresh, work } = missing;
         match work {
             Work::Run { step, mounted, network } => {
@@ -170,7 +67,7 @@ impl<'a> PlatformBuild<'a> {
         }
     }
 
-    fn make_run(&self, job: &Job<'_>, inputs: Inputs) -> Result<StepResult, Error> {
+    fn make_run(&self, job: &Job<'_>, inputs: Inputs) -> Result<StepResult<'a>, Error> {
         let (key, id) = (inputs.key("run"), job.id);
         self.once(&key, || {
             self.check_sandbox()?;
@@ -201,8 +98,8 @@ impl<'a> PlatformBuild<'a> {
     fn once(
         &self,
         key: &Digest,
-        make: impl FnOnce() -> Result<StepResult, Error>,
-    ) -> Result<StepResult, Error> {
+        make: impl FnOnce() -> Result<StepResult<'a>, Error>,
+    ) -> Result<StepResult<'a>, Error> {
         let mut result = None;
         self.session.made.get_or(
             key,
@@ -235,7 +132,7 @@ impl<'a> PlatformBuild<'a> {
     }
 
     /// The merged view and the layers of a stage or image that files are taken from.
-    pub(super) fn tree_of(&self, from: &FileSource) -> Result<Option<View>, Error> {
+    pub(super) fn tree_of(&self, from: &FileSource) -> Result<Option<View<'a>>, Error> {
         match from {
             FileSource::Stage(index) => {
                 let finished = self.finished(*index).ok_or_else(Error::cancelled)?;
@@ -249,102 +146,14 @@ impl<'a> PlatformBuild<'a> {
         }
     }
 
-    pub(super) fn look_up_copy(
-        &self,
-        state: &StageState,
-        step: Cow<'a, CopyStep>,
-        reach: Reach,
-        fresh: bool,
-    ) -> Result<Found<'a>, Error> {
-        let operation = keys::copy(&state.chain, &step, name_in_key);
-        if is_remote(&step) {
-            let found = self.found_today(&step, &operation, fresh);
-            return Ok(match found.map_err(|error| remote::named(error, &step))? {
-                (Some(result), ..) => Found::Result(Box::new(linked(result, &step, state))),
-                (None, inputs, pinned) => {
-                    Found::Missing(Box::new(Missing { inputs, fresh, work: Work::Remote { step, pinned } }))
-                }
-            });
-        }
-        Ok(match self.look_up_files(step.clone(), &operation, reach, fresh)? {
-            Found::Result(result) => Found::Result(Box::new(linked(*result, &step, state))),
-            other => other,
-        })
-    }
-
-    fn look_up_files(
-        &self,
-        step: Cow<'a, CopyStep>,
-        operation: &Inputs,
-        reach: Reach,
-        fresh: bool,
-    ) -> Result<Found<'a>, Error> {
-        let quick = self.quick_key(operation, &step.from);
-        if !fresh
-            && let Some(key) = quick.as_ref().and_then(|key| self.backends.cache.alias(key))
-            && let Some(found) = self.lookup(&key)?
-        {
-            return Ok(Found::Result(Box::new(found)));
-        }
-        let is_local = quick.is_none() && !matches!(step.from, FileSource::Stage(_) | FileSource::Image(_));
-        if reach == Reach::Cached && !is_local {
-            return Ok(Found::Unknown);
-        }
-        let (source, selected) = self.selection(&step)?;
-        let (digest, source) = digest_all(&source, &selected, self.cancel)?;
-        let mut inputs = operation.clone();
-        inputs.add("files", digest.to_string());
-        let key = inputs.key("copy");
-        let fresh = self.is_fresh(&key, fresh);
-        // A source stage that ran is known now: the next build need not look at its files.
-        if let Some(quick) = quick.or_else(|| self.ran_key(operation, &step.from)) {
-            self.backends.cache.put_alias(&quick, &key)?;
-        }
-        if !fresh && let Some(found) = self.lookup(&key)? {
-            return Ok(Found::Result(Box::new(found)));
-        }
-        let selected = selected.into_iter().flatten().collect();
-        let parts = vec![Part { source, selected, unpacks: step.add && step.unpack != Some(false) }];
-        Ok(Found::Missing(Box::new(Missing { inputs, fresh, work: Work::Copy { step, parts } })))
-    }
-
-    /// The result of a copy from URLs and repositories: what they are today is asked for, and fetched if nothing tells. With
-    /// the inputs as they are today, and the key by a checksum that is given.
-    fn found_today(
-        &self,
-        step: &CopyStep,
-        operation: &Inputs,
-        fresh: bool,
-    ) -> Result<(Option<StepResult>, Inputs, Option<Digest>), Error> {
-        let pinned = remote::pinned_key(step, operation)?;
-        if !fresh
-            && let Some(key) = pinned.as_ref().and_then(|key| self.backends.cache.alias(key))
-            && let Some(found) = self.lookup(&key)?
-        {
-            return Ok((Some(found), operation.clone(), pinned));
-        }
-        let (inputs, _) = self.remote_inputs(step, operation)?;
-        let found = if fresh { None } else { self.found_remote(&inputs, pinned.as_ref())? };
-        Ok((found, inputs, pinned))
-    }
-
-    fn found_remote(&self, inputs: &Inputs, pinned: Option<&Digest>) -> Result<Option<StepResult>, Error> {
-        let key = inputs.key("copy");
-        let found = self.lookup(&key)?;
-        if let (Some(_), Some(pinned)) = (&found, pinned) {
-            self.backends.cache.put_alias(pinned, &key)?;
-        }
-        Ok(found)
-    }
-
     fn make_remote(
         &self,
-        state: &StageState,
+        state: &StageState<'a>,
         step: &CopyStep,
         known: &Inputs,
         pinned: Option<&Digest>,
         fresh: bool,
-    ) -> Result<StepResult, Error> {
+    ) -> Result<StepResult<'a>, Error> {
         let fetched = self.fetch_remote(step)?;
         // What came may be newer than what the server was asked about, or what the context had.
         let (today, local) = self.remote_inputs(step, &keys::copy(&state.chain, step, name_in_key))?;
@@ -362,30 +171,12 @@ impl<'a> PlatformBuild<'a> {
             self.record(key.clone(), today.0, written, fresh)
         })?;
         if let Some(pinned) = pinned {
-            self.backends.cache.put_alias(pinned, &key)?;
+            self.session.records.put_alias(pinned, &key)?;
         }
         Ok(result)
     }
 
-    /// The key of a copy by what its source is made from, if that is known without looking at files.
-    fn quick_key(&self, operation: &Inputs, from: &FileSource) -> Option<Digest> {
-        match from {
-            FileSource::Stage(index) => {
-                let finished = self.finished(*index).filter(|finished| !finished.ran);
-                finished.map(|finished| key_by_source(operation, &finished.state.chain))
-            }
-            FileSource::Image(index) => Some(key_by_source(operation, &self.image_key(*index))),
-            _ => None,
-        }
-    }
-
-    /// The same for a stage that ran in this build. What is kept under this key may be of an earlier run.
-    fn ran_key(&self, operation: &Inputs, from: &FileSource) -> Option<Digest> {
-        let FileSource::Stage(index) = from else { return None };
-        self.finished(*index).map(|finished| key_by_source(operation, &finished.state.chain))
-    }
-
-    fn selection(&self, step: &CopyStep) -> Result<Selection, Error> {
+    pub(super) fn selection(&self, step: &CopyStep) -> Result<Selection, Error> {
         let Some((tree, stack)) = self.tree_of(&step.from)? else {
             let source = self.local_source(&step.from)?;
             let selected = select_all(source.as_ref(), step)?;
@@ -445,22 +236,10 @@ impl<'a> PlatformBuild<'a> {
         steps.map(|step| &step.kind).any(sends)
     }
 
-    pub(super) fn look_up_workdir(
-        &self,
-        state: &StageState,
-        step: &'a WorkdirStep,
-    ) -> Result<Found<'a>, Error> {
-        let inputs = keys::workdir(&state.chain, step, self.plan.source_date_epoch);
-        Ok(match self.lookup(&inputs.key("workdir"))? {
-            Some(found) => Found::Result(Box::new(found)),
-            None => Found::Missing(Box::new(Missing { inputs, fresh: false, work: Work::Workdir(step) })),
-        })
-    }
-
     /// Runs a copy on the view of a stage and writes the layer it makes.
     pub(super) fn with_copy_context(
         &self,
-        state: &StageState,
+        state: &StageState<'a>,
         make: impl FnOnce(&mut CopyContext<'_>) -> Result<Changeset, Error>,
     ) -> Result<NewLayer, Error> {
         let tree = state.tree(&self.layers)?;
@@ -473,6 +252,7 @@ impl<'a> PlatformBuild<'a> {
             archives: Archives {
                 scratch: self.scratch(),
                 limit: self.build.settings.archive_limit,
+                threads: &self.session.threads,
                 cancel: self.cancel,
                 warn: &|message| self.emit(Event::Warning { message: message.to_owned() }),
             },
@@ -485,19 +265,12 @@ impl<'a> PlatformBuild<'a> {
     }
 }
 
-/// What every `RUN` of a build is limited to.
-fn limits(settings: &Settings) -> Limits<'_> {
-    Limits {
-        rlimits: &settings.rlimits,
-        shm_size: settings.shm_size,
-        dropped_capabilities: settings.dropped_capabilities.names().collect(),
-        cgroup_parent: settings.resources.cgroup_parent.as_deref(),
-        added_hosts: settings.added_hosts.iter().map(|(_, name)| name.as_str()).collect(),
-    }
-}
-
 /// The result of a linked copy in its stage: the copy does not depend on what is below, what follows does.
-fn linked(mut result: StepResult, step: &CopyStep, state: &StageState) -> StepResult {
+pub(super) fn linked<'a>(
+    mut result: StepResult<'a>,
+    step: &CopyStep,
+    state: &StageState<'_>,
+) -> StepResult<'a> {
     if step.link {
         let mut framed = Framed::new("ocibuild linked copy v1");
         framed.field(state.chain.as_str().as_bytes());
@@ -505,10 +278,4 @@ fn linked(mut result: StepResult, step: &CopyStep, state: &StageState) -> StepRe
         result.chain = framed.finish();
     }
     result
-}
-
-fn key_by_source(operation: &Inputs, source: &Digest) -> Digest {
-    let mut inputs = operation.clone();
-    inputs.add("source", source.as_str());
-    inputs.key("copy by source")
 }

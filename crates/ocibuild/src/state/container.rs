@@ -8,6 +8,7 @@ use ocibuild_executor::{
 };
 use ocibuild_snapshot::{ActiveSnapshot, MountPointKind};
 use ocibuild_spec::{CancelToken, ContainerConfig, Descriptor, DiffId, MountBuilder, Reference};
+use ocibuild_store::ImageLayout;
 
 use super::{ImageDetails, State, no_such_image};
 use crate::accounts::{Accounts, Identity};
@@ -117,16 +118,16 @@ impl State<'_> {
         let layers = Layers {
             store: self.layout,
             snapshots: self.snapshots,
-            cache: self.cache,
-            images: std::sync::Arc::default(),
+            listings: self.cache.listings(),
             cancel,
             scratch: scratch.path().to_owned(),
             threads: std::sync::Arc::new(ThreadBudget::new(
                 std::thread::available_parallelism().map_or(1, usize::from),
             )),
-            listings: Arc::default(),
+            decoded: Arc::default(),
+            reads: Arc::default(),
         };
-        let stack = stack(&details);
+        let stack = stack(self.layout, &details);
         let _unpacked = layers.unpack(&stack)?;
         let tree = Arc::new(layers.tree(&stack)?);
         let accounts = layers.accounts(&stack, &tree)?;
@@ -148,12 +149,10 @@ impl State<'_> {
     }
 }
 
-fn stack(image: &ImageDetails) -> Vec<Layer> {
+fn stack<'a>(store: &'a ImageLayout, image: &ImageDetails) -> Vec<Layer<'a>> {
     let diff_ids = image.config.rootfs.layers().iter();
-    let layer = |(diff_id, descriptor): (&DiffId, &Descriptor)| Layer {
-        diff_id: diff_id.clone(),
-        descriptor: descriptor.clone(),
-        image: None,
+    let layer = |(diff_id, descriptor): (&DiffId, &Descriptor)| {
+        Layer::stored(store, diff_id.clone(), descriptor.clone())
     };
     diff_ids.zip(image.manifest.layers()).map(layer).collect()
 }

@@ -189,7 +189,7 @@ impl State<'_> {
         watcher: &'a Watcher<'a>,
     ) -> Publishing<'a> {
         let lookup = ImageLookup { layout: self.layout, registry, cancel };
-        Publishing { lookup, cache: self.cache, watcher }
+        Publishing { lookup, origins: self.cache.origins(), watcher }
     }
 }
 

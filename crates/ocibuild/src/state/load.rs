@@ -100,7 +100,7 @@ impl State<'_> {
 
     /// Sees that an image's documents fit together, and that its layers are what they are called.
     fn check(&self, root: &Descriptor, cancel: &CancelToken) -> Result<(), Error> {
-        let layers = Layers::of_store(self.layout, self.snapshots, self.cache, cancel);
+        let layers = Layers::of_store(self.layout, self.snapshots, self.cache.listings(), cancel);
         for descriptor in reachable(self.layout, root)? {
             let is_other = descriptor.platform.as_ref().is_some_and(|platform| platform.os == "unknown");
             if !is_document(&descriptor.media_type) || is_other {
@@ -114,7 +114,7 @@ impl State<'_> {
                 .map_err(|error| broken(&manifest.config, &error))?;
             check_image(&manifest, &config).map_err(|error| broken(&descriptor, &error))?;
             for (diff_id, layer) in config.rootfs.layers().iter().zip(manifest.layers()) {
-                let layer = Layer { diff_id: diff_id.clone(), descriptor: layer.clone(), image: None };
+                let layer = Layer::stored(self.layout, diff_id.clone(), layer.clone());
                 layers.verify(&layer)?;
             }
         }

@@ -7,7 +7,7 @@ use ocibuild_spec::{DiffId, Digest};
 use ocibuild_sys::DirHandle;
 
 use super::State;
-use crate::cache::Record;
+use crate::cache::StepRecord;
 use crate::error::{Error, ErrorKind};
 use crate::run::caches;
 
@@ -71,11 +71,12 @@ impl State<'_> {
         let collection = self.layout.collection()?;
         collection.forget_unnamed()?;
         let (blobs, diff_ids) = self.named()?;
-        let is_needed =
-            |record: &Record| !all && record.forms.iter().any(|form| blobs.contains(&form.descriptor.digest));
-        for record in self.cache.records()? {
+        let is_needed = |record: &StepRecord| {
+            !all && record.forms.iter().any(|form| blobs.contains(&form.descriptor.digest))
+        };
+        for record in self.cache.records().all()? {
             if !is_needed(&record) {
-                self.cache.remove_record(&record)?;
+                self.cache.records().remove(&record)?;
                 pruned.records += 1;
             }
         }
@@ -83,7 +84,7 @@ impl State<'_> {
         pruned.blobs = freed.blobs;
         pruned.bytes = freed.bytes;
         // A build that made layers with these times goes on with them.
-        pruned.bytes += self.cache.remove_indexes(
+        pruned.bytes += self.cache.remove_unneeded(
             |layer| (!all && diff_ids.contains(layer)) || collection.is_protected(&layer.0),
             |blob| !all && blobs.contains(blob),
         )?;

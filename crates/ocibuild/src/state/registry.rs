@@ -19,7 +19,7 @@ impl State<'_> {
         watcher: &Watcher<'_>,
     ) -> Result<Pulled, Error> {
         let Self { layout, cache, .. } = self;
-        pull::Pulling { registry, layout, cache, cancel, watcher }.run(name, options)
+        pull::Pulling { registry, layout, origins: cache.origins(), cancel, watcher }.run(name, options)
     }
 
     /// Pushes images under their names. Names of the same image share what is sent. Where one registry fails, the others
@@ -58,7 +58,7 @@ impl State<'_> {
                 blobs,
                 open: &|blob| Ok(Box::new(VerifyingReader::new(self.layout.open_blob(blob)?, blob))),
             };
-            match push(registry, self.cache, names, &upload, (cancel, watcher)) {
+            match push(registry, self.cache.origins(), names, &upload, (cancel, watcher)) {
                 Ok(named) => pushed.extend(named),
                 Err(error) => wrong = Some(also(wrong, error)?),
             }

@@ -17,7 +17,7 @@ impl Sizes {
     /// (it is no tar, or damaged) it is the size of the blob: looking at images is possible all the same.
     pub(super) fn of(&mut self, state: &State<'_>, image: &ImageDetails) -> Result<Vec<u64>, Error> {
         let cancel = CancelToken::new();
-        let layers = Layers::of_store(state.layout, state.snapshots, state.cache, &cancel);
+        let layers = Layers::of_store(state.layout, state.snapshots, state.cache.listings(), &cancel);
         let diff_ids = image.config.rootfs.layers();
         let mut sizes = Vec::with_capacity(diff_ids.len());
         for (number, descriptor) in image.manifest.layers().iter().enumerate() {
@@ -29,7 +29,7 @@ impl Sizes {
                 sizes.push(*size);
                 continue;
             }
-            let layer = Layer { diff_id: diff_id.clone(), descriptor: descriptor.clone(), image: None };
+            let layer = Layer::stored(state.layout, diff_id.clone(), descriptor.clone());
             let size = match layers.index(&layer) {
                 Ok(index) => index.entries.iter().map(|entry| file_size(&entry.kind)).sum(),
                 Err(error) if error.kind() == ErrorKind::Refused => descriptor.size,

@@ -9,7 +9,7 @@ use ocibuild_store::{BlobSink, ImageLayout, read_document};
 
 use super::{Transfer, Watcher, each};
 use crate::advice::{Hint, Setting};
-use crate::cache::Cache;
+use crate::cache::BlobOrigins;
 use crate::error::Error;
 use crate::failure::TransferFailure;
 
@@ -42,7 +42,7 @@ pub struct Pulled {
 pub(crate) struct Pulling<'a> {
     pub(crate) registry: &'a Registry,
     pub(crate) layout: &'a ImageLayout,
-    pub(crate) cache: &'a Cache,
+    pub(crate) origins: &'a BlobOrigins,
     pub(crate) cancel: &'a CancelToken,
     pub(crate) watcher: &'a Watcher<'a>,
 }
@@ -81,7 +81,7 @@ impl Pulling<'_> {
         for (descriptor, bytes) in &wanted.documents {
             self.layout.put_from(descriptor, &mut bytes.as_slice())?;
             if !is_document(&descriptor.media_type) {
-                self.cache.put_origin(&descriptor.digest, &fixed)?;
+                self.origins.put(&descriptor.digest, &fixed)?;
             }
         }
         self.layout.tag(name, &descriptor)?;
@@ -156,7 +156,7 @@ impl Pulling<'_> {
         if !existed {
             self.fetch(fixed, blob)?;
         }
-        self.cache.put_origin(&blob.digest, fixed)?;
+        self.origins.put(&blob.digest, fixed)?;
         (self.watcher)(Transfer::Pulled { blob, existed });
         Ok(())
     }

@@ -4,7 +4,7 @@ use ocibuild_registry::{BlobUpload, ManifestPush, Registry};
 use ocibuild_spec::{CancelToken, Descriptor, Document, Reference, parse_manifest_or_index};
 
 use super::{Transfer, Watcher, each};
-use crate::cache::Cache;
+use crate::cache::BlobOrigins;
 use crate::error::{Error, ErrorKind};
 use crate::failure::TransferFailure;
 
@@ -40,7 +40,7 @@ impl ImageUpload<'_> {
 /// repository share the blobs; blobs that another repository of the registry is known to have are taken over from it.
 pub(crate) fn push(
     registry: &Registry,
-    cache: &Cache,
+    origins: &BlobOrigins,
     names: &[Reference],
     upload: &ImageUpload<'_>,
     (cancel, watcher): (&CancelToken, &Watcher<'_>),
@@ -54,7 +54,7 @@ pub(crate) fn push(
     }
     let (mut pushed, mut wrong) = (Vec::new(), None);
     for repository in repositories {
-        let shipping = RepositoryPush { registry, cache, repository, upload, cancel, watcher };
+        let shipping = RepositoryPush { registry, origins, repository, upload, cancel, watcher };
         match shipping.run(root, names) {
             Ok(named) => pushed.extend(named),
             // One registry that fails is nothing to the others.
@@ -80,7 +80,7 @@ fn is_same_repository(one: &Reference, other: &Reference) -> bool {
 /// One repository and what goes there.
 struct RepositoryPush<'a> {
     registry: &'a Registry,
-    cache: &'a Cache,
+    origins: &'a BlobOrigins,
     repository: &'a Reference,
     upload: &'a ImageUpload<'a>,
     cancel: &'a CancelToken,
@@ -111,11 +111,11 @@ impl RepositoryPush<'_> {
 
     fn blob(&self, blob: &Descriptor) -> Result<(), Error> {
         (self.watcher)(Transfer::Started { blob });
-        let mount_from = self.cache.repositories_with(&blob.digest, self.repository.registry());
+        let mount_from = self.origins.repositories_with(&blob.digest, self.repository.registry());
         let how = self.with_upload(blob, &mount_from, |upload| {
             self.registry.push_blob(self.repository, upload, self.cancel)
         })?;
-        self.cache.put_origin(&blob.digest, self.repository)?;
+        self.origins.put(&blob.digest, self.repository)?;
         (self.watcher)(Transfer::Pushed { blob, how: &how });
         Ok(())
     }

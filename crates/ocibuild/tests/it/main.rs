@@ -21,6 +21,7 @@ mod offline;
 mod outputs;
 mod parallel;
 mod platforms;
+mod prefetch;
 mod quickstart;
 mod races;
 mod repositories;

@@ -11,7 +11,7 @@ use ocibuild::{CancelToken, ErrorKind, Event};
 use crate::support::World;
 
 /// Carries out commands as the test says, by the text of the command; their files are what the step began with.
-struct Scripted<F>(F);
+pub(crate) struct Scripted<F>(pub(crate) F);
 
 impl<F: Fn(&str, &CancelToken) -> i32 + Send + Sync> Executor for Scripted<F> {
     fn run(&self, bundle: &Bundle, _: &mut Output<'_>, cancel: &CancelToken) -> Result<ExitStatus, Error> {

@@ -15,7 +15,7 @@ const INTERVAL: Duration = Duration::from_millis(20);
 /// What is known under each name. Whoever asks first for what is not known makes it; the others wait for him, and make it
 /// themselves if he fails.
 #[derive(Debug)]
-pub(super) struct SingleFlight<K, V> {
+pub(crate) struct SingleFlight<K, V> {
     entries: Mutex<HashMap<K, Entry<V>>>,
     changed: Condvar,
 }
@@ -38,12 +38,12 @@ impl<K: Hash + Eq + Clone, V: Clone> SingleFlight<K, V> {
     }
 
     /// What is known, if it is.
-    pub(super) fn get(&self, name: &K) -> Option<V> {
+    pub(crate) fn get(&self, name: &K) -> Option<V> {
         self.entries().get(name)?.known.clone()
     }
 
     /// What is known if that is `enough`; otherwise what `make` makes of it, with no lock held.
-    pub(super) fn get_or(
+    pub(crate) fn get_or(
         &self,
         name: &K,
         cancel: &CancelToken,

@@ -12,7 +12,7 @@ const MAX_ENTRIES: usize = 300_000;
 /// The listings that were used last. A step asks for those of its stack several times over, and the next step asks for
 /// the same again.
 #[derive(Debug, Default)]
-pub(crate) struct Listings {
+pub(crate) struct DecodedListings {
     kept: Mutex<Kept>,
 }
 
@@ -23,7 +23,7 @@ struct Kept {
     entries: usize,
 }
 
-impl Listings {
+impl DecodedListings {
     pub(super) fn get(&self, layer: &DiffId) -> Option<Arc<LayerListing>> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let at = kept.listings.iter().position(|(known, _)| known == layer)?;
@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn the_ones_used_last_are_kept() {
         let layers = ["a", "b", "c", "d"].map(|name| DiffId(Digest::of(name)));
-        let listings = Listings::default();
+        let listings = DecodedListings::default();
         for layer in &layers[..2] {
             listings.put(layer, &listing(MAX_ENTRIES / 2));
         }
