@@ -54,7 +54,7 @@ impl DeviceCgroup {
                 result => result.map_err(Error::at("mkdir", &path))?,
             }
             let lock = match lock(&parent, Path::new(&name)) {
-                // Somebody took it for one that was left behind.
+                // Somebody took it for one that was left behind, and removes or has removed it.
                 Err(Errno::NOENT | Errno::WOULDBLOCK) => continue,
                 result => result.map_err(Error::at("lock", &path))?,
             };
@@ -155,11 +155,18 @@ fn open_directory(parent: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Error>
     rustix::fs::openat(parent, path, flags, Mode::empty()).map_err(Error::at("open", path))
 }
 
+/// The lock of what has this name now. Between opening and locking it may have been removed, and another may have the name:
+/// whoever held that lock would keep, or remove, what is not its own. While it is held, nobody else removes what it is of.
 fn lock(parent: &OwnedFd, name: &Path) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = rustix::fs::openat(parent, name, flags, Mode::empty())?;
     rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive)?;
-    Ok(directory)
+    let locked = rustix::fs::fstat(&directory)?;
+    let named = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    match (locked.st_dev, locked.st_ino) == (named.st_dev, named.st_ino) {
+        true => Ok(directory),
+        false => Err(Errno::NOENT),
+    }
 }
 
 /// Removes what killed processes left. Nothing depends on it.

@@ -222,3 +222,21 @@ fn privileged_device_cgroups_that_were_left_behind_are_removed() {
     drop(second);
     assert!(!own.exists());
 }
+
+#[test]
+fn privileged_device_cgroups_made_at_once_do_not_take_each_other_away() {
+    let Some(_first) = device_cgroup(&[]) else { return };
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for round in 0..150 {
+                    let cgroup = DeviceCgroup::new(&[]).unwrap();
+                    let mut sandbox = shell("true");
+                    let processes = CString::new(cgroup.processes().to_str().unwrap()).unwrap();
+                    sandbox.operations.push(Operation::JoinCgroup(processes));
+                    assert_eq!(run(&sandbox).0, Status::Exited(0), "round {round}");
+                }
+            });
+        }
+    });
+}
