@@ -75,12 +75,13 @@ pub use notify::{
     own_file_system_state, set_mark,
 };
 pub use obstacle::{
-    Blocked, Obstacle, ProcSource, host_name_can_be_set, may_administer, namespace_obstacle, sandbox_works,
-    sysfs_can_be_mounted,
+    Blocked, Obstacle, ProcSource, host_name_can_be_set, may_administer, namespace_obstacle,
+    network_can_be_made, sandbox_works, sysfs_can_be_mounted, user_namespace_obstacle,
 };
 pub use private::Private;
 pub use probe::{
-    OverlayAttributes, OverlayError, namespaces_work, openat2_works, overlay_works, user_namespaces_work,
+    OverlayAttributes, OverlayError, namespaces_work, notification_works, openat2_works, overlay_works,
+    user_namespaces_work,
 };
 pub use root::RootDir;
 pub use sandbox::{
@@ -91,4 +92,6 @@ pub use seccomp::{Condition, Filter, Profile, Rule, Verdict};
 pub use spawn::{Child, SandboxError, SandboxErrorKind, Status};
 pub use target::{FileTarget, own_descriptor};
 pub use terminal::set_window_size;
-pub use userns::{IdMap, IdRange, UserNamespace, UserNamespaceError, id_map, in_initial_user_namespace};
+pub use userns::{
+    IdMap, IdRange, IdsError, UserNamespace, UserNamespaceError, id_map, in_initial_user_namespace,
+};

@@ -20,6 +20,8 @@ pub enum Obstacle {
     Sysctl(&'static str, &'static str),
     /// Root, but without `CAP_SYS_ADMIN`.
     NoCapability,
+    /// Another capability of this name is missing.
+    Capability(&'static str),
     /// A filter of system calls is active, and the kernel by itself would have allowed the call.
     SystemCallFilter,
     /// A profile of `AppArmor` confines this process, and a mount was denied as such a profile denies it.
@@ -34,6 +36,7 @@ impl fmt::Display for Obstacle {
             Self::NoUserNamespaces => f.write_str("this kernel has no user namespaces"),
             Self::Sysctl(name, value) => write!(f, "the sysctl {name} is {value}"),
             Self::NoCapability => f.write_str("this process is root without CAP_SYS_ADMIN"),
+            Self::Capability(name) => write!(f, "this process does not have {name}"),
             Self::SystemCallFilter => f.write_str("a seccomp filter is active in this process"),
             Self::AppArmorProfile => f.write_str("an AppArmor profile confines this process"),
             Self::HiddenProc => f.write_str("parts of /proc are hidden here"),
@@ -105,6 +108,23 @@ pub fn namespace_obstacle() -> Option<Obstacle> {
     judge(&Facts::of_this_process(), Refused::Namespaces, Errno::PERM).into_iter().next()
 }
 
+/// What is known to keep this process from making a user namespace, once the kernel has refused it.
+pub fn user_namespace_obstacle() -> Option<Obstacle> {
+    judge(&Facts::of_this_process(), Refused::UserNamespace, Errno::PERM).into_iter().next()
+}
+
+/// The first of these capabilities that is not effective.
+pub(crate) fn missing_capability(names: &[&'static str]) -> Option<&'static str> {
+    let effective = effective(&read("/proc/self/status"));
+    names.iter().copied().find(|name| !has(effective, name))
+}
+
+/// Makes a network namespace in a throwaway process, and starts its loopback interface.
+pub fn network_can_be_made() -> Result<(), SandboxError> {
+    let namespaces = Namespaces { network: true, ..Namespaces::default() };
+    run_in(namespaces, vec![Operation::MakePrivate, Operation::LoopbackUp])
+}
+
 /// A root in memory, on a directory that every system has.
 fn operations(proc: Option<ProcSource>) -> Vec<Operation> {
     let mut operations = vec![
@@ -141,6 +161,8 @@ fn operations(proc: Option<ProcSource>) -> Vec<Operation> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Refused {
     Namespaces,
+    /// A user namespace, which takes no capability by itself.
+    UserNamespace,
     /// A mount, or the change of the root.
     Mount,
     /// A `/proc` of its own, and nothing before it.
@@ -157,6 +179,8 @@ struct Facts {
     is_filtered: bool,
     /// By `AppArmor`, in a profile that denies.
     is_confined: bool,
+    /// By the profile that `AppArmor` gives to what is in a user namespace, where its sysctl says so.
+    is_restricted: bool,
     is_in_user_namespace: bool,
     has_hidden_proc: bool,
     lacks_user_namespaces: bool,
@@ -169,8 +193,16 @@ pub fn may_administer() -> bool {
 }
 
 fn has_admin(status: &str) -> bool {
-    let effective = u64::from_str_radix(field(status, "CapEff:"), 16).unwrap_or_default();
-    crate::capability("CAP_SYS_ADMIN").is_some_and(|number| effective & (1_u64 << number) != 0)
+    has(effective(status), "CAP_SYS_ADMIN")
+}
+
+/// The effective capabilities, one bit each.
+fn effective(status: &str) -> u64 {
+    u64::from_str_radix(field(status, "CapEff:"), 16).unwrap_or_default()
+}
+
+fn has(capabilities: u64, name: &str) -> bool {
+    crate::capability(name).is_some_and(|number| capabilities & (1_u64 << number) != 0)
 }
 
 fn field<'s>(status: &'s str, name: &str) -> &'s str {
@@ -186,6 +218,7 @@ impl Facts {
             is_admin: has_admin(&status),
             is_filtered: field(&status, "Seccomp:") == "2",
             is_confined: profile.trim_end_matches(['\0', '\n']).ends_with("(enforce)"),
+            is_restricted: profile.starts_with("unprivileged_userns "),
             is_in_user_namespace: !crate::in_initial_user_namespace(),
             has_hidden_proc: hides_proc(&read("/proc/self/mountinfo")),
             lacks_user_namespaces: Path::new("/proc/self/ns").exists()
@@ -212,14 +245,15 @@ fn hides_proc(mountinfo: &str) -> bool {
 /// What of the facts explains a refusal. Each answer is one that a system without it would not have given.
 fn judge(facts: &Facts, refused: Refused, errno: Errno) -> Vec<Obstacle> {
     let filter = facts.is_filtered.then_some(Obstacle::SystemCallFilter);
+    let sysctl = facts.sysctl.map(|(name, value)| Obstacle::Sysctl(name, value));
+    let lacking = facts.lacks_user_namespaces.then_some(Obstacle::NoUserNamespaces);
     let found = match refused {
+        _ if facts.is_restricted => Some(Obstacle::Sysctl(SYSCTLS[2].0, SYSCTLS[2].1)),
+        // Root without its capability is denied it like anybody else.
+        Refused::UserNamespace => lacking.or(sysctl).or(filter),
         Refused::Namespaces if !facts.is_admin && facts.is_root => Some(Obstacle::NoCapability),
         // An ordinary user needs a user namespace first.
-        Refused::Namespaces if !facts.is_admin => {
-            let lacking = facts.lacks_user_namespaces.then_some(Obstacle::NoUserNamespaces);
-            let sysctl = facts.sysctl.map(|(name, value)| Obstacle::Sysctl(name, value));
-            lacking.or(sysctl).or(filter)
-        }
+        Refused::Namespaces if !facts.is_admin => lacking.or(sysctl).or(filter),
         Refused::Mount if errno == Errno::ACCESS && facts.is_confined => Some(Obstacle::AppArmorProfile),
         Refused::Proc if facts.is_in_user_namespace && facts.has_hidden_proc => Some(Obstacle::HiddenProc),
         Refused::Namespaces | Refused::Mount | Refused::Proc => filter,
@@ -249,6 +283,15 @@ mod tests {
         assert_eq!(of(sysctl, Refused::Namespaces, Errno::PERM), [max]);
         let hidden = Facts { is_admin: true, is_in_user_namespace: true, has_hidden_proc: true, ..user };
         assert_eq!(of(hidden, Refused::Proc, Errno::PERM), [Obstacle::HiddenProc]);
+        // Root without the capability may still make a user namespace, unless a filter or a setting denies that.
+        assert_eq!(of(root, Refused::UserNamespace, Errno::PERM), [Obstacle::SystemCallFilter]);
+        let sysctl = Facts { sysctl: Some(SYSCTLS[0]), ..root };
+        assert_eq!(of(sysctl, Refused::UserNamespace, Errno::NOSPC), [max]);
+        // Ubuntu lets anybody make one, and then denies everything in it.
+        let restricted = Facts { is_restricted: true, is_confined: true, is_admin: true, ..root };
+        let by_profile = Obstacle::Sysctl("kernel.apparmor_restrict_unprivileged_userns", "1");
+        assert_eq!(of(restricted, Refused::Mount, Errno::ACCESS), [by_profile]);
+        assert_eq!(of(restricted, Refused::Namespaces, Errno::PERM), [by_profile]);
         // Nothing is said where nothing tells.
         let nothing = Facts { is_admin: true, is_root: true, ..Facts::default() };
         assert_eq!(of(nothing, Refused::Mount, Errno::PERM), []);

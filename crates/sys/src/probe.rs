@@ -7,8 +7,10 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use crate::sandbox::{MountOptions, Namespaces, Operation, Process, Sandbox};
-use crate::{DirHandle, Error, SandboxError, SandboxErrorKind, Status, namespace_obstacle};
+use crate::sandbox::{Confinement, MountOptions, Namespaces, Operation, Process, Sandbox};
+use crate::{
+    DirHandle, Error, Profile, Rule, SandboxError, SandboxErrorKind, Status, Verdict, user_namespace_obstacle,
+};
 
 /// The attributes in which an overlay keeps its notes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +76,7 @@ pub fn user_namespaces_work() -> Result<(), String> {
     }
     if pid < 0 {
         let error = std::io::Error::from(crate::dir::last_errno());
-        let obstacle = namespace_obstacle().map(|obstacle| format!(" ({obstacle})")).unwrap_or_default();
+        let obstacle = user_namespace_obstacle().map(|obstacle| format!(" ({obstacle})")).unwrap_or_default();
         return Err(format!("make a user namespace: {error}{obstacle}"));
     }
     // SAFETY: a child of ours that nobody else waits for, and a descriptor of ours.
@@ -83,6 +85,22 @@ pub fn user_namespaces_work() -> Result<(), String> {
         libc::close(pidfd);
     }
     Ok(())
+}
+
+/// Whether this process can answer system calls of a sandbox: a throwaway process gets a filter that leaves one to it, which
+/// nobody makes. The kernel may not know such filters, a filter may deny them, and there may be one that is in force already.
+pub fn notification_works() -> Result<(), SandboxError> {
+    let rule = Rule { names: vec!["acct".to_owned()], verdict: Verdict::Notify, condition: None };
+    let profile = Profile { default: Verdict::Allow, rules: vec![rule] };
+    let confinement = Confinement {
+        uid: 0,
+        gid: 0,
+        groups: None,
+        capabilities: u64::MAX,
+        no_new_privileges: false,
+        seccomp: Some(profile.compile()),
+    };
+    run_as(Namespaces::default(), vec![Operation::MakePrivate], Some(confinement))
 }
 
 /// Mounts an overlay in a throwaway process in `dir`, where its layers would be, and says which attributes it
@@ -140,6 +158,14 @@ pub(crate) fn run(operations: Vec<Operation>) -> Result<(), SandboxError> {
 
 /// The same with further namespaces.
 pub(crate) fn run_in(namespaces: Namespaces, operations: Vec<Operation>) -> Result<(), SandboxError> {
+    run_as(namespaces, operations, None)
+}
+
+fn run_as(
+    namespaces: Namespaces,
+    operations: Vec<Operation>,
+    confinement: Option<Confinement>,
+) -> Result<(), SandboxError> {
     let process = Process {
         args: Vec::new(),
         env: Vec::new(),
@@ -147,7 +173,7 @@ pub(crate) fn run_in(namespaces: Namespaces, operations: Vec<Operation>) -> Resu
         cwd: c"/".to_owned(),
         umask: 0o22,
         rlimits: Vec::new(),
-        confinement: None,
+        confinement,
         terminal: None,
     };
     let sandbox = Sandbox { namespaces, operations, process, keeper: false };

@@ -7,6 +7,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
 use std::sync::mpsc::channel;
 
 use rustix::io::Errno;
@@ -15,7 +16,8 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space,
 
 use self::apart::apart;
 use self::ranges::Ranges;
-use crate::{Obstacle, namespace_obstacle};
+use crate::obstacle::missing_capability;
+use crate::{Obstacle, user_namespace_obstacle};
 
 /// A user namespace in which the user of this program is root.
 ///
@@ -31,7 +33,9 @@ use crate::{Obstacle, namespace_obstacle};
 #[derive(Debug)]
 pub struct UserNamespace {
     user: OwnedFd,
-    without_ranges: Option<String>,
+    /// Whether supplementary groups can be set.
+    setgroups: bool,
+    without_ranges: Option<IdsError>,
 }
 
 /// Why there is no user namespace: says what to change.
@@ -47,11 +51,37 @@ impl UserNamespaceError {
         // Of what was denied or is used up, and not of files and processes that there are too many of.
         let is_denied =
             matches!(errno, Errno::PERM | Errno::ACCESS | Errno::NOSPC | Errno::USERS | Errno::INVAL);
-        Self { operation: operation.into(), errno, obstacle: is_denied.then(namespace_obstacle).flatten() }
+        Self {
+            operation: operation.into(),
+            errno,
+            obstacle: is_denied.then(user_namespace_obstacle).flatten(),
+        }
     }
 
+    /// Of a file, which says nothing about namespaces.
     fn io(operation: impl Into<String>, error: &io::Error) -> Self {
-        Self::new(operation, Errno::from_io_error(error).unwrap_or(Errno::IO))
+        let errno = Errno::from_io_error(error).unwrap_or(Errno::IO);
+        Self { operation: operation.into(), errno, obstacle: None }
+    }
+
+    /// The same, if it was denied, with the first of these capabilities that is missing: the kernel asks for all of them.
+    fn lacking(mut self, names: &[&'static str]) -> Self {
+        if self.errno == Errno::PERM
+            && let Some(name) = missing_capability(names)
+        {
+            self.obstacle = Some(Obstacle::Capability(name));
+        }
+        self
+    }
+
+    /// What was tried, in words.
+    pub fn operation(&self) -> &str {
+        &self.operation
+    }
+
+    /// The kernel's error number.
+    pub fn raw_os_error(&self) -> i32 {
+        self.errno.raw_os_error()
     }
 
     /// What is in the way, if it is known.
@@ -71,6 +101,43 @@ impl fmt::Display for UserNamespaceError {
 }
 
 impl std::error::Error for UserNamespaceError {}
+
+/// Why a user namespace has no ids but one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IdsError {
+    /// A file that gives ids to users gives none to this one.
+    NoRange {
+        /// The file.
+        path: &'static str,
+    },
+    /// A program that hands them out is not installed.
+    ProgramMissing {
+        /// The program.
+        name: &'static str,
+    },
+    /// Such a program did not do it.
+    Program {
+        /// Its path.
+        path: PathBuf,
+        /// What it said.
+        message: String,
+    },
+    /// The kernel did not take the ids.
+    Kernel(UserNamespaceError),
+}
+
+impl fmt::Display for IdsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoRange { path } => write!(f, "{path} has no range for this user"),
+            Self::ProgramMissing { name } => write!(f, "{name} is not installed"),
+            Self::Program { path, message } => write!(f, "{}: {message}", path.display()),
+            Self::Kernel(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for IdsError {}
 
 /// A run of ids and what they are outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,26 +210,35 @@ impl UserNamespace {
     ///
     /// Works in a program with any number of threads.
     pub fn create() -> Result<Self, UserNamespaceError> {
-        let own = (getuid().as_raw(), getgid().as_raw());
-        let several = match own.0 {
-            0 => make(map_all)?.map_err(|error| error.to_string()),
+        match Self::with_all_ids()? {
+            Ok(namespace) => Ok(namespace),
+            Err(reason) => Ok(Self { without_ranges: Some(reason), ..Self::with_one_id()? }),
+        }
+    }
+
+    /// The same with several ids, or not at all; the inner error is why there is one and no more.
+    pub fn with_all_ids() -> Result<Result<Self, IdsError>, UserNamespaceError> {
+        let own = own_ids();
+        let user = match own.0 {
+            0 => make(map_all)?.map_err(IdsError::Kernel),
             uid => match Ranges::find(uid) {
                 Ok(ranges) => make(|process| ranges.map(process, own))?,
                 Err(missing) => Err(missing),
             },
         };
-        match several {
-            Ok(user) => Ok(Self { user, without_ranges: None }),
-            Err(reason) => {
-                let user = make(|process| map_single(process, own))??;
-                Ok(Self { user, without_ranges: Some(reason) })
-            }
-        }
+        Ok(user.map(|user| Self { user, setgroups: true, without_ranges: None }))
     }
 
-    /// Why there are no ids but one, if so.
-    pub fn without_ranges(&self) -> Option<&str> {
-        self.without_ranges.as_deref()
+    /// The same with id 0 alone, whatever else there might be. Supplementary groups cannot be set.
+    pub fn with_one_id() -> Result<Self, UserNamespaceError> {
+        let own = own_ids();
+        let user = make(|process| map_single(process, own))??;
+        Ok(Self { user, setgroups: false, without_ranges: None })
+    }
+
+    /// Why there are no ids but one, where there might have been more.
+    pub fn without_ranges(&self) -> Option<&IdsError> {
+        self.without_ranges.as_ref()
     }
 
     /// Carries out `work` as root of the namespace, in a mount namespace of its own, and waits for it. Threads that it starts
@@ -185,7 +261,7 @@ impl UserNamespace {
         let kind = Some(LinkNameSpaceType::User);
         move_into_link_name_space(self.user.as_fd(), kind).map_err(failed("enter a user namespace"))?;
         unshare_mounts().map_err(failed("make a mount namespace"))?;
-        if self.without_ranges.is_none() {
+        if self.setgroups {
             set_thread_groups(&[]).map_err(failed("drop supplementary groups"))?;
         }
         end_with(host)
@@ -247,8 +323,9 @@ fn map_all(process: Pid) -> Result<(), UserNamespaceError> {
         let line = |range: &IdRange| format!("{0} {0} {1}\n", range.inside, range.count);
         ranges.iter().map(line).collect::<String>()
     };
-    write(process, "uid_map", &same(&own.users))?;
-    write(process, "gid_map", &same(&own.groups))
+    let mapped = write(process, "uid_map", &same(&own.users));
+    let mapped = mapped.and_then(|()| write(process, "gid_map", &same(&own.groups)));
+    mapped.map_err(|error| error.lacking(&["CAP_SETFCAP", "CAP_SETUID", "CAP_SETGID"]))
 }
 
 /// The own ids as 0, and nothing else.
@@ -256,8 +333,14 @@ fn map_single(process: Pid, (uid, gid): (u32, u32)) -> Result<(), UserNamespaceE
     // The kernel lets an unprivileged process map its group only once it cannot drop groups any more, which
     // may be what denies it something.
     write(process, "setgroups", "deny")?;
-    write(process, "uid_map", &format!("0 {uid} 1"))?;
-    write(process, "gid_map", &format!("0 {gid} 1"))
+    let mapped = write(process, "uid_map", &format!("0 {uid} 1"));
+    let mapped = mapped.and_then(|()| write(process, "gid_map", &format!("0 {gid} 1")));
+    // Who gives the id of root away needs a capability for that.
+    mapped.map_err(|error| if uid == 0 { error.lacking(&["CAP_SETFCAP"]) } else { error })
+}
+
+fn own_ids() -> (u32, u32) {
+    (getuid().as_raw(), getgid().as_raw())
 }
 
 fn write(process: Pid, name: &str, text: &str) -> Result<(), UserNamespaceError> {

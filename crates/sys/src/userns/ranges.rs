@@ -5,7 +5,7 @@ use std::process::Command;
 
 use rustix::process::Pid;
 
-use super::read;
+use super::{IdsError, read};
 
 /// Ids beside the own one, from `/etc/subuid` and `/etc/subgid`.
 pub(super) struct Ranges {
@@ -17,18 +17,18 @@ pub(super) struct Ranges {
 
 impl Ranges {
     /// Those of this user; the error is what is missing.
-    pub(super) fn find(uid: u32) -> Result<Self, String> {
+    pub(super) fn find(uid: u32) -> Result<Self, IdsError> {
         let name = user_name(uid);
-        let ranges = |path: &str| {
+        let ranges = |path: &'static str| {
             let ranges = parse(&read(path), uid, name.as_deref());
-            if ranges.is_empty() { Err(format!("{path} has no range for this user")) } else { Ok(ranges) }
+            if ranges.is_empty() { Err(IdsError::NoRange { path }) } else { Ok(ranges) }
         };
         let (users, groups) = (ranges("/etc/subuid")?, ranges("/etc/subgid")?);
         Ok(Self { users, groups, newuidmap: program("newuidmap")?, newgidmap: program("newgidmap")? })
     }
 
     /// Gives them to the user namespace of a process, in which the own ids become 0; the error is what the programs said.
-    pub(super) fn map(&self, process: Pid, (uid, gid): (u32, u32)) -> Result<(), String> {
+    pub(super) fn map(&self, process: Pid, (uid, gid): (u32, u32)) -> Result<(), IdsError> {
         map(&self.newuidmap, process, uid, &self.users)?;
         map(&self.newgidmap, process, gid, &self.groups)
     }
@@ -56,13 +56,13 @@ fn user_name(uid: u32) -> Option<String> {
 }
 
 /// Only places that are the administrator's: what is run here has set-user-ID.
-fn program(name: &str) -> Result<PathBuf, String> {
+fn program(name: &'static str) -> Result<PathBuf, IdsError> {
     let directories = ["/usr/bin", "/usr/local/bin", "/bin", "/usr/sbin", "/run/wrappers/bin"];
     let paths = directories.iter().map(|directory| Path::new(directory).join(name));
-    paths.into_iter().find(|path| path.exists()).ok_or_else(|| format!("{name} is not installed"))
+    paths.into_iter().find(|path| path.exists()).ok_or(IdsError::ProgramMissing { name })
 }
 
-fn map(program: &Path, process: Pid, own: u32, ranges: &[(u32, u32)]) -> Result<(), String> {
+fn map(program: &Path, process: Pid, own: u32, ranges: &[(u32, u32)]) -> Result<(), IdsError> {
     let mut arguments =
         vec![process.as_raw_pid().to_string(), "0".to_owned(), own.to_string(), "1".to_owned()];
     let mut inside = 1_u32;
@@ -71,12 +71,13 @@ fn map(program: &Path, process: Pid, own: u32, ranges: &[(u32, u32)]) -> Result<
         inside = inside.saturating_add(*count);
     }
     let output = Command::new(program).args(&arguments).env_clear().output();
-    let output = output.map_err(|error| format!("{}: {error}", program.display()))?;
+    let failed = |message: String| IdsError::Program { path: program.to_owned(), message };
+    let output = output.map_err(|error| failed(error.to_string()))?;
     if output.status.success() {
         return Ok(());
     }
     let message = String::from_utf8_lossy(&output.stderr);
-    Err(format!("{}: {}", program.display(), message.trim()))
+    Err(failed(message.trim().to_owned()))
 }
 
 #[cfg(test)]
