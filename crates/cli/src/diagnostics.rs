@@ -7,7 +7,7 @@ mod usage;
 pub(crate) use excerpt::excerpt as finding_excerpt;
 
 use ocibuild::dockerfile::{Location, Span};
-use ocibuild::{Code, ErrorKind, NotHere, Place, Report, Setting};
+use ocibuild::{Code, ErrorKind, Hint, NotHere, Place, Report, Setting};
 use std::fmt::Write as _;
 
 use crate::failure::{Failure, SourceText};
@@ -168,7 +168,7 @@ pub(crate) fn reasons(report: &Report, failure: &Failure) -> Vec<String> {
 
 /// What to do: what the error says, or what goes for all errors of its class.
 pub(crate) fn hints(report: &Report, failure: &Failure) -> Vec<String> {
-    let mut hints: Vec<String> = report.hints.iter().map(|hint| hint.with_settings(flag)).collect();
+    let mut hints: Vec<String> = report.hints.iter().map(hint_text).collect();
     let missing = failure.error.find::<NotHere>().map(|missing| missing.reference.familiar());
     hints.extend(missing.map(|name| format!("fetch it while a network may be used: ocibuild pull {name}")));
     if hints.is_empty() {
@@ -187,6 +187,11 @@ pub(crate) fn hints(report: &Report, failure: &Failure) -> Vec<String> {
         hints.insert(0, "to allow more: --archive-limit SIZE, for example 20g".to_owned());
     }
     hints
+}
+
+/// A hint as the command line has it.
+pub(crate) fn hint_text(hint: &Hint) -> String {
+    hint.with_settings(flag)
 }
 
 /// A setting as the command line has it; flags of the program stand here and nowhere in the library.

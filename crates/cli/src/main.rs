@@ -87,6 +87,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Verb::DeployManifest(args) => verbs::deploy_manifest(root, &args),
         Verb::Du(args) => verbs::du(root, &args),
         Verb::Prune(args) | Verb::Image { verb: ImageVerb::Prune(args) } => verbs::prune(root, &args),
+        Verb::Doctor(args) => verbs::doctor(root, &args),
         Verb::Context { verb: ContextVerb::Ls(args) } => verbs::context_ls(&args),
         Verb::Ast { file } => verbs::ast(&file),
         Verb::Expand => verbs::expand(),

@@ -44,6 +44,11 @@ impl Barrier {
         if has_all(&bundle.spec) {
             return Self::None;
         }
+        Self::best(host)
+    }
+
+    /// The best there is here.
+    pub(crate) fn best(host: &Host) -> Self {
         if !host.privileged {
             return Self::Mounts { reason: None };
         }

@@ -40,6 +40,7 @@ mod permissions;
 mod runtime;
 mod step;
 mod supervise;
+mod surroundings;
 
 pub use attached::{Attached, Control};
 pub use bundle::{Bundle, StateFile, bundle};
@@ -55,3 +56,4 @@ pub use ocibuild_sys::{Capabilities, Obstacle, Private, UnknownCapability, Windo
 pub use offers::{Need, Offers};
 pub use runtime::RuntimeExecutor;
 pub use step::{MemoryFile, Network, Resources, Rlimit, Rootfs, Step, User, memory_directory};
+pub use surroundings::{DeviceBarrier, Surroundings};

@@ -4,7 +4,8 @@ use std::path::Path;
 use oci_spec::runtime::{Linux, LinuxNamespaceType, Mount, PosixRlimitType, Process as SpecProcess, Spec};
 use ocibuild_spec::{CancelToken, OwnershipRecord};
 use ocibuild_sys::{
-    Confinement, Links, MountOptions, Namespaces, Operation, ProcSource, Process, Sandbox, WindowSize,
+    Blocked, Confinement, Links, MountOptions, Namespaces, Operation, ProcSource, Process, Sandbox,
+    WindowSize,
 };
 
 use crate::devices::{self, Barrier, Nodes};
@@ -31,14 +32,19 @@ impl NamespaceExecutor {
     pub fn new() -> Self {
         Self::default()
     }
+
+    /// Makes a sandbox in a throwaway process, as a step gets one.
+    pub fn try_sandbox(&self) -> Result<(), Blocked> {
+        ocibuild_sys::sandbox_works(ProcSource::New).or_else(|blocked| {
+            // What keeps it from a new one is what there is to tell.
+            ocibuild_sys::sandbox_works(ProcSource::Existing).map_err(|_| blocked)
+        })
+    }
 }
 
 impl Executor for NamespaceExecutor {
     fn probe(&self) -> Result<(), Error> {
-        ocibuild_sys::sandbox_works(ProcSource::New).or_else(|blocked| {
-            // What keeps it from a new one is what there is to tell.
-            ocibuild_sys::sandbox_works(ProcSource::Existing).map_err(|_| Error::blocked(blocked))
-        })
+        self.try_sandbox().map_err(Error::blocked)
     }
 
     fn offers(&self) -> Offers {

@@ -1,8 +1,10 @@
 use std::borrow::Cow;
 use std::ffi::CString;
+use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use ocibuild_spec::CancelToken;
 use ocibuild_sys::{DirHandle, MountOptions, Namespaces, Operation, ProcSource, Process, Sandbox, Status};
@@ -59,6 +61,27 @@ impl RuntimeExecutor {
             let searched = DIRECTORIES.iter().map(PathBuf::from).collect();
             Repr::RuntimeMissing { name: RUNTIMES.join(", "), searched }.into()
         })
+    }
+
+    /// Every runtime that is installed, in the order in which [`discover`](Self::discover) looks for them.
+    pub fn installed() -> Vec<Self> {
+        RUNTIMES.iter().filter_map(|name| Self::new(name).ok()).collect()
+    }
+
+    /// The version of the program, as it says itself.
+    pub fn version(&self) -> Result<String, Error> {
+        let line = vec![self.program.display().to_string(), "--version".to_owned()];
+        let failed = |error: std::io::Error| runtime_error(&line, -1, error.to_string());
+        let mut command = Command::new(&self.program);
+        command.arg("--version").env_clear().stdin(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.stdout(Stdio::piped()).spawn().map_err(failed)?;
+        let mut text = Vec::new();
+        let read = child.stdout.take().map_or(Ok(0), |out| out.take(LOG_TAIL as u64).read_to_end(&mut text));
+        // Whoever ignores SIGCHLD gets no status; what was said counts.
+        let _ = child.wait();
+        read.map_err(failed)?;
+        let text = String::from_utf8_lossy(&text).into_owned();
+        version_in(&text).ok_or_else(|| runtime_error(&line, 0, text.trim().to_owned()))
     }
 
     /// The program.
@@ -308,6 +331,12 @@ fn container_id(state: &Path) -> Result<String, Error> {
     Ok(format!("ocibuild-{:x}-{:x}", metadata.dev(), metadata.ino()))
 }
 
+/// The word behind `version` in what runc, crun and youki say.
+fn version_in(text: &str) -> Option<String> {
+    let mut words = text.split_ascii_whitespace().skip_while(|word| !word.eq_ignore_ascii_case("version"));
+    words.nth(1).map(str::to_owned)
+}
+
 fn is_executable(path: &Path) -> bool {
     fs_err::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.mode() & 0o111 != 0)
 }
@@ -363,7 +392,7 @@ fn runtime_error(line: &[String], status: i32, log: String) -> Error {
 
 /// The end of the log: a runtime in trouble can write a great deal.
 fn read_tail(path: &Path) -> String {
-    use std::io::{Read, Seek, SeekFrom};
+    use std::io::{Seek, SeekFrom};
     let Ok(mut file) = fs_err::File::open(path) else { return String::new() };
     let length = file.metadata().map_or(0, |metadata| metadata.len());
     let mut text = Vec::new();
@@ -403,6 +432,15 @@ mod tests {
             ErrorKind::ProgramRefused
         );
         assert_eq!(classify("mount proc: No such file or directory", "/x"), None);
+    }
+
+    #[test]
+    fn versions_are_found_in_what_runtimes_say() {
+        let runc = "runc version 1.1.5+ds1\ncommit: 1.1.5+ds1-1+deb12u1\nspec: 1.0.2-dev\n";
+        assert_eq!(version_in(runc).as_deref(), Some("1.1.5+ds1"));
+        assert_eq!(version_in("crun version 1.8.1\ncommit: f8a096b\n").as_deref(), Some("1.8.1"));
+        assert_eq!(version_in("youki version 0.5.4\n").as_deref(), Some("0.5.4"));
+        assert_eq!(version_in("usage: runtime COMMAND\n"), None);
     }
 
     #[test]

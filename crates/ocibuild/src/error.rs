@@ -5,13 +5,12 @@ mod find;
 use std::fmt;
 
 use ocibuild_dockerfile::{Location, ParseErrors, Span};
-use ocibuild_executor::Obstacle;
 use ocibuild_spec::{SourceError, SourceErrorKind};
 
 pub use crate::failure::{Code, ErrorKind, Failure, PlanFaults};
 pub(crate) use changed::{Changed, How};
 
-use crate::advice::{self, Hint, Setting, plan_causes, plan_hints, source_hints, store_hint};
+use crate::advice::{self, Hint, Setting, plan_causes, plan_hints, source_hints, store_hint, way_around};
 use crate::failure::{
     ContextFailure, CopyFailure, CopyProblem, FileAction, GitFailure, HostFailure, HostOperation,
     IndexFailure, OutputFailure, RunFailure, StateFailure, StepFailure, TransferFailure,
@@ -615,40 +614,6 @@ impl From<ocibuild_layer::Error> for Error {
 /// A path of this host, the state directory's above all, that something could not be done with.
 pub(crate) fn unusable(path: &std::path::Path, error: std::io::Error) -> Error {
     HostFailure::file(FileAction::Use, path, error).into()
-}
-
-/// What lets steps run in spite of this.
-fn way_around(obstacle: Obstacle) -> String {
-    match obstacle {
-        Obstacle::Sysctl(name, value) => {
-            let other = if value == "1" { "0" } else { "1 or more" };
-            format!("set the sysctl {name} to {other}, or build as root with CAP_SYS_ADMIN")
-        }
-        Obstacle::NoUserNamespaces => {
-            "use a kernel with user namespaces, or build as root with CAP_SYS_ADMIN".to_owned()
-        }
-        Obstacle::NoCapability => {
-            "give CAP_SYS_ADMIN to the container that this runs in: docker run --cap-add SYS_ADMIN, or \
-                                   capabilities.add of a pod's securityContext"
-                .to_owned()
-        }
-        Obstacle::SystemCallFilter => {
-            "start the container without the filter: docker run --security-opt seccomp=unconfined, or \
-                                       seccompProfile.type Unconfined in a pod's securityContext"
-                .to_owned()
-        }
-        Obstacle::AppArmorProfile => {
-            "start the container without the profile: docker run --security-opt apparmor=unconfined, or \
-                                      appArmorProfile.type Unconfined in a pod's securityContext"
-                .to_owned()
-        }
-        Obstacle::HiddenProc => {
-            "start the container with all of /proc: docker run --security-opt systempaths=unconfined, or \
-                                 procMount Unmasked in a pod's securityContext"
-                .to_owned()
-        }
-        _ => "look for what denies mounts and namespaces to this process".to_owned(),
-    }
 }
 
 impl From<ocibuild_executor::Error> for Error {

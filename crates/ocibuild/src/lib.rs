@@ -70,6 +70,7 @@ mod privilege;
 mod report;
 mod request;
 mod run;
+pub mod sandboxes;
 mod schedule;
 mod secret;
 mod single_flight;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use ocibuild_sys::{UserNamespace, UserNamespaceError, may_administer};
+use ocibuild_sys::{IdRange, UserNamespace, UserNamespaceError, id_map, may_administer};
 
 use crate::error::{Error, ErrorKind};
 
@@ -41,6 +41,58 @@ impl fmt::Display for PrivilegeLimit {
     }
 }
 
+/// A kind of sandbox for steps. The first ones isolate most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Rung {
+    /// Namespaces that root makes, which may mount.
+    Root,
+    /// Namespaces in a user namespace with several ids.
+    UserNamespace,
+    /// Namespaces in a user namespace with one id; owners are pretended.
+    OneId,
+    /// A root directory, for root without namespaces.
+    Chroot,
+    /// Nothing that takes a capability.
+    Unprivileged,
+}
+
+impl Rung {
+    /// All of them, in order.
+    pub const ALL: [Self; 5] =
+        [Self::Root, Self::UserNamespace, Self::OneId, Self::Chroot, Self::Unprivileged];
+
+    /// A word for programs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::UserNamespace => "user-namespace",
+            Self::OneId => "one-id",
+            Self::Chroot => "chroot",
+            Self::Unprivileged => "unprivileged",
+        }
+    }
+}
+
+impl fmt::Display for Rung {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Root => "namespaces made by root",
+            Self::UserNamespace => "user namespace with several ids",
+            Self::OneId => "user namespace with one id, owners pretended",
+            Self::Chroot => "chroot without namespaces",
+            Self::Unprivileged => "no namespaces and no chroot",
+        })
+    }
+}
+
+/// Whether there is one user here, and one group: what the executor pretends owners for.
+pub(crate) fn has_one_id() -> bool {
+    let ids = id_map();
+    let is_one = |ranges: &[IdRange]| matches!(ranges, [range] if range.count == 1);
+    is_one(&ids.users) && is_one(&ids.groups)
+}
+
 impl Privilege {
     /// What this process has, or can get. Root that may not mount, as in a container, is root of a user namespace if it can
     /// make one.
@@ -58,11 +110,21 @@ impl Privilege {
         UserNamespace::create().map_or(Self::Own, Self::Namespace)
     }
 
+    /// What a step runs in, if it can; nothing where there is no user namespace.
+    pub(crate) fn rung(&self) -> Option<Rung> {
+        let one_or = |several: Rung| if has_one_id() { Rung::OneId } else { several };
+        match self {
+            Self::Own => Some(one_or(Rung::Root)),
+            Self::Namespace(namespace) => namespace.run(|| one_or(Rung::UserNamespace)).ok(),
+            Self::None(_) => None,
+        }
+    }
+
     pub(crate) fn limit(&self) -> Option<PrivilegeLimit> {
         match self {
             Self::Own => None,
             Self::Namespace(namespace) => {
-                namespace.without_ranges().map(|reason| PrivilegeLimit::OneId { reason: reason.to_owned() })
+                namespace.without_ranges().map(|reason| PrivilegeLimit::OneId { reason: reason.to_string() })
             }
             Self::None(error) => Some(PrivilegeLimit::NoUserNamespace(error.clone())),
         }

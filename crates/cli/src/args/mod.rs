@@ -3,6 +3,7 @@
 mod build;
 mod context;
 mod deploy;
+mod doctor;
 mod image;
 mod index;
 mod login;
@@ -19,6 +20,7 @@ use clap::{Parser, Subcommand};
 pub(crate) use build::{BuildArgs, LimitArgs, PlanArgs, PlanVerb, ProgressArg, ReportFormat, SnapshotterArg};
 pub(crate) use context::{ContextLsArgs, ContextVerb};
 pub(crate) use deploy::DeployArgs;
+pub(crate) use doctor::DoctorArgs;
 pub(crate) use image::{
     DuArgs, HistoryArgs, ImageVerb, ImagesArgs, InspectArgs, LoadArgs, PruneArgs, PullWhen, RmiArgs, RunArgs,
     SaveArgs, SaveFormat, TableFormat, TagArgs,
@@ -136,6 +138,8 @@ pub(crate) enum Verb {
     Du(DuArgs),
     /// Free what no image and no running build needs
     Prune(PruneArgs),
+    /// Tell what steps can run in here, and what is in the way
+    Doctor(DoctorArgs),
     /// Look at a build context
     Context {
         /// What to do with it

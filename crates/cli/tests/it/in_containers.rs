@@ -45,7 +45,8 @@ fn privileged_root_of_a_container_gets_the_image_that_root_gets() {
     let own = format!("{}:/given:ro", directory.display());
     let program = format!("{}:/ocibuild:ro", env!("CARGO_BIN_EXE_ocibuild"));
     let nobody = ["-u", "1000:1000", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"];
-    for engine in [&[][..], &["--uidmap", "0:200000:65536"], &nobody] {
+    let ids = ["--uidmap", "0:200000:65536"];
+    for (engine, sandbox) in [(&[][..], "user-namespace"), (&ids, "user-namespace"), (&nobody, "one-id")] {
         let mut command = podman();
         command.args(["run", "--rm", "--network", "host"]);
         command.args(["--ulimit", "nofile=20000:20000", "--ulimit", "nproc=30000:30000"]);
@@ -53,8 +54,20 @@ fn privileged_root_of_a_container_gets_the_image_that_root_gets() {
         for path in ["/lib", "/lib64", "/usr/lib"].into_iter().filter(|path| fs::metadata(path).is_ok()) {
             command.args(["-v", &format!("{path}:{path}:ro")]);
         }
-        command.args(["-v", &own, "-v", &program]).args(engine).arg("base:1").arg("/ocibuild");
-        let found = output_of(command.args(flags("/tmp/state", "/given")));
+        command.args(["-v", &own, "-v", &program]).args(engine).arg("base:1");
+        // The same place is asked what it can do.
+        let script = format!(
+            "/ocibuild --root /tmp/state doctor --format json > /tmp/report && ls -A /tmp && cat /tmp/report && \
+             echo --- && exec /ocibuild {}",
+            flags("/tmp/state", "/given").join(" ")
+        );
+        let found = output_of(command.args(["/bin/sh", "-c", &script]));
+        let (report, found) = found.split_once("---\n").unwrap();
+        let (listed, report) = report.split_once('\n').unwrap();
+        assert_eq!(listed, "report", "podman run {}", engine.join(" "));
+        let report: serde_json::Value = serde_json::from_str(report).unwrap();
+        assert_eq!(report["sandbox"], sandbox, "podman run {}: {report}", engine.join(" "));
+        assert_eq!(report["step"]["own_hostname"], false, "Podman's filter denies that");
         assert_eq!(found, expected, "podman run {}", engine.join(" "));
     }
 }

@@ -13,6 +13,7 @@ mod counted;
 mod deploy;
 mod devices;
 mod docker;
+mod doctor;
 mod editors;
 mod formats;
 mod hostile_files;

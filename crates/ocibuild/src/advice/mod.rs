@@ -9,6 +9,7 @@ mod index;
 mod output;
 mod plan;
 mod run;
+mod sandbox;
 mod sources;
 mod state;
 mod step;
@@ -18,6 +19,7 @@ use crate::failure::Failure;
 
 pub use hint::{Hint, Setting};
 pub(crate) use plan::{causes as plan_causes, hints as plan_hints};
+pub(crate) use sandbox::{sandbox as sandbox_hints, way_around};
 pub(crate) use sources::{http as http_hints, source as source_hints, store as store_hint};
 
 /// Why it failed, beyond what the failure itself says, and what can be done; of what this library finds out itself.

@@ -27,6 +27,7 @@ mod races;
 mod repositories;
 mod rooms;
 mod sandbox;
+mod sandboxes;
 mod secrets;
 mod ssh_repositories;
 mod state;

@@ -5,7 +5,7 @@ mod commit;
 mod scan;
 
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ocibuild_spec::{CancelToken, DiffId};
@@ -32,10 +32,7 @@ impl Overlay {
     /// Opens or makes the snapshots in `dir`, after mounting an overlay there in a throwaway process.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self, Error> {
         let dir = dir.as_ref();
-        let path = std::path::absolute(dir).map_err(Error::io("open", dir))?;
-        if path.as_os_str().as_bytes().iter().any(|byte| matches!(byte, b',' | b':' | b'\\')) {
-            return Err(ErrorKind::UnsuitablePath { path }.into());
-        }
+        let path = suitable(dir)?;
         crate::directory::make_private(&path)?;
         let name = match OverlayAttributes::of_this_process() {
             OverlayAttributes::Trusted => "overlay",
@@ -49,6 +46,22 @@ impl Overlay {
         drop(work);
         Ok(Self { directory, attributes })
     }
+
+    /// Whether snapshots in `dir`, an empty directory that nobody else uses, would work: mounts an overlay there in a
+    /// throwaway process, and leaves the directory empty. Tells which attributes such snapshots have their notes in.
+    pub fn probe(dir: impl AsRef<Path>) -> Result<OverlayAttributes, Error> {
+        let path = suitable(dir.as_ref())?;
+        overlay_works(&path).map_err(|source| ErrorKind::NoOverlay { path, source }.into())
+    }
+}
+
+/// The absolute path, if it can stand among the options of an overlay.
+fn suitable(dir: &Path) -> Result<PathBuf, Error> {
+    let path = std::path::absolute(dir).map_err(Error::io("open", dir))?;
+    if path.as_os_str().as_bytes().iter().any(|byte| matches!(byte, b',' | b':' | b'\\')) {
+        return Err(ErrorKind::UnsuitablePath { path }.into());
+    }
+    Ok(path)
 }
 
 impl Driver for Overlay {

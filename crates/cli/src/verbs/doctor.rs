@@ -1,0 +1,236 @@
+//! `doctor`: what steps can run in here, and what is in the way.
+
+use std::fmt::Write as _;
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::process::ExitCode;
+
+use ocibuild::failure::SandboxRefusal;
+use ocibuild::sandboxes::{
+    DeviceSupport, Outcome as Found, RungReport, SandboxReport, SnapshotSupport, StepSupport,
+};
+use ocibuild::{Error, ErrorKind};
+use serde_json::{Value, json};
+
+use crate::args::{DoctorArgs, ReportFormat};
+use crate::diagnostics::hint_text;
+use crate::failure::{Outcome, exit_code};
+use crate::state_dir::state_dir;
+use crate::table::table;
+use crate::terminal::{to_stderr, to_stdout};
+use crate::text::printable;
+
+/// What a state directory would be, or why there is none.
+type Root = Result<std::path::PathBuf, Error>;
+
+/// Prints what this place can do.
+pub(crate) fn doctor(root: Option<&Path>, args: &DoctorArgs) -> Outcome {
+    let is_named = root.is_some();
+    let root = state_dir(root);
+    let root: Root = if is_named { Ok(root?) } else { root };
+    let report = SandboxReport::find(root.as_deref().ok());
+    let text = match args.format {
+        ReportFormat::Text => text(&report, &root),
+        ReportFormat::Json => format!("{:#}\n", json(&report, &root)),
+    };
+    to_stdout(text.as_bytes())?;
+    if report.taken().is_some() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    to_stderr("error: no RUN can be executed here\n");
+    Ok(ExitCode::from(exit_code(ErrorKind::Host, None)))
+}
+
+fn text(report: &SandboxReport, root: &Root) -> String {
+    let mut rows = vec![["SANDBOX", "HERE"].map(str::to_owned).to_vec()];
+    for rung in &report.rungs {
+        let mark = if report.taken() == Some(rung.rung) { "; a build takes it" } else { "" };
+        rows.push(vec![rung.rung.to_string(), format!("{}{mark}", printable(&outcome(rung)))]);
+    }
+    let mut out = table(&rows);
+    let mut section = |title: &str, lines: &[String]| {
+        // Writing to a string cannot fail.
+        let _ = write!(out, "\n{title}:\n");
+        for line in lines {
+            let _ = writeln!(out, "  {}", printable(line));
+        }
+    };
+    let hints = hints(report);
+    if !hints.is_empty() {
+        section("What would allow more", &hints);
+    }
+    if let Some(step) = &report.step {
+        section("A step gets", &gets(step));
+    }
+    section("Root file systems", &file_systems(report, root));
+    section("Runtimes", &runtimes(report));
+    section("Host", &[format!("Linux {}, user {}", report.kernel, report.user)]);
+    out
+}
+
+fn outcome(rung: &RungReport) -> String {
+    match &rung.outcome {
+        Found::Works { users } => format!("works, with {}", ids(users)),
+        Found::Refused(refusal) => format!("no: {refusal}"),
+        _ => "not supported yet".to_owned(),
+    }
+}
+
+fn ids(users: &[RangeInclusive<u32>]) -> String {
+    let range = |range: &RangeInclusive<u32>| match (range.start(), range.end()) {
+        (first, last) if first == last => first.to_string(),
+        (first, last) => format!("{first}-{last}"),
+    };
+    match users {
+        [one] if one.start() == one.end() => format!("id {}", range(one)),
+        ranges => format!("ids {}", ranges.iter().map(range).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+/// What would make a better kind of sandbox work than the one that is taken, each once.
+fn hints(report: &SandboxReport) -> Vec<String> {
+    let better = |rung: &&RungReport| report.taken().is_none_or(|taken| rung.rung < taken);
+    let mut hints = Vec::new();
+    for hint in report.rungs.iter().filter(better).flat_map(RungReport::hints) {
+        let text = hint_text(&hint);
+        if !hints.contains(&text) {
+            hints.push(text);
+        }
+    }
+    hints
+}
+
+fn gets(step: &StepSupport) -> Vec<String> {
+    let because = |refusal: &SandboxRefusal| format!(" ({refusal})");
+    let proc = match &step.no_own_proc {
+        None => "a /proc of its own".to_owned(),
+        Some(refusal) => format!("the /proc of this process{}", because(refusal)),
+    };
+    let sys = if step.own_sys {
+        "with --network=none, a /sys of its own"
+    } else {
+        "the /sys of this process, also with --network=none"
+    };
+    let hostname = if step.own_hostname { "a host name of its own" } else { "the host name of this process" };
+    let network = match &step.no_own_network {
+        None => "with --network=none, a network of its own".to_owned(),
+        Some(refusal) => format!("no network of its own: --network=none fails{}", because(refusal)),
+    };
+    let devices = match &step.devices {
+        DeviceSupport::Mounts { reason: Some(reason) } => {
+            format!("no devices of the host: its mounts have none (no cgroup: {reason})")
+        }
+        DeviceSupport::Mounts { reason: None } => "no devices of the host: its mounts have none".to_owned(),
+        _ => "no devices of the host: a cgroup denies them".to_owned(),
+    };
+    let limits = if step.limits {
+        "limits on memory and CPU"
+    } else {
+        "no limits on memory and CPU; for root, --runtime runc sets them"
+    };
+    vec![proc, sys.to_owned(), hostname.to_owned(), network, devices, limits.to_owned()]
+}
+
+fn file_systems(report: &SandboxReport, root: &Root) -> Vec<String> {
+    match (&report.snapshots, root) {
+        (Some(SnapshotSupport::Overlay { path }), _) => {
+            vec![format!("overlays (tried in {})", path.display())]
+        }
+        (Some(SnapshotSupport::OverlayUser { path }), _) => {
+            vec![format!("overlays with attributes of users (tried in {})", path.display())]
+        }
+        (Some(SnapshotSupport::Copy { path, reason }), _) => {
+            vec![format!(
+                "copies, which take more time and space; no overlays in {}: {reason}",
+                path.display()
+            )]
+        }
+        (Some(SnapshotSupport::Unusable { path, reason }), _) => {
+            vec![format!("unknown: {} cannot be written: {reason}", path.display()), ROOT_HINT.to_owned()]
+        }
+        (_, Err(error)) => vec![format!("unknown: {error}"), ROOT_HINT.to_owned()],
+        (_, Ok(_)) => vec!["unknown".to_owned()],
+    }
+}
+
+const ROOT_HINT: &str = "name a state directory that this user can make and write with --root DIR";
+
+fn runtimes(report: &SandboxReport) -> Vec<String> {
+    let line = |runtime: &ocibuild::sandboxes::InstalledRuntime| {
+        let version = runtime.version.as_deref().unwrap_or("of an unknown version");
+        format!("{} {version}", runtime.path.display())
+    };
+    if report.runtimes.is_empty() {
+        return vec!["none".to_owned()];
+    }
+    report.runtimes.iter().map(line).collect()
+}
+
+/// `docs/formats/doctor.md` is the contract.
+fn json(report: &SandboxReport, root: &Root) -> Value {
+    let (driver, tried_in, reason) = match &report.snapshots {
+        Some(SnapshotSupport::Overlay { path }) => (Some("overlay"), Some(path), None),
+        Some(SnapshotSupport::OverlayUser { path }) => (Some("overlay-user"), Some(path), None),
+        Some(SnapshotSupport::Copy { path, reason }) => (Some("copy"), Some(path), Some(reason.clone())),
+        Some(SnapshotSupport::Unusable { path, reason }) => (None, Some(path), Some(reason.clone())),
+        _ => (None, None, root.as_ref().err().map(ToString::to_string)),
+    };
+    json!({
+        "kernel": report.kernel,
+        "user": report.user,
+        "sandbox": report.taken().map(|rung| rung.name()),
+        "sandboxes": report.rungs.iter().map(rung_object).collect::<Vec<_>>(),
+        "snapshots": {
+            "driver": driver,
+            "tried_in": tried_in.map(|path| path.to_string_lossy()),
+            "reason": reason,
+        },
+        "step": report.step.as_ref().map(step_object),
+        "runtimes": report.runtimes.iter().map(|runtime| json!({
+            "path": runtime.path.to_string_lossy(), "version": runtime.version,
+        })).collect::<Vec<_>>(),
+    })
+}
+
+fn rung_object(rung: &RungReport) -> Value {
+    let (state, users, reason) = match &rung.outcome {
+        Found::Works { users } => {
+            let users: Vec<_> = users.iter().map(|range| [range.start(), range.end()]).collect();
+            ("works", Some(users), None)
+        }
+        Found::Refused(refusal) => ("refused", None, Some(reason_object(refusal))),
+        _ => ("unsupported", None, None),
+    };
+    let hints: Vec<String> = rung.hints().iter().map(hint_text).collect();
+    json!({ "name": rung.rung.name(), "state": state, "users": users, "reason": reason, "hints": hints })
+}
+
+fn reason_object(refusal: &SandboxRefusal) -> Value {
+    let mut object = json!({
+        "code": refusal.code(), "message": refusal.to_string(), "operation": null, "errno": null, "obstacles": [],
+    });
+    if let SandboxRefusal::Kernel { operation, errno, obstacles } = refusal {
+        object["operation"] = operation.as_str().into();
+        object["errno"] = (*errno).into();
+        object["obstacles"] = obstacles.iter().map(|obstacle| Value::from(obstacle.to_string())).collect();
+    }
+    object
+}
+
+fn step_object(step: &StepSupport) -> Value {
+    let (devices, reason) = match &step.devices {
+        DeviceSupport::Mounts { reason } => ("mounts", reason.as_deref()),
+        _ => ("cgroup", None),
+    };
+    json!({
+        "own_proc": step.no_own_proc.is_none(),
+        "no_own_proc": step.no_own_proc.as_ref().map(reason_object),
+        "own_sys": step.own_sys,
+        "own_hostname": step.own_hostname,
+        "own_network": step.no_own_network.is_none(),
+        "no_own_network": step.no_own_network.as_ref().map(reason_object),
+        "devices": devices,
+        "no_cgroup": reason,
+        "limits": step.limits,
+    })
+}

@@ -1,0 +1,168 @@
+//! Each kind of sandbox, tried for itself.
+
+use std::ops::RangeInclusive;
+use std::path::Path;
+
+use ocibuild_executor::{DeviceBarrier, NamespaceExecutor, Surroundings};
+use ocibuild_sys::{
+    Blocked, IdRange, IdsError, SandboxError, UserNamespace, UserNamespaceError, id_map, notification_works,
+};
+
+use super::{DeviceSupport, Outcome, Rung, RungReport, SandboxReport, StepSupport, runtimes, snapshots};
+use crate::failure::SandboxRefusal;
+use crate::privilege::{Privilege, has_one_id};
+
+pub(super) fn find(root: Option<&Path>) -> SandboxReport {
+    let privilege = Privilege::find();
+    let report = |rung: Rung| RungReport { rung, outcome: outcome(rung) };
+    let mut found = SandboxReport {
+        kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+        user: rustix::process::geteuid().as_raw(),
+        rungs: Rung::ALL.into_iter().map(report).collect(),
+        tried: privilege.rung(),
+        snapshots: root.map(|root| snapshots::snapshots(root, &privilege)),
+        step: None,
+        runtimes: runtimes::runtimes(),
+    };
+    if found.taken().is_some() {
+        // What could fail here is the entering of a namespace that was entered a moment ago.
+        found.step = privilege.run(|| Ok(step(Surroundings::detect()))).ok();
+    }
+    found
+}
+
+fn outcome(rung: Rung) -> Outcome {
+    let tried = match rung {
+        Rung::Root => root(),
+        Rung::UserNamespace => all_ids(),
+        Rung::OneId => one_id(),
+        Rung::Chroot | Rung::Unprivileged => return Outcome::Unsupported,
+    };
+    match tried {
+        Ok(users) => Outcome::Works { users },
+        Err(refusal) => Outcome::Refused(refusal),
+    }
+}
+
+type Tried = Result<Vec<RangeInclusive<u32>>, SandboxRefusal>;
+
+fn root() -> Tried {
+    let user = rustix::process::geteuid().as_raw();
+    if user != 0 {
+        return Err(SandboxRefusal::NotRoot { user });
+    }
+    if has_one_id() {
+        return Err(SandboxRefusal::OneId);
+    }
+    sandbox()
+}
+
+fn all_ids() -> Tried {
+    // A namespace below one with a single id has no more.
+    if has_one_id() {
+        return Err(SandboxRefusal::OneId);
+    }
+    UserNamespace::with_all_ids()??.run(sandbox)?
+}
+
+fn one_id() -> Tried {
+    let pretending = || {
+        let users = sandbox()?;
+        notification_works()?;
+        Ok(users)
+    };
+    // Where there is one already, nothing else is made.
+    if has_one_id() && ocibuild_sys::may_administer() {
+        return pretending();
+    }
+    UserNamespace::with_one_id()?.run(pretending)?
+}
+
+/// A sandbox as the executor makes it, where this is called.
+fn sandbox() -> Tried {
+    NamespaceExecutor::new().try_sandbox()?;
+    Ok(merged(&id_map().users))
+}
+
+fn step(found: Surroundings) -> StepSupport {
+    StepSupport {
+        no_own_proc: found.own_proc.err().map(SandboxRefusal::from),
+        own_sys: found.own_sys,
+        own_hostname: found.own_hostname,
+        no_own_network: found.own_network.err().map(SandboxRefusal::from),
+        devices: match found.devices {
+            DeviceBarrier::Mounts { reason } => {
+                DeviceSupport::Mounts { reason: reason.map(|error| error.to_string()) }
+            }
+            DeviceBarrier::Cgroup => DeviceSupport::Cgroup,
+        },
+        limits: found.limits,
+    }
+}
+
+/// The ids that there are, with ranges that follow each other as one.
+fn merged(ranges: &[IdRange]) -> Vec<RangeInclusive<u32>> {
+    let mut ranges: Vec<IdRange> = ranges.iter().copied().filter(|range| range.count > 0).collect();
+    ranges.sort_unstable_by_key(|range| range.inside);
+    let mut merged: Vec<RangeInclusive<u32>> = Vec::new();
+    for range in ranges {
+        let last = range.inside.saturating_add(range.count - 1);
+        match merged.last_mut() {
+            Some(before) if before.end().checked_add(1) == Some(range.inside) => {
+                *before = *before.start()..=last;
+            }
+            _ => merged.push(range.inside..=last),
+        }
+    }
+    merged
+}
+
+impl From<Blocked> for SandboxRefusal {
+    fn from(blocked: Blocked) -> Self {
+        Self::Kernel {
+            operation: blocked.error.what().to_owned(),
+            errno: blocked.error.raw_os_error(),
+            obstacles: blocked.obstacles,
+        }
+    }
+}
+
+impl From<SandboxError> for SandboxRefusal {
+    fn from(error: SandboxError) -> Self {
+        Self::from(Blocked { error, obstacles: Vec::new() })
+    }
+}
+
+impl From<UserNamespaceError> for SandboxRefusal {
+    fn from(error: UserNamespaceError) -> Self {
+        Self::Kernel {
+            operation: error.operation().to_owned(),
+            errno: error.raw_os_error(),
+            obstacles: error.obstacle().into_iter().collect(),
+        }
+    }
+}
+
+impl From<IdsError> for SandboxRefusal {
+    fn from(error: IdsError) -> Self {
+        match error {
+            IdsError::NoRange { path } => Self::NoRange { path: path.into() },
+            IdsError::ProgramMissing { name } => Self::ProgramMissing { name: name.to_owned() },
+            IdsError::Program { path, message } => Self::Program { path, message },
+            IdsError::Kernel(error) => error.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_that_follow_each_other_are_one() {
+        let range = |inside, count| IdRange { inside, outside: 7, count };
+        assert_eq!(merged(&[range(1, 65_536), range(0, 1)]), [0..=65_536]);
+        assert_eq!(merged(&[range(0, u32::MAX)]), [0..=u32::MAX - 1]);
+        assert_eq!(merged(&[range(0, 1), range(5, 2), range(9, 0)]), [0..=0, 5..=6]);
+    }
+}
