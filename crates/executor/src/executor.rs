@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use ocibuild_spec::{CancelToken, OwnershipRecord};
 
 use crate::{Attached, Bundle, Error, ErrorKind, Need, Offers};
@@ -14,6 +16,16 @@ pub enum Stream {
 /// Takes the output of a step piece by piece, as it comes: raw bytes, cut anywhere. While it works, the command
 /// waits: nothing is kept here.
 pub type Output<'o> = dyn FnMut(Stream, &[u8]) + Send + 'o;
+
+/// What carries out commands on this host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Carrier<'a> {
+    /// This process, in namespaces that it makes.
+    Namespaces,
+    /// A runtime.
+    Runtime(&'a Path),
+}
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +99,12 @@ pub trait Executor: Send + Sync {
     /// step is about to run, and so has to be quick. An executor that cannot tell says yes.
     fn probe(&self) -> Result<(), Error> {
         Ok(())
+    }
+
+    /// What carries commands out on this host, for whoever is told of it; `None` if that is not on this host, or nobody's
+    /// business.
+    fn carrier(&self) -> Option<Carrier<'_>> {
+        None
     }
 
     /// What a step can have.

@@ -47,7 +47,7 @@ pub use bundle::{Bundle, StateFile, bundle};
 pub use emulation::Emulation;
 pub use error::{Error, ErrorKind};
 pub use etc::{home_of, hosts, only_local_stub, resolv_conf};
-pub use executor::{Executor, ExitStatus, Output, Stream};
+pub use executor::{Carrier, Executor, ExitStatus, Output, Stream};
 pub use host::{Cgroups, Host};
 pub use namespaces::NamespaceExecutor;
 pub use oci_spec::runtime::{PosixRlimitType, Spec};

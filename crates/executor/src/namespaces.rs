@@ -10,7 +10,7 @@ use ocibuild_sys::{
 
 use crate::devices::{self, Barrier, Nodes};
 use crate::error::Repr;
-use crate::executor::{Executor, ExitStatus, Output};
+use crate::executor::{Carrier, Executor, ExitStatus, Output};
 use crate::mount::{is_bind, kind, options, path, text};
 use crate::permissions::{capability_bits, profile};
 use crate::step::names;
@@ -45,6 +45,10 @@ impl NamespaceExecutor {
 impl Executor for NamespaceExecutor {
     fn probe(&self) -> Result<(), Error> {
         self.try_sandbox().map_err(Error::blocked)
+    }
+
+    fn carrier(&self) -> Option<Carrier<'_>> {
+        Some(Carrier::Namespaces)
     }
 
     fn offers(&self) -> Offers {

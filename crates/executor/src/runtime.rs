@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use crate::devices::{self, Barrier, Nodes};
 use crate::error::Repr;
-use crate::executor::{Executor, ExitStatus, Output};
+use crate::executor::{Carrier, Executor, ExitStatus, Output};
 use crate::namespaces::{
     check_identity, directory_operation, process_of, rootfs_operations, terminal, wants_cgroups,
 };
@@ -185,6 +185,10 @@ impl RuntimeExecutor {
 }
 
 impl Executor for RuntimeExecutor {
+    fn carrier(&self) -> Option<Carrier<'_>> {
+        Some(Carrier::Runtime(&self.program))
+    }
+
     fn probe(&self) -> Result<(), Error> {
         ocibuild_sys::sandbox_works(ProcSource::New).map_err(Error::blocked)
     }

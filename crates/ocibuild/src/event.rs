@@ -5,6 +5,8 @@ use ocibuild_dockerfile::Finding;
 use ocibuild_registry::BlobPush;
 use ocibuild_spec::{Descriptor, DiffId};
 
+use crate::privilege::BuildSandbox;
+
 /// What happens during a build; one closure receives all of them, on the thread that called
 /// [`PlannedBuild::run`](crate::request::PlannedBuild::run).
 ///
@@ -25,6 +27,13 @@ pub enum Event {
         name: String,
         /// Its manifest.
         descriptor: Descriptor,
+    },
+    /// The first `RUN` that has to be executed is about to be: what it and all others run in. It does not come of a build
+    /// whose steps are cached, nor of an executor that does not tell what it is
+    /// ([`Executor::carrier`](ocibuild_executor::Executor::carrier)).
+    Sandbox {
+        /// The sandbox.
+        sandbox: BuildSandbox,
     },
     /// A step is looked at.
     StepStarted {
@@ -110,6 +119,7 @@ impl fmt::Display for Event {
         match self {
             Self::Started { steps } => write!(f, "{steps} steps"),
             Self::BaseResolved { name, descriptor } => write!(f, "base {name} is {}", descriptor.digest),
+            Self::Sandbox { sandbox } => write!(f, "sandbox: {sandbox}"),
             Self::StepStarted { title, .. } => write!(f, "{title}"),
             Self::StepCached { title, .. } => write!(f, "CACHED {title}"),
             Self::Output { bytes, .. } => write!(f, "{}", String::from_utf8_lossy(bytes).trim_end()),

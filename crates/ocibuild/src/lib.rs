@@ -99,7 +99,7 @@ pub use event::Event;
 pub use image::{Built, BuiltImage, BuiltIndex, OutputEpoch};
 pub use index::{EntrySelector, IndexChange, IndexDraft, IndexEntry, JoinOptions, JoinOutcome};
 pub use listing::{ContextEntry, ContextEntryKind, ContextVerdict, DecidingLine};
-pub use privilege::PrivilegeLimit;
+pub use privilege::{BuildSandbox, PrivilegeLimit};
 pub use report::{Place, Report};
 pub use request::{Backends, Destination, Output, OutputKind, PlannedBuild, SshAgent};
 pub use secret::Secret;

@@ -1,6 +1,8 @@
 //! Where work is done that files of several owners, namespaces and mounts are touched in.
 
 use std::fmt;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
 
 use ocibuild_sys::{IdRange, UserNamespace, UserNamespaceError, id_map, may_administer};
 
@@ -86,6 +88,42 @@ impl fmt::Display for Rung {
     }
 }
 
+/// What the steps of a build run in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BuildSandbox {
+    /// Its kind.
+    pub rung: Rung,
+    /// The users that there are in it. Groups are as many.
+    pub users: Vec<RangeInclusive<u32>>,
+    /// The runtime that makes it, if this process does not.
+    pub runtime: Option<PathBuf>,
+    /// Whether root file systems are overlays; else they are copies.
+    pub overlay: bool,
+}
+
+impl fmt::Display for BuildSandbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.rung, self.users.as_slice()) {
+            (Rung::UserNamespace, [_, ..]) => {
+                let range = |range: &RangeInclusive<u32>| format!("{}-{}", range.start(), range.end());
+                let ids: Vec<String> = self.users.iter().map(range).collect();
+                write!(f, "user namespace with ids {}", ids.join(", "))?;
+            }
+            (rung, _) => rung.fmt(f)?,
+        }
+        if let Some(runtime) = &self.runtime {
+            write!(f, ", {}", runtime.display())?;
+        }
+        f.write_str(if self.overlay { ", overlay" } else { ", copies" })
+    }
+}
+
+/// The users of the user namespace of this process, with ranges that follow each other as one.
+pub(crate) fn users_here() -> Vec<RangeInclusive<u32>> {
+    merged(&id_map().users)
+}
+
 /// Whether there is one user here, and one group: what the executor pretends owners for.
 pub(crate) fn has_one_id() -> bool {
     let ids = id_map();
@@ -110,12 +148,20 @@ impl Privilege {
         UserNamespace::create().map_or(Self::Own, Self::Namespace)
     }
 
+    /// What a step runs in that is carried out where this is called, within [`run`](Self::run).
+    pub(crate) fn rung_here(&self) -> Rung {
+        match self {
+            _ if has_one_id() => Rung::OneId,
+            Self::Namespace(_) => Rung::UserNamespace,
+            Self::Own | Self::None(_) => Rung::Root,
+        }
+    }
+
     /// What a step runs in, if it can; nothing where there is no user namespace.
     pub(crate) fn rung(&self) -> Option<Rung> {
-        let one_or = |several: Rung| if has_one_id() { Rung::OneId } else { several };
         match self {
-            Self::Own => Some(one_or(Rung::Root)),
-            Self::Namespace(namespace) => namespace.run(|| one_or(Rung::UserNamespace)).ok(),
+            Self::Own => Some(self.rung_here()),
+            Self::Namespace(namespace) => namespace.run(|| self.rung_here()).ok(),
             Self::None(_) => None,
         }
     }
@@ -136,5 +182,46 @@ impl Privilege {
         namespace.run(work).map_err(|error| {
             Error::new(ErrorKind::Host, "cannot work in a user namespace").caused_by(error)
         })?
+    }
+}
+
+fn merged(ranges: &[IdRange]) -> Vec<RangeInclusive<u32>> {
+    let mut ranges: Vec<IdRange> = ranges.iter().copied().filter(|range| range.count > 0).collect();
+    ranges.sort_unstable_by_key(|range| range.inside);
+    let mut merged: Vec<RangeInclusive<u32>> = Vec::new();
+    for range in ranges {
+        let last = range.inside.saturating_add(range.count - 1);
+        match merged.last_mut() {
+            Some(before) if before.end().checked_add(1) == Some(range.inside) => {
+                *before = *before.start()..=last;
+            }
+            _ => merged.push(range.inside..=last),
+        }
+    }
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_that_follow_each_other_are_one() {
+        let range = |inside, count| IdRange { inside, outside: 7, count };
+        assert_eq!(merged(&[range(1, 65_536), range(0, 1)]), [0..=65_536]);
+        assert_eq!(merged(&[range(0, u32::MAX)]), [0..=u32::MAX - 1]);
+        assert_eq!(merged(&[range(0, 1), range(5, 2), range(9, 0)]), [0..=0, 5..=6]);
+    }
+
+    #[test]
+    fn a_sandbox_is_told_in_a_line() {
+        let mut sandbox =
+            BuildSandbox { rung: Rung::UserNamespace, users: vec![0..=65_536], runtime: None, overlay: true };
+        assert_eq!(sandbox.to_string(), "user namespace with ids 0-65536, overlay");
+        sandbox.runtime = Some("/usr/bin/crun".into());
+        sandbox.overlay = false;
+        assert_eq!(sandbox.to_string(), "user namespace with ids 0-65536, /usr/bin/crun, copies");
+        let sandbox = BuildSandbox { rung: Rung::Root, runtime: None, ..sandbox };
+        assert_eq!(sandbox.to_string(), "namespaces made by root, copies");
     }
 }

@@ -28,6 +28,13 @@ impl Json {
             Event::BaseResolved { name, descriptor } => {
                 json!({ "v": 1, "event": "base-resolved", "name": name, "digest": descriptor.digest.to_string() })
             }
+            Event::Sandbox { sandbox } => json!({
+                "v": 1, "event": "sandbox", "kind": sandbox.rung.name(),
+                "users": sandbox.users.iter().map(|range| [range.start(), range.end()]).collect::<Vec<_>>(),
+                "runtime": sandbox.runtime.as_ref().map(|path| path.to_string_lossy()),
+                "snapshots": if sandbox.overlay { "overlay" } else { "copy" },
+                "text": sandbox.to_string(),
+            }),
             Event::StepStarted { step, title } => {
                 json!({ "v": 1, "event": "step-started", "step": step, "title": title })
             }

@@ -81,6 +81,7 @@ impl Script {
                 let _ = writeln!(out, "#{number} ERROR: the step failed\n");
             }
             Event::Findings { findings } => out = summary(findings),
+            Event::Sandbox { sandbox } => out = format!("sandbox: {}\n", printable(&sandbox.to_string())),
             Event::Warning { message } => out = format!("warning: {}\n", printable(message)),
             Event::ImageBuilt { descriptor } => {
                 let number = self.number();

@@ -84,6 +84,9 @@ impl State {
                 let name = printable(name);
                 return (self.kept(&format!("FROM {name}"), &short(&descriptor.digest.to_string())), true);
             }
+            Event::Sandbox { sandbox } => {
+                return (format!("sandbox: {}\n", printable(&sandbox.to_string())), true);
+            }
             Event::StepStarted { step, title } => {
                 let running = Running {
                     title: printable(title),

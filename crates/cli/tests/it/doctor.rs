@@ -160,3 +160,35 @@ fn privileged_root_without_capabilities_is_told_which() {
     assert!(text.stdout.contains("docker run --cap-add SETFCAP"), "{}", text.stdout);
     assert_eq!(names(&place), Vec::<String>::new());
 }
+
+#[test]
+fn privileged_a_build_says_once_what_its_steps_run_in() {
+    if !rustix::process::geteuid().is_root() || !namespaces() {
+        return ocibuild_testkit::skip("this takes root, which may mount");
+    }
+    let place = Place::with("FROM base\nRUN echo one\nRUN echo two\n");
+    ocibuild_testkit::HostBase::find().unwrap().write_layout(place.path("base")).unwrap();
+    let base = format!("base=oci-layout://{}", place.path("base").display());
+    let build = |progress: &str| {
+        let flags = ["build", "--snapshotter", "copy", "--progress", progress, "--build-context", &base, "."];
+        let ended = place.run(&flags);
+        ended.succeeds();
+        ended.stderr
+    };
+    let said =
+        |text: &str| text.lines().filter(|line| line.starts_with("sandbox: ")).map(str::to_owned).collect();
+    let first: Vec<String> = said(&build("plain"));
+    assert_eq!(first, ["sandbox: namespaces made by root, copies"]);
+    let cached: Vec<String> = said(&build("plain"));
+    assert_eq!(cached, Vec::<String>::new(), "nothing runs");
+    place.write("Dockerfile", "FROM base\nRUN echo other\n");
+    let events = build("json");
+    let mut objects = events.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let event = objects.find(|object| object["event"] == "sandbox").expect("there is one");
+    assert_eq!(members(&event), ["event", "kind", "runtime", "snapshots", "text", "users", "v"]);
+    assert_eq!((&event["kind"], &event["snapshots"]), (&json!("root"), &json!("copy")));
+    assert_eq!(
+        (&event["runtime"], &event["text"]),
+        (&Value::Null, &json!("namespaces made by root, copies"))
+    );
+}

@@ -4,13 +4,11 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 
 use ocibuild_executor::{DeviceBarrier, NamespaceExecutor, Surroundings};
-use ocibuild_sys::{
-    Blocked, IdRange, IdsError, SandboxError, UserNamespace, UserNamespaceError, id_map, notification_works,
-};
+use ocibuild_sys::{Blocked, IdsError, SandboxError, UserNamespace, UserNamespaceError, notification_works};
 
 use super::{DeviceSupport, Outcome, Rung, RungReport, SandboxReport, StepSupport, runtimes, snapshots};
 use crate::failure::SandboxRefusal;
-use crate::privilege::{Privilege, has_one_id};
+use crate::privilege::{Privilege, has_one_id, users_here};
 
 pub(super) fn find(root: Option<&Path>) -> SandboxReport {
     let privilege = Privilege::find();
@@ -81,7 +79,7 @@ fn one_id() -> Tried {
 /// A sandbox as the executor makes it, where this is called.
 fn sandbox() -> Tried {
     NamespaceExecutor::new().try_sandbox()?;
-    Ok(merged(&id_map().users))
+    Ok(users_here())
 }
 
 fn step(found: Surroundings) -> StepSupport {
@@ -98,23 +96,6 @@ fn step(found: Surroundings) -> StepSupport {
         },
         limits: found.limits,
     }
-}
-
-/// The ids that there are, with ranges that follow each other as one.
-fn merged(ranges: &[IdRange]) -> Vec<RangeInclusive<u32>> {
-    let mut ranges: Vec<IdRange> = ranges.iter().copied().filter(|range| range.count > 0).collect();
-    ranges.sort_unstable_by_key(|range| range.inside);
-    let mut merged: Vec<RangeInclusive<u32>> = Vec::new();
-    for range in ranges {
-        let last = range.inside.saturating_add(range.count - 1);
-        match merged.last_mut() {
-            Some(before) if before.end().checked_add(1) == Some(range.inside) => {
-                *before = *before.start()..=last;
-            }
-            _ => merged.push(range.inside..=last),
-        }
-    }
-    merged
 }
 
 impl From<Blocked> for SandboxRefusal {
@@ -151,18 +132,5 @@ impl From<IdsError> for SandboxRefusal {
             IdsError::Program { path, message } => Self::Program { path, message },
             IdsError::Kernel(error) => error.into(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges_that_follow_each_other_are_one() {
-        let range = |inside, count| IdRange { inside, outside: 7, count };
-        assert_eq!(merged(&[range(1, 65_536), range(0, 1)]), [0..=65_536]);
-        assert_eq!(merged(&[range(0, u32::MAX)]), [0..=u32::MAX - 1]);
-        assert_eq!(merged(&[range(0, 1), range(5, 2), range(9, 0)]), [0..=0, 5..=6]);
     }
 }

@@ -17,7 +17,9 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use ocibuild_executor::Carrier;
 use ocibuild_plan::{CopyStep, FileSource, MountKind, Plan, PlannedStage, PlannedStep, StageBase, StepKind};
+use ocibuild_snapshot::Whiteouts;
 use ocibuild_spec::{CancelToken, ChainId, Descriptor, DiffId, Digest, Timestamp};
 use ocibuild_store::{Lease, ScratchDir};
 
@@ -28,6 +30,7 @@ use crate::event::Event;
 use crate::finished::FinishedImage;
 use crate::keys;
 use crate::layers::{BlobLocation, BlobLocations, DecodedListings, Layer, LayerReads, Layers};
+use crate::privilege::{BuildSandbox, users_here};
 use crate::request::{Backends, PlannedBuild, image_source};
 use crate::run::CacheMounts;
 use crate::single_flight::SingleFlight;
@@ -327,8 +330,26 @@ impl<'a> PlatformBuild<'a> {
         if !*has_sandbox {
             self.backends.executor.probe()?;
             *has_sandbox = true;
+            if let Some(sandbox) = self.sandbox() {
+                self.emit(Event::Sandbox { sandbox });
+            }
         }
         Ok(())
+    }
+
+    /// What steps run in, if the executor tells what it is.
+    fn sandbox(&self) -> Option<BuildSandbox> {
+        let runtime = match self.backends.executor.carrier()? {
+            Carrier::Runtime(program) => Some(program.to_owned()),
+            Carrier::Namespaces => None,
+            _ => return None,
+        };
+        let state = self.backends.state;
+        let overlay = match state.snapshots().whiteouts() {
+            Whiteouts::OverlayTrusted | Whiteouts::OverlayUser => true,
+            Whiteouts::Files => false,
+        };
+        Some(BuildSandbox { rung: state.privilege().rung_here(), users: users_here(), runtime, overlay })
     }
 
     fn emit(&self, event: Event) {
