@@ -296,7 +296,7 @@ impl<'a> Answering<'a> {
     fn chown(&mut self, target: Target<'a>, uid: u64, gid: u64) -> Result<Reply, Errno> {
         let file = match self.open(target) {
             // The kernel finds what only the caller sees, such as its own standard output by name, and denies all but itself.
-            Err(Errno::NOENT) => return CONTINUE,
+            Err(Errno::NOENT | Errno::LOOP) => return CONTINUE,
             result => result?,
         };
         let before = self.answers.record.of(status(&file)?.inode());
