@@ -9,12 +9,12 @@ use ocibuild_executor::Obstacle;
 use ocibuild_spec::{SourceError, SourceErrorKind};
 
 pub use crate::failure::{Code, ErrorKind, Failure, PlanFaults};
-pub(crate) use changed::{Changed, How};
 
 use crate::advice::{self, Hint, Setting, plan_causes, plan_hints, source_hints, store_hint};
 use crate::failure::{
-    ContextFailure, CopyFailure, CopyProblem, FileAction, GitFailure, HostFailure, HostOperation,
-    IndexFailure, OutputFailure, RunFailure, StateFailure, StepFailure, TransferFailure,
+    ChangedPath, CheckFailure, ContextFailure, CopyFailure, CopyProblem, FileAction, GitFailure, HostFailure,
+    HostOperation, IndexFailure, LayerFailure, OutputFailure, RunFailure, StateFailure, StepFailure,
+    TransferFailure,
 };
 use crate::report::Place;
 use crate::report::Report;
@@ -92,7 +92,8 @@ impl Error {
 }
 
 impl Error {
-    /// An error with its headline.
+    /// An error with its headline, of what a program finds out itself. What the library finds out is a [`Failure`] first, which
+    /// becomes an error.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self {
             kind,
@@ -200,7 +201,8 @@ impl Error {
         self
     }
 
-    /// What failed, as the crate below reported it; `None` where this library found the fault itself.
+    /// What failed, as data. `None` for what a program found out itself, for a build that was cancelled, and for an image that
+    /// cannot be had, of which [`find::<SourceError>()`](Self::find) knows more.
     pub fn failure(&self) -> Option<&Failure> {
         self.failure.as_deref()
     }
@@ -335,7 +337,7 @@ macro_rules! own_failures {
     };
 }
 
-own_failures! { StepFailure, CopyFailure, CopyProblem, RunFailure, ContextFailure, GitFailure, OutputFailure, StateFailure, IndexFailure, TransferFailure, HostFailure, }
+own_failures! { StepFailure, CopyFailure, CopyProblem, RunFailure, ContextFailure, GitFailure, OutputFailure, StateFailure, IndexFailure, TransferFailure, HostFailure, LayerFailure, CheckFailure, }
 
 impl From<ParseErrors> for Error {
     fn from(errors: ParseErrors) -> Self {
@@ -590,7 +592,7 @@ impl From<ocibuild_snapshot::Error> for Error {
 impl From<ocibuild_layer::Error> for Error {
     fn from(error: ocibuild_layer::Error) -> Self {
         use ocibuild_layer::ErrorKind as Kind;
-        if let Some(changed) = Changed::below(&error) {
+        if let Some(changed) = ChangedPath::below(&error) {
             return changed.into();
         }
         let kind = match error.kind() {

@@ -8,8 +8,9 @@ use ocibuild_dockerfile::{IgnorePatterns, glob_match};
 use super::changed::Walked;
 use super::missing::{not_found, prefix_not_found};
 use super::source::{Lead, Source, SourceKind, SourceNode, resolve};
-use crate::error::{Changed, Error, How};
+use crate::error::Error;
 use crate::failure::CopyProblem;
+use crate::failure::{ChangedPath, PathChange};
 
 /// What one source of an instruction, or one match of its wildcard, brings.
 ///
@@ -73,7 +74,8 @@ impl Selected {
         }
         source.look_anew();
         // Paths are named as the source has them.
-        let changed = |change: Changed| Error::from(Changed { path: self.path.join(change.path), ..change });
+        let changed =
+            |change: ChangedPath| Error::from(ChangedPath { path: self.path.join(change.path), ..change });
         let Some(walked) = self.walked.get() else {
             let (mut walked, mut last) = (Walked::default(), Vec::new());
             self.walk(source, &mut |item| {
@@ -315,7 +317,9 @@ impl Walk<'_> {
                     }
                 }
                 // It was listed.
-                None if self.source.may_change() => return Err(Changed::new(&path, How::Gone).into()),
+                None if self.source.may_change() => {
+                    return Err(ChangedPath::new(&path, PathChange::Gone).into());
+                }
                 None => {}
             }
         }

@@ -36,6 +36,8 @@ codes! {
     BaseImage = "base-image",
     /// An archive of `ADD` cannot be unpacked.
     BrokenArchive = "broken-archive",
+    /// Build checks found something, and the file makes findings errors.
+    BuildChecks = "build-checks",
     /// A file from elsewhere does not have its checksum.
     ChecksumMismatch = "checksum-mismatch",
     /// A container cannot be run with these options.

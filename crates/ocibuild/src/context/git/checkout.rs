@@ -115,7 +115,7 @@ impl<'a> GitJob<'a> {
     /// Looks where a remote is, which git would not do, and makes git ask there and nowhere else.
     fn admit(&mut self, remote: &str) -> Result<(), Error> {
         let refused =
-            |error: ocibuild_registry::HttpError| of_http(&error).prefixed(&self.address.to_string());
+            |error: ocibuild_registry::HttpError| of_http(error).prefixed(&self.address.to_string());
         match RemoteHost::of(remote) {
             // git takes none of these, and says so.
             RemoteHost::None => Ok(()),
@@ -511,7 +511,7 @@ fn discover(
     if let Some(value) = login.header() {
         request = request.header("authorization", value);
     }
-    let response = remotes.http.follow(&request, cancel).map_err(|error| of_http(&error))?;
+    let response = remotes.http.follow(&request, cancel).map_err(of_http)?;
     let refused = |is_refused, reason: String, login| {
         Error::from(GitFailure::Status { url: url.to_string(), reason, is_refused, login })
     };
