@@ -11,8 +11,7 @@ use std::sync::Arc;
 use ocibuild_spec::{ContentDigest, ContentHasher, Hasher, Metadata};
 
 use super::known::{DigestIndex, first_half, hash_of};
-use super::select::Item;
-use super::source::{Source, SourceKind, SourceNode};
+use super::source::{Item, Source, SourceKind, SourceNode};
 use crate::error::Error;
 use crate::failure::{ChangedPath, PathChange};
 use crate::failure::{IgnoredBy, SourcePlace};

@@ -7,7 +7,7 @@ use ocibuild_dockerfile::{IgnorePatterns, glob_match};
 
 use super::changed::Walked;
 use super::missing::{not_found, prefix_not_found};
-use super::source::{Lead, Source, SourceKind, SourceNode, resolve};
+use super::source::{Item, Lead, Source, SourceKind, SourceNode, resolve};
 use crate::error::Error;
 use crate::failure::CopyProblem;
 use crate::failure::{ChangedPath, PathChange};
@@ -42,17 +42,6 @@ enum Chosen {
     Matching(IgnorePatterns),
     /// This path, and what is below it.
     Literal(PathBuf, IgnorePatterns),
-}
-
-/// Something below a selected directory.
-#[derive(Debug, Clone)]
-pub(crate) struct Item {
-    /// Path relative to the selected directory.
-    pub(crate) path: PathBuf,
-    /// What is there.
-    pub(crate) node: SourceNode,
-    /// A directory that is there only because of what is below it.
-    pub(crate) is_intermediate: bool,
 }
 
 impl Selected {
