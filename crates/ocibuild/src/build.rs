@@ -306,7 +306,7 @@ impl Build {
     }
 
     /// Makes the build checks, of all stages unless there is a target (10.07). Base images are looked up, nothing is
-    /// built, and findings are no error even where the file wants them to be one.
+    /// built, and findings are not errors even where the file wants them to be one.
     pub fn check(mut self, backends: &Backends<'_>, cancel: &CancelToken) -> Result<CheckReport, Error> {
         self.options.all_stages = self.options.target.is_none();
         Ok(report(&self.checked_plans(backends, cancel)?))

@@ -54,7 +54,7 @@ impl Error {
         if self.reports[0].id.is_empty() { self.kind.name() } else { self.reports[0].id }
     }
 
-    /// The same with a place that is no instruction, unless it already has one.
+    /// The same with a place that is not an instruction, unless it already has one.
     #[must_use]
     pub fn place(mut self, place: Place) -> Self {
         let first = &mut self.reports[0];
@@ -312,7 +312,7 @@ impl From<Failure> for Error {
     }
 }
 
-/// The place of a failure that is no instruction, or not only.
+/// The place of a failure that is not an instruction, or not only.
 fn place_of(failure: &Failure) -> Option<Place> {
     match failure {
         Failure::Copy(CopyFailure { problem: CopyProblem::SourceNotFound(missing), .. }) => {
@@ -374,7 +374,7 @@ impl From<PlanErrors> for Error {
             PlanErrorKind::Argument => ErrorKind::Usage,
             _ => ErrorKind::Dockerfile,
         };
-        // What a context holds is no name of an image.
+        // What a context holds is not a name of an image.
         let is_context = matches!(first.fault(), PlanFault::BaseImage { context: Some(_), .. });
         let source = first.into_cause();
         let image_error = source.as_ref().and_then(|error| error.downcast_ref::<SourceError>());
@@ -680,13 +680,11 @@ impl From<ocibuild_executor::Error> for Error {
                 "make the directory with WORKDIR, or remove what is at its path in an earlier RUN".into(),
             ),
             Kind::RuntimeMissing => Some(
-                Hint::from("install the runtime, or leave ")
+                Hint::from("install the runtime, or omit ")
                     .setting(Setting::Runtime, "")
-                    .text(" out: steps then run without one"),
+                    .text(": steps then run without one"),
             ),
-            Kind::Runtime => {
-                Some(Hint::from("try another runtime, or leave ").setting(Setting::Runtime, "").text(" out"))
-            }
+            Kind::Runtime => Some(Hint::from("try another runtime, or omit ").setting(Setting::Runtime, "")),
             Kind::InvalidStep => Some("give RUN a command, without NUL characters".into()),
             Kind::Exhausted => known.or(Some(errno::PROCESSES)).map(Hint::from),
             // What is unsupported says itself what it takes, and what was denied may be denied to root.

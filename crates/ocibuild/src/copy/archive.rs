@@ -27,7 +27,7 @@ pub(crate) struct Archives<'a> {
     /// Threads that decompress.
     pub(crate) threads: &'a ThreadBudget,
     pub(crate) cancel: &'a CancelToken,
-    /// Told of damage that is no error to BuildKit.
+    /// Told of damage that is not an error to BuildKit.
     pub(crate) warn: &'a dyn Fn(&str),
 }
 

@@ -142,7 +142,7 @@ fn unreadable(path: &Path, error: std::io::Error) -> Error {
     HostFailure::file(FileAction::Read, Path::new("/").join(path), error).into()
 }
 
-/// What is at a path that is no regular file.
+/// What is at a path that is not a regular file.
 fn other(framed: &mut Framed, kind: &SourceKind) {
     match kind {
         SourceKind::Directory => framed.field(b"directory"),

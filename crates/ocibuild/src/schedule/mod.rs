@@ -115,7 +115,7 @@ fn of_step(error: Error, step: &PlannedStep) -> Error {
     if step.text.starts_with("ONBUILD ") {
         return error
             .cause(format!("the trigger of the base image is: {}", step.text))
-            .hint("use another base image, or build that one again with a right ONBUILD");
+            .hint("use another base image, or rebuild it with a corrected ONBUILD");
     }
     error
 }

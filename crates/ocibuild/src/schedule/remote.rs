@@ -136,7 +136,7 @@ impl PlatformBuild<'_> {
         let mut framed = Framed::new("ocibuild url v1");
         framed.field(address.text().as_bytes());
         let of = framed.finish();
-        // A tag is the server's word; where the digest is given, the bytes themselves have to show it (THREATS 39).
+        // A tag is the server's word; where the digest is given, the bytes themselves have to show it.
         let is_offline = remotes.http.is_offline();
         if !whole
             && let Some(validator) = self.backends.cache.validators().get(&of)

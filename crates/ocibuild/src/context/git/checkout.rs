@@ -162,7 +162,7 @@ impl<'a> GitJob<'a> {
         let (Some((object, _)), Some(name)) = (object, name) else {
             return Err(GitFailure::NoDefaultBranch { address: self.address.to_string() }.into());
         };
-        // A server may call its branch anything, even like an option of git (THREATS 29).
+        // A server may call its branch anything, even like an option of git.
         check_reference(&name).map_err(|error| self.malformed(error.to_string()))?;
         Ok(Resolved { object: object_id(object)?, commit: Some(object_id(object)?), name })
     }
@@ -456,7 +456,7 @@ fn hint_for(complaint: &str, transport: Transport) -> Option<Hint> {
         return Some("install ssh (package `openssh-client`)".into());
     }
     (complaint.contains("transport 'file' not allowed"))
-        .then(|| "a submodule lies on this machine: only http, https, ssh and git are spoken".into())
+        .then(|| "a submodule lies on this machine: only http, https, ssh and git are supported".into())
 }
 
 /// Servers that do not give single commits, or not without their history, say so in these ways.
@@ -497,7 +497,7 @@ fn remote_origin(url: &Url) -> String {
     format!("{scheme}://{}", url.authority())
 }
 
-/// Where a repository is after redirects, which are followed only where any download's would be (THREATS 34, 37).
+/// Where a repository is after redirects, which are followed only where any download's would be.
 fn discover(
     remotes: &Remotes,
     address: &GitAddress,
