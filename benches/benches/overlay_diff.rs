@@ -54,7 +54,7 @@ fn overlay_diff(criterion: &mut Criterion) {
             fs::create_dir_all(path.parent().expect("it has one")).expect("a directory");
             fs::write(path, [b'x'; 4096]).expect("a new file");
         }
-        let diff = || snapshot.diff(&cancel).expect("the upper directory can be read");
+        let diff = || snapshot.diff(None, &cancel).expect("the upper directory can be read");
         assert!(diff().1.entries.len() >= CHANGED, "{name}");
         group.bench_function(name, |bencher| bencher.iter_with_large_drop(diff));
     }

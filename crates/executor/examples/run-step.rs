@@ -1,7 +1,9 @@
 //! Runs a command in a directory as BuildKit would run it there: `run-step [OPTION]… ROOTFS STATE COMMAND…`.
 //!
 //! Options: `--runtime NAME` (else namespaces of our own), `--network-none`, `--user UID:GID`, `--times N`,
-//! `--secret TARGET=TEXT` (a file in memory; an example may take its text from the command line). Of an ordinary user it happens in a user namespace.
+//! `--secret TARGET=TEXT` (a file in memory; an example may take its text from the command line), `--unkept UID:GID=PATH` (an
+//! owner that the root file system should have), `--existing-proc` (the `/proc` of this process). Of an ordinary user it happens
+//! in a user namespace.
 #![expect(clippy::print_stderr, reason = "a program")]
 
 use std::io::Write;
@@ -11,7 +13,7 @@ use ocibuild_executor::{
     Executor, Host, MemoryFile, NamespaceExecutor, Network, Private, Rootfs, RuntimeExecutor, Step, Stream,
     bundle, memory_directory,
 };
-use ocibuild_spec::{CancelToken, MountBuilder};
+use ocibuild_spec::{CancelToken, MountBuilder, Owned};
 use ocibuild_sys::{UserNamespace, UserNamespaceError};
 
 fn main() -> ExitCode {
@@ -52,6 +54,7 @@ fn run() -> Result<u8, Box<dyn std::error::Error>> {
     let mut executor: Box<dyn Executor> = Box::new(NamespaceExecutor::new());
     let mut times = 1;
     let mut secret = None;
+    let mut host = Host::detect();
     let mut words = std::env::args().skip(1);
     let mut value = || words.next().ok_or("too few arguments");
     let rootfs = loop {
@@ -65,6 +68,13 @@ fn run() -> Result<u8, Box<dyn std::error::Error>> {
                 (step.user.uid, step.user.gid) = (uid.parse()?, gid.parse()?);
             }
             "--secret" => secret = Some(value()?),
+            "--existing-proc" => host.own_proc = false,
+            "--unkept" => {
+                let unkept = value()?;
+                let (owner, path) = unkept.split_once('=').ok_or("--unkept takes UID:GID=PATH")?;
+                let (uid, gid) = owner.split_once(':').ok_or("--unkept takes UID:GID=PATH")?;
+                step.unkept.push((path.into(), Owned::by(uid.parse()?, gid.parse()?)));
+            }
             rootfs => break rootfs.to_owned(),
         }
     };
@@ -81,7 +91,7 @@ fn run() -> Result<u8, Box<dyn std::error::Error>> {
         let (uid, gid) = (step.user.uid, step.user.gid);
         step.memory_files.push(MemoryFile { path, content, mode: 0o400, uid, gid });
     }
-    let bundle = bundle(&step, &Host::detect());
+    let bundle = bundle(&step, &host);
     let mut print = |stream: Stream, text: &[u8]| {
         // A reader that went away is no reason to stop.
         let _ = match stream {

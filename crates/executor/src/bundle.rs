@@ -7,8 +7,10 @@ use oci_spec::runtime::{
     MountBuilder, PosixRlimit, PosixRlimitBuilder, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder,
     UserBuilder,
 };
+use ocibuild_spec::Owned;
 use ocibuild_sys::Profile;
 
+use crate::one_id;
 use crate::permissions::{MASKED_PATHS, READONLY_PATHS, capabilities, seccomp};
 use crate::step::names;
 use crate::{Cgroups, Host, MemoryFile, Network, Resources, Rootfs, Step, User};
@@ -27,6 +29,8 @@ pub struct Bundle {
     pub memory_files: Vec<MemoryFile>,
     /// The private directory of the step.
     pub state: PathBuf,
+    /// Owners and devices that the root file system should have and its disk cannot, by path below the root.
+    pub unkept: Vec<(PathBuf, Owned)>,
 }
 
 /// A file in the state directory.
@@ -73,6 +77,7 @@ pub fn bundle(step: &Step, host: &Host) -> Bundle {
         files: vec![hosts, resolv_conf],
         memory_files: step.memory_files.clone(),
         state: step.state.clone(),
+        unkept: step.unkept.clone(),
     }
 }
 
@@ -120,8 +125,9 @@ fn environment(step: &Step) -> Vec<String> {
 
 fn user(user: &User, host: &Host) -> oci_spec::runtime::User {
     let mut builder = UserBuilder::default().uid(user.uid).gid(user.gid).umask(0o22_u32);
-    // With a single id there is only the group the step has anyway, and the kernel denies setting any.
-    if host.ids.setgroups {
+    // Where the kernel denies setting groups, there is only the one that the step has anyway; with one id it can take itself for
+    // somebody who has more.
+    if host.ids.setgroups || one_id::is_one(&host.ids) && !user.additional_gids.is_empty() {
         builder = builder.additional_gids(user.additional_gids.clone());
     }
     builder.build().expect("all required fields are set")

@@ -68,6 +68,8 @@ pub(crate) enum Repr {
     Output(#[source] std::io::Error),
     #[error("read the input of the command")]
     Input(#[source] std::io::Error),
+    #[error("answer the system calls of the step")]
+    Answers(#[source] std::io::Error),
     #[error("{what} of the step {problem}")]
     Invalid { what: String, problem: &'static str },
     #[error("{message}")]
@@ -131,10 +133,13 @@ impl Error {
             },
             Repr::Runtime { .. } => ErrorKind::Runtime,
             Repr::RuntimeMissing { .. } => ErrorKind::RuntimeMissing,
-            Repr::State(error) | Repr::Output(error) | Repr::Input(error) if is_exhausted(error) => {
+            Repr::State(error) | Repr::Output(error) | Repr::Input(error) | Repr::Answers(error)
+                if is_exhausted(error) =>
+            {
                 ErrorKind::Exhausted
             }
             Repr::State(_) | Repr::Config(_) | Repr::Output(_) | Repr::Input(_) => ErrorKind::State,
+            Repr::Answers(_) => ErrorKind::Setup,
             Repr::Invalid { .. } => ErrorKind::InvalidStep,
         }
     }
@@ -143,7 +148,7 @@ impl Error {
     pub fn raw_os_error(&self) -> Option<i32> {
         match &self.0 {
             Repr::Blocked { source, .. } | Repr::Sandbox(source) => Some(source.raw_os_error()),
-            Repr::State(error) | Repr::Output(error) | Repr::Input(error) => {
+            Repr::State(error) | Repr::Output(error) | Repr::Input(error) | Repr::Answers(error) => {
                 ocibuild_sys::raw_os_error_of(error)
             }
             Repr::Other { source: Some(source), .. } => ocibuild_sys::raw_os_error_of(&**source),

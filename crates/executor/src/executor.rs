@@ -1,6 +1,6 @@
-use ocibuild_spec::CancelToken;
+use ocibuild_spec::{CancelToken, OwnershipRecord};
 
-use crate::{Attached, Bundle, Error, ErrorKind, Offers};
+use crate::{Attached, Bundle, Error, ErrorKind, Need, Offers};
 
 /// Where a piece of output was written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +72,17 @@ pub trait Executor: Send + Sync {
         cancel: &CancelToken,
     ) -> Result<ExitStatus, Error>;
 
+    /// The same, with a record of the owners and devices that the step meant and its file system could not take; `None` if
+    /// they are what the file system says. An executor that leaves that to the kernel need not have it.
+    fn run_recording(
+        &self,
+        bundle: &Bundle,
+        output: &mut Output<'_>,
+        cancel: &CancelToken,
+    ) -> Result<(ExitStatus, Option<OwnershipRecord>), Error> {
+        self.run(bundle, output, cancel).map(|status| (status, None))
+    }
+
     /// Whether commands can be carried out here at all, found out before anything is fetched for them. It is asked when a
     /// step is about to run, and so has to be quick. An executor that cannot tell says yes.
     fn probe(&self) -> Result<(), Error> {
@@ -80,7 +91,7 @@ pub trait Executor: Send + Sync {
 
     /// What a step can have.
     fn offers(&self) -> Offers {
-        Offers::ALL
+        Offers::ALL.without(Need::Owners)
     }
 
     /// The same for a command that reads, that has a terminal if the bundle says so, and that gets signals. An executor that

@@ -35,6 +35,7 @@ mod host;
 mod mount;
 mod namespaces;
 mod offers;
+mod one_id;
 mod permissions;
 mod runtime;
 mod step;

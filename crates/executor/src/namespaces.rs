@@ -2,9 +2,9 @@ use std::ffi::CString;
 use std::path::Path;
 
 use oci_spec::runtime::{Linux, LinuxNamespaceType, Mount, PosixRlimitType, Process as SpecProcess, Spec};
-use ocibuild_spec::CancelToken;
+use ocibuild_spec::{CancelToken, OwnershipRecord};
 use ocibuild_sys::{
-    Confinement, Links, MountOptions, Namespaces, Operation, ProcSource, Process, Sandbox, Status, WindowSize,
+    Confinement, Links, MountOptions, Namespaces, Operation, ProcSource, Process, Sandbox, WindowSize,
 };
 
 use crate::devices::{self, Barrier, Nodes};
@@ -14,7 +14,7 @@ use crate::mount::{is_bind, kind, options, path, text};
 use crate::permissions::{capability_bits, profile};
 use crate::step::names;
 use crate::supervise::supervise;
-use crate::{Attached, Bundle, Error, Host, MemoryFile, Need, Offers, memory_directory};
+use crate::{Attached, Bundle, Error, Host, MemoryFile, Need, Offers, memory_directory, one_id};
 
 /// Carries out bundles in namespaces that this process makes itself.
 ///
@@ -60,24 +60,54 @@ impl Executor for NamespaceExecutor {
         attached: Attached<'_, '_>,
         cancel: &CancelToken,
     ) -> Result<ExitStatus, Error> {
+        if one_id::is_here() {
+            return one_id::run(bundle, attached, cancel).map(|(status, _)| status);
+        }
+        let Described { sandbox, barrier: _barrier } = Described::of(bundle, &Host::detect())?;
+        Ok(supervise(&sandbox, &program_of(&bundle.spec)?, attached, cancel, None)?.into())
+    }
+
+    fn run_recording(
+        &self,
+        bundle: &Bundle,
+        output: &mut Output<'_>,
+        cancel: &CancelToken,
+    ) -> Result<(ExitStatus, Option<OwnershipRecord>), Error> {
+        if one_id::is_here() {
+            let (status, record) = one_id::run(bundle, Attached::to(output), cancel)?;
+            return Ok((status, Some(record)));
+        }
+        self.run(bundle, output, cancel).map(|status| (status, None))
+    }
+}
+
+/// A bundle as operations of the kernel, and what keeps it from devices, to be held until it has ended.
+pub(crate) struct Described {
+    pub(crate) sandbox: Sandbox,
+    pub(crate) barrier: Barrier,
+}
+
+impl Described {
+    /// Writes the files of the bundle, too.
+    pub(crate) fn of(bundle: &Bundle, host: &Host) -> Result<Self, Error> {
         OFFERS.check(wants_cgroups(&bundle.spec).then_some(Need::Resources))?;
-        let host = Host::detect();
-        let barrier = Barrier::of(bundle, &host);
+        let barrier = Barrier::of(bundle, host);
         let bundle = barrier.bundle(bundle, Nodes::Bundle)?;
-        let mut sandbox = sandbox(&bundle, &host)?;
+        let mut sandbox = sandbox(&bundle, host)?;
         if let Some(join) = barrier.operation()? {
             // The root of the cgroups that the step sees is its own, not that of whoever starts it.
             let own_root = sandbox.namespaces.cgroup.then_some(Operation::CgroupNamespace);
             sandbox.operations.splice(0..0, [join].into_iter().chain(own_root));
         }
         bundle.write_files()?;
-        let process = process_of(&bundle.spec)?;
-        let program = process.args().as_deref().unwrap_or_default().first().cloned().unwrap_or_default();
-        Ok(match supervise(&sandbox, &program, attached, cancel)? {
-            Status::Exited(code) => ExitStatus::Code(code),
-            Status::Signaled(signal) => ExitStatus::Signal(signal),
-        })
+        Ok(Self { sandbox, barrier })
     }
+}
+
+/// The program that the step executes.
+pub(crate) fn program_of(spec: &Spec) -> Result<String, Error> {
+    let process = process_of(spec)?;
+    Ok(process.args().as_deref().unwrap_or_default().first().cloned().unwrap_or_default())
 }
 
 /// Whether the step asks for limits that only cgroups give.
@@ -338,7 +368,7 @@ fn confinement(spec: &Spec, process: &SpecProcess, host: &Host) -> Confinement {
     }
 }
 
-fn check_identity(process: &SpecProcess, host: &Host) -> Result<(), Error> {
+pub(crate) fn check_identity(process: &SpecProcess, host: &Host) -> Result<(), Error> {
     let unmapped = |what: String| Err(Repr::Unmapped { what }.into());
     let user = process.user();
     if !host.ids.has_user(user.uid()) {

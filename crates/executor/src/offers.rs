@@ -17,6 +17,8 @@ pub enum Need {
     OwnNetwork = 2,
     /// Limits on memory and CPU, for a step and what it starts together.
     Resources = 4,
+    /// Owners and devices that the file system cannot have: where there is one id, and the step's files belong to several.
+    Owners = 8,
 }
 
 impl Offers {
@@ -48,6 +50,9 @@ impl Need {
         match self {
             Self::Mounts => "mounts take an executor that makes them, which this one does not",
             Self::OwnNetwork => "a step without network takes an executor with network namespaces",
+            Self::Owners => {
+                "files of several owners, where there is one id, take namespaces of our own instead of a runtime"
+            }
             Self::Resources => "limits on memory and CPU take a runtime that makes cgroups, such as runc",
         }
     }

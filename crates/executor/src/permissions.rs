@@ -103,6 +103,7 @@ fn action(verdict: Verdict) -> (LinuxSeccompAction, Option<u32>) {
     match verdict {
         Verdict::Allow => (LinuxSeccompAction::ScmpActAllow, None),
         Verdict::Errno(errno) => (LinuxSeccompAction::ScmpActErrno, Some(errno.into())),
+        Verdict::Notify => (LinuxSeccompAction::ScmpActNotify, None),
     }
 }
 

@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -10,7 +11,9 @@ use serde::Deserialize;
 use crate::devices::{self, Barrier, Nodes};
 use crate::error::Repr;
 use crate::executor::{Executor, ExitStatus, Output};
-use crate::namespaces::{directory_operation, process_of, rootfs_operations, terminal, wants_cgroups};
+use crate::namespaces::{
+    check_identity, directory_operation, process_of, rootfs_operations, terminal, wants_cgroups,
+};
 use crate::supervise::supervise;
 use crate::{Attached, Bundle, Error, ErrorKind, Host, MemoryFile, memory_directory};
 
@@ -153,7 +156,7 @@ impl RuntimeExecutor {
         let line = self.command_line(&bundle.state, true, &["delete", "--force", id]);
         if let Ok(sandbox) = Self::sandbox(vec![Operation::MakePrivate, own_proc()], &line) {
             // Nothing can be done about a failure, and it is not what went wrong first.
-            let _ = supervise(&sandbox, "", Attached::to(&mut |_, _| ()), &CancelToken::new());
+            let _ = supervise(&sandbox, "", Attached::to(&mut |_, _| ()), &CancelToken::new(), None);
         }
     }
 }
@@ -179,9 +182,11 @@ impl Executor for RuntimeExecutor {
         cancel: &CancelToken,
     ) -> Result<ExitStatus, Error> {
         let host = Host::detect();
+        let bundle = &*with_groups_of(bundle, &host);
         let barrier = self.barrier(bundle, &host)?;
         let bundle = &*barrier.bundle(bundle, Nodes::Runtime)?;
         let process = process_of(&bundle.spec)?;
+        check_identity(process, &host)?;
         forget(&bundle.state)?;
         bundle.write_files()?;
         let memory = memory_directory(&bundle.state);
@@ -203,7 +208,7 @@ impl Executor for RuntimeExecutor {
         // The runtime passes on between the command's terminal and its own.
         sandbox.process.terminal = terminal(process);
         let program = self.program.display().to_string();
-        match supervise(&sandbox, &program, attached, cancel) {
+        match supervise(&sandbox, &program, attached, cancel, None) {
             Ok(Status::Exited(0)) => Ok(ExitStatus::Code(0)),
             Ok(Status::Exited(code)) => {
                 let step_program = process.args().as_deref().unwrap_or_default().first();
@@ -273,6 +278,18 @@ fn own_proc() -> Operation {
 }
 
 /// Controllers of the v2 hierarchy beside those of v1.
+/// The bundle without groups where the kernel denies setting any: there is only the one that the step has anyway.
+fn with_groups_of<'b>(bundle: &'b Bundle, host: &Host) -> Cow<'b, Bundle> {
+    let mut bundle = Cow::Borrowed(bundle);
+    if let (false, Some(process)) = (host.ids.setgroups, bundle.spec.process()) {
+        let (mut process, mut user) = (process.clone(), process.user().clone());
+        user.set_additional_gids(None);
+        process.set_user(user);
+        bundle.to_mut().spec.set_process(Some(process));
+    }
+    bundle
+}
+
 const HYBRID_CONTROLLERS: &str = "/sys/fs/cgroup/unified/cgroup.controllers";
 
 /// crun 1.8 refuses hosts where both versions have controllers, even when told to make no cgroups. It gets to see

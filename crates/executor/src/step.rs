@@ -2,7 +2,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::PosixRlimitType;
-use ocibuild_spec::Mount;
+use ocibuild_spec::{Mount, Owned};
 use ocibuild_sys::{Capabilities, Private, WindowSize};
 
 /// One RUN, with everything about it decided. What is printed of it has the names of variables, not their values.
@@ -47,6 +47,9 @@ pub struct Step {
     pub rootfs: Rootfs,
     /// An existing private directory for the files of this step alone, to be removed by the caller afterwards.
     pub state: PathBuf,
+    /// Owners and devices that the root file system should have and its disk cannot, by path below the root: where there is
+    /// one id. An executor that offers [`Need::Owners`](crate::Need::Owners) pretends them.
+    pub unkept: Vec<(PathBuf, Owned)>,
 }
 
 impl Step {
@@ -73,6 +76,7 @@ impl Step {
             terminal: None,
             rootfs,
             state: state.into(),
+            unkept: Vec::new(),
         }
     }
 }

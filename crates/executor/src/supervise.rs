@@ -12,7 +12,8 @@ use rustix::process::{Signal, Uid};
 
 use crate::attached::Request;
 use crate::error::Repr;
-use crate::{Attached, Error, Output, Stream};
+use crate::one_id::Answers;
+use crate::{Attached, Control, Error, Output, Stream};
 
 /// How often a cancelled token, and what is asked of the command, are looked at while the command is silent.
 const CANCEL_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
@@ -30,6 +31,7 @@ pub(crate) fn supervise(
     program: &str,
     attached: Attached<'_, '_>,
     cancel: &CancelToken,
+    answers: Option<&mut Answers>,
 ) -> Result<Status, Error> {
     if cancel.is_cancelled() {
         return Err(Repr::Cancelled.into());
@@ -53,7 +55,35 @@ pub(crate) fn supervise(
         started();
     }
     drop((stdin, stdout_writer, stderr_writer));
-    let mut streams = Streams::new(child, [stdout.into(), stderr.into()], input, stdin_writer)?;
+    let streams = Streams::new(child, [stdout.into(), stderr.into()], input, stdin_writer)?;
+    std::thread::scope(|scope| {
+        let mut streams = streams;
+        let answering = match (streams.child.listener(), answers) {
+            (Some(listener), Some(answers)) => {
+                let answer = || answers.answer_all(listener);
+                Some(std::thread::Builder::new().spawn_scoped(scope, answer).map_err(Repr::Answers)?)
+            }
+            _ => None,
+        };
+        let status = watch(streams, program, output, &control, cancel)?;
+        // All who could call are gone.
+        match answering.map(std::thread::ScopedJoinHandle::join) {
+            Some(Ok(answered)) => answered.map_err(Repr::Answers)?,
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+            None => {}
+        }
+        Ok(status)
+    })
+}
+
+/// Passes everything on until the command has ended.
+fn watch(
+    mut streams: Streams<'_>,
+    program: &str,
+    output: &mut Output<'_>,
+    control: &Control,
+    cancel: &CancelToken,
+) -> Result<Status, Error> {
     let mut ended_by = None;
     loop {
         if cancel.is_cancelled() {

@@ -31,10 +31,10 @@ pub mod spec {
     pub use ocibuild_spec::{
         CancelToken, ChainId, Changeset, ContainerConfig, Content, ContentDigest, Descriptor, DiffId, Digest,
         DigestError, Document, DocumentError, Empty, Entry, EntryKind, Hasher, HealthConfig, History,
-        ImageConfig, ImageSource, Index, Manifest, MediaType, Metadata, Platform, PlatformError, Reference,
-        ReferenceError, ResolvedImage, RootFs, SharedFile, SourceError, SourceErrorKind, TimeError,
-        Timestamp, VerifyError, VerifyingReader, json, media_types, parse_config, parse_manifest_or_index,
-        resolve_image,
+        ImageConfig, ImageSource, Index, Manifest, MediaType, Metadata, Owned, OwnershipRecord, Platform,
+        PlatformError, Reference, ReferenceError, ResolvedImage, RootFs, SharedFile, SourceError,
+        SourceErrorKind, TimeError, Timestamp, VerifyError, VerifyingReader, json, media_types, parse_config,
+        parse_manifest_or_index, resolve_image,
     };
 }
 

@@ -263,7 +263,8 @@ impl<'a> Layers<'a> {
                 Whiteouts::OverlayUser => WhiteoutFormat::OverlayUser,
                 Whiteouts::Files => WhiteoutFormat::Files,
             },
-            owners: Owners::Set,
+            // Where the disk cannot have them, the index of the layer has them, and whoever runs a step pretends them.
+            owners: if self.snapshots.keeps_owners() { Owners::Set } else { Owners::Ignore },
             // The blob and the index of the layer have those that an ordinary user cannot make.
             devices: Devices::MakeOrSkip,
             limits: Limits::for_blob(layer.descriptor.size),

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ocibuild_spec::{CancelToken, Changeset, DiffId, Entry, Mount};
+use ocibuild_spec::{CancelToken, Changeset, DiffId, Entry, Mount, Owned, OwnershipRecord};
 
 use crate::directory::Directory;
 use crate::mount_points::{MountPoints, Top};
@@ -30,6 +30,10 @@ pub(crate) trait Driver: Send + Sync + Debug {
 impl<D: Driver> Snapshotter for D {
     fn whiteouts(&self) -> Whiteouts {
         self.deletions()
+    }
+
+    fn keeps_owners(&self) -> bool {
+        self.directory().keeps_owners()
     }
 
     fn contains(&self, layer: &DiffId) -> Result<bool, Error> {
@@ -89,7 +93,11 @@ pub(crate) trait Active: Send + Debug {
     fn mounts(&self) -> Vec<Mount>;
 
     /// See [`ActiveSnapshot::diff`].
-    fn changes(&self, cancel: &CancelToken) -> Result<(Tree, Changeset), Error>;
+    fn changes(
+        &self,
+        owners: Option<&OwnershipRecord>,
+        cancel: &CancelToken,
+    ) -> Result<(Tree, Changeset), Error>;
 
     /// See [`ActiveSnapshot::commit`].
     fn publish(&self, layer: &DiffId, entries: &[Entry]) -> Result<(), Error>;
@@ -106,7 +114,18 @@ impl<A: Active> ActiveSnapshot for A {
     }
 
     fn create_directory(&mut self, path: &Path, uid: u32, gid: u32) -> Result<(), Error> {
-        self.top().0.create_directory(path, (uid, gid))
+        let (top, made) = self.top();
+        made.create_directory(&top, path, (uid, gid))
+    }
+
+    fn unkept(&mut self) -> Vec<(PathBuf, Owned)> {
+        let (top, made) = self.top();
+        if top.writer.owners {
+            return Vec::new();
+        }
+        let mut unkept = top.base.unkept_without_owners();
+        unkept.extend(made.owned().iter().filter(|(_, owned)| *owned != Owned::by(0, 0)).cloned());
+        unkept
     }
 
     fn remove_mount_points(&mut self) -> Result<(), Error> {
@@ -114,8 +133,12 @@ impl<A: Active> ActiveSnapshot for A {
         made.remove(top.host)
     }
 
-    fn diff(&self, cancel: &CancelToken) -> Result<(Tree, Changeset), Error> {
-        self.changes(cancel)
+    fn diff(
+        &self,
+        owners: Option<&OwnershipRecord>,
+        cancel: &CancelToken,
+    ) -> Result<(Tree, Changeset), Error> {
+        self.changes(owners, cancel)
     }
 
     fn commit(self: Box<Self>, layer: &DiffId, entries: &[Entry]) -> Result<(), Error> {

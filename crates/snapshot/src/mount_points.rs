@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use ocibuild_spec::Owned;
 use ocibuild_sys::{DirHandle, ErrorKind as SystemError, FileType, RootDir};
 
 use crate::place::{Writer, keeping_time};
@@ -22,9 +23,29 @@ pub(crate) struct Top<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct MountPoints {
     made: Vec<(PathBuf, MountPointKind)>,
+    /// Directories that were made to stay, and whom they belong to.
+    owned: Vec<(PathBuf, Owned)>,
 }
 
 impl MountPoints {
+    /// Makes a directory that stays.
+    pub(crate) fn create_directory(
+        &mut self,
+        top: &Top<'_>,
+        path: &Path,
+        (uid, gid): (u32, u32),
+    ) -> Result<(), Error> {
+        let Some(path) = top.missing(path, MountPointKind::Directory)? else { return Ok(()) };
+        let owned = &mut self.owned;
+        let on_made = &mut |path: &Path| owned.push((path.to_owned(), Owned::by(uid, gid)));
+        top.directories(&path, (uid, gid), on_made).map(|_| ())
+    }
+
+    /// The directories that stay.
+    pub(crate) fn owned(&self) -> &[(PathBuf, Owned)] {
+        &self.owned
+    }
+
     pub(crate) fn create(&mut self, top: &Top<'_>, target: &Path, kind: MountPointKind) -> Result<(), Error> {
         let Some(path) = top.missing(target, kind)? else { return Ok(()) };
         let (parent, Some(name)) = (path.parent().unwrap_or(Path::new("")), path.file_name()) else {
@@ -103,14 +124,6 @@ impl Top<'_> {
             (NodeKind::Directory(_), MountPointKind::File) => Err(wrong_kind(resolved.path, "a directory")),
             (NodeKind::Directory(_), MountPointKind::Directory) | (_, MountPointKind::File) => Ok(None),
             (_, MountPointKind::Directory) => Err(wrong_kind(resolved.path, "not a directory")),
-        }
-    }
-
-    /// Makes what is missing of a directory with this owner.
-    pub(crate) fn create_directory(&self, path: &Path, owner: (u32, u32)) -> Result<(), Error> {
-        match self.missing(path, MountPointKind::Directory)? {
-            Some(path) => self.directories(&path, owner, &mut |_| ()).map(|_| ()),
-            None => Ok(()),
         }
     }
 

@@ -2,7 +2,7 @@ use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ocibuild_spec::{CancelToken, Changeset, DiffId, Entry, Mount};
+use ocibuild_spec::{CancelToken, Changeset, DiffId, Entry, Mount, Owned, OwnershipRecord};
 
 use crate::{Error, Hold, LayerTarget, Tree};
 
@@ -50,7 +50,7 @@ use crate::{Error, Hold, LayerTarget, Tree};
 /// let mounts = snapshot.rootfs_mounts(); // the executor carries them out in a mount namespace of its own
 /// # let rootfs = mounts[0].source().as_ref().unwrap();
 /// fs_err::write(rootfs.join("new"), "by the step")?;
-/// let (after, changeset) = snapshot.diff(&CancelToken::new())?;
+/// let (after, changeset) = snapshot.diff(None, &CancelToken::new())?;
 /// assert_eq!(changeset.entries.len(), 1); // `layer` writes this as a tar, whose digest is:
 /// let next = DiffId(Digest::of("the new layer's plain tar"));
 /// snapshot.commit(&next, &changeset.entries)?;
@@ -78,6 +78,9 @@ use crate::{Error, Hold, LayerTarget, Tree};
 pub trait Snapshotter: Send + Sync + Debug {
     /// How deletions must be written into the directory of an unpacked layer.
     fn whiteouts(&self) -> Whiteouts;
+
+    /// Whether unpacked files belong to whom they should belong to. With a single id, all of them are the caller's.
+    fn keeps_owners(&self) -> bool;
 
     /// Whether the layer is unpacked.
     fn contains(&self, layer: &DiffId) -> Result<bool, Error>;
@@ -143,6 +146,10 @@ pub trait ActiveSnapshot: Send + Debug {
     /// and `/proc`, `/sys` and `/dev` (8.20). What was made as a mount point before still goes if it stays empty.
     fn create_directory(&mut self, path: &Path, uid: u32, gid: u32) -> Result<(), Error>;
 
+    /// What the root file system should have and its disk cannot: owners and groups that are not root's, and devices, each by
+    /// its path below the root. Nothing where owners [are kept](Snapshotter::keeps_owners). Whoever runs the step pretends it.
+    fn unkept(&mut self) -> Vec<(PathBuf, Owned)>;
+
     /// Removes what [`create_mount_point`](Self::create_mount_point) made and the step left as it was: empty
     /// directories and files without a byte. Each parent keeps the time it has at that moment.
     fn remove_mount_points(&mut self) -> Result<(), Error>;
@@ -150,7 +157,14 @@ pub trait ActiveSnapshot: Send + Debug {
     /// What the step changed: the merged view with the new layer on top, numbered as the next of the stack, and that
     /// layer. Times have all their nanoseconds; sockets are left out. The changeset reads from this snapshot, also
     /// while it is committed, but not once it was dropped.
-    fn diff(&self, cancel: &CancelToken) -> Result<(Tree, Changeset), Error>;
+    ///
+    /// `owners` says whom files belong to where the disk cannot. Without it, what the step left alone keeps the owner that the
+    /// merged view has, and the rest is root's.
+    fn diff(
+        &self,
+        owners: Option<&OwnershipRecord>,
+        cancel: &CancelToken,
+    ) -> Result<(Tree, Changeset), Error>;
 
     /// Makes of what `entries` (those of [`diff`](Self::diff)) name the unpacked layer `layer`, no different from one
     /// that was unpacked from the layer's tar, but for the nanoseconds of times.

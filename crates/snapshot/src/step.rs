@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ocibuild_spec::{Changeset, DiffId, EntryKind};
+use ocibuild_spec::{Changeset, DiffId, EntryKind, OwnershipRecord};
 use ocibuild_sys::RootDir;
 
 use crate::directory::{Directory, Work};
@@ -42,17 +42,37 @@ impl Step {
         u32::try_from(self.layers.len()).unwrap_or(u32::MAX)
     }
 
-    /// Where files cannot be given away, those on disk say nothing of whom they belong to: what the layers below have
-    /// at this path keeps its owner, and everything else is root's, as who runs the step is to itself.
-    pub(crate) fn keep_owner(&self, path: &Path, node: &mut Node) {
+    /// Where files cannot be given away, those on disk say nothing of whom they belong to. Without a record, what the layers
+    /// below have at this path keeps its owner, and everything else is root's, as who runs the step is to itself.
+    pub(crate) fn keep_owner(
+        &self,
+        path: &Path,
+        node: &mut Node,
+        owners: Option<&OwnershipRecord>,
+    ) -> Result<(), Error> {
         if self.directory.keeps_owners() {
-            return;
+            return Ok(());
+        }
+        if let Some(owners) = owners {
+            let owned = owners.of(path).map_err(Error::io("find the owner of", path))?;
+            (node.metadata.uid, node.metadata.gid) = (owned.uid, owned.gid);
+            match owned.device {
+                Some(EntryKind::CharacterDevice { major, minor }) => {
+                    node.kind = NodeKind::CharacterDevice(major, minor);
+                }
+                Some(EntryKind::BlockDevice { major, minor }) => {
+                    node.kind = NodeKind::BlockDevice(major, minor);
+                }
+                _ => {}
+            }
+            return Ok(());
         }
         let below = self.base.lookup(path).map(|id| self.base.node(id));
         let same_kind =
             |below: &&Node| std::mem::discriminant(&below.kind) == std::mem::discriminant(&node.kind);
         let owner = below.filter(same_kind).map_or((0, 0), |below| (below.metadata.uid, below.metadata.gid));
         (node.metadata.uid, node.metadata.gid) = owner;
+        Ok(())
     }
 
     /// The changeset from the merged view below to `new`, whose changed files are in `top`.

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Component, Path, PathBuf};
 
-use ocibuild_spec::{Content, Entry, EntryKind, Metadata, SharedFile, Timestamp};
+use ocibuild_spec::{Content, Entry, EntryKind, Metadata, Owned, SharedFile, Timestamp};
 
 use crate::nodes::Nodes;
 
@@ -111,6 +111,26 @@ impl Tree {
         let mut nodes = Nodes::default();
         nodes.push(Node { metadata, kind: NodeKind::Directory(BTreeMap::new()) });
         Self { nodes }
+    }
+
+    /// What a disk without owners and devices cannot have of it: all that is not root's, and all devices, by path.
+    pub fn unkept_without_owners(&self) -> Vec<(PathBuf, Owned)> {
+        let mut unkept = Vec::new();
+        let mut todo = vec![(PathBuf::new(), ROOT)];
+        while let Some((path, id)) = todo.pop() {
+            let node = self.node(id);
+            let device = match node.kind {
+                NodeKind::CharacterDevice(major, minor) => Some(EntryKind::CharacterDevice { major, minor }),
+                NodeKind::BlockDevice(major, minor) => Some(EntryKind::BlockDevice { major, minor }),
+                _ => None,
+            };
+            todo.extend(self.children(id).map(|(name, child)| (path.join(name), child)));
+            let owned = Owned { uid: node.metadata.uid, gid: node.metadata.gid, device };
+            if owned != Owned::by(0, 0) {
+                unkept.push((path, owned));
+            }
+        }
+        unkept
     }
 
     /// The root directory.

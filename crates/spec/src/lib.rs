@@ -32,6 +32,7 @@ mod digest;
 mod document;
 pub mod json;
 mod manifest;
+mod ownership;
 mod platform;
 mod reference;
 mod source;
@@ -51,6 +52,7 @@ pub use document::{
 };
 pub use manifest::{Index, Manifest};
 pub use oci_spec::runtime::{Mount, MountBuilder};
+pub use ownership::{Owned, OwnershipRecord};
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError};
 pub use source::{ImageSource, ResolvedImage, SourceError, SourceErrorKind};

@@ -163,10 +163,8 @@ fn lock(parent: &OwnedFd, name: &Path) -> Result<OwnedFd, Errno> {
     rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive)?;
     let locked = rustix::fs::fstat(&directory)?;
     let named = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
-    match (locked.st_dev, locked.st_ino) == (named.st_dev, named.st_ino) {
-        true => Ok(directory),
-        false => Err(Errno::NOENT),
-    }
+    let is_same = (locked.st_dev, locked.st_ino) == (named.st_dev, named.st_ino);
+    if is_same { Ok(directory) } else { Err(Errno::NOENT) }
 }
 
 /// Removes what killed processes left. Nothing depends on it.

@@ -42,6 +42,7 @@ mod error;
 mod extent;
 mod lock;
 mod metadata;
+mod notify;
 mod obstacle;
 mod private;
 mod probe;
@@ -69,6 +70,10 @@ pub use lock::{
     try_lock_existing_shared, try_lock_shared,
 };
 pub use metadata::{FileType, Metadata, Timestamp, device, device_numbers, metadata_of_file};
+pub use notify::{
+    Answer, Call, FileStatus, Listener, MARKED_RESOURCE, PendingListener, Pretended, mark_of,
+    own_file_system_state, set_mark,
+};
 pub use obstacle::{
     Blocked, Obstacle, ProcSource, host_name_can_be_set, may_administer, namespace_obstacle, sandbox_works,
     sysfs_can_be_mounted,

@@ -1,4 +1,5 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::LazyLock;
 
 use crate::syscalls::{NEWEST, SYSTEM_CALLS};
 
@@ -9,6 +10,9 @@ pub enum Verdict {
     Allow,
     /// It fails with this error number.
     Errno(u16),
+    /// Whoever has the [`Listener`](crate::Listener) of the filter answers it. For calls that a 32-bit program makes on a
+    /// 64-bit kernel it is ENOSYS: their arguments have another form, and nobody answers them.
+    Notify,
 }
 
 /// A comparison of the low 32 bits of one argument, which is all the kernel takes of the arguments that
@@ -54,6 +58,13 @@ pub struct Profile {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
     pub(crate) program: Vec<Instruction>,
+}
+
+impl Filter {
+    /// Whether some calls are answered by the holder of a [`Listener`](crate::Listener).
+    pub fn notifies(&self) -> bool {
+        self.program.contains(&result(Verdict::Notify))
+    }
 }
 
 /// `struct sock_filter`.
@@ -172,11 +183,12 @@ impl Profile {
             row.and_then(|row| u32::try_from(architecture.number(row)).ok())
         };
         for rule in &self.rules {
+            let verdict = architecture.judged(rule.verdict);
             for number in rule.names.iter().filter_map(|name| numbers(name)) {
                 let checks = calls.entry(number).or_default();
                 match rule.condition {
-                    Some(condition) => checks.conditions.push((condition, rule.verdict)),
-                    None => checks.verdict = Some(rule.verdict),
+                    Some(condition) => checks.conditions.push((condition, verdict)),
+                    None => checks.verdict = Some(verdict),
                 }
             }
         }
@@ -280,6 +292,14 @@ impl Architecture {
         }
     }
 
+    /// The verdict as far as calls of this architecture can have it.
+    fn judged(self, verdict: Verdict) -> Verdict {
+        match (self, verdict) {
+            (Self::I386, Verdict::Notify) => Verdict::Errno(libc::ENOSYS as u16),
+            (_, verdict) => verdict,
+        }
+    }
+
     fn number(self, row: &(&str, i32, i32, i32)) -> i32 {
         match self {
             Self::X86_64 => row.1,
@@ -314,8 +334,22 @@ fn result(verdict: Verdict) -> Instruction {
     let k = match verdict {
         Verdict::Allow => libc::SECCOMP_RET_ALLOW,
         Verdict::Errno(errno) => libc::SECCOMP_RET_ERRNO | u32::from(errno),
+        Verdict::Notify => libc::SECCOMP_RET_USER_NOTIF,
     };
     Instruction { code: 0x06, jump_true: 0, jump_false: 0, k }
+}
+
+/// Name of a call of this machine's own architecture.
+pub(crate) fn call_name(number: i32) -> Option<&'static str> {
+    static NAMES: LazyLock<HashMap<i32, &'static str>> = LazyLock::new(|| {
+        let native = Architecture::NATIVE[0];
+        SYSTEM_CALLS
+            .iter()
+            .map(|row| (native.number(row), row.0))
+            .filter(|(number, _)| *number >= 0)
+            .collect()
+    });
+    NAMES.get(&number).copied()
 }
 
 #[cfg(test)]
@@ -419,6 +453,34 @@ mod tests {
         for carried in ["semop", "semget", "semctl", "msgsnd", "msgrcv", "msgget", "msgctl", "shmat", "shmdt"]
         {
             assert!(ALLOWED.split_ascii_whitespace().any(|name| name == carried), "{carried}");
+        }
+    }
+
+    #[test]
+    fn what_is_answered_elsewhere_is_refused_to_programs_of_32_bits() {
+        let mut profile = Profile::container_default();
+        assert!(!profile.compile().notifies());
+        let creates = Condition::MaskedEqual { mask: libc::O_CREAT as u32, value: libc::O_CREAT as u32 };
+        let rule = |name: &str, condition| Rule {
+            names: vec![name.to_owned()],
+            verdict: Verdict::Notify,
+            condition,
+        };
+        profile.rules.extend([rule("fchown", None), rule("openat", Some((2, creates)))]);
+        let filter = profile.compile();
+        assert!(filter.notifies());
+        let notify = libc::SECCOMP_RET_USER_NOTIF;
+        let openat = |flags: i32| [0, 0, flags as u32, 0, 0, 0];
+        for architecture in Architecture::NATIVE {
+            let number = |name: &str| {
+                let row = SYSTEM_CALLS.iter().find(|row| row.0 == name).unwrap();
+                u32::try_from(architecture.number(row)).unwrap()
+            };
+            let expected = if matches!(architecture, Architecture::I386) { ENOSYS } else { notify };
+            let judge = |name: &str, arguments| run(&filter, architecture.audit(), number(name), arguments);
+            assert_eq!(judge("fchown", [0; 6]), expected, "{architecture:?}");
+            assert_eq!(judge("openat", openat(libc::O_CREAT | libc::O_WRONLY)), expected, "{architecture:?}");
+            assert_eq!(judge("openat", openat(libc::O_RDWR)), ALLOW, "{architecture:?}");
         }
     }
 

@@ -15,7 +15,7 @@ use crate::child::{self, Prepared, Report, Stage, at};
 use crate::dir::last_errno;
 use crate::sandbox::{Operation, Sandbox};
 use crate::signal::BlockedSignals;
-use crate::{signal, terminal};
+use crate::{Filter, PendingListener, signal, terminal};
 
 /// A failed sandbox: what could not be done, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,6 +114,8 @@ pub struct Child {
     has_keeper: bool,
     /// Where the other side of a terminal comes from.
     terminal: Option<UnixStream>,
+    /// Where the listener of the filter comes from.
+    listener: Option<UnixStream>,
     reports: Option<File>,
     descriptions: Vec<String>,
     program: String,
@@ -145,21 +147,28 @@ impl Sandbox {
         let duplicate = |fd| above_streams(fd).map_err(setup("duplicate a descriptor"));
         let (stdin, report) = (duplicate(stdin.unwrap_or(nothing.as_fd()))?, duplicate(report.as_fd())?);
         let (stdout, stderr) = (duplicate(stdout.as_fd())?, duplicate(stderr.as_fd())?);
-        let sockets = match self.process.terminal {
-            Some(_) => {
-                let pair =
-                    UnixStream::pair().map_err(|error| errno_of(&error)).map_err(setup("make a socket"))?;
-                Some((pair.0, duplicate(pair.1.as_fd())?))
+        let sockets = |wanted: bool| -> Result<Option<(UnixStream, OwnedFd)>, SandboxError> {
+            if !wanted {
+                return Ok(None);
             }
-            None => None,
+            let (ours, theirs) =
+                UnixStream::pair().map_err(|error| errno_of(&error)).map_err(setup("make a socket"))?;
+            let theirs = above_streams(theirs.as_fd()).map_err(setup("duplicate a descriptor"))?;
+            Ok(Some((ours, theirs)))
         };
+        let filter = self.process.confinement.as_ref().and_then(|confinement| confinement.seccomp.as_ref());
+        let terminal = sockets(self.process.terminal.is_some())?;
+        let listener = sockets(filter.is_some_and(Filter::notifies))?;
         let streams = [stdin.as_raw_fd(), stdout.as_raw_fd(), stderr.as_raw_fd(), report.as_raw_fd()];
-        let (pid, pidfd) = self.start(streams, sockets.as_ref().map(|(_, theirs)| theirs.as_raw_fd()))?;
+        let theirs =
+            |sockets: &Option<(UnixStream, OwnedFd)>| sockets.as_ref().map(|(_, theirs)| theirs.as_raw_fd());
+        let (pid, pidfd) = self.start(streams, theirs(&terminal), theirs(&listener))?;
         Ok(Child {
             pid,
             pidfd,
             has_keeper: self.keeper,
-            terminal: sockets.map(|(ours, _)| ours),
+            terminal: terminal.map(|(ours, _)| ours),
+            listener: listener.map(|(ours, _)| ours),
             reports: Some(File::from(reports)),
             descriptions: self.operations.iter().map(describe).collect(),
             program: self.process.args.first().map_or_else(String::new, |program| text(program)),
@@ -171,8 +180,10 @@ impl Sandbox {
         &self,
         [stdin, stdout, stderr, report]: [RawFd; 4],
         socket: Option<RawFd>,
+        listener: Option<RawFd>,
     ) -> Result<(u32, OwnedFd), SandboxError> {
-        let mut keep: Vec<RawFd> = [stdin, stdout, stderr, report].into_iter().chain(socket).collect();
+        let streams = [stdin, stdout, stderr, report];
+        let mut keep: Vec<RawFd> = streams.into_iter().chain(socket).chain(listener).collect();
         keep.sort_unstable();
         let terminal = self.process.terminal.zip(socket).map(|(size, socket)| child::Terminal {
             size,
@@ -198,6 +209,7 @@ impl Sandbox {
             stderr,
             report,
             terminal,
+            listener,
             keep: &keep,
             clone_flags,
             keeper: self.keeper,
@@ -285,6 +297,11 @@ impl Child {
             Some(socket) => Ok(terminal::receive(&socket)?),
             None => Ok(None),
         }
+    }
+
+    /// Where the listener of the filter comes from, once, if the filter has one.
+    pub fn listener(&mut self) -> Option<PendingListener> {
+        self.listener.take().map(PendingListener::new)
     }
 
     /// Sends a signal to the command. The kernel keeps from process 1, which it is, what it has no handler for; `false` says

@@ -44,7 +44,8 @@ fn privileged_root_of_a_container_gets_the_image_that_root_gets() {
     output_of(podman().args(["load", "-q", "-i"]).arg(place.path("base.tar")));
     let own = format!("{}:/given:ro", directory.display());
     let program = format!("{}:/ocibuild:ro", env!("CARGO_BIN_EXE_ocibuild"));
-    for engine in [&[][..], &["--uidmap", "0:200000:65536"]] {
+    let nobody = ["-u", "1000:1000", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"];
+    for engine in [&[][..], &["--uidmap", "0:200000:65536"], &nobody] {
         let mut command = podman();
         command.args(["run", "--rm", "--network", "host"]);
         command.args(["--ulimit", "nofile=20000:20000", "--ulimit", "nproc=30000:30000"]);

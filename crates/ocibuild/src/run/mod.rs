@@ -14,7 +14,7 @@ use fs_err as fs;
 use ocibuild_dockerfile::Dockerfile;
 use ocibuild_executor::{Emulation, Executor, Host, Need, Network, Resources, Rootfs, Step, Stream, User};
 use ocibuild_snapshot::{ActiveSnapshot, MountPointKind, Snapshotter, Tree};
-use ocibuild_spec::{CancelToken, DiffId, Mount, Platform, Timestamp};
+use ocibuild_spec::{CancelToken, DiffId, Mount, Owned, OwnershipRecord, Platform, Timestamp};
 
 pub(crate) use self::caches::CacheMounts;
 use self::mounted::Files;
@@ -117,21 +117,33 @@ pub(crate) fn run(context: &StepContext<'_>, job: &Job<'_>) -> Result<NewLayer, 
         }
     }
     prepare_directories(active.as_mut(), step, &identity)?;
-    let described =
+    let mut described =
         describe(context, job, &identity, accounts.home(identity.uid), &mounts, active.as_ref(), &directory);
+    described.unkept = unkept(active.as_mut(), context.executor)?;
     let secret_names: Vec<&str> = mounts.env.iter().map(|(name, _)| &name[..]).collect();
-    let status = execute(context, &described, step, platform).map_err(|ended| match ended {
+    let record = execute(context, &described, step, platform).map_err(|ended| match ended {
         Ended::Failed(failure) => explained(failure, context, step, (&tree, &state.stack), secret_names),
         Ended::Otherwise(error) => error,
     });
     active.remove_mount_points()?;
-    status?;
-    let (_, changeset) = active.diff(context.cancel)?;
+    let (_, changeset) = active.diff(record?.as_ref(), context.cancel)?;
     let written = context
         .writer
         .write(changeset, |diff_id, entries| active.commit(diff_id, entries).map_err(Error::from))?;
     fs::remove_dir_all(&directory).map_err(|error| unusable(&directory, error))?;
     Ok(written)
+}
+
+/// What the disk of a root file system cannot have of it, and the executor is to pretend.
+pub(crate) fn unkept(
+    active: &mut dyn ActiveSnapshot,
+    executor: &dyn Executor,
+) -> Result<Vec<(PathBuf, Owned)>, Error> {
+    let unkept = active.unkept();
+    // Devices that are not there are missed by few, and stay in the layers that have them.
+    let has_owners = unkept.iter().any(|(_, owned)| (owned.uid, owned.gid) != (0, 0));
+    executor.offers().check(has_owners.then_some(Need::Owners))?;
+    Ok(unkept)
 }
 
 /// What the step cannot do without.
@@ -236,7 +248,7 @@ fn execute(
     described: &Step,
     step: &RunStep,
     platform: &Platform,
-) -> Result<(), Ended> {
+) -> Result<Option<OwnershipRecord>, Ended> {
     let mut tail = VecDeque::new();
     let mut output = |stream: Stream, bytes: &[u8]| {
         tail.extend(bytes);
@@ -245,17 +257,17 @@ fn execute(
         (context.output)(stream == Stream::Stderr, bytes);
     };
     let bundle = ocibuild_executor::bundle(described, &Host::detect());
-    let result = context.executor.run(&bundle, &mut output, context.cancel);
+    let result = context.executor.run_recording(&bundle, &mut output, context.cancel);
     let tail: Vec<u8> = tail.into();
     let tail = String::from_utf8_lossy(&tail).into_owned();
     let failed = |code: i32| StepFailure::new(&step.command, code, tail);
     let emulation = || Emulation::detect(platform);
     let fact = |emulation| StepFact::Emulation { emulation, platform: platform.clone() };
     match result {
-        Ok(status) if status.success() => Ok(()),
+        Ok((status, record)) if status.success() => Ok(record),
         // How a cancelled command ends is up to the executor and says nothing about the step.
         Ok(_) if context.cancel.is_cancelled() => Err(Ended::Otherwise(Error::cancelled())),
-        Ok(status) => {
+        Ok((status, _)) => {
             let (mut failure, emulation) = (failed(status.code()), emulation());
             // What a shell ends with when it cannot execute a program.
             let is_foreign = !matches!(emulation, Emulation::Native | Emulation::Interpreter(_));

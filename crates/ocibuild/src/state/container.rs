@@ -15,7 +15,7 @@ use crate::accounts::{Accounts, Identity};
 use crate::error::{Error, unusable};
 use crate::failure::StateFailure;
 use crate::layers::{Layer, Layers};
-use crate::run::mounts_at;
+use crate::run::{mounts_at, unkept};
 use crate::threads::ThreadBudget;
 
 /// How an image is run; what is not given comes from its config.
@@ -138,8 +138,9 @@ impl State<'_> {
         }
         let [rootfs, state] = directories;
         let rootfs = Rootfs { mounts: mounts_at(active.rootfs_mounts(), &rootfs), dir: rootfs };
-        let step = step(rootfs, state, options, &details.config.config, &accounts)?;
+        let mut step = step(rootfs, state, options, &details.config.config, &accounts)?;
         make_places(active.as_mut(), &step, &options.volumes)?;
+        step.unkept = unkept(active.as_mut(), executor)?;
         let bundle = ocibuild_executor::bundle(&step, &Host::detect());
         executor.attach(&bundle, attached, cancel).map_err(|error| match error.exit_code() {
             // As a shell says it: 127 for what is not there, 126 for what cannot be executed.

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ocibuild_spec::{CancelToken, Changeset, DiffId, Entry, Mount};
+use ocibuild_spec::{CancelToken, Changeset, DiffId, Entry, Mount, OwnershipRecord};
 use ocibuild_sys::DirHandle;
 
 use super::scan::Record;
@@ -48,8 +48,12 @@ impl Active for ActiveCopy {
         vec![rootfs_mount("bind", self.rootfs.clone(), vec!["bind".to_owned()])]
     }
 
-    fn changes(&self, cancel: &CancelToken) -> Result<(Tree, Changeset), Error> {
-        let new = super::scan::scan(&self.step, &self.rootfs, &self.record, cancel)?;
+    fn changes(
+        &self,
+        owners: Option<&OwnershipRecord>,
+        cancel: &CancelToken,
+    ) -> Result<(Tree, Changeset), Error> {
+        let new = super::scan::scan(&self.step, &self.rootfs, &self.record, owners, cancel)?;
         self.step.changeset(&self.rootfs, &new)
     }
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use ocibuild_spec::{CancelToken, Timestamp};
+use ocibuild_spec::{CancelToken, OwnershipRecord, Timestamp};
 use ocibuild_sys::{FileType, Metadata, RootDir};
 
 use crate::place::node_of;
@@ -73,11 +73,18 @@ struct Inode {
 }
 
 /// The merged view as the step left it: what was not touched is what it was.
-pub(super) fn scan(step: &Step, rootfs: &Path, record: &Record, cancel: &CancelToken) -> Result<Tree, Error> {
+pub(super) fn scan(
+    step: &Step,
+    rootfs: &Path,
+    record: &Record,
+    owners: Option<&OwnershipRecord>,
+    cancel: &CancelToken,
+) -> Result<Tree, Error> {
     let mut scan = Scan {
         step,
         rootfs,
         record,
+        owners,
         new: Tree::clone(&step.base),
         seen: HashSet::new(),
         inodes: HashMap::new(),
@@ -95,6 +102,7 @@ struct Scan<'a> {
     step: &'a Step,
     rootfs: &'a Path,
     record: &'a Record,
+    owners: Option<&'a OwnershipRecord>,
     new: Tree,
     seen: HashSet<PathBuf>,
     inodes: HashMap<u64, Inode>,
@@ -128,7 +136,7 @@ impl Scan<'_> {
             return Ok(());
         }
         let Some(mut node) = node_of(found, self.step.layer(), self.rootfs)? else { return Ok(()) };
-        self.step.keep_owner(found.path, &mut node);
+        self.step.keep_owner(found.path, &mut node, self.owners)?;
         if found.metadata.is_dir() {
             return self.directory(found, node);
         }

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ocibuild_spec::{CancelToken, Changeset, DiffId, Entry, Metadata, Mount};
+use ocibuild_spec::{CancelToken, Changeset, DiffId, Entry, Metadata, Mount, OwnershipRecord};
 use ocibuild_sys::{DirHandle, OverlayAttributes, RootDir};
 
 use crate::directory::Directory;
@@ -156,9 +156,13 @@ impl Active for ActiveOverlay {
         vec![rootfs_mount("overlay", "overlay".into(), options)]
     }
 
-    fn changes(&self, cancel: &CancelToken) -> Result<(Tree, Changeset), Error> {
+    fn changes(
+        &self,
+        owners: Option<&OwnershipRecord>,
+        cancel: &CancelToken,
+    ) -> Result<(Tree, Changeset), Error> {
         let upper = self.step.work.fs();
-        let new = super::scan::scan(&self.step, upper, self.attributes, &self.corrected, cancel)?;
+        let new = super::scan::scan(&self.step, upper, self.attributes, &self.corrected, owners, cancel)?;
         self.step.changeset(upper, &new)
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-use ocibuild_spec::{CancelToken, Timestamp};
+use ocibuild_spec::{CancelToken, OwnershipRecord, Timestamp};
 use ocibuild_sys::{ErrorKind as SystemError, FileType, Metadata, OverlayAttributes};
 
 use crate::place::node_of;
@@ -20,6 +20,7 @@ pub(super) fn scan(
     upper: &Path,
     attributes: OverlayAttributes,
     corrected: &BTreeSet<PathBuf>,
+    owners: Option<&OwnershipRecord>,
     cancel: &CancelToken,
 ) -> Result<Tree, Error> {
     let mut missing = corrected.clone();
@@ -41,7 +42,7 @@ pub(super) fn scan(
             return Ok(());
         }
         let Some(mut node) = node_of(found, step.layer(), upper)? else { return Ok(()) };
-        step.keep_owner(found.path, &mut node);
+        step.keep_owner(found.path, &mut node, owners)?;
         if found.metadata.is_dir() {
             directories.push(lay_directory(&mut new, found, node, upper, attributes)?);
         } else {

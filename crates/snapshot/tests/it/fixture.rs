@@ -195,7 +195,7 @@ impl Stack {
     pub(crate) fn step(&mut self, snapshots: &dyn Snapshotter, script: &str) -> Vec<String> {
         let snapshot = self.prepare(snapshots);
         run(&*snapshot, script);
-        let (after, changeset) = snapshot.diff(&CancelToken::new()).unwrap();
+        let (after, changeset) = snapshot.diff(None, &CancelToken::new()).unwrap();
         let listing = listing(&changeset);
         let contents = contents(&changeset);
         let id = diff_id(&format!("{script}{listing:?}{:?}", self.layers));

@@ -42,7 +42,7 @@ fn change(snapshots: &dyn Snapshotter, script: &str) -> Vec<String> {
     let present = "test -f etc/hosts -a -d real/a/b -a -d made/by/link -a -f new/file -a -d new/more";
     run(&*snapshot, &format!("{present}\numask 022\n{script}"));
     snapshot.remove_mount_points().unwrap();
-    let (_, changeset) = snapshot.diff(&CancelToken::new()).unwrap();
+    let (_, changeset) = snapshot.diff(None, &CancelToken::new()).unwrap();
     listing(&changeset)
 }
 
@@ -99,7 +99,7 @@ fn parents_keep_their_time(snapshots: &dyn Snapshotter) {
     made(&mut *snapshot);
     run(&*snapshot, ": > etc/new; touch -d @77 etc");
     snapshot.remove_mount_points().unwrap();
-    let (_, changeset) = snapshot.diff(&CancelToken::new()).unwrap();
+    let (_, changeset) = snapshot.diff(None, &CancelToken::new()).unwrap();
     assert_eq!(changeset.entries[0].path, Path::new("etc"));
     assert_eq!(changeset.entries[0].metadata.mtime.seconds, 77);
 }
@@ -128,7 +128,7 @@ fn working_directories(snapshots: &dyn Snapshotter) {
         assert!(error.to_string().starts_with("other cannot belong to 7:8"), "{error}");
     }
     snapshot.remove_mount_points().unwrap();
-    let (_, changeset) = snapshot.diff(&CancelToken::new()).unwrap();
+    let (_, changeset) = snapshot.diff(None, &CancelToken::new()).unwrap();
     let owner = if crate::fixture::is_root() { " 7:8" } else { "" };
     let expected =
         ["d real 755".to_owned(), format!("d real/work 755{owner}"), format!("d real/work/here 755{owner}")];

@@ -266,7 +266,7 @@ fn sockets_are_left_out() {
     for name in ["top", "new"] {
         std::os::unix::net::UnixListener::bind(rootfs.join(name)).unwrap();
     }
-    let (_, changeset) = snapshot.diff(&ocibuild_spec::CancelToken::new()).unwrap();
+    let (_, changeset) = snapshot.diff(None, &ocibuild_spec::CancelToken::new()).unwrap();
     assert!(changeset.entries.is_empty(), "{changeset:?}");
 }
 
@@ -276,7 +276,7 @@ fn names_of_whiteouts_are_refused() {
     let snapshots = copies(state.path());
     let snapshot = stack(&snapshots, &[layer(BASE)]).prepare(&snapshots);
     crate::fixture::run(&*snapshot, ": > d/.wh.a");
-    let error = snapshot.diff(&ocibuild_spec::CancelToken::new()).unwrap_err();
+    let error = snapshot.diff(None, &ocibuild_spec::CancelToken::new()).unwrap_err();
     assert!(error.to_string().starts_with("d/.wh.a cannot be in a layer"), "{error}");
 }
 
@@ -301,7 +301,7 @@ fn times_keep_their_nanoseconds() {
     let snapshots = copies(state.path());
     let snapshot = stack(&snapshots, &[]).prepare(&snapshots);
     crate::fixture::run(&*snapshot, ": > f; touch -d @7.000000001 f");
-    let (_, changeset) = snapshot.diff(&ocibuild_spec::CancelToken::new()).unwrap();
+    let (_, changeset) = snapshot.diff(None, &ocibuild_spec::CancelToken::new()).unwrap();
     let time = changeset.entries[0].metadata.mtime;
     assert_eq!((time.seconds, time.nanoseconds), (7, 1));
 }

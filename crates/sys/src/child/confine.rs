@@ -1,11 +1,13 @@
 //! Limits and privileges: what the command may not have is given up here.
 
 use std::os::fd::RawFd;
+use std::ptr;
 
 use libc::c_int;
 
 use super::Prepared;
 use super::report::{Stage, errno, fail};
+use super::terminal::send_descriptor;
 use crate::sandbox::Confinement;
 
 pub(super) unsafe fn limit(prepared: &Prepared<'_>) {
@@ -21,7 +23,7 @@ pub(super) unsafe fn limit(prepared: &Prepared<'_>) {
 
 /// Gives up what the command may not have. The order matters: a filter without `no_new_privs` takes
 /// `CAP_SYS_ADMIN` to install, the identity takes `CAP_SETUID` and `CAP_SETGID` to change: all gone after.
-pub(super) unsafe fn confine(report: RawFd, confinement: &Confinement) {
+pub(super) unsafe fn confine(report: RawFd, confinement: &Confinement, listener: Option<RawFd>) {
     // SAFETY: pointers are to locals or to prepared data, with their lengths.
     unsafe {
         // Keys of the caller's session are not the command's; a kernel without keys is fine.
@@ -35,12 +37,38 @@ pub(super) unsafe fn confine(report: RawFd, confinement: &Confinement) {
                 len: filter.program.len() as libc::c_ushort,
                 filter: filter.program.as_ptr().cast::<libc::sock_filter>().cast_mut(),
             };
-            if libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program, 0, 0) < 0 {
-                fail(report, Stage::Seccomp, 0, 0);
-            }
+            install(report, &program, listener);
         }
         identify(report, confinement);
         set_capabilities(report, confinement);
+    }
+}
+
+/// Installs a filter. Its listener, if it has one, goes to the caller, who answers what is called from here on.
+unsafe fn install(report: RawFd, program: &libc::sock_fprog, listener: Option<RawFd>) {
+    // SAFETY: the program outlives the calls; descriptors are ours and closed once.
+    unsafe {
+        let set = |flags: libc::c_ulong| {
+            let mode = libc::SECCOMP_SET_MODE_FILTER;
+            libc::syscall(libc::SYS_seccomp, mode, flags, ptr::from_ref(program))
+        };
+        let Some(socket) = listener else {
+            if set(0) < 0 {
+                fail(report, Stage::Seccomp, 0, 0);
+            }
+            return;
+        };
+        // A signal between a call and its answer has it made again, unless the kernel can be told otherwise (Linux 5.19).
+        let mut descriptor =
+            set(libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV);
+        if descriptor < 0 && errno() == libc::EINVAL {
+            descriptor = set(libc::SECCOMP_FILTER_FLAG_NEW_LISTENER);
+        }
+        if descriptor < 0 || send_descriptor(socket, descriptor as RawFd) < 0 {
+            fail(report, Stage::Seccomp, 1, 0);
+        }
+        libc::close(descriptor as RawFd);
+        libc::close(socket);
     }
 }
 

@@ -53,6 +53,8 @@ pub(crate) struct Prepared<'p> {
     pub(crate) report: RawFd,
     /// What becomes of the streams once there is a root.
     pub(crate) terminal: Option<Terminal>,
+    /// Where the listener of the filter is sent, if it has one.
+    pub(crate) listener: Option<RawFd>,
     /// The descriptors above, sorted.
     pub(crate) keep: &'p [RawFd],
     pub(crate) clone_flags: c_int,
@@ -123,6 +125,9 @@ unsafe fn keep(prepared: &Prepared<'_>) -> ! {
         if let Some(terminal) = &prepared.terminal {
             libc::close(terminal.socket);
         }
+        if let Some(socket) = prepared.listener {
+            libc::close(socket);
+        }
         let mut status = 0;
         while libc::waitpid(pid as c_int, &raw mut status, libc::__WALL) < 0 {
             if errno() != libc::EINTR {
@@ -158,7 +163,7 @@ unsafe fn become_command(prepared: &Prepared<'_>) -> ! {
         }
         limit(prepared);
         if let Some(confinement) = prepared.confinement {
-            confine(report, confinement);
+            confine(report, confinement, prepared.listener);
         }
         if !prepared.keeper {
             // Only now: a change of credentials clears it.

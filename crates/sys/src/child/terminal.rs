@@ -62,7 +62,7 @@ pub(crate) union Control {
 }
 
 /// Sends a descriptor with one byte.
-unsafe fn send_descriptor(socket: RawFd, descriptor: RawFd) -> c_int {
+pub(super) unsafe fn send_descriptor(socket: RawFd, descriptor: RawFd) -> c_int {
     // SAFETY: all that the message points to are locals; the control buffer has room for one descriptor.
     unsafe {
         let mut byte = 0_u8;

@@ -1,0 +1,206 @@
+//! Who made a call: its memory, its descriptors and its place in the file system.
+
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::fs::FileExt as _;
+
+use ocibuild_sys::{Call, FileStatus, Listener};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::io::Errno;
+
+/// The longest path that the kernel takes, with its NUL.
+const PATH_MAX: usize = 4096;
+const PAGE: usize = 4096;
+
+/// `AT_FDCWD` as it stands in an argument.
+const WORKING_DIRECTORY: i32 = -100;
+
+/// The thread that made a call, which waits for its answer. Everything is reached through its directory in `/proc`, which
+/// stays its own even if its number becomes another's.
+pub(super) struct Caller<'p> {
+    directory: OwnedFd,
+    /// The processes of this host.
+    proc: &'p OwnedFd,
+}
+
+/// Where a path of a call starts, and the path.
+pub(super) struct Place<'c> {
+    caller: &'c Caller<'c>,
+    /// `None` for an absolute path.
+    directory: Option<OwnedFd>,
+    path: CString,
+}
+
+impl Place<'_> {
+    /// Opens what is there, only to name it.
+    pub(super) fn open(&self, follow: bool) -> Result<OwnedFd, Errno> {
+        let follow = if follow { OFlags::empty() } else { OFlags::NOFOLLOW };
+        self.resolve(self.path.as_bytes(), follow)
+    }
+
+    pub(super) fn status(&self, follow: bool) -> Result<FileStatus, Errno> {
+        FileStatus::of(self.open(follow)?.as_fd(), c"", AtFlags::EMPTY_PATH)
+    }
+
+    /// The directory that the last name is in, and that name: what is to be made, removed or renamed.
+    pub(super) fn parent(&self) -> Result<Named, Errno> {
+        let bytes = self.path.as_bytes();
+        let end = bytes.iter().rposition(|byte| *byte != b'/').map_or(0, |last| last + 1);
+        let start = bytes[..end].iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+        let name = &bytes[start..end];
+        if matches!(name, b"" | b"." | b"..") {
+            return Err(Errno::INVAL);
+        }
+        let above = if start == 0 { b".".as_slice() } else { &bytes[..start] };
+        let directory = self.resolve(above, OFlags::DIRECTORY)?;
+        let name = CString::new(name).map_err(|_| Errno::INVAL)?;
+        Ok(Named { directory, name, as_directory: end < bytes.len() })
+    }
+
+    /// As the caller would, but for the links of `/proc` that lead wherever a process is: what is denied to the caller there is
+    /// ours.
+    fn resolve(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+        let open = |directory: &OwnedFd, path: &[u8], how| {
+            let flags = flags | OFlags::PATH | OFlags::CLOEXEC;
+            openat2(directory, path, flags, Mode::empty(), how | ResolveFlags::NO_MAGICLINKS)
+        };
+        let Some(directory) = self.directory.as_ref().filter(|_| !path.starts_with(b"/")) else {
+            return open(&self.caller.root()?, path, ResolveFlags::IN_ROOT);
+        };
+        match open(directory, path, ResolveFlags::BENEATH) {
+            // It leads up, or along an absolute link.
+            Err(Errno::XDEV) => {
+                let root = self.caller.root()?;
+                let mut whole = self.caller.path_below(directory, &root)?;
+                whole.push(b'/');
+                whole.extend_from_slice(path);
+                open(&root, &whole, ResolveFlags::IN_ROOT)
+            }
+            result => result,
+        }
+    }
+}
+
+/// A name in a directory.
+pub(super) struct Named {
+    pub(super) directory: OwnedFd,
+    pub(super) name: CString,
+    /// Whether a slash follows, which only directories may have.
+    pub(super) as_directory: bool,
+}
+
+impl Named {
+    /// What has the name.
+    pub(super) fn status(&self) -> Result<FileStatus, Errno> {
+        FileStatus::of(self.directory.as_fd(), &self.name, AtFlags::SYMLINK_NOFOLLOW)
+    }
+}
+
+impl<'p> Caller<'p> {
+    /// `None` if it does not wait any more.
+    pub(super) fn of(call: &Call, listener: &Listener, proc: &'p OwnedFd) -> Result<Option<Self>, Errno> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match openat(proc, call.thread.to_string(), flags, Mode::empty()) {
+            Ok(directory) if listener.waits(call) => Ok(Some(Self { directory, proc })),
+            Ok(_) | Err(Errno::NOENT | Errno::SRCH) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Opens something of its own. The kernel denies that before it has executed something, if this process has changed its
+    /// identity.
+    pub(super) fn open(&self, name: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+        openat(&self.directory, name, flags | OFlags::CLOEXEC, Mode::empty())
+    }
+
+    pub(super) fn read(&self, address: u64, buffer: &mut [u8]) -> Result<(), Errno> {
+        self.memory()?.read_exact_at(buffer, address).map_err(|_| Errno::FAULT)
+    }
+
+    pub(super) fn write(&self, address: u64, bytes: &[u8]) -> Result<(), Errno> {
+        self.memory()?.write_all_at(bytes, address).map_err(|_| Errno::FAULT)
+    }
+
+    pub(super) fn write_ids<const N: usize>(&self, places: [(u64, u32); N]) -> Result<(), Errno> {
+        places.iter().try_for_each(|(address, id)| self.write(*address, &id.to_ne_bytes()))
+    }
+
+    fn memory(&self) -> Result<File, Errno> {
+        self.open("mem", OFlags::RDWR).map(File::from)
+    }
+
+    /// A path, as the kernel reads it.
+    pub(super) fn path(&self, address: u64) -> Result<CString, Errno> {
+        let memory = self.memory()?;
+        let mut path = Vec::new();
+        while path.len() < PATH_MAX {
+            let at = address + path.len() as u64;
+            // No further than the page, since the next one may not be there.
+            let mut buffer = [0; 512];
+            let room = (PAGE - at as usize % PAGE).min(buffer.len()).min(PATH_MAX - path.len());
+            let length = match memory.read_at(&mut buffer[..room], at) {
+                Ok(0) => return Err(Errno::FAULT),
+                Ok(length) => length,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => return Err(Errno::FAULT),
+            };
+            if let Ok(end) = CStr::from_bytes_until_nul(&buffer[..length]) {
+                path.extend_from_slice(end.to_bytes());
+                return CString::new(path).map_err(|_| Errno::INVAL);
+            }
+            path.extend_from_slice(&buffer[..length]);
+        }
+        Err(Errno::NAMETOOLONG)
+    }
+
+    /// Where a path of a call starts: at a descriptor of the caller, its working directory, or its root.
+    pub(super) fn place(&self, directory: u64, path: CString) -> Result<Place<'_>, Errno> {
+        if path.to_bytes().starts_with(b"/") {
+            return Ok(Place { caller: self, directory: None, path });
+        }
+        let directory = match directory as i32 {
+            WORKING_DIRECTORY => self.open("cwd", OFlags::PATH)?,
+            number => self.descriptor(number)?,
+        };
+        Ok(Place { caller: self, directory: Some(directory), path })
+    }
+
+    /// The directory that it has as its root.
+    pub(super) fn root(&self) -> Result<OwnedFd, Errno> {
+        self.open("root", OFlags::PATH | OFlags::DIRECTORY)
+    }
+
+    /// The path of a directory in the root of the caller, which is usually that of its mounts.
+    fn path_below(&self, directory: &OwnedFd, root: &OwnedFd) -> Result<Vec<u8>, Errno> {
+        let path_of = |descriptor: &OwnedFd| {
+            let link = format!("self/fd/{}", descriptor.as_raw_fd());
+            rustix::fs::readlinkat(self.proc, link, Vec::new()).map(CString::into_bytes)
+        };
+        let (path, root) = (path_of(directory)?, path_of(root)?);
+        let root = root.strip_suffix(b"/").unwrap_or(&root);
+        path.strip_prefix(root).map(<[u8]>::to_vec).ok_or(Errno::NOENT)
+    }
+
+    /// What a descriptor of the caller is of.
+    pub(super) fn descriptor(&self, number: i32) -> Result<OwnedFd, Errno> {
+        if number == WORKING_DIRECTORY {
+            return self.open("cwd", OFlags::PATH);
+        }
+        self.open(&format!("fd/{number}"), OFlags::PATH).map_err(|errno| match errno {
+            Errno::NOENT => Errno::BADF,
+            errno => errno,
+        })
+    }
+
+    /// The mask of permission bits of what it makes.
+    pub(super) fn umask(&self) -> Result<Mode, Errno> {
+        let mut text = String::new();
+        let mut status = File::from(self.open("status", OFlags::RDONLY)?);
+        status.read_to_string(&mut text).map_err(|_| Errno::SRCH)?;
+        let mask = text.lines().find_map(|line| line.strip_prefix("Umask:"));
+        let mask = mask.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok()).ok_or(Errno::SRCH)?;
+        Ok(Mode::from_raw_mode(mask))
+    }
+}

@@ -1,0 +1,333 @@
+//! System calls of others that this process answers (`seccomp_unotify(2)`).
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::AtFlags;
+use rustix::io::Errno;
+use rustix::thread::UnshareFlags;
+
+use crate::dir::last_errno;
+use crate::seccomp::call_name;
+use crate::terminal;
+
+/// The listener of a command that has not got its filter yet.
+#[derive(Debug)]
+pub struct PendingListener(UnixStream);
+
+impl PendingListener {
+    pub(crate) fn new(socket: UnixStream) -> Self {
+        Self(socket)
+    }
+
+    /// Waits until the command has its filter; `None` when it ended before.
+    pub fn wait(self) -> io::Result<Option<Listener>> {
+        Ok(terminal::receive(&self.0)?.map(|file| Listener::new(file.into())))
+    }
+}
+
+/// Gets the calls that a filter leaves to it ([`Verdict::Notify`](crate::Verdict::Notify)). None of them ends before it is
+/// answered, or the one who made it is killed; without a listener they fail with ENOSYS.
+#[derive(Debug)]
+pub struct Listener(OwnedFd);
+
+/// A call, and who made it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    id: u64,
+    /// The thread, by its number in the process namespace of whoever listens.
+    pub thread: i32,
+    /// The call's name; empty where this crate does not know it.
+    pub name: &'static str,
+    /// Its arguments.
+    pub arguments: [u64; 6],
+}
+
+/// What becomes of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// The kernel carries it out, as if nobody had asked. It reads what is behind pointers anew.
+    Continue,
+    /// It returns this and does nothing.
+    Value(i64),
+    /// It fails.
+    Fail(Errno),
+}
+
+impl Listener {
+    fn new(descriptor: OwnedFd) -> Self {
+        // Whoever called sleeps until it is answered, and so both may take turns on one processor (Linux 6.6).
+        // SAFETY: takes a number. Kernels that do not know it say so, which changes nothing.
+        #[expect(unsafe_code, reason = "an ioctl")]
+        unsafe {
+            const SYNCHRONOUS: u64 = 1;
+            libc::ioctl(descriptor.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS, SYNCHRONOUS);
+        }
+        Self(descriptor)
+    }
+
+    /// Waits for the next call; `None` when nobody with this filter is left.
+    pub fn next(&self) -> Result<Option<Call>, Errno> {
+        loop {
+            let mut polled = [PollFd::new(&self.0, PollFlags::IN)];
+            match poll(&mut polled, None) {
+                Err(Errno::INTR) => continue,
+                result => result?,
+            };
+            if !polled[0].revents().contains(PollFlags::IN) {
+                return Ok(None);
+            }
+            match self.receive() {
+                // Who made it was killed or interrupted meanwhile.
+                Err(Errno::NOENT | Errno::INTR) => {}
+                result => return result.map(Some),
+            }
+        }
+    }
+
+    #[expect(unsafe_code, reason = "an ioctl")]
+    fn receive(&self) -> Result<Call, Errno> {
+        // SAFETY: plain data, which the kernel wants to be zero and fills.
+        let call = unsafe {
+            let mut call: libc::seccomp_notif = std::mem::zeroed();
+            if libc::ioctl(self.0.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut call) < 0 {
+                return Err(last_errno());
+            }
+            call
+        };
+        let name = call_name(call.data.nr).unwrap_or_default();
+        Ok(Call { id: call.id, thread: call.pid.cast_signed(), name, arguments: call.data.args })
+    }
+
+    /// Whether who made the call still waits for its answer. Only after that is what was opened by the number of its thread
+    /// known not to be of another one that has the number since.
+    #[expect(unsafe_code, reason = "an ioctl")]
+    pub fn waits(&self, call: &Call) -> bool {
+        // SAFETY: reads a number that outlives the call.
+        unsafe {
+            libc::ioctl(self.0.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ID_VALID, &raw const call.id) == 0
+        }
+    }
+
+    /// Answers a call. Who does not wait any more needs no answer.
+    #[expect(unsafe_code, reason = "an ioctl")]
+    pub fn answer(&self, call: &Call, answer: Answer) -> Result<(), Errno> {
+        let (val, error, flags) = match answer {
+            Answer::Continue => (0, 0, libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32),
+            Answer::Value(value) => (value, 0, 0),
+            Answer::Fail(errno) => (0, -errno.raw_os_error(), 0),
+        };
+        let answer = libc::seccomp_notif_resp { id: call.id, val, error, flags };
+        // SAFETY: reads a struct that outlives the call.
+        let result =
+            unsafe { libc::ioctl(self.0.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw const answer) };
+        if result < 0 { gone_is_fine(last_errno()) } else { Ok(()) }
+    }
+
+    /// Answers a call with a descriptor: who made it gets a copy under a number of its own (Linux 5.14).
+    #[expect(unsafe_code, reason = "an ioctl")]
+    pub fn answer_with(
+        &self,
+        call: &Call,
+        descriptor: BorrowedFd<'_>,
+        close_on_exec: bool,
+    ) -> Result<(), Errno> {
+        let answer = libc::seccomp_notif_addfd {
+            id: call.id,
+            flags: libc::SECCOMP_ADDFD_FLAG_SEND as u32,
+            srcfd: descriptor.as_raw_fd().cast_unsigned(),
+            newfd: 0,
+            newfd_flags: if close_on_exec { libc::O_CLOEXEC.cast_unsigned() } else { 0 },
+        };
+        // SAFETY: reads a struct that outlives the call.
+        let result =
+            unsafe { libc::ioctl(self.0.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ADDFD, &raw const answer) };
+        if result >= 0 {
+            return Ok(());
+        }
+        match last_errno() {
+            // It has as many descriptors as it may have.
+            errno @ (Errno::MFILE | Errno::NFILE) => self.answer(call, Answer::Fail(errno)),
+            errno => gone_is_fine(errno),
+        }
+    }
+}
+
+fn gone_is_fine(errno: Errno) -> Result<(), Errno> {
+    if errno == Errno::NOENT { Ok(()) } else { Err(errno) }
+}
+
+/// What the kernel tells of a file, in the form in which it tells it: that of `stat`, or that of `statx`.
+#[derive(Clone, Copy)]
+pub enum FileStatus {
+    /// `struct stat`.
+    Stat(libc::stat),
+    /// `struct statx`.
+    Extended(libc::statx),
+}
+
+/// What is told of a file instead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pretended {
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// The file type bits and the number of a device that the file stands for.
+    pub device: Option<(u32, u64)>,
+}
+
+impl FileStatus {
+    /// As `fstatat`.
+    #[expect(unsafe_code, reason = "the kernel's own form of it")]
+    pub fn of(directory: BorrowedFd<'_>, path: &CStr, flags: AtFlags) -> Result<Self, Errno> {
+        // SAFETY: the path ends in NUL; the struct is plain data, filled by the kernel.
+        unsafe {
+            let mut stat: libc::stat = std::mem::zeroed();
+            let flags = flags.bits().cast_signed();
+            if libc::fstatat(directory.as_raw_fd(), path.as_ptr(), &raw mut stat, flags) < 0 {
+                return Err(last_errno());
+            }
+            Ok(Self::Stat(stat))
+        }
+    }
+
+    /// As `statx`, which looks at these fields.
+    #[expect(unsafe_code, reason = "the kernel's own form of it")]
+    pub fn extended(
+        directory: BorrowedFd<'_>,
+        path: &CStr,
+        flags: AtFlags,
+        mask: u32,
+    ) -> Result<Self, Errno> {
+        let (directory, flags) = (directory.as_fd().as_raw_fd(), flags.bits().cast_signed());
+        // SAFETY: the path ends in NUL; the struct is plain data, filled by the kernel.
+        unsafe {
+            let mut stat: libc::statx = std::mem::zeroed();
+            if libc::statx(directory, path.as_ptr(), flags, mask | libc::STATX_INO, &raw mut stat) < 0 {
+                return Err(last_errno());
+            }
+            Ok(Self::Extended(stat))
+        }
+    }
+
+    /// Device and number of the inode.
+    pub fn inode(&self) -> (u64, u64) {
+        match self {
+            Self::Stat(stat) => (stat.st_dev, stat.st_ino),
+            Self::Extended(stat) => (libc::makedev(stat.stx_dev_major, stat.stx_dev_minor), stat.stx_ino),
+        }
+    }
+
+    /// Owner and group.
+    pub fn owner(&self) -> (u32, u32) {
+        match self {
+            Self::Stat(stat) => (stat.st_uid, stat.st_gid),
+            Self::Extended(stat) => (stat.stx_uid, stat.stx_gid),
+        }
+    }
+
+    /// File type and permission bits.
+    pub fn mode(&self) -> u32 {
+        match self {
+            Self::Stat(stat) => stat.st_mode,
+            Self::Extended(stat) => stat.stx_mode.into(),
+        }
+    }
+
+    /// Number of names.
+    #[allow(clippy::useless_conversion, reason = "it is narrower on other architectures")]
+    pub fn names(&self) -> u64 {
+        match self {
+            Self::Stat(stat) => stat.st_nlink.into(),
+            Self::Extended(stat) => stat.stx_nlink.into(),
+        }
+    }
+
+    /// The same with another owner, or as a device.
+    pub fn pretend(&mut self, pretended: Pretended) {
+        let Pretended { uid, gid, device } = pretended;
+        match self {
+            Self::Stat(stat) => {
+                (stat.st_uid, stat.st_gid) = (uid, gid);
+                if let Some((kind, number)) = device {
+                    stat.st_mode = stat.st_mode & !libc::S_IFMT | kind;
+                    stat.st_rdev = number;
+                }
+            }
+            Self::Extended(stat) => {
+                (stat.stx_uid, stat.stx_gid) = (uid, gid);
+                if let Some((kind, number)) = device {
+                    stat.stx_mode = (u32::from(stat.stx_mode) & !libc::S_IFMT | kind) as u16;
+                    (stat.stx_rdev_major, stat.stx_rdev_minor) = (libc::major(number), libc::minor(number));
+                }
+            }
+        }
+    }
+
+    /// Its bytes, as a program gets them.
+    #[expect(unsafe_code, reason = "the kernel's own form of it")]
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: both structs were zeroed and then filled by the kernel: no byte of them is uninitialised.
+        unsafe {
+            match self {
+                Self::Stat(stat) => {
+                    std::slice::from_raw_parts((&raw const *stat).cast(), size_of::<libc::stat>())
+                }
+                Self::Extended(stat) => {
+                    std::slice::from_raw_parts((&raw const *stat).cast(), size_of::<libc::statx>())
+                }
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for FileStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (inode, mode) = (self.inode(), self.mode());
+        f.debug_struct("FileStatus").field("inode", &inode).field("mode", &mode).finish_non_exhaustive()
+    }
+}
+
+/// A number that a process carries, gives to all it starts, and keeps over `execve`: what its soft limit of real-time CPU time
+/// (`RLIMIT_RTTIME`) is above a number that no limit ever is. It limits nothing, since a step gets no real-time scheduling.
+/// 0 for a process that carries none.
+pub fn mark_of(thread: i32) -> Result<u64, Errno> {
+    let limit = real_time_limit(thread, None)?;
+    let is_mark = limit.rlim_cur != libc::RLIM64_INFINITY;
+    Ok(limit.rlim_cur.checked_sub(MARK).filter(|_| is_mark).unwrap_or(0))
+}
+
+/// Gives a process its number, below 2⁶².
+pub fn set_mark(thread: i32, mark: u64) -> Result<(), Errno> {
+    let limit = libc::rlimit64 { rlim_cur: MARK + mark, rlim_max: libc::RLIM64_INFINITY };
+    real_time_limit(thread, Some(&limit)).map(drop)
+}
+
+const MARK: u64 = 1 << 62;
+
+/// The resource whose soft limit is the mark: `RLIMIT_RTTIME`.
+pub const MARKED_RESOURCE: u32 = 15;
+
+#[expect(unsafe_code, reason = "rustix does not read limits of others")]
+fn real_time_limit(thread: i32, new: Option<&libc::rlimit64>) -> Result<libc::rlimit64, Errno> {
+    let mut old = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    let new = new.map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: both structs outlive the call; no new limit is a null pointer.
+    let result = unsafe { libc::prlimit64(thread, libc::RLIMIT_RTTIME, new, &raw mut old) };
+    if result < 0 { Err(last_errno()) } else { Ok(old) }
+}
+
+/// Gives this thread a root, a working directory and a file mode mask of its own, which other threads have no part in. It may
+/// then enter mount namespaces.
+#[expect(
+    unsafe_code,
+    reason = "rustix marks unshare unsafe because of descriptor tables, which are not unshared"
+)]
+pub fn own_file_system_state() -> Result<(), Errno> {
+    // SAFETY: no UnshareFlags::FILES.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::FS) }
+}
