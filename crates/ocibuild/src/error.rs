@@ -9,12 +9,12 @@ use ocibuild_executor::Obstacle;
 use ocibuild_spec::{SourceError, SourceErrorKind};
 
 pub use crate::failure::{Code, ErrorKind, Failure, PlanFaults};
-pub(crate) use changed::{Changed, How};
 
 use crate::advice::{self, Hint, Setting, plan_causes, plan_hints, source_hints, store_hint};
 use crate::failure::{
-    ContextFailure, CopyFailure, CopyProblem, FileAction, GitFailure, HostFailure, HostOperation,
-    IndexFailure, OutputFailure, RunFailure, StateFailure, StepFailure, TransferFailure,
+    ChangedPath, CheckFailure, ContextFailure, CopyFailure, CopyProblem, FileAction, GitFailure, HostFailure,
+    HostOperation, IndexFailure, LayerFailure, OutputFailure, RunFailure, StateFailure, StepFailure,
+    TransferFailure,
 };
 use crate::report::Place;
 use crate::report::Report;
@@ -54,7 +54,7 @@ impl Error {
         if self.reports[0].id.is_empty() { self.kind.name() } else { self.reports[0].id }
     }
 
-    /// The same with a place that is no instruction, unless it already has one.
+    /// The same with a place that is not an instruction, unless it already has one.
     #[must_use]
     pub fn place(mut self, place: Place) -> Self {
         let first = &mut self.reports[0];
@@ -92,7 +92,8 @@ impl Error {
 }
 
 impl Error {
-    /// An error with its headline.
+    /// An error with its headline, of what a program finds out itself. What the library finds out is a [`Failure`] first, which
+    /// becomes an error.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self {
             kind,
@@ -200,7 +201,8 @@ impl Error {
         self
     }
 
-    /// What failed, as the crate below reported it; `None` where this library found the fault itself.
+    /// What failed, as data. `None` for what a program found out itself, for a build that was cancelled, and for an image that
+    /// cannot be had, of which [`find::<SourceError>()`](Self::find) knows more.
     pub fn failure(&self) -> Option<&Failure> {
         self.failure.as_deref()
     }
@@ -310,7 +312,7 @@ impl From<Failure> for Error {
     }
 }
 
-/// The place of a failure that is no instruction, or not only.
+/// The place of a failure that is not an instruction, or not only.
 fn place_of(failure: &Failure) -> Option<Place> {
     match failure {
         Failure::Copy(CopyFailure { problem: CopyProblem::SourceNotFound(missing), .. }) => {
@@ -335,7 +337,7 @@ macro_rules! own_failures {
     };
 }
 
-own_failures! { StepFailure, CopyFailure, CopyProblem, RunFailure, ContextFailure, GitFailure, OutputFailure, StateFailure, IndexFailure, TransferFailure, HostFailure, }
+own_failures! { StepFailure, CopyFailure, CopyProblem, RunFailure, ContextFailure, GitFailure, OutputFailure, StateFailure, IndexFailure, TransferFailure, HostFailure, LayerFailure, CheckFailure, }
 
 impl From<ParseErrors> for Error {
     fn from(errors: ParseErrors) -> Self {
@@ -372,7 +374,7 @@ impl From<PlanErrors> for Error {
             PlanErrorKind::Argument => ErrorKind::Usage,
             _ => ErrorKind::Dockerfile,
         };
-        // What a context holds is no name of an image.
+        // What a context holds is not a name of an image.
         let is_context = matches!(first.fault(), PlanFault::BaseImage { context: Some(_), .. });
         let source = first.into_cause();
         let image_error = source.as_ref().and_then(|error| error.downcast_ref::<SourceError>());
@@ -590,7 +592,7 @@ impl From<ocibuild_snapshot::Error> for Error {
 impl From<ocibuild_layer::Error> for Error {
     fn from(error: ocibuild_layer::Error) -> Self {
         use ocibuild_layer::ErrorKind as Kind;
-        if let Some(changed) = Changed::below(&error) {
+        if let Some(changed) = ChangedPath::below(&error) {
             return changed.into();
         }
         let kind = match error.kind() {
@@ -632,9 +634,14 @@ fn way_around(obstacle: Obstacle) -> String {
                                    capabilities.add of a pod's securityContext"
                 .to_owned()
         }
+        Obstacle::NoIdMapping => "give the container CAP_SETFCAP, with which root makes a user namespace: docker run --cap-add \
+                                  SETFCAP, or capabilities.add of a pod's securityContext; Docker's filter has to be \
+                                  off as well: --security-opt seccomp=unconfined"
+            .to_owned(),
         Obstacle::SystemCallFilter => {
             "start the container without the filter: docker run --security-opt seccomp=unconfined, or \
-                                       seccompProfile.type Unconfined in a pod's securityContext"
+                                       seccompProfile.type Unconfined in a pod's securityContext; no capability has to \
+                                       be added, and Podman needs no flag"
                 .to_owned()
         }
         Obstacle::AppArmorProfile => {
@@ -673,13 +680,11 @@ impl From<ocibuild_executor::Error> for Error {
                 "make the directory with WORKDIR, or remove what is at its path in an earlier RUN".into(),
             ),
             Kind::RuntimeMissing => Some(
-                Hint::from("install the runtime, or leave ")
+                Hint::from("install the runtime, or omit ")
                     .setting(Setting::Runtime, "")
-                    .text(" out: steps then run without one"),
+                    .text(": steps then run without one"),
             ),
-            Kind::Runtime => {
-                Some(Hint::from("try another runtime, or leave ").setting(Setting::Runtime, "").text(" out"))
-            }
+            Kind::Runtime => Some(Hint::from("try another runtime, or omit ").setting(Setting::Runtime, "")),
             Kind::InvalidStep => Some("give RUN a command, without NUL characters".into()),
             Kind::Exhausted => known.or(Some(errno::PROCESSES)).map(Hint::from),
             // What is unsupported says itself what it takes, and what was denied may be denied to root.
