@@ -38,7 +38,12 @@ pub(crate) fn write_tree(
     let root = &placement.tree.node(placement.tree.root()).metadata;
     let (Some(parent), Some(name)) = (directory.parent(), directory.file_name()) else { return Ok(()) };
     let parent = DirHandle::open(parent)?;
-    Ok(finish(&parent, name, root, false, rustix::process::geteuid().is_root())?)
+    Ok(finish(&parent, name, root, false, gives_away())?)
+}
+
+/// Whether files can belong to whom they should.
+fn gives_away() -> bool {
+    rustix::process::geteuid().is_root() && !ocibuild_sys::id_map().is_single()
 }
 
 /// Writes entries over what is in a directory; links in it lead nowhere outside. Without privilege everything belongs
@@ -51,7 +56,7 @@ pub(crate) fn write_entries(
     cancel: &CancelToken,
 ) -> Result<(), Error> {
     let root = RootDir::open(directory).map_err(|error| written(directory, &error))?;
-    let owns = rustix::process::geteuid().is_root();
+    let owns = gives_away();
     let mut missing = HashSet::new();
     for entry in entries {
         if cancel.is_cancelled() {
