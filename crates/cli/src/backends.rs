@@ -116,7 +116,7 @@ fn registries_conf() -> Result<Vec<PathBuf>, Error> {
     if let Some(path) = std::env::var_os(NAME).filter(|path| !path.is_empty()).map(PathBuf::from) {
         if !path.is_file() {
             return Err(usage(format!("{NAME}: there is no file {}", path.display()))
-                .hint("name a file that is there, or leave the variable out"));
+                .hint("name an existing file, or unset the variable"));
         }
         return Ok(vec![path]);
     }
@@ -251,7 +251,7 @@ pub(crate) fn registry_with(
     for text in &args.allow_token_realm {
         let (of, host) = text.split_once('=').map_or((None, text.as_str()), |(of, host)| (Some(of), host));
         if host.is_empty() || host.contains(['/', ':']) {
-            let error = usage(format!("--allow-token-realm {text}: this names no host"));
+            let error = usage(format!("--allow-token-realm {text}: this is not a host"));
             return Err(error.hint("write the host alone, without scheme and port: auth.example.com"));
         }
         builder = builder.allow_realm(of, host);
@@ -271,7 +271,7 @@ fn seconds(flag: &str, value: Option<f64>) -> Result<Option<Duration>, Error> {
         Ok(time) if time <= Duration::from_hours(1) && (flag == "--retry-delay" || !time.is_zero()) => {
             Ok(Some(time))
         }
-        _ => Err(usage(format!("{flag} {value}: this is no time that can be waited"))
+        _ => Err(usage(format!("{flag} {value}: not a time in seconds"))
             .hint("give seconds, up to an hour: 0.5, 30")),
     }
 }

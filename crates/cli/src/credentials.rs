@@ -48,7 +48,7 @@ fn clouds(services: &CloudServices, variable: Variables<'_>) -> Vec<Box<dyn Cred
 /// Docker's `config.json`, where `login` and `logout` write.
 pub(crate) fn store() -> Result<CredentialStore, Error> {
     let path = docker_config(&process_env).ok_or_else(|| {
-        usage("there is no place for credentials: neither DOCKER_CONFIG nor HOME is set")
+        usage("no location for credentials: neither DOCKER_CONFIG nor HOME is set")
             .hint("name a directory with DOCKER_CONFIG")
     })?;
     Ok(CredentialStore::new(path, helpers()))
@@ -79,7 +79,7 @@ fn text(env: Env<'_>, name: &str) -> Result<Option<String>, Error> {
     let value = env(name).filter(|value| !value.is_empty());
     value
         .map(|value| {
-            value.into_string().map_err(|_| usage(format!("the variable {name} is no text in UTF-8")))
+            value.into_string().map_err(|_| usage(format!("the variable {name} is not valid UTF-8")))
         })
         .transpose()
 }
@@ -118,8 +118,9 @@ fn known(
     user: String,
     password: String,
 ) -> Result<KnownCredential, Error> {
-    let key = RegistryKey::parse(host)
-        .ok_or_else(|| usage(format!("{variable}={host:?} names no registry")).hint("write host[:port]"))?;
+    let key = RegistryKey::parse(host).ok_or_else(|| {
+        usage(format!("{variable}={host:?} does not name a registry")).hint("write host[:port]")
+    })?;
     Ok(KnownCredential::new(name, place, key, Credential::password(user, Secret::new(password))))
 }
 
@@ -245,7 +246,9 @@ mod tests {
         let error = found(&[own[0], own[1]], "r.io").unwrap_err();
         assert!(error.contains("OCIBUILD_REGISTRY_PASSWORD is not set"), "{error}");
         assert_eq!(found(&own[..1], "r.io:5000"), Ok(None));
-        assert!(found(&[(OWN, "a b"), own[1], own[2]], "r.io").unwrap_err().contains("names no registry"));
+        assert!(
+            found(&[(OWN, "a b"), own[1], own[2]], "r.io").unwrap_err().contains("does not name a registry")
+        );
     }
 
     #[test]

@@ -149,7 +149,7 @@ pub(crate) fn reasons(report: &Report, failure: &Failure) -> Vec<String> {
     let is_named = |text: &String| text.contains(blamed);
     // A command that failed is in the headline.
     let is_step = matches!(failure.error.kind(), ErrorKind::StepFailed(_));
-    // A line that is too long is no instruction yet: the place is what was read before.
+    // A line that is too long is not an instruction yet: the place is what was read before.
     let is_line = report.id == ocibuild::dockerfile::Code::LineTooLong.as_str();
     if is_step
         || is_line
@@ -173,7 +173,7 @@ pub(crate) fn hints(report: &Report, failure: &Failure) -> Vec<String> {
     hints.extend(missing.map(|name| format!("fetch it while a network may be used: ocibuild pull {name}")));
     if hints.is_empty() {
         let advice = failure.error.advice().map(|advice| match failure.error.kind() {
-            ErrorKind::Usage => "change the command line; `--help` behind the verb shows what it takes",
+            ErrorKind::Usage => "change the command line; `--help` after the verb shows what it takes",
             _ => advice,
         });
         return advice.map(str::to_owned).into_iter().collect();
@@ -250,7 +250,7 @@ fn flag(setting: Setting, value: &str) -> String {
     }
 }
 
-/// A place that is no instruction.
+/// A place that is not an instruction.
 fn place_text(place: &Place) -> String {
     printable(&match place {
         Place::Setting(setting, value) => format!("command line: {}", flag(*setting, value)),

@@ -189,7 +189,7 @@ fn refuse_network(args: &PlanArgs) -> Result<(), Error> {
         ("--allow network.host", args.allow.iter().any(|name| name == "network.host")),
     ];
     match asks.iter().find(|(_, asks)| args.offline && *asks) {
-        Some((flag, _)) => Err(usage(format!("--offline and {flag} exclude each other"))
+        Some((flag, _)) => Err(usage(format!("--offline and {flag} cannot be used together"))
             .hint(format!("omit {flag} or --offline"))),
         None => Ok(()),
     }
@@ -222,7 +222,7 @@ fn context_input(context: &Path) -> Result<ContextInput, Error> {
     match metadata {
         Ok(metadata) if metadata.is_dir() => Ok(ContextInput::Directory(context.to_owned())),
         Ok(_) => Err(usage(format!("CONTEXT {text} is not a directory")).hint(
-            "name the directory, and the Dockerfile with -f; an archive is taken on standard input: - < FILE",
+            "name the directory, and the Dockerfile with -f; an archive is read from standard input: - < FILE",
         )),
         Err(error) => {
             let is_missing = matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory);
@@ -321,7 +321,7 @@ fn read_to_limit(source: impl Read, name: &str) -> Result<Vec<u8>, Error> {
     read.map_err(|error| host(format!("cannot read {name}"), error))?;
     if bytes.len() as u64 > MAX_STDIN {
         return Err(usage(format!("the Dockerfile on {name} is larger than 16 MiB"))
-            .hint("is this the Dockerfile? A file is named with -f FILE"));
+            .hint("is this the Dockerfile? Name another file with -f FILE"));
     }
     Ok(bytes)
 }
@@ -340,7 +340,7 @@ fn opened(source: NamedSource) -> Result<ContextSource, Error> {
     })
 }
 
-/// The environment of this process, for values that are taken from it. What is no Unicode counts as not set.
+/// The environment of this process, for values that are taken from it. What is not Unicode counts as not set.
 pub(crate) fn process_env(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }

@@ -42,7 +42,7 @@ fn default(root: bool, data: Option<PathBuf>, home: Option<PathBuf>) -> Result<P
     let data = data.filter(|data| data.is_absolute());
     let data = data.or_else(|| home.filter(|home| home.is_absolute()).map(|home| home.join(".local/share")));
     let data = data.ok_or_else(|| {
-        usage("there is no place for the state directory: neither XDG_DATA_HOME nor HOME is set")
+        usage("no location for the state directory: neither XDG_DATA_HOME nor HOME is set")
             .hint("name one with --root DIR before the verb")
     })?;
     Ok(data.join("ocibuild"))

@@ -30,7 +30,7 @@ impl Default for Directives {
 }
 
 impl Directives {
-    /// Which build checks the file wants. A value that cannot be read is no error of the file before that is asked: a
+    /// Which build checks the file wants. A value that cannot be read is not an error of the file before that is asked: a
     /// build argument may take its place (10.02).
     pub fn check_options(&self) -> Result<CheckOptions, CheckOptionError> {
         match &self.check {
@@ -77,7 +77,7 @@ impl Dockerfile {
             return Err(errors(vec![
                 Failure::new(Code::EmptyFile, "the Dockerfile cannot be empty", None)
                     .hint("begin with FROM and a base image: FROM alpine:3.20")
-                    .hint("another file is named with -f FILE")
+                    .hint("name another file with -f FILE")
                     .into(),
             ]));
         }
@@ -91,7 +91,7 @@ impl Dockerfile {
         assembly.errors = syntax.errors;
         if assembly.stages.is_empty() && !assembly.has_from && !is_broken && !assembly.lacks_stage {
             let error = Failure::new(Code::NoStages, "dockerfile contains no stages to build", None)
-                .cause("there is no FROM in it")
+                .cause("it contains no FROM")
                 .hint("add a FROM with a base image: FROM alpine:3.20");
             assembly.errors.push(error.into());
         }
@@ -177,10 +177,10 @@ impl Assembly {
         let belongs = format!("if this belongs to the {} above", keyword.upper());
         let hint = match line.rsplit_once('\\') {
             Some((_, comment)) if comment.trim_start().starts_with('#') => format!(
-                "{belongs}, put the comment of line {number} on a line of its own: nothing may stand behind the backslash (\\)"
+                "{belongs}, put the comment of line {number} on a line of its own: nothing may follow the backslash (\\)"
             ),
             _ if line.ends_with(" /") => {
-                format!("{belongs}, end line {number} with a backslash (\\) in place of the slash (/)")
+                format!("{belongs}, end line {number} with a backslash (\\) instead of the slash (/)")
             }
             _ => format!("{belongs}, end line {number} with a backslash (\\)"),
         };
@@ -199,8 +199,9 @@ impl Assembly {
             let message = "no build stage in current context";
             let error = Failure::new(Code::NoStage, message, Some(instruction.location));
             let name = instruction.keyword.to_uppercase();
-            let error = error.cause(format!("{name} stands before the first FROM"));
-            let hint = "only ARG may stand before the first FROM: begin with FROM and a base image, FROM alpine:3.20";
+            let error = error.cause(format!("{name} comes before the first FROM"));
+            let hint =
+                "only ARG may come before the first FROM: begin with FROM and a base image, FROM alpine:3.20";
             self.errors.push(error.label(keyword).hint(hint).into());
         }
     }

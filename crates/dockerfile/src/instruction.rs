@@ -68,7 +68,7 @@ pub enum InstructionKind {
     Maintainer(Text),
     /// `HEALTHCHECK`
     Healthcheck(Box<Healthcheck>),
-    /// `ONBUILD`, with the trigger's text as it is stored in an image (`SEMANTICS` 1.61 of the reference).
+    /// `ONBUILD`, with the trigger's text as it is stored in an image.
     Onbuild(Text),
 }
 

@@ -42,7 +42,7 @@ impl Location {
         Some(before.chars().count() + 1)
     }
 
-    /// Where `word` stands in these lines of `source`: its only place, or the first where it is no part of a longer word.
+    /// Where `word` stands in these lines of `source`: its only place, or the first where it is not part of a longer word.
     pub fn span_of(&self, word: &str, source: &str) -> Option<Span> {
         let text = source.get(self.span.range())?;
         let first = text.find(word).filter(|_| !word.is_empty())?;

@@ -32,7 +32,7 @@ pub struct SyntaxTree {
 impl SyntaxTree {
     /// Parses a file. On errors all of them are returned.
     ///
-    /// Here a NUL byte is a character as any other, and a byte that is no part of UTF-8 the replacement character.
+    /// Here a NUL byte is a character as any other, and a byte that is not part of UTF-8 the replacement character.
     pub fn parse(bytes: impl AsRef<[u8]>) -> Result<Self, ParseErrors> {
         let decoded = decode(bytes.as_ref())?;
         let mut syntax = syntax::read_file(&decoded.text[..].into());

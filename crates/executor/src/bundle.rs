@@ -10,7 +10,6 @@ use oci_spec::runtime::{
 use ocibuild_spec::Owned;
 use ocibuild_sys::Profile;
 
-use crate::one_id;
 use crate::permissions::{MASKED_PATHS, READONLY_PATHS, capabilities, seccomp};
 use crate::step::names;
 use crate::{Cgroups, Host, MemoryFile, Network, Resources, Rootfs, Step, User};
@@ -31,6 +30,8 @@ pub struct Bundle {
     pub state: PathBuf,
     /// Owners and devices that the root file system should have and its disk cannot, by path below the root.
     pub unkept: Vec<(PathBuf, Owned)>,
+    /// The same of what is mounted in it.
+    pub unkept_mounted: Vec<(PathBuf, Owned)>,
 }
 
 /// A file in the state directory.
@@ -78,6 +79,7 @@ pub fn bundle(step: &Step, host: &Host) -> Bundle {
         memory_files: step.memory_files.clone(),
         state: step.state.clone(),
         unkept: step.unkept.clone(),
+        unkept_mounted: step.unkept_mounted.clone(),
     }
 }
 
@@ -127,7 +129,7 @@ fn user(user: &User, host: &Host) -> oci_spec::runtime::User {
     let mut builder = UserBuilder::default().uid(user.uid).gid(user.gid).umask(0o22_u32);
     // Where the kernel denies setting groups, there is only the one that the step has anyway; with one id it can take itself for
     // somebody who has more.
-    if host.ids.setgroups || one_id::is_one(&host.ids) && !user.additional_gids.is_empty() {
+    if host.ids.setgroups || host.ids.is_single() && !user.additional_gids.is_empty() {
         builder = builder.additional_gids(user.additional_gids.clone());
     }
     builder.build().expect("all required fields are set")

@@ -50,6 +50,8 @@ pub struct Step {
     /// Owners and devices that the root file system should have and its disk cannot, by path below the root: where there is
     /// one id. An executor that offers [`Need::Owners`](crate::Need::Owners) pretends them.
     pub unkept: Vec<(PathBuf, Owned)>,
+    /// The same of what `mounts` bring.
+    pub unkept_mounted: Vec<(PathBuf, Owned)>,
 }
 
 impl Step {
@@ -77,6 +79,7 @@ impl Step {
             rootfs,
             state: state.into(),
             unkept: Vec::new(),
+            unkept_mounted: Vec::new(),
         }
     }
 }

@@ -17,7 +17,8 @@ use crate::annotation::Annotation;
 use crate::cache::EncodingOptions;
 use crate::checks::{self, CheckReport};
 use crate::context::{BuildContext, ContextSource, Fetcher, GitAddress, HttpAddress, RemoteSource, Remotes};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+use crate::failure::{CopyProblem, OutputFailure};
 use crate::output::{check_outputs, output_epoch};
 use crate::request::{Backends, MAX_STEPS, Output, PlannedBuild, Settings, SshAgent, image_source};
 use crate::secret::Secret;
@@ -305,7 +306,7 @@ impl Build {
     }
 
     /// Makes the build checks, of all stages unless there is a target (10.07). Base images are looked up, nothing is
-    /// built, and findings are no error even where the file wants them to be one.
+    /// built, and findings are not errors even where the file wants them to be one.
     pub fn check(mut self, backends: &Backends<'_>, cancel: &CancelToken) -> Result<CheckReport, Error> {
         self.options.all_stages = self.options.target.is_none();
         Ok(report(&self.checked_plans(backends, cancel)?))
@@ -424,12 +425,10 @@ impl Build {
         let is_several = self.platforms.len() > 1;
         let given = self.options.build_args.iter().rev().find(|(name, _)| name == ARGUMENT);
         let Some((_, value)) = given.filter(|(_, value)| !value.is_empty()) else { return Ok(is_several) };
-        let refuse = |message: String| Err(Error::new(ErrorKind::Usage, message));
-        match parse_bool(value) {
-            None => refuse(format!("invalid boolean value for {ARGUMENT}: {value}")),
-            Some(false) if is_several => {
-                refuse(format!("{ARGUMENT}={value}, but several platforms make an index"))
-            }
+        let (argument, value) = (ARGUMENT, value.clone());
+        match parse_bool(&value) {
+            None => Err(OutputFailure::NotBoolean { argument, value }.into()),
+            Some(false) if is_several => Err(OutputFailure::SeveralMakeAnIndex { argument, value }.into()),
             Some(wanted) => Ok(wanted),
         }
     }
@@ -451,7 +450,7 @@ fn report(plans: &[Plan]) -> CheckReport {
 impl Build {
     /// The time of the named context or stage that `SOURCE_DATE_EPOCH` names (11.40).
     fn epoch_of_source(&self, backends: &Backends<'_>, cancel: &CancelToken) -> Result<Option<i64>, Error> {
-        let wrong = |error: &dyn std::fmt::Display| Error::new(ErrorKind::Dockerfile, error.to_string());
+        let wrong = |error: &dyn std::fmt::Display| CopyProblem::Address { reason: error.to_string() };
         let Some(source) = epoch_source(&self.dockerfile, &self.options)? else { return Ok(None) };
         let remote = match source {
             EpochSource::NamedContext(name) => match self.named.get(&name) {

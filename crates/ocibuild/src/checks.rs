@@ -9,7 +9,8 @@ use ocibuild_spec::Reference;
 use walkdir::WalkDir;
 
 use crate::context::LocalContext;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+use crate::failure::{CheckFailure, ContextFailure};
 
 /// What the build checks of a file found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,17 +28,15 @@ impl CheckReport {
         if !self.is_error {
             return None;
         }
-        let mut rules: Vec<&str> = self.findings.iter().map(|finding| finding.rule.name).collect();
-        rules.sort_unstable();
-        rules.dedup();
-        Some(format!("lint violation found for rules: {}", rules.join(", ")))
+        Some(CheckFailure { findings: self.findings.clone() }.to_string())
     }
 
     /// The same as an error, with the findings behind it.
     pub(crate) fn into_error(self) -> Option<Error> {
-        let mut error = Error::new(ErrorKind::Dockerfile, self.violation()?).hint(
-            "`error=true` makes findings of build checks errors: change what they name, or skip the rules",
-        );
+        if !self.is_error {
+            return None;
+        }
+        let mut error = Error::from(CheckFailure { findings: self.findings.clone() });
         for finding in self.findings {
             let location: Option<Location> = finding.location();
             let text = if location.is_some() {
@@ -94,8 +93,8 @@ fn unused_patterns(context: &LocalContext) -> Result<Vec<(u32, String)>, Error> 
     let unused = context.ignore().unmatched(paths);
     match failed {
         None => Ok(unused),
-        Some(error) => Err(Error::new(ErrorKind::Host, "cannot list the build context")
-            .caused_by(error)
-            .hint(format!("the build check {} looks at all of it", UNUSED_IGNORE_PATTERN.name))),
+        Some(error) => {
+            Err(ContextFailure::NotListed { rule: UNUSED_IGNORE_PATTERN.name, source: error.into() }.into())
+        }
     }
 }

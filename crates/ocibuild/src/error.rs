@@ -8,12 +8,12 @@ use ocibuild_dockerfile::{Location, ParseErrors, Span};
 use ocibuild_spec::{SourceError, SourceErrorKind};
 
 pub use crate::failure::{Code, ErrorKind, Failure, PlanFaults};
-pub(crate) use changed::{Changed, How};
 
 use crate::advice::{self, Hint, Setting, plan_causes, plan_hints, source_hints, store_hint, way_around};
 use crate::failure::{
-    ContextFailure, CopyFailure, CopyProblem, FileAction, GitFailure, HostFailure, HostOperation,
-    IndexFailure, OutputFailure, RunFailure, StateFailure, StepFailure, TransferFailure,
+    ChangedPath, CheckFailure, ContextFailure, CopyFailure, CopyProblem, FileAction, GitFailure, HostFailure,
+    HostOperation, IndexFailure, LayerFailure, OutputFailure, RunFailure, StateFailure, StepFailure,
+    TransferFailure,
 };
 use crate::report::Place;
 use crate::report::Report;
@@ -53,7 +53,7 @@ impl Error {
         if self.reports[0].id.is_empty() { self.kind.name() } else { self.reports[0].id }
     }
 
-    /// The same with a place that is no instruction, unless it already has one.
+    /// The same with a place that is not an instruction, unless it already has one.
     #[must_use]
     pub fn place(mut self, place: Place) -> Self {
         let first = &mut self.reports[0];
@@ -91,7 +91,8 @@ impl Error {
 }
 
 impl Error {
-    /// An error with its headline.
+    /// An error with its headline, of what a program finds out itself. What the library finds out is a [`Failure`] first, which
+    /// becomes an error.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self {
             kind,
@@ -199,7 +200,8 @@ impl Error {
         self
     }
 
-    /// What failed, as the crate below reported it; `None` where this library found the fault itself.
+    /// What failed, as data. `None` for what a program found out itself, for a build that was cancelled, and for an image that
+    /// cannot be had, of which [`find::<SourceError>()`](Self::find) knows more.
     pub fn failure(&self) -> Option<&Failure> {
         self.failure.as_deref()
     }
@@ -309,7 +311,7 @@ impl From<Failure> for Error {
     }
 }
 
-/// The place of a failure that is no instruction, or not only.
+/// The place of a failure that is not an instruction, or not only.
 fn place_of(failure: &Failure) -> Option<Place> {
     match failure {
         Failure::Copy(CopyFailure { problem: CopyProblem::SourceNotFound(missing), .. }) => {
@@ -334,7 +336,7 @@ macro_rules! own_failures {
     };
 }
 
-own_failures! { StepFailure, CopyFailure, CopyProblem, RunFailure, ContextFailure, GitFailure, OutputFailure, StateFailure, IndexFailure, TransferFailure, HostFailure, }
+own_failures! { StepFailure, CopyFailure, CopyProblem, RunFailure, ContextFailure, GitFailure, OutputFailure, StateFailure, IndexFailure, TransferFailure, HostFailure, LayerFailure, CheckFailure, }
 
 impl From<ParseErrors> for Error {
     fn from(errors: ParseErrors) -> Self {
@@ -371,7 +373,7 @@ impl From<PlanErrors> for Error {
             PlanErrorKind::Argument => ErrorKind::Usage,
             _ => ErrorKind::Dockerfile,
         };
-        // What a context holds is no name of an image.
+        // What a context holds is not a name of an image.
         let is_context = matches!(first.fault(), PlanFault::BaseImage { context: Some(_), .. });
         let source = first.into_cause();
         let image_error = source.as_ref().and_then(|error| error.downcast_ref::<SourceError>());
@@ -589,7 +591,7 @@ impl From<ocibuild_snapshot::Error> for Error {
 impl From<ocibuild_layer::Error> for Error {
     fn from(error: ocibuild_layer::Error) -> Self {
         use ocibuild_layer::ErrorKind as Kind;
-        if let Some(changed) = Changed::below(&error) {
+        if let Some(changed) = ChangedPath::below(&error) {
             return changed.into();
         }
         let kind = match error.kind() {
@@ -638,13 +640,11 @@ impl From<ocibuild_executor::Error> for Error {
                 "make the directory with WORKDIR, or remove what is at its path in an earlier RUN".into(),
             ),
             Kind::RuntimeMissing => Some(
-                Hint::from("install the runtime, or leave ")
+                Hint::from("install the runtime, or omit ")
                     .setting(Setting::Runtime, "")
-                    .text(" out: steps then run without one"),
+                    .text(": steps then run without one"),
             ),
-            Kind::Runtime => {
-                Some(Hint::from("try another runtime, or leave ").setting(Setting::Runtime, "").text(" out"))
-            }
+            Kind::Runtime => Some(Hint::from("try another runtime, or omit ").setting(Setting::Runtime, "")),
             Kind::InvalidStep => Some("give RUN a command, without NUL characters".into()),
             Kind::Exhausted => known.or(Some(errno::PROCESSES)).map(Hint::from),
             // What is unsupported says itself what it takes, and what was denied may be denied to root.

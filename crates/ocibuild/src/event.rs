@@ -80,7 +80,7 @@ pub enum Event {
         /// `[stage i/n] TEXT`
         title: String,
     },
-    /// Something that is no error but should be known.
+    /// Something that is not an error but should be known.
     Warning {
         /// The text.
         message: String,

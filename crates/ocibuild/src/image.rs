@@ -91,7 +91,7 @@ impl BuiltImage {
 /// How the documents of an image are written for one output.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct DocumentStyle {
-    /// Docker's media types in place of OCI's (11.13).
+    /// Docker's media types instead of OCI's (11.13).
     pub(crate) docker: bool,
     pub(crate) annotations: Vec<Annotation>,
     pub(crate) epoch: OutputEpoch,

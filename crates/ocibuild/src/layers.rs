@@ -25,7 +25,7 @@ use ocibuild_sys::{ErrorKind as SystemError, RootDir};
 use crate::accounts::Accounts;
 use crate::cache::LayerListings;
 use crate::error::{Error, ErrorKind, class_below};
-use crate::failure::{FileAction, HostFailure};
+use crate::failure::{FileAction, HostFailure, HostOperation, LayerFailure};
 use crate::threads::ThreadBudget;
 pub(crate) use decoded::DecodedListings;
 pub(crate) use layer::Layer;
@@ -347,8 +347,7 @@ impl<'a> Layers<'a> {
             return Ok(None);
         };
         if *size > MAX_ACCOUNTS {
-            let message = format!("/{} has {size} bytes, more than is read of such a file", path.display());
-            return Err(Error::new(ErrorKind::Refused, message));
+            return Err(LayerFailure::AccountsTooLarge { path: path.to_owned(), size: *size }.into());
         }
         let layer = stack.get(origin.layer as usize).ok_or_else(|| unknown_layer(origin.layer))?;
         let index = self.index(layer)?;
@@ -417,12 +416,12 @@ impl LayerFiles {
         let place = self.places.get(&(origin.layer, origin.content.0));
         match (place, &self.spool) {
             (Some(at), Some(spool)) => {
-                let file = spool.try_clone().map_err(|error| {
-                    Error::new(ErrorKind::Host, "cannot read a layer twice").caused_by(error)
-                })?;
+                let file = spool
+                    .try_clone()
+                    .map_err(|error| HostFailure::operation(HostOperation::ReadLayerAgain, error))?;
                 Ok(Box::new(FileRange { file, at: *at, left: size }))
             }
-            _ => Err(Error::new(ErrorKind::Host, format!("/{} was not fetched", origin.path.display()))),
+            _ => Err(LayerFailure::NotFetched { path: origin.path.clone() }.into()),
         }
     }
 }
@@ -472,31 +471,21 @@ pub(crate) fn check_diff_id(layer: &Layer<'_>, actual: &DiffId) -> Result<(), Er
     if *actual == layer.diff_id {
         return Ok(());
     }
-    let message = format!(
-        "the layer {} unpacks to {actual}, but the image says {}",
-        layer.descriptor.digest, layer.diff_id
-    );
-    Err(Error::new(ErrorKind::Refused, message)
-        .hint("the image is damaged or forged: fetch or make it again"))
+    let (blob, expected) = (layer.descriptor.digest.clone(), layer.diff_id.clone());
+    Err(LayerFailure::OtherDiffId { blob, found: actual.clone(), expected }.into())
 }
 
-/// No runtime can unpack such a layer, and without the link the image would lack a file.
 fn dangling_link(layer: &Layer<'_>, link: &Entry) -> Error {
     let target = match &link.kind {
-        EntryKind::Hardlink { target } => target.as_path(),
-        _ => Path::new(""),
+        EntryKind::Hardlink { target } => target.clone(),
+        _ => PathBuf::new(),
     };
-    let message = format!(
-        "the layer {} has a hard link {} to {}, which neither it nor a layer below it has",
-        layer.descriptor.digest,
-        link.path.display(),
-        target.display()
-    );
-    Error::new(ErrorKind::Refused, message).hint("the image is damaged: fetch or make it again")
+    let (blob, link) = (layer.descriptor.digest.clone(), link.path.clone());
+    LayerFailure::DanglingLink { blob, link, target }.into()
 }
 
 fn unknown_layer(number: u32) -> Error {
-    Error::new(ErrorKind::Refused, format!("a file of layer {number}, which the stack does not have"))
+    LayerFailure::NotInStack { number }.into()
 }
 
 /// A layer that could not be read: it is damaged, unless it did not come at all, or this host cannot have it.
@@ -504,17 +493,12 @@ pub(crate) fn broken_layer(
     layer: &Layer<'_>,
     error: impl std::error::Error + Send + Sync + 'static,
 ) -> Error {
-    let text = format!("cannot read the layer {}", layer.descriptor.digest);
-    match class_below(&error) {
-        Some(ErrorKind::Cancelled) => Error::cancelled(),
-        kind => {
-            let hint = (&error as &dyn std::error::Error)
-                .downcast_ref::<ocibuild_layer::Error>()
-                .and_then(ocibuild_layer::Error::hint);
-            let own = Error::new(kind.unwrap_or(ErrorKind::Refused), text);
-            hint.into_iter().fold(own, Error::hint).caused_by(error)
-        }
+    let class = class_below(&error).unwrap_or(ErrorKind::Refused);
+    if class == ErrorKind::Cancelled {
+        return Error::cancelled();
     }
+    let blob = layer.descriptor.digest.clone();
+    LayerFailure::Unreadable { blob, class, source: error.into() }.into()
 }
 
 fn host(error: &ocibuild_sys::Error) -> Error {

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use ocibuild_sys::{IdRange, UserNamespace, UserNamespaceError, id_map, may_administer};
 
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+use crate::failure::{HostFailure, HostOperation};
 
 /// What this process may do with files of other owners, and with mounts.
 #[derive(Debug)]
@@ -179,9 +180,7 @@ impl Privilege {
     /// Carries out `work` with it, and waits for that.
     pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
         let Self::Namespace(namespace) = self else { return work() };
-        namespace.run(work).map_err(|error| {
-            Error::new(ErrorKind::Host, "cannot work in a user namespace").caused_by(error)
-        })?
+        namespace.run(work).map_err(|error| HostFailure::operation(HostOperation::EnterNamespace, error))?
     }
 }
 

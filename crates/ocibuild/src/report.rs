@@ -19,7 +19,7 @@ pub struct Report {
     pub location: Option<Location>,
     /// The word in it that is to blame.
     pub label: Option<Span>,
-    /// Where it is, when that is no instruction, or not only.
+    /// Where it is, when that is not an instruction, or not only.
     pub place: Option<Place>,
     /// Why it is so, beyond the headline.
     pub causes: Vec<String>,
@@ -49,7 +49,7 @@ impl Report {
     }
 }
 
-/// A place that is no instruction of the Dockerfile.
+/// A place that is not an instruction of the Dockerfile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Place {

@@ -10,8 +10,8 @@ use ocibuild_sys::{DirHandle, ErrorKind as SystemError, FileType, RootDir};
 use rustix::io::Errno;
 
 use crate::copy::{Placement, Source};
-use crate::error::{Changed, Error, ErrorKind};
-use crate::failure::OutputFailure;
+use crate::error::Error;
+use crate::failure::{ChangedPath, FileAction, HostFailure, OutputFailure};
 
 type Open<'a> = dyn Fn(&Entry) -> Result<Box<dyn Read + Send>, Error> + 'a;
 
@@ -38,7 +38,12 @@ pub(crate) fn write_tree(
     let root = &placement.tree.node(placement.tree.root()).metadata;
     let (Some(parent), Some(name)) = (directory.parent(), directory.file_name()) else { return Ok(()) };
     let parent = DirHandle::open(parent)?;
-    Ok(finish(&parent, name, root, false, rustix::process::geteuid().is_root())?)
+    Ok(finish(&parent, name, root, false, gives_away())?)
+}
+
+/// Whether files can belong to whom they should.
+fn gives_away() -> bool {
+    rustix::process::geteuid().is_root() && !ocibuild_sys::id_map().is_single()
 }
 
 /// Writes entries over what is in a directory; links in it lead nowhere outside. Without privilege everything belongs
@@ -51,7 +56,7 @@ pub(crate) fn write_entries(
     cancel: &CancelToken,
 ) -> Result<(), Error> {
     let root = RootDir::open(directory).map_err(|error| written(directory, &error))?;
-    let owns = rustix::process::geteuid().is_root();
+    let owns = gives_away();
     let mut missing = HashSet::new();
     for entry in entries {
         if cancel.is_cancelled() {
@@ -71,12 +76,12 @@ pub(crate) fn write_entries(
     Ok(())
 }
 
-fn cannot_write(path: &Path) -> Error {
-    Error::new(ErrorKind::Host, format!("cannot write {}", path.display()))
+fn cannot_write(path: &Path, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    HostFailure::file(FileAction::Write, path, error).into()
 }
 
 fn written(path: &Path, error: &ocibuild_sys::Error) -> Error {
-    cannot_write(path).caused_by(error.to_string())
+    cannot_write(path, error.clone())
 }
 
 fn not_made(path: &Path) -> Error {
@@ -113,7 +118,7 @@ fn write_entry(
         EntryKind::File { .. } => {
             let mut file = parent.create_file(&name, 0o600).map_err(failed)?;
             let copied = io::copy(&mut open(entry)?, &mut file);
-            copied.map_err(|error| Changed::or(error, |error| cannot_write(&entry.path).caused_by(error)))?;
+            copied.map_err(|error| ChangedPath::or(error, |error| cannot_write(&entry.path, error)))?;
         }
         EntryKind::Symlink { target } => parent.symlink(target, &name).map_err(failed)?,
         EntryKind::Hardlink { target } => {

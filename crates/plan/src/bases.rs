@@ -156,7 +156,7 @@ pub(super) fn state_of(images: &[PlannedImage], node: &Node<'_>, settings: &Sett
     }
 }
 
-/// Names that are no references are errors in every stage, needed or not.
+/// Names that are not references are errors in every stage, needed or not.
 fn check_references(graph: &Graph<'_>, settings: &Settings<'_>) -> Result<(), Vec<PlanError>> {
     let errors: Vec<PlanError> = graph
         .nodes

@@ -178,7 +178,7 @@ fn is_scratch(config: &ImageConfig) -> bool {
 /// What is said of a name whose meaning changes with time; `None` for one that has another tag, or a digest.
 pub fn latest(reference: &Reference) -> Option<&'static str> {
     let is_latest = reference.digest().is_none() && reference.tag().is_none_or(|tag| tag == "latest");
-    is_latest.then_some("has the tag 'latest' or none, so that it is another image tomorrow")
+    is_latest.then_some("has the tag 'latest' or no tag, so it may be another image tomorrow")
 }
 
 /// Instructions of which the last one of a stage counts, with the place of the one before.

@@ -20,7 +20,7 @@ pub enum Chmod {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SymbolicMode(Vec<Change>);
 
-/// A text that is no mode.
+/// A text that is not a mode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChmodError {
     text: String,

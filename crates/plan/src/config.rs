@@ -150,7 +150,7 @@ impl StagePlanner<'_> {
     }
 }
 
-/// Texts that are no part of the Dockerfile any more.
+/// Texts that are not part of the Dockerfile any more.
 pub(super) fn strings(texts: &[Text]) -> Vec<String> {
     texts.iter().map(Text::to_string).collect()
 }

@@ -74,7 +74,7 @@ pub enum PlanFault {
         /// Its variables that have no value.
         unset: Vec<UnsetArg>,
     },
-    /// The name of a base image is no reference.
+    /// The name of a base image is not a reference.
     #[error("failed to parse stage name {}: {error}", quote(.name))]
     BaseName {
         /// The name.
@@ -120,7 +120,7 @@ pub enum PlanFault {
         /// The variable that an unset one was probably meant to be.
         suggestion: Option<String>,
     },
-    /// A text is no platform.
+    /// A text is not a platform.
     #[error("failed to parse platform {written}: {error}{}", did_you_mean(.suggestion.as_deref()))]
     Platform {
         /// As it stands in the file.
@@ -165,7 +165,7 @@ pub enum PlanFault {
         /// What it is.
         kind: SourceKind,
     },
-    /// `--chmod` is no mode.
+    /// `--chmod` is not a mode.
     #[error("{error}")]
     Mode {
         /// The value.
@@ -179,7 +179,7 @@ pub enum PlanFault {
     /// `--checksum` with a file of the context.
     #[error("checksum requires HTTP(S) or Git sources")]
     ChecksumOfPath,
-    /// `--checksum` is no digest.
+    /// `--checksum` is not a digest.
     #[error("{fault}: {checksum}")]
     Checksum {
         /// The value.
@@ -187,17 +187,19 @@ pub enum PlanFault {
         /// What is wrong with it.
         fault: ChecksumFault,
     },
-    /// A source of `ADD` is no URL that could be fetched.
+    /// A source of `ADD` is not a URL that could be fetched.
     #[error("{0}")]
     HttpAddress(HttpAddressError),
-    /// A source of `ADD` is no repository that could be fetched.
+    /// A source of `ADD` is not a repository that could be fetched.
     #[error("{0}")]
     GitAddress(GitAddressError),
     /// `RUN` without a command.
     #[error("arguments are required")]
     NoArguments,
     /// `RUN --device`.
-    #[error("RUN --device={device} is not supported: devices are in the labs channel of Dockerfiles only")]
+    #[error(
+        "RUN --device={device} is not supported: devices are only in the labs channel of the Dockerfile syntax"
+    )]
     Device {
         /// The device.
         device: String,
@@ -383,7 +385,7 @@ pub enum MountFault {
     /// `from` holds a variable.
     #[error("'from' doesn't support variable expansion, define alias stage instead")]
     FromVariable,
-    /// A field without a value is no key that can do without.
+    /// A field without a value is not a key that can do without.
     #[error("invalid field '{field}' must be a key=value pair")]
     NoValue {
         /// The field.
@@ -415,7 +417,7 @@ pub enum MountFault {
         /// The value.
         value: String,
     },
-    /// The value of a key is no number.
+    /// The value of a key is not a number.
     #[error("invalid value {value} for {key}")]
     Number {
         /// The key.

@@ -144,7 +144,7 @@ pub struct RunStep {
     pub command: String,
     /// The environment of the step, in order, without `HOME` (8.02).
     pub env: Vec<(String, String)>,
-    /// Proxy variables, which are no part of the key (3.19).
+    /// Proxy variables, which are not part of the key (3.19).
     pub proxy_env: Vec<(String, String)>,
     /// Directory to start in, absolute.
     pub cwd: String,

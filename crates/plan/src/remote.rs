@@ -1,4 +1,4 @@
-//! Sources of `ADD` that are no files: URLs and git repositories (6.70, 6.80).
+//! Sources of `ADD` that are not files: URLs and git repositories (6.70, 6.80).
 
 use super::error::PlanError;
 use super::fault::{ChecksumFault, PlanFault};

@@ -20,7 +20,7 @@ const MAX_PLAN_BYTES: usize = 16 << 20;
 /// What the instructions of a stage may take that make no layer: `LABEL`, `ENV`, `CMD` and their kind. A config has them twice,
 /// as what they say and in its history, and skopeo, podman and CRI-O read no config of more than 4 MiB.
 const MAX_METADATA_BYTES: usize = 2 << 20;
-/// Arguments that only say what to scan, and are no variables (3.20).
+/// Arguments that only say what to scan, and are not variables (3.20).
 pub(super) const SCAN_ARGS: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
 
 /// What a stage hands to the stages built on it.

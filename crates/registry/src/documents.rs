@@ -175,7 +175,7 @@ impl Fetched {
         if failure::is_page(&bytes) {
             let (kind, words) =
                 (content_type.unwrap_or_else(|| "text/html".into()), failure::words_of(&bytes));
-            return Err(corrupt(format!("sent a page of type {kind} in place of a manifest: {words}"))
+            return Err(corrupt(format!("sent a page of type {kind} instead of a manifest: {words}"))
                 .hint("is this address a registry, or does a proxy in between want a login?")
                 .into());
         }

@@ -100,7 +100,7 @@ impl Registry {
                     Err(Failed::Http(error)) if error.is_transient() => again(error)?,
                     other => return other.map_err(|error| error.about(reference)),
                 },
-                // Only the registry itself is given a token, so only its own refusal counts (THREATS 49).
+                // Only the registry itself is given a token, so only its own refusal counts.
                 Ok(response)
                     if response.status == 401
                         && !asked_for_token
@@ -232,7 +232,7 @@ impl From<SourceError> for Failed {
 }
 
 /// Where the registry wants the next request of an upload or of a listing: on its own host, or nowhere. Neither
-/// credentials nor the bytes of a layer go to another one (THREATS 50, 52).
+/// credentials nor the bytes of a layer go to another one.
 pub(crate) fn own_location(
     reference: &Reference,
     endpoint: &Endpoint,

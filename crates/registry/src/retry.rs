@@ -111,7 +111,7 @@ impl Retry {
 }
 
 /// How often something was tried, and for how long it may still be waited. Both end: no registry keeps this program for
-/// longer, whatever it asks for (THREATS 62).
+/// longer, whatever it asks for.
 #[derive(Debug, Clone)]
 pub(crate) struct Tries {
     retry: Retry,

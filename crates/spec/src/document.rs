@@ -172,7 +172,7 @@ pub fn is_document(media_type: &MediaType) -> bool {
 
 /// Reads a manifest or an index. `stated` is what a descriptor or a server calls it; types that say nothing
 /// (`application/json`) should be left out by the caller. The statement, the document's own `mediaType` and its
-/// members have to agree (THREATS 57).
+/// members have to agree.
 pub fn parse_manifest_or_index(bytes: &[u8], stated: Option<&MediaType>) -> Result<Document, DocumentError> {
     if bytes.len() as u64 > MAX_DOCUMENT {
         return Err(DocumentError::TooLarge(bytes.len() as u64));

@@ -23,7 +23,7 @@ pub struct ReferenceError {
 }
 
 impl ReferenceError {
-    /// What to write in place of the text.
+    /// What to write instead of the text.
     ///
     /// ```
     /// use ocibuild_spec::Reference;
@@ -103,13 +103,13 @@ impl Reference {
         self.digest.as_ref()
     }
 
-    /// The same name with this digest in place of tag and digest.
+    /// The same name with this digest instead of tag and digest.
     #[must_use]
     pub fn with_digest(&self, digest: Digest) -> Self {
         Self { tag: None, digest: Some(digest), ..self.clone() }
     }
 
-    /// The same name with this tag in place of tag and digest.
+    /// The same name with this tag instead of tag and digest.
     pub fn with_tag(&self, tag: &str) -> Result<Self, ReferenceError> {
         check_tag(tag).map_err(|reason| ReferenceError { text: tag.chars().take(160).collect(), reason })?;
         Ok(Self { tag: Some(tag.to_owned()), digest: None, ..self.clone() })

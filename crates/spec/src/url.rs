@@ -230,7 +230,7 @@ fn split_port(authority: &str) -> Result<(&str, Option<u16>), &'static str> {
     if host.is_empty() || !(host.starts_with('[') || host.bytes().all(fits)) {
         return Err("malformed host");
     }
-    // Other readers take `2130706433` or `0x7f.1` for addresses (THREATS 47).
+    // Other readers take `2130706433` or `0x7f.1` for addresses.
     let last = host.rsplit('.').find(|part| !part.is_empty()).unwrap_or_default();
     let is_numeric = last.bytes().all(|byte| byte.is_ascii_digit()) || last.starts_with("0x");
     if !host.starts_with('[') && is_numeric && host.parse::<Ipv4Addr>().is_err() {

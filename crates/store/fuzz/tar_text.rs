@@ -42,7 +42,7 @@ fn written(text: &[u8]) -> Vec<u8> {
     tar
 }
 
-/// A text with digests and sizes in place of what stands for them.
+/// A text with digests and sizes instead of what stands for them.
 fn filled(text: &[u8], known: &[(Digest, usize)], own: Option<&Digest>) -> Vec<u8> {
     let (mut filled, mut rest) = (Vec::new(), text);
     while let Some(at) = rest.iter().position(|byte| *byte == b'{') {

@@ -181,6 +181,17 @@ pub struct Pretended {
 }
 
 impl FileStatus {
+    /// Fields of `statx` that [`FileStatus::mount`] takes (Linux 5.8).
+    pub const MOUNT: u32 = libc::STATX_BASIC_STATS | libc::STATX_MNT_ID;
+
+    /// The mount that the file is seen in, if `statx` was asked for it.
+    pub fn mount(&self) -> Option<u64> {
+        match self {
+            Self::Extended(stat) if stat.stx_mask & libc::STATX_MNT_ID != 0 => Some(stat.stx_mnt_id),
+            _ => None,
+        }
+    }
+
     /// As `fstatat`.
     #[expect(unsafe_code, reason = "the kernel's own form of it")]
     pub fn of(directory: BorrowedFd<'_>, path: &CStr, flags: AtFlags) -> Result<Self, Errno> {

@@ -18,10 +18,12 @@ pub enum Obstacle {
     NoUserNamespaces,
     /// A sysctl of this name has a value that denies user namespaces to this process.
     Sysctl(&'static str, &'static str),
-    /// Root, but without `CAP_SYS_ADMIN`.
+    /// Root, but without `CAP_SYS_ADMIN`, for a reason that is not known to deny it a user namespace.
     NoCapability,
     /// Another capability of this name is missing.
     Capability(&'static str),
+    /// Root without `CAP_SYS_ADMIN`, and without `CAP_SETFCAP`, which mapping its id into a user namespace takes.
+    NoIdMapping,
     /// A filter of system calls is active, and the kernel by itself would have allowed the call.
     SystemCallFilter,
     /// A profile of `AppArmor` confines this process, and a mount was denied as such a profile denies it.
@@ -37,6 +39,7 @@ impl fmt::Display for Obstacle {
             Self::Sysctl(name, value) => write!(f, "the sysctl {name} is {value}"),
             Self::NoCapability => f.write_str("this process is root without CAP_SYS_ADMIN"),
             Self::Capability(name) => write!(f, "this process does not have {name}"),
+            Self::NoIdMapping => f.write_str("this process is root without CAP_SYS_ADMIN and CAP_SETFCAP"),
             Self::SystemCallFilter => f.write_str("a seccomp filter is active in this process"),
             Self::AppArmorProfile => f.write_str("an AppArmor profile confines this process"),
             Self::HiddenProc => f.write_str("parts of /proc are hidden here"),
@@ -115,8 +118,8 @@ pub fn user_namespace_obstacle() -> Option<Obstacle> {
 
 /// The first of these capabilities that is not effective.
 pub(crate) fn missing_capability(names: &[&'static str]) -> Option<&'static str> {
-    let effective = effective(&read("/proc/self/status"));
-    names.iter().copied().find(|name| !has(effective, name))
+    let status = read("/proc/self/status");
+    names.iter().copied().find(|name| !has(&status, name))
 }
 
 /// Makes a network namespace in a throwaway process, and starts its loopback interface.
@@ -176,6 +179,8 @@ struct Facts {
     is_root: bool,
     /// `CAP_SYS_ADMIN` is effective.
     is_admin: bool,
+    /// `CAP_SETFCAP` is effective.
+    may_map_root: bool,
     is_filtered: bool,
     /// By `AppArmor`, in a profile that denies.
     is_confined: bool,
@@ -189,20 +194,13 @@ struct Facts {
 
 /// Whether `CAP_SYS_ADMIN`, which mounts and namespaces take, is effective.
 pub fn may_administer() -> bool {
-    has_admin(&read("/proc/self/status"))
+    has(&read("/proc/self/status"), "CAP_SYS_ADMIN")
 }
 
-fn has_admin(status: &str) -> bool {
-    has(effective(status), "CAP_SYS_ADMIN")
-}
-
-/// The effective capabilities, one bit each.
-fn effective(status: &str) -> u64 {
-    u64::from_str_radix(field(status, "CapEff:"), 16).unwrap_or_default()
-}
-
-fn has(capabilities: u64, name: &str) -> bool {
-    crate::capability(name).is_some_and(|number| capabilities & (1_u64 << number) != 0)
+/// Whether a capability is effective.
+fn has(status: &str, capability: &str) -> bool {
+    let effective = u64::from_str_radix(field(status, "CapEff:"), 16).unwrap_or_default();
+    crate::capability(capability).is_some_and(|number| effective & (1_u64 << number) != 0)
 }
 
 fn field<'s>(status: &'s str, name: &str) -> &'s str {
@@ -215,7 +213,8 @@ impl Facts {
         let profile = read("/proc/self/attr/current");
         Self {
             is_root: rustix::process::geteuid().is_root(),
-            is_admin: has_admin(&status),
+            is_admin: has(&status, "CAP_SYS_ADMIN"),
+            may_map_root: has(&status, "CAP_SETFCAP"),
             is_filtered: field(&status, "Seccomp:") == "2",
             is_confined: profile.trim_end_matches(['\0', '\n']).ends_with("(enforce)"),
             is_restricted: profile.starts_with("unprivileged_userns "),
@@ -249,11 +248,14 @@ fn judge(facts: &Facts, refused: Refused, errno: Errno) -> Vec<Obstacle> {
     let lacking = facts.lacks_user_namespaces.then_some(Obstacle::NoUserNamespaces);
     let found = match refused {
         _ if facts.is_restricted => Some(Obstacle::Sysctl(SYSCTLS[2].0, SYSCTLS[2].1)),
-        // Root without its capability is denied it like anybody else.
+        // Whoever makes nothing else needs no capability for it.
         Refused::UserNamespace => lacking.or(sysctl).or(filter),
-        Refused::Namespaces if !facts.is_admin && facts.is_root => Some(Obstacle::NoCapability),
-        // An ordinary user needs a user namespace first.
-        Refused::Namespaces if !facts.is_admin => lacking.or(sysctl).or(filter),
+        // Without it, root needs a user namespace first, as an ordinary user does.
+        Refused::Namespaces if !facts.is_admin => {
+            let mapping = (facts.is_root && !facts.may_map_root).then_some(Obstacle::NoIdMapping);
+            let capability = facts.is_root.then_some(Obstacle::NoCapability);
+            lacking.or(sysctl).or(mapping).or(filter).or(capability)
+        }
         Refused::Mount if errno == Errno::ACCESS && facts.is_confined => Some(Obstacle::AppArmorProfile),
         Refused::Proc if facts.is_in_user_namespace && facts.has_hidden_proc => Some(Obstacle::HiddenProc),
         Refused::Namespaces | Refused::Mount | Refused::Proc => filter,
@@ -268,9 +270,17 @@ mod tests {
     #[test]
     fn each_refusal_is_explained_by_what_there_is_evidence_for() {
         let of = |facts: Facts, refused, errno| judge(&facts, refused, errno);
-        let root = Facts { is_root: true, is_filtered: true, ..Facts::default() };
-        // docker without flags; with SYS_ADMIN added; the same in AppArmor's default profile.
-        assert_eq!(of(root, Refused::Namespaces, Errno::PERM), [Obstacle::NoCapability]);
+        let root = Facts { is_root: true, may_map_root: true, is_filtered: true, ..Facts::default() };
+        // docker without flags, without capabilities, and where something else denies the user namespace.
+        assert_eq!(of(root, Refused::Namespaces, Errno::PERM), [Obstacle::SystemCallFilter]);
+        let bare = Facts { may_map_root: false, ..root };
+        assert_eq!(of(bare, Refused::Namespaces, Errno::PERM), [Obstacle::NoIdMapping]);
+        let unfiltered = Facts { is_filtered: false, ..root };
+        assert_eq!(of(unfiltered, Refused::Namespaces, Errno::PERM), [Obstacle::NoCapability]);
+        let limited = Facts { sysctl: Some(SYSCTLS[0]), ..bare };
+        let none = Obstacle::Sysctl("user.max_user_namespaces", "0");
+        assert_eq!(of(limited, Refused::Namespaces, Errno::PERM), [none]);
+        // docker with SYS_ADMIN added; the same in AppArmor's default profile.
         let admin = Facts { is_admin: true, ..root };
         assert_eq!(of(admin, Refused::Mount, Errno::PERM), [Obstacle::SystemCallFilter]);
         let confined = Facts { is_confined: true, ..admin };

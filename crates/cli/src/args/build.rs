@@ -107,7 +107,7 @@ pub(crate) struct BuildArgs {
     /// Annotation of the image
     ///
     /// TYPE is manifest (when not given), manifest-descriptor, or for several platforms index and index-descriptor;
-    /// several stand between commas. `manifest[linux/arm64]:KEY=VALUE` is for one platform.
+    /// several are separated by commas. `manifest[linux/arm64]:KEY=VALUE` is for one platform.
     #[arg(long, value_name = "[TYPE:]KEY=VALUE", help_heading = "Image")]
     pub(crate) annotation: Vec<String>,
 
@@ -184,7 +184,7 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "AGENT", help_heading = "Steps")]
     pub(crate) ssh: Vec<String>,
 
-    /// Carry steps out with this OCI runtime (crun, runc, or an absolute path) in place of own namespaces
+    /// Run steps with this OCI runtime (crun, runc, or an absolute path) instead of own namespaces
     #[arg(long, value_name = "RUNTIME", help_heading = "Steps")]
     pub(crate) runtime: Option<PathBuf>,
 
@@ -196,11 +196,11 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "KIND", default_value = "auto", help_heading = "Steps")]
     pub(crate) snapshotter: SnapshotterArg,
 
-    /// Run every step, whatever the cache has
+    /// Run every step, even if it is cached
     #[arg(long, help_heading = "Cache")]
     pub(crate) no_cache: bool,
 
-    /// Stages whose steps run whatever the cache has
+    /// Stages whose steps run even if they are cached
     #[arg(long, value_name = "STAGE", value_delimiter = ',', help_heading = "Cache")]
     pub(crate) no_cache_filter: Vec<String>,
 
@@ -220,7 +220,7 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "METHOD", help_heading = "Checks")]
     pub(crate) call: Option<String>,
 
-    /// How to print what --check finds, and what --call is answered
+    /// How to print what --check finds and --call answers
     #[arg(long, value_name = "FORMAT", help_heading = "Checks")]
     pub(crate) format: Option<ReportFormat>,
 
@@ -248,7 +248,7 @@ pub(crate) struct BuildArgs {
 /// Limits that cgroups carry out.
 #[derive(Debug, Default, Args)]
 pub(crate) struct LimitArgs {
-    /// Cgroup that those of steps are made in (with --runtime runc)
+    /// Cgroup in which those of steps are made (with --runtime runc)
     #[arg(long, value_name = "CGROUP", help_heading = "Steps")]
     pub(crate) cgroup_parent: Option<String>,
 

@@ -22,12 +22,12 @@ pub(crate) enum ImageVerb {
     History(HistoryArgs),
     /// Give an image another name
     Tag(TagArgs),
-    /// Take names of images away; `prune` then frees the space
+    /// Remove names of images; `prune` then frees the space
     #[command(visible_alias = "remove")]
     Rm(RmiArgs),
     /// Write images into an archive
     Save(SaveArgs),
-    /// Take over the images of an archive
+    /// Load the images of an archive
     Load(LoadArgs),
     /// Free what no image and no running build needs
     Prune(PruneArgs),
@@ -41,7 +41,7 @@ const FORMATS: &str = "\
 Formats:
   table                            the table, with titles
   table {{.ID}}\\t{{.Size}}         a table of these columns
-  json                             an object a line
+  json                             an object per line
   {{.Repository}}:{{.Tag}}         a line for each, by a template of Go's";
 
 /// `ocibuild images`
@@ -49,7 +49,7 @@ Formats:
 #[command(args_override_self = true, after_help = FORMATS)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub(crate) struct ImagesArgs {
-    /// Accepted for docker's sake: there are no intermediate images
+    /// Accepted for compatibility with docker: there are no intermediate images
     #[arg(short, long)]
     pub(crate) all: bool,
 
@@ -89,7 +89,7 @@ pub(crate) struct InspectArgs {
     #[arg(short, long, value_name = "FORMAT")]
     pub(crate) format: Option<String>,
 
-    /// Accepted for docker's sake: there are images only
+    /// Accepted for compatibility with docker: there are images only
     #[arg(long, value_name = "TYPE", value_parser = ["image"])]
     pub(crate) r#type: Option<String>,
 
@@ -149,11 +149,11 @@ pub(crate) struct TagArgs {
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
 pub(crate) struct RmiArgs {
-    /// Take all names of an image given by ID; images that are not here are no error
+    /// Remove all names of an image given by ID; images that do not exist are not an error
     #[arg(short, long)]
     pub(crate) force: bool,
 
-    /// Accepted for docker's sake: there are no parents that could be left
+    /// Accepted for compatibility with docker: there are no parents that could be left
     #[arg(long)]
     pub(crate) no_prune: bool,
 
@@ -198,7 +198,7 @@ pub(crate) struct LoadArgs {
     #[arg(short, long, value_name = "FILE")]
     pub(crate) input: Option<PathBuf>,
 
-    /// Accepted for docker's sake: there is no progress to be shown
+    /// Accepted for compatibility with docker: there is no progress to be shown
     #[arg(short, long)]
     pub(crate) quiet: bool,
 }
@@ -220,7 +220,7 @@ pub(crate) struct PruneArgs {
     #[arg(short, long)]
     pub(crate) all: bool,
 
-    /// Accepted for docker's sake: nothing is asked
+    /// Accepted for compatibility with docker: nothing is asked
     #[arg(short, long)]
     pub(crate) force: bool,
 }
@@ -243,7 +243,7 @@ pub(crate) enum PullWhen {
                         ocibuild run -it app:1.0 sh\n\nEnds with the status of the command."
 )]
 pub(crate) struct RunArgs {
-    /// Accepted for docker's sake: containers never outlive their command
+    /// Accepted for compatibility with docker: containers never outlive their command
     #[arg(long)]
     pub(crate) rm: bool,
 
@@ -259,11 +259,11 @@ pub(crate) struct RunArgs {
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     pub(crate) env: Vec<String>,
 
-    /// File of such variables, one a line
+    /// File of such variables, one per line
     #[arg(long, value_name = "FILE")]
     pub(crate) env_file: Vec<PathBuf>,
 
-    /// Path of the host to be seen in the container
+    /// Path of the host to show in the container
     #[arg(short, long, value_name = "SRC:DST[:ro]")]
     pub(crate) volume: Vec<String>,
 
@@ -275,7 +275,7 @@ pub(crate) struct RunArgs {
     #[arg(short, long, value_name = "USER")]
     pub(crate) user: Option<String>,
 
-    /// Program in place of the image's entry point; empty for none
+    /// Program instead of the image's entry point; empty for none
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) entrypoint: Option<String>,
 
@@ -295,7 +295,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "CAPABILITY", value_delimiter = ',')]
     pub(crate) cap_drop: Vec<String>,
 
-    /// Use this OCI runtime (crun, runc, or an absolute path) in place of own namespaces
+    /// Use this OCI runtime (crun, runc, or an absolute path) instead of own namespaces
     #[arg(long, value_name = "RUNTIME")]
     pub(crate) runtime: Option<PathBuf>,
 
@@ -314,7 +314,7 @@ pub(crate) struct RunArgs {
     #[arg(value_name = "IMAGE")]
     pub(crate) image: String,
 
-    /// Command in place of the image's
+    /// Command instead of the image's
     #[arg(value_name = "ARG", trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) args: Vec<String>,
 }

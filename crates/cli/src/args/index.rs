@@ -10,7 +10,7 @@ pub(crate) enum IndexVerb {
     Annotate(IndexAnnotateArgs),
     /// Show a draft, or else the index of this name here, or else the one at its registry
     Inspect(IndexInspectArgs),
-    /// Push a draft with its images, or meet with other jobs that build one platform each
+    /// Push a draft with its images, or join other jobs that build one platform each
     Push(IndexPushArgs),
     /// Remove drafts; what was pushed stays
     Rm(IndexRmArgs),
@@ -24,11 +24,11 @@ pub(crate) enum IndexVerb {
                         ocibuild index push registry.example.com/team/app:1.0"
 )]
 pub(crate) struct IndexCreateArgs {
-    /// Go on with the draft of this name, or else with what the name stands for at its registry
+    /// Extend the draft of this name, or else what the name stands for at its registry
     #[arg(short, long, visible_alias = "amend")]
     pub(crate) append: bool,
 
-    /// Let images take the place of earlier ones for the same platform
+    /// Let images replace earlier ones for the same platform
     #[arg(long)]
     pub(crate) replace: bool,
 

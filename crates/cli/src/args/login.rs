@@ -26,7 +26,7 @@ pub(crate) struct LoginArgs {
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
 
-    /// The registry, as `host[:port]`; with a path behind it for these repositories alone
+    /// The registry, as `host[:port]`; with a path after it, for these repositories only
     #[arg(value_name = "HOST", default_value = "docker.io")]
     pub(crate) host: String,
 }
@@ -51,7 +51,7 @@ pub(crate) enum AuthVerb {
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
 pub(crate) struct ExplainArgs {
-    /// table, or json: an object a line
+    /// table, or json: an object per line
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     pub(crate) format: TableFormat,
 

@@ -57,9 +57,9 @@ Environment:
   OCIBUILD_REGISTRY   registry of OCIBUILD_REGISTRY_USERNAME and OCIBUILD_REGISTRY_PASSWORD
   HTTPS_PROXY, HTTP_PROXY, NO_PROXY
                       proxies to go through
-  SSL_CERT_FILE       certificate authorities to trust in place of the system's
+  SSL_CERT_FILE       certificate authorities to trust instead of the system's
   CONTAINERS_REGISTRIES_CONF
-                      registries.conf in place of the user's and the system's
+                      registries.conf instead of the user's and the system's
   NO_COLOR            no colours";
 
 /// Builds OCI images from Dockerfiles: no daemon, no root.
@@ -92,7 +92,7 @@ pub(crate) enum Verb {
     History(HistoryArgs),
     /// Give an image another name
     Tag(TagArgs),
-    /// Take names of images away; `prune` then frees the space
+    /// Remove names of images; `prune` then frees the space
     Rmi(RmiArgs),
     /// Log in to a registry
     Login(LoginArgs),
@@ -110,7 +110,7 @@ pub(crate) enum Verb {
     Push(PushArgs),
     /// Write images into an archive
     Save(SaveArgs),
-    /// Take over the images of an archive
+    /// Load the images of an archive
     Load(LoadArgs),
     /// Look at how registries are reached
     Registry {
@@ -151,7 +151,7 @@ pub(crate) enum Verb {
         /// The Dockerfile
         file: PathBuf,
     },
-    /// Expand words read from standard input, a line of four fields each
+    /// Expand words read from standard input, four fields per line
     #[command(
         after_help = "A line is: mode (word, words or heredoc), escape character, environment as a JSON list of \
                             NAME=value, and the text as a JSON string, with tabs between. The answer is a line of JSON."

@@ -7,7 +7,7 @@ use super::ReportFormat;
 /// Flags of every verb that talks to registries.
 #[derive(Debug, Default, Args)]
 pub(crate) struct RegistryArgs {
-    /// Registry whose certificate does not matter, or which does not speak TLS
+    /// Registry whose certificate is not checked, or that does not speak TLS
     #[arg(long, value_name = "HOST", help_heading = "Registry")]
     pub(crate) insecure_registry: Vec<String>,
 
@@ -23,7 +23,7 @@ pub(crate) struct RegistryArgs {
 
     /// Mirror of a registry, asked before it: `[HOST[/PATH]=]MIRROR[/PATH]`, without `HOST=` of docker.io
     ///
-    /// May be given several times. With `,exclusive` behind it the registry itself is not asked at all. For names that
+    /// May be given several times. With `,exclusive` after it, the registry itself is not asked at all. For names that
     /// have such a mirror, registries.conf and hosts.toml do not count.
     #[arg(long, value_name = "[HOST=]MIRROR", help_heading = "Registry")]
     pub(crate) registry_mirror: Vec<String>,
@@ -33,11 +33,11 @@ pub(crate) struct RegistryArgs {
     #[arg(long, value_name = "HOST", help_heading = "Registry")]
     pub(crate) allow_link_local: Vec<String>,
 
-    /// How often a request is made again that failed for a reason that may pass [default: 4]
+    /// How often to retry a request that failed for a reason that may pass [default: 4]
     #[arg(long, value_name = "N", help_heading = "Registry")]
     pub(crate) retry: Option<u32>,
 
-    /// Seconds before the first of these; each further one takes twice as long [default: 1]
+    /// Seconds before the first retry; each further one waits twice as long [default: 1]
     #[arg(long, value_name = "SECONDS", help_heading = "Registry")]
     pub(crate) retry_delay: Option<f64>,
 

@@ -87,11 +87,11 @@ impl Deployment {
         }
         let replicas = options.replicas.unwrap_or(1);
         if i32::try_from(replicas).is_err() {
-            return Err(usage(format!("--replicas {replicas}: more than Kubernetes counts")));
+            return Err(usage(format!("--replicas {replicas}: more than Kubernetes allows")));
         }
         let ports = ports(config, &options.ports, &mut notes);
         if options.service && ports.is_empty() {
-            return Err(usage("--service: the image exposes no port that a Service could be for")
+            return Err(usage("--service: the image exposes no port for a Service")
                 .hint("name it with --port PORT, or write EXPOSE PORT in the Dockerfile"));
         }
         // `latest` says nothing, and would have every pod ask the registry for what its digest already settles.
@@ -131,7 +131,7 @@ fn ports(config: &ContainerConfig, given: &[Port], notes: &mut Vec<String>) -> V
         for text in config.exposed_ports.keys() {
             match text.parse() {
                 Ok(port) => drop(ports.insert(port)),
-                Err(error) => notes.push(format!("a port that the image exposes is left out: {error}")),
+                Err(error) => notes.push(format!("skipping a port that the image exposes: {error}")),
             }
         }
     }

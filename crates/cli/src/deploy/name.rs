@@ -21,26 +21,27 @@ pub(super) fn derived(repository: &str) -> String {
     name
 }
 
-/// Fails when a text is no RFC 1123 label; `begins_with_letter` asks for RFC 1035's.
+/// Fails when a text is not an RFC 1123 label; `begins_with_letter` asks for RFC 1035's.
 pub(super) fn check_label(flag: &str, text: &str, begins_with_letter: bool) -> Result<(), Error> {
     let reason = if text.len() > MAX_LABEL {
         "up to 63 characters".to_owned()
     } else if !is_label(text) {
-        "small letters, digits and '-', with a letter or a digit at both ends".to_owned()
+        "lower-case letters, digits and '-', with a letter or a digit at both ends".to_owned()
     } else if begins_with_letter && text.starts_with(|c: char| c.is_ascii_digit()) {
-        "a letter as its first character where there is a Service".to_owned()
+        "a letter as its first character if there is a Service".to_owned()
     } else {
         return Ok(());
     };
     Err(usage(format!("{flag} {text:?}: Kubernetes wants {reason}")))
 }
 
-/// Fails when a text is no RFC 1123 subdomain: labels with points between.
+/// Fails when a text is not an RFC 1123 subdomain: labels with points between.
 pub(super) fn check_subdomain(flag: &str, text: &str) -> Result<(), Error> {
     if text.len() <= MAX_SUBDOMAIN && text.split('.').all(is_label) {
         return Ok(());
     }
-    let reason = "small letters, digits, '-' and '.', with a letter or a digit at both ends of each part";
+    let reason =
+        "lower-case letters, digits, '-' and '.', with a letter or a digit at both ends of each part";
     Err(usage(format!("{flag} {text:?}: Kubernetes wants {reason}")))
 }
 

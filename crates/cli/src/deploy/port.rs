@@ -46,7 +46,7 @@ impl Port {
         self.protocol
     }
 
-    /// Up to 15 small letters, digits and dashes, different for different ports.
+    /// Up to 15 lower-case letters, digits and dashes, different for different ports.
     pub(super) fn name(self) -> String {
         // Meshes take a name that begins with a protocol's for a promise, and `EXPOSE 80/tcp` promises no more than TCP.
         let prefix = match self.protocol {

@@ -72,7 +72,7 @@ fn scalar(text: &str) -> String {
     if is_plain(text) { text.to_owned() } else { quoted(text) }
 }
 
-/// Numbers and times begin with a digit, a sign or a point, whatever the version; the other words that are no texts
+/// Numbers and times begin with a digit, a sign or a point, whatever the version; the other words that are not texts
 /// are known by name.
 fn is_plain(text: &str) -> bool {
     const WORDS: [&str; 9] = ["y", "n", "yes", "no", "on", "off", "true", "false", "null"];

@@ -42,55 +42,55 @@ pub(crate) fn misused(error: &Error, paint: Paint) -> Option<String> {
         hint(&text);
     }
     if let Some(usage) = usage.filter(|_| !is_foreign(error)) {
-        hint(&format!("usage: {usage}; --help says more"));
+        hint(&format!("usage: {usage}; --help shows more"));
     }
     Some(out)
 }
 
-/// Flags of other builders, and what is here in their place.
+/// Flags of other builders, and what to use instead.
 const FOREIGN_FLAGS: [(&str, &str); 27] = [
-    ("--squash", "leave it out: layers are not joined here; COPY --from a last stage what the image needs"),
-    ("--rm", "leave it out: no containers are left behind"),
-    ("--force-rm", "leave it out: no containers are left behind"),
-    ("--compress", "leave it out: the context is not sent anywhere"),
+    (
+        "--squash",
+        "omit it: layers are not squashed here; copy what the image needs into a last stage with COPY --from",
+    ),
+    ("--rm", "omit it: no containers are left behind"),
+    ("--force-rm", "omit it: no containers are left behind"),
+    ("--compress", "omit it: the context is not sent anywhere"),
     ("--destination", "name the image with -t NAME[:TAG]"),
     ("--dockerfile", "name the Dockerfile with -f FILE"),
-    ("--context", "CONTEXT is an argument of its own, the last one: ocibuild build ."),
+    ("--context", "CONTEXT is a separate argument, the last one: ocibuild build ."),
     ("--context-sub-path", "name the directory itself as CONTEXT: ocibuild build ./dir"),
-    ("--no-push", "leave it out: nothing is pushed"),
+    ("--no-push", "omit it: nothing is pushed"),
     ("--tar-path", "write an archive with -o type=docker,dest=FILE"),
     ("--tarPath", "write an archive with -o type=docker,dest=FILE"),
     ("--oci-layout-path", "write a layout with -o type=oci,tar=false,dest=DIR"),
-    ("--cache", "leave it out: steps are cached by default"),
-    ("--layers", "leave it out: steps are cached by default"),
-    ("--isolation", "leave it out, or choose with --sandbox"),
+    ("--cache", "omit it: steps are cached by default"),
+    ("--layers", "omit it: steps are cached by default"),
+    ("--isolation", "omit it, or choose with --sandbox"),
     (
         "--security-opt",
-        "leave it out: a step asks with RUN --security=insecure, and --allow security.insecure lets it",
+        "omit it: a step asks with RUN --security=insecure, and --allow security.insecure lets it",
     ),
     (
         "--privileged",
-        "leave it out: a step asks with RUN --security=insecure, and --allow security.insecure lets it",
+        "omit it: a step asks with RUN --security=insecure, and --allow security.insecure lets it",
     ),
-    (
-        "--volume",
-        "leave it out: bring files in with COPY or RUN --mount=type=bind, others with --build-context",
-    ),
-    ("-v", "leave it out: bring files in with COPY or RUN --mount=type=bind, others with --build-context"),
+    ("--volume", "omit it: bring files in with COPY or RUN --mount=type=bind, others with --build-context"),
+    ("-v", "omit it: bring files in with COPY or RUN --mount=type=bind, others with --build-context"),
     ("--env", "set variables with ENV in the Dockerfile, or ARG and --build-arg NAME=VALUE"),
     ("-e", "set variables with ENV in the Dockerfile, or ARG and --build-arg NAME=VALUE"),
     ("-p", "ports are opened when the image runs: EXPOSE in the Dockerfile"),
     ("--name", "name the image with -t NAME[:TAG]"),
     ("--verbosity", "choose with --progress plain or --progress quiet"),
     ("--verbose", "choose with --progress plain"),
-    ("--build", "that is a flag of compose: ocibuild build ."),
-    ("--no-deps", "that is a flag of compose: ocibuild build ."),
+    ("--build", "this is a flag of compose: ocibuild build ."),
+    ("--no-deps", "this is a flag of compose: ocibuild build ."),
 ];
 
 const ONE_COMMAND: &str =
     "ocibuild runs one command and ends with it; run the image with docker, podman or nerdctl";
-const OPEN_PORTS: &str = "the network is this machine's, so that ports are open as they are: leave it out";
-const MAPPED_PORTS: &str = "the network is this machine's, so that ports are open as they are; to map them, run the image with \
+const OPEN_PORTS: &str = "the network is this machine's, so ports are open as they are: omit it";
+const MAPPED_PORTS: &str = "the network is this machine's, so ports are open as they are; to map them, run the image with \
                             docker, podman or nerdctl";
 const AS_A_STEP: &str = "commands have the capabilities and the filter of a build step; for more, run the image with docker, \
                          podman or nerdctl";
@@ -100,7 +100,7 @@ const NO_LIMITS: &str =
     "limits are for builds; to limit a container, run the image with docker, podman or nerdctl";
 const OWN_NAMESPACES: &str = "a command has namespaces of its own, but for the network; for others, run the image with docker, podman or nerdctl";
 
-/// Flags of `docker run`, and what is here in their place.
+/// Flags of `docker run`, and what to use instead.
 const FOREIGN_RUN_FLAGS: [(&str, &str); 35] = [
     ("-P", OPEN_PORTS),
     ("--publish-all", OPEN_PORTS),
@@ -130,25 +130,25 @@ const FOREIGN_RUN_FLAGS: [(&str, &str); 35] = [
     ("--uts", OWN_NAMESPACES),
     ("--userns", OWN_NAMESPACES),
     ("--cgroupns", OWN_NAMESPACES),
-    ("--init", "leave it out, or have the image begin with an init of its own: the command is process 1"),
-    ("--read-only", "leave it out: what a command writes is gone afterwards; volumes take :ro"),
+    ("--init", "omit it, or start an init in the image: the command is process 1"),
+    ("--read-only", "omit it: what a command writes is gone afterwards; volumes take :ro"),
     ("--mount", "write -v SRC:DST[:ro]"),
-    ("--tmpfs", "leave it out: what a command writes is gone afterwards, wherever that is"),
-    ("--sig-proxy", "leave it out: signals go to the command"),
-    ("--label", "leave it out: nothing is left that could have labels"),
-    ("-l", "leave it out: nothing is left that could have labels"),
+    ("--tmpfs", "omit it: what a command writes is gone afterwards, wherever that is"),
+    ("--sig-proxy", "omit it: signals go to the command"),
+    ("--label", "omit it: no container is kept that could have labels"),
+    ("-l", "omit it: no container is kept that could have labels"),
 ];
 
-/// Verbs of other programs, and what is here in their place.
+/// Verbs of other programs, and what to use instead.
 const FOREIGN_VERBS: [(&str, &str); 19] = [
     ("bake", "ocibuild builds one image: ocibuild build --target STAGE DIR, for each target of the file"),
-    ("completion", "there is no completion yet; ocibuild help VERB lists the flags of a verb"),
+    ("completion", "completion is not supported yet; ocibuild help VERB lists the flags of a verb"),
     ("info", "write ocibuild --version, or ocibuild du for what takes up space"),
     ("kill", "there are no containers here; end ocibuild run with Ctrl-C"),
     ("system", "write ocibuild du for system df, and ocibuild prune for system prune"),
     ("version", "write ocibuild --version"),
-    ("buildx", "write ocibuild build in place of buildx build"),
-    ("builder", "write ocibuild build in place of builder build"),
+    ("buildx", "write ocibuild build instead of buildx build"),
+    ("builder", "write ocibuild build instead of builder build"),
     ("bud", "write ocibuild build"),
     ("container", "there are no containers here; ocibuild run tries an image"),
     ("compose", "ocibuild builds one image: ocibuild build DIR, for each service"),
@@ -159,7 +159,7 @@ const FOREIGN_VERBS: [(&str, &str); 19] = [
     ("start", "there are no containers here; ocibuild run tries an image"),
     ("stop", "there are no containers here; ocibuild run tries an image"),
     ("rm", "images are removed with ocibuild rmi"),
-    ("commit", "write what is to be done into a Dockerfile: ocibuild build ."),
+    ("commit", "write the steps into a Dockerfile: ocibuild build ."),
 ];
 
 fn foreign(error: &Error) -> Option<&'static str> {
@@ -207,21 +207,21 @@ fn slips(error: &Error, words: &[String]) -> Vec<String> {
     for pair in words.windows(2) {
         let [before, word] = pair else { continue };
         if let Some(text) = before.strip_suffix(',').filter(|text| text.contains('=')) {
-            hints.push(format!("no blank stands behind a comma: {text},{word}"));
+            hints.push(format!("write no space after a comma: {text},{word}"));
         }
         if word.len() > 1 && word.starts_with('=') {
-            hints.push(format!("no blanks stand around the \"=\": {before}{word}"));
+            hints.push(format!("write no spaces around the \"=\": {before}{word}"));
         }
         let is_last = words.last() == Some(word);
         let is_missing = error.kind() == ErrorKind::MissingRequiredArgument && is_last;
         if is_missing && takes_value(before) && std::path::Path::new(word).is_dir() {
-            hints.push(format!("{word} is taken for the value of {before}: write {before} VALUE {word}"));
+            hints.push(format!("{word} is read as the value of {before}: write {before} VALUE {word}"));
         }
     }
     for word in words {
         if let Some(flag) = word.strip_prefix(['\u{2013}', '\u{2014}', '\u{2212}']) {
             let flag = flag.trim_start_matches('-');
-            hints.push(format!("the dash of {word} is none of the keyboard's: write --{flag}"));
+            hints.push(format!("{word} begins with a typographic dash; use two hyphens: --{flag}"));
         }
         let is_plain = !word.starts_with('-') && std::path::Path::new(word).is_file();
         if is_plain && error.kind() == ErrorKind::UnknownArgument && builds() && is_positional(words, word) {
@@ -229,7 +229,7 @@ fn slips(error: &Error, words: &[String]) -> Vec<String> {
         }
         let name = word.trim_start_matches('-').split('=').next().unwrap_or_default();
         if word.starts_with('-') && !word.starts_with("--") && name.len() > 2 && is_flag(name) {
-            hints.push(format!("flags of more than one letter have two dashes: -{word}"));
+            hints.push(format!("flags longer than one letter take two dashes: -{word}"));
         }
     }
     hints
@@ -294,9 +294,9 @@ fn own_hints(error: &Error) -> Vec<String> {
         ErrorKind::UnknownArgument if hints.is_empty() => hints.push(match verb().as_deref() {
             Some("load") => format!("name the archive with -i: ocibuild load -i {argument}"),
             _ if builds() => format!(
-                "there is one CONTEXT: remove {argument}, put quotes around values with blanks, and name the Dockerfile with -f"
+                "there is only one CONTEXT: remove {argument}, quote values that contain spaces, and name the Dockerfile with -f"
             ),
-            _ => format!("remove {argument}, or put quotes around values with blanks"),
+            _ => format!("remove {argument}, or quote values that contain spaces"),
         }),
         ErrorKind::InvalidSubcommand => {
             let given = value(ContextKind::InvalidSubcommand).unwrap_or_default();
@@ -315,13 +315,13 @@ fn own_hints(error: &Error) -> Vec<String> {
         }
         ErrorKind::MissingSubcommand => hints.push("begin with a verb: ocibuild build .".to_owned()),
         ErrorKind::InvalidValue if value(ContextKind::InvalidValue).is_none_or(|value| value.is_empty()) => {
-            hints.push(format!("put a value behind it: {argument}"));
+            hints.push(format!("put a value after it: {argument}"));
         }
         ErrorKind::TooManyValues | ErrorKind::WrongNumberOfValues => {
             let given = value(ContextKind::InvalidValue).unwrap_or_default();
-            hints.push(format!("{argument} takes no value: leave ={given} out"));
+            hints.push(format!("{argument} takes no value: omit ={given}"));
         }
-        ErrorKind::InvalidValue => hints.push(format!("give {argument} one of the values there are")),
+        ErrorKind::InvalidValue => hints.push(format!("give {argument} one of its values")),
         ErrorKind::ArgumentConflict => {
             let other = value(ContextKind::PriorArg).filter(|other| *other != argument);
             hints.push(match other {

@@ -38,7 +38,7 @@ impl Scope {
     /// Every text and every round counts before it is made, so that a loop ends before the memory does.
     fn spend(&mut self, bytes: usize) -> Result<(), Fault> {
         self.left = self.left.checked_sub(bytes).ok_or_else(|| {
-            Fault::new(self.at, format!("the template makes more than {} MiB of text", MAX_WORK >> 20))
+            Fault::new(self.at, format!("the template produces more than {} MiB of text", MAX_WORK >> 20))
                 .hint("print less of it, or leave the work to jq and --format json")
         })?;
         Ok(())
@@ -240,7 +240,7 @@ fn field<'v>(value: &'v Value, name: &str, at: usize) -> Result<&'v Value, Fault
         Value::Record(record) => record.get(name).ok_or_else(|| no_field(record, name, at)),
         Value::Map(map) => Ok(map.as_ref().and_then(|map| map.get(name)).unwrap_or(&Value::Missing)),
         Value::Nil | Value::Missing => Err(Fault::new(at, format!("nil pointer evaluating .{name}"))
-            .hint(format!("nothing is there: ask first, as in {{{{with …}}}}{{{{.{name}}}}}{{{{end}}}}"))),
+            .hint(format!("there is no value: check first, as in {{{{with …}}}}{{{{.{name}}}}}{{{{end}}}}"))),
         other => Err(Fault::new(at, format!("can't evaluate field {name} in type {}", other.kind()))
             .hint(format!("a {} has no fields", other.kind()))),
     }

@@ -133,7 +133,7 @@ impl<'a> Call<'a> {
             "json" => self.counted(1)?[0].json().into(),
             "join" => {
                 let Value::List(list) = &self.counted(2)?[0] else {
-                    return Err(self.wrong(format!("{} is no list", self.arguments[0])));
+                    return Err(self.wrong(format!("{} is not a list", self.arguments[0])));
                 };
                 let texts: Vec<String> = list.iter().flatten().map(ToString::to_string).collect();
                 texts.join(self.text(1)?).into()

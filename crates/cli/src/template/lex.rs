@@ -158,7 +158,7 @@ impl<'s> Scanner<'s> {
             c => {
                 let fault = Fault::new(self.at, format!("unexpected {c:?} in an action"));
                 return Err(if c == '\'' {
-                    fault.hint("texts stand in double quotes or backquotes")
+                    fault.hint("strings are in double quotes or backquotes")
                 } else {
                     fault.hint("an action is a field such as {{.ID}}, or a function with its arguments")
                 });
@@ -212,7 +212,7 @@ impl<'s> Scanner<'s> {
                         }
                         other => {
                             return Err(Fault::new(at, format!("invalid escape \\{other}"))
-                                .hint("put the text between backquotes to take it as it is"));
+                                .hint("use backquotes to take the text as it is"));
                         }
                     });
                 }
@@ -229,11 +229,11 @@ impl<'s> Scanner<'s> {
         let text = self.take(digits.map_or(rest.len(), |length| length + 1));
         let number = text.strip_prefix('+').unwrap_or(text).parse();
         number.map(Token::Number).map_err(|_| {
-            Fault::new(at, format!("bad number syntax: {text:?}")).hint("there are whole numbers only")
+            Fault::new(at, format!("bad number syntax: {text:?}")).hint("only whole numbers are supported")
         })
     }
 }
 
 fn unterminated(at: usize) -> Fault {
-    Fault::new(at, "unterminated quoted string").hint("close the quotes in front of }}")
+    Fault::new(at, "unterminated quoted string").hint("close the quotes before }}")
 }

@@ -64,8 +64,7 @@ pub(super) fn parse(source: &str, text: Text) -> Result<Vec<Node>, Fault> {
     match end {
         Stop::Source => Ok(nodes),
         Stop::Else(_, at) | Stop::Closed(at) => {
-            Err(Fault::new(at, "nothing is open here that could end")
-                .hint("remove it, or open an if or range"))
+            Err(Fault::new(at, "there is nothing open to end here").hint("remove it, or open an if or range"))
         }
     }
 }
@@ -125,11 +124,11 @@ impl Parser {
                 }
                 "break" | "continue" => {
                     return Err(Fault::new(place, format!("{keyword} outside range"))
-                        .hint("it stands between {{range}} and its {{end}}"));
+                        .hint("it belongs between {{range}} and its {{end}}"));
                 }
                 "define" | "template" | "block" => {
                     return Err(Fault::new(place, format!("{keyword} is not supported"))
-                        .hint("there is one template, and none to be named: write its text in place"));
+                        .hint("named templates are not supported: write the text itself"));
                 }
                 _ => nodes.push(Node::Action(pipeline(words, at)?)),
             }
@@ -185,7 +184,7 @@ impl Parser {
         match self.block(&block)? {
             (nodes, Stop::Closed(_) | Stop::Source) => Ok(nodes),
             (_, Stop::Else(_, at)) => {
-                Err(Fault::new(at, "there is an else already").hint("close it with {{end}}"))
+                Err(Fault::new(at, "it already has an else").hint("close it with {{end}}"))
             }
         }
     }
@@ -201,8 +200,10 @@ fn finish<T>(words: &[Word], at: usize, value: T) -> Result<T, Fault> {
 fn finish_else(words: &[Word], at: usize) -> Result<(), Fault> {
     match words.first() {
         None => Ok(()),
-        Some(word) => Err(Fault::new(word.at.max(at), "unexpected word behind else")
-            .hint("write {{else}} or {{else if …}}")),
+        Some(word) => {
+            Err(Fault::new(word.at.max(at), "unexpected word after else")
+                .hint("write {{else}} or {{else if …}}"))
+        }
     }
 }
 
@@ -231,9 +232,7 @@ fn read_pipeline(words: &mut Words, at: usize, is_nested: bool, depth: usize) ->
         let command = &mut commands[last];
         if word.token == Token::Pipe {
             if command.is_empty() {
-                return Err(
-                    Fault::new(word.at, "missing value for command").hint("put a value in front of |")
-                );
+                return Err(Fault::new(word.at, "missing value for command").hint("put a value before |"));
             }
             commands.push(Vec::new());
             continue;
@@ -254,7 +253,7 @@ fn read_pipeline(words: &mut Words, at: usize, is_nested: bool, depth: usize) ->
             && !matches!(first.start, Start::Function(_))
         {
             return Err(Fault::new(second.at, "can't give argument to non-function")
-                .hint("a field stands alone; functions stand in front: {{join .RepoTags \",\"}}"));
+                .hint("a field stands alone; a function comes first: {{join .RepoTags \",\"}}"));
         }
     }
     Ok(Pipeline { at, names, declares, commands })

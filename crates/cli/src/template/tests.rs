@@ -111,12 +111,12 @@ fn mistakes_are_told_with_their_place() {
         ("{{.ID.x}}", 6, "can't evaluate field x in type string", "no fields"),
         ("{{.Config.Healthcheck.Test}}", 22, "nil pointer evaluating .Test", "with"),
         ("{{uper .ID}}", 3, "function \"uper\" not defined", "did you mean upper?"),
-        ("{{template \"x\"}}", 3, "template is not supported", "text in place"),
+        ("{{template \"x\"}}", 3, "template is not supported", "write the text itself"),
         ("{{if .ID}}x", 3, "if is not closed", "{{end}}"),
-        ("{{end}}", 3, "nothing is open here", "remove it"),
-        ("{{if .ID}}{{else}}{{else}}{{end}}", 21, "there is an else already", "{{end}}"),
+        ("{{end}}", 3, "there is nothing open to end here", "remove it"),
+        ("{{if .ID}}{{else}}{{else}}{{end}}", 21, "it already has an else", "{{end}}"),
         ("{{index .Config.Cmd 9}}", 3, "error calling index: index out of range: 9", ""),
-        ("{{join .ID \",\"}}", 3, "is no list", "{{join .RepoTags"),
+        ("{{join .ID \",\"}}", 3, "is not a list", "{{join .RepoTags"),
         ("{{truncate .ID}}", 3, "wrong number of args for truncate: want 2, got 1", "truncate .ID 12"),
         ("{{.ID .Tag}}", 7, "can't give argument to non-function", "stands alone"),
         ("{{range .ID}}{{end}}", 3, "range can't iterate over sha256:abcdef", "string"),
@@ -211,7 +211,7 @@ fn words() -> impl Strategy<Value = String> {
     prop_oneof![6 => known.prop_map(str::to_owned), 4 => function.prop_map(str::to_owned), 1 => "\\PC{0,4}"]
 }
 
-/// Pieces in any order: most of them are no template.
+/// Pieces in any order: most of them are not templates.
 fn pieces() -> impl Strategy<Value = String> {
     let action = prop::collection::vec(words(), 0..6).prop_map(|words| words.join(" "));
     let action = (

@@ -66,7 +66,7 @@ fn source_of(text: &str, source: &str) -> Result<NamedSource, Error> {
     }
     if source.starts_with("target:") || source.starts_with("input:") {
         return Err(usage(format!(
-            "--build-context {text}: targets and inputs of other builds are not taken"
+            "--build-context {text}: targets and inputs of other builds are not supported"
         ))
         .hint("write the other build to a layout, and name that: oci-layout://DIR"));
     }
@@ -87,9 +87,7 @@ fn source_of(text: &str, source: &str) -> Result<NamedSource, Error> {
             Some((near, rest)) => error.hint(format!("write {near}://{}", rest.trim_start_matches('/'))),
             None => error,
         };
-        error
-            .hint("name a directory or an archive that is there; an image is docker-image://NAME")
-            .caused_by(reason)
+        error.hint("name an existing directory or archive; an image is docker-image://NAME").caused_by(reason)
     })?;
     let path = PathBuf::from(source);
     Ok(if metadata.is_dir() {

@@ -12,12 +12,12 @@ pub(super) fn pairs(flag: &str, text: &str) -> Result<Vec<(String, String)>, Err
 pub(super) fn pairs_as_written(flag: &str, text: &str) -> Result<Vec<(String, String)>, Error> {
     let fields = fields(text).ok_or_else(|| {
         usage(format!("{flag} {text}: misplaced double quote"))
-            .hint("put quotes around a whole key=value, or leave them out")
+            .hint("quote a whole key=value, or omit the quotes")
     })?;
     let pair = |field: &String| match field.split_once('=') {
         Some((key, value)) => Ok((key.trim().to_owned(), value.to_owned())),
         None => Err(usage(format!("{flag} {text}: {field:?} is not of the form key=value"))
-            .hint("write key=value,key=value without blanks")),
+            .hint("write key=value,key=value without spaces")),
     };
     fields.iter().map(pair).collect()
 }

@@ -92,7 +92,7 @@ fn pattern(text: &str, flag: &str) -> Result<String, Error> {
     match glob_match(text.as_bytes(), b"") {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => Err(usage(format!("{flag}={text}: {error}"))
-            .hint("* and ? stand for anything but a slash, [a-z] for one of these characters")),
+            .hint("* and ? match anything but a slash, [a-z] one of these characters")),
     }
 }
 

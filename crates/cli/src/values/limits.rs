@@ -40,8 +40,8 @@ pub(crate) fn resources(args: &LimitArgs, runtime: Option<&Path>) -> Result<Reso
     if runtime.is_none()
         && let Some(flag) = given(&resources)
     {
-        return Err(usage(format!("{flag}: own namespaces make no cgroups, which this limit takes"))
-            .hint("--runtime runc makes them, where this host lets it"));
+        return Err(usage(format!("{flag}: this limit needs cgroups, which own namespaces do not make"))
+            .hint("--runtime runc makes them, if this host allows it"));
     }
     Ok(resources)
 }
@@ -153,7 +153,7 @@ mod tests {
     fn limits_of_cgroups_take_a_runtime() {
         let args = LimitArgs { memory: Some("64m".to_owned()), ..LimitArgs::default() };
         let error = resources(&args, None).unwrap_err();
-        assert!(error.to_string().starts_with("--memory: own namespaces"), "{error}");
+        assert!(error.to_string().starts_with("--memory: this limit needs cgroups"), "{error}");
         assert_eq!(resources(&args, Some(Path::new("runc"))).unwrap().memory, Some(64 << 20));
         let unlimited = LimitArgs { memory_swap: Some("-1".to_owned()), ..LimitArgs::default() };
         assert_eq!(resources(&unlimited, Some(Path::new("runc"))).unwrap().memory_swap, Some(-1));

@@ -107,13 +107,12 @@ pub(crate) fn outputs(texts: &[String]) -> Result<BuildOutputs, Error> {
         }
     }
     if out.cache_only && !out.outputs.is_empty() {
-        return Err(usage("--output type=cacheonly goes with no other output"));
+        return Err(usage("--output type=cacheonly cannot be combined with another output"));
     }
     let to_stdout = out.outputs.iter().filter(|output| output.target == Target::Stdout).count();
     if to_stdout > 1 {
-        return Err(
-            usage("--output: standard output takes one output").hint("name a file for the others: dest=FILE")
-        );
+        return Err(usage("--output: standard output can take only one output")
+            .hint("name a file for the others: dest=FILE"));
     }
     let layers = layers.unwrap_or_default();
     out.compression = compression(&layers)?;
@@ -171,7 +170,7 @@ fn fields(text: &str) -> Result<Fields, Error> {
             "push" => out.push = Some(flag()?),
             "push-by-digest" => out.by_digest = flag()?,
             "registry.insecure" => {
-                return Err(wrong("whom to trust is no attribute of an output".to_owned())
+                return Err(wrong("trust is not an attribute of an output".to_owned())
                     .hint("write --insecure-registry HOST, which names the registry"));
             }
             "mode" => {
@@ -227,9 +226,7 @@ fn output(text: &str, fields: Fields) -> Result<Option<OutputSpec>, Error> {
         "oci" if is_layout => OutputKind::OciLayout,
         "oci" => OutputKind::OciArchive,
         "docker" if is_layout => {
-            return Err(
-                wrong("an archive for docker is a tar").hint("leave tar=false out, or write type=oci")
-            );
+            return Err(wrong("an archive for docker is a tar").hint("omit tar=false, or write type=oci"));
         }
         "docker" => OutputKind::DockerArchive,
         "tar" => OutputKind::Tar,
@@ -238,7 +235,7 @@ fn output(text: &str, fields: Fields) -> Result<Option<OutputSpec>, Error> {
         "registry" if fields.push != Some(false) => OutputKind::Registry,
         "image" if fields.push == Some(true) => OutputKind::Registry,
         "image" | "registry" => {
-            return Err(wrong("an image that is not pushed is no output")
+            return Err(wrong("an image that is not pushed is not an output")
                 .hint("-t NAME alone keeps the image here; push=true pushes it"));
         }
         "" => return Err(wrong("type is missing").hint("write type=oci,dest=FILE or type=local,dest=DIR")),
@@ -253,7 +250,7 @@ fn output(text: &str, fields: Fields) -> Result<Option<OutputSpec>, Error> {
     let target = match fields.dest.as_deref() {
         _ if kind == OutputKind::Registry => Target::Registry { by_digest: fields.by_digest },
         Some("") => return Err(wrong("dest is empty").hint("write dest=PATH")),
-        Some("-") if is_directory => return Err(wrong("a directory does not go to standard output")),
+        Some("-") if is_directory => return Err(wrong("a directory cannot be written to standard output")),
         Some("-") => Target::Stdout,
         Some(dest) => Target::Path(PathBuf::from(dest)),
         None if is_directory => return Err(wrong("dest is missing").hint("name a directory with dest=DIR")),
@@ -290,7 +287,7 @@ fn refuse_foreign(text: &str, kind: OutputKind, fields: &Fields) -> Result<(), E
         None => Ok(()),
         Some(attribute) => {
             let kind = &fields.kind;
-            Err(usage(format!("--output {text}: {attribute} is no attribute of type={kind}")))
+            Err(usage(format!("--output {text}: {attribute} is not an attribute of type={kind}")))
         }
     }
 }
@@ -310,10 +307,8 @@ fn compression(layers: &Layers) -> Result<Option<Compression>, Error> {
             Some(_) => Err(out_of_range("0 to 22 for zstd")),
         },
         Some("uncompressed") => Ok(Some(Compression::None)),
-        Some("estargz") => {
-            Err(usage("--output: compression=estargz is known, but this version cannot do it")
-                .hint("the compressions are gzip, zstd and uncompressed"))
-        }
+        Some("estargz") => Err(usage("--output: compression=estargz is not supported yet")
+            .hint("the compressions are gzip, zstd and uncompressed")),
         Some(other) => {
             let error = usage(format!("--output: unsupported compression type {other}"));
             Err(one_of(error, other, &["gzip", "zstd", "uncompressed"]))

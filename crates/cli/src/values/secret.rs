@@ -8,7 +8,7 @@ use super::csv::pairs;
 use super::simple::one_of;
 use crate::failure::usage;
 
-/// What is read of a secret that is no regular file; more than any secret may have.
+/// What is read of a secret that is not a regular file; more than any secret may have.
 const LIMIT: u64 = 1 << 20;
 
 /// `id=ID[,src=FILE|,env=NAME][,type=file|env]`: without a source the variable named like the id, else such a file.
@@ -39,7 +39,7 @@ pub(crate) fn secret(text: &str, env: Lookup<'_>) -> Result<(String, Secret), Er
         }
     }
     let id = id.filter(|id| !id.is_empty()).ok_or_else(|| {
-        usage("--secret: there is no id").hint("write --secret id=NAME,src=FILE or id=NAME,env=VARIABLE")
+        usage("--secret: id is missing").hint("write --secret id=NAME,src=FILE or id=NAME,env=VARIABLE")
     })?;
     if kind.as_deref() == Some("env") && variable.is_none() {
         variable = source.take().or_else(|| Some(id.clone()));
@@ -53,7 +53,7 @@ pub(crate) fn secret(text: &str, env: Lookup<'_>) -> Result<(String, Secret), Er
         },
         (None, Some(path)) => file(&id, path)?,
         (Some(_), Some(_)) => {
-            return Err(usage(format!("--secret id={id}: either src or env")).hint("leave one of them out"));
+            return Err(usage(format!("--secret id={id}: give either src or env")).hint("omit one of them"));
         }
     };
     Ok((id, secret))
@@ -72,7 +72,7 @@ fn value_of(id: &str, name: &str, env: Lookup<'_>) -> Result<Secret, Error> {
 fn file(id: &str, path: &str) -> Result<Secret, Error> {
     let unusable = |error| {
         usage(format!("--secret id={id}: cannot use the file {path}"))
-            .hint("name a file that is there with src=FILE, or a variable with env=NAME")
+            .hint("name an existing file with src=FILE, or a variable with env=NAME")
             .caused_by(error)
     };
     let file = fs_err::File::open(path).map_err(unusable)?;

@@ -25,7 +25,7 @@ pub(crate) fn build_arg(text: &str, env: Lookup<'_>) -> Result<Option<(String, S
     };
     if name.is_empty() {
         return Err(usage(format!("--build-arg {text:?} has no name"))
-            .hint("write the name of an ARG in front of the \"=\": --build-arg VERSION=1.0"));
+            .hint("write the name of an ARG before the \"=\": --build-arg VERSION=1.0"));
     }
     Ok(value.map(|value| (name.to_owned(), value)))
 }
@@ -106,9 +106,9 @@ pub(crate) fn env_file(path: &Path, env: Lookup<'_>) -> Result<Vec<String>, Erro
         }
         let variable = line.split('=').next().unwrap_or_default();
         if variable.is_empty() || variable.contains(char::is_whitespace) || line.contains('\0') {
-            return Err(usage(format!("--env-file {name}: {variable:?} is no name of a variable"))
+            return Err(usage(format!("--env-file {name}: {variable:?} is not the name of a variable"))
                 .place(Place::File(format!("{name}:{}", number + 1)))
-                .hint("write NAME=VALUE without blanks around the \"=\""));
+                .hint("write NAME=VALUE without spaces around the \"=\""));
         }
         if line.contains('=') {
             variables.push(line.to_owned());
@@ -147,8 +147,8 @@ pub(crate) fn progress(text: &str, quiet: bool) -> Result<ProgressArg, Error> {
         "json" => ProgressArg::Json,
         "quiet" | "none" => ProgressArg::Quiet,
         "rawjson" => {
-            let error = usage("--progress rawjson is BuildKit's own format and not made here");
-            return Err(error.hint("--progress json has one object a line"));
+            let error = usage("--progress rawjson is BuildKit's own format, which is not supported");
+            return Err(error.hint("--progress json prints one object per line"));
         }
         other => {
             let error = usage(format!("--progress {other}: not one of auto, tty, plain, ci, json, quiet"));
@@ -191,8 +191,7 @@ pub(crate) fn host_entry(text: &str) -> Result<(String, IpAddr), Error> {
 #[expect(clippy::cast_precision_loss, reason = "a fraction of a unit is no exact number of bytes anyway")]
 pub(crate) fn size(flag: &str, text: &str) -> Result<u64, Error> {
     let malformed = || {
-        usage(format!("{flag} {text}: not a size like 64m"))
-            .hint("write a number with b, k, m or g behind it")
+        usage(format!("{flag} {text}: not a size like 64m")).hint("write a number followed by b, k, m or g")
     };
     let lower = text.trim().to_ascii_lowercase();
     let digits = lower.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(lower.len());
@@ -221,10 +220,10 @@ pub(crate) fn volumes(texts: &[String]) -> Result<Vec<Volume>, Error> {
         let volume = volume(text)?;
         if volumes.iter().any(|other| other.target == volume.target) {
             return Err(usage(format!(
-                "--volume {text}: something else is at {} already",
+                "--volume {text}: something else is already at {}",
                 volume.target.display()
             ))
-            .hint("leave one of them out, or give it another place"));
+            .hint("omit one of them, or mount it elsewhere"));
         }
         volumes.push(volume);
     }
@@ -256,14 +255,14 @@ fn volume(text: &str) -> Result<Volume, Error> {
             // That of the others is so already: no label keeps a command from files, and no mount comes through later.
             "rw" | "z" | "Z" | "private" | "rprivate" | "cached" | "delegated" | "consistent" => {}
             _ => {
-                return Err(usage(format!("--volume {text}: there is no mode {mode:?}"))
-                    .hint("the mode is ro or rw; z, Z and cached change nothing here"));
+                return Err(usage(format!("--volume {text}: unknown mode {mode:?}"))
+                    .hint("the mode is ro or rw; z, Z and cached have no effect here"));
             }
         }
     }
     let is_path = source.starts_with(['/', '.']) || source.contains('/');
     if !is_path {
-        return Err(usage(format!("--volume {text}: there are no named volumes, SRC is a path"))
+        return Err(usage(format!("--volume {text}: named volumes are not supported; SRC is a path"))
             .hint(format!("./{source} names a directory here")));
     }
     let source = fs_err::canonicalize(source).map_err(|error| {

@@ -24,7 +24,7 @@ pub(crate) fn ssh(text: &str, env: Lookup<'_>) -> Result<(String, SshAgent), Err
     for path in &paths {
         let metadata = fs_err::metadata(path).map_err(|error| {
             usage(format!("--ssh {text}: cannot use {path}"))
-                .hint("name the socket of an agent or a key that is there")
+                .hint("name the socket of an agent or an existing key")
                 .caused_by(error)
         })?;
         let absolute = std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path));
@@ -38,7 +38,7 @@ pub(crate) fn ssh(text: &str, env: Lookup<'_>) -> Result<(String, SshAgent), Err
     }
     match socket {
         Some(socket) if paths.len() == 1 => Ok((id.to_owned(), SshAgent::Socket(socket))),
-        Some(_) => Err(usage(format!("--ssh {text}: one socket, or keys")).hint("an id has one agent")),
+        Some(_) => Err(usage(format!("--ssh {text}: give one socket, or keys")).hint("an id has one agent")),
         None => Ok((id.to_owned(), SshAgent::Keys(keys))),
     }
 }

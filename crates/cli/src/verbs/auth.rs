@@ -100,7 +100,7 @@ fn conclusion(name: &str, explained: &[Explained]) -> String {
             format!("the {} is sent, from {} ({})", hit.credential, one.name, one.place)
         }
         Some((one, _)) => format!("nothing is sent, as {} cannot be used", one.name),
-        None => "nobody's credentials are sent".to_owned(),
+        None => "no credentials are sent".to_owned(),
     };
     format!("\n{name}: {}\n", printable(&text))
 }

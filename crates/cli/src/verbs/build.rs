@@ -56,7 +56,7 @@ impl Request {
         let load = args.load.as_deref().map(Load::new).transpose()?.flatten();
         refuse_sending(args, &outputs, load.is_some(), env)?;
         if load.is_some() && outputs.cache_only {
-            return Err(usage("--load: --output type=cacheonly goes with no other output"));
+            return Err(usage("--load: --output type=cacheonly cannot be combined with another output"));
         }
         Ok(Self {
             tags: each("--tag", &args.tag, nameable)?,
@@ -103,7 +103,7 @@ fn refuse_sending(args: &BuildArgs, all: &BuildOutputs, loads: bool, env: Lookup
         return Ok(());
     }
     let refused = |what: &str| {
-        Err(usage(format!("--offline and {what} exclude each other"))
+        Err(usage(format!("--offline and {what} cannot be used together"))
             .hint("write the image to a file, and push it later: --output type=oci,dest=FILE"))
     };
     if args.push {
@@ -128,7 +128,7 @@ fn all_outputs(args: &BuildArgs) -> Result<BuildOutputs, Error> {
     let pushes = |output: &values::OutputSpec| output.kind == OutputKind::Registry;
     if args.push && !all.outputs.iter().any(pushes) {
         if all.cache_only {
-            return Err(usage("--push: an output of type=cacheonly goes with no other"));
+            return Err(usage("--push: an output of type=cacheonly cannot be combined with another"));
         }
         all.outputs.push(values::push_output());
     }
@@ -145,7 +145,7 @@ fn rule(name: &str) -> Result<&'static Rule, Error> {
     let names = || RULES.into_iter().filter(|rule| rule.kind != RuleKind::Ordinary).map(|rule| rule.name);
     match Rule::named(name) {
         Some(rule) if rule.kind != RuleKind::Ordinary => Ok(rule),
-        Some(_) => Err(usage(format!("--enable-check {name}: this check is always made"))
+        Some(_) => Err(usage(format!("--enable-check {name}: this check always runs"))
             .hint("`# check=skip=RULE` turns checks off")),
         None => {
             let error = usage(format!("--enable-check {name}: there is no such check"));
@@ -169,18 +169,18 @@ fn secrets(texts: &[String], env: Lookup<'_>) -> Result<Vec<(String, Secret)>, E
 
 fn refuse_later(args: &BuildArgs) -> Result<(), Error> {
     if let Some(flag) = args.later.given().first() {
-        let error = usage(format!("{flag} is known, but this version cannot do it"));
+        let error = usage(format!("{flag} is not supported yet"));
         return Err(match *flag {
             "--attest" | "--provenance" | "--sbom" => {
                 error.hint("images have no attestations here, as with --provenance=false and --sbom=false")
             }
-            _ => error.hint(format!("leave {flag} out; `ocibuild build --help` shows what there is")),
+            _ => error.hint(format!("omit {flag}; `ocibuild build --help` shows what there is")),
         });
     }
     match args.sandbox.as_deref() {
         None | Some("auto") => Ok(()),
         Some("namespaces") if args.runtime.is_none() => Ok(()),
-        Some("namespaces") => Err(usage("--sandbox namespaces and --runtime exclude each other")),
+        Some("namespaces") => Err(usage("--sandbox namespaces and --runtime cannot be used together")),
         Some(other) => Err(usage(format!("--sandbox {other}: this version has auto and namespaces"))
             .hint("write --sandbox auto, or leave it out")),
     }

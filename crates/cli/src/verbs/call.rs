@@ -35,7 +35,7 @@ impl Call {
         let method = match method {
             None if args.check => Some(Method::Check),
             Some(Method::Outline | Method::Targets) if args.check => {
-                return Err(usage("--check and --call exclude each other").hint("give one of them"));
+                return Err(usage("--check and --call cannot be used together").hint("give one of them"));
             }
             method => method,
         };
@@ -88,7 +88,7 @@ fn parse(call: &str) -> Result<(Option<Method>, Option<ReportFormat>), Error> {
         "targets" => Some(Method::Targets),
         _ => {
             let message = format!("--call {}: there is no such method", printable(method));
-            return Err(usage(message).hint("there are build, check, outline and targets"));
+            return Err(usage(message).hint("the methods are build, check, outline and targets"));
         }
     };
     let format = match attributes {
@@ -96,7 +96,7 @@ fn parse(call: &str) -> Result<(Option<Method>, Option<ReportFormat>), Error> {
         "format=text" => Some(ReportFormat::Text),
         "format=json" => Some(ReportFormat::Json),
         other => {
-            let message = format!("--call {method}: {} is no attribute of it", printable(other));
+            let message = format!("--call {method}: {} is not an attribute of it", printable(other));
             return Err(usage(message).hint(format!("write --call {method},format=json")));
         }
     };

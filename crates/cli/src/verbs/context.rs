@@ -84,8 +84,8 @@ fn explained(verdict: &ContextVerdict) -> String {
     let state = match (verdict.exists, verdict.kept) {
         (true, true) => "in the context",
         (true, false) => "not in the context",
-        (false, true) => "not there; it would be in the context",
-        (false, false) => "not there; it would not be in the context",
+        (false, true) => "does not exist; it would be in the context",
+        (false, false) => "does not exist; it would not be in the context",
     };
     let reason = match &verdict.decided {
         None => "no pattern matches it".to_owned(),
@@ -103,6 +103,6 @@ fn explained(verdict: &ContextVerdict) -> String {
             )
         }
     };
-    let below = if verdict.for_what_is_below { "; it is there for what is kept below it" } else { "" };
+    let below = if verdict.for_what_is_below { "; it is included for what is kept below it" } else { "" };
     format!("{path}: {state}: {reason}{below}\n")
 }

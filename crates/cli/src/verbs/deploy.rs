@@ -35,7 +35,8 @@ pub(crate) fn deploy_manifest(root: Option<&Path>, args: &DeployArgs) -> Outcome
     let screen = Screen::of_stderr();
     if !names_registry(&args.image, &name) {
         let full = format!("{}/{}", name.registry(), name.repository());
-        let message = format!("{} names no registry: nodes will look for {full} at Docker Hub", args.image);
+        let message =
+            format!("{} does not name a registry: nodes will look for {full} at Docker Hub", args.image);
         warn(&message, false, screen);
     }
     deployment.notes().iter().for_each(|note| warn(note, false, screen));

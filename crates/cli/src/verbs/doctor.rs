@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use ocibuild::failure::SandboxRefusal;
 use ocibuild::sandboxes::{
-    DeviceSupport, Outcome as Found, RungReport, SandboxReport, SnapshotSupport, StepSupport,
+    DeviceSupport, Outcome as Found, Rung, RungReport, SandboxReport, SnapshotSupport, StepSupport,
 };
 use ocibuild::{Error, ErrorKind};
 use serde_json::{Value, json};
@@ -87,17 +87,26 @@ fn ids(users: &[RangeInclusive<u32>]) -> String {
     }
 }
 
-/// What would make a better kind of sandbox work than the one that is taken, each once.
+/// What would make a better kind of sandbox work than the one that is taken, each once. What root would need for namespaces
+/// of its own is more than a step needs: it is told only where nothing else is.
 fn hints(report: &SandboxReport) -> Vec<String> {
     let better = |rung: &&RungReport| report.taken().is_none_or(|taken| rung.rung < taken);
-    let mut hints = Vec::new();
-    for hint in report.rungs.iter().filter(better).flat_map(RungReport::hints) {
-        let text = hint_text(&hint);
-        if !hints.contains(&text) {
-            hints.push(text);
+    let (root, others): (Vec<_>, Vec<_>) =
+        report.rungs.iter().filter(better).partition(|rung| rung.rung == Rung::Root);
+    let texts = |rungs: &[&RungReport]| {
+        let mut texts = Vec::new();
+        for hint in rungs.iter().flat_map(|rung| rung.hints()) {
+            let text = hint_text(&hint);
+            if !texts.contains(&text) {
+                texts.push(text);
+            }
         }
+        texts
+    };
+    match texts(&others) {
+        none if none.is_empty() && report.taken().is_none() => texts(&root),
+        hints => hints,
     }
-    hints
 }
 
 fn gets(step: &StepSupport) -> Vec<String> {

@@ -41,7 +41,7 @@ impl Load {
             }
         };
         if engine.wants_name() && names.is_empty() {
-            return Err(usage(format!("--load: {engine} keeps no image without a name"))
+            return Err(usage(format!("--load: {engine} does not keep an image without a name"))
                 .hint("name it with --tag NAME"));
         }
         let (output, loading) = engine.load()?;

@@ -123,9 +123,8 @@ pub(crate) fn nameable(text: &str) -> Result<Reference, Error> {
             .hint(format!("the digest follows from what is built: give a tag, as in {name}:1.0")));
     }
     if name.familiar_name() == "sha256" {
-        return Err(
-            usage(format!("{text}: that would be a name like an ID")).hint("give a name of words: app:1.0")
-        );
+        return Err(usage(format!("{text}: this name would look like an ID"))
+            .hint("use a name made of words: app:1.0"));
     }
     Ok(name)
 }
@@ -197,7 +196,7 @@ impl<'s> Removal<'s> {
                 "conflict: unable to delete {text} (must be forced) - image is referenced by several names"
             );
             return Err(
-                usage(message).hint(format!("-f takes all of them away; or name one: {}", shown.join(", ")))
+                usage(message).hint(format!("-f removes all of them; or name one: {}", shown.join(", ")))
             );
         }
         self.taken.extend(names.iter().cloned());

@@ -56,7 +56,7 @@ fn create(root: Option<&Path>, args: &IndexCreateArgs) -> Outcome {
     for left_out in &created.left_out {
         let platform = left_out.platform.as_ref().map(ToString::to_string).unwrap_or_default();
         to_stderr(&format!(
-            "left out: {} {}, which is no image and about none\n",
+            "skipped: {} {}, which is neither an image nor about one\n",
             left_out.digest,
             printable(&platform)
         ));
@@ -203,7 +203,7 @@ fn push(root: Option<&Path>, args: &IndexPushArgs) -> Outcome {
     if images.is_empty() {
         // Whoever brings nothing came for the index.
         return Err(Error::new(ErrorKind::Network, format!("{}: {text}", name.familiar()))
-            .hint("the jobs of these platforms failed, run still, or use another --run or name")
+            .hint("the jobs of these platforms failed, are still running, or use another --run or name")
             .into());
     }
     to_stdout(format!("{text}\n").as_bytes())?;

@@ -39,11 +39,7 @@ pub(crate) fn login(args: &LoginArgs) -> Outcome {
     let kept = store.put(&key, &credential, &signals.cancel).map_err(|error| with_signal(error.into()))?;
     let screen = Screen::of_stderr();
     if check == LoginCheck::NotAsked {
-        warn(
-            &format!("{key} asks nobody for a login: whether the password is right is not known"),
-            false,
-            screen,
-        );
+        warn(&format!("{key} does not ask for a login, so the password was not checked"), false, screen);
     }
     if kept == Stored::InFile {
         let path = store.path().display();
@@ -75,7 +71,7 @@ fn refuse_password(args: &LoginArgs) -> Result<(), Error> {
         return Ok(());
     }
     Err(usage(
-        "a password is not taken from the command line: everybody on this machine can read it there, and the \
+        "a password is not accepted on the command line: everybody on this machine can read it there, and the \
                shell keeps it in its history",
     )
     .hint("give it on standard input: … | ocibuild login -u NAME --password-stdin HOST"))
@@ -83,10 +79,8 @@ fn refuse_password(args: &LoginArgs) -> Result<(), Error> {
 
 /// The registry as the names of images have it.
 fn key(text: &str) -> Result<RegistryKey, Error> {
-    let unusable = || {
-        usage(format!("HOST {text}: this is no registry"))
-            .hint("write host[:port], as in the names of images")
-    };
+    let unusable =
+        || usage(format!("HOST {text}: not a registry")).hint("write host[:port], as in the names of images");
     let key = RegistryKey::parse(text).ok_or_else(unusable)?;
     let path = if key.path().is_empty() { "x" } else { key.path() };
     let image: Reference = format!("{}/{path}", key.host()).parse().map_err(|_| unusable())?;
@@ -101,9 +95,11 @@ fn key(text: &str) -> Result<RegistryKey, Error> {
 fn credential(args: &LoginArgs, signals: &Signals) -> Result<Credential, Error> {
     let is_terminal = io::stdin().is_terminal();
     if args.password_stdin {
-        let name = args.username.clone().filter(|name| !name.is_empty()).ok_or_else(|| {
-            usage("--password-stdin needs the name of the user").hint("give it with -u NAME")
-        })?;
+        let name = args
+            .username
+            .clone()
+            .filter(|name| !name.is_empty())
+            .ok_or_else(|| usage("--password-stdin needs a user name").hint("give it with -u NAME"))?;
         return Ok(Credential::password(name, password(&from_stdin(signals)?)?));
     }
     if !is_terminal {
@@ -142,7 +138,7 @@ fn from_stdin(signals: &Signals) -> Result<String, Error> {
     if bytes.len() as u64 > MAX_PASSWORD {
         return Err(usage("the password on standard input is larger than 64 KiB"));
     }
-    String::from_utf8(bytes).map_err(|_| usage("the password on standard input is no text in UTF-8"))
+    String::from_utf8(bytes).map_err(|_| usage("the password on standard input is not valid UTF-8"))
 }
 
 /// One line of what is typed.
@@ -158,7 +154,7 @@ fn ask(prompt: &str, signals: &Signals) -> Result<String, Error> {
             _ => line.push(byte[0]),
         }
     }
-    let text = String::from_utf8(line).map_err(|_| usage("what was typed is no text in UTF-8"))?;
+    let text = String::from_utf8(line).map_err(|_| usage("what was typed is not valid UTF-8"))?;
     if text.trim().is_empty() { Err(usage("nothing was typed")) } else { Ok(text) }
 }
 

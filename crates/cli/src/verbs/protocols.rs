@@ -58,7 +58,7 @@ fn written(result: io::Result<()>) -> Outcome {
 pub(crate) fn ignore(file: &Path) -> Outcome {
     let patterns = fs_err::read(file).map_err(|error| {
         Error::new(ErrorKind::Usage, "cannot read the ignore file")
-            .hint("name a file that is there and can be read")
+            .hint("name an existing file that can be read")
             .caused_by(error)
     })?;
     let mut paths = Vec::new();

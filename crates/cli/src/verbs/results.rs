@@ -87,7 +87,7 @@ pub(super) fn in_a_directory(path: &Path) -> Result<(), Error> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !parent.is_dir() {
         return Err(Error::new(ErrorKind::Host, format!("cannot write {}", path.display())).hint(format!(
-            "there is no directory {}: make it first (mkdir -p), or name another destination",
+            "the directory {} does not exist: make it first (mkdir -p), or name another destination",
             parent.display()
         )));
     }

@@ -21,8 +21,8 @@ use crate::verbs::transfer::fetch;
 /// Runs an image and ends as its command does.
 pub(crate) fn run(root: Option<&Path>, args: &RunArgs) -> Outcome {
     if args.tty && args.interactive && !io::stdin().is_terminal() {
-        return Err(usage("the input device is not a TTY: -i and -t together take a terminal")
-            .hint("leave -t out, and the command reads what comes: ocibuild run -i IMAGE")
+        return Err(usage("the input device is not a TTY: -i and -t together need a terminal")
+            .hint("omit -t, and the command reads what is piped in: ocibuild run -i IMAGE")
             .into());
     }
     let options = options(args)?;
@@ -102,7 +102,7 @@ fn pass_on(stream: Stream, bytes: &[u8]) -> io::Result<()> {
 fn hostname() -> Result<String, Error> {
     fs_err::read_to_string("/proc/sys/kernel/hostname")
         .map(|name| name.trim_end().to_owned())
-        .map_err(|error| host("cannot see the name of this machine", error))
+        .map_err(|error| host("cannot read the host name of this machine", error))
 }
 
 fn options(args: &RunArgs) -> Result<ContainerOptions, Error> {

@@ -104,7 +104,7 @@ pub(crate) fn load(root: Option<&Path>, args: &LoadArgs) -> Outcome {
         }
         if !image.absent.is_empty() {
             let platforms: Vec<String> = image.absent.iter().map(ToString::to_string).collect();
-            to_stderr(&format!("note: not in the archive, or not taken: {}\n", platforms.join(", ")));
+            to_stderr(&format!("note: not in the archive, or not loaded: {}\n", platforms.join(", ")));
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -144,7 +144,7 @@ fn of_an_index_that_is_not_whole_the_image_that_is_gets_taken() {
     write_layout_of(&place.path("layout"), &blobs, vec![root.clone()]);
     let ended = place.run(&["load", "-i", "layout"]);
     assert_eq!(ended.succeeds(), "Loaded image: multi:1\n");
-    assert!(ended.stderr.contains("not taken: linux/s390x"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("not loaded: linux/s390x"), "{}", ended.stderr);
     let digest = place.run(&["inspect", "-f", "{{.Descriptor.digest}}", "multi:1"]);
     assert_eq!(digest.succeeds().trim(), own.descriptor.digest.as_str());
     // With all of them it is the index.
@@ -347,7 +347,7 @@ fn privileged_podman_skopeo_and_umoci_take_and_give_archives() {
         output_of(Command::new("skopeo").args(["inspect", "--raw", &at("oci", &place.path("layout"), "9")]));
     assert!(id.contains(&ids[1]), "{id}");
     assert_eq!(output_of(Command::new("umoci").args(["ls", "--layout"]).arg(place.path("layout"))), "9\n");
-    // Its tag is no full name.
+    // Its tag is not a full name.
     assert_eq!(
         in_state(&place, "umoci", &["load", "-i", "layout"]),
         format!("Loaded image ID: {}\n", ids[1])

@@ -75,7 +75,7 @@ fn checks_of_our_own() {
     assert_eq!(list(&ended.stdout), pairs(&expected));
     assert!(!ended.stdout.contains("AKIA"), "the value is shown: {}", ended.stdout);
     place.build(&["--enable-check", "LatesTag"]).fails(2, &["no such check", "did you mean LatestTag?"]);
-    place.build(&["--enable-check", "UndefinedVar"]).fails(2, &["always made", "skip"]);
+    place.build(&["--enable-check", "UndefinedVar"]).fails(2, &["always runs", "skip"]);
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn errors_are_no_findings() {
     place.build(&["--check"]).fails(2, &["unknown instruction: BOGUS", "--> Dockerfile:2:1"]);
     place.write("Dockerfile", "FROM scratch\n");
     place.build(&["--format", "json"]).fails(2, &["--format is for --check", "hint:"]);
-    place.build(&["--call", "outline", "--check"]).fails(2, &["exclude each other", "hint:"]);
+    place.build(&["--call", "outline", "--check"]).fails(2, &["cannot be used together", "hint:"]);
     place.build(&["--call", "chek"]).fails(2, &["no such method", "check"]);
     place.build(&["--call", "check,x=y"]).fails(2, &["x=y", "format=json"]);
 }

@@ -45,14 +45,17 @@ fn why_names_the_line_that_decided() {
         ),
         (
             "lib",
-            "lib: in the context: .dockerignore:5 \"lib\" matches it; it is there for what is kept below it\n",
+            "lib: in the context: .dockerignore:5 \"lib\" matches it; it is included for what is kept below it\n",
         ),
         ("lib/kept", "lib/kept: in the context: .dockerignore:6 \"!lib/kept\" matches it\n"),
         (
             "c/lib/other",
             "lib/other: not in the context: .dockerignore:5 \"lib\" matches the directory lib above it\n",
         ),
-        ("x.log", "x.log: not there; it would not be in the context: .dockerignore:3 \"*.log\" matches it\n"),
+        (
+            "x.log",
+            "x.log: does not exist; it would not be in the context: .dockerignore:3 \"*.log\" matches it\n",
+        ),
     ];
     for (path, expected) in table {
         assert_eq!(place.run(&["context", "ls", "--why", path, "c"]).succeeds(), expected);

@@ -91,7 +91,7 @@ fn what_kubernetes_would_refuse_is_refused() {
     let place = Place::with("FROM scratch\nCOPY Dockerfile /\n");
     place.build(&["-t", "r.io/app"]).succeeds();
     let table: [(&[&str], &str); 9] = [
-        (&["--service"], "no port that a Service could be for"),
+        (&["--service"], "no port for a Service"),
         (&["--service", "--port", "80", "--name", "1a"], "a letter as its first character"),
         (&["--name", "A"], "--name \"A\""),
         (&["--namespace", "a.b"], "--namespace \"a.b\""),

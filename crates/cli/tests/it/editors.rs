@@ -20,9 +20,9 @@ fn every_error_of_a_file_is_an_object() {
     assert_eq!(first["file"], "Dockerfile");
     let span = ["line", "column", "end_line", "end_column"].map(|key| first[key].as_u64().unwrap());
     assert_eq!(span, [2, 1, 2, 8]);
-    assert_eq!(first["hints"], json!(["write WORKDIR in place of WROKDIR"]));
+    assert_eq!(first["hints"], json!(["write WORKDIR instead of WROKDIR"]));
     assert_eq!(second["id"], "missing-destination");
-    assert_eq!(second["causes"], json!(["\"é\" is all that is given"]));
+    assert_eq!(second["causes"], json!(["\"é\" is the only argument"]));
 }
 
 #[test]

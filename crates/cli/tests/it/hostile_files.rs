@@ -127,7 +127,7 @@ fn bombs_end_with_a_message() {
         assert!(ended.stderr.contains("hint:"), "{what}: {}", ended.stderr);
         assert!(ended.stderr.len() < 20_000, "{what}: {} bytes are printed", ended.stderr.len());
     }
-    // A list in a list is no JSON form and means a command.
+    // A list in a list is not a JSON form and means a command.
     Place::with(&list).build(&[]).succeeds();
 }
 

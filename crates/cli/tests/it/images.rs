@@ -52,7 +52,7 @@ fn names_come_and_go() {
     let name = format!("x@sha256:{}", "0".repeat(64));
     place.run(&["tag", "127.0.0.1:5000/team/app:2", &name]).fails(2, &["digest"]);
     let name = format!("sha256:{}", "0".repeat(64));
-    place.run(&["tag", "127.0.0.1:5000/team/app:2", &name]).fails(2, &["a name like an ID"]);
+    place.run(&["tag", "127.0.0.1:5000/team/app:2", &name]).fails(2, &["look like an ID"]);
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn images_are_named_by_id_too() {
     assert!(place.run(&["history", "-q", &id]).succeeds().starts_with(short));
     place
         .run(&["rmi", short])
-        .fails(2, &["conflict: unable to delete", "several names", "-f takes all of them away"]);
+        .fails(2, &["conflict: unable to delete", "several names", "-f removes all of them"]);
     let ended = place.run(&["image", "rm", "-f", short]);
     assert_eq!(ended.succeeds().lines().count(), 3);
     assert_eq!(place.run(&["image", "ls", "-q"]).succeeds(), "");

@@ -270,7 +270,7 @@ fn attestations_come_with_their_images() {
     let (source, name) = (server.reference("built", "1"), server.reference("app", "1"));
     let created = place.run(&["index", "create", &name, &source, "app:amd64"]);
     created.succeeds();
-    assert!(created.stderr.contains("left out: sha256:"), "{}", created.stderr);
+    assert!(created.stderr.contains("skipped: sha256:"), "{}", created.stderr);
     assert!(created.stderr.contains(&format!("{source}: not in the state directory")), "{}", created.stderr);
     assert!(!created.stderr.contains("app:amd64"), "{}", created.stderr);
     place.run(&["index", "push", &name]).succeeds();

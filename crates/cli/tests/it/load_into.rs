@@ -73,7 +73,7 @@ fn an_engine_can_be_named() {
     let place = place(&["docker", "ctr"], &["docker", "ctr"]);
     build(&place, &["--load=containerd:k8s.io", "-t", "app:1"]).succeeds();
     assert_eq!(log(&place), "ctr --connect-timeout 3s version\nctr --namespace k8s.io images import -\n");
-    build(&place, &["--load=containerd"]).fails(2, &["keeps no image without a name", "--tag"]);
+    build(&place, &["--load=containerd"]).fails(2, &["does not keep an image without a name", "--tag"]);
     let quiet = build(&place, &["--load=docker", "-q"]);
     assert!(quiet.succeeds().starts_with("sha256:") && quiet.stderr.is_empty(), "{}", quiet.stderr);
     let both = ["--platform", "linux/amd64,linux/arm64", "-t", "app"];

@@ -177,22 +177,22 @@ fn token_services_are_asked_as_well() {
     assert_eq!(tokens.requests().len(), before);
     run(&place, &["pull", "--allow-token-realm", &format!("{host}=localhost"), &image]).succeeds();
     login(&place, &["--allow-token-realm", "localhost", host], CANARY).succeeds();
-    run(&place, &["pull", "--allow-token-realm", "http://localhost/", &image]).fails(2, &["names no host"]);
+    run(&place, &["pull", "--allow-token-realm", "http://localhost/", &image]).fails(2, &["not a host"]);
 }
 
 #[test]
 fn what_is_wrong_with_a_login_is_told_before_anybody_is_asked() {
     let place = Place::new();
     for (arguments, words) in [
-        (vec!["-u", "a", "-p", CANARY, "r.io"], "not taken from the command line"),
-        (vec!["-u", "a", &format!("--password={CANARY}"), "r.io"], "not taken from the command line"),
-        (vec!["-u", "a", &format!("-p{CANARY}"), "r.io"], "not taken from the command line"),
-        (vec!["--password-stdin", "r.io"], "needs the name of the user"),
+        (vec!["-u", "a", "-p", CANARY, "r.io"], "not accepted on the command line"),
+        (vec!["-u", "a", &format!("--password={CANARY}"), "r.io"], "not accepted on the command line"),
+        (vec!["-u", "a", &format!("-p{CANARY}"), "r.io"], "not accepted on the command line"),
+        (vec!["--password-stdin", "r.io"], "needs a user name"),
         (vec!["-u", "a", "r.io"], "no terminal"),
         (vec!["r.io"], "no terminal"),
         (vec!["-u", "a", "--password-stdin", "registry"], "no image has a registry of this name"),
-        (vec!["-u", "a", "--password-stdin", "a b"], "this is no registry"),
-        (vec!["-u", "a", "--password-stdin", "r.io:0"], "this is no registry"),
+        (vec!["-u", "a", "--password-stdin", "a b"], "not a registry"),
+        (vec!["-u", "a", "--password-stdin", "r.io:0"], "not a registry"),
         (vec!["-u", "a", "--password-stdin", "r.io"], "the password is empty"),
     ] {
         let mut all = vec!["login"];
@@ -213,7 +213,7 @@ fn an_open_registry_checks_nothing() {
     let (place, server) = (Place::new(), TestRegistry::start());
     let ended = login(&place, &[&server.authority()], CANARY);
     assert_eq!(ended.succeeds(), "Login Succeeded\n");
-    assert!(ended.stderr.contains("asks nobody for a login"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("does not ask for a login"), "{}", ended.stderr);
     assert!(server.requests().iter().all(|request| !request.headers.contains_key("authorization")));
     // A path is for these repositories alone.
     login(&place, &[&format!("{}/team", server.authority())], CANARY).succeeds();
@@ -250,7 +250,7 @@ fn it_is_explained_which_credentials_win() {
     assert!(text.contains("password of alice"), "{text}");
     assert!(text.ends_with(&format!("is sent, from REGISTRY_AUTH_FILE ({named})\n")), "{text}");
     let told = explain("r.io/other", &[]);
-    assert!(told.succeeds().ends_with("r.io/other: nobody's credentials are sent\n"), "{}", told.stdout);
+    assert!(told.succeeds().ends_with("r.io/other: no credentials are sent\n"), "{}", told.stdout);
     let objects = run(&place, &["auth", "explain", "--format", "json", "r.io:5000/other"]);
     let used =
         objects.succeeds().lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
@@ -261,7 +261,7 @@ fn it_is_explained_which_credentials_win() {
     let conclusions: Vec<&str> =
         mirrored.succeeds().lines().filter(|line| line.starts_with("r.io")).collect();
     assert!(conclusions[0].starts_with("r.io:5000/team/app: the identity token is sent"), "{conclusions:?}");
-    assert_eq!(conclusions[1], "r.io/app: nobody's credentials are sent");
+    assert_eq!(conclusions[1], "r.io/app: no credentials are sent");
     // What cannot be read is an error here as it is for a pull.
     place.write(".docker/config.json", "no json");
     let told = explain("r.io:5000/x", &[]);

@@ -29,7 +29,7 @@ fn metadata_services_of_clouds_are_refused() {
         place.write("c/Dockerfile", &format!("FROM scratch\nADD {source} /f\n"));
         refused(&place.run(&["build", "--progress", "plain", "c"]));
     }
-    // Other spellings are no addresses here.
+    // Other spellings are not addresses here.
     place.write("c/Dockerfile", "FROM scratch\nADD http://2852039166/ /f\n");
     place.run(&["build", "c"]).fails(2, &["neither a name nor an address"]);
     place.write("c/Dockerfile", "FROM 169.254.169.254/app:1\nCOPY f /\n");
@@ -158,7 +158,7 @@ fn what_sends_or_asks_is_no_flag_of_an_offline_build() {
     ] {
         let mut all = vec!["--offline"];
         all.extend(flags);
-        place.build(&all).fails(2, &["--offline and", "exclude each other"]);
+        place.build(&all).fails(2, &["--offline and", "cannot be used together"]);
     }
     place.build(&["--offline", "--network", "none", "-t", "a:b"]).succeeds();
 }

@@ -260,7 +260,7 @@ fn a_tag_beside_a_digest_names_nothing() {
     assert!(!server.requests().iter().any(|request| request.path.contains("other")));
 }
 
-/// What is no image is refused with what can be done with it, and fetched as it is by who asks for that; among images
+/// What is not an image is refused with what can be done with it, and fetched as it is by who asks for that; among images
 /// it is in nobody's way.
 #[test]
 fn artifacts_are_moved_and_nothing_else() {

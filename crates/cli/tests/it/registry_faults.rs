@@ -27,7 +27,7 @@
 //! never the token, and nobody but `registry` any byte of a layer. `{registry}` and the like stand for addresses,
 //! `{layer}`, `{config}` and `{manifest}` for digests of the image, `{layer.size}` and `{config.size}` for sizes.
 //!
-//! With `OCIBUILD_UPDATE_FIXTURES=1` in the environment the reports are written in place of being compared; with
+//! With `OCIBUILD_UPDATE_FIXTURES=1` in the environment the reports are written instead of being compared; with
 //! `OCIBUILD_TEST_CASE` only those cases are played whose names have this in them.
 
 mod case;

@@ -1,4 +1,4 @@
-//! Files that are no regular ones where a flag takes a file: pipes, descriptors, `<(…)` and `>(…)` of a shell.
+//! Files that are not regular ones where a flag takes a file: pipes, descriptors, `<(…)` and `>(…)` of a shell.
 
 use std::os::unix::fs::{FileTypeExt as _, symlink};
 use std::process::Command;

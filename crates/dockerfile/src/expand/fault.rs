@@ -19,7 +19,7 @@ pub enum ExpandFault {
     /// `${}`, `${:…` or `${{…`.
     #[error("syntax error: bad substitution")]
     BadSubstitution,
-    /// What stands behind the name is no modifier.
+    /// What stands behind the name is not a modifier.
     #[error("unsupported modifier ({0}) in substitution")]
     Modifier(String),
     /// A pattern has a backslash in front of a character that needs none.

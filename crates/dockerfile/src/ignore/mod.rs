@@ -27,7 +27,7 @@ pub use protocol::ignore_protocol;
 /// The longest line of an ignore file.
 const MAX_LINE_BYTES: usize = 65535;
 
-/// A line or pattern that is no pattern.
+/// A line or pattern that is not a pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct IgnoreError {

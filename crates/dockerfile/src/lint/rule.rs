@@ -76,7 +76,7 @@ rules! {
     CONSISTENT_INSTRUCTION_CASING, Ordinary, "ConsistentInstructionCasing",
         "all keywords of a file are written in the same case";
     COPY_IGNORED_FILE, Ordinary, "CopyIgnoredFile",
-        "COPY and ADD name no file that the ignore file leaves out of the build context";
+        "COPY and ADD name no file that the ignore file excludes from the build context";
     DUPLICATE_STAGE_NAME, Ordinary, "DuplicateStageName", "each stage has a name of its own";
     EXPOSE_INVALID_FORMAT, Ordinary, "ExposeInvalidFormat",
         "EXPOSE names ports of the container alone, no addresses and no ports of the host";
@@ -87,7 +87,7 @@ rules! {
     INVALID_BASE_IMAGE_PLATFORM, Ordinary, "InvalidBaseImagePlatform",
         "the base image is of the platform that is built for";
     INVALID_DEFAULT_ARG_IN_FROM, Ordinary, "InvalidDefaultArgInFrom",
-        "FROM names an image also when no build argument is given";
+        "FROM names an image even when no build argument is given";
     INVALID_DEFINITION_DESCRIPTION, Experimental, "InvalidDefinitionDescription",
         "the comment above an ARG or a named stage begins with the name that it describes";
     JSON_ARGS_RECOMMENDED, Ordinary, "JSONArgsRecommended",

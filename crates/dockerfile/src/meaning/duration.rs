@@ -8,7 +8,7 @@ use nom::{IResult, Parser};
 
 use crate::quote::quote;
 
-/// Why a text is no duration.
+/// Why a text is not a duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum DurationError {
     #[error("time: invalid duration {}", quote(.0))]

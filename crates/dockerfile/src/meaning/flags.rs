@@ -99,7 +99,7 @@ fn with_value(flag: &BorrowedWord<'_>, node: &BorrowedNode<'_>) -> String {
     let is_last = node.flags.last().map(|last| last.span) == Some(flag.span) && !flag.text.contains('=');
     let next = node.arguments.first().and_then(|word| word.text.split_whitespace().next());
     let value = next.filter(|_| is_last).unwrap_or("VALUE");
-    format!("write the value behind an equals sign, without blanks: {name}={value}")
+    format!("write the value after an equals sign, without spaces: {name}={value}")
 }
 
 /// The instructions that have a flag which others have not.
@@ -142,13 +142,12 @@ fn unknown(flag: &str, known: Known) -> Failure {
         None => error,
     };
     let error = match nearest.or_else(|| crate::nearest(name, known.iter().map(|(known, _)| *known))) {
-        Some(nearest) => error.hint(format!("write --{nearest} in place of {flag}")),
+        Some(nearest) => error.hint(format!("write --{nearest} instead of {flag}")),
         None => error,
     };
     if known.is_empty() {
-        return error.hint(
-            "this instruction takes no flags: remove it; flags of a command belong behind the command",
-        );
+        return error
+            .hint("this instruction takes no flags: remove it; flags of a command go after the command");
     }
     let list: Vec<String> = known.iter().map(|(known, _)| format!("--{known}")).collect();
     error.hint(format!("the flags of this instruction are {}", list.join(", ")))

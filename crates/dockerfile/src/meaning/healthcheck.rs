@@ -28,7 +28,7 @@ pub(super) fn healthcheck(reading: &Reading<'_>) -> Result<InstructionKind> {
             let message = "HEALTHCHECK NONE takes no arguments";
             let error = reading.error(Code::TooManyArguments, message).label(word.span);
             return Err(
-                error.hint("write HEALTHCHECK NONE alone, or HEALTHCHECK CMD with the command behind it")
+                error.hint("write HEALTHCHECK NONE alone, or HEALTHCHECK CMD followed by the command")
             );
         }
         return Ok(InstructionKind::Healthcheck(Box::new(Healthcheck::None)));
@@ -43,11 +43,11 @@ pub(super) fn healthcheck(reading: &Reading<'_>) -> Result<InstructionKind> {
         let hint = if kind.text.split_once('=').is_some_and(|(name, _)| is_flag(name)) {
             format!("flags begin with two dashes: --{}", kind.text.trim_start_matches('-'))
         } else if kind_upper == "RUN" || kind_upper == "CMD-SHELL" {
-            format!("write CMD in place of {}: HEALTHCHECK CMD {command}", kind.text)
+            format!("write CMD instead of {}: HEALTHCHECK CMD {command}", kind.text)
         } else if kind_upper.starts_with("[\"CMD") {
-            format!("write CMD in front of the list, not in it: HEALTHCHECK CMD [{command}")
+            format!("write CMD before the list, not in it: HEALTHCHECK CMD [{command}")
         } else {
-            format!("put CMD in front of the command: HEALTHCHECK CMD {rest}")
+            format!("put CMD before the command: HEALTHCHECK CMD {rest}")
         };
         return Err(reading.error(Code::UnknownHealthcheck, message).label(kind.span).hint(hint));
     }
@@ -55,7 +55,7 @@ pub(super) fn healthcheck(reading: &Reading<'_>) -> Result<InstructionKind> {
         return Err(reading
             .error(Code::MissingCommand, "Missing command after HEALTHCHECK CMD")
             .label(kind.span)
-            .hint("write the command behind CMD: HEALTHCHECK CMD curl -f http://localhost/"));
+            .hint("write the command after CMD: HEALTHCHECK CMD curl -f http://localhost/"));
     }
     let interval = duration(reading, &flags, "interval")?;
     let timeout = duration(reading, &flags, "timeout")?;

@@ -46,7 +46,7 @@ pub(crate) const KEYWORDS: [&str; 18] = [
     "workdir",
 ];
 
-/// Whether a word that is no keyword was probably meant for one.
+/// Whether a word that is not a keyword was probably meant for one.
 pub(crate) fn is_near_a_keyword(word: &str) -> bool {
     suggest(&word.to_lowercase(), KEYWORDS).is_some()
 }
@@ -205,7 +205,7 @@ impl<'a> Reading<'a> {
                 let error = self.error(Code::MissingDestination, message);
                 let error = match confusable_space(given) {
                     Some(code) => error.hint(format!(
-                        "{} holds the character {code}, which looks like a blank and is none: write a plain blank",
+                        "{} holds the character {code}, which looks like a space but is not one: type a plain space",
                         quote(given)
                     )),
                     None if self.node.json => error.hint(format!(
@@ -216,7 +216,7 @@ impl<'a> Reading<'a> {
                     None => error.hint(hint),
                 };
                 Err(match self.node.arguments.first() {
-                    Some(word) => error.cause(format!("{} is all that is given", quote(&word.text))),
+                    Some(word) => error.cause(format!("{} is the only argument", quote(&word.text))),
                     None => error,
                 })
             }
@@ -264,7 +264,7 @@ impl<'a> Reading<'a> {
             let error = error.hint("JSON takes double quotes, with commas between the strings");
             return Err(match crate::json_fault(&self.rest()) {
                 Some(fault) => error.cause(fault),
-                None => error.cause(format!("{} is no JSON list", quote(&self.rest()))),
+                None => error.cause(format!("{} is not a JSON list", quote(&self.rest()))),
             });
         }
         Ok(InstructionKind::Shell(self.words()))
@@ -278,14 +278,14 @@ impl<'a> Reading<'a> {
             return Err(self
                 .error(Code::EmptyVolume, message)
                 .label(word.span)
-                .hint("name a path, as in VOLUME /data, or drop the instruction"));
+                .hint("name a path, as in VOLUME /data, or remove the instruction"));
         }
         let paths = self.node.arguments.iter().map(|word| self.text(word.text.trim()));
         Ok(InstructionKind::Volume(paths.collect()))
     }
 
     fn blank_name(&self, word: &BorrowedWord<'_>) -> Failure {
-        let hint = format!("put a name in front of the \"=\": {}", example(self.name));
+        let hint = format!("put a name before the \"=\": {}", example(self.name));
         self.error(Code::BlankName, format!("{} names can not be blank", self.name))
             .label(word.span)
             .hint(hint)
@@ -313,7 +313,7 @@ impl<'a> Reading<'a> {
             };
             let value =
                 self.node.arguments[at..].iter().take(2).map(|word| &word.text[..]).collect::<String>();
-            return Err(error.hint(format!("no blanks stand around the \"=\": ARG {before}{value}")));
+            return Err(error.hint(format!("write no spaces around the \"=\": ARG {before}{value}")));
         }
         let definition = |word: &BorrowedWord<'_>| match word.text.split_once('=') {
             Some((name, default)) => {
@@ -333,7 +333,7 @@ impl<'a> Reading<'a> {
         let (message, hint) = match &keyword[..] {
             "ONBUILD" => (
                 "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed".to_owned(),
-                "write ONBUILD once, in front of the instruction that is to run later: ONBUILD RUN make",
+                "write ONBUILD once, before the instruction that should run later: ONBUILD RUN make",
             ),
             "FROM" | "MAINTAINER" => (
                 format!("{keyword} isn't allowed as an ONBUILD trigger"),
@@ -402,8 +402,8 @@ impl<'a> Reading<'a> {
                     let written = format!("{}={}", flag.text, value.text);
                     return Err(error
                         .label(flag.span)
-                        .cause(format!("{} is taken for the base image", quote(&value.text)))
-                        .hint(format!("write the value behind an equals sign, without blanks: {written}")));
+                        .cause(format!("{} is read as the base image", quote(&value.text)))
+                        .hint(format!("write the value after an equals sign, without spaces: {written}")));
                 }
                 Err(match words {
                     [] => {
@@ -414,17 +414,17 @@ impl<'a> Reading<'a> {
                     }
                     [image, second, name, more, ..] if second.text.eq_ignore_ascii_case("as") => error
                         .label(more.span)
-                        .cause(format!("{} is not expected behind {}", quote(&more.text), quote(&name.text)))
+                        .cause(format!("{} is not expected after {}", quote(&more.text), quote(&name.text)))
                         .hint(format!(
                             "the name of a stage is one word: FROM {} AS {}",
                             image.text, name.text
                         )),
                     [image, second, ..] if second.text.eq_ignore_ascii_case("as") => error
                         .label(second.span)
-                        .hint(format!("put the stage's name behind AS: FROM {} AS build", image.text)),
+                        .hint(format!("put the stage's name after AS: FROM {} AS build", image.text)),
                     [image, second, ..] => error
                         .cause(format!(
-                            "{} is not expected behind {}",
+                            "{} is not expected after {}",
                             quote(&second.text),
                             quote(&image.text)
                         ))
@@ -432,7 +432,7 @@ impl<'a> Reading<'a> {
                             "write FROM IMAGE or FROM IMAGE AS NAME: FROM {} AS {}",
                             image.text, second.text
                         ))
-                        .hint("a tag is joined to the image by a colon without blanks: alpine:3.20"),
+                        .hint("a tag follows the image after a colon, without spaces: alpine:3.20"),
                     [_] => error,
                 })
             }
@@ -455,7 +455,7 @@ fn example(name: &str) -> &'static str {
         "USER" => "USER name, with the name or id of one user",
         "VOLUME" => "VOLUME /data",
         "WORKDIR" => "WORKDIR /app, with the path of one directory",
-        _ => "the instruction with what it needs behind it",
+        _ => "the instruction followed by what it needs",
     }
 }
 

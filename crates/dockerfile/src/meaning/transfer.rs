@@ -63,7 +63,7 @@ fn transfer(reading: &Reading<'_>, flags: &Flags<'_>) -> Result<Transfer> {
         let message = format!("{} cannot accept a heredoc as a destination", reading.name);
         let error = reading.error(Code::HeredocDestination, message).label(destination.span);
         return Err(error.hint(format!(
-            "write the destination behind the heredoc: {} {} /path/in/the/image",
+            "write the destination after the heredoc: {} {} /path/in/the/image",
             reading.name, destination.text
         )));
     }

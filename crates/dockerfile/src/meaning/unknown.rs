@@ -94,11 +94,11 @@ pub(super) fn hints(node: &BorrowedNode<'_>) -> Vec<String> {
     let next = node.text.trim().get(word.len()..).unwrap_or_default().trim_start();
     if let Some(code) = confusable_space(word) {
         hints.push(format!(
-            "{} holds the character {code}, which looks like a blank or like nothing: write it anew with plain blanks",
+            "{} holds the character {code}, which looks like a space or is invisible: retype it with plain spaces",
             quote(word)
         ));
     } else if is_instruction(bare) && !is_instruction(word) {
-        hints.push(format!("write {} in place of {word}", bare.to_uppercase()));
+        hints.push(format!("write {} instead of {word}", bare.to_uppercase()));
     } else if let Some(keyword) = next.split_whitespace().next().filter(|next| is_instruction(next))
         && !word.contains(char::is_alphabetic)
     {
@@ -111,7 +111,7 @@ pub(super) fn hints(node: &BorrowedNode<'_>) -> Vec<String> {
         hints.push(hint);
     } else if matches!(&lower[..], "include" | "import") {
         hints.push(
-            "a Dockerfile cannot take in another: copy its lines, or build it first and begin FROM its image"
+            "a Dockerfile cannot include another: copy its lines, or build it first and begin FROM its image"
                 .to_owned(),
         );
     } else if matches!(&lower[..], "$" | "%" | ">") {
@@ -119,7 +119,7 @@ pub(super) fn hints(node: &BorrowedNode<'_>) -> Vec<String> {
         hints.push(format!("remove the prompt {word}: RUN {}", shortened(command)));
     } else if OF_SHELLS.contains(&&lower[..]) {
         hints.push(format!(
-            "{word} is of the shell: write it behind RUN, with a backslash (\\) at the end of each line that goes on"
+            "{word} belongs to the shell: write it after RUN, with a backslash (\\) at the end of each continued line"
         ));
     } else if matches!(&lower[..], "docker" | "docker-compose" | "podman" | "buildah") {
         hints.push(format!(
@@ -127,7 +127,7 @@ pub(super) fn hints(node: &BorrowedNode<'_>) -> Vec<String> {
         ));
     } else if let Some((_, keyword)) = OTHERS.iter().find(|(other, _)| *other == lower) {
         let text = if *keyword == "RUN" && !matches!(&lower[..], "exec" | "execute" | "install") {
-            format!("a command needs an instruction in front of it: RUN {}", shortened(&node.text))
+            format!("a command needs an instruction before it: RUN {}", shortened(&node.text))
         } else {
             format!("the instruction for that is {keyword}")
         };
@@ -136,14 +136,14 @@ pub(super) fn hints(node: &BorrowedNode<'_>) -> Vec<String> {
         let keyword = keyword.to_uppercase();
         let rest = rest.trim_start_matches([':', '=']);
         hints.push(if rest.is_empty() {
-            format!("write {keyword} in place of {word}")
+            format!("write {keyword} instead of {word}")
         } else {
-            format!("put a blank behind {keyword}: {keyword} {rest}")
+            format!("put a space after {keyword}: {keyword} {rest}")
         });
     } else if word.contains('=') {
         hints.push(format!("a variable is set with ENV: ENV {}", shortened(&node.text)));
     } else if let Some(keyword) = nearest(&lower, KEYWORDS) {
-        hints.push(format!("write {} in place of {word}", keyword.to_uppercase()));
+        hints.push(format!("write {} instead of {word}", keyword.to_uppercase()));
     }
     if hints.is_empty() {
         hints.push(format!(

@@ -12,8 +12,8 @@ const OTHER_QUOTES: [char; 9] =
 /// ```
 /// use ocibuild_dockerfile::json_fault;
 ///
-/// assert_eq!(json_fault("[\"a\", \"b\",]").unwrap(), "there is a comma in front of the \"]\"");
-/// assert_eq!(json_fault("['a']").unwrap(), "'a' stands in other quotes than double ones (\")");
+/// assert_eq!(json_fault("[\"a\", \"b\",]").unwrap(), "there is a comma before the \"]\"");
+/// assert_eq!(json_fault("['a']").unwrap(), "'a' is in quotes other than double quotes (\")");
 /// assert_eq!(json_fault("[\"a\", \"b\"]"), None);
 /// ```
 pub fn json_fault(text: &str) -> Option<String> {
@@ -33,7 +33,7 @@ pub fn json_fault(text: &str) -> Option<String> {
             return Some(if rest.is_empty() {
                 "the \"]\" at the end is missing".to_owned()
             } else {
-                format!("a comma is missing in front of {}", word(rest))
+                format!("a comma is missing before {}", word(rest))
             });
         };
         rest = behind.trim_start();
@@ -42,7 +42,7 @@ pub fn json_fault(text: &str) -> Option<String> {
 
 fn text_behind(rest: &str) -> Option<String> {
     let rest = rest.trim();
-    (!rest.is_empty()).then(|| format!("{} stands behind the \"]\"", quote(&shortened(rest))))
+    (!rest.is_empty()).then(|| format!("{} follows the \"]\"", quote(&shortened(rest))))
 }
 
 /// What is behind the string that `text` begins with, or what is wrong with it.
@@ -50,12 +50,12 @@ fn string(text: &str) -> Result<&str, String> {
     let Some(inner) = text.strip_prefix('"') else {
         return Err(match text.chars().next() {
             None => "the \"]\" at the end is missing".to_owned(),
-            Some(']') => "there is a comma in front of the \"]\"".to_owned(),
-            Some(',') => "there is a comma too many".to_owned(),
+            Some(']') => "there is a comma before the \"]\"".to_owned(),
+            Some(',') => "there is one comma too many".to_owned(),
             Some(c) if OTHER_QUOTES.contains(&c) => {
-                format!("{} stands in other quotes than double ones (\")", word(text))
+                format!("{} is in quotes other than double quotes (\")", word(text))
             }
-            Some(_) => format!("{} stands without double quotes", word(text)),
+            Some(_) => format!("{} is not in double quotes", word(text)),
         });
     };
     let mut chars = inner.char_indices();
@@ -98,14 +98,14 @@ mod tests {
             ("a", None),
             ("[\"a\"", Some("the \"]\" at the end is missing")),
             ("[", Some("the \"]\" at the end is missing")),
-            ("[\"a\" \"b\"]", Some("a comma is missing in front of \"b\"")),
-            ("[\"a\",, \"b\"]", Some("there is a comma too many")),
-            ("[\"a\", b]", Some("b stands without double quotes")),
-            ("[\"a\", 10]", Some("10 stands without double quotes")),
+            ("[\"a\" \"b\"]", Some("a comma is missing before \"b\"")),
+            ("[\"a\",, \"b\"]", Some("there is one comma too many")),
+            ("[\"a\", b]", Some("b is not in double quotes")),
+            ("[\"a\", 10]", Some("10 is not in double quotes")),
             ("[\"a]", Some("the double quote of \"a] is not closed")),
             ("[\"C:\\app\"]", Some("a backslash must be doubled: write \\\\a for \\a")),
-            ("[\"a\"] b", Some("\"b\" stands behind the \"]\"")),
-            ("[“a”]", Some("“a” stands in other quotes than double ones (\")")),
+            ("[\"a\"] b", Some("\"b\" follows the \"]\"")),
+            ("[“a”]", Some("“a” is in quotes other than double quotes (\")")),
         ] {
             assert_eq!(json_fault(text).as_deref(), fault, "{text}");
         }

@@ -108,7 +108,7 @@ impl<'a, S: FnMut(Parsed<'_>)> Reader<'a, S> {
         if !self.has_nodes {
             if self.frame.errors.is_empty() {
                 let error = Failure::new(Code::NoInstructions, "file with no instructions", None)
-                    .cause("there are only comments and blank lines in it")
+                    .cause("it contains only comments and blank lines")
                     .hint("begin with FROM and a base image: FROM alpine:3.20");
                 self.frame.errors.push(error.into());
             }
@@ -268,12 +268,12 @@ impl<'a, S: FnMut(Parsed<'_>)> Reader<'a, S> {
         let name = crate::quote::quote(&start.name);
         let hint = match nearly {
             Some(number) => format!(
-                "line {number} must be {name} and nothing else: the same case, without blanks around it"
+                "line {number} must be {name} and nothing else: in the same case, without spaces around it"
             ),
-            None => format!("the body must end with the line {name}: add it, without blanks around it"),
+            None => format!("the body must end with the line {name}: add it, without spaces around it"),
         };
         let error = Failure::new(Code::UnterminatedHeredoc, "unterminated heredoc", Some(location));
-        Err(error.cause(format!("nothing below ends what <<{} begins", start.name)).hint(hint))
+        Err(error.cause(format!("no line below ends what <<{} begins", start.name)).hint(hint))
     }
 }
 

@@ -13,7 +13,7 @@ pub(crate) const MAX_FILE_BYTES: usize = 16 << 20;
 /// A file as text.
 #[derive(Debug)]
 pub(crate) struct Source<'a> {
-    /// The text; each byte that is no part of UTF-8 is a replacement character, as with Go.
+    /// The text; each byte that is not part of UTF-8 is a replacement character, as with Go.
     pub(crate) text: Cow<'a, str>,
     /// Where in the text these are.
     replaced: Vec<usize>,
@@ -51,7 +51,7 @@ impl Guess {
             }
             Self::Unknown => error
                 .hint("save the file as UTF-8 text, and remove the byte")
-                .hint("another file is named with -f FILE"),
+                .hint("name another file with -f FILE"),
         }
     }
 }
@@ -61,8 +61,7 @@ impl<'a> Source<'a> {
     pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, Failure> {
         if bytes.len() > MAX_FILE_BYTES {
             let message = format!("the Dockerfile is larger than {MAX_FILE_BYTES} bytes");
-            let hint =
-                "is this the Dockerfile? Name it with -f FILE; data belongs into files that COPY takes";
+            let hint = "is this the Dockerfile? Name it with -f FILE; data belongs in files that COPY copies";
             return Err(Failure::new(Code::FileTooLarge, message, None).hint(hint));
         }
         if let Ok(text) = str::from_utf8(bytes) {
@@ -88,7 +87,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Fails if bytes that are no text stand anywhere but in comments.
+    /// Fails if bytes that are not text stand anywhere but in comments.
     pub(crate) fn reject_replaced(&self) -> Result<(), Failure> {
         if self.replaced.is_empty() {
             return Ok(());

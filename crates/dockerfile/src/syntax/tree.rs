@@ -11,7 +11,7 @@ use crate::node::{BorrowedNode, BorrowedWord};
 use crate::quote::quote;
 use crate::{Location, Node, Span};
 
-/// Why a text is no instruction.
+/// Why a text is not an instruction.
 #[derive(Debug)]
 pub(super) struct SyntaxError {
     pub(super) id: Code,
@@ -38,7 +38,7 @@ impl<'a> From<Vec<BorrowedWord<'a>>> for Arguments<'a> {
 fn pair_hint(keyword: &str, word: &str) -> String {
     let keyword = keyword.to_ascii_uppercase();
     if word.starts_with('#') {
-        return "a comment needs a line of its own: nothing behind an instruction is one".to_owned();
+        return "a comment needs a line of its own: text after an instruction is not one".to_owned();
     }
     if word.contains(['\u{201c}', '\u{201d}', '\u{201e}', '\u{2018}', '\u{2019}']) {
         return format!(
@@ -46,7 +46,7 @@ fn pair_hint(keyword: &str, word: &str) -> String {
         );
     }
     format!(
-        "write {keyword} NAME=VALUE without blanks around the \"=\", and put a value with blanks in double quotes: \
+        "write {keyword} NAME=VALUE without spaces around the \"=\", and put a value with spaces in double quotes: \
          {keyword} NAME=\"... {word}\""
     )
 }

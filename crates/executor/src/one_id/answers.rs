@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use ocibuild_sys::{
     Answer, Call, FileStatus, Listener, PendingListener, device_numbers, mark_of, own_file_system_state,
     set_mark,
 };
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Uid, openat};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Uid, openat, openat2};
 use rustix::io::Errno;
 use rustix::process::umask;
 
@@ -95,7 +95,7 @@ impl Answers {
                 let meant = root_means.iter().find(|(known, _)| known == path);
                 return Ok(meant.map(|(_, owned)| owned.clone()));
             };
-            match status_below(root.as_fd(), path) {
+            match status_below(root, path) {
                 Ok(status) => Ok(record.get(status.inode()).cloned()),
                 Err(Errno::NOENT) => Ok(None),
                 Err(errno) => Err(errno.into()),
@@ -124,12 +124,12 @@ impl Answers {
             Err(Errno::ACCESS | Errno::PERM) => return Ok(false),
             result => result?,
         };
-        let (device, _) = status(&root)?.inode();
+        let mount = status_below(&root, Path::new(""))?.mount();
         for (means, is_mounted) in [(&self.root_means, false), (&self.mounts_mean, true)] {
             for (path, owned) in means {
-                match status_below(root.as_fd(), path) {
+                match status_below(&root, path) {
                     // Not what is mounted over it, and the other way round.
-                    Ok(status) if (status.inode().0 != device) == is_mounted => {
+                    Ok(status) if (status.mount() != mount) == is_mounted => {
                         self.record.set(status.inode(), owned.clone());
                     }
                     Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => {}
@@ -170,12 +170,13 @@ impl Answers {
     }
 }
 
-fn status_below(root: BorrowedFd<'_>, path: &Path) -> Result<FileStatus, Errno> {
-    use std::os::unix::ffi::OsStrExt as _;
-
-    let name = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    let name = CString::new(name.as_os_str().as_bytes()).map_err(|_| Errno::INVAL)?;
-    FileStatus::of(root, &name, AtFlags::SYMLINK_NOFOLLOW)
+/// What is at a path of a root, which it does not leave.
+fn status_below(root: &OwnedFd, path: &Path) -> Result<FileStatus, Errno> {
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let file = openat2(root, path, flags, Mode::empty(), how)?;
+    FileStatus::extended(file.as_fd(), c"", AtFlags::EMPTY_PATH, FileStatus::MOUNT)
 }
 
 /// One call being answered.
@@ -296,7 +297,7 @@ impl<'a> Answering<'a> {
     fn chown(&mut self, target: Target<'a>, uid: u64, gid: u64) -> Result<Reply, Errno> {
         let file = match self.open(target) {
             // The kernel finds what only the caller sees, such as its own standard output by name, and denies all but itself.
-            Err(Errno::NOENT) => return CONTINUE,
+            Err(Errno::NOENT | Errno::LOOP) => return CONTINUE,
             result => result?,
         };
         let before = self.answers.record.of(status(&file)?.inode());

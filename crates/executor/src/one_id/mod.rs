@@ -20,7 +20,7 @@ mod record;
 use std::path::{Path, PathBuf};
 
 use ocibuild_spec::{CancelToken, Owned, OwnershipRecord};
-use ocibuild_sys::{IdMap, IdRange, Status, id_map};
+use ocibuild_sys::{Status, id_map};
 
 pub(crate) use self::answers::Answers;
 use self::filter::notifying;
@@ -31,13 +31,7 @@ use crate::{Attached, Bundle, Error, ExitStatus, Host};
 
 /// Whether there is one id here, and no more.
 pub(crate) fn is_here() -> bool {
-    is_one(&id_map())
-}
-
-/// Whether there is one user, and one group.
-pub(crate) fn is_one(ids: &IdMap) -> bool {
-    let is_one = |ranges: &[IdRange]| matches!(ranges, [range] if range.count == 1);
-    is_one(&ids.users) && is_one(&ids.groups)
+    id_map().is_single()
 }
 
 /// Runs the command of a bundle, and gives the record of owners that it leaves.
@@ -77,7 +71,7 @@ fn as_root(bundle: &Bundle) -> Result<(Bundle, Meant), Error> {
     root.set_uid(0).set_gid(0).set_additional_gids(None);
     process.set_user(root);
     bundle.spec.set_process(Some(process));
-    let mut mounted = Vec::new();
+    let mut mounted = std::mem::take(&mut bundle.unkept_mounted);
     for file in &mut bundle.memory_files {
         let owned = Owned::by(file.uid, file.gid);
         (file.uid, file.gid) = (0, 0);

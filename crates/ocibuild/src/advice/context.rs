@@ -55,6 +55,12 @@ fn hints(failure: &ContextFailure) -> Vec<Hint> {
         ContextFailure::Unreadable { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
             "let this user read it: chmod u+r, or chown"
         }
+        ContextFailure::ChangedWhileRead { .. } => {
+            "build again when nothing writes to the build context, or keep the path out of it"
+        }
+        ContextFailure::NotListed { rule, .. } => {
+            return vec![format!("the build check {rule} looks at all of it").into()];
+        }
         ContextFailure::IgnorePattern { source, .. } => {
             return vec![pattern(source.line, &source.pattern).into()];
         }

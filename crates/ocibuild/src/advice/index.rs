@@ -10,7 +10,7 @@ pub(crate) fn index(failure: &IndexFailure) -> Vec<Hint> {
             "an index has one image for each platform: leave one out, or let the later one count: ",
         )
         .setting(Setting::Replace, ""),
-        IndexFailure::TwoImagesOfJob { .. } => "leave one of them out".into(),
+        IndexFailure::TwoImagesOfJob { .. } => "omit one of them".into(),
         IndexFailure::NoImageNamed => Hint::from("name the image after the index, or its platform: ")
             .setting(Setting::Platform, "linux/arm64"),
         IndexFailure::NotInDraft { images, .. } => {

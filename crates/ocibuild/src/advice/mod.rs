@@ -6,6 +6,7 @@ mod copy;
 mod git;
 mod hint;
 mod index;
+mod layer;
 mod output;
 mod plan;
 mod run;
@@ -20,7 +21,7 @@ use crate::failure::Failure;
 pub use hint::{Hint, Setting};
 pub(crate) use plan::{causes as plan_causes, hints as plan_hints};
 pub(crate) use sandbox::{sandbox as sandbox_hints, way_around};
-pub(crate) use sources::{http as http_hints, source as source_hints, store as store_hint};
+pub(crate) use sources::{source as source_hints, store as store_hint};
 
 /// Why it failed, beyond what the failure itself says, and what can be done; of what this library finds out itself.
 pub(crate) fn of(failure: &Failure) -> (Vec<String>, Vec<Hint>) {
@@ -36,6 +37,15 @@ pub(crate) fn of(failure: &Failure) -> (Vec<String>, Vec<Hint>) {
         Failure::State(failure) => (Vec::new(), state::state(failure).into_iter().collect()),
         Failure::Index(failure) => (Vec::new(), index::index(failure)),
         Failure::Transfer(failure) => (Vec::new(), transfer::transfer(failure).into_iter().collect()),
+        Failure::ImageLayer(failure) => (Vec::new(), layer::layer(failure).into_iter().collect()),
+        Failure::Http(error) => (Vec::new(), sources::http(error)),
+        Failure::Check(_) => (
+            Vec::new(),
+            vec![
+                "`error=true` makes findings of build checks errors: change what they name, or skip the rules"
+                    .into(),
+            ],
+        ),
         _ => (Vec::new(), Vec::new()),
     }
 }

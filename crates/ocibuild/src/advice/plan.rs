@@ -36,7 +36,7 @@ pub(crate) fn causes(error: &PlanError) -> Vec<String> {
             vec!["there is a comma with nothing behind it".to_owned()]
         }
         PlanFault::TransferWord { words, .. } => {
-            json_fault(words).map(|fault| format!("this is no JSON list: {fault}")).into_iter().collect()
+            json_fault(words).map(|fault| format!("this is not a JSON list: {fault}")).into_iter().collect()
         }
         _ => Vec::new(),
     };
@@ -50,9 +50,9 @@ pub(crate) fn causes(error: &PlanError) -> Vec<String> {
 fn why_unset(arg: &UnsetArg) -> String {
     let name = &arg.name;
     if arg.is_declared {
-        format!("ARG {name} stands before the first FROM, but has no value")
+        format!("ARG {name} comes before the first FROM, but has no value")
     } else {
-        format!("{name} has no value: no ARG {name} stands before the first FROM")
+        format!("{name} has no value: no ARG {name} comes before the first FROM")
     }
 }
 
@@ -61,7 +61,8 @@ pub(crate) fn hints(error: &PlanError) -> Vec<Hint> {
     let mut hints = own_hints(error);
     if error.trigger().is_some() {
         hints.push(
-            "the trigger comes from the base image: use another base, or build that one again with a right ONBUILD".into(),
+            "the trigger comes from the base image: use another base, or rebuild it with a corrected ONBUILD"
+                .into(),
         );
     }
     hints
@@ -264,7 +265,7 @@ fn mount(fault: &MountFault) -> Vec<Hint> {
         }
         MountFault::NoValue { field } => return mount_without_value(field),
         MountFault::UnknownKey { key, .. } => match nearest(key, MOUNT_KEYS) {
-            Some(nearest) => format!("write {nearest} in place of {key}"),
+            Some(nearest) => format!("write {nearest} instead of {key}"),
             None => format!("remove it; the keys of a mount are {}", MOUNT_KEYS.join(", ")),
         },
         MountFault::KeyOfOtherType { key, fitting, .. } => {
@@ -279,7 +280,7 @@ fn mount(fault: &MountFault) -> Vec<Hint> {
         .to_owned(),
         MountFault::Choice { value, known, .. } => {
             let near = nearest(value, known.iter().copied());
-            let near = near.map(|nearest| format!("write {nearest} in place of {value}"));
+            let near = near.map(|nearest| format!("write {nearest} instead of {value}"));
             let all = format!("there are {}", known.join(", "));
             return near.into_iter().chain([all]).map(Hint::from).collect();
         }

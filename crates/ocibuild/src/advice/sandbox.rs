@@ -43,9 +43,14 @@ pub(crate) fn way_around(obstacle: Obstacle) -> Hint {
                  a pod's securityContext"
             )
         }
+        Obstacle::NoIdMapping => "give the container CAP_SETFCAP, with which root makes a user namespace: docker run --cap-add \
+                                  SETFCAP, or capabilities.add of a pod's securityContext; Docker's filter has to be \
+                                  off as well: --security-opt seccomp=unconfined"
+            .to_owned(),
         Obstacle::SystemCallFilter => {
             "start the container without the filter: docker run --security-opt seccomp=unconfined, or \
-                                       seccompProfile.type Unconfined in a pod's securityContext"
+                                       seccompProfile.type Unconfined in a pod's securityContext; no capability has to \
+                                       be added, and Podman needs no flag"
                 .to_owned()
         }
         Obstacle::AppArmorProfile => {

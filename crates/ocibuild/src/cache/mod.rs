@@ -66,7 +66,7 @@ impl Cache {
         })
     }
 
-    /// Where drafts of indexes are, which are no cache: whoever makes them keeps them there.
+    /// Where drafts of indexes are, which are not a cache: whoever makes them keeps them there.
     pub(crate) fn drafts(&self) -> PathBuf {
         self.root.join("drafts")
     }

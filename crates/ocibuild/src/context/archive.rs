@@ -8,7 +8,7 @@ use ocibuild_snapshot::Tree;
 use ocibuild_spec::{EntryKind, Timestamp};
 
 use crate::copy::{Archive, Bytes, Placement, Source, SourceNode, TreeSource, archived};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::failure::{ContextFailure, CopyProblem, HostFailure, HostOperation};
 use crate::layers::FileRange;
 
@@ -62,12 +62,8 @@ pub(super) fn nature_of(file: &File, size: u64) -> Result<Nature, Error> {
 impl ArchiveSource {
     /// Lists the archive in `file`, of `size` bytes. Names in it are confined as those of `ADD` are (6.63).
     pub(super) fn open(file: &File, size: u64, scratch: &Path) -> Result<(Self, Option<Timestamp>), Error> {
-        let broken = |error: &dyn std::fmt::Display| {
-            Error::new(ErrorKind::Refused, format!("the build context is a broken archive: {error}"))
-        };
         let own = |at| file.try_clone().map(|file| FileRange { file, at, left: size }).map_err(cannot_read);
-        let (format, mut stream) =
-            decompress(Box::new(own(0)?)).map_err(|error| broken(&error).unless_the_host_failed(&error))?;
+        let (format, mut stream) = decompress(Box::new(own(0)?)).map_err(broken)?;
         let limits = Limits::for_blob(size);
         let plain = if format == Format::Plain {
             file.try_clone().map_err(cannot_read)?
@@ -77,15 +73,14 @@ impl ArchiveSource {
             let mut buffer = vec![0; 64 << 10];
             let mut written = 0;
             loop {
-                let count = bounded
-                    .read(&mut buffer)
-                    .map_err(|error| broken(&error).unless_the_host_failed(&error))?;
+                let count = bounded.read(&mut buffer).map_err(broken)?;
                 if count == 0 {
                     break;
                 }
                 written += count as u64;
                 if written > limits.tar_size {
-                    return Err(broken(&format!("more than {} bytes unpacked", limits.tar_size)));
+                    let limit = limits.tar_size;
+                    return Err(ContextFailure::DecompressesTooMuch { limit }.into());
                 }
                 plain.write_all(&buffer[..count]).map_err(cannot_read)?;
             }
@@ -97,15 +92,15 @@ impl ArchiveSource {
         let mut reader =
             TarReader::new(io::BufReader::with_capacity(64 << 10, whole), Policy::Archive, limits);
         let mut entries = Vec::new();
-        while let Some(found) = reader.next_entry().map_err(|error| broken(&error))? {
+        while let Some(found) = reader.next_entry().map_err(broken)? {
             entries.push(found);
         }
-        reader.drain().map_err(|error| broken(&error))?;
+        reader.drain().map_err(broken)?;
         let files = entries.iter().map(|found| &found.entry);
         let files = files.filter(|entry| matches!(entry.kind, EntryKind::File { .. }));
         let newest = files.map(|entry| entry.metadata.mtime).max();
         let mut placement = Placement::new(Tree::new(), Timestamp::default());
-        placement.extract(&Archive { entries, number: 0 }, "/").map_err(|error| broken(&error))?;
+        placement.extract(&Archive { entries, number: 0 }, "/").map_err(broken)?;
         let view = TreeSource::new(std::sync::Arc::new(placement.tree.clone()));
         Ok((Self { view, placement, plain }, newest))
     }
@@ -129,6 +124,10 @@ impl Source for ArchiveSource {
             _ => Err(CopyProblem::NotRegular { path: path.to_owned() }.into()),
         }
     }
+}
+
+fn broken(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    ContextFailure::BrokenArchive { source: error.into() }.into()
 }
 
 fn is_of_the_decoder(error: &io::Error) -> bool {

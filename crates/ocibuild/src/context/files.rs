@@ -47,7 +47,7 @@ impl From<LocalContext> for BuildContext {
 
 impl BuildContext {
     /// The Dockerfile: the file at `path`, without one `Dockerfile` or `dockerfile` at the root, or all there is when
-    /// a Dockerfile was given in place of files.
+    /// a Dockerfile was given instead of files.
     pub fn dockerfile(&self, path: Option<&Path>) -> Result<Vec<u8>, Error> {
         let Some(path) = path else {
             if let Some(text) = &self.dockerfile {

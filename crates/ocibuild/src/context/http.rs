@@ -40,7 +40,7 @@ pub(crate) fn download(
     cancel: &CancelToken,
 ) -> Result<Download, Error> {
     let (request, login) = request(remotes, address)?;
-    let response = remotes.http.follow(&request, cancel).map_err(|error| of_http(&error))?;
+    let response = remotes.http.follow(&request, cancel).map_err(of_http)?;
     let status = response.status;
     if !(200..400).contains(&status) || status == 304 {
         let host = address.url().host();
@@ -71,7 +71,7 @@ pub(crate) fn download(
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(_) if cancel.is_cancelled() => return Err(Error::cancelled()),
-            Err(error) => return Err(of_http(&HttpError::of_body(address.url(), &error))),
+            Err(error) => return Err(of_http(HttpError::of_body(address.url(), &error))),
         };
         size += count as u64;
         if size > remotes.size_limit {

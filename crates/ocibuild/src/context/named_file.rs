@@ -70,7 +70,7 @@ impl<'a> NamedFile<'a> {
         }
     }
 
-    /// The names in a directory, some thousands at most; none when it is no directory.
+    /// The names in a directory, some thousands at most; none when it is not a directory.
     pub(super) fn names(&self) -> Vec<OsString> {
         const MANY: usize = 10_000;
         if let Some((root, inner)) = &self.inside {

@@ -5,8 +5,7 @@ use ocibuild_plan::address::{GitAddress, HttpAddress, Transport, base64};
 use ocibuild_registry::{HttpClient, HttpError, HttpErrorKind, Scheme};
 
 use super::git::GitProgram;
-use crate::advice::http_hints;
-use crate::error::{Code, Error, ErrorKind};
+use crate::error::{Error, Failure};
 use crate::failure::ContextFailure;
 use crate::secret::{Secret, secret_value};
 
@@ -75,7 +74,7 @@ impl Remotes {
 
     /// With the certificate authorities of this system and its `git`, without proxies.
     pub fn system() -> Result<Self, Error> {
-        let http = HttpClient::builder().system_roots().build().map_err(|error| of_http(&error))?;
+        let http = HttpClient::builder().system_roots().build().map_err(of_http)?;
         Ok(Self::new(http, GitProgram::default()))
     }
 
@@ -204,20 +203,11 @@ fn basic(credentials: &str) -> String {
 }
 
 /// A request that had no answer, or one whose answer broke off.
-pub(crate) fn of_http(error: &HttpError) -> Error {
-    let kind = match error.kind() {
-        HttpErrorKind::Cancelled => return Error::cancelled(),
-        HttpErrorKind::Refused | HttpErrorKind::LinkLocal => ErrorKind::Refused,
-        HttpErrorKind::Configuration => ErrorKind::Usage,
-        _ => ErrorKind::Network,
-    };
-    let own = Error::new(kind, error.to_string());
-    let own = match error.kind() {
-        HttpErrorKind::LinkLocal => own.id(Code::LinkLocalAddress),
-        HttpErrorKind::Offline => own.id(Code::Offline),
-        _ => own,
-    };
-    http_hints(error).into_iter().fold(own, Error::hint)
+pub(crate) fn of_http(error: HttpError) -> Error {
+    match error.kind() {
+        HttpErrorKind::Cancelled => Error::cancelled(),
+        _ => Failure::from(error).into(),
+    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,8 @@ use ocibuild_spec::CancelToken;
 use super::extract::Archive;
 use super::select::Selected;
 use super::source::{Source, SourceKind};
-use crate::error::{Changed, Error, ErrorKind, class_below};
+use crate::error::{Error, ErrorKind, class_below};
+use crate::failure::ChangedPath;
 use crate::failure::{CopyProblem, FileAction, HostFailure};
 use crate::threads::ThreadBudget;
 
@@ -26,7 +27,7 @@ pub(crate) struct Archives<'a> {
     /// Threads that decompress.
     pub(crate) threads: &'a ThreadBudget,
     pub(crate) cancel: &'a CancelToken,
-    /// Told of damage that is no error to BuildKit.
+    /// Told of damage that is not an error to BuildKit.
     pub(crate) warn: &'a dyn Fn(&str),
 }
 
@@ -187,7 +188,7 @@ impl Candidate<'_> {
     }
 
     fn unreadable(&self, error: &(dyn std::error::Error + 'static)) -> Error {
-        if let Some(changed) = Changed::below(error) {
+        if let Some(changed) = ChangedPath::below(error) {
             return changed.into();
         }
         if class_below(error) == Some(ErrorKind::Cancelled) {
@@ -234,7 +235,8 @@ enum Rest {
 
 /// What the operating system answered, or the source itself: nothing that a decoder finds wrong.
 fn is_of_the_host(error: &io::Error) -> bool {
-    let is_of_the_source = error.get_ref().is_some_and(|inner| inner.is::<Error>() || inner.is::<Changed>());
+    let is_of_the_source =
+        error.get_ref().is_some_and(|inner| inner.is::<Error>() || inner.is::<ChangedPath>());
     error.raw_os_error().is_some() || is_of_the_source
 }
 

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use ocibuild_spec::{ContentDigest, ContentHasher, Hasher, Metadata};
 
 use super::known::{DigestIndex, first_half, hash_of};
-use super::select::Item;
-use super::source::{Source, SourceKind, SourceNode};
-use crate::error::{Changed, Error, How};
+use super::source::{Item, Source, SourceKind, SourceNode};
+use crate::error::Error;
+use crate::failure::{ChangedPath, PathChange};
 use crate::failure::{IgnoredBy, SourcePlace};
 
 /// The paths that a walk of a selection found, in their order, and what was there.
@@ -72,22 +72,24 @@ impl Replay<'_> {
     }
 
     /// Fails unless `item` is what the first walk found next.
-    pub(super) fn expect(&mut self, item: &Item) -> Result<(), Changed> {
-        let Some(known) = self.advance() else { return Err(Changed::new(&item.path, How::Appeared)) };
+    pub(super) fn expect(&mut self, item: &Item) -> Result<(), ChangedPath> {
+        let Some(known) = self.advance() else {
+            return Err(ChangedPath::new(&item.path, PathChange::Appeared));
+        };
         if self.path == item.path.as_os_str().as_bytes() {
             let is_same = known == fingerprint(item);
-            return if is_same { Ok(()) } else { Err(Changed::new(&item.path, How::Attributes)) };
+            return if is_same { Ok(()) } else { Err(ChangedPath::new(&item.path, PathChange::Attributes)) };
         }
         match self.path().cmp(&item.path) {
-            std::cmp::Ordering::Less => Err(Changed::new(self.path(), How::Gone)),
-            _ => Err(Changed::new(&item.path, How::Appeared)),
+            std::cmp::Ordering::Less => Err(ChangedPath::new(self.path(), PathChange::Gone)),
+            _ => Err(ChangedPath::new(&item.path, PathChange::Appeared)),
         }
     }
 
     /// Fails unless the first walk ended here, too.
-    pub(super) fn end(mut self) -> Result<(), Changed> {
+    pub(super) fn end(mut self) -> Result<(), ChangedPath> {
         match self.advance() {
-            Some(_) => Err(Changed::new(self.path(), How::Gone)),
+            Some(_) => Err(ChangedPath::new(self.path(), PathChange::Gone)),
             None => Ok(()),
         }
     }
@@ -145,7 +147,7 @@ impl Source for CheckedSource {
 
     fn open(&self, path: &Path) -> Result<Box<dyn Read + Send>, Error> {
         let Some(known) = self.digests.find(path) else {
-            return Err(Changed::new(path, How::Appeared).into());
+            return Err(ChangedPath::new(path, PathChange::Appeared).into());
         };
         let inner = self.inner.open(path)?;
         Ok(Box::new(CheckedReader {
@@ -220,7 +222,7 @@ impl CheckedReader {
         if let Some(digests) = &self.digests {
             digests.forget(&self.path);
         }
-        io::Error::other(Changed::new(&self.path, How::Content))
+        io::Error::other(ChangedPath::new(&self.path, PathChange::Content))
     }
 }
 
@@ -296,14 +298,14 @@ mod tests {
             replay.end()
         };
         assert_eq!(compare(&[("a", 0), ("a/b", 1), ("a/bc", 2), ("d", 3)]), Ok(()));
-        let changed = |path, how| Err(Changed::new(Path::new(path), how));
+        let changed = |path, how| Err(ChangedPath::new(Path::new(path), how));
         for (items, expected) in [
-            (&[("a", 0), ("a/b", 1), ("d", 3)][..], changed("a/bc", How::Gone)),
-            (&[("a", 0), ("a/b", 1), ("a/bc", 2)], changed("d", How::Gone)),
-            (&[("a", 0), ("a/a", 1), ("a/b", 1)], changed("a/a", How::Appeared)),
-            (&[("a", 0), ("a/b", 1), ("a/bc", 2), ("d", 3), ("e", 1)], changed("e", How::Appeared)),
-            (&[("a", 0), ("a/b", 5)], changed("a/b", How::Attributes)),
-            (&[], changed("a", How::Gone)),
+            (&[("a", 0), ("a/b", 1), ("d", 3)][..], changed("a/bc", PathChange::Gone)),
+            (&[("a", 0), ("a/b", 1), ("a/bc", 2)], changed("d", PathChange::Gone)),
+            (&[("a", 0), ("a/a", 1), ("a/b", 1)], changed("a/a", PathChange::Appeared)),
+            (&[("a", 0), ("a/b", 1), ("a/bc", 2), ("d", 3), ("e", 1)], changed("e", PathChange::Appeared)),
+            (&[("a", 0), ("a/b", 5)], changed("a/b", PathChange::Attributes)),
+            (&[], changed("a", PathChange::Gone)),
         ] {
             assert_eq!(compare(items), expected, "{items:?}");
         }
@@ -339,8 +341,11 @@ mod tests {
         assert_eq!(read(b"hello").unwrap(), b"hello");
         for other in [&b"hellO"[..], b"hell", b"hello world", b""] {
             let error = read(other).unwrap_err();
-            assert_eq!(Changed::below(&error), Some(Changed::new(Path::new("f"), How::Content)));
-            let error = Changed::or(error, |_| unreachable!());
+            assert_eq!(
+                ChangedPath::below(&error),
+                Some(ChangedPath::new(Path::new("f"), PathChange::Content))
+            );
+            let error = ChangedPath::or(error, |_| unreachable!());
             assert_eq!(error.kind(), ErrorKind::Refused);
             assert!(error.to_string().contains("f changed while it was read"), "{error}");
         }

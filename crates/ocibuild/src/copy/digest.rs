@@ -8,7 +8,8 @@ use ocibuild_spec::{CancelToken, ContentDigest, ContentHasher, Digest, Metadata}
 use super::changed::{CheckedSource, SourceDigests};
 use super::select::Selected;
 use super::source::{Source, SourceKind, SourceNode};
-use crate::error::{Changed, Error, How};
+use crate::error::Error;
+use crate::failure::{ChangedPath, PathChange};
 use crate::failure::{CopyProblem, FileAction, HostFailure};
 use crate::keys::Framed;
 
@@ -108,11 +109,11 @@ impl Reading<'_> {
                     hasher.update(&self.buffer[..count]);
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Changed::or(error, |error| unreadable(path, error))),
+                Err(error) => return Err(ChangedPath::or(error, |error| unreadable(path, error))),
             }
         }
         if hasher.size() != size {
-            return Err(Changed::new(path, How::Content).into());
+            return Err(ChangedPath::new(path, PathChange::Content).into());
         }
         let content = hasher.finish();
         if let (Some(digests), Some(version)) = (digests, version) {
@@ -141,7 +142,7 @@ fn unreadable(path: &Path, error: std::io::Error) -> Error {
     HostFailure::file(FileAction::Read, Path::new("/").join(path), error).into()
 }
 
-/// What is at a path that is no regular file.
+/// What is at a path that is not a regular file.
 fn other(framed: &mut Framed, kind: &SourceKind) {
     match kind {
         SourceKind::Directory => framed.field(b"directory"),

@@ -17,7 +17,8 @@ use super::known::{ContextDigests, DigestIndex, FileVersion};
 
 use super::own::{Inode, OwnFile, OwnFiles};
 use super::source::{Source, SourceKind, SourceNode};
-use crate::error::{Changed, Error, How};
+use crate::error::Error;
+use crate::failure::{ChangedPath, PathChange};
 use crate::failure::{CopyProblem, IgnoredBy, SourcePlace};
 
 /// A local directory seen through an ignore file, as BuildKit's client sends it (7.15): everything is root's, sockets
@@ -176,7 +177,7 @@ impl LocalSource {
     fn lost(&self, path: &Path, error: &NoDirectory) -> Error {
         match error {
             NoDirectory::Sys(error) if !is_missing(error) => self.io(path, error),
-            _ => Changed::new(path, How::Gone).into(),
+            _ => ChangedPath::new(path, PathChange::Gone).into(),
         }
     }
 
@@ -294,7 +295,7 @@ impl Source for LocalSource {
                 Ok(target) => SourceKind::Symlink(target.into()),
                 // It was a link a moment ago.
                 Err(error) if error.kind() == ocibuild_sys::ErrorKind::InvalidInput => {
-                    return Err(Changed::new(path, How::Gone).into());
+                    return Err(ChangedPath::new(path, PathChange::Gone).into());
                 }
                 Err(error) => return Err(self.lost(path, &NoDirectory::Sys(error))),
             },
@@ -392,7 +393,7 @@ impl Source for LocalSource {
                     FileType::Socket => Ok((Box::new(std::io::empty()), None)),
                     // It was a regular file when it was looked at.
                     _ if matches!(error.kind(), Link | InvalidInput | IsADirectory) => {
-                        Err(Changed::new(path, How::Gone).into())
+                        Err(ChangedPath::new(path, PathChange::Gone).into())
                     }
                     _ => Err(lost(error)),
                 };

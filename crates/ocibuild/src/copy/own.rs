@@ -1,4 +1,4 @@
-//! What a build writes itself: it is no part of the context, even where it lies in it.
+//! What a build writes itself: it is not part of the context, even where it lies in it.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::MetadataExt as _;

@@ -273,7 +273,7 @@ impl Placement {
         Ok(id)
     }
 
-    /// Puts anything but a directory at `target`, in place of what is there.
+    /// Puts anything but a directory at `target`, instead of what is there.
     fn leaf(&mut self, node: &SourceNode, content: Content, target: &Path) -> Result<NodeId, Error> {
         let kind = match &node.kind {
             SourceKind::File { size } => new_file(content, *size),

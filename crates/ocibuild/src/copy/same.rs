@@ -10,7 +10,8 @@ use ocibuild_snapshot::{Changes, NodeKind, Tree};
 use ocibuild_spec::{Content, ContentDigest, ContentHasher};
 
 use super::{Bytes, Contents, CopyContext, NEW_LAYER};
-use crate::error::{Changed, Error};
+use crate::error::Error;
+use crate::failure::ChangedPath;
 use crate::failure::{HostFailure, HostOperation};
 use crate::layers::FileOfLayer;
 
@@ -84,7 +85,9 @@ impl Contents {
         match known {
             Some(digest) => Ok(digest),
             None => self.open(path, *content, *size).and_then(read_digest).map_err(|error| {
-                Changed::or(error, |error| HostFailure::operation(HostOperation::ReadCopied, error).into())
+                ChangedPath::or(error, |error| {
+                    HostFailure::operation(HostOperation::ReadCopied, error).into()
+                })
             }),
         }
     }

@@ -7,9 +7,10 @@ use ocibuild_dockerfile::{IgnorePatterns, glob_match};
 
 use super::changed::Walked;
 use super::missing::{not_found, prefix_not_found};
-use super::source::{Lead, Source, SourceKind, SourceNode, resolve};
-use crate::error::{Changed, Error, How};
+use super::source::{Item, Lead, Source, SourceKind, SourceNode, resolve};
+use crate::error::Error;
 use crate::failure::CopyProblem;
+use crate::failure::{ChangedPath, PathChange};
 
 /// What one source of an instruction, or one match of its wildcard, brings.
 ///
@@ -43,17 +44,6 @@ enum Chosen {
     Literal(PathBuf, IgnorePatterns),
 }
 
-/// Something below a selected directory.
-#[derive(Debug, Clone)]
-pub(crate) struct Item {
-    /// Path relative to the selected directory.
-    pub(crate) path: PathBuf,
-    /// What is there.
-    pub(crate) node: SourceNode,
-    /// A directory that is there only because of what is below it.
-    pub(crate) is_intermediate: bool,
-}
-
 impl Selected {
     /// A file at the root of its source.
     pub(crate) fn file(name: &str, node: SourceNode) -> Self {
@@ -73,7 +63,8 @@ impl Selected {
         }
         source.look_anew();
         // Paths are named as the source has them.
-        let changed = |change: Changed| Error::from(Changed { path: self.path.join(change.path), ..change });
+        let changed =
+            |change: ChangedPath| Error::from(ChangedPath { path: self.path.join(change.path), ..change });
         let Some(walked) = self.walked.get() else {
             let (mut walked, mut last) = (Walked::default(), Vec::new());
             self.walk(source, &mut |item| {
@@ -315,7 +306,9 @@ impl Walk<'_> {
                     }
                 }
                 // It was listed.
-                None if self.source.may_change() => return Err(Changed::new(&path, How::Gone).into()),
+                None if self.source.may_change() => {
+                    return Err(ChangedPath::new(&path, PathChange::Gone).into());
+                }
                 None => {}
             }
         }

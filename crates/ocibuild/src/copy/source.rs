@@ -81,6 +81,17 @@ pub(crate) struct SourceNode {
     pub(crate) version: Option<FileVersion>,
 }
 
+/// Something below a selected directory.
+#[derive(Debug, Clone)]
+pub(crate) struct Item {
+    /// Path relative to the selected directory.
+    pub(crate) path: PathBuf,
+    /// What is there.
+    pub(crate) node: SourceNode,
+    /// A directory that is there only because of what is below it.
+    pub(crate) is_intermediate: bool,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum SourceKind {
     Directory,

@@ -1,11 +1,12 @@
 //! Why a build context, or what a build downloads, cannot be used.
 
+use std::error::Error as StdError;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use ocibuild_dockerfile::IgnoreError;
 
-use super::{Code, ErrorKind};
+use super::{ChangedPath, Code, ErrorKind};
 
 /// What is wrong with a build context, a Dockerfile, an ignore file or a download.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +83,32 @@ pub enum ContextFailure {
     NotDecompressed {
         /// Why not.
         source: io::Error,
+    },
+    /// An archive cannot be listed.
+    #[error("the build context is a broken archive")]
+    BrokenArchive {
+        /// What is wrong with it.
+        source: Box<dyn StdError + Send + Sync>,
+    },
+    /// An archive decompresses to more than it may.
+    #[error("the build context decompresses to more than {limit} bytes, too many for its size")]
+    DecompressesTooMuch {
+        /// The limit.
+        limit: u64,
+    },
+    /// A build check looks at the whole context, which cannot be listed.
+    #[error("cannot list the build context")]
+    NotListed {
+        /// The build check.
+        rule: &'static str,
+        /// Why it cannot be listed.
+        source: Box<dyn StdError + Send + Sync>,
+    },
+    /// A path is not what it was a moment before.
+    #[error("{} changed while it was read", source.shown())]
+    ChangedWhileRead {
+        /// The path, and how it changed.
+        source: ChangedPath,
     },
     /// There is no Dockerfile at a path.
     #[error("there is no Dockerfile at {}", path.display())]
@@ -193,11 +220,14 @@ impl ContextFailure {
             Self::LimitExceeded { .. }
             | Self::NotAnArchive { .. }
             | Self::NotDecompressed { .. }
+            | Self::BrokenArchive { .. }
+            | Self::DecompressesTooMuch { .. }
+            | Self::ChangedWhileRead { .. }
             | Self::LeadsOut { .. }
             | Self::DownloadTooLarge { .. }
             | Self::Encoding { .. }
             | Self::ChecksumMismatch { .. } => ErrorKind::Refused,
-            Self::Unreadable { .. } => ErrorKind::Host,
+            Self::Unreadable { .. } | Self::NotListed { .. } => ErrorKind::Host,
             Self::IgnorePattern { .. } | Self::ChecksumAlgorithm { .. } => ErrorKind::Dockerfile,
             Self::Status { .. } => ErrorKind::Network,
             _ => ErrorKind::Usage,
@@ -211,7 +241,9 @@ impl ContextFailure {
             | Self::NamedNotADirectory { .. }
             | Self::NotAnArchive { .. }
             | Self::NotADockerfile
-            | Self::NotDecompressed { .. } => Code::ContextUnusable,
+            | Self::NotDecompressed { .. }
+            | Self::BrokenArchive { .. } => Code::ContextUnusable,
+            Self::ChangedWhileRead { .. } => Code::ChangedWhileRead,
             Self::AmbiguousDockerfile | Self::Address { .. } => Code::InvalidArgument,
             Self::NotFound { .. } | Self::NoDockerfile { .. } => Code::NoDockerfile,
             Self::NotRegular { .. }
@@ -219,9 +251,11 @@ impl ContextFailure {
             | Self::NotAFile { .. }
             | Self::IgnoreFileIsDirectory { .. }
             | Self::FileMissing { .. } => Code::NoRegularFile,
-            Self::LimitExceeded { .. } | Self::DownloadTooLarge { .. } => Code::TooLarge,
+            Self::LimitExceeded { .. } | Self::DecompressesTooMuch { .. } | Self::DownloadTooLarge { .. } => {
+                Code::TooLarge
+            }
             Self::LeadsOut { .. } => Code::LinkOutOfContext,
-            Self::Unreadable { .. } => Code::Unreadable,
+            Self::Unreadable { .. } | Self::NotListed { .. } => Code::Unreadable,
             Self::IgnorePattern { .. } => Code::InvalidPattern,
             Self::Status { .. } | Self::Encoding { .. } => Code::DownloadFailed,
             Self::ChecksumAlgorithm { .. } => Code::InvalidInstruction,

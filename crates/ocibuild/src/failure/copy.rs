@@ -208,6 +208,12 @@ pub enum CopyProblem {
         /// Why it cannot be read.
         reason: String,
     },
+    /// The address of a URL or a repository cannot be read.
+    #[error("{reason}")]
+    Address {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A mode cannot be read.
     #[error("{source}")]
     Mode {
@@ -512,7 +518,9 @@ impl CopyProblem {
             Self::ExcludePattern { .. } | Self::ParentsPattern { .. } | Self::Pattern { .. } => {
                 Code::InvalidPattern
             }
-            Self::NotUtf8 { .. } | Self::Mode { .. } | Self::OwnerName { .. } => Code::InvalidInstruction,
+            Self::NotUtf8 { .. } | Self::Address { .. } | Self::Mode { .. } | Self::OwnerName { .. } => {
+                Code::InvalidInstruction
+            }
             Self::PathTooLong { .. } => Code::PathTooLong,
             Self::TooManyLinks { .. } => Code::TooManyLinks,
             Self::TooManyHoles { .. } => Code::TooManyHoles,
@@ -550,6 +558,7 @@ impl CopyProblem {
             | Self::ArchiveTooLarge { path, .. } => path.to_string_lossy().into_owned(),
             Self::NotFound { .. }
             | Self::NotUtf8 { .. }
+            | Self::Address { .. }
             | Self::PathTooLong { .. }
             | Self::NotRegular { .. }
             | Self::NoContent { .. }

@@ -98,6 +98,8 @@ texts! {
         MakeDirectory = "make a directory",
         /// What git leaves in a repository was to be removed.
         TidyRepository = "tidy a repository",
+        /// Work was to be done in a user namespace.
+        EnterNamespace = "work in a user namespace",
         /// The end of git was to be waited for.
         WaitForGit = "wait for git",
         /// The end of an engine's client was to be waited for.

@@ -1,6 +1,8 @@
 //! What can fail, as data: variants with fields and sources, their classes and codes. What can be done about them is in
 //! the room `advice`.
 
+mod changed;
+mod check;
 mod code;
 mod context;
 mod copy;
@@ -8,6 +10,7 @@ mod git;
 mod host;
 mod index;
 mod kind;
+mod layer;
 mod output;
 mod run;
 mod sandbox;
@@ -20,7 +23,10 @@ use std::fmt;
 
 use ocibuild_dockerfile::ParseErrors;
 use ocibuild_plan::PlanFault;
+use ocibuild_registry::{HttpError, HttpErrorKind};
 
+pub use changed::{ChangedPath, PathChange};
+pub use check::CheckFailure;
 pub use code::Code;
 pub use context::ContextFailure;
 pub use copy::{
@@ -31,6 +37,7 @@ pub use git::GitFailure;
 pub use host::{FileAction, HostFailure, HostOperation};
 pub use index::{DocumentProblem, IndexFailure};
 pub use kind::ErrorKind;
+pub use layer::LayerFailure;
 pub use output::OutputFailure;
 pub use run::RunFailure;
 pub use sandbox::SandboxRefusal;
@@ -56,6 +63,12 @@ pub enum Failure {
     Executor(ocibuild_executor::Error),
     /// A call of the system.
     System(ocibuild_sys::Error),
+    /// A request for a file or a repository.
+    Http(HttpError),
+    /// Findings of build checks that are errors.
+    Check(CheckFailure),
+    /// A layer of a base image or of a step.
+    ImageLayer(LayerFailure),
     /// The command of a `RUN`.
     Step(StepFailure),
     /// A `COPY`, an `ADD` or a `WORKDIR`.
@@ -112,6 +125,9 @@ impl Failure {
             Self::Layer(error) => error,
             Self::Executor(error) => error,
             Self::System(error) => error,
+            Self::Http(error) => error,
+            Self::Check(failure) => failure,
+            Self::ImageLayer(failure) => failure,
             Self::Step(failure) => failure,
             Self::Copy(failure) => failure,
             Self::Run(failure) => failure,
@@ -137,7 +153,9 @@ impl Failure {
             Self::State(failure) => failure.kind(),
             Self::Index(failure) => failure.kind(),
             Self::Transfer(failure) => failure.kind(),
-            Self::Dockerfile(_) | Self::Plan(_) => ErrorKind::Dockerfile,
+            Self::ImageLayer(failure) => failure.kind(),
+            Self::Http(error) => kind_of_http(error.kind()),
+            Self::Dockerfile(_) | Self::Plan(_) | Self::Check(_) => ErrorKind::Dockerfile,
             Self::Host(_)
             | Self::Store(_)
             | Self::Snapshot(_)
@@ -159,6 +177,9 @@ impl Failure {
             Self::State(failure) => Some(failure.code()),
             Self::Index(failure) => Some(failure.code()),
             Self::Transfer(failure) => Some(failure.code()),
+            Self::ImageLayer(failure) => Some(failure.code()),
+            Self::Check(_) => Some(Code::BuildChecks),
+            Self::Http(error) => Some(code_of_http(error.kind())),
             Self::Host(_) => Some(Code::FileUnusable),
             _ => None,
         }
@@ -171,6 +192,24 @@ impl Failure {
             Self::Run(failure) => failure.word(),
             _ => None,
         }
+    }
+}
+
+fn kind_of_http(kind: HttpErrorKind) -> ErrorKind {
+    match kind {
+        HttpErrorKind::Refused | HttpErrorKind::LinkLocal => ErrorKind::Refused,
+        HttpErrorKind::Configuration => ErrorKind::Usage,
+        HttpErrorKind::Cancelled => ErrorKind::Cancelled,
+        _ => ErrorKind::Network,
+    }
+}
+
+fn code_of_http(kind: HttpErrorKind) -> Code {
+    match kind {
+        HttpErrorKind::LinkLocal => Code::LinkLocalAddress,
+        HttpErrorKind::Offline => Code::Offline,
+        HttpErrorKind::Configuration => Code::RegistryConfiguration,
+        _ => Code::DownloadFailed,
     }
 }
 
@@ -196,6 +235,9 @@ failures! {
     Layer: ocibuild_layer::Error,
     Executor: ocibuild_executor::Error,
     System: ocibuild_sys::Error,
+    Http: HttpError,
+    Check: CheckFailure,
+    ImageLayer: LayerFailure,
     Step: StepFailure,
     Copy: CopyFailure,
     Run: RunFailure,

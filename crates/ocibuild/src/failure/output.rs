@@ -23,6 +23,22 @@ pub enum OutputFailure {
     /// An image without a name is to go to a registry.
     #[error("tag is needed when pushing to registry")]
     NoName,
+    /// An argument of the builder is neither true nor false.
+    #[error("invalid boolean value for {argument}: {value}")]
+    NotBoolean {
+        /// The argument.
+        argument: &'static str,
+        /// Its value.
+        value: String,
+    },
+    /// An argument of the builder asks for a manifest, and several platforms are built.
+    #[error("{argument}={value}, but several platforms make an index")]
+    SeveralMakeAnIndex {
+        /// The argument.
+        argument: &'static str,
+        /// Its value.
+        value: String,
+    },
     /// Annotations, and media types that cannot have them.
     #[error("annotations conflict with \"oci-mediatypes=false\"")]
     AnnotationsOfDocker,
@@ -116,6 +132,7 @@ impl OutputFailure {
                 Code::InvalidAnnotation
             }
             Self::NoContent { .. } | Self::NotInImage { .. } | Self::Unwritable { .. } => Code::FileUnusable,
+            Self::NotBoolean { .. } | Self::SeveralMakeAnIndex { .. } => Code::InvalidArgument,
             Self::DeviceNode { .. } => Code::DeviceNode,
             _ => Code::InvalidOutput,
         }

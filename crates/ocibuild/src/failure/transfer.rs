@@ -72,6 +72,12 @@ pub enum TransferFailure {
         /// Whether what arrived is wrong.
         is_corrupt: bool,
     },
+    /// A blob that is to be pushed cannot be opened.
+    #[error("{reason}")]
+    NotOpened {
+        /// Why not.
+        reason: String,
+    },
     /// There is nothing to push.
     #[error("no image to push")]
     NothingToPush,
@@ -133,7 +139,8 @@ impl TransferFailure {
         match self {
             Self::Broken { is_corrupt: false, .. } | Self::PartsMissing { .. } => ErrorKind::Network,
             Self::NothingToPush | Self::OtherDigest { .. } => ErrorKind::Usage,
-            Self::NoEngine { .. }
+            Self::NotOpened { .. }
+            | Self::NoEngine { .. }
             | Self::EngineSilent { .. }
             | Self::EngineRefused { .. }
             | Self::ClientNotStarted { .. } => ErrorKind::Host,
@@ -152,6 +159,7 @@ impl TransferFailure {
             }
             Self::Broken { .. } => Code::RegistryUnreachable,
             Self::NothingToPush | Self::OtherDigest { .. } => Code::InvalidArgument,
+            Self::NotOpened { .. } => Code::FileUnusable,
             Self::PartsMissing { .. } => Code::PushIncomplete,
             Self::NoEngine { .. }
             | Self::EngineSilent { .. }

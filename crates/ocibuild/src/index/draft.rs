@@ -196,7 +196,7 @@ impl IndexDraft {
         });
     }
 
-    /// Goes on with what `entries` are now, in place of what the draft went on with before.
+    /// Goes on with what `entries` are now, instead of what the draft went on with before.
     pub(crate) fn rebase(
         &mut self,
         digest: Option<Digest>,

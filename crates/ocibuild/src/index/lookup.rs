@@ -11,7 +11,7 @@ use ocibuild_store::{ImageLayout, read_document};
 
 use super::FirstError;
 use super::draft::{IndexEntry, subject_of};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::failure::{DocumentProblem, IndexFailure, TransferFailure};
 use crate::transfer::Origin;
 
@@ -219,8 +219,10 @@ impl ImageLookup<'_> {
             }
         };
         opened.map_err(|error| {
-            let kind = error.kind();
-            Error::new(kind, failed.keep(error))
+            if error.kind() == ErrorKind::Cancelled {
+                return error;
+            }
+            TransferFailure::NotOpened { reason: failed.keep(error) }.into()
         })
     }
 }

@@ -7,8 +7,8 @@ use ocibuild_spec::{CancelToken, Descriptor, DiffId};
 use ocibuild_store::ImageLayout;
 
 use super::location::{BlobLocation, BlobLocations, NotOpened};
-use crate::advice::{Hint, Setting};
-use crate::error::{Code, Error, ErrorKind};
+use crate::error::Error;
+use crate::failure::LayerFailure;
 
 /// One layer of a stack: what it is, who brought it, and where its blob may be.
 #[derive(Debug, Clone)]
@@ -66,16 +66,14 @@ impl<'a> Layer<'a> {
                 Err(NotOpened::Failed(error)) => return Err(error),
             }
         }
-        let asked: Vec<String> = self.locations.iter().map(ToString::to_string).collect();
-        let missing = format!("the blob {} is missing from {}", self.descriptor.digest, asked.join(", "));
-        Err(match (said, self.provenance) {
-            (Some(said), _) => Error::from(said).cause(missing),
-            (None, Provenance::Step) => Error::new(ErrorKind::Refused, missing)
-                .id(Code::MissingBlob)
-                .hint(Hint::from("build with ").setting(Setting::NoCache, "").text(" to make it again")),
-            (None, Provenance::BaseImage) => {
-                Error::new(ErrorKind::Refused, missing).id(Code::MissingBlob).hint("fetch the image again")
-            }
+        let missing = LayerFailure::BlobMissing {
+            blob: self.descriptor.digest.clone(),
+            places: self.locations.iter().map(ToString::to_string).collect(),
+            is_of_base_image: self.is_of_base_image(),
+        };
+        Err(match said {
+            Some(said) => Error::from(said).cause(missing.to_string()),
+            None => missing.into(),
         })
     }
 }
@@ -87,6 +85,7 @@ mod tests {
     use ocibuild_store::BlobSink as _;
 
     use super::*;
+    use crate::error::Code;
 
     const BYTES: &[u8] = b"a layer";
 

@@ -15,7 +15,7 @@ use crate::image::{DocumentStyle, OutputEpoch};
 pub struct Output {
     pub(crate) kind: OutputKind,
     pub(crate) destination: Destination,
-    /// Names in place of the build's.
+    /// Names instead of the build's.
     pub(crate) names: Vec<Reference>,
     pub(crate) docker_media_types: bool,
     pub(crate) annotations: Vec<Annotation>,
@@ -83,7 +83,7 @@ impl Output {
         }
     }
 
-    /// Names of the image in this output, in place of those of the build.
+    /// Names of the image in this output, instead of those of the build.
     #[must_use]
     pub fn names(mut self, names: Vec<Reference>) -> Self {
         self.names = names;

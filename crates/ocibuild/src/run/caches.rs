@@ -17,7 +17,7 @@ use std::time::Duration;
 use fs_err as fs;
 use ocibuild_plan::{CacheSharing, MountKind, StepMount};
 use ocibuild_snapshot::MountPointKind;
-use ocibuild_spec::CancelToken;
+use ocibuild_spec::{CancelToken, Owned};
 use ocibuild_store::ImageLayout;
 use ocibuild_sys::{
     DirHandle, ErrorKind as SystemError, FileLock, lock_exclusive, try_lock_exclusive,
@@ -129,6 +129,8 @@ impl Mounts<'_, '_> {
             self.context.caches.empty_once(place, self.context.scratch)?;
         }
         let held = self.hold(mount, place)?;
+        let (_, uid, gid) = owner(mount);
+        self.note_owners(mount, [(PathBuf::new(), Owned::by(uid, gid))]);
         self.bind(&held.directory, &mount.target, mount.read_only, MountPointKind::Directory);
         self.caches.push(held);
         Ok(())
@@ -165,7 +167,9 @@ impl Mounts<'_, '_> {
         } else {
             let (mode, uid, gid) = owner(mount);
             let parent = DirHandle::open(&self.directory)?;
-            parent.chown("new-cache", uid, gid)?;
+            if self.keeps_owners() {
+                parent.chown("new-cache", uid, gid)?;
+            }
             parent.chmod("new-cache", mode)?;
         }
         Ok(new)

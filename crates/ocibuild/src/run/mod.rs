@@ -120,6 +120,7 @@ pub(crate) fn run(context: &StepContext<'_>, job: &Job<'_>) -> Result<NewLayer, 
     let mut described =
         describe(context, job, &identity, accounts.home(identity.uid), &mounts, active.as_ref(), &directory);
     described.unkept = unkept(active.as_mut(), context.executor)?;
+    described.unkept_mounted = std::mem::take(&mut mounts.unkept);
     let secret_names: Vec<&str> = mounts.env.iter().map(|(name, _)| &name[..]).collect();
     let record = execute(context, &described, step, platform).map_err(|ended| match ended {
         Ended::Failed(failure) => explained(failure, context, step, (&tree, &state.stack), secret_names),

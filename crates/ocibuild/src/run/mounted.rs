@@ -1,12 +1,12 @@
 //! What a `RUN` mounts of contexts, stages and images: the files, their digest, their copy.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fs_err as fs;
 use ocibuild_plan::{FileSource, MountKind, RunStep, StepMount};
 use ocibuild_snapshot::{MountPointKind, Tree};
-use ocibuild_spec::{CancelToken, Timestamp};
+use ocibuild_spec::{CancelToken, Owned, Timestamp};
 
 use crate::copy::{Placement, Selected, Source, digest_all};
 use crate::error::{Error, unusable};
@@ -121,13 +121,14 @@ pub(super) fn digest_of(
     Ok((digest.to_string(), (source, selected)))
 }
 
-/// Copies what is mounted into the new directory `place`, a file under the name `file`.
+/// Copies what is mounted into the new directory `place`, a file under the name `file`; gives what of it a disk without owners
+/// does not have.
 pub(super) fn copy_to(
     place: &Path,
     (source, selected): &Selection,
     now: Timestamp,
     cancel: &CancelToken,
-) -> Result<MountPointKind, Error> {
+) -> Result<(MountPointKind, Vec<(PathBuf, Owned)>), Error> {
     fs::create_dir_all(place).map_err(|error| unusable(place, error))?;
     let mut placement = Placement::new(Tree::new(), now);
     let mut point = MountPointKind::Directory;
@@ -141,5 +142,5 @@ pub(super) fn copy_to(
         }
     }
     write_tree(place, &placement, source.as_ref(), cancel)?;
-    Ok(point)
+    Ok((point, placement.tree.unkept_without_owners()))
 }

@@ -6,7 +6,7 @@ use fs_err as fs;
 use ocibuild_executor::MemoryFile;
 use ocibuild_plan::{FileSource, MountKind, RunStep, StepMount};
 use ocibuild_snapshot::{MountPointKind, Tree};
-use ocibuild_spec::{Mount, MountBuilder};
+use ocibuild_spec::{Mount, MountBuilder, Owned};
 
 use super::StepContext;
 use super::caches::HeldCache;
@@ -35,6 +35,8 @@ pub(super) struct Mounts<'a, 'r> {
     pub(super) locks: Vec<(PathBuf, ocibuild_sys::FileLock)>,
     /// Caches in use.
     pub(super) caches: Vec<HeldCache>,
+    /// Owners of what is mounted, by path below the root of the step, where its disk cannot have them.
+    pub(super) unkept: Vec<(PathBuf, Owned)>,
     /// Agents that are forwarded.
     forwarders: Vec<Forwarder>,
 }
@@ -52,6 +54,7 @@ impl<'a, 'r> Mounts<'a, 'r> {
             env: Vec::new(),
             locks: Vec::new(),
             caches: Vec::new(),
+            unkept: Vec::new(),
             forwarders: Vec::new(),
         }
     }
@@ -106,7 +109,10 @@ impl<'a, 'r> Mounts<'a, 'r> {
     /// A copy of what is mounted: it shows the context without what is ignored, and writes to it go nowhere.
     fn files(&mut self, mount: &StepMount, place: &Path) -> Result<(), Error> {
         let from = mount.from.as_ref().unwrap_or(&FileSource::Context);
-        let point = self.copy_files(mount, from, place)?;
+        let (point, owned) = self.copy_files(mount, from, place)?;
+        // A file is mounted by itself.
+        let below = |path: PathBuf| if point == MountPointKind::File { PathBuf::new() } else { path };
+        self.note_owners(mount, owned.into_iter().map(|(path, owned)| (below(path), owned)));
         let source = if point == MountPointKind::File { place.join("file") } else { place.to_owned() };
         self.bind(&source, &mount.target, mount.read_only, point);
         Ok(())
@@ -118,7 +124,7 @@ impl<'a, 'r> Mounts<'a, 'r> {
         mount: &StepMount,
         from: &FileSource,
         place: &Path,
-    ) -> Result<MountPointKind, Error> {
+    ) -> Result<(MountPointKind, Vec<(PathBuf, Owned)>), Error> {
         let found;
         let selection = if let Some(known) = self.mounted.selection(mount) {
             known
@@ -127,6 +133,27 @@ impl<'a, 'r> Mounts<'a, 'r> {
             &found
         };
         copy_to(place, selection, (self.context.now)(), self.context.cancel)
+    }
+
+    /// Whether files belong to whom they should.
+    pub(super) fn keeps_owners(&self) -> bool {
+        self.context.snapshots.keeps_owners()
+    }
+
+    /// Notes whom things below a mount belong to, unless the disk does.
+    pub(super) fn note_owners(
+        &mut self,
+        mount: &StepMount,
+        owned: impl IntoIterator<Item = (PathBuf, Owned)>,
+    ) {
+        if self.keeps_owners() {
+            return;
+        }
+        let target = Path::new(&mount.target);
+        let target = target.strip_prefix("/").unwrap_or(target);
+        let below =
+            |path: PathBuf| if path.as_os_str().is_empty() { target.to_owned() } else { target.join(path) };
+        self.unkept.extend(owned.into_iter().map(|(path, owned)| (below(path), owned)));
     }
 
     /// Mounted outside and bound into the step: of a file system that a runtime mounts itself it sets the mode.
@@ -155,8 +182,10 @@ impl<'a, 'r> Mounts<'a, 'r> {
         let upstream = self.context.agents.socket(id, agent, self.context.scratch)?;
         let name = format!("agent-{number}");
         let owner = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
-        let forwarder =
-            Forwarder::start(&self.directory, &name, upstream, mount.mode.unwrap_or(0o600), owner)?;
+        let on_disk = if self.keeps_owners() { owner } else { (0, 0) };
+        let mode = mount.mode.unwrap_or(0o600);
+        let forwarder = Forwarder::start(&self.directory, &name, upstream, mode, on_disk)?;
+        self.note_owners(mount, [(PathBuf::new(), Owned::by(owner.0, owner.1))]);
         self.forwarders.push(forwarder);
         self.bind(&self.directory.join(name), &mount.target, mount.read_only, MountPointKind::File);
         Ok(())

@@ -3,8 +3,10 @@
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use ocibuild_executor::{DeviceBarrier, NamespaceExecutor, Surroundings};
-use ocibuild_sys::{Blocked, IdsError, SandboxError, UserNamespace, UserNamespaceError, notification_works};
+use ocibuild_executor::{DeviceBarrier, NamespaceExecutor, Obstacle, Surroundings};
+use ocibuild_sys::{
+    Blocked, IdsError, SandboxError, UserNamespace, UserNamespaceError, may_administer, notification_works,
+};
 
 use super::{DeviceSupport, Outcome, Rung, RungReport, SandboxReport, StepSupport, runtimes, snapshots};
 use crate::failure::SandboxRefusal;
@@ -52,7 +54,13 @@ fn root() -> Tried {
     if has_one_id() {
         return Err(SandboxRefusal::OneId);
     }
-    sandbox()
+    sandbox().map_err(|refusal| match refusal {
+        // What else root might need is told of the other kinds.
+        SandboxRefusal::Kernel { operation, errno, .. } if !may_administer() => {
+            SandboxRefusal::Kernel { operation, errno, obstacles: vec![Obstacle::NoCapability] }
+        }
+        other => other,
+    })
 }
 
 fn all_ids() -> Tried {
@@ -70,7 +78,7 @@ fn one_id() -> Tried {
         Ok(users)
     };
     // Where there is one already, nothing else is made.
-    if has_one_id() && ocibuild_sys::may_administer() {
+    if has_one_id() && may_administer() {
         return pretending();
     }
     UserNamespace::with_one_id()?.run(pretending)?

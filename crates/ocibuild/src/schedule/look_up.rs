@@ -9,7 +9,6 @@ use ocibuild_spec::{Digest, Platform};
 use super::look_ahead::LookAhead;
 use super::remote::{self, is_remote};
 use super::results::StepResult;
-use super::steps::linked;
 use super::{PlatformBuild, Reach};
 use crate::cache::StepRecord;
 use crate::copy::{Part, Selected, Source, digest_all, name_in_key};
@@ -148,7 +147,7 @@ impl<'a> PlatformBuild<'a> {
         if is_remote(&step) {
             let found = self.found_today(look, &step, &operation);
             return Ok(match found.map_err(|error| remote::named(error, &step))? {
-                (Some(result), ..) => Found::Result(Box::new(linked(result, &step, look.state))),
+                (Some(result), ..) => Found::Result(Box::new(result.linked(&step, look.state))),
                 (None, inputs, pinned) => {
                     let (fresh, work) = (look.fresh, Work::Remote { step, pinned });
                     Found::Missing(Box::new(Missing { inputs, fresh, work }))
@@ -156,7 +155,7 @@ impl<'a> PlatformBuild<'a> {
             });
         }
         Ok(match self.look_up_files(look, step.clone(), &operation)? {
-            Found::Result(result) => Found::Result(Box::new(linked(*result, &step, look.state))),
+            Found::Result(result) => Found::Result(Box::new(result.linked(&step, look.state))),
             other => other,
         })
     }

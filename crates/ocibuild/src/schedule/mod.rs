@@ -25,8 +25,9 @@ use ocibuild_store::{Lease, ScratchDir};
 
 use crate::cache::{EncodingOptions, StepRecords};
 use crate::copy::{ContextDigests, OwnFiles};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::event::Event;
+use crate::failure::LayerFailure;
 use crate::finished::FinishedImage;
 use crate::keys;
 use crate::layers::{BlobLocation, BlobLocations, DecodedListings, Layer, LayerReads, Layers};
@@ -117,7 +118,7 @@ fn of_step(error: Error, step: &PlannedStep) -> Error {
     if step.text.starts_with("ONBUILD ") {
         return error
             .cause(format!("the trigger of the base image is: {}", step.text))
-            .hint("use another base image, or build that one again with a right ONBUILD");
+            .hint("use another base image, or rebuild it with a corrected ONBUILD");
     }
     error
 }
@@ -387,13 +388,9 @@ impl<'a> PlatformBuild<'a> {
         let image = &self.plan.images[index].image;
         let (diff_ids, layers) = (image.config.rootfs.layers(), image.manifest.layers());
         if diff_ids.len() != layers.len() {
-            let message = format!(
-                "the image {} has {} layers and {} diff ids",
-                image.descriptor.digest,
-                layers.len(),
-                diff_ids.len()
-            );
-            return Err(Error::new(ErrorKind::Refused, message));
+            let (layers, diff_ids) = (layers.len(), diff_ids.len());
+            let image = image.descriptor.digest.clone();
+            return Err(LayerFailure::Count { image, layers, diff_ids }.into());
         }
         let locations = &self.platform.locations[index];
         let layer = |(diff_id, descriptor): (&DiffId, &Descriptor)| {

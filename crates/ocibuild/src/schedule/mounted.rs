@@ -68,7 +68,7 @@ fn not_found(path: &str) -> Error {
     RunFailure::MountSource { path: path.to_owned() }.into()
 }
 
-/// A path of a mount is no pattern: its wildcards are matched by themselves.
+/// A path of a mount is not a pattern: its wildcards are matched by themselves.
 fn literal(path: &str) -> String {
     path.chars().fold(String::new(), |mut text, character| {
         match character {

@@ -12,7 +12,8 @@ use crate::context::{
     Remotes, Resolved, download, is_unchanged, new_place,
 };
 use crate::copy::{Choice, Part, Selected, Source, select};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+use crate::failure::CopyProblem;
 use crate::keys::{Framed, Inputs};
 use crate::single_flight::SingleFlight;
 
@@ -47,7 +48,8 @@ pub(super) fn is_remote(step: &CopyStep) -> bool {
 }
 
 fn sources_of(step: &CopyStep) -> Result<Vec<AddSource<'_>>, Error> {
-    let wrong = |error: &dyn std::fmt::Display| Error::new(ErrorKind::Dockerfile, error.to_string());
+    let wrong =
+        |error: &dyn std::fmt::Display| Error::from(CopyProblem::Address { reason: error.to_string() });
     step.sources
         .iter()
         .map(|source| match SourceKind::of(source) {
@@ -134,7 +136,7 @@ impl PlatformBuild<'_> {
         let mut framed = Framed::new("ocibuild url v1");
         framed.field(address.text().as_bytes());
         let of = framed.finish();
-        // A tag is the server's word; where the digest is given, the bytes themselves have to show it (THREATS 39).
+        // A tag is the server's word; where the digest is given, the bytes themselves have to show it.
         let is_offline = remotes.http.is_offline();
         if !whole
             && let Some(validator) = self.backends.cache.validators().get(&of)

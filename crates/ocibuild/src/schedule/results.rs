@@ -1,5 +1,6 @@
 //! Results of steps: written, recorded, found again, written once more in another form.
 
+use ocibuild_plan::CopyStep;
 use ocibuild_spec::{Digest, Timestamp};
 
 use super::PlatformBuild;
@@ -8,6 +9,7 @@ use crate::error::Error;
 use crate::keys::{Framed, Input};
 use crate::layer_writer::{LayerWriter, NewLayer};
 use crate::layers::Layer;
+use crate::stage::StageState;
 
 /// A step's result: its layer, what later keys build on, and the time of the layer.
 pub(super) struct StepResult<'a> {
@@ -15,6 +17,19 @@ pub(super) struct StepResult<'a> {
     pub(super) chain: Digest,
     pub(super) created: Timestamp,
     pub(super) ran: bool,
+}
+
+impl StepResult<'_> {
+    /// The same in its stage, if it is that of a linked copy: the copy does not depend on what is below, what follows does.
+    pub(super) fn linked(mut self, step: &CopyStep, state: &StageState<'_>) -> Self {
+        if step.link {
+            let mut framed = Framed::new("ocibuild linked copy v1");
+            framed.field(state.chain.as_str().as_bytes());
+            framed.field(self.chain.as_str().as_bytes());
+            self.chain = framed.finish();
+        }
+        self
+    }
 }
 
 impl<'a> PlatformBuild<'a> {

@@ -20,7 +20,7 @@ use crate::copy::{
 use crate::error::Error;
 use crate::event::Event;
 use crate::failure::{ContextFailure, RunFailure};
-use crate::keys::{self, Framed, Inputs};
+use crate::keys::{self, Inputs};
 use crate::layer_writer::NewLayer;
 use crate::layers::Layer;
 use crate::run::{Job, Selection, StepContext};
@@ -50,11 +50,11 @@ impl<'a> PlatformBuild<'a> {
                     let written = self.with_copy_context(state, |context| copy(&step, parts, context))?;
                     self.record(key.clone(), inputs.0, written, fresh)
                 })?;
-                Ok(linked(made, &step, state))
+                Ok(made.linked(&step, state))
             }
             Work::Remote { step, pinned } => {
                 let made = self.make_remote(state, &step, &inputs, pinned.as_ref(), fresh);
-                Ok(linked(made.map_err(|error| remote::named(error, &step))?, &step, state))
+                Ok(made.map_err(|error| remote::named(error, &step))?.linked(&step, state))
             }
             Work::Workdir(step) => {
                 let epoch = self.plan.source_date_epoch.map(Timestamp::from_seconds);
@@ -195,7 +195,7 @@ impl<'a> PlatformBuild<'a> {
         Ok((Arc::new(view.with_files(files)), selected))
     }
 
-    /// A pattern without a match is no error, but the directory in front of it must have been sent, which it is not
+    /// A pattern without a match is not an error, but the directory in front of it must have been sent, which it is not
     /// unless something in it is copied or mounted somewhere (6.05, 7.14).
     fn check_sent(
         &self,
@@ -263,19 +263,4 @@ impl<'a> PlatformBuild<'a> {
         drop(tree);
         self.writer().write(changeset, |_, _| Ok(()))
     }
-}
-
-/// The result of a linked copy in its stage: the copy does not depend on what is below, what follows does.
-pub(super) fn linked<'a>(
-    mut result: StepResult<'a>,
-    step: &CopyStep,
-    state: &StageState<'_>,
-) -> StepResult<'a> {
-    if step.link {
-        let mut framed = Framed::new("ocibuild linked copy v1");
-        framed.field(state.chain.as_str().as_bytes());
-        framed.field(result.chain.as_str().as_bytes());
-        result.chain = framed.finish();
-    }
-    result
 }

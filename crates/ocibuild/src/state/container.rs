@@ -22,7 +22,7 @@ use crate::threads::ThreadBudget;
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct ContainerOptions {
-    /// Arguments in place of the image's command.
+    /// Arguments instead of the image's command.
     pub args: Vec<String>,
     /// In place of the image's entry point; one empty word means none.
     pub entrypoint: Option<Vec<String>>,

@@ -115,7 +115,7 @@ impl State<'_> {
                 let (created, labels) = (details.config.created, details.config.config.labels);
                 Ok(ImageSummary { reference, descriptor, id, created, size, labels })
             }
-            // What is no image has a name all the same, and must not hide the others.
+            // What is not an image has a name all the same, and must not hide the others.
             Err(error) if error.kind() == ErrorKind::Refused => {
                 let layers = self.manifest(&descriptor).ok().flatten();
                 let layers = layers.iter().flat_map(|(_, manifest)| manifest.layers());
@@ -127,7 +127,7 @@ impl State<'_> {
         }
     }
 
-    /// The ID of an image: the digest of its config. What is no image has its own digest.
+    /// The ID of an image: the digest of its config. What is not an image has its own digest.
     pub fn id(&self, descriptor: &Descriptor) -> Result<Digest, Error> {
         match self.manifest(descriptor) {
             Ok(Some((_, manifest))) => Ok(manifest.config.digest),

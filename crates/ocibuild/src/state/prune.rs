@@ -130,7 +130,7 @@ impl State<'_> {
         let (mut blobs, mut diff_ids) = (BTreeSet::new(), BTreeSet::new());
         for (_, descriptor) in self.layout.list()? {
             let details = match self.details(&descriptor) {
-                // No step made what is no image.
+                // No step made what is not an image.
                 Err(error) if error.kind() == ErrorKind::Refused => continue,
                 other => other?,
             };

@@ -14,7 +14,7 @@ pub(super) struct Sizes {
 
 impl Sizes {
     /// For each layer of an image the bytes of its files, as docker counts them. Of a layer that no index can be made of
-    /// (it is no tar, or damaged) it is the size of the blob: looking at images is possible all the same.
+    /// (it is not a tar, or damaged) it is the size of the blob: looking at images is possible all the same.
     pub(super) fn of(&mut self, state: &State<'_>, image: &ImageDetails) -> Result<Vec<u64>, Error> {
         let cancel = CancelToken::new();
         let layers = Layers::of_store(state.layout, state.snapshots, state.cache.listings(), &cancel);

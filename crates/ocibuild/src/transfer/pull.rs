@@ -52,7 +52,7 @@ impl Pulling<'_> {
     pub(crate) fn run(&self, name: &Reference, options: &PullOptions) -> Result<Pulled, Error> {
         let _lease = self.layout.lease()?;
         let (remote, bytes) = self.registry.manifest(name, self.cancel).map_err(Error::of_registry)?;
-        // What the tag stands for now is what is pulled, whatever it stands for in a minute (THREATS 69).
+        // What the tag stands for now is what is pulled, whatever it stands for in a minute.
         let fixed = name.with_digest(remote.digest.clone());
         let mut wanted = PullSet::default();
         let descriptor = match options {

@@ -132,7 +132,7 @@ impl RepositoryPush<'_> {
             .map_err(Error::of_registry)
     }
 
-    /// Stores a document. A registry that said it had all blobs and now misses some gets them once more (THREATS 67).
+    /// Stores a document. A registry that said it had all blobs and now misses some gets them once more.
     fn document(&self, name: &Reference, descriptor: &Descriptor, bytes: &[u8]) -> Result<(), Error> {
         let put = || {
             let stored = self.registry.put_manifest(name, &descriptor.media_type, bytes, self.cancel);

@@ -1,4 +1,4 @@
-//! `RUN --mount=type=ssh`: real agents, and what a step may do with them (5.1, THREATS 155).
+//! `RUN --mount=type=ssh`: real agents, and what a step may do with them (5.1).
 
 use std::os::unix::net::UnixStream;
 use std::path::Path;

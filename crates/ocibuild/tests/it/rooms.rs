@@ -50,6 +50,31 @@ fn table() -> Vec<String> {
     rows.map(|(room, _)| room.to_owned()).collect()
 }
 
+/// Whether an error is made of a text, and not of a failure.
+fn makes_errors_from_text(code: &str) -> bool {
+    code.match_indices("Error::new(").any(|(at, _)| {
+        let before = &code[..at];
+        !before.ends_with("io::") && !before.ends_with(|c: char| c.is_alphanumeric() || c == '_')
+    })
+}
+
+#[test]
+fn what_the_library_finds_out_is_data_first() {
+    assert!(
+        makes_errors_from_text("Err(Error::new(kind, text))") && makes_errors_from_text("crate::Error::new(")
+    );
+    assert!(!makes_errors_from_text("io::Error::new(kind, inner); SourceError::new(kind, text)"));
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    source_files(&src, &mut files);
+    let is_test = |file: &Path| file.ends_with("tests.rs");
+    let of_errors = |file: &Path| file == src.join("error.rs") || file.starts_with(src.join("error"));
+    for file in files.iter().filter(|file| !is_test(file) && !of_errors(file)) {
+        let shown = file.strip_prefix(&src).unwrap().display();
+        assert!(!makes_errors_from_text(&code(file)), "{shown}: make a variant in the room `failure`");
+    }
+}
+
 #[test]
 fn arrows_between_rooms_go_one_way() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");

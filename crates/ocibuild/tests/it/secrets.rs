@@ -1,4 +1,4 @@
-//! Secrets: what a step sees of them, and that nobody else ever does (5.1, THREATS H).
+//! Secrets: what a step sees of them, and that nobody else ever does (5.1).
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

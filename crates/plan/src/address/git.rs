@@ -50,7 +50,7 @@ impl GitAddress {
         let (rest, fragment) = text.split_once('#').map_or((text, ""), |(rest, after)| (rest, after));
         let (base, query) = rest.split_once('?').map_or((rest, ""), |(base, query)| (base, query));
         if base.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
-            return Err(invalid(text, "it has blanks or control characters"));
+            return Err(invalid(text, "it contains spaces or control characters"));
         }
         let mut address = match base.split_once("://") {
             Some((scheme, rest)) => from_url(text, scheme, rest)?,
@@ -163,7 +163,7 @@ fn from_url(text: &str, scheme: &str, rest: &str) -> Result<GitAddress, GitAddre
         "https" => Transport::Https,
         "ssh" => Transport::Ssh,
         "git" => Transport::Git,
-        _ => return Err(invalid(text, "only http, https, ssh and git are spoken")),
+        _ => return Err(invalid(text, "only http, https, ssh and git are supported")),
     };
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     let (user, host) = match authority.rsplit_once('@') {
@@ -184,7 +184,7 @@ fn from_url(text: &str, scheme: &str, rest: &str) -> Result<GitAddress, GitAddre
             (format!("{scheme}://{host}/{path}"), Some(user))
         }
         Some(user) if user.contains(':') => {
-            return Err(invalid(text, "ssh takes no password"));
+            return Err(invalid(text, "ssh does not take a password"));
         }
         Some(user) => (format!("{scheme}://{user}@{host}/{path}"), None),
         None => (format!("{scheme}://{host}/{path}"), None),
@@ -318,7 +318,7 @@ impl GitAddress {
     }
 }
 
-/// `host[:port]`. What begins with a dash would be an option of `ssh` (THREATS 30).
+/// `host[:port]`. What begins with a dash would be an option of `ssh`.
 fn check_host(text: &str, host: &str) -> Result<(), GitAddressError> {
     let (name, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, port)) if address.parse::<std::net::Ipv6Addr>().is_ok() => ("ipv6", port),
@@ -340,8 +340,7 @@ fn check_user(text: &str, user: Option<&str>) -> Result<(), GitAddressError> {
     Ok(())
 }
 
-/// Names of references come from users and from servers; git takes those that begin with a dash for options
-/// (THREATS 29).
+/// Names of references come from users and from servers; git takes those that begin with a dash for options.
 pub fn check_reference(reference: &str) -> Result<(), GitAddressError> {
     let is_part = |part: &str| {
         !part.is_empty()
@@ -493,7 +492,7 @@ mod tests {
             ("ssh://-l@h/r", "malformed user"),
             ("git@-oProxyCommand=id:r", "malformed host"),
             ("git@h:-r", "no usable path"),
-            ("ssh://u:secret@h/r", "no password"),
+            ("ssh://u:secret@h/r", "ssh does not take a password"),
             ("https://h:0/r.git", "malformed host"),
             ("https:///r.git", "malformed host"),
             ("https://h/r.git?ref=a#b", "ref conflicts: \"b\" vs \"a\""),

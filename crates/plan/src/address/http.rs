@@ -22,7 +22,7 @@ pub struct HttpAddress {
     checksum: Option<String>,
 }
 
-/// A text that is no URL which could be fetched.
+/// A text that is not a URL which could be fetched.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct HttpAddressError(String);
@@ -42,11 +42,11 @@ impl HttpAddress {
         let path = percent::decode(url.path()).ok_or_else(broken)?;
         let last = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
         let name = if last.is_empty() || last == "." { UNNAMED } else { last };
-        // The path may hold anything in escapes; what becomes a name must be one (THREATS 36).
+        // The path may hold anything in escapes; what becomes a name must be one.
         if name == ".." || name.chars().any(char::is_control) || name.len() > 255 {
             let shown = quote(name);
             return Err(HttpAddressError(format!(
-                "{url}: the last part of the path, {shown}, is no file name"
+                "{url}: the last part of the path, {shown}, is not a file name"
             )));
         }
         let name = name.to_owned();

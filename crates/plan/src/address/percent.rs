@@ -1,6 +1,6 @@
 //! Percent-encoding (RFC 3986, 2.1) and base64 (RFC 4648), as URLs and their credentials need them.
 
-/// The text that the escapes stand for; `None` when one is broken or the result is no UTF-8.
+/// The text that the escapes stand for; `None` when one is broken or the result is not UTF-8.
 pub(super) fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();

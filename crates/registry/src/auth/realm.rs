@@ -47,7 +47,7 @@ const SHARED: [&str; 40] = [
     "workers.dev",
 ];
 
-/// Which token services may have the credentials of which registries (THREATS 46).
+/// Which token services may have the credentials of which registries.
 ///
 /// Always the registry's own host, on any port; for docker's registry `auth.docker.io`; for a registry
 /// `name.domain` also `domain` itself and its other direct children, when `domain` is somebody's own. Everything

@@ -112,7 +112,7 @@ impl<'a> Service<'a> {
         form.post(self.request(Method::Post, self.realm.clone()))
     }
 
-    /// One answer, whatever it says, unless it is a failure that passes. Redirects are answers (THREATS 48).
+    /// One answer, whatever it says, unless it is a failure that passes. Redirects are answers.
     fn send(&self, request: &HttpRequest) -> Result<HttpResponse, SourceError> {
         let Via { client, retry, watcher, subject, cancel, .. } = self.via;
         let answer = retry.send(subject, watcher, cancel, || client.send(request, cancel))?;
@@ -150,7 +150,7 @@ impl<'a> Service<'a> {
     }
 }
 
-/// Whether credentials may go to a realm (THREATS 46).
+/// Whether credentials may go to a realm.
 fn may_have(
     realms: &Realms,
     need: &Need,
@@ -180,7 +180,7 @@ fn may_have(
 }
 
 /// That the registry is insecure goes for the registry alone, and not for another server of its host; a realm elsewhere
-/// is a stranger to whom the registry leads, unless the user named it as well (THREATS 47, 61).
+/// is a stranger to whom the registry leads, unless the user named it as well.
 fn trust(realms: &Realms, need: &Need, via: Via<'_>, realm: &Url) -> Trust {
     let base = &via.endpoint.base;
     let named = HttpRequest { trust: via.endpoint.trust, ..HttpRequest::get(base.clone()) };

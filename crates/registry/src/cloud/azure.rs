@@ -28,7 +28,7 @@ pub struct AzureEndpoints {
     pub metadata: String,
     /// The service that gives tokens to identities.
     pub authority: String,
-    /// The registry that exchanges them, in place of the one that is asked about.
+    /// The registry that exchanges them, instead of the one that is asked about.
     pub registry: Option<String>,
 }
 

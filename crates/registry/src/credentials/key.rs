@@ -50,7 +50,7 @@ impl RegistryKey {
     }
 
     /// How much of the repository's path it names, if it is for it at all: exactly this host and port, and whole
-    /// components of the path. What merely begins with the host is another one (THREATS 73).
+    /// components of the path. What merely begins with the host is another one.
     pub(crate) fn matches(&self, wanted: Wanted<'_>) -> Option<usize> {
         if self.host != registry_of(wanted.registry) {
             return None;

@@ -51,7 +51,7 @@ impl CredentialStore {
         &self.path
     }
 
-    /// Keeps credentials in place of those that were there for the same key.
+    /// Keeps credentials instead of those that were there for the same key.
     pub fn put(
         &self,
         key: &RegistryKey,
@@ -104,7 +104,7 @@ impl CredentialStore {
         Ok(config.helper(key.host()).map(|helper| helper.name.to_owned()))
     }
 
-    /// The file with one entry more, in place of those for the same key.
+    /// The file with one entry more, instead of those for the same key.
     fn with_entry(&self, text: &str, key: &RegistryKey, entry: Part) -> Result<Document, SourceError> {
         let mut document = self.document(text)?;
         let auths = self.auths(&mut document)?;

@@ -8,7 +8,7 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
 /// How near an address is. What a server names (a redirect, a token service) may be no nearer than the server
-/// itself, so that nobody outside makes this program call into the network it runs in (THREATS 47).
+/// itself, so that nobody outside makes this program call into the network it runs in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reach {
     /// Any address of the open network.
@@ -105,7 +105,7 @@ pub(super) fn reach_of_literal(host: &str) -> Option<Reach> {
     bare.parse().ok().and_then(reach_of)
 }
 
-/// Exactly `localhost` or an address of this machine: nothing that merely begins or ends like one (THREATS 60).
+/// Exactly `localhost` or an address of this machine: nothing that merely begins or ends like one.
 pub fn is_loopback(host: &str) -> bool {
     reach_of_literal(host) == Some(Reach::Loopback)
 }

@@ -103,7 +103,7 @@ pub struct HttpRequest {
     pub trust: Trust,
     /// What is trusted of the origin of `url` alone.
     pub tls: Option<Arc<HostTls>>,
-    /// Longest wait for the answer once all was sent, in place of twice the client's stall time.
+    /// Longest wait for the answer once all was sent, instead of twice the client's stall time.
     pub patience: Option<Duration>,
 }
 

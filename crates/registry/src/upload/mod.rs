@@ -100,7 +100,7 @@ impl Registry {
         for other in upload.mount_from.iter().filter(|other| *other != repository.repository()) {
             let access = Access::Push(vec![other.clone()]);
             match self.begin(repository, &access, Some((&upload.descriptor.digest, other)), cancel) {
-                // Some say so without having it (THREATS 67).
+                // Some say so without having it.
                 Ok(Begun::Mounted) if self.stat_blob(repository, upload.descriptor, &own, cancel)? => {
                     return Ok(BlobPush::Mounted(other.clone()));
                 }

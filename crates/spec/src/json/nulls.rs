@@ -2,7 +2,7 @@
 //! registries and credential stores are written for readers of that kind, and have it where they have nothing to say.
 //!
 //! The rule is here, beneath the types, and not at their fields: a field, an item of a list or a member of a map that is
-//! `null` is read from [`Zero`] in place of the text.
+//! `null` is read from [`Zero`] instead of the text.
 
 use std::fmt;
 use std::iter::{self, Empty};

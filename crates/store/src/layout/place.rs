@@ -102,7 +102,7 @@ enum Missing {
 
 /// Opens the directory `root`, which is made with its parents when it is missing, and gives its path without links.
 ///
-/// Refuses a way on which somebody else could put another directory in place of one that was passed.
+/// Refuses a way on which somebody else could put another directory instead of one that was passed.
 pub(super) fn open(root: &Path) -> Result<(PathBuf, DirHandle), Error> {
     let mut walk = Walk::new(root)?;
     while walk.step(Missing::Make)? {}

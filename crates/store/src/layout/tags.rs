@@ -72,7 +72,7 @@ impl ImageLayout {
         Ok(entries)
     }
 
-    /// Enters images of which all blobs are here, in place of what had their names.
+    /// Enters images of which all blobs are here, instead of what had their names.
     fn enter<'i>(
         &self,
         images: impl Iterator<Item = (Option<&'i Reference>, &'i Descriptor)> + Clone,
@@ -204,7 +204,7 @@ struct Blobs {
     present: BTreeSet<Digest>,
 }
 
-/// Puts entries in place of those that had their names. An image without a name is left out where it has one, and a name
+/// Puts entries instead of those that had their names. An image without a name is left out where it has one, and a name
 /// takes the place of an entry of the same image without one.
 fn enter_entries<'i>(
     entries: &mut Vec<Descriptor>,

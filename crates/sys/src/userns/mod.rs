@@ -162,6 +162,12 @@ pub struct IdMap {
 }
 
 impl IdMap {
+    /// Whether there is one user and one group, so that no file can be given to anybody.
+    pub fn is_single(&self) -> bool {
+        let is_single = |ranges: &[IdRange]| matches!(ranges, [range] if range.count == 1);
+        is_single(&self.users) && is_single(&self.groups)
+    }
+
     /// Whether a process here can be this user.
     pub fn has_user(&self, uid: u32) -> bool {
         contains(&self.users, uid)

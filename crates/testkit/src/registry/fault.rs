@@ -39,7 +39,7 @@ pub enum Fault {
     Early(u16, Vec<(String, String)>, Vec<u8>),
     /// Does what it is asked, and answers so all the same.
     DoneButAnswers(u16, Vec<(String, String)>, Vec<u8>),
-    /// Gives the answer this header in place of its own; an empty value takes it away.
+    /// Gives the answer this header instead of its own; an empty value takes it away.
     Header(String, String),
     /// Forgets all uploads that have begun, then does what it is asked.
     LoseUploads,

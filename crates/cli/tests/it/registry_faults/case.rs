@@ -119,7 +119,7 @@ impl Row {
     }
 }
 
-/// Writes these reports in place of those that stand in the fixtures, behind `says` or `ends`.
+/// Writes these reports instead of those that stand in the fixtures, behind `says` or `ends`.
 pub(super) fn write_reports(reports: &[(&Case, Vec<String>)]) {
     let mut files = BTreeMap::<&Path, BTreeMap<&str, &[String]>>::new();
     for (case, report) in reports {

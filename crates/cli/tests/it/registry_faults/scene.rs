@@ -241,7 +241,7 @@ impl<'a> Scene<'a> {
         Ended { code, stdout: said("stdout"), stderr: said("stderr"), took: start.elapsed() }
     }
 
-    /// What the program said in the end, with words in place of what is another one each time.
+    /// What the program said in the end, with words instead of what is another one each time.
     pub(super) fn report(&self, ended: &Ended) -> Vec<String> {
         let lines = ended.stderr.lines().skip_while(|line| !line.starts_with("error"));
         let is_long = |value: &String| value.len() > 8;

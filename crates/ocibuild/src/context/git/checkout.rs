@@ -115,7 +115,7 @@ impl<'a> GitJob<'a> {
     /// Looks where a remote is, which git would not do, and makes git ask there and nowhere else.
     fn admit(&mut self, remote: &str) -> Result<(), Error> {
         let refused =
-            |error: ocibuild_registry::HttpError| of_http(&error).prefixed(&self.address.to_string());
+            |error: ocibuild_registry::HttpError| of_http(error).prefixed(&self.address.to_string());
         match RemoteHost::of(remote) {
             // git takes none of these, and says so.
             RemoteHost::None => Ok(()),
@@ -162,7 +162,7 @@ impl<'a> GitJob<'a> {
         let (Some((object, _)), Some(name)) = (object, name) else {
             return Err(GitFailure::NoDefaultBranch { address: self.address.to_string() }.into());
         };
-        // A server may call its branch anything, even like an option of git (THREATS 29).
+        // A server may call its branch anything, even like an option of git.
         check_reference(&name).map_err(|error| self.malformed(error.to_string()))?;
         Ok(Resolved { object: object_id(object)?, commit: Some(object_id(object)?), name })
     }
@@ -456,7 +456,7 @@ fn hint_for(complaint: &str, transport: Transport) -> Option<Hint> {
         return Some("install ssh (package `openssh-client`)".into());
     }
     (complaint.contains("transport 'file' not allowed"))
-        .then(|| "a submodule lies on this machine: only http, https, ssh and git are spoken".into())
+        .then(|| "a submodule lies on this machine: only http, https, ssh and git are supported".into())
 }
 
 /// Servers that do not give single commits, or not without their history, say so in these ways.
@@ -497,7 +497,7 @@ fn remote_origin(url: &Url) -> String {
     format!("{scheme}://{}", url.authority())
 }
 
-/// Where a repository is after redirects, which are followed only where any download's would be (THREATS 34, 37).
+/// Where a repository is after redirects, which are followed only where any download's would be.
 fn discover(
     remotes: &Remotes,
     address: &GitAddress,
@@ -511,7 +511,7 @@ fn discover(
     if let Some(value) = login.header() {
         request = request.header("authorization", value);
     }
-    let response = remotes.http.follow(&request, cancel).map_err(|error| of_http(&error))?;
+    let response = remotes.http.follow(&request, cancel).map_err(of_http)?;
     let refused = |is_refused, reason: String, login| {
         Error::from(GitFailure::Status { url: url.to_string(), reason, is_refused, login })
     };

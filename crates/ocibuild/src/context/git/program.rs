@@ -60,7 +60,7 @@ impl GitProgram {
         self
     }
 
-    /// Certificate authorities to trust in place of the system's, in PEM; may be called several times.
+    /// Certificate authorities to trust instead of the system's, in PEM; may be called several times.
     #[must_use]
     pub fn ca_pem(mut self, pem: &[u8]) -> Self {
         self.ca_pem.extend_from_slice(pem);

@@ -19,8 +19,7 @@ pub(super) struct GitSource {
 }
 
 impl GitSource {
-    /// The directory `subdirectory` of the checkout in `tree`; each part of it must be a directory, not a link to one
-    /// (THREATS 32).
+    /// The directory `subdirectory` of the checkout in `tree`; each part of it must be a directory, not a link to one.
     pub(super) fn open(
         tree: &Path,
         subdirectory: Option<&str>,
