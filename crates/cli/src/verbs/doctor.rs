@@ -187,7 +187,7 @@ fn json(report: &SandboxReport, root: &Root) -> Value {
     json!({
         "kernel": report.kernel,
         "user": report.user,
-        "sandbox": report.taken().map(|rung| rung.name()),
+        "sandbox": report.taken().map(Rung::name),
         "sandboxes": report.rungs.iter().map(rung_object).collect::<Vec<_>>(),
         "snapshots": {
             "driver": driver,
