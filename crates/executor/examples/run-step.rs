@@ -2,8 +2,8 @@
 //!
 //! Options: `--runtime NAME` (else namespaces of our own), `--network-none`, `--user UID:GID`, `--times N`,
 //! `--secret TARGET=TEXT` (a file in memory; an example may take its text from the command line), `--unkept UID:GID=PATH` (an
-//! owner that the root file system should have), `--existing-proc` (the `/proc` of this process). Of an ordinary user it happens
-//! in a user namespace.
+//! owner that the root file system should have), `--existing-proc` (the `/proc` of this process), `--cap-drop NAME`. Of an ordinary
+//! user it happens in a user namespace.
 #![expect(clippy::print_stderr, reason = "a program")]
 
 use std::io::Write;
@@ -68,6 +68,7 @@ fn run() -> Result<u8, Box<dyn std::error::Error>> {
                 (step.user.uid, step.user.gid) = (uid.parse()?, gid.parse()?);
             }
             "--secret" => secret = Some(value()?),
+            "--cap-drop" => step.dropped_capabilities = value()?.parse()?,
             "--existing-proc" => host.own_proc = false,
             "--unkept" => {
                 let unkept = value()?;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use ocibuild_spec::{EntryKind, Owned, OwnershipRecord};
 use ocibuild_sys::{
-    Answer, Call, FileStatus, Listener, PendingListener, device_numbers, mark_of, own_file_system_state,
-    set_mark,
+    Answer, Call, FileStatus, Listener, PendingListener, capability, device_numbers, mark_of,
+    own_file_system_state, set_mark,
 };
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Uid, openat, openat2};
 use rustix::io::Errno;
@@ -31,6 +31,8 @@ pub(crate) struct Answers {
     identities: Vec<Identity>,
     /// Whom the step begins as.
     initial: Identity,
+    /// The capabilities that root of the step has, one bit each.
+    rights: u64,
     /// Whether the step is about to execute its first program. Until then it is a copy of this process.
     has_begun: bool,
     /// The root of the step, once it could be entered.
@@ -56,13 +58,14 @@ fn value(value: impl Into<i64>) -> Result<Reply, Errno> {
 }
 
 impl Answers {
-    pub(super) fn new(meant: Meant) -> Result<Self, Error> {
+    pub(super) fn new(meant: Meant, rights: u64) -> Result<Self, Error> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let proc = openat(rustix::fs::CWD, "/proc", flags, Mode::empty());
         Ok(Self {
             proc: Arc::new(proc.map_err(|errno| Repr::State(errno.into()))?),
             identities: vec![Identity::of(0, 0, Vec::new())],
             initial: meant.identity,
+            rights,
             has_begun: false,
             root: None,
             record: Record::default(),
@@ -152,6 +155,11 @@ impl Answers {
             }
         }
         Ok(Some(Reply::Answer(Answer::Value(0))))
+    }
+
+    /// Whether root of the step has a capability.
+    fn has(&self, name: &str) -> bool {
+        capability(name).is_some_and(|number| self.rights & (1 << number) != 0)
     }
 
     fn identity_of(&self, call: &Call) -> Result<Identity, Errno> {
@@ -303,7 +311,7 @@ impl<'a> Answering<'a> {
         let before = self.answers.record.of(status(&file)?.inode());
         let (uid, gid) = (uid as u32, gid as u32);
         let identity = self.answers.identity_of(self.call)?;
-        if !may_give(&identity, &before, uid, gid) {
+        if !(identity.is_root() && self.answers.has("CAP_CHOWN") || may_give(&identity, &before, uid, gid)) {
             return Err(Errno::PERM);
         }
         // It has the effects of every change of owner: set-id bits and capabilities go, the time of the inode changes, and an
@@ -407,7 +415,8 @@ impl<'a> Answering<'a> {
             return CONTINUE;
         }
         owned.device = new.device();
-        if owned.device.is_some() && !self.answers.identity_of(self.call)?.is_privileged() {
+        let is_root = self.answers.identity_of(self.call)?.is_root();
+        if owned.device.is_some() && !(is_root && self.answers.has("CAP_MKNOD")) {
             return Err(Errno::PERM);
         }
         if owned == Owned::by(0, 0) {
@@ -481,7 +490,7 @@ impl<'a> Answering<'a> {
             }
             "getgroups" => return self.groups(&identity.groups, a, b),
             "setgroups" => {
-                if !identity.is_privileged() {
+                if !(identity.is_root() && self.answers.has("CAP_SETGID")) {
                     return Err(Errno::PERM);
                 }
                 identity.groups = self.read_groups(a, b)?;
@@ -490,7 +499,8 @@ impl<'a> Answering<'a> {
             }
             _ => {}
         }
-        let Some(changed) = identity.change(self.call.name, [a as u32, b as u32, c as u32]) else {
+        let has = |name: &str| self.answers.has(name);
+        let Some(changed) = identity.change(self.call.name, [a as u32, b as u32, c as u32], has) else {
             return CONTINUE;
         };
         let result = changed?;
@@ -608,10 +618,10 @@ fn status(file: &OwnedFd) -> Result<FileStatus, Errno> {
     FileStatus::of(file.as_fd(), c"", AtFlags::EMPTY_PATH)
 }
 
-/// Whether who calls may make a file belong to these (`chown(2)`): root may all, an owner may choose among its groups.
+/// Whether an owner may make a file belong to these (`chown(2)`): it may choose among its groups.
 fn may_give(identity: &Identity, file: &Owned, uid: u32, gid: u32) -> bool {
     let is_owner = identity.user.file_system == file.uid;
     let keeps_owner = uid == KEEP || uid == file.uid;
     let has_group = gid == KEEP || gid == file.gid || identity.is_in(gid);
-    identity.is_privileged() || is_owner && keeps_owner && has_group
+    is_owner && keeps_owner && has_group
 }

@@ -105,8 +105,8 @@ impl Identity {
         Self { user: Ids::all(uid), group: Ids::all(gid), groups }
     }
 
-    /// Whether it may do what takes capabilities.
-    pub(super) fn is_privileged(&self) -> bool {
+    /// Whether it has the capabilities that there are.
+    pub(super) fn is_root(&self) -> bool {
         self.user.effective == 0
     }
 
@@ -115,9 +115,15 @@ impl Identity {
         self.group.file_system == gid || self.groups.contains(&gid)
     }
 
-    /// Carries out a call that changes ids; `None` if it is none of those.
-    pub(super) fn change(&mut self, call: &str, arguments: [u32; 3]) -> Option<Changed> {
-        let privileged = self.is_privileged();
+    /// Carries out a call that changes ids; `None` if it is none of those. `has` tells whether root has a capability.
+    pub(super) fn change(
+        &mut self,
+        call: &str,
+        arguments: [u32; 3],
+        has: impl Fn(&str) -> bool,
+    ) -> Option<Changed> {
+        let of_group = call.ends_with("gid");
+        let privileged = self.is_root() && has(if of_group { "CAP_SETGID" } else { "CAP_SETUID" });
         let [a, b, _] = arguments;
         let done = |result: Result<(), Errno>| Some(result.map(|()| 0));
         match call {
@@ -161,15 +167,15 @@ mod tests {
     }
 
     fn change(identity: &mut Identity, call: &str, arguments: [u32; 3]) -> Changed {
-        identity.change(call, arguments).unwrap()
+        identity.change(call, arguments, |_| true).unwrap()
     }
 
     #[test]
     fn root_that_becomes_somebody_does_not_come_back() {
         let mut identity = Identity::of(0, 0, Vec::new());
-        assert!(identity.is_privileged());
+        assert!(identity.is_root());
         assert_eq!(change(&mut identity, "setgid", [33, 0, 0]), Ok(0));
-        assert!(identity.is_privileged());
+        assert!(identity.is_root());
         assert_eq!(change(&mut identity, "setuid", [33, 0, 0]), Ok(0));
         assert_eq!(user(&identity), [33; 4]);
         for call in ["setuid", "setgid"] {
@@ -181,11 +187,22 @@ mod tests {
     }
 
     #[test]
+    fn root_without_a_capability_is_like_anybody() {
+        let mut identity = Identity::of(0, 0, Vec::new());
+        let mut change = |call, lacks| identity.change(call, [33, 33, 33], |name| name != lacks).unwrap();
+        assert_eq!(change("setresgid", "CAP_SETGID"), Err(Errno::PERM));
+        assert_eq!(change("setresgid", "CAP_SETUID"), Ok(0));
+        assert_eq!(change("setuid", "CAP_SETUID"), Err(Errno::PERM));
+        assert_eq!(change("setfsuid", "CAP_SETUID"), Ok(0), "the old one, which it still is");
+        assert_eq!(identity.user, Ids::all(0));
+    }
+
+    #[test]
     fn root_that_goes_aside_for_a_while_comes_back() {
         let mut identity = Identity::of(0, 0, Vec::new());
         assert_eq!(change(&mut identity, "setresuid", [KEEP, 42, KEEP]), Ok(0));
         assert_eq!(user(&identity), [0, 42, 0, 42]);
-        assert!(!identity.is_privileged());
+        assert!(!identity.is_root());
         assert_eq!(change(&mut identity, "setuid", [0, 0, 0]), Ok(0), "the real one is still root");
         assert_eq!(user(&identity), [0; 4]);
         // As seteuid and back of older C libraries.
@@ -215,9 +232,9 @@ mod tests {
         assert_eq!(identity.ask("getuid"), Some(1000));
         assert_eq!(identity.ask("geteuid"), Some(0));
         assert_eq!(change(&mut identity, "setuid", [0, 0, 0]), Ok(0));
-        assert!(identity.is_privileged());
+        assert!(identity.is_root());
         identity.execute_as(None, Some(12));
         assert_eq!((identity.group.real, identity.group.effective, identity.group.saved), (1000, 12, 12));
-        assert!(identity.change("getpid", [0; 3]).is_none() && identity.ask("getpid").is_none());
+        assert!(identity.change("getpid", [0; 3], |_| true).is_none() && identity.ask("getpid").is_none());
     }
 }

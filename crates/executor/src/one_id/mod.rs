@@ -42,10 +42,12 @@ pub(crate) fn run(
 ) -> Result<(ExitStatus, OwnershipRecord), Error> {
     let (bundle, meant) = as_root(bundle)?;
     let Described { mut sandbox, barrier: _barrier } = Described::of(&bundle, &Host::detect())?;
+    let mut rights = u64::MAX;
     if let Some(confinement) = &mut sandbox.process.confinement {
         confinement.seccomp = Some(notifying(&bundle.spec).compile());
+        rights = confinement.capabilities;
     }
-    let mut answers = Answers::new(meant)?;
+    let mut answers = Answers::new(meant, rights)?;
     let status = supervise(&sandbox, &program_of(&bundle.spec)?, attached, cancel, Some(&mut answers))?;
     Ok((status.into(), answers.into_record()))
 }

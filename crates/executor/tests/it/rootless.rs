@@ -209,6 +209,22 @@ fn privileged_with_one_id_there_are_owners_all_the_same() {
     }
 }
 
+/// What root of a step lacks elsewhere, it lacks here.
+#[test]
+fn privileged_with_one_id_capabilities_are_needed_as_ever() {
+    let Some(rootless) = Rootless::new() else { return };
+    for (dropped, script) in [
+        ("CHOWN", "touch f; chown 5 f"),
+        ("MKNOD", "mknod d b 7 3"),
+        ("SETGID", "busybox su app -c true"),
+        ("SETUID", "busybox su app -c true"),
+    ] {
+        let output = rootless.run(&["--cap-drop", dropped], &format!("cd /w; {script}"));
+        let (_, stderr) = text(&output);
+        assert!(!output.status.success() && stderr.contains("not permitted"), "{dropped}: {stderr}");
+    }
+}
+
 /// Whoever answers for a step may go where the step may not, and must not be led there.
 #[test]
 fn privileged_answers_reach_nothing_outside_of_the_step() {
