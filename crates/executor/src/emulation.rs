@@ -60,7 +60,7 @@ impl Emulation {
             "install qemu-user-static and binfmt-support (Debian, Ubuntu), which register it";
         match self {
             Self::Native | Self::Interpreter(_) => {
-                format!("the file is no program for {platform}: is the image one for another platform?")
+                format!("the file is not a program for {platform}: is the image one for another platform?")
             }
             Self::OutsideOnly(interpreter) => format!(
                 "the interpreter {} is registered without the flag F and so is not found in the image: {PACKAGES} with it",

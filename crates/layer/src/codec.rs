@@ -61,7 +61,7 @@ impl LayerListing {
     pub fn decode(record: &[u8]) -> Result<Self, Error> {
         let failed = |offset, reason| Error::from(ErrorKind::MalformedIndex { offset, reason });
         if !record.starts_with(MAGIC) {
-            return Err(failed(0, "it is no record of this version"));
+            return Err(failed(0, "it is not a record of this version"));
         }
         let end = record.len() - record.len().min(CHECKSUM);
         if end < MAGIC.len() || Sha256::digest(&record[..end])[..] != record[end..] {
@@ -282,7 +282,7 @@ impl<'r> Reader<'r> {
         let mut xattrs = BTreeMap::new();
         for _ in 0..self.number()? {
             let name =
-                std::str::from_utf8(self.text()?).map_err(|_| "the name of an attribute is no text")?;
+                std::str::from_utf8(self.text()?).map_err(|_| "the name of an attribute is not text")?;
             xattrs.insert(name.to_owned(), self.text()?.to_vec());
         }
         Ok(Metadata { mode, uid, gid, mtime, xattrs })

@@ -49,7 +49,7 @@ pub(crate) fn parse(mut body: &[u8]) -> Result<Records, &'static str> {
             .ok()
             .filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))
             .and_then(|text| text.parse().ok())
-            .ok_or("the length of a PAX record is no number")?;
+            .ok_or("the length of a PAX record is not a number")?;
         if length < space + 2 || length > body.len() {
             return Err("the length of a PAX record is wrong");
         }

@@ -264,7 +264,7 @@ impl<R: Read> TarReader<R> {
                 let size = sparse.map_or(Ok(size), |sparse| self.begin_sparse(sparse, &header))?;
                 EntryKind::File { size, content: Content(self.position) }
             }
-            _ if sparse.is_some() => return Err(self.malformed("a sparse file is no file")),
+            _ if sparse.is_some() => return Err(self.malformed("a sparse entry is not a file")),
             b'5' => EntryKind::Directory,
             b'1' => EntryKind::Hardlink { target: bytes_to_path(header.link.clone()) },
             b'2' => EntryKind::Symlink { target: bytes_to_path(header.link.clone()) },

@@ -145,7 +145,7 @@ fn fallback_tag(repository: &Reference, digest: &Digest) -> Result<Reference, So
 
 fn parse_list(repository: &Reference, bytes: &[u8]) -> Result<Index, SourceError> {
     json::from_slice(bytes).map_err(|error| {
-        let text = format!("{}: the list of referrers is no index: {error}", repository.familiar());
+        let text = format!("{}: the list of referrers is not an index: {error}", repository.familiar());
         SourceError::new(SourceErrorKind::Corrupt, text)
     })
 }

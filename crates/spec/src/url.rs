@@ -25,7 +25,7 @@ pub enum Scheme {
 
 /// A text that is no URL this client asks for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no usable URL: {reason}")]
+#[error("{text:?} is not a usable URL: {reason}")]
 pub struct UrlError {
     text: String,
     reason: &'static str,

@@ -333,7 +333,7 @@ fn helpers_are_asked_and_their_failures_told() {
     script("endless", "exec head -c 1073741824 /dev/zero");
     pull("endless").fails(4, &["docker-credential-endless", "more than a megabyte"]);
     pull("missing").fails(4, &["docker-credential-missing", "in no directory of PATH", "credsStore"]);
-    pull("../evil").fails(2, &["is no name of a credential helper"]);
+    pull("../evil").fails(2, &["is not the name of a credential helper"]);
 }
 
 #[test]
@@ -398,7 +398,7 @@ fn the_identity_of_a_cloud_is_explained_and_asked_about_its_own_registries_alone
     assert!(line.contains("password of AWS") && line.ends_with("used"), "{line}");
     assert_eq!(cloud.requests().len(), 1);
     let told = explain("123456789012.dkr.ecr.eu-west-1.amazonaws.com.evil.test/team/app");
-    assert!(told.succeeds().contains("it is no registry of AWS"), "{}", told.stdout);
+    assert!(told.succeeds().contains("it is not an AWS registry"), "{}", told.stdout);
     assert_eq!(cloud.requests().len(), 1);
     cloud.put("/ecr", Reply::of(r#"{"message":"the keys are not valid"}"#).status(400));
     let told = explain("123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/app");

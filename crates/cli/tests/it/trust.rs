@@ -234,7 +234,7 @@ fn malformed_configuration_is_a_usage_error_with_its_line() {
     let place = Place::with("FROM registry.test/x\n");
     for (flag, words) in [
         ("http://m.io", "a registry that does not speak TLS has to be named insecure"),
-        ("m.io,sometimes", "\"sometimes\" is no attribute of a mirror"),
+        ("m.io,sometimes", "\"sometimes\" is not an attribute of a mirror"),
         ("docker.io=m.io/a:1", "has a tag or a digest"),
     ] {
         place.run(&["pull", "--registry-mirror", flag, "x"]).fails(2, &[words, "--registry-mirror"]);

@@ -45,7 +45,7 @@ pub enum Engine {
 
 /// A text that is not an engine.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no container engine: docker, podman, containerd or containerd:NAMESPACE")]
+#[error("{0:?} is not a container engine: docker, podman, containerd or containerd:NAMESPACE")]
 pub struct EngineError(String);
 
 impl Engine {

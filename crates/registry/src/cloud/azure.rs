@@ -172,7 +172,7 @@ impl CredentialSource for AzureIdentity {
 
     fn find(&self, wanted: Wanted<'_>, cancel: &CancelToken) -> Result<Lookup, SourceError> {
         let Some(audience) = audience(wanted.registry) else {
-            return Ok(Lookup::Miss("it is no registry of Azure".to_owned()));
+            return Ok(Lookup::Miss("it is not an Azure registry".to_owned()));
         };
         match self.identity(audience, cancel)? {
             Ok(identity) => self.exchange(wanted.registry, &identity, cancel).map(Lookup::Match),

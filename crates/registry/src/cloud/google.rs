@@ -215,7 +215,7 @@ impl CredentialSource for GoogleIdentity {
 
     fn find(&self, wanted: Wanted<'_>, cancel: &CancelToken) -> Result<Lookup, SourceError> {
         if !is_google(wanted.registry) {
-            return Ok(Lookup::Miss("it is no registry of Google".to_owned()));
+            return Ok(Lookup::Miss("it is not a Google registry".to_owned()));
         }
         match &self.file {
             Some(path) => self.of_file(path, cancel).map(Lookup::Match),
@@ -247,7 +247,7 @@ fn read(path: &Path) -> Result<Value, SourceError> {
     let file = fs_err::File::open(path).map_err(unreadable)?;
     file.take(MAX_FILE).read_to_end(&mut bytes).map_err(unreadable)?;
     serde_json::from_slice(&bytes).map_err(|_| {
-        let text = format!("{NAME}: {} is malformed: it is no JSON", path.display());
+        let text = format!("{NAME}: {} is malformed: it is not JSON", path.display());
         SourceError::new(SourceErrorKind::Configuration, text)
             .hint(format!("correct {VARIABLE}, or unset it"))
     })
@@ -258,7 +258,7 @@ fn key_of(pem: &str) -> Result<RsaKeyPair, SourceError> {
     let unusable = || {
         SourceError::new(
             SourceErrorKind::Configuration,
-            format!("{NAME}: the private_key is no RSA key in PKCS #8"),
+            format!("{NAME}: the private_key is not an RSA key in PKCS #8"),
         )
         .hint("make a new key for the service account")
     };

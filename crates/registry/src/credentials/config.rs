@@ -121,8 +121,8 @@ impl Candidate<'_> {
 /// `user:password` in Base64; docker pads what is in it with zeros.
 pub(crate) fn decode(auth: &str) -> Result<(String, String), &'static str> {
     let packed: String = auth.split_ascii_whitespace().collect();
-    let bytes = BASE64.decode(packed).map_err(|_| "it is no Base64")?;
-    let text = String::from_utf8(bytes).map_err(|_| "what is encoded is no text")?;
+    let bytes = BASE64.decode(packed).map_err(|_| "it is not Base64")?;
+    let text = String::from_utf8(bytes).map_err(|_| "the decoded value is not text")?;
     let (username, password) = text.split_once(':').ok_or("what is encoded has no colon")?;
     Ok((username.to_owned(), password.trim_matches('\0').to_owned()))
 }
@@ -140,7 +140,7 @@ pub(super) fn malformed(place: &str, error: &serde_json::Error) -> SourceError {
     text.push_str(match error.classify() {
         serde_json::error::Category::Eof => "it ends early",
         serde_json::error::Category::Data => "this value is of another type than docker writes there",
-        _ => "this is no JSON",
+        _ => "this is not JSON",
     });
     SourceError::new(SourceErrorKind::Configuration, text).caused_by(Fault::CredentialsFile { key: None })
 }
@@ -211,11 +211,11 @@ mod tests {
         for (text, words) in [
             (r#"{"auths":{"r.io":"c2VjcmV0"}}"#, "line 1, column 27: this value is of another type"),
             (r#"{"auths":{"r.io":{"auth":"c2VjcmV0"}}"#, "ends early"),
-            ("{\n  secret\n}", "line 2, column 3: this is no JSON"),
+            ("{\n  secret\n}", "line 2, column 3: this is not JSON"),
             (r#"{"auths":["secret"]}"#, "another type"),
             (r#"{"auths":{"r.io":{"auth":"c2VjcmV0"}}}"#, "no colon"),
-            (r#"{"auths":{"r.io":{"auth":"secret!"}}}"#, "no Base64"),
-            (r#"{"auths":{"r.io":{"auth":"/////w=="}}}"#, "no text"),
+            (r#"{"auths":{"r.io":{"auth":"secret!"}}}"#, "not Base64"),
+            (r#"{"auths":{"r.io":{"auth":"/////w=="}}}"#, "not text"),
         ] {
             let error = found(text, "r.io", "app").unwrap_err();
             assert!(error.contains(words) && error.starts_with("FILE"), "{error}");

@@ -204,7 +204,7 @@ impl Helpers {
     fn program(&self, name: &str) -> Result<PathBuf, SourceError> {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
         if name.is_empty() || !name.bytes().all(fits) {
-            let text = format!("{name:?} is no name of a credential helper");
+            let text = format!("{name:?} is not the name of a credential helper");
             return Err(SourceError::new(SourceErrorKind::Configuration, text).hint(
                 "names consist of letters, digits, '.', '_' and '-'; correct credsStore or credHelpers",
             ));

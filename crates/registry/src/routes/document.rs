@@ -42,7 +42,7 @@ impl TextFile {
             Err(error) => return Err(unusable(error.to_string())),
         };
         let text = String::from_utf8(bytes)
-            .map_err(|_| unusable(format!("{}: the file is no Unicode text", path.display())))?;
+            .map_err(|_| unusable(format!("{}: the file is not Unicode text", path.display())))?;
         Ok(Some(Self::new(path, text)))
     }
 

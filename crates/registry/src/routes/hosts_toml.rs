@@ -228,7 +228,7 @@ client = "both.pem"
     fn what_is_wrong_has_a_line() {
         for (text, expected) in [
             ("server = 1", "hosts.toml:1: server: it has to be a text"),
-            ("\nserver = 'ftp://x'", "hosts.toml:2: server: \"https://ftp://x\" is no usable URL"),
+            ("\nserver = 'ftp://x'", "hosts.toml:2: server: \"https://ftp://x\" is not a usable URL"),
             ("server = 'https://u:p@x'", "holds a user name"),
             (
                 "[host.'https://x']\ncapabilities = ['fetch']",

@@ -113,7 +113,7 @@ fn place(text: &str) -> Result<(), String> {
     }
     // The rules about names are those of references.
     let sample: Reference = "localhost/x".parse().expect("a name that is well-formed");
-    sample.at(host, path).map(drop).map_err(|_| format!("{text:?} is no host[:port][/path]"))
+    sample.at(host, path).map(drop).map_err(|_| format!("{text:?} is not host[:port][/path]"))
 }
 
 impl Location {
@@ -126,7 +126,7 @@ impl Location {
         };
         let (host, repository) =
             name.split_once('/').ok_or_else(|| unusable("a host without a repository"))?;
-        reference.at(host, repository).map_err(|_| unusable("that is no name of an image"))
+        reference.at(host, repository).map_err(|_| unusable("that is not the name of an image"))
     }
 
     /// The place as prefixes see it.
@@ -222,7 +222,7 @@ impl FromStr for MirrorRule {
             None => (text, false),
             Some((value, "exclusive")) => (value, true),
             Some((_, other)) => {
-                return Err(format!("{other:?} is no attribute of a mirror; exclusive is one"));
+                return Err(format!("{other:?} is not an attribute of a mirror; exclusive is one"));
             }
         };
         let (prefix, location) = value.split_once('=').unwrap_or(("docker.io", value));
@@ -325,9 +325,9 @@ mod tests {
         for (bad, words) in [
             ("http://m.io", "insecure"),
             ("m.io,first", "exclusive is one"),
-            ("=m.io", "no host"),
-            ("docker.io=", "no host"),
-            ("docker.io=m.io:99999", "no host"),
+            ("=m.io", "is not host"),
+            ("docker.io=", "is not host"),
+            ("docker.io=m.io:99999", "is not host"),
         ] {
             let error = bad.parse::<MirrorRule>().unwrap_err();
             assert!(error.contains(words), "{bad}: {error}");

@@ -166,7 +166,7 @@ fn malformed_files_are_named() {
     assert!(error.to_string().contains("r.conf:3: location"), "{error}");
     fs_err::write(directory.path().join("r.conf"), b"\xff").unwrap();
     let error = routes(&directory, &[], &[]).of(&"x".parse().unwrap()).unwrap_err();
-    assert!(error.to_string().contains("no Unicode text"), "{error}");
+    assert!(error.to_string().contains("not Unicode text"), "{error}");
 }
 
 #[test]

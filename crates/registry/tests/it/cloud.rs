@@ -143,7 +143,7 @@ fn keys_of_aws_sign_the_request_for_a_password() {
     );
     assert!(!format!("{source:?}").contains(SECRET));
     for other in ["docker.io", "123456789012.dkr.ecr.eu-west-1.amazonaws.com.evil.com", "amazonaws.com"] {
-        assert_eq!(miss(&source, other), "it is no registry of AWS");
+        assert_eq!(miss(&source, other), "it is not an AWS registry");
     }
     assert_eq!(cloud.server.requests().len(), 1);
     cloud.server.put(
@@ -268,7 +268,7 @@ fn the_service_account_of_a_google_machine_is_used() {
     assert_eq!(found.life, Some(Duration::from_secs(3599)));
     assert_eq!(cloud.requests(path)[1].headers["metadata-flavor"], "Google");
     let before = cloud.server.requests().len();
-    assert_eq!(miss(&cloud.google(&[]), "gcr.io.evil.com"), "it is no registry of Google");
+    assert_eq!(miss(&cloud.google(&[]), "gcr.io.evil.com"), "it is not a Google registry");
     assert_eq!(cloud.server.requests().len(), before);
 }
 
@@ -320,14 +320,14 @@ fn files_of_google_are_understood() {
     assert_eq!(cloud.requests("/impersonate")[0].headers["authorization"], "Bearer federated");
     // What is not understood is named, without what is in it.
     for (text, words) in [
-        (format!(r#"{{"type":"{SECRET}""#), "no JSON"),
+        (format!(r#"{{"type":"{SECRET}""#), "not JSON"),
         (r#"{"type":"gdch_service_account"}"#.to_owned(), "gdch_service_account"),
         (r#"{"type":"service_account"}"#.to_owned(), "no client_email"),
         (
             format!(
                 r#"{{"type":"service_account","client_email":"a","token_uri":"http://x/","private_key":"{SECRET}"}}"#
             ),
-            "no RSA key",
+            "not an RSA key",
         ),
     ] {
         let file = cloud.file("odd.json", &text);
@@ -437,7 +437,7 @@ fn azure_gives_an_identity_token_of_the_registry() {
     // Nobody else's registry gets anything.
     let before = cloud.server.requests().len();
     for other in ["mine.azurecr.io.evil.com", "evil.com.azurecr.io", "mine.azurecr.io:444", "docker.io"] {
-        assert_eq!(miss(&cloud.azure(&cluster), other), "it is no registry of Azure");
+        assert_eq!(miss(&cloud.azure(&cluster), other), "it is not an Azure registry");
     }
     assert_eq!(cloud.server.requests().len(), before);
     cloud.server.put(

@@ -218,7 +218,7 @@ pub(crate) fn stat_blob(root: &Path, digest: &Digest) -> Result<Option<u64>, Err
     let path = blob_path(root, digest);
     match fs_err::symlink_metadata(&path) {
         Ok(metadata) if metadata.is_file() => Ok(Some(metadata.len())),
-        Ok(_) => Err(Error::corrupt(format!("{} is no regular file", path.display()))),
+        Ok(_) => Err(Error::corrupt(format!("{} is not a regular file", path.display()))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::fs(error)),
     }

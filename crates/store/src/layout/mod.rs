@@ -108,7 +108,7 @@ impl ImageLayout {
 
     /// A private folder, which is there: `cache`, `mounts`, `snapshots` or `tmp`.
     pub fn private_dir(&self, name: &str) -> PathBuf {
-        debug_assert!(PRIVATE_DIRECTORIES.contains(&name), "{name} is no private folder");
+        debug_assert!(PRIVATE_DIRECTORIES.contains(&name), "{name} is not a private folder");
         self.inner.root.join(name)
     }
 

@@ -74,7 +74,7 @@ impl Me {
 
     fn check(&self, path: &Path, found: &Metadata) -> Result<(), Error> {
         let Some(others) = self.others(found) else { return Ok(()) };
-        let text = format!("{} is no safe place for a state directory: {others}", path.display());
+        let text = format!("{} is not a safe place for a state directory: {others}", path.display());
         Err(Error::new(ErrorKind::Permission, text).with_hint(
             "choose a directory above which nobody but root and this user can write, or take that right away (chmod \
              go-w, chown)",

@@ -56,7 +56,7 @@ impl Members {
     }
 
     fn refuse(&self, why: impl std::fmt::Display) -> Error {
-        Error::corrupt(format!("{} is no valid image archive: {why}", self.path.display()))
+        Error::corrupt(format!("{} is not a valid image archive: {why}", self.path.display()))
     }
 
     fn check_magic(&self) -> Result<(), Error> {

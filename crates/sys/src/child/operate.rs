@@ -190,8 +190,9 @@ unsafe fn pivot(root: RawFd) -> Outcome {
         if libc::syscall(libc::SYS_pivot_root, dot, dot) == 0 {
             // The old root is on top of the new one now; without it the new one is all there is.
             check(libc::umount2(dot, libc::MNT_DETACH))?;
-        } else if errno() == libc::EINVAL {
-            // The root of an initramfs cannot be pivoted away from.
+        } else if matches!(errno(), libc::EINVAL | libc::EPERM | libc::ENOSYS) {
+            // The root of an initramfs cannot be pivoted away from, and filters of containers deny that more often than mounts.
+            // The old root stays below the new one, which the command, that may not unmount, cannot take away.
             let none = ptr::null();
             check(libc::mount(dot, c"/".as_ptr(), none, libc::MS_MOVE, none.cast()))?;
             check(libc::chroot(dot))?;

@@ -173,7 +173,7 @@ impl CredentialSource for AwsIdentity {
 
     fn find(&self, wanted: Wanted<'_>, cancel: &CancelToken) -> Result<Lookup, SourceError> {
         let Some(registry) = Registry::parse(wanted.registry) else {
-            return Ok(Lookup::Miss("it is no registry of AWS".to_owned()));
+            return Ok(Lookup::Miss("it is not an AWS registry".to_owned()));
         };
         let (endpoints, services) = (&self.endpoints, &self.services);
         let sts = (&registry, endpoints.sts.as_deref());
