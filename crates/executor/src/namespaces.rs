@@ -1,95 +1,17 @@
+//! A bundle as what a sandbox of the kernel's namespaces is made of.
+
 use std::ffi::CString;
 use std::path::Path;
 
 use oci_spec::runtime::{Linux, LinuxNamespaceType, Mount, PosixRlimitType, Process as SpecProcess, Spec};
-use ocibuild_spec::{CancelToken, OwnershipRecord};
-use ocibuild_sys::{
-    Blocked, Confinement, Links, MountOptions, Namespaces, Operation, ProcSource, Process, Sandbox,
-    WindowSize,
-};
+use ocibuild_sys::{Confinement, Links, MountOptions, Namespaces, Operation, Process, Sandbox, WindowSize};
 
 use crate::devices::{self, Barrier, Nodes};
 use crate::error::Repr;
-use crate::executor::{Carrier, Executor, ExitStatus, Output};
 use crate::mount::{is_bind, kind, options, path, text};
 use crate::permissions::{capability_bits, profile};
 use crate::step::names;
-use crate::supervise::supervise;
-use crate::{Attached, Bundle, Error, Host, MemoryFile, Need, Offers, memory_directory, one_id};
-
-/// Carries out bundles in namespaces that this process makes itself.
-///
-/// Needs root, or to be called in a user namespace
-/// (`ocibuild_sys::UserNamespace`). The one cgroup that is made, for root, says which devices a step can open; no
-/// resources are limited.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct NamespaceExecutor {
-    _private: (),
-}
-
-impl NamespaceExecutor {
-    /// An executor; whether it works here shows when it runs something.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Makes a sandbox in a throwaway process, as a step gets one.
-    pub fn try_sandbox(&self) -> Result<(), Blocked> {
-        ocibuild_sys::sandbox_works(ProcSource::New).or_else(|blocked| {
-            // What keeps it from a new one is what there is to tell.
-            ocibuild_sys::sandbox_works(ProcSource::Existing).map_err(|_| blocked)
-        })
-    }
-}
-
-impl Executor for NamespaceExecutor {
-    fn probe(&self) -> Result<(), Error> {
-        self.try_sandbox().map_err(Error::blocked)
-    }
-
-    fn carrier(&self) -> Option<Carrier<'_>> {
-        Some(Carrier::Namespaces)
-    }
-
-    fn offers(&self) -> Offers {
-        OFFERS
-    }
-
-    fn run(
-        &self,
-        bundle: &Bundle,
-        output: &mut Output<'_>,
-        cancel: &CancelToken,
-    ) -> Result<ExitStatus, Error> {
-        self.attach(bundle, Attached::to(output), cancel)
-    }
-
-    fn attach(
-        &self,
-        bundle: &Bundle,
-        attached: Attached<'_, '_>,
-        cancel: &CancelToken,
-    ) -> Result<ExitStatus, Error> {
-        if one_id::is_here() {
-            return one_id::run(bundle, attached, cancel).map(|(status, _)| status);
-        }
-        let Described { sandbox, barrier: _barrier } = Described::of(bundle, &Host::detect())?;
-        Ok(supervise(&sandbox, &program_of(&bundle.spec)?, attached, cancel, None)?.into())
-    }
-
-    fn run_recording(
-        &self,
-        bundle: &Bundle,
-        output: &mut Output<'_>,
-        cancel: &CancelToken,
-    ) -> Result<(ExitStatus, Option<OwnershipRecord>), Error> {
-        if one_id::is_here() {
-            let (status, record) = one_id::run(bundle, Attached::to(output), cancel)?;
-            return Ok((status, Some(record)));
-        }
-        self.run(bundle, output, cancel).map(|status| (status, None))
-    }
-}
+use crate::{Bundle, Error, Host, MemoryFile, Need, Offers, memory_directory};
 
 /// A bundle as operations of the kernel, and what keeps it from devices, to be held until it has ended.
 pub(crate) struct Described {
@@ -129,7 +51,7 @@ pub(crate) fn wants_cgroups(spec: &Spec) -> bool {
 }
 
 /// What own namespaces give: no cgroup is made that limits anything.
-const OFFERS: Offers = Offers::ALL.without(Need::Resources);
+pub(crate) const OFFERS: Offers = Offers::ALL.without(Need::Resources);
 
 const DEVICE_LINKS: [(&str, &str); 5] = [
     ("/proc/self/fd", "/dev/fd"),

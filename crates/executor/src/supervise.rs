@@ -5,14 +5,13 @@ use std::io::{self, PipeWriter, Read, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use ocibuild_spec::CancelToken;
-use ocibuild_sys::{Child, Sandbox, Status, WindowSize, set_window_size};
+use ocibuild_sys::{Child, PendingListener, Sandbox, Status, WindowSize, set_window_size};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Signal, Uid};
 
 use crate::attached::Request;
 use crate::error::Repr;
-use crate::one_id::Answers;
 use crate::{Attached, Control, Error, Output, Stream};
 
 /// How often a cancelled token, and what is asked of the command, are looked at while the command is silent.
@@ -25,13 +24,16 @@ const BUFFER: usize = 64 * 1024;
 /// from them: it is from someone outside to whom they passed the descriptor, whose end nobody waits for.
 const AFTER_END: usize = 2 * 1024 * 1024;
 
+/// Answers the calls that the filter of a sandbox leaves to somebody, in a thread of its own, until nobody is left to make any.
+pub(crate) type Answer<'a> = dyn FnMut(PendingListener) -> io::Result<()> + Send + 'a;
+
 /// Runs `sandbox` to its end; `program` is what to call it in errors.
 pub(crate) fn supervise(
     sandbox: &Sandbox,
     program: &str,
     attached: Attached<'_, '_>,
     cancel: &CancelToken,
-    answers: Option<&mut Answers>,
+    answers: Option<&mut Answer<'_>>,
 ) -> Result<Status, Error> {
     if cancel.is_cancelled() {
         return Err(Repr::Cancelled.into());
@@ -60,7 +62,7 @@ pub(crate) fn supervise(
         let mut streams = streams;
         let answering = match (streams.child.listener(), answers) {
             (Some(listener), Some(answers)) => {
-                let answer = || answers.answer_all(listener);
+                let answer = || answers(listener);
                 Some(std::thread::Builder::new().spawn_scoped(scope, answer).map_err(Repr::Answers)?)
             }
             _ => None,

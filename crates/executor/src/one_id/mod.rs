@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use ocibuild_spec::{CancelToken, Owned, OwnershipRecord};
 use ocibuild_sys::{Status, id_map};
 
-pub(crate) use self::answers::Answers;
+use self::answers::Answers;
 use self::filter::notifying;
 use self::identity::Identity;
 use crate::namespaces::{Described, process_of, program_of};
@@ -48,7 +48,8 @@ pub(crate) fn run(
         rights = confinement.capabilities;
     }
     let mut answers = Answers::new(meant, rights)?;
-    let status = supervise(&sandbox, &program_of(&bundle.spec)?, attached, cancel, Some(&mut answers))?;
+    let mut answer = |listener| answers.answer_all(listener);
+    let status = supervise(&sandbox, &program_of(&bundle.spec)?, attached, cancel, Some(&mut answer))?;
     Ok((status.into(), answers.into_record()))
 }
 

@@ -192,7 +192,8 @@ unsafe fn pivot(root: RawFd) -> Outcome {
             check(libc::umount2(dot, libc::MNT_DETACH))?;
         } else if matches!(errno(), libc::EINVAL | libc::EPERM | libc::ENOSYS) {
             // The root of an initramfs cannot be pivoted away from, and filters of containers deny that more often than mounts.
-            // The old root stays below the new one, which the command, that may not unmount, cannot take away.
+            // The old root stays below the new one. Only a command that may unmount could take that away, which could mount
+            // whatever is below as well.
             let none = ptr::null();
             check(libc::mount(dot, c"/".as_ptr(), none, libc::MS_MOVE, none.cast()))?;
             check(libc::chroot(dot))?;
