@@ -28,7 +28,8 @@ impl Described {
         let mut sandbox = sandbox(&bundle, host)?;
         if let Some(join) = barrier.operation()? {
             // The root of the cgroups that the step sees is its own, not that of whoever starts it.
-            let own_root = sandbox.namespaces.cgroup.then_some(Operation::CgroupNamespace);
+            let own_cgroups = sandbox.namespaces.is_some_and(|namespaces| namespaces.cgroup);
+            let own_root = own_cgroups.then_some(Operation::CgroupNamespace);
             sandbox.operations.splice(0..0, [join].into_iter().chain(own_root));
         }
         bundle.write_files()?;
@@ -90,6 +91,7 @@ pub(crate) fn sandbox(bundle: &Bundle, host: &Host) -> Result<Sandbox, Error> {
     }
     operations.push(directory_operation(process)?);
     operations.push(Operation::Pivot);
+    let namespaces = Some(namespaces);
     Ok(Sandbox { namespaces, operations, process: command(spec, process, host)?, keeper: true })
 }
 
@@ -297,6 +299,7 @@ fn confinement(spec: &Spec, process: &SpecProcess, host: &Host) -> Confinement {
         capabilities: bounding.map_or(0, capability_bits),
         no_new_privileges: process.no_new_privileges().unwrap_or(false),
         seccomp: seccomp.map(|seccomp| profile(seccomp).compile()),
+        enclosed: false,
     }
 }
 
