@@ -6,7 +6,7 @@ use std::path::Path;
 use oci_spec::runtime::{Linux, LinuxNamespaceType, Mount, PosixRlimitType, Process as SpecProcess, Spec};
 use ocibuild_sys::{Confinement, Links, MountOptions, Namespaces, Operation, Process, Sandbox, WindowSize};
 
-use crate::devices::{self, Barrier, Nodes};
+use crate::devices::{self, Barrier, DEVICE_LINKS, Nodes};
 use crate::error::Repr;
 use crate::mount::{is_bind, kind, options, path, text};
 use crate::permissions::{capability_bits, profile};
@@ -53,14 +53,6 @@ pub(crate) fn wants_cgroups(spec: &Spec) -> bool {
 
 /// What own namespaces give: no cgroup is made that limits anything.
 pub(crate) const OFFERS: Offers = Offers::ALL.without(Need::Resources);
-
-const DEVICE_LINKS: [(&str, &str); 5] = [
-    ("/proc/self/fd", "/dev/fd"),
-    ("/proc/self/fd/0", "/dev/stdin"),
-    ("/proc/self/fd/1", "/dev/stdout"),
-    ("/proc/self/fd/2", "/dev/stderr"),
-    ("pts/ptmx", "/dev/ptmx"),
-];
 
 /// Translates a bundle into operations of the kernel.
 pub(crate) fn sandbox(bundle: &Bundle, host: &Host) -> Result<Sandbox, Error> {
@@ -247,7 +239,7 @@ fn namespaces(spec: &Spec) -> Namespaces {
     }
 }
 
-fn command(spec: &Spec, process: &SpecProcess, host: &Host) -> Result<Process, Error> {
+pub(crate) fn command(spec: &Spec, process: &SpecProcess, host: &Host) -> Result<Process, Error> {
     let texts = |list: &Option<Vec<String>>| -> Result<Vec<CString>, Error> {
         list.as_deref().unwrap_or_default().iter().map(|item| text(item)).collect()
     };

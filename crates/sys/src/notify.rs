@@ -264,6 +264,14 @@ impl FileStatus {
         }
     }
 
+    /// Bytes in it.
+    pub fn size(&self) -> u64 {
+        match self {
+            Self::Stat(stat) => stat.st_size.cast_unsigned(),
+            Self::Extended(stat) => stat.stx_size,
+        }
+    }
+
     /// Number of names.
     #[allow(clippy::useless_conversion, reason = "it is narrower on other architectures")]
     pub fn names(&self) -> u64 {
@@ -291,6 +299,14 @@ impl FileStatus {
                     (stat.stx_rdev_major, stat.stx_rdev_minor) = (libc::major(number), libc::minor(number));
                 }
             }
+        }
+    }
+
+    /// The same with another size.
+    pub fn set_size(&mut self, size: u64) {
+        match self {
+            Self::Stat(stat) => stat.st_size = size.cast_signed(),
+            Self::Extended(stat) => stat.stx_size = size,
         }
     }
 
@@ -345,6 +361,46 @@ fn real_time_limit(thread: i32, new: Option<&libc::rlimit64>) -> Result<libc::rl
     // SAFETY: both structs outlive the call; no new limit is a null pointer.
     let result = unsafe { libc::prlimit64(thread, libc::RLIMIT_RTTIME, new, &raw mut old) };
     if result < 0 { Err(last_errno()) } else { Ok(old) }
+}
+
+/// Has this thread alone look for files as another user: what it may open, and what of other processes it may look at, is from
+/// now on up to these ids. Who is not root loses the rights of root about files until root is taken on again.
+#[expect(unsafe_code, reason = "rustix does not know these calls")]
+pub fn set_file_system_ids(uid: u32, gid: u32) {
+    // The C library does the same: it changes the thread that calls. Nothing tells whether it was allowed; what is looked for
+    // then tells. The group is first, which takes the rights of root.
+    // SAFETY: takes numbers.
+    unsafe {
+        if uid != 0 {
+            libc::syscall(libc::SYS_setfsgid, gid);
+            libc::syscall(libc::SYS_setfsuid, uid);
+        } else {
+            libc::syscall(libc::SYS_setfsuid, uid);
+            libc::syscall(libc::SYS_setfsgid, gid);
+        }
+    }
+}
+
+/// Bytes of each name in what `uname` gives (`struct new_utsname`), with the NUL.
+const NAME: usize = 65;
+
+/// What `uname` would give where the host has this name.
+pub fn system_names(host: &str) -> Vec<u8> {
+    let names = rustix::system::uname();
+    let all = [
+        names.sysname().to_bytes(),
+        host.as_bytes(),
+        names.release().to_bytes(),
+        names.version().to_bytes(),
+        names.machine().to_bytes(),
+        names.domainname().to_bytes(),
+    ];
+    let mut bytes = vec![0; NAME * all.len()];
+    for (place, name) in bytes.chunks_exact_mut(NAME).zip(all) {
+        let length = name.len().min(NAME - 1);
+        place[..length].copy_from_slice(&name[..length]);
+    }
+    bytes
 }
 
 /// Gives this thread a root, a working directory and a file mode mask of its own, which other threads have no part in. It may
