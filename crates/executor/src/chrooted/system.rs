@@ -394,8 +394,12 @@ impl SystemFiles {
                     Opened::File(found) | Opened::Directory(found) => Ok(found),
                 }
             }
-            // What the kernel has there is not the step's to change.
-            Lead::System(_) => Err(Errno::PERM),
+            Lead::System(path) => {
+                let (tree, below) = self.tree_of(path)?;
+                self.open_beneath(tree, below, OFlags::PATH | OFlags::NOFOLLOW)?;
+                // What the kernel has there is not the step's to change.
+                Err(Errno::PERM)
+            }
             Lead::Native => Err(Errno::NOENT),
         }
     }
