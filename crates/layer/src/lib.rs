@@ -94,7 +94,7 @@ mod sparse;
 mod tree;
 mod write;
 
-pub use apply::{Applied, ApplyOptions, Devices, Owners, Skipped, WhiteoutFormat, apply};
+pub use apply::{Applied, ApplyOptions, Devices, Owners, Skipped, Times, WhiteoutFormat, apply};
 pub use cancellable::Cancellable;
 pub use clamp::ClampedTar;
 pub use compression::{Compression, FORMAT_VERSION};

@@ -14,13 +14,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ocibuild_layer::{
-    ApplyOptions, Cancellable, Devices, FileDigests, LayerListing, Limits, Owners, WhiteoutFormat,
+    ApplyOptions, Cancellable, Devices, FileDigests, LayerListing, Limits, Owners, Times, WhiteoutFormat,
     decompress_layer,
 };
 use ocibuild_snapshot::{Hold, LayerNotes, NodeKind, Origin, Snapshotter, Tree, Whiteouts};
 use ocibuild_spec::{CancelToken, Changeset, Content, ContentDigest, Descriptor, DiffId, Entry, EntryKind};
 use ocibuild_store::{BlobSink, ImageLayout};
-use ocibuild_sys::{ErrorKind as SystemError, RootDir};
+use ocibuild_sys::RootDir;
 
 use crate::accounts::Accounts;
 use crate::cache::LayerListings;
@@ -257,6 +257,8 @@ impl<'a> Layers<'a> {
     fn unpack_one(&self, layer: &Layer<'_>) -> Result<(), Error> {
         let target = self.snapshots.prepare_layer(&layer.diff_id)?;
         let root = target.root()?;
+        let known = self.known_index(layer);
+        let is_known = known.is_some();
         let options = ApplyOptions {
             whiteouts: match self.snapshots.whiteouts() {
                 Whiteouts::OverlayTrusted => WhiteoutFormat::OverlayTrusted,
@@ -267,6 +269,8 @@ impl<'a> Layers<'a> {
             owners: if self.snapshots.keeps_owners() { Owners::Set } else { Owners::Ignore },
             // The blob and the index of the layer have those that an ordinary user cannot make.
             devices: Devices::MakeOrSkip,
+            times: if layer.has_exact_times_in_listing() { Times::Known } else { Times::Tar },
+            known,
             limits: Limits::for_blob(layer.descriptor.size),
             cancel: self.cancel.clone(),
         };
@@ -278,11 +282,8 @@ impl<'a> Layers<'a> {
             implied_directories: applied.index.implied_directories.clone(),
             deferred_links: applied.deferred_links,
         };
-        if layer.has_exact_times_in_listing() {
-            let known = self.known_index(layer);
-            let index = known.map_or_else(|| self.put_index(&layer.diff_id, applied.index), Ok)?;
-            restore_times(&root, &index)?;
-        } else if !self.listings.has(&layer.diff_id) {
+        // Another process may have put down a better one meanwhile.
+        if !is_known && self.known_index(layer).is_none() {
             self.put_index(&layer.diff_id, applied.index)?;
         }
         Ok(target.commit(&notes)?)
@@ -442,29 +443,6 @@ impl Read for FileRange {
         self.left -= count as u64;
         Ok(count)
     }
-}
-
-/// Sets the times that the index of a layer made here knows: the tar has whole seconds, or has them cut.
-fn restore_times(root: &RootDir, index: &LayerListing) -> Result<(), Error> {
-    for entry in index.entries.iter().rev() {
-        use ocibuild_spec::EntryKind::{Hardlink, OpaqueWhiteout, Whiteout};
-        if matches!(entry.kind, Whiteout | OpaqueWhiteout | Hardlink { .. }) {
-            continue;
-        }
-        let (parent, name) = root.parent(&entry.path).map_err(|error| host(&error))?;
-        let mtime = entry.metadata.mtime;
-        let time = ocibuild_sys::Timestamp { seconds: mtime.seconds, nanoseconds: mtime.nanoseconds };
-        match parent.set_times(&name, None, Some(time)) {
-            // A node that may not be made here.
-            Err(error) if error.kind() == SystemError::NotFound && is_device(&entry.kind) => {}
-            result => result.map_err(|error| host(&error))?,
-        }
-    }
-    Ok(())
-}
-
-fn is_device(kind: &EntryKind) -> bool {
-    matches!(kind, EntryKind::CharacterDevice { .. } | EntryKind::BlockDevice { .. })
 }
 
 pub(crate) fn check_diff_id(layer: &Layer<'_>, actual: &DiffId) -> Result<(), Error> {
