@@ -127,7 +127,25 @@ pub struct Skipped {
 ///
 /// After an error or a cancellation `root` holds a part of the layer, to be thrown away.
 pub fn apply(tar: &mut dyn Read, root: &RootDir, options: &ApplyOptions) -> Result<Applied, Error> {
-    let mut reader = LayerReader::new(tar, &options.limits, &options.cancel);
+    apply_entries(LayerReader::new(tar, &options.limits, &options.cancel), root, options)
+}
+
+/// As [`apply`], with the tar read, and what is in front of it decompressed and verified, in a thread of its own, half a
+/// mebibyte ahead at most; without one where none can be started. The thread has ended when this returns, after one more
+/// read of `tar` if it failed.
+pub fn apply_ahead(
+    tar: Box<dyn Read + Send>,
+    root: &RootDir,
+    options: &ApplyOptions,
+) -> Result<Applied, Error> {
+    apply_entries(LayerReader::ahead(tar, &options.limits, &options.cancel), root, options)
+}
+
+fn apply_entries(
+    mut reader: LayerReader<'_>,
+    root: &RootDir,
+    options: &ApplyOptions,
+) -> Result<Applied, Error> {
     let mut tree = Tree::default();
     let mut unpacker = Unpacker::new(root, options)?;
     while let Some(found) = reader.next_entry()? {
