@@ -62,6 +62,10 @@ pub(crate) enum Repr {
     RuntimeMissing { name: String, searched: Vec<PathBuf> },
     #[error("write the files of the step")]
     State(#[source] std::io::Error),
+    #[error("{verb} {}", path.display())]
+    Place { verb: &'static str, path: PathBuf, source: ocibuild_sys::Error },
+    #[error("{} cannot be moved into the step, and nothing can be mounted here", path.display())]
+    Unmovable { path: PathBuf },
     #[error("write the configuration of the runtime")]
     Config(#[source] serde_json::Error),
     #[error("read the output of the step")]
@@ -139,7 +143,8 @@ impl Error {
                 ErrorKind::Exhausted
             }
             Repr::State(_) | Repr::Config(_) | Repr::Output(_) | Repr::Input(_) => ErrorKind::State,
-            Repr::Answers(_) => ErrorKind::Setup,
+            Repr::Answers(_) | Repr::Place { .. } => ErrorKind::Setup,
+            Repr::Unmovable { .. } => ErrorKind::Unsupported,
             Repr::Invalid { .. } => ErrorKind::InvalidStep,
         }
     }
@@ -151,6 +156,7 @@ impl Error {
             Repr::State(error) | Repr::Output(error) | Repr::Input(error) | Repr::Answers(error) => {
                 ocibuild_sys::raw_os_error_of(error)
             }
+            Repr::Place { source, .. } => Some(source.raw_os_error()),
             Repr::Other { source: Some(source), .. } => ocibuild_sys::raw_os_error_of(&**source),
             _ => None,
         }

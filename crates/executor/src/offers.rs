@@ -19,6 +19,8 @@ pub enum Need {
     Resources = 4,
     /// Owners and devices that the file system cannot have: where there is one id, and the step's files belong to several.
     Owners = 8,
+    /// A directory that several steps have mounted at the same time. Where it cannot be had, they take turns.
+    SharedMounts = 16,
 }
 
 impl Offers {
@@ -52,6 +54,9 @@ impl Need {
             Self::OwnNetwork => "a step without network takes an executor with network namespaces",
             Self::Owners => {
                 "files of several owners, where there is one id, take namespaces of our own instead of a runtime"
+            }
+            Self::SharedMounts => {
+                "a directory in several steps at once takes mounts, which cannot be made here"
             }
             Self::Resources => "limits on memory and CPU take a runtime that makes cgroups, such as runc",
         }

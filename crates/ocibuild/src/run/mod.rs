@@ -214,6 +214,8 @@ fn describe(
     };
     described.insecure = step.insecure;
     described.dropped_capabilities = settings.dropped_capabilities;
+    // Files of steps, and caches.
+    described.movable = Some(context.layers.store.root().to_owned());
     described.mounts = mounts.made.iter().map(|(mount, _)| mount.clone()).collect();
     described.memory_files.clone_from(&mounts.memory_files);
     described.rlimits.clone_from(&settings.rlimits);
