@@ -64,9 +64,15 @@ fn filled(reader: &mut dyn Read, mut buffer: Vec<u8>) -> (Vec<u8>, Option<io::Re
     (buffer, end)
 }
 
+/// What was read.
+type Full = Receiver<io::Result<Vec<u8>>>;
+
+/// The way back for buffers.
+type Empty = Sender<Vec<u8>>;
+
 struct ReadAhead {
-    /// What was read, and the way back for buffers; `None` once the stream has ended.
-    channels: Option<(Receiver<io::Result<Vec<u8>>>, Sender<Vec<u8>>)>,
+    /// `None` once the stream has ended.
+    channels: Option<(Full, Empty)>,
     thread: Option<JoinHandle<()>>,
     current: Vec<u8>,
     /// How much of that was taken.

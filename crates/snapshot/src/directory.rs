@@ -126,7 +126,7 @@ impl Directory {
             return Ok(link.clone());
         }
         let name = short_name(layer);
-        let (link, target) = (self.inner.links.join(&name), self.link_target(layer));
+        let (link, target) = (self.inner.links.join(&name), link_target(layer));
         make_private(&self.inner.links)?;
         match fs_err::os::unix::fs::symlink(&target, &link) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
@@ -138,15 +138,11 @@ impl Directory {
         Ok(facts.link.get_or_init(|| is_ours.then_some(name)).clone())
     }
 
-    fn link_target(&self, layer: &DiffId) -> PathBuf {
-        Path::new("../layers").join(layer.0.hex()).join("fs")
-    }
-
     /// Removes the link to a layer, if there is one.
     fn remove_link(&self, layer: &DiffId) -> Result<(), Error> {
         let link = self.inner.links.join(short_name(layer));
         let removed = match fs_err::read_link(&link) {
-            Ok(target) if target == self.link_target(layer) => fs_err::remove_file(&link),
+            Ok(target) if target == link_target(layer) => fs_err::remove_file(&link),
             Ok(_) => Ok(()),
             Err(error) => Err(error),
         };
@@ -516,6 +512,11 @@ fn short_name(layer: &DiffId) -> String {
         .take(7)
         .fold(0, |bits, digit| bits << 4 | char::from(digit).to_digit(16).unwrap_or_default());
     (0..5).map(|place| char::from(DIGITS[(bits >> (23 - 5 * place) & 31) as usize])).collect()
+}
+
+/// What such a link says.
+fn link_target(layer: &DiffId) -> PathBuf {
+    Path::new("../layers").join(layer.0.hex()).join("fs")
 }
 
 fn layer_of(path: &Path) -> Option<DiffId> {
