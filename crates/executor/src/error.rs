@@ -3,6 +3,8 @@ use std::path::PathBuf;
 use ocibuild_sys::{Blocked, Obstacle, SandboxError, SandboxErrorKind};
 use rustix::io::Errno;
 
+use crate::Need;
+
 /// A step that could not be carried out to its end.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
@@ -64,6 +66,8 @@ pub(crate) enum Repr {
     State(#[source] std::io::Error),
     #[error("{verb} {}", path.display())]
     Place { verb: &'static str, path: PathBuf, source: ocibuild_sys::Error },
+    #[error("{}", need.refusal())]
+    Unmet { need: Need },
     #[error("{} cannot be moved into the step, and nothing can be mounted here", path.display())]
     Unmovable { path: PathBuf },
     #[error("write the configuration of the runtime")]
@@ -144,7 +148,7 @@ impl Error {
             }
             Repr::State(_) | Repr::Config(_) | Repr::Output(_) | Repr::Input(_) => ErrorKind::State,
             Repr::Answers(_) | Repr::Place { .. } => ErrorKind::Setup,
-            Repr::Unmovable { .. } => ErrorKind::Unsupported,
+            Repr::Unmovable { .. } | Repr::Unmet { .. } => ErrorKind::Unsupported,
             Repr::Invalid { .. } => ErrorKind::InvalidStep,
         }
     }
@@ -177,6 +181,14 @@ impl Error {
         match &self.0 {
             Repr::Blocked { obstacles, .. } => obstacles,
             _ => &[],
+        }
+    }
+
+    /// What the step needs and the executor does not have, if that is what is wrong.
+    pub fn need(&self) -> Option<Need> {
+        match &self.0 {
+            Repr::Unmet { need } => Some(*need),
+            _ => None,
         }
     }
 

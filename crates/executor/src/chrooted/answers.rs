@@ -1,7 +1,6 @@
 //! What each call is answered with.
 
 use std::ffi::OsStr;
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -12,6 +11,7 @@ use ocibuild_sys::{Answer, Call, FileStatus, Listener, PendingListener, set_file
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, openat, readlinkat};
 use rustix::io::Errno;
 
+use super::place::Placed;
 use super::system::{Asking, Lead, Opened, SystemFiles, reopened};
 use crate::caller::Caller;
 
@@ -20,8 +20,8 @@ pub(super) struct Answers<'s> {
     /// The processes of this host.
     proc: Arc<OwnedFd>,
     system: SystemFiles,
-    /// Files that are in memory only, by the file that stands for each.
-    secrets: &'s [((u64, u64), File)],
+    /// What is in its place.
+    placed: &'s Placed,
     /// What `uname` gives.
     names: Vec<u8>,
     /// Whether a directory of `/proc` or `/sys` has got entries, which are not what the kernel should find.
@@ -40,17 +40,12 @@ const CONTINUE: Result<Reply, Errno> = Ok(Reply::Answer(Answer::Continue));
 const WORKING_DIRECTORY: u64 = -100_i64 as u64;
 
 impl<'s> Answers<'s> {
-    pub(super) fn new(
-        root: &Path,
-        secrets: &'s [((u64, u64), File)],
-        host: &str,
-        mounts: String,
-    ) -> Result<Self, Errno> {
+    pub(super) fn new(placed: &'s Placed, host: &str, mounts: String) -> Result<Self, Errno> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Self {
             proc: Arc::new(openat(rustix::fs::CWD, "/proc", flags, Mode::empty())?),
-            system: SystemFiles::new(root, mounts)?,
-            secrets,
+            system: SystemFiles::new(&placed.root, mounts)?,
+            placed,
             names: system_names(host),
             has_stand_ins: false,
         })
@@ -73,10 +68,6 @@ impl<'s> Answers<'s> {
     }
 
     fn reply(&mut self, listener: &Listener, call: &Call) -> Result<Reply, Errno> {
-        // Only to be made as long as somebody answers.
-        if matches!(call.name, "fork" | "vfork" | "clone") {
-            return CONTINUE;
-        }
         let Some((uid, gid)) = self.owner(call.thread) else { return CONTINUE };
         let proc = Arc::clone(&self.proc);
         let Some(caller) = Caller::of(call, listener, &proc)? else { return CONTINUE };
@@ -100,6 +91,14 @@ impl<'s> Answers<'s> {
             "readlinkat" => asked.read_link(first, second, third, fourth),
             "getxattr" | "lgetxattr" => asked.attribute(first, call.name == "getxattr", Err(Errno::NODATA)),
             "listxattr" | "llistxattr" => asked.attribute(first, call.name == "listxattr", Ok(0)),
+            "creat" | "mkdir" | "mknod" | "unlink" | "rmdir" | "lchown" => {
+                asked.guarded([(WORKING_DIRECTORY, first)])
+            }
+            "mkdirat" | "mknodat" | "unlinkat" => asked.guarded([(first, second)]),
+            "symlink" => asked.guarded([(WORKING_DIRECTORY, second)]),
+            "symlinkat" => asked.guarded([(second, third)]),
+            "rename" => asked.guarded([(WORKING_DIRECTORY, first), (WORKING_DIRECTORY, second)]),
+            "renameat" | "renameat2" => asked.guarded([(first, second), (third, fourth)]),
             "chmod" => asked.change(WORKING_DIRECTORY, first, Change::Mode(second)),
             "fchmodat" | "fchmodat2" => asked.change(first, second, Change::Mode(third)),
             "chown" => asked.change(WORKING_DIRECTORY, first, Change::Owner(second, third)),
@@ -107,9 +106,10 @@ impl<'s> Answers<'s> {
             "truncate" => asked.change(WORKING_DIRECTORY, first, Change::Size(second)),
             "utimensat" => asked.change(first, second, Change::Times(third)),
             "link" => asked.change(WORKING_DIRECTORY, first, Change::Name(WORKING_DIRECTORY, second)),
-            "linkat" if fifth & u64::from(AtFlags::SYMLINK_FOLLOW.bits()) != 0 => {
-                asked.change(first, second, Change::Name(third, fourth))
+            "linkat" if fifth & u64::from(AtFlags::SYMLINK_FOLLOW.bits()) == 0 => {
+                asked.guarded([(third, fourth)])
             }
+            "linkat" => asked.change(first, second, Change::Name(third, fourth)),
             "uname" => {
                 caller.write(first, &asked.answers.names)?;
                 Ok(Reply::Answer(Answer::Value(0)))
@@ -211,18 +211,16 @@ impl Asked<'_, '_> {
         if !self.answers.has_stand_ins {
             return Ok(false);
         }
-        let link = format!("self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(found));
-        let path = readlinkat(&*self.answers.proc, link, Vec::new())?;
-        let inside = self.answers.system.inside(Path::new(OsStr::from_bytes(path.as_bytes())));
-        Ok(inside.is_some_and(|path| path.starts_with("/proc") || path.starts_with("/sys")))
+        let inside = self.path_inside(found);
+        Ok(inside.is_ok_and(|path| path.starts_with("/proc") || path.starts_with("/sys")))
     }
 
     fn secret(&self, found: OwnedFd) -> Result<Target, Errno> {
-        if self.answers.secrets.is_empty() {
+        if self.answers.placed.secrets.is_empty() {
             return Ok(Target::Lead(Lead::Native));
         }
         let inode = FileStatus::of(found.as_fd(), c"", AtFlags::EMPTY_PATH)?.inode();
-        let known = self.answers.secrets.iter().position(|(secret, _)| *secret == inode);
+        let known = self.answers.placed.secrets.iter().position(|(secret, _)| *secret == inode);
         Ok(known.map_or(Target::Lead(Lead::Native), |place| Target::Secret(place, found)))
     }
 
@@ -230,7 +228,11 @@ impl Asked<'_, '_> {
         let flags = OFlags::from_bits_retain(flags as u32);
         let close_on_exec = flags.contains(OFlags::CLOEXEC);
         let handed = |descriptor| Ok(Reply::Descriptor { descriptor, close_on_exec });
+        let changes = flags.intersects(OFlags::WRONLY | OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC);
         match self.target(directory, address, !flags.contains(OFlags::NOFOLLOW)) {
+            Target::Lead(Lead::Native) if changes && !flags.contains(OFlags::PATH) => {
+                self.guarded_file(directory, address, flags)
+            }
             Target::Lead(Lead::Native) => CONTINUE,
             Target::Lead(Lead::Root(path)) => {
                 // Nothing is made by way of such a link.
@@ -254,7 +256,7 @@ impl Asked<'_, '_> {
                 let link = format!("self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&found));
                 openat(&*self.answers.proc, link, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
                 set_file_system_ids(0, 0);
-                handed(reopened(&self.answers.secrets[place].1)?)
+                handed(reopened(&self.answers.placed.secrets[place].1)?)
             }
         }
     }
@@ -305,7 +307,8 @@ impl Asked<'_, '_> {
             Target::Lead(Lead::System(path)) => self.answers.system.status(&path, follow, look)?,
             Target::Secret(place, found) => {
                 let mut status = look(&found)?;
-                let memory = FileStatus::of(self.answers.secrets[place].1.as_fd(), c"", AtFlags::EMPTY_PATH)?;
+                let memory =
+                    FileStatus::of(self.answers.placed.secrets[place].1.as_fd(), c"", AtFlags::EMPTY_PATH)?;
                 status.set_size(memory.size());
                 status
             }
@@ -356,10 +359,69 @@ impl Asked<'_, '_> {
         }
     }
 
+    /// A call that makes, removes or renames: not what others mount, and not where they mount something read-only.
+    fn guarded<const N: usize>(self, names: [(u64, u64); N]) -> Result<Reply, Errno> {
+        for (directory, address) in names {
+            // Where something is wrong the kernel says it.
+            let Ok(path) = self.path_of_name(directory, address) else { continue };
+            let points = &self.answers.placed.points;
+            if points.iter().any(|(point, _)| *point == path) {
+                return Err(Errno::BUSY);
+            }
+            self.check_read_only(&path)?;
+        }
+        CONTINUE
+    }
+
+    /// A call that changes a file, or makes one if it is not there.
+    fn guarded_file(self, directory: u64, address: u64, flags: OFlags) -> Result<Reply, Errno> {
+        let path = self.caller.path(address).and_then(|path| {
+            let place = self.caller.place(directory, path)?;
+            let found = place.open(!flags.contains(OFlags::NOFOLLOW))?;
+            self.path_inside(&found)
+        });
+        let path = match path {
+            Err(Errno::NOENT) if flags.contains(OFlags::CREATE) => self.path_of_name(directory, address),
+            path => path,
+        };
+        if let Ok(path) = path {
+            self.check_read_only(&path)?;
+        }
+        CONTINUE
+    }
+
+    fn check_read_only(&self, path: &Path) -> Result<(), Errno> {
+        // The innermost counts.
+        let points = self.answers.placed.points.iter().filter(|(point, _)| path.starts_with(point));
+        let innermost = points.max_by_key(|(point, _)| point.as_os_str().len());
+        if innermost.is_some_and(|(_, is_read_only)| *is_read_only) { Err(Errno::ROFS) } else { Ok(()) }
+    }
+
+    /// The path in the root of a name that something is done to.
+    fn path_of_name(&self, directory: u64, address: u64) -> Result<PathBuf, Errno> {
+        let place = self.caller.place(directory, self.caller.path(address)?)?;
+        let named = place.parent()?;
+        Ok(self.path_inside(&named.directory)?.join(OsStr::from_bytes(named.name.as_bytes())))
+    }
+
+    fn path_inside(&self, found: &OwnedFd) -> Result<PathBuf, Errno> {
+        let link = format!("self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(found));
+        let path = readlinkat(&*self.answers.proc, link, Vec::new())?;
+        self.answers.system.inside(Path::new(OsStr::from_bytes(path.as_bytes()))).ok_or(Errno::NOENT)
+    }
+
     /// Changes what a link of `/proc` leads to, which C libraries use for what they have open: by no other name is it asked here.
     fn change(self, directory: u64, address: u64, change: Change) -> Result<Reply, Errno> {
-        if address == 0 || !self.caller.path(address)?.as_bytes().starts_with(b"/proc/") {
+        if address == 0 {
             return CONTINUE;
+        }
+        if !self.caller.path(address)?.as_bytes().starts_with(b"/proc/") {
+            return match change {
+                Change::Name(directory, address) => self.guarded([(directory, address)]),
+                Change::Mode(_) | Change::Owner(..) | Change::Size(_) | Change::Times(_) => {
+                    self.guarded_file(directory, address, OFlags::empty())
+                }
+            };
         }
         let Target::Lead(lead @ (Lead::Root(_) | Lead::System(_))) = self.target(directory, address, true)
         else {

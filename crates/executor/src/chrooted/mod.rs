@@ -37,7 +37,8 @@ pub(crate) const OFFERS: Offers = Offers::ALL
     .without(Need::Resources)
     .without(Need::OwnNetwork)
     .without(Need::Owners)
-    .without(Need::SharedMounts);
+    .without(Need::SharedMounts)
+    .without(Need::SizedMounts);
 
 /// Whether this is all that can be had here. What the kernel gives a process does not change as long as it is in one user
 /// namespace.
@@ -82,7 +83,7 @@ fn run_in(
 ) -> Result<ExitStatus, Error> {
     let host = bundle.spec.hostname().clone().unwrap_or_default();
     let sandbox = sandbox(bundle, placed)?;
-    let answers = Answers::new(&placed.root, &placed.secrets, &host, mounts(&bundle.spec));
+    let answers = Answers::new(placed, &host, mounts(&bundle.spec));
     let mut answers = answers.map_err(|errno| Repr::State(errno.into()))?;
     let mut answer = |listener| answers.answer_all(listener);
     let status = supervise(&sandbox, &program_of(&bundle.spec)?, attached, cancel, Some(&mut answer))?;

@@ -30,6 +30,8 @@ pub(super) struct Placed {
     pub(super) root: PathBuf,
     /// Files that are in memory only, each by the file that stands for it in the root.
     pub(super) secrets: Vec<((u64, u64), File)>,
+    /// Where something is that others mount, by path in the root, and whether that is read-only.
+    pub(super) points: Vec<(PathBuf, bool)>,
     aside: DirHandle,
     things: Vec<Thing>,
 }
@@ -59,7 +61,7 @@ impl Placed {
         let aside = bundle.state.join("aside");
         fs::create_dir(&aside).map_err(Repr::State)?;
         let aside = DirHandle::open(&aside).map_err(failed("open", &aside))?;
-        let mut placed = Self { root, secrets: Vec::new(), aside, things: Vec::new() };
+        let mut placed = Self { root, secrets: Vec::new(), points: Vec::new(), aside, things: Vec::new() };
         match placed.everything(bundle) {
             Ok(()) => Ok(placed),
             // What is wrong is told first; what is left is thrown away with the root.
@@ -69,30 +71,35 @@ impl Placed {
 
     fn everything(&mut self, bundle: &Bundle) -> Result<(), Error> {
         for mount in bundle.spec.mounts().as_deref().unwrap_or_default() {
-            let target = mount.destination().as_path();
-            let Some(source) = bound(mount)? else {
-                self.directory(target, mode_of(mount)?)?;
-                if target == Path::new("/dev") {
-                    self.devices()?;
-                }
-                continue;
-            };
-            if ["/proc", "/sys"].iter().any(|system| target.starts_with(system)) {
-                // What is in there is answered for.
-                self.directory(target, 0o555)?;
-                continue;
+            self.mount(mount, bundle)?;
+            let options = mount.options().as_deref().unwrap_or_default();
+            let is_read_only = options.iter().any(|option| option == "ro");
+            if let Some(thing) = self.things.last() {
+                self.points.push((Path::new("/").join(&thing.path), is_read_only));
             }
-            if let Some(file) = bundle.memory_files.iter().find(|file| file.path == source) {
-                self.secret(target, file)?;
-                continue;
-            }
-            if let Some(outside) = outside(bundle, &source) {
-                fs::set_permissions(&source, std::os::unix::fs::PermissionsExt::from_mode(mode_of(outside)?))
-                    .map_err(Repr::State)?;
-            }
-            self.moved(target, &source, bundle)?;
         }
         Ok(())
+    }
+
+    fn mount(&mut self, mount: &Mount, bundle: &Bundle) -> Result<(), Error> {
+        let target = mount.destination().as_path();
+        let Some(source) = bound(mount)? else {
+            self.directory(target, mode_of(mount)?)?;
+            return if target == Path::new("/dev") { self.devices() } else { Ok(()) };
+        };
+        if ["/proc", "/sys"].iter().any(|system| target.starts_with(system)) {
+            // What is in there is answered for.
+            return self.directory(target, 0o555);
+        }
+        if let Some(file) = bundle.memory_files.iter().find(|file| file.path == source) {
+            return self.secret(target, file);
+        }
+        if let Some(outside) = bundle.rootfs.mounts.iter().find(|mount| mount.destination() == &source) {
+            // It would be a file system of its own.
+            fs::set_permissions(&source, std::os::unix::fs::PermissionsExt::from_mode(mode_of(outside)?))
+                .map_err(Repr::State)?;
+        }
+        self.moved(target, &source, bundle)
     }
 
     /// Makes an empty directory.
@@ -261,11 +268,6 @@ fn root_of(bundle: &Bundle) -> Result<PathBuf, Error> {
         Some(source) => fs::canonicalize(source).map_err(|error| Repr::State(error).into()),
         None => Err(Error::invalid("the root", "takes a mount")),
     }
-}
-
-/// What would be mounted on a directory before it is bound into the root.
-fn outside<'b>(bundle: &'b Bundle, source: &Path) -> Option<&'b Mount> {
-    bundle.rootfs.mounts.iter().find(|mount| mount.destination() == source)
 }
 
 /// The source of a mount that binds.
