@@ -128,26 +128,26 @@ mod tests {
 
     /// Gives its parts one read at a time, then does what `end` says.
     struct Parts {
-        parts: Vec<Vec<u8>>,
+        left: Vec<Vec<u8>>,
         end: fn() -> io::Result<usize>,
         was_dropped: Arc<AtomicBool>,
     }
 
     impl Parts {
         fn new(parts: &[Vec<u8>], end: fn() -> io::Result<usize>) -> Self {
-            let parts = parts.iter().rev().filter(|part| !part.is_empty()).cloned().collect();
-            Self { parts, end, was_dropped: Arc::default() }
+            let left = parts.iter().rev().filter(|part| !part.is_empty()).cloned().collect();
+            Self { left, end, was_dropped: Arc::default() }
         }
     }
 
     impl Read for Parts {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            let Some(mut part) = self.parts.pop() else { return (self.end)() };
+            let Some(mut part) = self.left.pop() else { return (self.end)() };
             let count = part.len().min(buffer.len());
             buffer[..count].copy_from_slice(&part[..count]);
             let rest = part.split_off(count);
             if !rest.is_empty() {
-                self.parts.push(rest);
+                self.left.push(rest);
             }
             Ok(count)
         }
