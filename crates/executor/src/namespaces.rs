@@ -178,10 +178,8 @@ fn shortened(mut options: MountOptions) -> Result<(MountOptions, Option<CString>
         return Ok((options, None));
     }
     let data = options.data.to_string_lossy().into_owned();
-    let is_path =
-        |option: &str| ["lowerdir=", "upperdir=", "workdir="].iter().any(|name| option.starts_with(name));
-    let paths = data.split(',').filter(|option| is_path(option)).filter_map(|option| option.split_once('='));
-    let paths: Vec<&str> = paths.flat_map(|(_, list)| list.split(':')).collect();
+    let layers = data.split(',').filter_map(|option| option.strip_prefix("lowerdir="));
+    let paths: Vec<&str> = layers.flat_map(|list| list.split(':')).collect();
     let Some(parent) = common_parent(&paths) else { return Ok((options, None)) };
     let prefix = format!("{parent}/");
     let shorter = data.replace(&format!("={prefix}"), "=").replace(&format!(":{prefix}"), ":");
@@ -339,10 +337,13 @@ mod tests {
         let list = format!("lowerdir={},upperdir=/var/lib/ocibuild/u,index=off", layers.join(":"));
         let options = MountOptions::parse([list]).unwrap();
         let (shorter, from) = shortened(options).unwrap();
-        assert_eq!(from.unwrap().to_str(), Ok("/var/lib/ocibuild"));
+        assert_eq!(from.unwrap().to_str(), Ok("/var/lib/ocibuild/snapshots"));
         let data = shorter.data.to_str().unwrap();
-        assert!(data.starts_with("lowerdir=snapshots/0000"), "{data}");
-        assert!(data.contains(":snapshots/0000") && data.ends_with("upperdir=u,index=off"), "{data}");
+        assert!(data.starts_with("lowerdir=00000"), "{data}");
+        assert!(
+            data.contains(":00000") && data.ends_with("upperdir=/var/lib/ocibuild/u,index=off"),
+            "{data}"
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ocibuild_spec::{CancelToken, ContentDigest, ContentHasher, DiffId, Entry, EntryKind, Metadata};
 use ocibuild_sys::{DirHandle, FileType, RootDir, Timestamp};
@@ -46,6 +47,17 @@ pub enum Devices {
     Skip,
 }
 
+/// Which modification times entries get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Times {
+    /// Those of the tar. A time before the epoch, or one that does not fit in 64 bits of nanoseconds, becomes the epoch.
+    #[default]
+    Tar,
+    /// Those of [`ApplyOptions::known`], which may have nanoseconds where the tar has whole seconds; without it, and for
+    /// what it does not list, those of the tar as they are.
+    Known,
+}
+
 /// How a layer is unpacked.
 #[derive(Debug, Clone)]
 pub struct ApplyOptions {
@@ -55,6 +67,11 @@ pub struct ApplyOptions {
     pub owners: Owners,
     /// Device nodes.
     pub devices: Devices,
+    /// Modification times.
+    pub times: Times,
+    /// The listing that was made earlier of the layer with the same diff id, if there is one: the content of files is then
+    /// not hashed again. The caller compares diff ids.
+    pub known: Option<Arc<LayerListing>>,
     /// What the tar may cost.
     pub limits: Limits,
     /// Stops the call between entries and within large files.
@@ -68,6 +85,8 @@ impl ApplyOptions {
             whiteouts,
             owners: Owners::Set,
             devices: Devices::Make,
+            times: Times::Tar,
+            known: None,
             limits: Limits::UNLIMITED,
             cancel: CancelToken::new(),
         }
@@ -80,7 +99,8 @@ pub struct Applied {
     /// Digest of the plain tar.
     pub diff_id: DiffId,
     /// The entries. [`LayerListing::implied_directories`] are on disk as 0755 of root at the epoch: where a layer below
-    /// has such a directory, its metadata are to be copied, because an overlay would show these.
+    /// has such a directory, its metadata are to be copied, because an overlay would show these. Digests of files are
+    /// those of [`ApplyOptions::known`], where that was given.
     pub index: LayerListing,
     /// Hard links to files that this layer does not have: the name, and the target in the layers below.
     pub deferred_links: Vec<(PathBuf, PathBuf)>,
@@ -107,7 +127,25 @@ pub struct Skipped {
 ///
 /// After an error or a cancellation `root` holds a part of the layer, to be thrown away.
 pub fn apply(tar: &mut dyn Read, root: &RootDir, options: &ApplyOptions) -> Result<Applied, Error> {
-    let mut reader = LayerReader::new(tar, &options.limits, &options.cancel);
+    apply_entries(LayerReader::new(tar, &options.limits, &options.cancel), root, options)
+}
+
+/// As [`apply`], with the tar read, and what is in front of it decompressed and verified, in a thread of its own, half a
+/// mebibyte ahead at most; without one where none can be started. The thread has ended when this returns, after one more
+/// read of `tar` if it failed.
+pub fn apply_ahead(
+    tar: Box<dyn Read + Send>,
+    root: &RootDir,
+    options: &ApplyOptions,
+) -> Result<Applied, Error> {
+    apply_entries(LayerReader::ahead(tar, &options.limits, &options.cancel), root, options)
+}
+
+fn apply_entries(
+    mut reader: LayerReader<'_>,
+    root: &RootDir,
+    options: &ApplyOptions,
+) -> Result<Applied, Error> {
     let mut tree = Tree::default();
     let mut unpacker = Unpacker::new(root, options)?;
     while let Some(found) = reader.next_entry()? {
@@ -115,7 +153,10 @@ pub fn apply(tar: &mut dyn Read, root: &RootDir, options: &ApplyOptions) -> Resu
     }
     let (diff_id, tar_size) = reader.finish()?;
     let deferred_links = tree.deferred_links();
-    let index = tree.finish(tar_size);
+    let mut index = tree.finish(tar_size);
+    if let Some(known) = &options.known {
+        index.digests = Arc::clone(&known.digests);
+    }
     unpacker.deletions(&index)?;
     unpacker.directories(&index)?;
     Ok(Applied { diff_id, index, deferred_links, skipped: unpacker.skipped })
@@ -142,6 +183,7 @@ struct Unpacker<'a> {
     buffer: Vec<u8>,
     /// Owner that new files have by themselves.
     own: Option<(u32, u32)>,
+    times: TimesOfEntries<'a>,
     skipped: Vec<Skipped>,
     /// Nodes that were left out, by all their names.
     missing: HashSet<PathBuf>,
@@ -155,7 +197,8 @@ impl<'a> Unpacker<'a> {
         // Below a set-gid directory new files have its group.
         let own = (metadata.mode & 0o2000 == 0).then_some(own);
         let (buffer, missing) = (vec![0; BUFFER], HashSet::new());
-        Ok(Self { root, options, folders: Vec::new(), buffer, own, skipped: Vec::new(), missing })
+        let times = TimesOfEntries::new(options);
+        Ok(Self { root, options, folders: Vec::new(), buffer, own, times, skipped: Vec::new(), missing })
     }
 
     fn entry(
@@ -178,7 +221,9 @@ impl<'a> Unpacker<'a> {
                 self.make_room(&path, replaces)?;
                 if let EntryKind::File { size, content } = entry.kind {
                     let (digest, text) = self.file(reader, &entry.metadata, &path, size)?;
-                    tree.keep_digest(content, digest);
+                    if let Some(digest) = digest {
+                        tree.keep_digest(content, digest);
+                    }
                     if let Some(text) = text {
                         tree.keep_text(&path, text);
                     }
@@ -263,20 +308,25 @@ impl<'a> Unpacker<'a> {
         self.missing.insert(path.to_owned());
     }
 
-    /// Makes a file. Gives its digest, and the content if the tree wants it.
+    /// Makes a file. Gives its digest, unless that is known, and the content if the tree wants it.
     fn file(
         &mut self,
         reader: &mut LayerReader<'_>,
         metadata: &Metadata,
         path: &Path,
         size: u64,
-    ) -> Result<(ContentDigest, Option<Vec<u8>>), Error> {
+    ) -> Result<(Option<ContentDigest>, Option<Vec<u8>>), Error> {
         let mut file = self.at(path, |folder, name| folder.create_private_file(name))?;
         let text = if Tree::wants_text(path, size) { Some(reader.read_text(size)?) } else { None };
         let failed = |source| ErrorKind::UnpackContent { entry: path.to_owned(), source };
-        let mut hasher = ContentHasher::default();
+        let mut hasher = self.options.known.is_none().then(ContentHasher::default);
+        let mut hash = |bytes: &[u8]| {
+            if let Some(hasher) = &mut hasher {
+                hasher.update(bytes);
+            }
+        };
         if let Some(text) = &text {
-            hasher.update(text);
+            hash(text);
             file.write_all(text).map_err(failed)?;
         } else {
             let mut ends_in_hole = false;
@@ -286,7 +336,7 @@ impl<'a> Unpacker<'a> {
                     break;
                 }
                 let bytes = &self.buffer[..count];
-                hasher.update(bytes);
+                hash(bytes);
                 // A file that was sparse once takes no room here either.
                 ends_in_hole = count >= SMALLEST_HOLE && bytes == &ZEROS[..count];
                 if ends_in_hole {
@@ -300,7 +350,7 @@ impl<'a> Unpacker<'a> {
             }
         }
         self.finish_file(&file, metadata, path)?;
-        Ok((hasher.finish(), text))
+        Ok((hasher.map(ContentHasher::finish), text))
     }
 
     /// Owner first, because a change of owner drops capabilities and set-id bits; time last.
@@ -318,7 +368,7 @@ impl<'a> Unpacker<'a> {
                 })?,
             }
         }
-        let mtime = bound_time(metadata);
+        let mtime = self.times.of(path, metadata);
         let time = Timespec { tv_sec: mtime.seconds, tv_nsec: mtime.nanoseconds.into() };
         rustix::fs::fchmod(file, Mode::from_raw_mode(metadata.mode))
             .and_then(|()| {
@@ -357,7 +407,7 @@ impl<'a> Unpacker<'a> {
                 }
             }
         }
-        let mtime = bound_time(metadata);
+        let mtime = self.times.of(path, metadata);
         self.at(path, |folder, name| {
             if !matches!(kind, EntryKind::Symlink { .. }) {
                 folder.chmod(name, metadata.mode)?;
@@ -546,14 +596,47 @@ fn kept_attributes(metadata: &Metadata) -> impl Iterator<Item = (&str, &[u8])> {
         .filter(move |(name, _)| kept(name) && has_no_nul(name))
 }
 
+/// The modification times that entries get.
+struct TimesOfEntries<'a> {
+    times: Times,
+    /// What is known of the layer, in the order of paths; empty if the tar tells the times.
+    known: &'a [Entry],
+    /// Where the entry after the one found last is: a tar that was made here has the same order.
+    next: usize,
+}
+
+impl<'a> TimesOfEntries<'a> {
+    fn new(options: &'a ApplyOptions) -> Self {
+        let known = match (options.times, &options.known) {
+            (Times::Known, Some(known)) => known.entries.as_slice(),
+            _ => &[],
+        };
+        Self { times: options.times, known, next: 0 }
+    }
+
+    /// The time of the entry at `path` of the tree.
+    fn of(&mut self, path: &Path, metadata: &Metadata) -> Timestamp {
+        if self.times == Times::Tar {
+            return bound_time(metadata.mtime);
+        }
+        let is_it =
+            |at: &usize| self.known.get(*at).is_some_and(|entry| entry.path.as_os_str() == path.as_os_str());
+        let search = || self.known.partition_point(|entry| entry.path.as_path() < path);
+        let Some(at) = Some(self.next).filter(is_it).or_else(|| Some(search()).filter(is_it)) else {
+            return timestamp(metadata.mtime);
+        };
+        self.next = at + 1;
+        timestamp(self.known[at].metadata.mtime)
+    }
+}
+
 /// Times that file systems cannot hold become the epoch, as in containerd.
-fn bound_time(metadata: &Metadata) -> Timestamp {
-    let time = metadata.mtime;
+fn bound_time(time: ocibuild_spec::Timestamp) -> Timestamp {
     // The last second of which the nanoseconds since the epoch are a 64-bit number.
     let possible = 0..=i64::MAX / 1_000_000_000;
-    if possible.contains(&time.seconds) {
-        Timestamp { seconds: time.seconds, nanoseconds: time.nanoseconds }
-    } else {
-        Timestamp::default()
-    }
+    if possible.contains(&time.seconds) { timestamp(time) } else { Timestamp::default() }
+}
+
+fn timestamp(time: ocibuild_spec::Timestamp) -> Timestamp {
+    Timestamp { seconds: time.seconds, nanoseconds: time.nanoseconds }
 }

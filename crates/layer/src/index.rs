@@ -1,13 +1,14 @@
 use std::io::{self, Read};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ocibuild_spec::{
-    CancelToken, ContentDigest, ContentHasher, DiffId, Digest, Entry, EntryKind, Hasher, SharedFile,
+    CancelToken, ContentDigest, ContentHasher, DiffId, Entry, EntryKind, Hasher, SharedFile,
 };
 
 use crate::cancellable::Cancellable;
 use crate::digests::FileDigests;
+use crate::read_ahead::read_ahead;
 use crate::reader::{Policy, TarEntry, TarReader};
 use crate::tree::{Step, Tree};
 use crate::{Error, ErrorKind, Limits};
@@ -74,28 +75,41 @@ const BUFFER: usize = 128 * 1024;
 
 /// A tar of a layer that is hashed while it is read, and can be cancelled.
 pub(crate) struct LayerReader<'r> {
-    tar: TarReader<io::BufReader<Hashing<'r>>>,
+    tar: TarReader<Box<dyn Read + 'r>>,
+    hasher: SharedHasher,
     cancel: &'r CancelToken,
 }
 
-struct Hashing<'r> {
-    inner: Cancellable<&'r mut dyn Read>,
-    hasher: Hasher,
+/// The hasher of a tar: of the thread that reads it, until that has come to the end.
+type SharedHasher = Arc<Mutex<Hasher>>;
+
+struct Hashing<R> {
+    inner: Cancellable<R>,
+    hasher: SharedHasher,
 }
 
-impl Read for Hashing<'_> {
+impl<R: Read> Read for Hashing<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(buffer)?;
-        self.hasher.update(&buffer[..count]);
+        self.hasher.lock().unwrap_or_else(PoisonError::into_inner).update(&buffer[..count]);
         Ok(count)
     }
 }
 
 impl<'r> LayerReader<'r> {
     pub(crate) fn new(tar: &'r mut dyn Read, limits: &Limits, cancel: &'r CancelToken) -> Self {
-        let hashing = Hashing { inner: Cancellable::new(tar, cancel), hasher: Hasher::new() };
-        let buffered = io::BufReader::with_capacity(BUFFER, hashing);
-        Self { tar: TarReader::new(buffered, Policy::Layer, *limits), cancel }
+        let hasher = SharedHasher::default();
+        let hashing = Hashing { inner: Cancellable::new(tar, cancel), hasher: Arc::clone(&hasher) };
+        let buffered = Box::new(io::BufReader::with_capacity(BUFFER, hashing));
+        Self { tar: TarReader::new(buffered, Policy::Layer, *limits), hasher, cancel }
+    }
+
+    /// One whose tar is read and hashed in a thread of its own.
+    pub(crate) fn ahead(tar: Box<dyn Read + Send>, limits: &Limits, cancel: &'r CancelToken) -> Self {
+        let hasher = SharedHasher::default();
+        let hashing = Hashing { inner: Cancellable::new(tar, cancel), hasher: Arc::clone(&hasher) };
+        let tar = TarReader::new(read_ahead(Box::new(hashing)) as Box<dyn Read>, Policy::Layer, *limits);
+        Self { tar, hasher, cancel }
     }
 
     /// Counts directories that entries imply towards the limits.
@@ -144,8 +158,10 @@ impl<'r> LayerReader<'r> {
     pub(crate) fn finish(mut self) -> Result<(DiffId, u64), Error> {
         self.tar.drain()?;
         let size = self.tar.position();
-        let digest: Digest = self.tar.into_inner().into_inner().hasher.finish();
-        Ok((DiffId(digest), size))
+        // The stream has ended, and with it the thread that had the other half.
+        drop(self.tar);
+        let hasher = std::mem::take(&mut *self.hasher.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok((DiffId(hasher.finish()), size))
     }
 
     fn check_cancelled(&self) -> Result<(), Error> {

@@ -88,13 +88,14 @@ mod limits;
 mod name;
 mod pax;
 mod raw;
+mod read_ahead;
 mod reader;
 mod recompress;
 mod sparse;
 mod tree;
 mod write;
 
-pub use apply::{Applied, ApplyOptions, Devices, Owners, Skipped, WhiteoutFormat, apply};
+pub use apply::{Applied, ApplyOptions, Devices, Owners, Skipped, Times, WhiteoutFormat, apply, apply_ahead};
 pub use cancellable::Cancellable;
 pub use clamp::ClampedTar;
 pub use compression::{Compression, FORMAT_VERSION};

@@ -14,13 +14,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ocibuild_layer::{
-    ApplyOptions, Cancellable, Devices, FileDigests, LayerListing, Limits, Owners, WhiteoutFormat,
+    ApplyOptions, Cancellable, Devices, FileDigests, LayerListing, Limits, Owners, Times, WhiteoutFormat,
     decompress_layer,
 };
 use ocibuild_snapshot::{Hold, LayerNotes, NodeKind, Origin, Snapshotter, Tree, Whiteouts};
 use ocibuild_spec::{CancelToken, Changeset, Content, ContentDigest, Descriptor, DiffId, Entry, EntryKind};
 use ocibuild_store::{BlobSink, ImageLayout};
-use ocibuild_sys::{ErrorKind as SystemError, RootDir};
+use ocibuild_sys::RootDir;
 
 use crate::accounts::Accounts;
 use crate::cache::LayerListings;
@@ -50,6 +50,9 @@ pub(crate) struct Layers<'a> {
 
 /// A file of a stack: the number of its layer, and the number of its content there.
 pub(crate) type FileOfLayer = (u32, Content);
+
+/// Blobs of layers that are smaller are unpacked before a second thread would have paid for itself.
+const SMALLEST_READ_AHEAD: u64 = 256 << 10;
 
 /// As much of `/etc/passwd` and `/etc/group` as is read (a limit on hostile images).
 const MAX_ACCOUNTS: u64 = 10 << 20;
@@ -108,7 +111,7 @@ impl<'a> Layers<'a> {
             return Ok(index);
         }
         if self.reads.is_to_be_unpacked(&layer.diff_id) {
-            self.unpack_once(layer)?;
+            self.unpack_once(layer, true)?;
             if let Some(index) = self.known_index(layer) {
                 return Ok(index);
             }
@@ -225,13 +228,16 @@ impl<'a> Layers<'a> {
         }
         let next = AtomicUsize::new(0);
         let work = || -> Result<(), Error> {
-            while let Some(layer) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if let Err(error) = self.unpack_once(layer) {
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                let Some(layer) = missing.get(number) else { return Ok(()) };
+                // A thread that another layer could have is not taken for reading ahead.
+                let is_last = number + 1 == missing.len();
+                if let Err(error) = self.unpack_once(layer, is_last) {
                     next.store(missing.len(), Ordering::Relaxed);
                     return Err(error);
                 }
             }
-            Ok(())
         };
         std::thread::scope(|scope| {
             // Of those that do not start, this one does the work.
@@ -245,18 +251,23 @@ impl<'a> Layers<'a> {
         Ok(hold)
     }
 
-    /// Unpacks a layer, unless somebody else does so at this moment; then that is waited for.
-    fn unpack_once(&self, layer: &Layer<'_>) -> Result<(), Error> {
+    /// Unpacks a layer, unless somebody else does so at this moment; then that is waited for. If it may, and is large
+    /// enough, it is decompressed in another thread as long as one is free.
+    fn unpack_once(&self, layer: &Layer<'_>, may_read_ahead: bool) -> Result<(), Error> {
         let is_unpacked = || self.snapshots.contains(&layer.diff_id).unwrap_or(false);
         self.reads.once(&layer.diff_id, self.cancel, is_unpacked, || {
             let _share = self.threads.take(1, self.cancel)?;
-            self.unpack_one(layer)
+            let is_worth_it = may_read_ahead && layer.descriptor.size >= SMALLEST_READ_AHEAD;
+            let another = if is_worth_it { self.threads.try_take() } else { None };
+            self.unpack_one(layer, another.is_some())
         })
     }
 
-    fn unpack_one(&self, layer: &Layer<'_>) -> Result<(), Error> {
+    fn unpack_one(&self, layer: &Layer<'_>, ahead: bool) -> Result<(), Error> {
         let target = self.snapshots.prepare_layer(&layer.diff_id)?;
         let root = target.root()?;
+        let known = self.known_index(layer);
+        let is_known = known.is_some();
         let options = ApplyOptions {
             whiteouts: match self.snapshots.whiteouts() {
                 Whiteouts::OverlayTrusted => WhiteoutFormat::OverlayTrusted,
@@ -267,22 +278,25 @@ impl<'a> Layers<'a> {
             owners: if self.snapshots.keeps_owners() { Owners::Set } else { Owners::Ignore },
             // The blob and the index of the layer have those that an ordinary user cannot make.
             devices: Devices::MakeOrSkip,
+            times: if layer.has_exact_times_in_listing() { Times::Known } else { Times::Tar },
+            known,
             limits: Limits::for_blob(layer.descriptor.size),
             cancel: self.cancel.clone(),
         };
         let mut plain = self.open_plain(layer)?;
-        let applied =
-            ocibuild_layer::apply(&mut plain, &root, &options).map_err(|error| broken_layer(layer, error))?;
+        let applied = if ahead {
+            ocibuild_layer::apply_ahead(plain, &root, &options)
+        } else {
+            ocibuild_layer::apply(&mut plain, &root, &options)
+        };
+        let applied = applied.map_err(|error| broken_layer(layer, error))?;
         check_diff_id(layer, &applied.diff_id)?;
         let notes = LayerNotes {
             implied_directories: applied.index.implied_directories.clone(),
             deferred_links: applied.deferred_links,
         };
-        if layer.has_exact_times_in_listing() {
-            let known = self.known_index(layer);
-            let index = known.map_or_else(|| self.put_index(&layer.diff_id, applied.index), Ok)?;
-            restore_times(&root, &index)?;
-        } else if !self.listings.has(&layer.diff_id) {
+        // Another process may have put down a better one meanwhile.
+        if !is_known && self.known_index(layer).is_none() {
             self.put_index(&layer.diff_id, applied.index)?;
         }
         Ok(target.commit(&notes)?)
@@ -442,29 +456,6 @@ impl Read for FileRange {
         self.left -= count as u64;
         Ok(count)
     }
-}
-
-/// Sets the times that the index of a layer made here knows: the tar has whole seconds, or has them cut.
-fn restore_times(root: &RootDir, index: &LayerListing) -> Result<(), Error> {
-    for entry in index.entries.iter().rev() {
-        use ocibuild_spec::EntryKind::{Hardlink, OpaqueWhiteout, Whiteout};
-        if matches!(entry.kind, Whiteout | OpaqueWhiteout | Hardlink { .. }) {
-            continue;
-        }
-        let (parent, name) = root.parent(&entry.path).map_err(|error| host(&error))?;
-        let mtime = entry.metadata.mtime;
-        let time = ocibuild_sys::Timestamp { seconds: mtime.seconds, nanoseconds: mtime.nanoseconds };
-        match parent.set_times(&name, None, Some(time)) {
-            // A node that may not be made here.
-            Err(error) if error.kind() == SystemError::NotFound && is_device(&entry.kind) => {}
-            result => result.map_err(|error| host(&error))?,
-        }
-    }
-    Ok(())
-}
-
-fn is_device(kind: &EntryKind) -> bool {
-    matches!(kind, EntryKind::CharacterDevice { .. } | EntryKind::BlockDevice { .. })
 }
 
 pub(crate) fn check_diff_id(layer: &Layer<'_>, actual: &DiffId) -> Result<(), Error> {

@@ -58,6 +58,13 @@ impl ThreadBudget {
         *free -= count;
         Ok(ThreadShare { budget: self, count })
     }
+
+    /// One thread, if there is a free one right now. Nobody is waited for, so that who has a share may ask as well.
+    pub(crate) fn try_take(&self) -> Option<ThreadShare<'_>> {
+        let mut free = self.free();
+        *free = free.checked_sub(1)?;
+        Some(ThreadShare { budget: self, count: 1 })
+    }
 }
 
 impl ThreadShare<'_> {
@@ -99,6 +106,19 @@ mod tests {
         });
         assert!(most.load(Ordering::SeqCst) <= 3);
         assert_eq!(budget.take(9, &cancel).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn one_more_is_given_only_if_it_is_free() {
+        let (budget, cancel) = (ThreadBudget::new(2), CancelToken::new());
+        let own = budget.take(1, &cancel).unwrap();
+        let other = budget.try_take().unwrap();
+        assert_eq!(other.count(), 1);
+        assert!(budget.try_take().is_none());
+        drop(own);
+        assert!(budget.try_take().is_some());
+        drop(other);
+        assert_eq!(budget.take(9, &cancel).unwrap().count(), 2);
     }
 
     #[test]

@@ -6,6 +6,8 @@
 //! layers/<hex>/unsynced  the id of the boot that made it, until it was flushed
 //! layers/<hex>/implied   `LayerNotes::implied_directories`, each ended by NUL; not there if there are none
 //! layers/<hex>/links     `LayerNotes::deferred_links`, name and target, each ended by NUL; likewise
+//! links/<short>          a link to `layers/<hex>/fs` with a name short enough for a list of 500 layers; of overlays alone,
+//!                        made when a step first needs it, removed with the layer
 //! work/<name>/lock       locked while the owner lives
 //! work/<name>/uses       hexadecimal digits of the layers in use, one a line
 //! work/<name>/layer/     what becomes `layers/<hex>`
@@ -22,6 +24,7 @@ use std::sync::Arc;
 use ocibuild_spec::DiffId;
 use ocibuild_sys::{DirHandle, FileLock};
 
+use crate::known::{KnownLayers, LayerFacts, Stamp};
 use crate::{Error, ErrorKind, LayerNotes, Usage};
 
 const UNSYNCED: &str = "unsynced";
@@ -40,8 +43,10 @@ pub(crate) struct Directory {
 #[derive(Debug)]
 struct Inner {
     layers: PathBuf,
+    links: PathBuf,
     work: PathBuf,
     lock: PathBuf,
+    known: KnownLayers,
     /// `None` where the kernel does not tell: everything is flushed at once then.
     boot: Option<String>,
     /// Whether files may be given to others here.
@@ -52,14 +57,17 @@ impl Directory {
     /// Opens or makes it, and sweeps it.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let path = std::path::absolute(path).map_err(Error::io("open", path))?;
-        let (layers, work, lock) = (path.join("layers"), path.join("work"), path.join("lock"));
+        let (layers, links) = (path.join("layers"), path.join("links"));
+        let (work, lock) = (path.join("work"), path.join("lock"));
         for folder in [&path, &layers, &work] {
             make_private(folder)?;
         }
         let boot = fs_err::read_to_string("/proc/sys/kernel/random/boot_id").ok();
         let boot = boot.filter(|boot| !boot.trim().is_empty());
         let owners = can_give_away(&work)?;
-        let directory = Self { inner: Arc::new(Inner { layers, work, lock, boot, owners }) };
+        let directory = Self {
+            inner: Arc::new(Inner { layers, links, work, lock, known: KnownLayers::default(), boot, owners }),
+        };
         directory.sweep()?;
         if let Some(parent) = path.parent() {
             sweep_siblings(parent, &path)?;
@@ -82,7 +90,66 @@ impl Directory {
     }
 
     pub(crate) fn contains(&self, layer: &DiffId) -> Result<bool, Error> {
-        self.is_current(&self.layer(layer))
+        Ok(self.facts(layer)?.is_some())
+    }
+
+    /// What is known of a layer; `None` if it is not unpacked, or may have lost something in a crash of the machine.
+    pub(crate) fn facts(&self, layer: &DiffId) -> Result<Option<Arc<LayerFacts>>, Error> {
+        let (path, known) = (self.layer(layer), &self.inner.known);
+        let Some(stamp) = Stamp::of(&path)? else {
+            known.forget(layer);
+            return Ok(None);
+        };
+        if let Some(facts) = known.get(layer, stamp) {
+            return Ok(Some(facts));
+        }
+        if !self.is_current(&path)? {
+            return Ok(None);
+        }
+        let facts = Arc::new(LayerFacts::new(self.notes(layer)?));
+        // What was read may be of a directory that was replaced meanwhile; then it is not kept.
+        if Stamp::of(&path)? == Some(stamp) {
+            known.put(layer, stamp, &facts);
+        }
+        Ok(Some(facts))
+    }
+
+    /// The directory of links to layers.
+    pub(crate) fn links(&self) -> &Path {
+        &self.inner.links
+    }
+
+    /// The name of a link to the files of a layer, in [`links`](Self::links); `None` if another layer has that name. The
+    /// caller has the layer in use.
+    pub(crate) fn link(&self, layer: &DiffId, facts: &LayerFacts) -> Result<Option<String>, Error> {
+        if let Some(link) = facts.link.get() {
+            return Ok(link.clone());
+        }
+        let name = short_name(layer);
+        let (link, target) = (self.inner.links.join(&name), link_target(layer));
+        make_private(&self.inner.links)?;
+        match fs_err::os::unix::fs::symlink(&target, &link) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(Error::io("make a link in", &self.inner.links)(error));
+            }
+            _ => {}
+        }
+        let is_ours = fs_err::read_link(&link).map_err(Error::io("read", &link))? == target;
+        Ok(facts.link.get_or_init(|| is_ours.then_some(name)).clone())
+    }
+
+    /// Removes the link to a layer, if there is one.
+    fn remove_link(&self, layer: &DiffId) -> Result<(), Error> {
+        let link = self.inner.links.join(short_name(layer));
+        let removed = match fs_err::read_link(&link) {
+            Ok(target) if target == link_target(layer) => fs_err::remove_file(&link),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        };
+        match removed {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", link)(error)),
+            _ => Ok(()),
+        }
     }
 
     /// Whether a layer's directory is there and cannot have lost anything in a crash of the machine.
@@ -123,15 +190,14 @@ impl Directory {
         Ok(work)
     }
 
-    /// As [`work`](Self::work), for layers that must be there.
-    pub(crate) fn work_on(&self, stack: &[DiffId]) -> Result<Work, Error> {
+    /// As [`work`](Self::work), for layers that must be there, with what is known of them.
+    pub(crate) fn work_on(&self, stack: &[DiffId]) -> Result<(Work, Vec<Arc<LayerFacts>>), Error> {
         let work = self.work(stack)?;
-        for layer in stack {
-            if !self.contains(layer)? {
-                return Err(ErrorKind::MissingLayer { layer: layer.clone() }.into());
-            }
-        }
-        Ok(work)
+        let facts = |layer: &DiffId| -> Result<Arc<LayerFacts>, Error> {
+            self.facts(layer)?.ok_or_else(|| ErrorKind::MissingLayer { layer: layer.clone() }.into())
+        };
+        let facts = stack.iter().map(facts).collect::<Result<_, Error>>()?;
+        Ok((work, facts))
     }
 
     /// Makes what is in the working directory the layer, unless there is one by now.
@@ -158,7 +224,7 @@ impl Directory {
     }
 
     /// The notes of an unpacked layer.
-    pub(crate) fn notes(&self, layer: &DiffId) -> Result<LayerNotes, Error> {
+    fn notes(&self, layer: &DiffId) -> Result<LayerNotes, Error> {
         let path = self.layer(layer);
         let mut links = read_paths(&path.join(LINKS))?.into_iter();
         let mut deferred_links = Vec::new();
@@ -176,6 +242,8 @@ impl Directory {
         if self.is_used(layer)? {
             return Err(ErrorKind::InUse { layer: layer.clone() }.into());
         }
+        // Whoever needs the link later makes the layer first, and then the link anew.
+        self.remove_link(layer)?;
         match fs_err::rename(&target, work.path.join("removed")) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", target)(error)),
             _ => Ok(()),
@@ -431,6 +499,24 @@ fn rename_unless_there(from: &Path, to: &Path) -> Result<bool, Error> {
         }
         Err(error) => Err(Error::io("make", to)(error)),
     }
+}
+
+/// A name of five letters and digits, from the first 25 bits of the digest: 500 of them fit into a page of mount options
+/// several times over.
+fn short_name(layer: &DiffId) -> String {
+    const DIGITS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+    let bits = layer
+        .0
+        .hex()
+        .bytes()
+        .take(7)
+        .fold(0, |bits, digit| bits << 4 | char::from(digit).to_digit(16).unwrap_or_default());
+    (0..5).map(|place| char::from(DIGITS[(bits >> (23 - 5 * place) & 31) as usize])).collect()
+}
+
+/// What such a link says.
+fn link_target(layer: &DiffId) -> PathBuf {
+    Path::new("../layers").join(layer.0.hex()).join("fs")
 }
 
 fn layer_of(path: &Path) -> Option<DiffId> {

@@ -12,6 +12,7 @@ mod copy;
 mod directory;
 mod driver;
 mod error;
+mod known;
 mod mount_points;
 mod nodes;
 mod overlay;

@@ -7,6 +7,7 @@ use std::path::Path;
 use ocibuild_spec::{Metadata, Timestamp};
 use ocibuild_sys::{DirHandle, ErrorKind as SystemError, FileType, RootDir};
 
+use crate::known::LayerRoots;
 use crate::walk::Found;
 use crate::{Error, ErrorKind, Node, NodeKind, Origin};
 
@@ -77,7 +78,7 @@ pub(crate) fn open_content(root: &RootDir, path: &Path) -> Result<File, ocibuild
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Writer<'a> {
     /// The layers of the stack, the lowest first.
-    pub(crate) layers: &'a [RootDir],
+    pub(crate) layers: &'a LayerRoots,
     /// Whether files are given to their owners.
     pub(crate) owners: bool,
 }
@@ -115,11 +116,11 @@ impl Writer<'_> {
     }
 
     fn open(&self, origin: &Origin, host: &Path) -> Result<File, Error> {
-        let Some(root) = self.layers.get(origin.layer as usize) else {
+        let Some(root) = self.layers.get(origin.layer) else {
             let (path, layer, count) = (host.to_owned(), origin.layer, self.layers.len());
             return Err(ErrorKind::ForeignTree { path, layer, count }.into());
         };
-        open_content(root, &origin.path).map_err(Error::system("read the content of", host))
+        open_content(root?, &origin.path).map_err(Error::system("read the content of", host))
     }
 
     /// Sets everything that metadata says.

@@ -9,6 +9,7 @@ use ocibuild_spec::{Changeset, DiffId, EntryKind, OwnershipRecord};
 use ocibuild_sys::RootDir;
 
 use crate::directory::{Directory, Work};
+use crate::known::{LayerFacts, LayerRoots};
 use crate::place::{Writer, open_content};
 use crate::{Changes, Error, ErrorKind, Node, NodeKind, Tree, changes};
 
@@ -19,18 +20,16 @@ pub(crate) struct Step {
     pub(crate) work: Work,
     pub(crate) base: Arc<Tree>,
     /// The directories of the layers, the lowest first.
-    pub(crate) layers: Vec<RootDir>,
+    pub(crate) layers: LayerRoots,
+    /// What is known of each of them, in the same order.
+    pub(crate) facts: Vec<Arc<LayerFacts>>,
 }
 
 impl Step {
     pub(crate) fn new(directory: &Directory, stack: &[DiffId], base: Arc<Tree>) -> Result<Self, Error> {
-        let work = directory.work_on(stack)?;
-        let open = |layer| {
-            let fs = directory.fs(layer);
-            RootDir::open(&fs).map_err(Error::system("open", fs))
-        };
-        let layers = stack.iter().map(open).collect::<Result<_, Error>>()?;
-        Ok(Self { directory: directory.clone(), work, base, layers })
+        let (work, facts) = directory.work_on(stack)?;
+        let layers = LayerRoots::new(stack.iter().map(|layer| directory.fs(layer)));
+        Ok(Self { directory: directory.clone(), work, base, layers, facts })
     }
 
     pub(crate) fn writer(&self) -> Writer<'_> {
@@ -112,12 +111,12 @@ impl Step {
         if *size == 0 {
             return Ok(true);
         }
-        let Some(layer) = self.layers.get(origin.layer as usize) else {
+        let Some(layer) = self.layers.get(origin.layer) else {
             let (path, layer, count) = (path.to_owned(), origin.layer, self.layers.len());
             return Err(ErrorKind::ForeignTree { path, layer, count }.into());
         };
         let host = top.join(path);
-        let mut a = open_content(layer, &origin.path).map_err(Error::system("compare", &host))?;
+        let mut a = open_content(layer?, &origin.path).map_err(Error::system("compare", &host))?;
         let mut b = open_content(root, path).map_err(Error::system("compare", &host))?;
         equal(&mut a, &mut b).map_err(Error::io("compare", host))
     }

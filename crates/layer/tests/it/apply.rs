@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use ocibuild_layer::{Applied, ErrorKind, WhiteoutFormat, apply};
+use ocibuild_layer::{Applied, ApplyOptions, ErrorKind, Times, WhiteoutFormat, apply, apply_ahead};
 use ocibuild_spec::{ContentDigest, DiffId, Digest, EntryKind};
 use ocibuild_sys::RootDir;
 
@@ -238,4 +238,100 @@ fn deep_trees_can_be_made() {
     assert_eq!(applied.index.implied_directories.len(), 2000);
     let top = ocibuild_sys::DirHandle::open(host.path()).unwrap();
     top.remove_tree("d").unwrap();
+}
+
+#[test]
+fn a_known_listing_saves_hashing_and_tells_exact_times() {
+    let parts = [
+        folder("d/", 0o755),
+        file("d/f", b"content"),
+        symlink("d/link", "f"),
+        whiteout("d/.wh..wh..opq"),
+        file("unlisted", b"x"),
+    ];
+    let bytes = tar(&parts);
+    let (first, _host) = unpacked(&bytes, WhiteoutFormat::Files);
+    let mut known = first.index.clone();
+    known.entries.retain(|entry| entry.path != Path::new("unlisted"));
+    for (entry, seconds) in
+        known.entries.iter_mut().zip([-5, 1_600_000_000, 1_500_000_000].into_iter().cycle())
+    {
+        entry.metadata.mtime = ocibuild_spec::Timestamp { seconds, nanoseconds: 123_456_789 };
+    }
+    // A digest of other bytes comes back as it is: nothing was hashed.
+    let elsewhere = tar(&[folder("d/", 0o755), file("d/f", b"CONTENT"), symlink("d/link", "f")]);
+    known.digests = unpacked(&elsewhere, WhiteoutFormat::Files).0.index.digests;
+    let known = std::sync::Arc::new(known);
+    let apply_with = |times: Times| {
+        let host = tempfile::tempdir().unwrap();
+        let options = ApplyOptions {
+            times,
+            known: Some(std::sync::Arc::clone(&known)),
+            ..options(WhiteoutFormat::Files)
+        };
+        let root = RootDir::open(host.path()).unwrap();
+        let applied = apply(&mut bytes.as_slice(), &root, &options).unwrap();
+        assert_eq!(applied.diff_id, first.diff_id);
+        assert_eq!(applied.index.digests, known.digests);
+        assert_ne!(applied.index.digests, first.index.digests);
+        assert_eq!(applied.index.entries, first.index.entries);
+        let time = |name: &str| {
+            use std::os::unix::fs::MetadataExt as _;
+            let metadata = fs_err::symlink_metadata(host.path().join(name)).unwrap();
+            (metadata.mtime(), metadata.mtime_nsec())
+        };
+        ["d", "d/f", "d/link", "unlisted"].map(time)
+    };
+    let of_tar = (1_700_000_000, 0);
+    assert_eq!(apply_with(Times::Tar), [of_tar; 4]);
+    let kinds: Vec<bool> =
+        known.entries.iter().map(|entry| matches!(entry.kind, EntryKind::OpaqueWhiteout)).collect();
+    assert_eq!(kinds, [false, true, false, false], "the directory comes before its opaque whiteout");
+    let exact = |seconds| (seconds, 123_456_789);
+    assert_eq!(apply_with(Times::Known), [exact(-5), exact(1_500_000_000), exact(-5), of_tar]);
+}
+
+#[test]
+fn reading_ahead_changes_nothing() {
+    let large: Vec<u8> = (0..3_000_000u32).map(|at| at.to_le_bytes()[1]).collect();
+    let parts = [
+        folder("d/", 0o755),
+        file("d/small", b"x"),
+        file("d/large", &large),
+        symlink("d/link", "small"),
+        whiteout("d/.wh.gone"),
+        file("etc/passwd", b"root:x:0:0::/:/bin/sh\n"),
+    ];
+    let bytes = tar(&parts);
+    let (expected, host) = unpacked(&bytes, WhiteoutFormat::Files);
+    let ahead = |bytes: Vec<u8>, host: &Path| {
+        let root = RootDir::open(host).unwrap();
+        apply_ahead(Box::new(std::io::Cursor::new(bytes)), &root, &options(WhiteoutFormat::Files))
+    };
+    let other = tempfile::tempdir().unwrap();
+    assert_eq!(ahead(bytes.clone(), other.path()).unwrap(), expected);
+    let without_times = |root: &Path| -> Vec<String> {
+        listing(root).into_iter().filter(|line| !line.contains(".wh.")).collect()
+    };
+    assert_eq!(without_times(other.path()), without_times(host.path()));
+    assert!(other.path().join("d/.wh.gone").exists());
+    // A tar that is cut off is the same error.
+    for length in [700, 100_000, bytes.len() - 2000] {
+        let mut cut = &bytes[..length];
+        let here = tempfile::tempdir().unwrap();
+        let root = RootDir::open(here.path()).unwrap();
+        let plain = apply(&mut cut, &root, &options(WhiteoutFormat::Files)).unwrap_err();
+        let other = tempfile::tempdir().unwrap();
+        assert_eq!(ahead(bytes[..length].to_vec(), other.path()).unwrap_err().to_string(), plain.to_string());
+    }
+}
+
+#[test]
+fn cancelling_stops_reading_ahead() {
+    let options = options(WhiteoutFormat::Files);
+    options.cancel.cancel();
+    let host = tempfile::tempdir().unwrap();
+    let root = RootDir::open(host.path()).unwrap();
+    let error = apply_ahead(Box::new(std::io::repeat(0)), &root, &options).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Cancelled), "{error}");
 }

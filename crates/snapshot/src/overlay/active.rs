@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,6 +7,7 @@ use ocibuild_sys::{DirHandle, OverlayAttributes, RootDir};
 
 use crate::directory::Directory;
 use crate::driver::Active;
+use crate::known::LayerFacts;
 use crate::mount_points::{MountPoints, Top};
 use crate::step::{Step, check, rootfs_mount};
 use crate::{Error, ErrorKind, LayerNotes, Node, NodeKind, Tree};
@@ -14,13 +15,14 @@ use crate::{Error, ErrorKind, LayerNotes, Node, NodeKind, Tree};
 /// `OVL_MAX_STACK`.
 const MAX_LAYERS: usize = 500;
 
-/// A step's overlay: in its working directory are `work`, which is the kernel's, and `0`, `1` and so on, which are
-/// links to the layers, the highest first; what the step changes comes into `layer/fs`.
+/// A step's overlay: in its working directory is `work`, which is the kernel's; what the step changes comes into
+/// `layer/fs`.
 #[derive(Debug)]
 pub(super) struct ActiveOverlay {
     step: Step,
     attributes: OverlayAttributes,
-    lower: usize,
+    /// Links to the layers, the highest first: their own paths would be too long for a list.
+    lower: Vec<PathBuf>,
     /// What was put on top to begin with.
     corrected: BTreeSet<PathBuf>,
     mount_points: MountPoints,
@@ -42,50 +44,50 @@ impl ActiveOverlay {
         let path = step.work.path();
         let handle = DirHandle::open(path).map_err(Error::system("open", path))?;
         handle.mkdir("work", 0o700).map_err(Error::system("make a directory in", path))?;
-        for (number, layer) in visible.iter().enumerate() {
-            let linked = handle.symlink(directory.fs(layer), number.to_string());
-            linked.map_err(Error::system("make a link in", path))?;
-        }
-        if stack.is_empty() {
+        let lower = if stack.is_empty() {
             // An overlay wants something below.
             handle.mkdir("0", 0o755).map_err(Error::system("make a directory in", path))?;
-        }
+            vec![path.join("0")]
+        } else {
+            links(directory, &step, stack, &visible, &handle)?
+        };
         let mut active = Self {
             step,
             attributes,
-            lower: visible.len().max(1),
+            lower,
             corrected: BTreeSet::new(),
             mount_points: MountPoints::default(),
         };
-        for layer in stack {
+        let facts = active.step.facts.clone();
+        for facts in facts {
             check(cancel)?;
-            active.correct(directory.notes(layer)?)?;
+            active.correct(&facts.notes)?;
         }
         Ok(active)
     }
 
     /// The kernel knows nothing of what a layer leaves to the layers below it, and the layer's directory is that of
     /// every image which has the layer. So what the merged view has at such a path is put on top.
-    fn correct(&mut self, notes: LayerNotes) -> Result<(), Error> {
+    fn correct(&mut self, notes: &LayerNotes) -> Result<(), Error> {
         let base = Arc::clone(&self.step.base);
         // What layers above list is there as they list it.
         let on_disk = Metadata::of_implied_directory();
         // Parents come before what is below them, and with a directory its parents are made.
         let mut made = PathBuf::new();
-        for path in notes.implied_directories.into_iter().rev() {
+        for path in notes.implied_directories.iter().rev() {
             let is_made =
                 made.as_os_str().as_encoded_bytes().starts_with(path.as_os_str().as_encoded_bytes())
-                    && made.starts_with(&path);
+                    && made.starts_with(path);
             let differs = |id| base.is_directory(id) && base.node(id).metadata != on_disk;
-            if !is_made && base.lookup(&path).is_some_and(differs) {
-                self.upper().directories(&path, (0, 0), &mut |_| ())?;
+            if !is_made && base.lookup(path).is_some_and(differs) {
+                self.upper().directories(path, (0, 0), &mut |_| ())?;
                 self.corrected.extend(path.ancestors().map(Path::to_owned));
-                made = path;
+                made.clone_from(path);
             }
         }
-        for (path, _) in notes.deferred_links {
-            if let Some(id) = base.lookup(&path) {
-                self.correct_link(&path, base.node(id))?;
+        for (path, _) in &notes.deferred_links {
+            if let Some(id) = base.lookup(path) {
+                self.correct_link(path, base.node(id))?;
             }
         }
         self.corrected.remove(Path::new(""));
@@ -120,6 +122,33 @@ impl ActiveOverlay {
     }
 }
 
+/// Links to the layers of a stack. Those that are kept beside the layers serve all steps; should two layers of the stack
+/// have one name there, this step gets links of its own, `0`, `1` and so on in its working directory.
+fn links(
+    directory: &Directory,
+    step: &Step,
+    stack: &[DiffId],
+    visible: &[&DiffId],
+    handle: &DirHandle,
+) -> Result<Vec<PathBuf>, Error> {
+    let facts: HashMap<&DiffId, &LayerFacts> =
+        stack.iter().zip(step.facts.iter().map(AsRef::as_ref)).collect();
+    let kept = |layer: &&DiffId| match facts.get(*layer) {
+        Some(facts) => directory.link(layer, facts),
+        None => Ok(None),
+    };
+    let kept: Option<Vec<String>> = visible.iter().map(kept).collect::<Result<_, Error>>()?;
+    if let Some(names) = kept {
+        return Ok(names.iter().map(|name| directory.links().join(name)).collect());
+    }
+    let path = step.work.path();
+    for (number, layer) in visible.iter().enumerate() {
+        let linked = handle.symlink(directory.fs(layer), number.to_string());
+        linked.map_err(Error::system("make a link in", path))?;
+    }
+    Ok((0..visible.len()).map(|number| path.join(number.to_string())).collect())
+}
+
 /// The layers of a stack from the top, each once: the kernel refuses the same directory twice, and what a layer does
 /// further down it does again at its highest place.
 fn highest_first(stack: &[DiffId]) -> Vec<&DiffId> {
@@ -135,7 +164,7 @@ impl Active for ActiveOverlay {
 
     fn mounts(&self) -> Vec<Mount> {
         let path = self.step.work.path().display();
-        let lower: Vec<String> = (0..self.lower).map(|number| format!("{path}/{number}")).collect();
+        let lower: Vec<String> = self.lower.iter().map(|link| link.display().to_string()).collect();
         let mut options = vec![
             format!("lowerdir={}", lower.join(":")),
             format!("upperdir={path}/layer/fs"),

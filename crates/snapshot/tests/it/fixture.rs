@@ -234,8 +234,8 @@ pub(crate) fn run(snapshot: &dyn ActiveSnapshot, script: &str) {
     let mut command;
     if mount.typ().as_deref() == Some("overlay") {
         // As an executor does with long lists of layers.
-        let directory = options.split("workdir=").nth(1).unwrap().split("/work").next().unwrap().to_owned();
-        let directory = format!("{directory}/work/{}", work_name(&options));
+        let lowest = options.split("lowerdir=").nth(1).unwrap().split([':', ',']).next().unwrap();
+        let directory = Path::new(lowest).parent().unwrap().display().to_string();
         let options = options.replace(&format!("{directory}/"), "");
         command = Command::new("unshare");
         let mounting =
@@ -251,12 +251,6 @@ pub(crate) fn run(snapshot: &dyn ActiveSnapshot, script: &str) {
     }
     let output = command.output().unwrap();
     assert!(output.status.success(), "{script}\n{}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// The name of the working directory in `workdir=…/work/NAME/work`.
-fn work_name(options: &str) -> String {
-    let workdir = options.split("workdir=").nth(1).unwrap().split(',').next().unwrap();
-    Path::new(workdir).parent().unwrap().file_name().unwrap().to_str().unwrap().to_owned()
 }
 
 /// One entry a line: sign, path, what differs from the ordinary.

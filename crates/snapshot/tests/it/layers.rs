@@ -1,11 +1,13 @@
 //! Layers come, stay and go.
 
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ocibuild_snapshot::{ErrorKind, LayerNotes, Snapshotter, Tree};
 use ocibuild_spec::CancelToken;
 
-use crate::fixture::{copies, diff_id, layer, stack};
+use crate::fixture::{TestLayer, copies, diff_id, is_root, layer, overlay, run, stack};
 
 #[test]
 fn a_layer_is_there_once_it_is_committed() {
@@ -88,6 +90,8 @@ fn a_layer_of_another_boot_is_made_again_unless_it_was_flushed() {
     // A crash leaves anything in a file that was not flushed.
     for left in [&b"3d7fb1ab-0000-0000-0000-000000000000\n"[..], b"", b"\0\0\0", b"\xff\xfe"] {
         fs_err::write(&marker, left).unwrap();
+        // Whoever boots is another process.
+        let snapshots = copies(state.path());
         assert!(!snapshots.contains(b).unwrap());
         snapshots.sync().unwrap();
         assert!(!snapshots.contains(b).unwrap());
@@ -100,6 +104,81 @@ fn a_layer_of_another_boot_is_made_again_unless_it_was_flushed() {
     }
     snapshots.sync().unwrap();
     assert!(!marker.exists());
+}
+
+/// What a process knows of a layer is of one directory: another one that made the layer again is looked at.
+#[test]
+fn a_layer_that_others_made_again_is_looked_at_again() {
+    let state = tempfile::tempdir().unwrap();
+    let Some(snapshots) = overlay(state.path()) else { return };
+    let mut one = stack(&snapshots, &[layer("d d 700"), layer("f d/f text")]);
+    assert_eq!(
+        one.step(&snapshots, "stat -c %a d >mode; cat mode d/f >both"),
+        ["f both 644 \"700\\ntext\"", "f mode 644 \"700\\n\"",]
+    );
+    let id = one.layers[1].clone();
+    let other = overlay(state.path()).unwrap();
+    other.remove(&id).unwrap();
+    assert!(!snapshots.contains(&id).unwrap());
+    let error = snapshots.prepare(&one.layers, Arc::new(one.tree.clone()), &CancelToken::new()).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::MissingLayer { layer } if *layer == id));
+    // This time without a note of the directory that the layer implies, as a driver might that has no need for one.
+    let target = other.prepare_layer(&id).unwrap();
+    fs_err::create_dir(target.path().join("d")).unwrap();
+    fs_err::write(target.path().join("d/f"), "again").unwrap();
+    target.commit(&LayerNotes::default()).unwrap();
+    assert!(snapshots.contains(&id).unwrap());
+    let active = one.prepare(&snapshots);
+    run(&*active, "test $(stat -c %a d) = 755; test $(cat d/f) = again");
+}
+
+/// A step makes nothing for each layer below it: links are kept beside the layers.
+#[test]
+fn links_of_an_overlay_are_kept_and_go_with_their_layer() {
+    let state = tempfile::tempdir().unwrap();
+    let Some(snapshots) = overlay(state.path()) else { return };
+    let name = if is_root() { "overlay" } else { "overlay-user" };
+    let (links, work) = (state.path().join(name).join("links"), state.path().join(name).join("work"));
+    let names = |folder: &Path| -> BTreeSet<PathBuf> {
+        fs_err::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
+    };
+    let mut stack = stack(&snapshots, &[layer("f a 1"), layer("f b 2")]);
+    stack.step(&snapshots, "cat a b >c");
+    let first = names(&links);
+    assert_eq!(first.len(), 2);
+    // Another process takes the same ones.
+    let other = overlay(state.path()).unwrap();
+    let active = stack.prepare(&other);
+    assert!(first.is_subset(&names(&links)) && names(&links).len() == 3);
+    let of_step: Vec<PathBuf> = names(&work).into_iter().flat_map(|step| names(&step)).collect();
+    assert!(!of_step.iter().any(|path| path.is_symlink()), "{of_step:?}");
+    run(&*active, "test $(cat c) = 12");
+    drop(active);
+    other.remove(&stack.layers[2]).unwrap();
+    assert_eq!(names(&links), first);
+    // A name that is taken by another layer: the step has links of its own.
+    for link in &first {
+        fs_err::remove_file(link).unwrap();
+        fs_err::os::unix::fs::symlink("../layers/other/fs", link).unwrap();
+    }
+    stack.layers.pop();
+    let third = overlay(state.path()).unwrap();
+    let active = stack.prepare(&third);
+    run(&*active, "test $(cat a b) = 12");
+    drop(active);
+    third.remove(&stack.layers[0]).unwrap();
+    assert_eq!(names(&links), first, "the link of another layer stays");
+}
+
+/// As many layers as the kernel takes: its list of them is a page long.
+#[test]
+fn five_hundred_layers_can_be_mounted() {
+    let state = tempfile::tempdir().unwrap();
+    let Some(snapshots) = overlay(state.path()) else { return };
+    let layers: Vec<TestLayer> = (0..500).map(|number| layer(&format!("f f{number} {number}"))).collect();
+    let stack = stack(&snapshots, &layers);
+    let active = stack.prepare(&snapshots);
+    run(&*active, "test $(cat f0 f77 f499) = 077499");
 }
 
 #[test]
