@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use ocibuild::executor::{Executor, NamespaceExecutor, RuntimeExecutor};
+use ocibuild::executor::{Executor, NamespaceExecutor, OwnSandbox, RuntimeExecutor};
 use ocibuild::registry::{
     CloudServices, Credentials, HttpClient, HttpClientBuilder, MirrorRule, Proxies, Registry,
     RegistryBuilder, Retrying, read_ca_bundle,
@@ -15,7 +15,7 @@ use ocibuild::spec::{CancelToken, Descriptor, ImageSource, Platform, Reference, 
 use ocibuild::store::{ArchiveSource, LayoutSource};
 use ocibuild::{BaseImages, Error, Place, SnapshotDriver, StateDirectory};
 
-use crate::args::{PlanArgs, RegistryArgs, SnapshotterArg};
+use crate::args::{PlanArgs, RegistryArgs, SandboxArg, SnapshotterArg};
 use crate::failure::{about, host, usage};
 use crate::values::ImageSpec;
 
@@ -45,9 +45,16 @@ pub(crate) fn open_images(root: &Path) -> Result<StateDirectory, Error> {
     open_state(root, SnapshotterArg::Copy)
 }
 
-/// What carries steps out: own namespaces, or the runtime that was named.
-pub(crate) fn executor(runtime: Option<&Path>) -> Result<Box<dyn Executor>, Error> {
-    let Some(runtime) = runtime else { return Ok(Box::new(NamespaceExecutor::new())) };
+/// What carries steps out: a sandbox of our own, or the runtime that was named.
+pub(crate) fn executor(runtime: Option<&Path>, sandbox: SandboxArg) -> Result<Box<dyn Executor>, Error> {
+    let Some(runtime) = runtime else {
+        let sandbox = match sandbox {
+            SandboxArg::Auto => OwnSandbox::Best,
+            SandboxArg::Namespaces => OwnSandbox::Namespaces,
+            SandboxArg::Chroot => OwnSandbox::Chroot,
+        };
+        return Ok(Box::new(NamespaceExecutor::with(sandbox)));
+    };
     let is_name = runtime.components().count() == 1;
     if !is_name && !runtime.is_absolute() {
         return Err(usage(format!("--runtime {}: neither a name nor an absolute path", runtime.display())));

@@ -28,6 +28,8 @@ pub struct Bundle {
     pub memory_files: Vec<MemoryFile>,
     /// The private directory of the step.
     pub state: PathBuf,
+    /// See [`Step::movable`].
+    pub movable: Option<PathBuf>,
     /// Owners and devices that the root file system should have and its disk cannot, by path below the root.
     pub unkept: Vec<(PathBuf, Owned)>,
     /// The same of what is mounted in it.
@@ -78,6 +80,7 @@ pub fn bundle(step: &Step, host: &Host) -> Bundle {
         files: vec![hosts, resolv_conf],
         memory_files: step.memory_files.clone(),
         state: step.state.clone(),
+        movable: step.movable.clone(),
         unkept: step.unkept.clone(),
         unkept_mounted: step.unkept_mounted.clone(),
     }

@@ -17,8 +17,17 @@ use crate::mount::{is_bind, kind, options, path, text};
 use crate::{Bundle, Error, Host};
 
 /// Devices that every container has, with their numbers.
-const DEVICES: [(&str, u32, u32); 6] =
+pub(crate) const DEVICES: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+
+/// Links that are in `/dev` from the start, and what they say.
+pub(crate) const DEVICE_LINKS: [(&str, &str); 5] = [
+    ("/proc/self/fd", "/dev/fd"),
+    ("/proc/self/fd/0", "/dev/stdin"),
+    ("/proc/self/fd/1", "/dev/stdout"),
+    ("/proc/self/fd/2", "/dev/stderr"),
+    ("pts/ptmx", "/dev/ptmx"),
+];
 
 /// Terminals: the device that makes them, and they themselves, of which a step sees its own alone.
 const TERMINALS: [AllowedDevice; 2] =

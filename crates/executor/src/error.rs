@@ -3,6 +3,8 @@ use std::path::PathBuf;
 use ocibuild_sys::{Blocked, Obstacle, SandboxError, SandboxErrorKind};
 use rustix::io::Errno;
 
+use crate::Need;
+
 /// A step that could not be carried out to its end.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
@@ -62,6 +64,12 @@ pub(crate) enum Repr {
     RuntimeMissing { name: String, searched: Vec<PathBuf> },
     #[error("write the files of the step")]
     State(#[source] std::io::Error),
+    #[error("{verb} {}", path.display())]
+    Place { verb: &'static str, path: PathBuf, source: ocibuild_sys::Error },
+    #[error("{}", need.refusal())]
+    Unmet { need: Need },
+    #[error("{} cannot be moved into the step, and nothing can be mounted here", path.display())]
+    Unmovable { path: PathBuf },
     #[error("write the configuration of the runtime")]
     Config(#[source] serde_json::Error),
     #[error("read the output of the step")]
@@ -139,7 +147,8 @@ impl Error {
                 ErrorKind::Exhausted
             }
             Repr::State(_) | Repr::Config(_) | Repr::Output(_) | Repr::Input(_) => ErrorKind::State,
-            Repr::Answers(_) => ErrorKind::Setup,
+            Repr::Answers(_) | Repr::Place { .. } => ErrorKind::Setup,
+            Repr::Unmovable { .. } | Repr::Unmet { .. } => ErrorKind::Unsupported,
             Repr::Invalid { .. } => ErrorKind::InvalidStep,
         }
     }
@@ -151,6 +160,7 @@ impl Error {
             Repr::State(error) | Repr::Output(error) | Repr::Input(error) | Repr::Answers(error) => {
                 ocibuild_sys::raw_os_error_of(error)
             }
+            Repr::Place { source, .. } => Some(source.raw_os_error()),
             Repr::Other { source: Some(source), .. } => ocibuild_sys::raw_os_error_of(&**source),
             _ => None,
         }
@@ -171,6 +181,14 @@ impl Error {
         match &self.0 {
             Repr::Blocked { obstacles, .. } => obstacles,
             _ => &[],
+        }
+    }
+
+    /// What the step needs and the executor does not have, if that is what is wrong.
+    pub fn need(&self) -> Option<Need> {
+        match &self.0 {
+            Repr::Unmet { need } => Some(*need),
+            _ => None,
         }
     }
 

@@ -23,6 +23,8 @@ pub type Output<'o> = dyn FnMut(Stream, &[u8]) + Send + 'o;
 pub enum Carrier<'a> {
     /// This process, in namespaces that it makes.
     Namespaces,
+    /// This process, in a root directory without namespaces.
+    Chroot,
     /// A runtime.
     Runtime(&'a Path),
 }

@@ -1,21 +1,35 @@
 //! Which of our own sandboxes a step gets.
 
 use ocibuild_spec::{CancelToken, OwnershipRecord};
-use ocibuild_sys::{Blocked, ProcSource};
+use ocibuild_sys::{Blocked, Obstacle, ProcSource};
 
 use crate::executor::{Carrier, Executor, ExitStatus, Output};
 use crate::namespaces::{Described, OFFERS, program_of};
 use crate::supervise::supervise;
-use crate::{Attached, Bundle, Error, Host, Offers, one_id};
+use crate::{Attached, Bundle, Error, Host, Offers, chrooted, one_id};
 
-/// Carries out bundles in namespaces that this process makes itself.
+/// Carries out bundles in namespaces that this process makes itself, and where it is root and there are none, in a root directory
+/// without them.
 ///
 /// Needs root, or to be called in a user namespace
 /// (`ocibuild_sys::UserNamespace`). The one cgroup that is made, for root, says which devices a step can open; no
 /// resources are limited.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NamespaceExecutor {
-    _private: (),
+    sandbox: OwnSandbox,
+}
+
+/// Which of our own sandboxes steps get.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OwnSandbox {
+    /// Namespaces, and where root has none another root.
+    #[default]
+    Best,
+    /// Namespaces.
+    Namespaces,
+    /// Another root without namespaces, which only root can have. Root file systems have to be copies.
+    Chroot,
 }
 
 impl NamespaceExecutor {
@@ -24,26 +38,58 @@ impl NamespaceExecutor {
         Self::default()
     }
 
-    /// Makes a sandbox in a throwaway process, as a step gets one.
+    /// An executor that gives steps this sandbox and no other.
+    pub fn with(sandbox: OwnSandbox) -> Self {
+        Self { sandbox }
+    }
+
+    fn is_chroot(self) -> bool {
+        match self.sandbox {
+            OwnSandbox::Best => chrooted::is_here(),
+            OwnSandbox::Namespaces => false,
+            OwnSandbox::Chroot => true,
+        }
+    }
+
+    /// Makes namespaces in a throwaway process, as a step gets them.
     pub fn try_sandbox(&self) -> Result<(), Blocked> {
         ocibuild_sys::sandbox_works(ProcSource::New).or_else(|blocked| {
             // What keeps it from a new one is what there is to tell.
             ocibuild_sys::sandbox_works(ProcSource::Existing).map_err(|_| blocked)
         })
     }
+
+    /// Makes a sandbox without namespaces in a throwaway process, as a step gets one where there are none.
+    pub fn try_chroot(&self) -> Result<(), Blocked> {
+        ocibuild_sys::chroot_works()
+    }
 }
 
 impl Executor for NamespaceExecutor {
     fn probe(&self) -> Result<(), Error> {
-        self.try_sandbox().map_err(Error::blocked)
+        if self.is_chroot() {
+            return self.try_chroot().map_err(Error::blocked);
+        }
+        self.try_sandbox().map_err(|mut blocked| {
+            // Each is a way by itself.
+            if self.sandbox == OwnSandbox::Best
+                && rustix::process::geteuid().is_root()
+                && let Err(chroot) = self.try_chroot()
+            {
+                blocked
+                    .obstacles
+                    .extend(chroot.obstacles.iter().filter(|other| **other != Obstacle::SystemCallFilter));
+            }
+            Error::blocked(blocked)
+        })
     }
 
     fn carrier(&self) -> Option<Carrier<'_>> {
-        Some(Carrier::Namespaces)
+        Some(if self.is_chroot() { Carrier::Chroot } else { Carrier::Namespaces })
     }
 
     fn offers(&self) -> Offers {
-        OFFERS
+        if self.is_chroot() { chrooted::OFFERS } else { OFFERS }
     }
 
     fn run(
@@ -61,6 +107,9 @@ impl Executor for NamespaceExecutor {
         attached: Attached<'_, '_>,
         cancel: &CancelToken,
     ) -> Result<ExitStatus, Error> {
+        if self.is_chroot() {
+            return chrooted::run(bundle, attached, cancel);
+        }
         if one_id::is_here() {
             return one_id::run(bundle, attached, cancel).map(|(status, _)| status);
         }
@@ -74,7 +123,7 @@ impl Executor for NamespaceExecutor {
         output: &mut Output<'_>,
         cancel: &CancelToken,
     ) -> Result<(ExitStatus, Option<OwnershipRecord>), Error> {
-        if one_id::is_here() {
+        if !self.is_chroot() && one_id::is_here() {
             let (status, record) = one_id::run(bundle, Attached::to(output), cancel)?;
             return Ok((status, Some(record)));
         }

@@ -26,6 +26,8 @@
 
 mod attached;
 mod bundle;
+mod caller;
+mod chrooted;
 mod devices;
 mod emulation;
 mod error;
@@ -50,7 +52,7 @@ pub use error::{Error, ErrorKind};
 pub use etc::{home_of, hosts, only_local_stub, resolv_conf};
 pub use executor::{Carrier, Executor, ExitStatus, Output, Stream};
 pub use host::{Cgroups, Host};
-pub use ladder::NamespaceExecutor;
+pub use ladder::{NamespaceExecutor, OwnSandbox};
 pub use oci_spec::runtime::{PosixRlimitType, Spec};
 pub use ocibuild_spec::Mount;
 pub use ocibuild_sys::{Capabilities, Obstacle, Private, UnknownCapability, WindowSize};

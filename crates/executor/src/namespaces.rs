@@ -6,7 +6,7 @@ use std::path::Path;
 use oci_spec::runtime::{Linux, LinuxNamespaceType, Mount, PosixRlimitType, Process as SpecProcess, Spec};
 use ocibuild_sys::{Confinement, Links, MountOptions, Namespaces, Operation, Process, Sandbox, WindowSize};
 
-use crate::devices::{self, Barrier, Nodes};
+use crate::devices::{self, Barrier, DEVICE_LINKS, Nodes};
 use crate::error::Repr;
 use crate::mount::{is_bind, kind, options, path, text};
 use crate::permissions::{capability_bits, profile};
@@ -28,7 +28,8 @@ impl Described {
         let mut sandbox = sandbox(&bundle, host)?;
         if let Some(join) = barrier.operation()? {
             // The root of the cgroups that the step sees is its own, not that of whoever starts it.
-            let own_root = sandbox.namespaces.cgroup.then_some(Operation::CgroupNamespace);
+            let own_cgroups = sandbox.namespaces.is_some_and(|namespaces| namespaces.cgroup);
+            let own_root = own_cgroups.then_some(Operation::CgroupNamespace);
             sandbox.operations.splice(0..0, [join].into_iter().chain(own_root));
         }
         bundle.write_files()?;
@@ -52,14 +53,6 @@ pub(crate) fn wants_cgroups(spec: &Spec) -> bool {
 
 /// What own namespaces give: no cgroup is made that limits anything.
 pub(crate) const OFFERS: Offers = Offers::ALL.without(Need::Resources);
-
-const DEVICE_LINKS: [(&str, &str); 5] = [
-    ("/proc/self/fd", "/dev/fd"),
-    ("/proc/self/fd/0", "/dev/stdin"),
-    ("/proc/self/fd/1", "/dev/stdout"),
-    ("/proc/self/fd/2", "/dev/stderr"),
-    ("pts/ptmx", "/dev/ptmx"),
-];
 
 /// Translates a bundle into operations of the kernel.
 pub(crate) fn sandbox(bundle: &Bundle, host: &Host) -> Result<Sandbox, Error> {
@@ -90,6 +83,7 @@ pub(crate) fn sandbox(bundle: &Bundle, host: &Host) -> Result<Sandbox, Error> {
     }
     operations.push(directory_operation(process)?);
     operations.push(Operation::Pivot);
+    let namespaces = Some(namespaces);
     Ok(Sandbox { namespaces, operations, process: command(spec, process, host)?, keeper: true })
 }
 
@@ -245,7 +239,7 @@ fn namespaces(spec: &Spec) -> Namespaces {
     }
 }
 
-fn command(spec: &Spec, process: &SpecProcess, host: &Host) -> Result<Process, Error> {
+pub(crate) fn command(spec: &Spec, process: &SpecProcess, host: &Host) -> Result<Process, Error> {
     let texts = |list: &Option<Vec<String>>| -> Result<Vec<CString>, Error> {
         list.as_deref().unwrap_or_default().iter().map(|item| text(item)).collect()
     };
@@ -297,6 +291,7 @@ fn confinement(spec: &Spec, process: &SpecProcess, host: &Host) -> Confinement {
         capabilities: bounding.map_or(0, capability_bits),
         no_new_privileges: process.no_new_privileges().unwrap_or(false),
         seccomp: seccomp.map(|seccomp| profile(seccomp).compile()),
+        enclosed: false,
     }
 }
 

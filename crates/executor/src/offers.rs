@@ -1,6 +1,7 @@
 //! What an executor can give a step.
 
-use crate::{Error, ErrorKind};
+use crate::Error;
+use crate::error::Repr;
 
 /// What an executor can give a step. It is asked before anything is unpacked or mounted: a step that needs more fails then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +20,10 @@ pub enum Need {
     Resources = 4,
     /// Owners and devices that the file system cannot have: where there is one id, and the step's files belong to several.
     Owners = 8,
+    /// A directory that several steps have mounted at the same time. Where it cannot be had, they take turns.
+    SharedMounts = 16,
+    /// A file system in memory of a size that is asked for.
+    SizedMounts = 32,
 }
 
 impl Offers {
@@ -40,18 +45,22 @@ impl Offers {
     pub fn check(self, needs: impl IntoIterator<Item = Need>) -> Result<(), Error> {
         match needs.into_iter().find(|need| !self.includes(*need)) {
             None => Ok(()),
-            Some(need) => Err(Error::new(ErrorKind::Unsupported, need.refusal())),
+            Some(need) => Err(Repr::Unmet { need }.into()),
         }
     }
 }
 
 impl Need {
-    fn refusal(self) -> &'static str {
+    pub(crate) fn refusal(self) -> &'static str {
         match self {
             Self::Mounts => "mounts take an executor that makes them, which this one does not",
             Self::OwnNetwork => "a step without network takes an executor with network namespaces",
             Self::Owners => {
                 "files of several owners, where there is one id, take namespaces of our own instead of a runtime"
+            }
+            Self::SizedMounts => "the size of a file system takes mounts, which cannot be made here",
+            Self::SharedMounts => {
+                "a directory in several steps at once takes mounts, which cannot be made here"
             }
             Self::Resources => "limits on memory and CPU take a runtime that makes cgroups, such as runc",
         }
@@ -61,6 +70,7 @@ impl Need {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ErrorKind;
 
     #[test]
     fn the_first_need_that_is_not_met_is_told() {

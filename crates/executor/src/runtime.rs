@@ -168,7 +168,7 @@ impl RuntimeExecutor {
             confinement: None,
             terminal: None,
         };
-        Ok(Sandbox { namespaces: Namespaces::default(), operations, process, keeper: true })
+        Ok(Sandbox { namespaces: Some(Namespaces::default()), operations, process, keeper: true })
     }
 
     /// After the runtime was killed: what it keeps outside of its directory are cgroups.

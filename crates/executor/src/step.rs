@@ -47,6 +47,9 @@ pub struct Step {
     pub rootfs: Rootfs,
     /// An existing private directory for the files of this step alone, to be removed by the caller afterwards.
     pub state: PathBuf,
+    /// What is below this directory is for steps alone: an executor that cannot mount moves the sources of `mounts` from there
+    /// into the root file system for the time of the step. Others it refuses.
+    pub movable: Option<PathBuf>,
     /// Owners and devices that the root file system should have and its disk cannot, by path below the root: where there is
     /// one id. An executor that offers [`Need::Owners`](crate::Need::Owners) pretends them.
     pub unkept: Vec<(PathBuf, Owned)>,
@@ -78,6 +81,7 @@ impl Step {
             terminal: None,
             rootfs,
             state: state.into(),
+            movable: None,
             unkept: Vec::new(),
             unkept_mounted: Vec::new(),
         }

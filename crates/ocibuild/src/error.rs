@@ -620,7 +620,7 @@ pub(crate) fn unusable(path: &std::path::Path, error: std::io::Error) -> Error {
 
 impl From<ocibuild_executor::Error> for Error {
     fn from(error: ocibuild_executor::Error) -> Self {
-        use ocibuild_executor::ErrorKind as Kind;
+        use ocibuild_executor::{ErrorKind as Kind, Need};
         let kind = match error.kind() {
             Kind::Cancelled => ErrorKind::Cancelled,
             Kind::InvalidStep | Kind::Directory => ErrorKind::Dockerfile,
@@ -646,6 +646,13 @@ impl From<ocibuild_executor::Error> for Error {
             ),
             Kind::Runtime => Some(Hint::from("try another runtime, or omit ").setting(Setting::Runtime, "")),
             Kind::InvalidStep => Some("give RUN a command, without NUL characters".into()),
+            Kind::Unsupported => error.need().and_then(|need| match need {
+                Need::OwnNetwork | Need::SharedMounts | Need::SizedMounts => {
+                    Some("build where steps can have namespaces of their own".into())
+                }
+                // The need itself says what it takes.
+                _ => None,
+            }),
             Kind::Exhausted => known.or(Some(errno::PROCESSES)).map(Hint::from),
             // What is unsupported says itself what it takes, and what was denied may be denied to root.
             _ => known.map(Hint::from),

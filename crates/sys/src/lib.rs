@@ -72,11 +72,11 @@ pub use lock::{
 pub use metadata::{FileType, Metadata, Timestamp, device, device_numbers, metadata_of_file};
 pub use notify::{
     Answer, Call, FileStatus, Listener, MARKED_RESOURCE, PendingListener, Pretended, mark_of,
-    own_file_system_state, set_mark,
+    own_file_system_state, set_file_system_ids, set_mark, system_names,
 };
 pub use obstacle::{
-    Blocked, Obstacle, ProcSource, host_name_can_be_set, may_administer, namespace_obstacle,
-    network_can_be_made, sandbox_works, sysfs_can_be_mounted, user_namespace_obstacle,
+    Blocked, CHROOT_CAPABILITIES, Obstacle, ProcSource, chroot_works, host_name_can_be_set, may_administer,
+    namespace_obstacle, network_can_be_made, sandbox_works, sysfs_can_be_mounted, user_namespace_obstacle,
 };
 pub use private::Private;
 pub use probe::{

@@ -16,23 +16,32 @@ use crate::terminal;
 
 /// The listener of a command that has not got its filter yet.
 #[derive(Debug)]
-pub struct PendingListener(UnixStream);
+pub struct PendingListener {
+    socket: UnixStream,
+    /// Whether the other side of the socket is held until the command has ended.
+    tells_end: bool,
+}
 
 impl PendingListener {
-    pub(crate) fn new(socket: UnixStream) -> Self {
-        Self(socket)
+    pub(crate) fn new(socket: UnixStream, tells_end: bool) -> Self {
+        Self { socket, tells_end }
     }
 
     /// Waits until the command has its filter; `None` when it ended before.
     pub fn wait(self) -> io::Result<Option<Listener>> {
-        Ok(terminal::receive(&self.0)?.map(|file| Listener::new(file.into())))
+        let Some(descriptor) = terminal::receive(&self.socket)? else { return Ok(None) };
+        Ok(Some(Listener::new(descriptor.into(), self.tells_end.then_some(self.socket))))
     }
 }
 
 /// Gets the calls that a filter leaves to it ([`Verdict::Notify`](crate::Verdict::Notify)). None of them ends before it is
 /// answered, or the one who made it is killed; without a listener they fail with ENOSYS.
 #[derive(Debug)]
-pub struct Listener(OwnedFd);
+pub struct Listener {
+    descriptor: OwnedFd,
+    /// Hung up when the command has ended, whoever is left of what it started.
+    end: Option<UnixStream>,
+}
 
 /// A call, and who made it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,7 +67,7 @@ pub enum Answer {
 }
 
 impl Listener {
-    fn new(descriptor: OwnedFd) -> Self {
+    fn new(descriptor: OwnedFd, end: Option<UnixStream>) -> Self {
         // Whoever called sleeps until it is answered, and so both may take turns on one processor (Linux 6.6).
         // SAFETY: takes a number. Kernels that do not know it say so, which changes nothing.
         #[expect(unsafe_code, reason = "an ioctl")]
@@ -66,18 +75,21 @@ impl Listener {
             const SYNCHRONOUS: u64 = 1;
             libc::ioctl(descriptor.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS, SYNCHRONOUS);
         }
-        Self(descriptor)
+        Self { descriptor, end }
     }
 
-    /// Waits for the next call; `None` when nobody with this filter is left.
+    /// Waits for the next call; `None` when nobody with this filter is left, or the command has ended and what it has left is
+    /// being killed.
     pub fn next(&self) -> Result<Option<Call>, Errno> {
         loop {
-            let mut polled = [PollFd::new(&self.0, PollFlags::IN)];
+            let mut polled = vec![PollFd::new(&self.descriptor, PollFlags::IN)];
+            polled.extend(self.end.as_ref().map(|end| PollFd::new(end, PollFlags::empty())));
             match poll(&mut polled, None) {
                 Err(Errno::INTR) => continue,
                 result => result?,
             };
-            if !polled[0].revents().contains(PollFlags::IN) {
+            let has_ended = polled.get(1).is_some_and(|end| end.revents().contains(PollFlags::HUP));
+            if has_ended || !polled[0].revents().contains(PollFlags::IN) {
                 return Ok(None);
             }
             match self.receive() {
@@ -93,7 +105,7 @@ impl Listener {
         // SAFETY: plain data, which the kernel wants to be zero and fills.
         let call = unsafe {
             let mut call: libc::seccomp_notif = std::mem::zeroed();
-            if libc::ioctl(self.0.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut call) < 0 {
+            if libc::ioctl(self.descriptor.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut call) < 0 {
                 return Err(last_errno());
             }
             call
@@ -108,7 +120,8 @@ impl Listener {
     pub fn waits(&self, call: &Call) -> bool {
         // SAFETY: reads a number that outlives the call.
         unsafe {
-            libc::ioctl(self.0.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ID_VALID, &raw const call.id) == 0
+            libc::ioctl(self.descriptor.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ID_VALID, &raw const call.id)
+                == 0
         }
     }
 
@@ -122,8 +135,9 @@ impl Listener {
         };
         let answer = libc::seccomp_notif_resp { id: call.id, val, error, flags };
         // SAFETY: reads a struct that outlives the call.
-        let result =
-            unsafe { libc::ioctl(self.0.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw const answer) };
+        let result = unsafe {
+            libc::ioctl(self.descriptor.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw const answer)
+        };
         if result < 0 { gone_is_fine(last_errno()) } else { Ok(()) }
     }
 
@@ -143,8 +157,9 @@ impl Listener {
             newfd_flags: if close_on_exec { libc::O_CLOEXEC.cast_unsigned() } else { 0 },
         };
         // SAFETY: reads a struct that outlives the call.
-        let result =
-            unsafe { libc::ioctl(self.0.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ADDFD, &raw const answer) };
+        let result = unsafe {
+            libc::ioctl(self.descriptor.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ADDFD, &raw const answer)
+        };
         if result >= 0 {
             return Ok(());
         }
@@ -249,6 +264,14 @@ impl FileStatus {
         }
     }
 
+    /// Bytes in it.
+    pub fn size(&self) -> u64 {
+        match self {
+            Self::Stat(stat) => stat.st_size.cast_unsigned(),
+            Self::Extended(stat) => stat.stx_size,
+        }
+    }
+
     /// Number of names.
     #[allow(clippy::useless_conversion, reason = "it is narrower on other architectures")]
     pub fn names(&self) -> u64 {
@@ -276,6 +299,14 @@ impl FileStatus {
                     (stat.stx_rdev_major, stat.stx_rdev_minor) = (libc::major(number), libc::minor(number));
                 }
             }
+        }
+    }
+
+    /// The same with another size.
+    pub fn set_size(&mut self, size: u64) {
+        match self {
+            Self::Stat(stat) => stat.st_size = size.cast_signed(),
+            Self::Extended(stat) => stat.stx_size = size,
         }
     }
 
@@ -330,6 +361,46 @@ fn real_time_limit(thread: i32, new: Option<&libc::rlimit64>) -> Result<libc::rl
     // SAFETY: both structs outlive the call; no new limit is a null pointer.
     let result = unsafe { libc::prlimit64(thread, libc::RLIMIT_RTTIME, new, &raw mut old) };
     if result < 0 { Err(last_errno()) } else { Ok(old) }
+}
+
+/// Has this thread alone look for files as another user: what it may open, and what of other processes it may look at, is from
+/// now on up to these ids. Who is not root loses the rights of root about files until root is taken on again.
+#[expect(unsafe_code, reason = "rustix does not know these calls")]
+pub fn set_file_system_ids(uid: u32, gid: u32) {
+    // The C library does the same: it changes the thread that calls. Nothing tells whether it was allowed; what is looked for
+    // then tells. The group is first, which takes the rights of root.
+    // SAFETY: takes numbers.
+    unsafe {
+        if uid != 0 {
+            libc::syscall(libc::SYS_setfsgid, gid);
+            libc::syscall(libc::SYS_setfsuid, uid);
+        } else {
+            libc::syscall(libc::SYS_setfsuid, uid);
+            libc::syscall(libc::SYS_setfsgid, gid);
+        }
+    }
+}
+
+/// Bytes of each name in what `uname` gives (`struct new_utsname`), with the NUL.
+const NAME: usize = 65;
+
+/// What `uname` would give where the host has this name.
+pub fn system_names(host: &str) -> Vec<u8> {
+    let names = rustix::system::uname();
+    let all = [
+        names.sysname().to_bytes(),
+        host.as_bytes(),
+        names.release().to_bytes(),
+        names.version().to_bytes(),
+        names.machine().to_bytes(),
+        names.domainname().to_bytes(),
+    ];
+    let mut bytes = vec![0; NAME * all.len()];
+    for (place, name) in bytes.chunks_exact_mut(NAME).zip(all) {
+        let length = name.len().min(NAME - 1);
+        place[..length].copy_from_slice(&name[..length]);
+    }
+    bytes
 }
 
 /// Gives this thread a root, a working directory and a file mode mask of its own, which other threads have no part in. It may

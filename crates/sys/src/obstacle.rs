@@ -5,7 +5,8 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
-use crate::probe::{run, run_in};
+use crate::child::landlock_version;
+use crate::probe::{run, run_in, try_chroot};
 use crate::sandbox::{Links, MountOptions, Namespaces, Operation};
 use crate::userns::read;
 use crate::{SandboxError, SandboxErrorKind};
@@ -30,6 +31,8 @@ pub enum Obstacle {
     AppArmorProfile,
     /// Parts of `/proc` are hidden here, so that a user namespace gets no `/proc` of its own.
     HiddenProc,
+    /// Landlock is missing, not active, or too old (before Linux 5.19) to let files change their directory.
+    NoLandlock,
 }
 
 impl fmt::Display for Obstacle {
@@ -43,6 +46,9 @@ impl fmt::Display for Obstacle {
             Self::SystemCallFilter => f.write_str("a seccomp filter is active in this process"),
             Self::AppArmorProfile => f.write_str("an AppArmor profile confines this process"),
             Self::HiddenProc => f.write_str("parts of /proc are hidden here"),
+            Self::NoLandlock => {
+                f.write_str("Landlock is not active in this kernel, or is older than Linux 5.19")
+            }
         }
     }
 }
@@ -84,6 +90,39 @@ pub fn sandbox_works(proc: ProcSource) -> Result<(), Blocked> {
     };
     let obstacles = judge(&Facts::of_this_process(), refused, errno);
     Err(Blocked { error, obstacles })
+}
+
+/// What root needs for the files of a step and their owners, and to be done with its processes, without any namespace.
+pub const CHROOT_CAPABILITIES: [&str; 10] = [
+    "CAP_SYS_CHROOT",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_SETUID",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_MKNOD",
+    "CAP_KILL",
+];
+
+/// The version of Landlock from which on what it confines can move and link files between directories (Linux 5.19).
+const LANDLOCK: u32 = 2;
+
+/// Makes a sandbox without namespaces in a throwaway process: another root, and Landlock around it.
+pub fn chroot_works() -> Result<(), Blocked> {
+    let denied = || SandboxError::new(SandboxErrorKind::Setup, "change the root", Errno::PERM);
+    if let Some(name) = missing_capability(&CHROOT_CAPABILITIES) {
+        return Err(Blocked { error: denied(), obstacles: vec![Obstacle::Capability(name)] });
+    }
+    if landlock_version() < LANDLOCK {
+        let error = SandboxError::new(SandboxErrorKind::Setup, "use Landlock", Errno::OPNOTSUPP);
+        return Err(Blocked { error, obstacles: vec![Obstacle::NoLandlock] });
+    }
+    try_chroot().map_err(|error| {
+        let filtered = Facts::of_this_process().is_filtered.then_some(Obstacle::SystemCallFilter);
+        Blocked { error, obstacles: filtered.into_iter().collect() }
+    })
 }
 
 /// Whether a sandbox can have a host name of its own. Filters of system calls may let everything else pass.

@@ -99,8 +99,26 @@ pub fn notification_works() -> Result<(), SandboxError> {
         capabilities: u64::MAX,
         no_new_privileges: false,
         seccomp: Some(profile.compile()),
+        enclosed: false,
     };
-    run_as(Namespaces::default(), vec![Operation::MakePrivate], Some(confinement))
+    run_as(Some(Namespaces::default()), vec![Operation::MakePrivate], Some(confinement))
+}
+
+/// Makes a sandbox without namespaces in a throwaway process: a root, which is the one that is there, what keeps it to that,
+/// and a filter that leaves a call to this process.
+pub(crate) fn try_chroot() -> Result<(), SandboxError> {
+    let rule = Rule { names: vec!["acct".to_owned()], verdict: Verdict::Notify, condition: None };
+    let profile = Profile { default: Verdict::Allow, rules: vec![rule] };
+    let confinement = Confinement {
+        uid: 0,
+        gid: 0,
+        groups: None,
+        capabilities: 0,
+        no_new_privileges: true,
+        seccomp: Some(profile.compile()),
+        enclosed: true,
+    };
+    run_as(None, vec![Operation::EnterRoot(c"/".to_owned()), Operation::Chroot], Some(confinement))
 }
 
 /// Mounts an overlay in a throwaway process in `dir`, where its layers would be, and says which attributes it
@@ -158,11 +176,11 @@ pub(crate) fn run(operations: Vec<Operation>) -> Result<(), SandboxError> {
 
 /// The same with further namespaces.
 pub(crate) fn run_in(namespaces: Namespaces, operations: Vec<Operation>) -> Result<(), SandboxError> {
-    run_as(namespaces, operations, None)
+    run_as(Some(namespaces), operations, None)
 }
 
 fn run_as(
-    namespaces: Namespaces,
+    namespaces: Option<Namespaces>,
     operations: Vec<Operation>,
     confinement: Option<Confinement>,
 ) -> Result<(), SandboxError> {

@@ -5,11 +5,12 @@ use crate::{Filter, Private};
 /// Everything a new process does before it becomes the command: plain data, made without privilege, carried out
 /// in order by [`Sandbox::spawn`](crate::Sandbox::spawn).
 ///
-/// The process always gets a mount namespace and a process namespace of its own, whose process 1 it is.
+/// With namespaces it always gets a mount namespace and a process namespace of its own, whose process 1 it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sandbox {
-    /// Further namespaces.
-    pub namespaces: Namespaces,
+    /// The namespaces it gets; `None` leaves it in those of the caller. There is always a keeper then, which ends what the
+    /// command leaves, and nothing is mounted.
+    pub namespaces: Option<Namespaces>,
     /// What is done in them, in this order.
     pub operations: Vec<Operation>,
     /// What is executed then.
@@ -21,7 +22,7 @@ pub struct Sandbox {
     pub keeper: bool,
 }
 
-/// Namespaces that are optional.
+/// Namespaces that are optional, beside those of mounts and processes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is one flag of the kernel")]
 pub struct Namespaces {
@@ -163,6 +164,9 @@ pub enum Operation {
     LoopbackUp,
     /// Makes the root the only root there is: everything else is out of sight from here on.
     Pivot,
+    /// Makes the root the one that paths start at. What else there is stays where it is, out of reach of paths, as long as
+    /// nobody can do the same again.
+    Chroot,
 }
 
 /// Whether links in the path of a mount point are followed.
@@ -298,6 +302,9 @@ pub struct Confinement {
     pub no_new_privileges: bool,
     /// System calls allowed.
     pub seccomp: Option<Filter>,
+    /// Whether files outside of the root, and processes that neither it nor what it started has started, are kept from it
+    /// (Landlock; takes `no_new_privileges`, unless there is `CAP_SYS_ADMIN`).
+    pub enclosed: bool,
 }
 
 /// Number of a capability by its name (`CAP_CHOWN`).

@@ -11,7 +11,7 @@ use libc::c_int;
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 
-use crate::child::{self, Prepared, Report, Stage, at};
+use crate::child::{self, Keeper, Prepared, Report, Stage, at};
 use crate::dir::last_errno;
 use crate::sandbox::{Operation, Sandbox};
 use crate::signal::BlockedSignals;
@@ -112,6 +112,8 @@ pub struct Child {
     pid: u32,
     pidfd: OwnedFd,
     has_keeper: bool,
+    /// Whether the command and what it starts are in a process namespace of their own.
+    has_namespace: bool,
     /// Where the other side of a terminal comes from.
     terminal: Option<UnixStream>,
     /// Where the listener of the filter comes from.
@@ -166,7 +168,8 @@ impl Sandbox {
         Ok(Child {
             pid,
             pidfd,
-            has_keeper: self.keeper,
+            has_keeper: self.has_keeper(),
+            has_namespace: self.namespaces.is_some(),
             terminal: terminal.map(|(ours, _)| ours),
             listener: listener.map(|(ours, _)| ours),
             reports: Some(File::from(reports)),
@@ -212,18 +215,32 @@ impl Sandbox {
             listener,
             keep: &keep,
             clone_flags,
-            keeper: self.keeper,
+            keeper: match self.namespaces {
+                None => Keeper::Reaper,
+                Some(_) if self.keeper => Keeper::Namespace,
+                Some(_) => Keeper::None,
+            },
         };
-        let first_flags = if self.keeper { libc::CLONE_NEWPID } else { clone_flags };
+        let first_flags = match prepared.keeper {
+            Keeper::Namespace => libc::CLONE_NEWPID,
+            Keeper::Reaper => 0,
+            Keeper::None => clone_flags,
+        };
         fork_into(first_flags, &prepared).map_err(not_started)
     }
 
+    /// Whether there is a process between the command and this one.
+    fn has_keeper(&self) -> bool {
+        self.keeper || self.namespaces.is_none()
+    }
+
     fn clone_flags(&self) -> c_int {
+        let Some(namespaces) = &self.namespaces else { return 0 };
         let optional = [
-            (self.namespaces.ipc, libc::CLONE_NEWIPC),
-            (self.namespaces.uts, libc::CLONE_NEWUTS),
-            (self.namespaces.network, libc::CLONE_NEWNET),
-            (self.namespaces.cgroup, libc::CLONE_NEWCGROUP),
+            (namespaces.ipc, libc::CLONE_NEWIPC),
+            (namespaces.uts, libc::CLONE_NEWUTS),
+            (namespaces.network, libc::CLONE_NEWNET),
+            (namespaces.cgroup, libc::CLONE_NEWCGROUP),
         ];
         let wanted = optional.into_iter().filter(|(wanted, _)| *wanted).map(|(_, flag)| flag);
         wanted.fold(libc::CLONE_NEWPID | libc::CLONE_NEWNS, |flags, flag| flags | flag)
@@ -301,7 +318,7 @@ impl Child {
 
     /// Where the listener of the filter comes from, once, if the filter has one.
     pub fn listener(&mut self) -> Option<PendingListener> {
-        self.listener.take().map(PendingListener::new)
+        self.listener.take().map(|socket| PendingListener::new(socket, !self.has_namespace))
     }
 
     /// Sends a signal to the command. The kernel keeps from process 1, which it is, what it has no handler for; `false` says
@@ -312,8 +329,11 @@ impl Child {
 
     /// Kills the command and everything it started, at once.
     pub fn kill(&self) {
+        use rustix::process::Signal;
+        // A keeper that is no process 1 kills the others itself.
+        let signal = if self.has_namespace { Signal::KILL } else { Signal::TERM };
         // Fails only if there is nothing to kill any more.
-        let _ = rustix::process::pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, signal);
     }
 
     /// Waits for the end of the command. When this returns, all its processes and mounts are gone.
@@ -410,6 +430,8 @@ impl Child {
             "connect the output".to_owned()
         } else if is(Stage::Seccomp) {
             "install the seccomp filter".to_owned()
+        } else if is(Stage::Enclosure) {
+            "keep it from files and processes outside (Landlock)".to_owned()
         } else if is(Stage::Capabilities) {
             "drop capabilities".to_owned()
         } else if is(Stage::Privileges) {
@@ -463,7 +485,7 @@ fn describe(operation: &Operation) -> String {
         Operation::ReadOnly(path) => format!("make {} read-only", text(path)),
         Operation::Hostname(name) => format!("set host name {}", text(name)),
         Operation::LoopbackUp => "bring up the loopback interface".to_owned(),
-        Operation::Pivot => "change the root".to_owned(),
+        Operation::Pivot | Operation::Chroot => "change the root".to_owned(),
     }
 }
 

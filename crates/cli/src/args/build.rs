@@ -188,9 +188,9 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "RUNTIME", help_heading = "Steps")]
     pub(crate) runtime: Option<PathBuf>,
 
-    /// Confinement of steps: auto or namespaces
-    #[arg(long, value_name = "KIND", help_heading = "Steps")]
-    pub(crate) sandbox: Option<String>,
+    /// What steps are confined by
+    #[arg(long, value_name = "KIND", default_value = "auto", help_heading = "Steps")]
+    pub(crate) sandbox: SandboxArg,
 
     /// How steps get their root file system
     #[arg(long, value_name = "KIND", default_value = "auto", help_heading = "Steps")]
@@ -290,6 +290,16 @@ pub(crate) enum ProgressArg {
     Ci,
     Json,
     Quiet,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SandboxArg {
+    /// namespaces where they can be made, else chroot for root
+    Auto,
+    /// Namespaces and mounts of the step's own
+    Namespaces,
+    /// Another root and Landlock, for root of a container without flags; root file systems are copies
+    Chroot,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -17,7 +17,9 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-pub(crate) use build::{BuildArgs, LimitArgs, PlanArgs, PlanVerb, ProgressArg, ReportFormat, SnapshotterArg};
+pub(crate) use build::{
+    BuildArgs, LimitArgs, PlanArgs, PlanVerb, ProgressArg, ReportFormat, SandboxArg, SnapshotterArg,
+};
 pub(crate) use context::{ContextLsArgs, ContextVerb};
 pub(crate) use deploy::DeployArgs;
 pub(crate) use doctor::DoctorArgs;

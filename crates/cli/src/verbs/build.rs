@@ -14,7 +14,7 @@ use super::call::Call;
 use super::engine::Load;
 use super::images::nameable;
 use super::results::{ResultFiles, outputs};
-use crate::args::{BuildArgs, ProgressArg};
+use crate::args::{BuildArgs, ProgressArg, SandboxArg, SnapshotterArg};
 use crate::backends::{Images, Notices, executor, open_state, resolv_conf};
 use crate::failure::{Failure, Outcome, SourceText, about, usage};
 use crate::input::{PlanInput, process_env};
@@ -177,13 +177,20 @@ fn refuse_later(args: &BuildArgs) -> Result<(), Error> {
             _ => error.hint(format!("omit {flag}; `ocibuild build --help` shows what there is")),
         });
     }
-    match args.sandbox.as_deref() {
-        None | Some("auto") => Ok(()),
-        Some("namespaces") if args.runtime.is_none() => Ok(()),
-        Some("namespaces") => Err(usage("--sandbox namespaces and --runtime cannot be used together")),
-        Some(other) => Err(usage(format!("--sandbox {other}: this version has auto and namespaces"))
-            .hint("write --sandbox auto, or leave it out")),
+    if args.sandbox != SandboxArg::Auto && args.runtime.is_some() {
+        return Err(usage("--sandbox and --runtime cannot be used together")
+            .hint("omit --sandbox: a runtime makes namespaces itself"));
     }
+    if args.sandbox == SandboxArg::Chroot && args.snapshotter == SnapshotterArg::Overlay {
+        return Err(usage("--sandbox chroot and --snapshotter overlay cannot be used together")
+            .hint("omit --snapshotter: without mounts, root file systems are copies"));
+    }
+    Ok(())
+}
+
+/// How steps get their root file system.
+fn snapshotter(args: &BuildArgs) -> SnapshotterArg {
+    if args.sandbox == SandboxArg::Chroot { SnapshotterArg::Copy } else { args.snapshotter }
 }
 
 /// Builds.
@@ -199,8 +206,10 @@ pub(crate) fn build(root: Option<&Path>, args: &BuildArgs) -> Outcome {
 fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
     let mut request = Request::new(args, &process_env)?;
     let executor = match &args.runtime {
-        Some(runtime) => about("--runtime", &runtime.display().to_string())(executor(Some(runtime)))?,
-        None => executor(None)?,
+        Some(runtime) => {
+            about("--runtime", &runtime.display().to_string())(executor(Some(runtime), args.sandbox))?
+        }
+        None => executor(None, args.sandbox)?,
     };
     let root = state_dir(root)?;
     let wanted = request.load.take().filter(|_| request.call.is_none());
@@ -212,7 +221,7 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
     if call.is_none() {
         ending.files.forget()?;
     }
-    let open = || -> Result<_, Failure> { Ok((open_state(&root, args.snapshotter)?, Signals::install()?)) };
+    let open = || -> Result<_, Failure> { Ok((open_state(&root, snapshotter(args))?, Signals::install()?)) };
     // What is wrong with the Dockerfile of a directory is said before there is a state directory.
     let early = if request.input.needs_fetching() { Some(open()?) } else { None };
     let named = secrets_of(&request, remotes(&args.plan, true)?);

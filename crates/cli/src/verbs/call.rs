@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{check, outline};
-use crate::args::{BuildArgs, ReportFormat};
+use crate::args::{BuildArgs, ReportFormat, SandboxArg};
 use crate::backends::{Images, Notices, executor, open_images};
 use crate::failure::{Failure, Outcome, SourceText, usage};
 use crate::signals::Signals;
@@ -61,7 +61,7 @@ impl Call {
         }
         let shop = open_images(root)?;
         let images = Images::new(&shop, &args.plan, Notices::Lines)?;
-        let executor = executor(None)?;
+        let executor = executor(None, SandboxArg::Auto)?;
         let signals = Signals::install()?;
         let backends = Backends::new(&shop, &images.source, executor.as_ref());
         let failed = |error: Error| {

@@ -126,6 +126,7 @@ fn gets(step: &StepSupport) -> Vec<String> {
         Some(refusal) => format!("no network of its own: --network=none fails{}", because(refusal)),
     };
     let devices = match &step.devices {
+        DeviceSupport::Inherited => "the devices that this process can open".to_owned(),
         DeviceSupport::Mounts { reason: Some(reason) } => {
             format!("no devices of the host: its mounts have none (no cgroup: {reason})")
         }
@@ -229,6 +230,7 @@ fn reason_object(refusal: &SandboxRefusal) -> Value {
 fn step_object(step: &StepSupport) -> Value {
     let (devices, reason) = match &step.devices {
         DeviceSupport::Mounts { reason } => ("mounts", reason.as_deref()),
+        DeviceSupport::Inherited => ("inherited", None),
         _ => ("cgroup", None),
     };
     json!({

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use ocibuild::plan::{Plan, all_to_json, render_text, to_json};
 use ocibuild::{Backends, Fetcher};
 
-use crate::args::{PlanVerb, ReportFormat};
+use crate::args::{PlanVerb, ReportFormat, SandboxArg};
 use crate::backends::{Images, Notices, executor, open_images};
 use crate::failure::{Failure, Outcome};
 use crate::input::{PlanInput, process_env};
@@ -34,7 +34,7 @@ pub(crate) fn plan(root: Option<&Path>, args: &PlanVerb) -> Outcome {
         None => open()?,
     };
     let images = Images::new(&shop, &args.plan, Notices::Lines)?;
-    let executor = executor(None)?;
+    let executor = executor(None, SandboxArg::Auto)?;
     let planned =
         build.plan_cancellable(&Backends::new(&shop, &images.source, executor.as_ref()), &signals.cancel);
     let planned = planned.map_err(|error| {

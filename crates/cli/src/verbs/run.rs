@@ -8,7 +8,7 @@ use ocibuild::spec::Descriptor;
 use ocibuild::state::ContainerOptions;
 use ocibuild::{Code, Error, StateDirectory};
 
-use crate::args::{PullWhen, RunArgs};
+use crate::args::{PullWhen, RunArgs, SandboxArg};
 use crate::backends::{executor, open_state, resolv_conf};
 use crate::failure::{Failure, Outcome, host, usage};
 use crate::input::process_env;
@@ -26,7 +26,7 @@ pub(crate) fn run(root: Option<&Path>, args: &RunArgs) -> Outcome {
             .into());
     }
     let options = options(args)?;
-    let executor = executor(args.runtime.as_deref())?;
+    let executor = executor(args.runtime.as_deref(), SandboxArg::Auto)?;
     let root = state_dir(root)?;
     let shop = open_state(&root, args.snapshotter)?;
     // Before anything is fetched.

@@ -16,11 +16,11 @@ use rustix::io::Errno;
 use rustix::process::umask;
 
 use super::Meant;
-use super::caller::{Caller, Named, Place};
 use super::identity::Identity;
 use super::record::{
     BLOCK_DEVICE, CHARACTER_DEVICE, DIRECTORY, FILE_TYPE, Inode, REGULAR, Record, SET_GROUP, SET_USER,
 };
+use crate::caller::{Caller, Named, Place};
 use crate::error::{Error, Repr};
 
 /// Answers the calls of one step.

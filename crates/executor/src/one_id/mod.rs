@@ -12,7 +12,6 @@
 //! process takes itself for, and a device that the step makes is an empty file that only looks like one.
 
 mod answers;
-mod caller;
 mod filter;
 mod identity;
 mod record;

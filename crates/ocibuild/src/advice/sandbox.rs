@@ -17,7 +17,10 @@ pub(crate) fn sandbox(refusal: &SandboxRefusal) -> Vec<Hint> {
         SandboxRefusal::Kernel { obstacles, .. } => {
             obstacles.iter().map(|obstacle| way_around(*obstacle)).collect()
         }
-        SandboxRefusal::NotRoot { .. } | SandboxRefusal::OneId | SandboxRefusal::Program { .. } => Vec::new(),
+        SandboxRefusal::NotRoot { .. }
+        | SandboxRefusal::OneId
+        | SandboxRefusal::NoNamespaces
+        | SandboxRefusal::Program { .. } => Vec::new(),
     }
 }
 
@@ -63,6 +66,9 @@ pub(crate) fn way_around(obstacle: Obstacle) -> Hint {
                                  procMount Unmasked in a pod's securityContext"
                 .to_owned()
         }
+        Obstacle::NoLandlock => "use a kernel of Linux 5.19 or newer with Landlock, which the boot parameter lsm= must name where it is \
+                                 given"
+            .to_owned(),
         _ => "look for what denies mounts and namespaces to this process".to_owned(),
     };
     text.into()

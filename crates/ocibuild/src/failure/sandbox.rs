@@ -38,6 +38,9 @@ pub enum SandboxRefusal {
         /// What it said.
         message: String,
     },
+    /// It takes namespaces, which the sandbox does not have.
+    #[error("the sandbox has no namespaces")]
+    NoNamespaces,
     /// The kernel refused a call.
     #[error("{operation}: {}{}", io::Error::from_raw_os_error(*errno), listed(obstacles))]
     Kernel {
@@ -64,6 +67,7 @@ impl SandboxRefusal {
             Self::NoRange { .. } => "no-range",
             Self::ProgramMissing { .. } => "program-missing",
             Self::Program { .. } => "program-failed",
+            Self::NoNamespaces => "no-namespaces",
             Self::Kernel { .. } => "kernel",
         }
     }

@@ -15,6 +15,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use fs_err as fs;
+use ocibuild_executor::Need;
 use ocibuild_plan::{CacheSharing, MountKind, StepMount};
 use ocibuild_snapshot::MountPointKind;
 use ocibuild_spec::{CancelToken, Owned};
@@ -88,7 +89,12 @@ impl Mounts<'_, '_> {
             (mount.kind == MountKind::Cache).then(|| self.cache_place(mount)).transpose()
         };
         let places = mounts.iter().map(place).collect::<Result<Vec<_>, Error>>()?;
-        let locked = mounts.iter().zip(&places).filter(|(mount, _)| mount.sharing == CacheSharing::Locked);
+        let takes_turns = !self.context.executor.offers().includes(Need::SharedMounts);
+        let locked = mounts.iter().zip(&places).filter(|(mount, _)| match mount.sharing {
+            CacheSharing::Locked => true,
+            CacheSharing::Shared => takes_turns,
+            CacheSharing::Private => false,
+        });
         let locked: BTreeSet<&PathBuf> = locked.filter_map(|(_, place)| place.as_ref()).collect();
         for place in locked {
             let lock = wait_for(place, self.context.cancel)?;

@@ -149,10 +149,12 @@ pub(crate) fn unkept(
 
 /// What the step cannot do without.
 fn needs(job: &Job<'_>, settings: &Settings) -> impl Iterator<Item = Need> {
+    let has_size = settings.shm_size.is_some() || job.step.mounts.iter().any(|mount| mount.size.is_some());
     let needs = [
         (!job.step.mounts.is_empty(), Need::Mounts),
         (job.network == StepNetwork::None, Need::OwnNetwork),
         (settings.resources != Resources::default(), Need::Resources),
+        (has_size, Need::SizedMounts),
     ];
     needs.into_iter().filter(|(is_needed, _)| *is_needed).map(|(_, need)| need)
 }
@@ -214,6 +216,8 @@ fn describe(
     };
     described.insecure = step.insecure;
     described.dropped_capabilities = settings.dropped_capabilities;
+    // Files of steps, and caches.
+    described.movable = Some(context.layers.store.root().to_owned());
     described.mounts = mounts.made.iter().map(|(mount, _)| mount.clone()).collect();
     described.memory_files.clone_from(&mounts.memory_files);
     described.rlimits.clone_from(&settings.rlimits);

@@ -24,7 +24,13 @@ pub(super) fn find(root: Option<&Path>) -> SandboxReport {
         step: None,
         runtimes: runtimes::runtimes(),
     };
-    if found.taken().is_some() {
+    if found.taken().is_none() && matches!(privilege, Privilege::Own) {
+        // What root takes where it has no namespaces.
+        found.tried = found.works(Rung::Chroot).then_some(Rung::Chroot).or(found.tried);
+    }
+    if found.taken() == Some(Rung::Chroot) {
+        found.step = Some(step_in_chroot());
+    } else if found.taken().is_some() {
         // What could fail here is the entering of a namespace that was entered a moment ago.
         found.step = privilege.run(|| Ok(step(Surroundings::detect()))).ok();
     }
@@ -36,7 +42,8 @@ fn outcome(rung: Rung) -> Outcome {
         Rung::Root => root(),
         Rung::UserNamespace => all_ids(),
         Rung::OneId => one_id(),
-        Rung::Chroot | Rung::Unprivileged => return Outcome::Unsupported,
+        Rung::Chroot => chroot(),
+        Rung::Unprivileged => return Outcome::Unsupported,
     };
     match tried {
         Ok(users) => Outcome::Works { users },
@@ -84,6 +91,15 @@ fn one_id() -> Tried {
     UserNamespace::with_one_id()?.run(pretending)?
 }
 
+fn chroot() -> Tried {
+    let user = rustix::process::geteuid().as_raw();
+    if user != 0 {
+        return Err(SandboxRefusal::NotRoot { user });
+    }
+    NamespaceExecutor::new().try_chroot()?;
+    Ok(users_here())
+}
+
 /// A sandbox as the executor makes it, where this is called.
 fn sandbox() -> Tried {
     NamespaceExecutor::new().try_sandbox()?;
@@ -103,6 +119,18 @@ fn step(found: Surroundings) -> StepSupport {
             DeviceBarrier::Cgroup => DeviceSupport::Cgroup,
         },
         limits: found.limits,
+    }
+}
+
+/// What is known without trying: `/proc` and the host name are answered for, and nothing else is made for it.
+fn step_in_chroot() -> StepSupport {
+    StepSupport {
+        no_own_proc: None,
+        own_sys: false,
+        own_hostname: true,
+        no_own_network: Some(SandboxRefusal::NoNamespaces),
+        devices: DeviceSupport::Inherited,
+        limits: false,
     }
 }
 

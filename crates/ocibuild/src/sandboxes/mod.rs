@@ -125,6 +125,8 @@ pub struct StepSupport {
 pub enum DeviceSupport {
     /// A cgroup that opens the few that every container has.
     Cgroup,
+    /// What this process itself is kept from them by: there is nothing more.
+    Inherited,
     /// Mounts that have no devices.
     Mounts {
         /// Why there is no cgroup, where there might have been one.
@@ -154,9 +156,12 @@ impl SandboxReport {
 
     /// The kind of sandbox that the steps of a build run in; nothing where they cannot run.
     pub fn taken(&self) -> Option<Rung> {
-        let works = |rung: &&RungReport| matches!(rung.outcome, Outcome::Works { .. });
-        let found = self.rungs.iter().find(|rung| Some(rung.rung) == self.tried);
-        found.filter(works).map(|rung| rung.rung)
+        self.tried.filter(|rung| self.works(*rung))
+    }
+
+    fn works(&self, rung: Rung) -> bool {
+        let is_works = |found: &RungReport| matches!(found.outcome, Outcome::Works { .. });
+        self.rungs.iter().any(|found| found.rung == rung && is_works(found))
     }
 }
 

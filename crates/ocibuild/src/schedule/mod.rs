@@ -31,7 +31,7 @@ use crate::failure::LayerFailure;
 use crate::finished::FinishedImage;
 use crate::keys;
 use crate::layers::{BlobLocation, BlobLocations, DecodedListings, Layer, LayerReads, Layers};
-use crate::privilege::{BuildSandbox, users_here};
+use crate::privilege::{BuildSandbox, Rung, users_here};
 use crate::request::{Backends, PlannedBuild, image_source};
 use crate::run::CacheMounts;
 use crate::single_flight::SingleFlight;
@@ -340,17 +340,19 @@ impl<'a> PlatformBuild<'a> {
 
     /// What steps run in, if the executor tells what it is.
     fn sandbox(&self) -> Option<BuildSandbox> {
-        let runtime = match self.backends.executor.carrier()? {
-            Carrier::Runtime(program) => Some(program.to_owned()),
-            Carrier::Namespaces => None,
+        let state = self.backends.state;
+        let here = state.privilege().rung_here();
+        let (rung, runtime) = match self.backends.executor.carrier()? {
+            Carrier::Runtime(program) => (here, Some(program.to_owned())),
+            Carrier::Namespaces => (here, None),
+            Carrier::Chroot => (Rung::Chroot, None),
             _ => return None,
         };
-        let state = self.backends.state;
         let overlay = match state.snapshots().whiteouts() {
             Whiteouts::OverlayTrusted | Whiteouts::OverlayUser => true,
             Whiteouts::Files => false,
         };
-        Some(BuildSandbox { rung: state.privilege().rung_here(), users: users_here(), runtime, overlay })
+        Some(BuildSandbox { rung, users: users_here(), runtime, overlay })
     }
 
     fn emit(&self, event: Event) {

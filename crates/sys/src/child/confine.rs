@@ -6,6 +6,7 @@ use std::ptr;
 use libc::c_int;
 
 use super::Prepared;
+use super::enclose::enclose;
 use super::report::{Stage, errno, fail};
 use super::terminal::send_descriptor;
 use crate::sandbox::Confinement;
@@ -30,6 +31,9 @@ pub(super) unsafe fn confine(report: RawFd, confinement: &Confinement, listener:
         libc::syscall(libc::SYS_keyctl, 1, 0, 0, 0, 0);
         if confinement.no_new_privileges && libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 {
             fail(report, Stage::Privileges, 0, 0);
+        }
+        if confinement.enclosed && enclose() < 0 {
+            fail(report, Stage::Enclosure, 0, 0);
         }
         drop_bounding(report, confinement.capabilities);
         if let Some(filter) = &confinement.seccomp {

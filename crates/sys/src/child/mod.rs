@@ -10,10 +10,12 @@
 mod confine;
 mod descriptors;
 mod devices;
+mod enclose;
 mod mounts;
 mod operate;
 mod paths;
 mod points;
+mod reap;
 mod report;
 mod terminal;
 
@@ -25,6 +27,7 @@ use libc::{c_char, c_int, c_long, c_ulong, c_void};
 
 use self::confine::{confine, limit};
 use self::descriptors::{close_on_exec_from, close_others};
+pub(crate) use self::enclose::landlock_version;
 use self::operate::operate;
 use self::paths::PATH_BUFFER;
 pub(crate) use self::report::{Report, Stage, at};
@@ -58,7 +61,18 @@ pub(crate) struct Prepared<'p> {
     /// The descriptors above, sorted.
     pub(crate) keep: &'p [RawFd],
     pub(crate) clone_flags: c_int,
-    pub(crate) keeper: bool,
+    pub(crate) keeper: Keeper,
+}
+
+/// Who is between the caller and the command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keeper {
+    /// Nobody.
+    None,
+    /// Process 1 of a namespace around that of the command.
+    Namespace,
+    /// A process that gets what the command leaves, and ends it.
+    Reaper,
 }
 
 /// Runs in the copy that [`fork`] made. Never returns.
@@ -68,11 +82,13 @@ pub(crate) struct Prepared<'p> {
 pub(crate) unsafe fn run(prepared: &Prepared<'_>) -> ! {
     // SAFETY: as promised by the caller, and everything in `prepared` was made before the copy.
     unsafe {
-        if prepared.keeper {
-            keep(prepared)
-        } else {
-            close_others(prepared.keep);
-            become_command(prepared)
+        match prepared.keeper {
+            Keeper::Namespace => keep(prepared),
+            Keeper::Reaper => reap::keep(prepared),
+            Keeper::None => {
+                close_others(prepared.keep);
+                become_command(prepared)
+            }
         }
     }
 }
@@ -106,7 +122,7 @@ unsafe fn keep(prepared: &Prepared<'_>) -> ! {
     // SAFETY: system calls on our own descriptors, with pointers to locals.
     unsafe {
         close_others(prepared.keep);
-        die_with_the_caller(prepared.report);
+        die_with_the_caller(prepared.report, libc::SIGKILL);
         // A caller that ignores SIGCHLD would leave no status of the command, which has that signal since it was executed.
         // All of them stay blocked.
         default_dispositions();
@@ -118,13 +134,7 @@ unsafe fn keep(prepared: &Prepared<'_>) -> ! {
         if pid == 0 {
             become_command(prepared);
         }
-        // Their other end must see that they are closed when the command closes them.
-        libc::close(prepared.stdin);
-        libc::close(prepared.stdout);
-        libc::close(prepared.stderr);
-        if let Some(terminal) = &prepared.terminal {
-            libc::close(terminal.socket);
-        }
+        close_the_commands(prepared);
         if let Some(socket) = prepared.listener {
             libc::close(socket);
         }
@@ -136,6 +146,19 @@ unsafe fn keep(prepared: &Prepared<'_>) -> ! {
         }
         send(prepared.report, Stage::Exited, 0, status, 0);
         libc::_exit(0)
+    }
+}
+
+/// Closes what is the command's alone: its other end must see when the command closes it.
+unsafe fn close_the_commands(prepared: &Prepared<'_>) {
+    // SAFETY: descriptors of this process, which it does not use any more.
+    unsafe {
+        libc::close(prepared.stdin);
+        libc::close(prepared.stdout);
+        libc::close(prepared.stderr);
+        if let Some(terminal) = &prepared.terminal {
+            libc::close(terminal.socket);
+        }
     }
 }
 
@@ -165,9 +188,9 @@ unsafe fn become_command(prepared: &Prepared<'_>) -> ! {
         if let Some(confinement) = prepared.confinement {
             confine(report, confinement, prepared.listener);
         }
-        if !prepared.keeper {
+        if prepared.keeper == Keeper::None {
             // Only now: a change of credentials clears it.
-            die_with_the_caller(report);
+            die_with_the_caller(report, libc::SIGKILL);
         }
         default_dispositions();
         unblock_signals();
@@ -229,11 +252,11 @@ unsafe fn execute(prepared: &Prepared<'_>) -> ! {
     }
 }
 
-/// Asks to be killed when the caller's thread ends, and ends if that was before.
-unsafe fn die_with_the_caller(report: RawFd) {
+/// Asks for a signal when the caller's thread ends, and ends if that was before.
+unsafe fn die_with_the_caller(report: RawFd, signal: c_int) {
     // SAFETY: the struct outlives the call.
     unsafe {
-        if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) < 0 {
+        if libc::prctl(libc::PR_SET_PDEATHSIG, signal, 0, 0, 0) < 0 {
             fail(report, Stage::Watch, 0, 1);
         }
         // The parent is in another process namespace, so that its number is 0 dead or alive. Who reads the

@@ -69,6 +69,13 @@ pub(super) unsafe fn operate(operation: &Operation, root: &mut RawFd) -> Outcome
             Operation::ReadOnly(path) => read_only(*root, path),
             Operation::Hostname(name) => check(libc::sethostname(name.as_ptr(), name.as_bytes().len())),
             Operation::LoopbackUp => loopback_up(),
+            Operation::Chroot => {
+                check(libc::fchdir(*root))?;
+                check(libc::chroot(c".".as_ptr()))?;
+                libc::close(*root);
+                *root = -1;
+                Ok(())
+            }
             Operation::Pivot => {
                 pivot(*root)?;
                 // It would be a way to name the root as a working directory.

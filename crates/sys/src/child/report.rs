@@ -34,6 +34,7 @@ pub(crate) enum Stage {
     Limits,
     Privileges,
     Seccomp,
+    Enclosure,
     Capabilities,
     Groups,
     Group,

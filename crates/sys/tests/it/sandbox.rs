@@ -25,7 +25,7 @@ fn shell(script: &str) -> Sandbox {
         terminal: None,
     };
     Sandbox {
-        namespaces: Namespaces { ipc: true, uts: true, ..Namespaces::default() },
+        namespaces: Some(Namespaces { ipc: true, uts: true, ..Namespaces::default() }),
         operations: vec![Operation::MakePrivate, Operation::Hostname(c("inside"))],
         process,
         keeper: true,
@@ -141,6 +141,7 @@ fn privileged_a_confined_command_has_what_it_is_given() {
         capabilities: 0xa804_25fb,
         no_new_privileges: false,
         seccomp: Some(Profile::container_default().compile()),
+        enclosed: false,
     });
     let (_, output) = run(&sandbox);
     let lines: Vec<&str> = output.lines().map(str::trim_end).collect();

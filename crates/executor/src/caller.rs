@@ -19,14 +19,14 @@ const WORKING_DIRECTORY: i32 = -100;
 
 /// The thread that made a call, which waits for its answer. Everything is reached through its directory in `/proc`, which
 /// stays its own even if its number becomes another's.
-pub(super) struct Caller<'p> {
+pub(crate) struct Caller<'p> {
     directory: OwnedFd,
     /// The processes of this host.
     proc: &'p OwnedFd,
 }
 
 /// Where a path of a call starts, and the path.
-pub(super) struct Place<'c> {
+pub(crate) struct Place<'c> {
     caller: &'c Caller<'c>,
     /// `None` for an absolute path.
     directory: Option<OwnedFd>,
@@ -35,17 +35,17 @@ pub(super) struct Place<'c> {
 
 impl Place<'_> {
     /// Opens what is there, only to name it.
-    pub(super) fn open(&self, follow: bool) -> Result<OwnedFd, Errno> {
+    pub(crate) fn open(&self, follow: bool) -> Result<OwnedFd, Errno> {
         let follow = if follow { OFlags::empty() } else { OFlags::NOFOLLOW };
         self.resolve(self.path.as_bytes(), follow)
     }
 
-    pub(super) fn status(&self, follow: bool) -> Result<FileStatus, Errno> {
+    pub(crate) fn status(&self, follow: bool) -> Result<FileStatus, Errno> {
         FileStatus::of(self.open(follow)?.as_fd(), c"", AtFlags::EMPTY_PATH)
     }
 
     /// The directory that the last name is in, and that name: what is to be made, removed or renamed.
-    pub(super) fn parent(&self) -> Result<Named, Errno> {
+    pub(crate) fn parent(&self) -> Result<Named, Errno> {
         let bytes = self.path.as_bytes();
         let end = bytes.iter().rposition(|byte| *byte != b'/').map_or(0, |last| last + 1);
         let start = bytes[..end].iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
@@ -84,23 +84,23 @@ impl Place<'_> {
 }
 
 /// A name in a directory.
-pub(super) struct Named {
-    pub(super) directory: OwnedFd,
-    pub(super) name: CString,
+pub(crate) struct Named {
+    pub(crate) directory: OwnedFd,
+    pub(crate) name: CString,
     /// Whether a slash follows, which only directories may have.
-    pub(super) as_directory: bool,
+    pub(crate) as_directory: bool,
 }
 
 impl Named {
     /// What has the name.
-    pub(super) fn status(&self) -> Result<FileStatus, Errno> {
+    pub(crate) fn status(&self) -> Result<FileStatus, Errno> {
         FileStatus::of(self.directory.as_fd(), &self.name, AtFlags::SYMLINK_NOFOLLOW)
     }
 }
 
 impl<'p> Caller<'p> {
     /// `None` if it does not wait any more.
-    pub(super) fn of(call: &Call, listener: &Listener, proc: &'p OwnedFd) -> Result<Option<Self>, Errno> {
+    pub(crate) fn of(call: &Call, listener: &Listener, proc: &'p OwnedFd) -> Result<Option<Self>, Errno> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match openat(proc, call.thread.to_string(), flags, Mode::empty()) {
             Ok(directory) if listener.waits(call) => Ok(Some(Self { directory, proc })),
@@ -111,19 +111,19 @@ impl<'p> Caller<'p> {
 
     /// Opens something of its own. The kernel denies that before it has executed something, if this process has changed its
     /// identity.
-    pub(super) fn open(&self, name: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+    pub(crate) fn open(&self, name: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
         openat(&self.directory, name, flags | OFlags::CLOEXEC, Mode::empty())
     }
 
-    pub(super) fn read(&self, address: u64, buffer: &mut [u8]) -> Result<(), Errno> {
+    pub(crate) fn read(&self, address: u64, buffer: &mut [u8]) -> Result<(), Errno> {
         self.memory()?.read_exact_at(buffer, address).map_err(|_| Errno::FAULT)
     }
 
-    pub(super) fn write(&self, address: u64, bytes: &[u8]) -> Result<(), Errno> {
+    pub(crate) fn write(&self, address: u64, bytes: &[u8]) -> Result<(), Errno> {
         self.memory()?.write_all_at(bytes, address).map_err(|_| Errno::FAULT)
     }
 
-    pub(super) fn write_ids<const N: usize>(&self, places: [(u64, u32); N]) -> Result<(), Errno> {
+    pub(crate) fn write_ids<const N: usize>(&self, places: [(u64, u32); N]) -> Result<(), Errno> {
         places.iter().try_for_each(|(address, id)| self.write(*address, &id.to_ne_bytes()))
     }
 
@@ -132,7 +132,7 @@ impl<'p> Caller<'p> {
     }
 
     /// A path, as the kernel reads it.
-    pub(super) fn path(&self, address: u64) -> Result<CString, Errno> {
+    pub(crate) fn path(&self, address: u64) -> Result<CString, Errno> {
         let memory = self.memory()?;
         let mut path = Vec::new();
         while path.len() < PATH_MAX {
@@ -156,7 +156,7 @@ impl<'p> Caller<'p> {
     }
 
     /// Where a path of a call starts: at a descriptor of the caller, its working directory, or its root.
-    pub(super) fn place(&self, directory: u64, path: CString) -> Result<Place<'_>, Errno> {
+    pub(crate) fn place(&self, directory: u64, path: CString) -> Result<Place<'_>, Errno> {
         if path.to_bytes().starts_with(b"/") {
             return Ok(Place { caller: self, directory: None, path });
         }
@@ -168,7 +168,7 @@ impl<'p> Caller<'p> {
     }
 
     /// The directory that it has as its root.
-    pub(super) fn root(&self) -> Result<OwnedFd, Errno> {
+    pub(crate) fn root(&self) -> Result<OwnedFd, Errno> {
         self.open("root", OFlags::PATH | OFlags::DIRECTORY)
     }
 
@@ -183,8 +183,20 @@ impl<'p> Caller<'p> {
         path.strip_prefix(root).map(<[u8]>::to_vec).ok_or(Errno::NOENT)
     }
 
+    /// What a link of its own says.
+    pub(crate) fn read_link(&self, name: &str) -> Result<CString, Errno> {
+        rustix::fs::readlinkat(&self.directory, name, Vec::new())
+    }
+
+    /// What is in a file of its own.
+    pub(crate) fn text(&self, name: &str) -> Result<String, Errno> {
+        let mut text = String::new();
+        File::from(self.open(name, OFlags::RDONLY)?).read_to_string(&mut text).map_err(|_| Errno::SRCH)?;
+        Ok(text)
+    }
+
     /// What a descriptor of the caller is of.
-    pub(super) fn descriptor(&self, number: i32) -> Result<OwnedFd, Errno> {
+    pub(crate) fn descriptor(&self, number: i32) -> Result<OwnedFd, Errno> {
         if number == WORKING_DIRECTORY {
             return self.open("cwd", OFlags::PATH);
         }
@@ -195,10 +207,8 @@ impl<'p> Caller<'p> {
     }
 
     /// The mask of permission bits of what it makes.
-    pub(super) fn umask(&self) -> Result<Mode, Errno> {
-        let mut text = String::new();
-        let mut status = File::from(self.open("status", OFlags::RDONLY)?);
-        status.read_to_string(&mut text).map_err(|_| Errno::SRCH)?;
+    pub(crate) fn umask(&self) -> Result<Mode, Errno> {
+        let text = self.text("status")?;
         let mask = text.lines().find_map(|line| line.strip_prefix("Umask:"));
         let mask = mask.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok()).ok_or(Errno::SRCH)?;
         Ok(Mode::from_raw_mode(mask))

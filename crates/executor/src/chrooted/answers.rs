@@ -1,0 +1,475 @@
+//! What each call is answered with.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ocibuild_sys::{Answer, Call, FileStatus, Listener, PendingListener, set_file_system_ids, system_names};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, openat, readlinkat};
+use rustix::io::Errno;
+
+use super::place::Placed;
+use super::system::{Asking, Lead, Opened, SystemFiles, reopened};
+use crate::caller::Caller;
+
+/// Answers the calls of one step.
+pub(super) struct Answers<'s> {
+    /// The processes of this host.
+    proc: Arc<OwnedFd>,
+    system: SystemFiles,
+    /// What is in its place.
+    placed: &'s Placed,
+    /// What `uname` gives.
+    names: Vec<u8>,
+    /// Whether a directory of `/proc` or `/sys` has got entries, which are not what the kernel should find.
+    has_stand_ins: bool,
+}
+
+/// An answer, or a descriptor for who called.
+enum Reply {
+    Answer(Answer),
+    Descriptor { descriptor: OwnedFd, close_on_exec: bool },
+}
+
+const CONTINUE: Result<Reply, Errno> = Ok(Reply::Answer(Answer::Continue));
+
+/// `AT_FDCWD`, as an argument.
+const WORKING_DIRECTORY: u64 = -100_i64 as u64;
+
+impl<'s> Answers<'s> {
+    pub(super) fn new(placed: &'s Placed, host: &str, mounts: String) -> Result<Self, Errno> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self {
+            proc: Arc::new(openat(rustix::fs::CWD, "/proc", flags, Mode::empty())?),
+            system: SystemFiles::new(&placed.root, mounts)?,
+            placed,
+            names: system_names(host),
+            has_stand_ins: false,
+        })
+    }
+
+    /// Answers until the command has ended. To be called in a thread of its own, which looks for files as whoever calls.
+    pub(super) fn answer_all(&mut self, pending: PendingListener) -> io::Result<()> {
+        let Some(listener) = pending.wait()? else { return Ok(()) };
+        while let Some(call) = listener.next()? {
+            let reply = self.reply(&listener, &call);
+            set_file_system_ids(0, 0);
+            match reply.unwrap_or_else(|errno| Reply::Answer(Answer::Fail(errno))) {
+                Reply::Answer(answer) => listener.answer(&call, answer)?,
+                Reply::Descriptor { descriptor, close_on_exec } => {
+                    listener.answer_with(&call, descriptor.as_fd(), close_on_exec)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn reply(&mut self, listener: &Listener, call: &Call) -> Result<Reply, Errno> {
+        let Some((uid, gid)) = self.owner(call.thread) else { return CONTINUE };
+        let proc = Arc::clone(&self.proc);
+        let Some(caller) = Caller::of(call, listener, &proc)? else { return CONTINUE };
+        // A process that has changed who it is, and executed nothing since, is closed to everybody: it finds no /proc.
+        set_file_system_ids(uid, gid);
+        let [first, second, third, fourth, fifth, _] = call.arguments;
+        let nofollow = |flags: u64| flags & u64::from(AtFlags::SYMLINK_NOFOLLOW.bits()) != 0;
+        let asked = Asked { answers: self, caller: &caller, call };
+        match call.name {
+            "open" => asked.open(WORKING_DIRECTORY, first, second),
+            "openat" => asked.open(first, second, third),
+            "openat2" => asked.open_described(first, second, third, fourth),
+            "stat" => asked.stat(WORKING_DIRECTORY, first, true, second),
+            "lstat" => asked.stat(WORKING_DIRECTORY, first, false, second),
+            "newfstatat" => asked.stat(first, second, !nofollow(fourth), third),
+            "statx" => asked.statx(first, second, third, fourth, fifth),
+            "access" => asked.access(WORKING_DIRECTORY, first, second, true),
+            "faccessat" => asked.access(first, second, third, true),
+            "faccessat2" => asked.access(first, second, third, !nofollow(fourth)),
+            "readlink" => asked.read_link(WORKING_DIRECTORY, first, second, third),
+            "readlinkat" => asked.read_link(first, second, third, fourth),
+            "getxattr" | "lgetxattr" => asked.attribute(first, call.name == "getxattr", Err(Errno::NODATA)),
+            "listxattr" | "llistxattr" => asked.attribute(first, call.name == "listxattr", Ok(0)),
+            "creat" | "mkdir" | "mknod" | "unlink" | "rmdir" | "lchown" => {
+                asked.guarded([(WORKING_DIRECTORY, first)])
+            }
+            "mkdirat" | "mknodat" | "unlinkat" => asked.guarded([(first, second)]),
+            "symlink" => asked.guarded([(WORKING_DIRECTORY, second)]),
+            "symlinkat" => asked.guarded([(second, third)]),
+            "rename" => asked.guarded([(WORKING_DIRECTORY, first), (WORKING_DIRECTORY, second)]),
+            "renameat" | "renameat2" => asked.guarded([(first, second), (third, fourth)]),
+            "chmod" => asked.change(WORKING_DIRECTORY, first, Change::Mode(second)),
+            "fchmodat" | "fchmodat2" => asked.change(first, second, Change::Mode(third)),
+            "chown" => asked.change(WORKING_DIRECTORY, first, Change::Owner(second, third)),
+            "fchownat" => asked.change(first, second, Change::Owner(third, fourth)),
+            "truncate" => asked.change(WORKING_DIRECTORY, first, Change::Size(second)),
+            "utimensat" => asked.change(first, second, Change::Times(third)),
+            "link" => asked.change(WORKING_DIRECTORY, first, Change::Name(WORKING_DIRECTORY, second)),
+            "linkat" if fifth & u64::from(AtFlags::SYMLINK_FOLLOW.bits()) == 0 => {
+                asked.guarded([(third, fourth)])
+            }
+            "linkat" => asked.change(first, second, Change::Name(third, fourth)),
+            "uname" => {
+                caller.write(first, &asked.answers.names)?;
+                Ok(Reply::Answer(Answer::Value(0)))
+            }
+            "prlimit64" => asked.limit(first),
+            _ => CONTINUE,
+        }
+    }
+
+    /// Whom a process belongs to, and so its directory in `/proc`.
+    fn owner(&self, thread: i32) -> Option<(u32, u32)> {
+        let stat = rustix::fs::statat(&*self.proc, thread.to_string(), AtFlags::empty()).ok()?;
+        Some((stat.st_uid, stat.st_gid))
+    }
+}
+
+/// One call being answered.
+struct Asked<'a, 's> {
+    answers: &'a mut Answers<'s>,
+    caller: &'a Caller<'a>,
+    call: &'a Call,
+}
+
+/// What is done to a file that is named by a link of `/proc`, with the arguments as they are.
+#[derive(Debug, Clone, Copy)]
+enum Change {
+    Mode(u64),
+    Owner(u64, u64),
+    Size(u64),
+    /// The address of two times; 0 for the present.
+    Times(u64),
+    /// The directory and the address of a path.
+    Name(u64, u64),
+}
+
+/// What a call is about.
+enum Target {
+    Lead(Lead),
+    /// A file that is in memory only, by its place in the list, and what stands for it.
+    Secret(usize, OwnedFd),
+}
+
+impl Asked<'_, '_> {
+    fn asking(&self) -> Asking {
+        let thread = self.call.thread;
+        let process = || {
+            let status = self.caller.text("status").ok()?;
+            let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
+            line.trim().parse().ok()
+        };
+        Asking { process: process().unwrap_or(thread), thread }
+    }
+
+    /// What the path at an address leads to. Where something is wrong the kernel says it.
+    fn target(&self, directory: u64, address: u64, follow: bool) -> Target {
+        self.try_target(directory, address, follow).unwrap_or(Target::Lead(Lead::Native))
+    }
+
+    fn try_target(&self, directory: u64, address: u64, follow: bool) -> Result<Target, Errno> {
+        let native = Ok(Target::Lead(Lead::Native));
+        if address == 0 {
+            return native;
+        }
+        let text = self.caller.path(address)?;
+        let path = Path::new(OsStr::from_bytes(text.as_bytes()));
+        if path.as_os_str().is_empty() {
+            return native;
+        }
+        let base = if path.is_absolute() {
+            PathBuf::from("/")
+        } else {
+            let link = match directory as i32 {
+                -100 => "cwd".to_owned(),
+                number => format!("fd/{number}"),
+            };
+            let base = self.caller.read_link(&link)?;
+            match self.answers.system.inside(Path::new(OsStr::from_bytes(base.as_bytes()))) {
+                Some(base) => base,
+                None => return native,
+            }
+        };
+        let whole = base.join(path);
+        let is_system = ["/proc", "/sys"].iter().any(|system| whole.starts_with(system));
+        if !is_system {
+            let flags = if follow { OFlags::PATH } else { OFlags::PATH | OFlags::NOFOLLOW };
+            match self.answers.system.open_in_root(&whole, flags) {
+                Ok(found) if self.is_in_stand_in(&found)? => {}
+                Ok(found) => return self.secret(found),
+                // Perhaps by way of a link into /proc.
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
+                Err(_) => return native,
+            }
+        }
+        self.answers.system.lead(self.asking(), &base, path, follow).map(Target::Lead)
+    }
+
+    /// Whether something was found among the entries that only stand for those of `/proc` and `/sys`.
+    fn is_in_stand_in(&self, found: &OwnedFd) -> Result<bool, Errno> {
+        if !self.answers.has_stand_ins {
+            return Ok(false);
+        }
+        let inside = self.path_inside(found);
+        Ok(inside.is_ok_and(|path| path.starts_with("/proc") || path.starts_with("/sys")))
+    }
+
+    fn secret(&self, found: OwnedFd) -> Result<Target, Errno> {
+        if self.answers.placed.secrets.is_empty() {
+            return Ok(Target::Lead(Lead::Native));
+        }
+        let inode = FileStatus::of(found.as_fd(), c"", AtFlags::EMPTY_PATH)?.inode();
+        let known = self.answers.placed.secrets.iter().position(|(secret, _)| *secret == inode);
+        Ok(known.map_or(Target::Lead(Lead::Native), |place| Target::Secret(place, found)))
+    }
+
+    fn open(self, directory: u64, address: u64, flags: u64) -> Result<Reply, Errno> {
+        let flags = OFlags::from_bits_retain(flags as u32);
+        let close_on_exec = flags.contains(OFlags::CLOEXEC);
+        let handed = |descriptor| Ok(Reply::Descriptor { descriptor, close_on_exec });
+        let changes = flags.intersects(OFlags::WRONLY | OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC);
+        match self.target(directory, address, !flags.contains(OFlags::NOFOLLOW)) {
+            Target::Lead(Lead::Native) if changes && !flags.contains(OFlags::PATH) => {
+                self.guarded_file(directory, address, flags)
+            }
+            Target::Lead(Lead::Native) => CONTINUE,
+            Target::Lead(Lead::Root(path)) => {
+                // Nothing is made by way of such a link.
+                handed(
+                    self.answers
+                        .system
+                        .open_in_root(&path, flags.difference(OFlags::CREATE | OFlags::EXCL))?,
+                )
+            }
+            Target::Lead(Lead::System(path)) => match self.answers.system.open(&path, flags)? {
+                Opened::File(descriptor) => handed(descriptor),
+                Opened::Directory(descriptor) => {
+                    self.answers.has_stand_ins = true;
+                    handed(descriptor)
+                }
+            },
+            Target::Secret(..) if flags.intersects(OFlags::WRONLY | OFlags::RDWR) => Err(Errno::ROFS),
+            Target::Secret(_, _) if flags.contains(OFlags::PATH) => CONTINUE,
+            Target::Secret(place, found) => {
+                // Whether the caller may read it, what stands for it tells.
+                let link = format!("self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&found));
+                openat(&*self.answers.proc, link, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+                set_file_system_ids(0, 0);
+                handed(reopened(&self.answers.placed.secrets[place].1)?)
+            }
+        }
+    }
+
+    /// `openat2`, which has its flags behind a pointer.
+    fn open_described(self, directory: u64, address: u64, how: u64, size: u64) -> Result<Reply, Errno> {
+        let mut words = [0; 24];
+        if size < words.len() as u64 {
+            return CONTINUE;
+        }
+        self.caller.read(how, &mut words)?;
+        let word = |index: usize| {
+            let bytes = &words[8 * index..8 * index + 8];
+            <[u8; 8]>::try_from(bytes).map_or(0, u64::from_ne_bytes)
+        };
+        // Where a path must not lead, only the kernel knows.
+        if word(2) != 0 { CONTINUE } else { self.open(directory, address, word(0)) }
+    }
+
+    fn stat(self, directory: u64, address: u64, follow: bool, buffer: u64) -> Result<Reply, Errno> {
+        self.status(directory, address, follow, buffer, |found| {
+            FileStatus::of(found.as_fd(), c"", AtFlags::EMPTY_PATH)
+        })
+    }
+
+    fn statx(self, directory: u64, address: u64, flags: u64, mask: u64, buffer: u64) -> Result<Reply, Errno> {
+        let flags = AtFlags::from_bits_retain(flags as u32);
+        let follow = !flags.contains(AtFlags::SYMLINK_NOFOLLOW);
+        self.status(directory, address, follow, buffer, |found| {
+            FileStatus::extended(found.as_fd(), c"", flags | AtFlags::EMPTY_PATH, mask as u32)
+        })
+    }
+
+    fn status(
+        self,
+        directory: u64,
+        address: u64,
+        follow: bool,
+        buffer: u64,
+        look: impl Fn(&OwnedFd) -> Result<FileStatus, Errno>,
+    ) -> Result<Reply, Errno> {
+        let status = match self.target(directory, address, follow) {
+            Target::Lead(Lead::Native) => return CONTINUE,
+            Target::Lead(Lead::Root(path)) => {
+                let flags = if follow { OFlags::PATH } else { OFlags::PATH | OFlags::NOFOLLOW };
+                look(&self.answers.system.open_in_root(&path, flags)?)?
+            }
+            Target::Lead(Lead::System(path)) => self.answers.system.status(&path, follow, look)?,
+            Target::Secret(place, found) => {
+                let mut status = look(&found)?;
+                let memory =
+                    FileStatus::of(self.answers.placed.secrets[place].1.as_fd(), c"", AtFlags::EMPTY_PATH)?;
+                status.set_size(memory.size());
+                status
+            }
+        };
+        self.caller.write(buffer, status.bytes())?;
+        Ok(Reply::Answer(Answer::Value(0)))
+    }
+
+    fn access(self, directory: u64, address: u64, mode: u64, follow: bool) -> Result<Reply, Errno> {
+        const WRITE: u64 = 2;
+        let look = |found: &OwnedFd| FileStatus::of(found.as_fd(), c"", AtFlags::EMPTY_PATH);
+        match self.target(directory, address, follow) {
+            Target::Lead(Lead::Native) | Target::Secret(..) => CONTINUE,
+            Target::Lead(Lead::Root(path)) => {
+                self.answers.system.open_in_root(&path, OFlags::PATH)?;
+                Ok(Reply::Answer(Answer::Value(0)))
+            }
+            Target::Lead(Lead::System(path)) => {
+                let status = self.answers.system.status(&path, follow, look)?;
+                let is_directory = FileType::from_raw_mode(status.mode()) == FileType::Directory;
+                if mode & WRITE != 0 && (is_directory || status.mode() & 0o222 == 0) {
+                    return Err(Errno::ACCESS);
+                }
+                Ok(Reply::Answer(Answer::Value(0)))
+            }
+        }
+    }
+
+    fn read_link(self, directory: u64, address: u64, buffer: u64, size: u64) -> Result<Reply, Errno> {
+        let Target::Lead(Lead::System(path)) = self.target(directory, address, false) else {
+            return CONTINUE;
+        };
+        let text = self.answers.system.read_link(self.asking(), &path)?;
+        let bytes = text.as_bytes();
+        let length = bytes.len().min(usize::try_from(size).unwrap_or(usize::MAX));
+        if length == 0 {
+            return Err(Errno::INVAL);
+        }
+        self.caller.write(buffer, &bytes[..length])?;
+        Ok(Reply::Answer(Answer::Value(length as i64)))
+    }
+
+    /// Attributes, of which nothing in `/proc` and `/sys` has any.
+    fn attribute(self, address: u64, follow: bool, answer: Result<i64, Errno>) -> Result<Reply, Errno> {
+        match self.target(WORKING_DIRECTORY, address, follow) {
+            Target::Lead(Lead::System(_)) => answer.map(|value| Reply::Answer(Answer::Value(value))),
+            Target::Lead(Lead::Native | Lead::Root(_)) | Target::Secret(..) => CONTINUE,
+        }
+    }
+
+    /// A call that makes, removes or renames: not what others mount, and not where they mount something read-only.
+    fn guarded<const N: usize>(self, names: [(u64, u64); N]) -> Result<Reply, Errno> {
+        for (directory, address) in names {
+            // Where something is wrong the kernel says it.
+            let Ok(path) = self.path_of_name(directory, address) else { continue };
+            let points = &self.answers.placed.points;
+            if points.iter().any(|(point, _)| *point == path) {
+                return Err(Errno::BUSY);
+            }
+            self.check_read_only(&path)?;
+        }
+        CONTINUE
+    }
+
+    /// A call that changes a file, or makes one if it is not there.
+    fn guarded_file(self, directory: u64, address: u64, flags: OFlags) -> Result<Reply, Errno> {
+        let path = self.caller.path(address).and_then(|path| {
+            let place = self.caller.place(directory, path)?;
+            let found = place.open(!flags.contains(OFlags::NOFOLLOW))?;
+            self.path_inside(&found)
+        });
+        let path = match path {
+            Err(Errno::NOENT) if flags.contains(OFlags::CREATE) => self.path_of_name(directory, address),
+            path => path,
+        };
+        if let Ok(path) = path {
+            self.check_read_only(&path)?;
+        }
+        CONTINUE
+    }
+
+    fn check_read_only(&self, path: &Path) -> Result<(), Errno> {
+        // The innermost counts.
+        let points = self.answers.placed.points.iter().filter(|(point, _)| path.starts_with(point));
+        let innermost = points.max_by_key(|(point, _)| point.as_os_str().len());
+        if innermost.is_some_and(|(_, is_read_only)| *is_read_only) { Err(Errno::ROFS) } else { Ok(()) }
+    }
+
+    /// The path in the root of a name that something is done to.
+    fn path_of_name(&self, directory: u64, address: u64) -> Result<PathBuf, Errno> {
+        let place = self.caller.place(directory, self.caller.path(address)?)?;
+        let named = place.parent()?;
+        Ok(self.path_inside(&named.directory)?.join(OsStr::from_bytes(named.name.as_bytes())))
+    }
+
+    fn path_inside(&self, found: &OwnedFd) -> Result<PathBuf, Errno> {
+        let link = format!("self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(found));
+        let path = readlinkat(&*self.answers.proc, link, Vec::new())?;
+        self.answers.system.inside(Path::new(OsStr::from_bytes(path.as_bytes()))).ok_or(Errno::NOENT)
+    }
+
+    /// Changes what a link of `/proc` leads to, which C libraries use for what they have open: by no other name is it asked here.
+    fn change(self, directory: u64, address: u64, change: Change) -> Result<Reply, Errno> {
+        if address == 0 {
+            return CONTINUE;
+        }
+        if !self.caller.path(address)?.as_bytes().starts_with(b"/proc/") {
+            return match change {
+                Change::Name(directory, address) => self.guarded([(directory, address)]),
+                Change::Mode(_) | Change::Owner(..) | Change::Size(_) | Change::Times(_) => {
+                    self.guarded_file(directory, address, OFlags::empty())
+                }
+            };
+        }
+        let Target::Lead(lead @ (Lead::Root(_) | Lead::System(_))) = self.target(directory, address, true)
+        else {
+            return CONTINUE;
+        };
+        let held = self.answers.system.hold(&lead)?;
+        let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&held));
+        match change {
+            Change::Mode(mode) => rustix::fs::chmod(link, Mode::from_raw_mode(mode as u32 & 0o7777))?,
+            Change::Owner(uid, gid) => {
+                let id = |id: u64| (id as u32 != u32::MAX).then_some(id as u32);
+                let (uid, gid) = (id(uid).map(Uid::from_raw), id(gid).map(Gid::from_raw));
+                rustix::fs::chownat(&held, c"", uid, gid, AtFlags::EMPTY_PATH)?;
+            }
+            Change::Size(size) => {
+                let opened = openat(rustix::fs::CWD, link, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+                rustix::fs::ftruncate(opened, size)?;
+            }
+            Change::Times(times) => {
+                let times = self.times(times)?;
+                rustix::fs::utimensat(rustix::fs::CWD, link, &times, AtFlags::empty())?;
+            }
+            Change::Name(directory, address) => {
+                let place = self.caller.place(directory, self.caller.path(address)?)?;
+                let new = place.parent()?;
+                let follow = AtFlags::SYMLINK_FOLLOW;
+                rustix::fs::linkat(rustix::fs::CWD, link, &new.directory, &*new.name, follow)?;
+            }
+        }
+        Ok(Reply::Answer(Answer::Value(0)))
+    }
+
+    fn times(&self, address: u64) -> Result<Timestamps, Errno> {
+        let now = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+        if address == 0 {
+            return Ok(Timestamps { last_access: now, last_modification: now });
+        }
+        let mut words = [0; 32];
+        self.caller.read(address, &mut words)?;
+        let word = |index: usize| {
+            <[u8; 8]>::try_from(&words[8 * index..8 * index + 8]).map_or(0, i64::from_ne_bytes)
+        };
+        let time = |index| Timespec { tv_sec: word(index), tv_nsec: word(index + 1) };
+        Ok(Timestamps { last_access: time(0), last_modification: time(2) })
+    }
+
+    /// Limits of another process, which root could change whatever process it is.
+    fn limit(self, process: u64) -> Result<Reply, Errno> {
+        if self.answers.system.is_of_step(process as i32) { CONTINUE } else { Err(Errno::PERM) }
+    }
+}
