@@ -1,6 +1,6 @@
 //! Runs a command in a directory as BuildKit would run it there: `run-step [OPTION]… ROOTFS STATE COMMAND…`.
 //!
-//! Options: `--runtime NAME` (else namespaces of our own), `--network-none`, `--user UID:GID`, `--times N`,
+//! Options: `--runtime NAME` (else namespaces of our own), `--chroot` (a root without namespaces), `--network-none`, `--user UID:GID`, `--times N`,
 //! `--secret TARGET=TEXT` (a file in memory; an example may take its text from the command line), `--unkept UID:GID=PATH` (an
 //! owner that the root file system should have), `--existing-proc` (the `/proc` of this process), `--cap-drop NAME`. Of an ordinary
 //! user it happens in a user namespace.
@@ -10,8 +10,8 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use ocibuild_executor::{
-    Executor, Host, MemoryFile, NamespaceExecutor, Network, Private, Rootfs, RuntimeExecutor, Step, Stream,
-    bundle, memory_directory,
+    Executor, Host, MemoryFile, NamespaceExecutor, Network, OwnSandbox, Private, Rootfs, RuntimeExecutor,
+    Step, Stream, bundle, memory_directory,
 };
 use ocibuild_spec::{CancelToken, MountBuilder, Owned};
 use ocibuild_sys::{UserNamespace, UserNamespaceError};
@@ -69,6 +69,7 @@ fn run() -> Result<u8, Box<dyn std::error::Error>> {
             }
             "--secret" => secret = Some(value()?),
             "--cap-drop" => step.dropped_capabilities = value()?.parse()?,
+            "--chroot" => executor = Box::new(NamespaceExecutor::with(OwnSandbox::Chroot)),
             "--existing-proc" => host.own_proc = false,
             "--unkept" => {
                 let unkept = value()?;
@@ -81,6 +82,7 @@ fn run() -> Result<u8, Box<dyn std::error::Error>> {
     };
     step.rootfs = Rootfs::at(rootfs);
     step.state = value()?.into();
+    step.movable = Some(step.state.clone());
     step.args = words.collect();
     if let Some(secret) = secret {
         let (target, text) = secret.split_once('=').ok_or("--secret takes TARGET=TEXT")?;

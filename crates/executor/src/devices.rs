@@ -10,9 +10,12 @@ use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Mount, Spec};
-use ocibuild_sys::{AllowedDevice, DeviceCgroup, MountOptions, Operation, device};
+use ocibuild_sys::{AllowedDevice, DeviceCgroup, DirHandle, FileType, MountOptions, Operation, device};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::bundle::path_mount;
+use crate::error::Repr;
 use crate::mount::{is_bind, kind, options, path, text};
 use crate::{Bundle, Error, Host};
 
@@ -82,6 +85,24 @@ impl Barrier {
             Self::Mounts { .. } => confined(bundle, nodes).map(Cow::Owned),
             Self::None | Self::Cgroup(_) => Ok(Cow::Borrowed(bundle)),
         }
+    }
+}
+
+/// Fails unless something outside, such as the cgroup of a container, keeps this process, and so the step, from the devices of
+/// the host. It is tried with a number that no driver has: what is denied is denied before a driver is looked for.
+pub(crate) fn check_denied(state: &Path) -> Result<(), Error> {
+    const NOBODYS: (u32, u32) = (240, 1);
+    let failed = |source| Repr::Place { verb: "make a device in", path: state.to_owned(), source };
+    let directory = DirHandle::open(state).map_err(failed)?;
+    let name = "device";
+    directory.mknod(name, FileType::CharDevice, 0o600, device(NOBODYS.0, NOBODYS.1)).map_err(failed)?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let opened = rustix::fs::openat(&directory, name, flags, Mode::empty());
+    directory.unlink(name).map_err(failed)?;
+    match opened {
+        Err(Errno::PERM) => Ok(()),
+        Err(Errno::ACCESS) => Err(Repr::NoDevices { path: state.to_owned() }.into()),
+        _ => Err(Repr::OpenDevices.into()),
     }
 }
 

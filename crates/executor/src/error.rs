@@ -68,6 +68,10 @@ pub(crate) enum Repr {
     Place { verb: &'static str, path: PathBuf, source: ocibuild_sys::Error },
     #[error("{}", need.refusal())]
     Unmet { need: Need },
+    #[error("{} is on a file system without devices (nodev), and a step needs some", path.display())]
+    NoDevices { path: PathBuf },
+    #[error("nothing keeps a step without namespaces from the devices of this host: no cgroup denies them")]
+    OpenDevices,
     #[error("{} cannot be moved into the step, and nothing can be mounted here", path.display())]
     Unmovable { path: PathBuf },
     #[error("write the configuration of the runtime")]
@@ -148,7 +152,9 @@ impl Error {
             }
             Repr::State(_) | Repr::Config(_) | Repr::Output(_) | Repr::Input(_) => ErrorKind::State,
             Repr::Answers(_) | Repr::Place { .. } => ErrorKind::Setup,
-            Repr::Unmovable { .. } | Repr::Unmet { .. } => ErrorKind::Unsupported,
+            Repr::Unmovable { .. } | Repr::Unmet { .. } | Repr::NoDevices { .. } | Repr::OpenDevices => {
+                ErrorKind::Unsupported
+            }
             Repr::Invalid { .. } => ErrorKind::InvalidStep,
         }
     }

@@ -163,17 +163,10 @@ impl Asked<'_, '_> {
         Asking { process: process().unwrap_or(thread), thread }
     }
 
-    /// What the path at an address leads to. Where something is wrong the kernel says it.
-    fn target(&self, directory: u64, address: u64, follow: bool) -> Target {
-        self.try_target(directory, address, follow).unwrap_or(Target::Lead(Lead::Native))
-    }
-
-    fn try_target(&self, directory: u64, address: u64, follow: bool) -> Result<Target, Errno> {
+    /// What the path at an address leads to. Where something is wrong that is not about `/proc` or `/sys` the kernel says it.
+    fn target(&self, directory: u64, address: u64, follow: bool) -> Result<Target, Errno> {
         let native = Ok(Target::Lead(Lead::Native));
-        if address == 0 {
-            return native;
-        }
-        let text = self.caller.path(address)?;
+        let Ok(text) = self.caller.path(address) else { return native };
         let path = Path::new(OsStr::from_bytes(text.as_bytes()));
         if path.as_os_str().is_empty() {
             return native;
@@ -185,7 +178,7 @@ impl Asked<'_, '_> {
                 -100 => "cwd".to_owned(),
                 number => format!("fd/{number}"),
             };
-            let base = self.caller.read_link(&link)?;
+            let Ok(base) = self.caller.read_link(&link) else { return native };
             match self.answers.system.inside(Path::new(OsStr::from_bytes(base.as_bytes()))) {
                 Some(base) => base,
                 None => return native,
@@ -196,7 +189,7 @@ impl Asked<'_, '_> {
         if !is_system {
             let flags = if follow { OFlags::PATH } else { OFlags::PATH | OFlags::NOFOLLOW };
             match self.answers.system.open_in_root(&whole, flags) {
-                Ok(found) if self.is_in_stand_in(&found)? => {}
+                Ok(found) if self.is_in_stand_in(&found) => {}
                 Ok(found) => return self.secret(found),
                 // Perhaps by way of a link into /proc.
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
@@ -207,12 +200,9 @@ impl Asked<'_, '_> {
     }
 
     /// Whether something was found among the entries that only stand for those of `/proc` and `/sys`.
-    fn is_in_stand_in(&self, found: &OwnedFd) -> Result<bool, Errno> {
-        if !self.answers.has_stand_ins {
-            return Ok(false);
-        }
-        let inside = self.path_inside(found);
-        Ok(inside.is_ok_and(|path| path.starts_with("/proc") || path.starts_with("/sys")))
+    fn is_in_stand_in(&self, found: &OwnedFd) -> bool {
+        let is_system = |path: PathBuf| path.starts_with("/proc") || path.starts_with("/sys");
+        self.answers.has_stand_ins && self.path_inside(found).is_ok_and(is_system)
     }
 
     fn secret(&self, found: OwnedFd) -> Result<Target, Errno> {
@@ -229,7 +219,7 @@ impl Asked<'_, '_> {
         let close_on_exec = flags.contains(OFlags::CLOEXEC);
         let handed = |descriptor| Ok(Reply::Descriptor { descriptor, close_on_exec });
         let changes = flags.intersects(OFlags::WRONLY | OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC);
-        match self.target(directory, address, !flags.contains(OFlags::NOFOLLOW)) {
+        match self.target(directory, address, !flags.contains(OFlags::NOFOLLOW))? {
             Target::Lead(Lead::Native) if changes && !flags.contains(OFlags::PATH) => {
                 self.guarded_file(directory, address, flags)
             }
@@ -298,7 +288,7 @@ impl Asked<'_, '_> {
         buffer: u64,
         look: impl Fn(&OwnedFd) -> Result<FileStatus, Errno>,
     ) -> Result<Reply, Errno> {
-        let status = match self.target(directory, address, follow) {
+        let status = match self.target(directory, address, follow)? {
             Target::Lead(Lead::Native) => return CONTINUE,
             Target::Lead(Lead::Root(path)) => {
                 let flags = if follow { OFlags::PATH } else { OFlags::PATH | OFlags::NOFOLLOW };
@@ -320,7 +310,7 @@ impl Asked<'_, '_> {
     fn access(self, directory: u64, address: u64, mode: u64, follow: bool) -> Result<Reply, Errno> {
         const WRITE: u64 = 2;
         let look = |found: &OwnedFd| FileStatus::of(found.as_fd(), c"", AtFlags::EMPTY_PATH);
-        match self.target(directory, address, follow) {
+        match self.target(directory, address, follow)? {
             Target::Lead(Lead::Native) | Target::Secret(..) => CONTINUE,
             Target::Lead(Lead::Root(path)) => {
                 self.answers.system.open_in_root(&path, OFlags::PATH)?;
@@ -338,7 +328,7 @@ impl Asked<'_, '_> {
     }
 
     fn read_link(self, directory: u64, address: u64, buffer: u64, size: u64) -> Result<Reply, Errno> {
-        let Target::Lead(Lead::System(path)) = self.target(directory, address, false) else {
+        let Target::Lead(Lead::System(path)) = self.target(directory, address, false)? else {
             return CONTINUE;
         };
         let text = self.answers.system.read_link(self.asking(), &path)?;
@@ -353,7 +343,7 @@ impl Asked<'_, '_> {
 
     /// Attributes, of which nothing in `/proc` and `/sys` has any.
     fn attribute(self, address: u64, follow: bool, answer: Result<i64, Errno>) -> Result<Reply, Errno> {
-        match self.target(WORKING_DIRECTORY, address, follow) {
+        match self.target(WORKING_DIRECTORY, address, follow)? {
             Target::Lead(Lead::System(_)) => answer.map(|value| Reply::Answer(Answer::Value(value))),
             Target::Lead(Lead::Native | Lead::Root(_)) | Target::Secret(..) => CONTINUE,
         }
@@ -423,7 +413,7 @@ impl Asked<'_, '_> {
                 }
             };
         }
-        let Target::Lead(lead @ (Lead::Root(_) | Lead::System(_))) = self.target(directory, address, true)
+        let Target::Lead(lead @ (Lead::Root(_) | Lead::System(_))) = self.target(directory, address, true)?
         else {
             return CONTINUE;
         };

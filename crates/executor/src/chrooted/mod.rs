@@ -26,6 +26,7 @@ use ocibuild_sys::{Operation, ProcSource, Sandbox, capability};
 use self::answers::Answers;
 use self::filter::notifying;
 use self::place::Placed;
+use crate::devices::{self, Barrier};
 use crate::error::Repr;
 use crate::mount::{kind, path};
 use crate::namespaces::{command, directory_operation, process_of, program_of, wants_cgroups};
@@ -81,8 +82,13 @@ fn run_in(
     attached: Attached<'_, '_>,
     cancel: &CancelToken,
 ) -> Result<ExitStatus, Error> {
-    let host = bundle.spec.hostname().clone().unwrap_or_default();
-    let sandbox = sandbox(bundle, placed)?;
+    let (here, host) = (Host::detect(), bundle.spec.hostname().clone().unwrap_or_default());
+    let mut sandbox = sandbox(bundle, placed, &here)?;
+    let barrier = Barrier::best(&here);
+    match barrier.operation()? {
+        Some(join) => sandbox.operations.insert(0, join),
+        None => devices::check_denied(&bundle.state)?,
+    }
     let answers = Answers::new(placed, &host, mounts(&bundle.spec));
     let mut answers = answers.map_err(|errno| Repr::State(errno.into()))?;
     let mut answer = |listener| answers.answer_all(listener);
@@ -99,9 +105,9 @@ fn needs(spec: &Spec) -> Option<Need> {
     wants_cgroups(spec).then_some(Need::Resources)
 }
 
-fn sandbox(bundle: &Bundle, placed: &Placed) -> Result<Sandbox, Error> {
+fn sandbox(bundle: &Bundle, placed: &Placed, here: &Host) -> Result<Sandbox, Error> {
     let process = process_of(&bundle.spec)?;
-    let mut command = command(&bundle.spec, process, &Host::detect())?;
+    let mut command = command(&bundle.spec, process, here)?;
     if let Some(confinement) = &mut command.confinement {
         confinement.seccomp = Some(notifying(&bundle.spec).compile());
         confinement.enclosed = true;

@@ -32,9 +32,14 @@ pub(super) struct Placed {
     pub(super) secrets: Vec<((u64, u64), File)>,
     /// Where something is that others mount, by path in the root, and whether that is read-only.
     pub(super) points: Vec<(PathBuf, bool)>,
+    state: DirHandle,
     aside: DirHandle,
     things: Vec<Thing>,
+    is_back: bool,
 }
+
+/// Where in the private directory of the step is what was in the way.
+const ASIDE: &str = "aside";
 
 /// Something in its place.
 struct Thing {
@@ -58,10 +63,18 @@ impl Placed {
     /// Puts everything into its place that the bundle mounts.
     pub(super) fn new(bundle: &Bundle) -> Result<Self, Error> {
         let root = root_of(bundle)?;
-        let aside = bundle.state.join("aside");
-        fs::create_dir(&aside).map_err(Repr::State)?;
-        let aside = DirHandle::open(&aside).map_err(failed("open", &aside))?;
-        let mut placed = Self { root, secrets: Vec::new(), points: Vec::new(), aside, things: Vec::new() };
+        let state = DirHandle::open(&bundle.state).map_err(failed("open", &bundle.state))?;
+        state.mkdir(ASIDE, 0o700).map_err(failed("make a directory in", &bundle.state))?;
+        let aside = state.open_dir(ASIDE).map_err(failed("open", &bundle.state))?;
+        let mut placed = Self {
+            root,
+            state,
+            secrets: Vec::new(),
+            points: Vec::new(),
+            aside,
+            things: Vec::new(),
+            is_back: false,
+        };
         match placed.everything(bundle) {
             Ok(()) => Ok(placed),
             // What is wrong is told first; what is left is thrown away with the root.
@@ -213,6 +226,9 @@ impl Placed {
         while let Some(thing) = self.things.pop() {
             let undone = thing.take_back(&self.aside);
             result = result.and(undone);
+        }
+        if result.is_ok() && !std::mem::replace(&mut self.is_back, true) {
+            result = self.state.rmdir(ASIDE).map_err(failed("remove", Path::new(ASIDE)));
         }
         result
     }

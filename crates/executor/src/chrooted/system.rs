@@ -140,7 +140,7 @@ impl SystemFiles {
         let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let found = openat2(&self.root, path, flags, Mode::empty(), how)?;
-        read_link(&found, OsStr::new(""))
+        read_link(&found)
     }
 
     /// Where a link of `/proc` or `/sys` leads in the root. The last one of a path that leads to something open is left: it is
@@ -149,10 +149,7 @@ impl SystemFiles {
         let Asking { process, thread } = asking;
         let Ok(below) = path.strip_prefix("/proc") else {
             let below = path.strip_prefix("/sys").map_err(|_| Errno::NOENT)?;
-            return read_link(
-                &self.open_beneath(&self.sys, below, OFlags::PATH | OFlags::NOFOLLOW)?,
-                OsStr::new(""),
-            );
+            return self.link_beneath(&self.sys, below, is_last);
         };
         match below.to_str() {
             Some("self") => return Ok(Some(process.to_string().into())),
@@ -170,7 +167,15 @@ impl SystemFiles {
         if is_mounts(below) {
             return Ok(None);
         }
-        read_link(&self.open_beneath(&self.proc, below, OFlags::PATH | OFlags::NOFOLLOW)?, OsStr::new(""))
+        self.link_beneath(&self.proc, below, is_last)
+    }
+
+    /// What a link of one of the trees says. What is not there may be the last of a path.
+    fn link_beneath(&self, tree: &OwnedFd, below: &Path, is_last: bool) -> Result<Option<PathBuf>, Errno> {
+        match self.open_beneath(tree, below, OFlags::PATH | OFlags::NOFOLLOW) {
+            Err(Errno::NOENT) if is_last => Ok(None),
+            found => read_link(&found?),
+        }
     }
 
     /// Whether something of `/proc` is a link by which the kernel leads to what a process holds.
@@ -257,7 +262,10 @@ impl SystemFiles {
         if is_proc && is_mounts(below) {
             return self.mounts(below).map(Opened::File);
         }
-        let found = self.open_beneath(tree, below, OFlags::PATH | OFlags::NOFOLLOW)?;
+        let found = match self.open_beneath(tree, below, OFlags::PATH | OFlags::NOFOLLOW) {
+            Err(Errno::NOENT) if flags.contains(OFlags::CREATE) && !is_proc => return Err(Errno::ROFS),
+            found => found?,
+        };
         let status = FileStatus::of(found.as_fd(), c"", AtFlags::EMPTY_PATH)?;
         match rustix::fs::FileType::from_raw_mode(status.mode()) {
             rustix::fs::FileType::Directory => self.stand_in(path, &found).map(Opened::Directory),
@@ -386,8 +394,12 @@ impl SystemFiles {
                     Opened::File(found) | Opened::Directory(found) => Ok(found),
                 }
             }
-            // What the kernel has there is not the step's to change.
-            Lead::System(_) => Err(Errno::PERM),
+            Lead::System(path) => {
+                let (tree, below) = self.tree_of(path)?;
+                self.open_beneath(tree, below, OFlags::PATH | OFlags::NOFOLLOW)?;
+                // What the kernel has there is not the step's to change.
+                Err(Errno::PERM)
+            }
             Lead::Native => Err(Errno::NOENT),
         }
     }
@@ -420,9 +432,9 @@ fn is_mounts(below: &Path) -> bool {
     is_of_process && MOUNTS.iter().any(|name| below.ends_with(name))
 }
 
-/// What a link says that is open, or that is in an open directory; `None` if it is not a link.
-fn read_link(found: &OwnedFd, name: &OsStr) -> Result<Option<PathBuf>, Errno> {
-    match readlinkat(found, name, Vec::new()) {
+/// What a link says that is held; `None` if it is not a link.
+fn read_link(found: &OwnedFd) -> Result<Option<PathBuf>, Errno> {
+    match readlinkat(found, c"", Vec::new()) {
         Ok(target) => Ok(Some(PathBuf::from(OsString::from_vec(target.into_bytes())))),
         Err(Errno::NOENT | Errno::INVAL) => Ok(None),
         Err(errno) => Err(errno),

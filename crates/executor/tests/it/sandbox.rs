@@ -6,7 +6,7 @@ use ocibuild_executor::{
     ErrorKind, Host, MemoryFile, Network, PosixRlimitType, Private, Rlimit, bundle, memory_directory,
 };
 
-use crate::world::{World, chain, executors, mount};
+use crate::world::{World, all_executors, chain, executors, mount};
 
 #[test]
 fn privileged_all_executors_give_the_same() {
@@ -252,7 +252,7 @@ fn privileged_files_in_memory_are_the_steps_alone() {
     let shown = format!("{:?} {:?}", world.step, bundle(&world.step, &Host::detect()));
     assert!(shown.contains("TOKEN") && !shown.contains("canary"), "{shown}");
     world.shell("stat -c '%a %u:%g %s' /s/file; cat /s/file | tr '\\0' 0; echo $TOKEN");
-    for (name, executor) in executors() {
+    for (name, executor) in all_executors() {
         let mut looked = false;
         let directory = world.dir.path().to_owned();
         let mut text = Vec::new();

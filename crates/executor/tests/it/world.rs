@@ -3,7 +3,8 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use ocibuild_executor::{
-    Error, Executor, ExitStatus, Host, Mount, NamespaceExecutor, Rootfs, RuntimeExecutor, Step, bundle,
+    Error, Executor, ExitStatus, Host, Mount, NamespaceExecutor, OwnSandbox, Rootfs, RuntimeExecutor, Step,
+    bundle,
 };
 use ocibuild_spec::{CancelToken, MountBuilder};
 
@@ -32,6 +33,7 @@ impl World {
         fs::create_dir(&state).unwrap();
         let mut step = Step::new(Rootfs::at(dir.path().join("rootfs")), state);
         step.env = vec!["PATH=/bin".to_owned()];
+        step.movable = Some(dir.path().to_owned());
         Some(Self { dir, step, cancel: CancelToken::new() })
     }
 
@@ -87,6 +89,25 @@ pub(crate) fn executors() -> Vec<(String, Box<dyn Executor>)> {
         }
     }
     executors
+}
+
+/// The same, and the sandbox without namespaces.
+pub(crate) fn all_executors() -> Vec<(String, Box<dyn Executor>)> {
+    let mut executors = executors();
+    executors.extend(chroot().map(|executor| ("chroot".to_owned(), Box::new(executor) as Box<dyn Executor>)));
+    executors
+}
+
+/// The sandbox without namespaces, where it can be had.
+pub(crate) fn chroot() -> Option<NamespaceExecutor> {
+    let executor = NamespaceExecutor::with(OwnSandbox::Chroot);
+    match executor.probe() {
+        Ok(()) => Some(executor),
+        Err(error) => {
+            ocibuild_testkit::skip(&chain(&error));
+            None
+        }
+    }
 }
 
 pub(crate) fn make_rootfs(root: &Path) -> bool {
