@@ -75,8 +75,9 @@ pub use notify::{
     own_file_system_state, set_file_system_ids, set_mark, system_names,
 };
 pub use obstacle::{
-    Blocked, CHROOT_CAPABILITIES, Obstacle, ProcSource, chroot_works, host_name_can_be_set, may_administer,
-    namespace_obstacle, network_can_be_made, sandbox_works, sysfs_can_be_mounted, user_namespace_obstacle,
+    Blocked, CHROOT_CAPABILITIES, Obstacle, ProcSource, chroot_works, host_name_can_be_set,
+    landlock_keeps_signals, may_administer, namespace_obstacle, network_can_be_made, sandbox_works,
+    sysfs_can_be_mounted, user_namespace_obstacle,
 };
 pub use private::Private;
 pub use probe::{

@@ -109,6 +109,11 @@ pub const CHROOT_CAPABILITIES: [&str; 10] = [
 /// The version of Landlock from which on what it confines can move and link files between directories (Linux 5.19).
 const LANDLOCK: u32 = 2;
 
+/// Whether Landlock keeps the signals of who is confined to who is confined (Linux 6.12).
+pub fn landlock_keeps_signals() -> bool {
+    landlock_version() >= 6
+}
+
 /// Makes a sandbox without namespaces in a throwaway process: another root, and Landlock around it.
 pub fn chroot_works() -> Result<(), Blocked> {
     let denied = || SandboxError::new(SandboxErrorKind::Setup, "change the root", Errno::PERM);

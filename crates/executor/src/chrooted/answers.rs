@@ -68,6 +68,16 @@ impl<'s> Answers<'s> {
     }
 
     fn reply(&mut self, listener: &Listener, call: &Call) -> Result<Reply, Errno> {
+        if matches!(
+            call.name,
+            "kill" | "tkill" | "tgkill" | "rt_sigqueueinfo" | "rt_tgsigqueueinfo" | "pidfd_open"
+        ) {
+            return if self.system.may_signal(call.arguments[0] as i32) {
+                CONTINUE
+            } else {
+                Err(Errno::PERM)
+            };
+        }
         let Some((uid, gid)) = self.owner(call.thread) else { return CONTINUE };
         let proc = Arc::clone(&self.proc);
         let Some(caller) = Caller::of(call, listener, &proc)? else { return CONTINUE };

@@ -14,8 +14,11 @@ const ANSWERED: &str = "\
     unlink unlinkat rmdir rename renameat renameat2 \
     stat64 lstat64 fstatat64 oldstat oldlstat uname oldolduname olduname";
 
-/// The profile of a step, or none, with the calls that are answered.
-pub(super) fn notifying(spec: &Spec) -> Profile {
+/// Calls that send signals, or make descriptors that do.
+const SIGNALS: &str = "kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_open";
+
+/// The profile of a step, or none, with the calls that are answered; signals among them where nothing else keeps them in.
+pub(super) fn notifying(spec: &Spec, answers_signals: bool) -> Profile {
     let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
     let mut profile = seccomp.map_or_else(|| Profile { default: Verdict::Allow, rules: Vec::new() }, profile);
     let notify = |names: &str, condition| Rule {
@@ -24,6 +27,9 @@ pub(super) fn notifying(spec: &Spec) -> Profile {
         condition,
     };
     profile.rules.push(notify(ANSWERED, None));
+    if answers_signals {
+        profile.rules.push(notify(SIGNALS, None));
+    }
     // Those of others, which root could change whoever they are.
     profile.rules.push(notify("prlimit64", Some((0, Condition::NotEqual(0)))));
     profile

@@ -19,7 +19,7 @@ mod system;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 use ocibuild_spec::CancelToken;
 use ocibuild_sys::{Operation, ProcSource, Sandbox, capability};
 
@@ -109,7 +109,8 @@ fn sandbox(bundle: &Bundle, placed: &Placed, here: &Host) -> Result<Sandbox, Err
     let process = process_of(&bundle.spec)?;
     let mut command = command(&bundle.spec, process, here)?;
     if let Some(confinement) = &mut command.confinement {
-        confinement.seccomp = Some(notifying(&bundle.spec).compile());
+        confinement.seccomp =
+            Some(notifying(&bundle.spec, !ocibuild_sys::landlock_keeps_signals()).compile());
         confinement.enclosed = true;
         confinement.no_new_privileges = true;
         // With it the step could leave its root.
@@ -123,8 +124,7 @@ fn sandbox(bundle: &Bundle, placed: &Placed, here: &Host) -> Result<Sandbox, Err
 
 /// What the step is told that is mounted, as `/proc/mounts` has it (fstab(5)).
 fn mounts(spec: &Spec) -> String {
-    let mut lines = "overlay / overlay rw,relatime 0 0\n".to_owned();
-    for mount in spec.mounts().as_deref().unwrap_or_default() {
+    let line = |mount: &Mount| {
         let options = mount.options().as_deref().unwrap_or_default();
         let access = if options.iter().any(|option| option == "ro") { "ro" } else { "rw" };
         let kind = match kind(mount) {
@@ -132,7 +132,8 @@ fn mounts(spec: &Spec) -> String {
             kind => kind,
         };
         let target = mount.destination().display().to_string().replace(' ', "\\040");
-        lines.push_str(&format!("{kind} {target} {kind} {access},relatime 0 0\n"));
-    }
-    lines
+        format!("{kind} {target} {kind} {access},relatime 0 0\n")
+    };
+    let root = "overlay / overlay rw,relatime 0 0\n".to_owned();
+    std::iter::once(root).chain(spec.mounts().iter().flatten().map(line)).collect()
 }

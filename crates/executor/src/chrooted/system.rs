@@ -14,7 +14,7 @@ use std::path::{Component, Path, PathBuf};
 
 use ocibuild_sys::{DirHandle, FileStatus, FileType, RootDir, set_file_system_ids};
 use rustix::fs::{
-    AtFlags, MemfdFlags, Mode, OFlags, ResolveFlags, memfd_create, openat, openat2, readlinkat,
+    AtFlags, MemfdFlags, Mode, OFlags, ResolveFlags, memfd_create, openat, openat2, readlinkat, statat,
 };
 use rustix::io::Errno;
 
@@ -149,7 +149,7 @@ impl SystemFiles {
         let Asking { process, thread } = asking;
         let Ok(below) = path.strip_prefix("/proc") else {
             let below = path.strip_prefix("/sys").map_err(|_| Errno::NOENT)?;
-            return self.link_beneath(&self.sys, below, is_last);
+            return link_beneath(&self.sys, below, is_last);
         };
         match below.to_str() {
             Some("self") => return Ok(Some(process.to_string().into())),
@@ -167,15 +167,7 @@ impl SystemFiles {
         if is_mounts(below) {
             return Ok(None);
         }
-        self.link_beneath(&self.proc, below, is_last)
-    }
-
-    /// What a link of one of the trees says. What is not there may be the last of a path.
-    fn link_beneath(&self, tree: &OwnedFd, below: &Path, is_last: bool) -> Result<Option<PathBuf>, Errno> {
-        match self.open_beneath(tree, below, OFlags::PATH | OFlags::NOFOLLOW) {
-            Err(Errno::NOENT) if is_last => Ok(None),
-            found => read_link(&found?),
-        }
+        link_beneath(&self.proc, below, is_last)
     }
 
     /// Whether something of `/proc` is a link by which the kernel leads to what a process holds.
@@ -207,6 +199,25 @@ impl SystemFiles {
         root.is_ok_and(|root| root.as_bytes() == self.path.as_os_str().as_bytes())
     }
 
+    /// Whether the target of a signal, as `kill` takes it, is of the step.
+    pub(super) fn may_signal(&self, target: i32) -> bool {
+        match target {
+            // Its own group.
+            0 => true,
+            // Everybody. Who is of the step cannot be told apart there.
+            -1 => false,
+            target => {
+                let process = target.unsigned_abs().cast_signed();
+                // Each tells only its own user where its root is.
+                let Ok(stat) = statat(&self.proc, process.to_string(), AtFlags::empty()) else { return true };
+                set_file_system_ids(stat.st_uid, stat.st_gid);
+                let is_of_step = self.is_of_step(process);
+                set_file_system_ids(0, 0);
+                is_of_step
+            }
+        }
+    }
+
     /// Whether the step may know of something in `/proc`: of its own processes, and of what is not about a process.
     fn check(&self, below: &Path) -> Result<(), Errno> {
         let first = below.iter().next().and_then(OsStr::to_str).unwrap_or_default();
@@ -216,20 +227,6 @@ impl SystemFiles {
             return Err(Errno::NOENT);
         }
         Ok(())
-    }
-
-    /// Opens something in one of the trees, of which it does not lead out.
-    fn open_beneath(&self, tree: &OwnedFd, below: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
-        let below = if below.as_os_str().is_empty() { Path::new(".") } else { below };
-        let how = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
-        match openat2(tree, below, flags | OFlags::CLOEXEC, Mode::empty(), how) {
-            // A file system of its own, such as /sys/fs/cgroup, or a mount that hides what is below it.
-            Err(Errno::XDEV) => {
-                let how = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-                openat2(tree, below, flags | OFlags::CLOEXEC, Mode::empty(), how)
-            }
-            result => result,
-        }
     }
 
     fn tree_of<'p>(&self, path: &'p Path) -> Result<(&OwnedFd, &'p Path), Errno> {
@@ -262,7 +259,7 @@ impl SystemFiles {
         if is_proc && is_mounts(below) {
             return self.mounts(below).map(Opened::File);
         }
-        let found = match self.open_beneath(tree, below, OFlags::PATH | OFlags::NOFOLLOW) {
+        let found = match open_beneath(tree, below, OFlags::PATH | OFlags::NOFOLLOW) {
             Err(Errno::NOENT) if flags.contains(OFlags::CREATE) && !is_proc => return Err(Errno::ROFS),
             found => found?,
         };
@@ -279,7 +276,7 @@ impl SystemFiles {
                 }
                 let own = if flags.contains(OFlags::PATH) { OFlags::empty() } else { OFlags::NOCTTY };
                 let flags = flags.difference(OFlags::CREATE | OFlags::EXCL | OFlags::TRUNC) | own;
-                self.open_beneath(tree, below, flags).map(Opened::File)
+                open_beneath(tree, below, flags).map(Opened::File)
             }
         }
     }
@@ -296,7 +293,7 @@ impl SystemFiles {
             let flags = OFlags::PATH | OFlags::CLOEXEC;
             return look(&openat(&self.proc, below, flags, Mode::empty())?);
         }
-        look(&self.open_beneath(tree, below, OFlags::PATH | OFlags::NOFOLLOW)?)
+        look(&open_beneath(tree, below, OFlags::PATH | OFlags::NOFOLLOW)?)
     }
 
     /// What a link of `/proc` or `/sys` says.
@@ -396,12 +393,34 @@ impl SystemFiles {
             }
             Lead::System(path) => {
                 let (tree, below) = self.tree_of(path)?;
-                self.open_beneath(tree, below, OFlags::PATH | OFlags::NOFOLLOW)?;
+                open_beneath(tree, below, OFlags::PATH | OFlags::NOFOLLOW)?;
                 // What the kernel has there is not the step's to change.
                 Err(Errno::PERM)
             }
             Lead::Native => Err(Errno::NOENT),
         }
+    }
+}
+
+/// Opens something in one of the trees, of which it does not lead out.
+fn open_beneath(tree: &OwnedFd, below: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let below = if below.as_os_str().is_empty() { Path::new(".") } else { below };
+    let how = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+    match openat2(tree, below, flags | OFlags::CLOEXEC, Mode::empty(), how) {
+        // A file system of its own, such as /sys/fs/cgroup, or a mount that hides what is below it.
+        Err(Errno::XDEV) => {
+            let how = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+            openat2(tree, below, flags | OFlags::CLOEXEC, Mode::empty(), how)
+        }
+        result => result,
+    }
+}
+
+/// What a link of one of the trees says. What is not there may be the last of a path.
+fn link_beneath(tree: &OwnedFd, below: &Path, is_last: bool) -> Result<Option<PathBuf>, Errno> {
+    match open_beneath(tree, below, OFlags::PATH | OFlags::NOFOLLOW) {
+        Err(Errno::NOENT) if is_last => Ok(None),
+        found => read_link(&found?),
     }
 }
 
@@ -462,6 +481,17 @@ fn mountinfo(mounts: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn signals_stay_in_the_step() {
+        let own = rustix::process::getpid().as_raw_pid();
+        let of = |root: &str| SystemFiles::new(Path::new(root), String::new()).unwrap();
+        // This process has the root of the host.
+        assert!(of("/").may_signal(own) && of("/").may_signal(-own));
+        assert!(!of("/usr").may_signal(own) && !of("/usr").may_signal(-own));
+        // Everybody; its own group; nobody, of whom the kernel tells.
+        assert!(!of("/").may_signal(-1) && of("/usr").may_signal(0) && of("/usr").may_signal(i32::MAX));
+    }
 
     #[test]
     fn mounts_are_told_in_both_forms() {
