@@ -63,7 +63,7 @@ fn plans_that_make_no_sense() {
 #[test]
 fn what_cannot_be_done_is_refused_by_name() {
     let place = Place::with("FROM scratch\n");
-    let table: [(&[&str], &str); 35] = [
+    let table: [(&[&str], &str); 36] = [
         (&["--push"], "--push"),
         (&["--load=crio"], "--load=crio"),
         (&["--load", "-o", "type=cacheonly"], "--load"),
