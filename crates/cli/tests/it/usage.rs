@@ -197,7 +197,7 @@ fn root_without_capabilities_is_not_told_to_be_root() {
         let plain = place.command(args);
         let mut command = std::process::Command::new("setpriv");
         command
-            .args(["--bounding-set=-sys_admin,-setfcap", "--inh-caps=-all"])
+            .args(["--bounding-set=-sys_admin,-setfcap,-sys_chroot", "--inh-caps=-all"])
             .arg(plain.get_program())
             .args(plain.get_args());
         ended(command.current_dir(place.path(".")).env("HOME", place.path(".")).output().unwrap())
@@ -210,9 +210,10 @@ fn root_without_capabilities_is_not_told_to_be_root() {
     for args in [&["build", "."][..], &["run", "127.0.0.1:1/nobody/listens"]] {
         let ended = without(args);
         let words = [
-            "no usable sandbox: this process is root without CAP_SYS_ADMIN and CAP_SETFCAP",
+            "no usable sandbox: this process is root without CAP_SYS_ADMIN and CAP_SETFCAP, and this process does not have CAP_SYS_CHROOT",
             "hint: give the container CAP_SETFCAP",
             "--security-opt seccomp=unconfined",
+            "hint: give CAP_SYS_CHROOT to the container",
         ];
         ended.fails(5, &words);
         assert!(!ended.stderr.contains("as root"), "{}", ended.stderr);
