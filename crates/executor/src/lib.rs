@@ -26,7 +26,7 @@
 
 mod attached;
 mod bundle;
-mod caller;
+mod calls;
 mod chrooted;
 mod devices;
 mod emulation;

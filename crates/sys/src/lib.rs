@@ -92,7 +92,7 @@ pub use sandbox::{
 pub use seccomp::{Condition, Filter, Profile, Rule, Verdict};
 pub use spawn::{Child, SandboxError, SandboxErrorKind, Status};
 pub use target::{FileTarget, own_descriptor};
-pub use terminal::set_window_size;
+pub use terminal::{set_window_size, terminal_number};
 pub use userns::{
     IdMap, IdRange, IdsError, UserNamespace, UserNamespaceError, id_map, in_initial_user_namespace,
 };

@@ -56,3 +56,12 @@ pub fn set_window_size(terminal: impl AsFd, size: WindowSize) -> std::io::Result
     let result = unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
     if result < 0 { Err(last_errno().into()) } else { Ok(()) }
 }
+
+/// The number of a terminal, by the side of it that is not in `/dev/pts`.
+#[expect(unsafe_code, reason = "an ioctl")]
+pub fn terminal_number(master: impl AsFd) -> Result<u32, Errno> {
+    let mut number: libc::c_uint = 0;
+    // SAFETY: the number outlives the call, which fills it.
+    let result = unsafe { libc::ioctl(master.as_fd().as_raw_fd(), libc::TIOCGPTN, &raw mut number) };
+    if result < 0 { Err(last_errno()) } else { Ok(number) }
+}

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ocibuild_sys::{Answer, Call, FileStatus, Listener, PendingListener, set_file_system_ids, system_names};
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, openat, readlinkat};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, openat, readlink};
 use rustix::io::Errno;
 
 use super::place::Placed;
 use super::system::{Asking, Lead, Opened, SystemFiles, reopened};
-use crate::caller::Caller;
+use crate::calls::{CONTINUE, Caller, Reply, WORKING_DIRECTORY, answer_all, own_link};
 
 /// Answers the calls of one step.
 pub(super) struct Answers<'s> {
@@ -27,17 +27,6 @@ pub(super) struct Answers<'s> {
     /// Whether a directory of `/proc` or `/sys` has got entries, which are not what the kernel should find.
     has_stand_ins: bool,
 }
-
-/// An answer, or a descriptor for who called.
-enum Reply {
-    Answer(Answer),
-    Descriptor { descriptor: OwnedFd, close_on_exec: bool },
-}
-
-const CONTINUE: Result<Reply, Errno> = Ok(Reply::Answer(Answer::Continue));
-
-/// `AT_FDCWD`, as an argument.
-const WORKING_DIRECTORY: u64 = -100_i64 as u64;
 
 impl<'s> Answers<'s> {
     pub(super) fn new(placed: &'s Placed, host: &str, mounts: String) -> Result<Self, Errno> {
@@ -54,17 +43,11 @@ impl<'s> Answers<'s> {
     /// Answers until the command has ended. To be called in a thread of its own, which looks for files as whoever calls.
     pub(super) fn answer_all(&mut self, pending: PendingListener) -> io::Result<()> {
         let Some(listener) = pending.wait()? else { return Ok(()) };
-        while let Some(call) = listener.next()? {
-            let reply = self.reply(&listener, &call);
+        answer_all(&listener, |call| {
+            let reply = self.reply(&listener, call);
             set_file_system_ids(0, 0);
-            match reply.unwrap_or_else(|errno| Reply::Answer(Answer::Fail(errno))) {
-                Reply::Answer(answer) => listener.answer(&call, answer)?,
-                Reply::Descriptor { descriptor, close_on_exec } => {
-                    listener.answer_with(&call, descriptor.as_fd(), close_on_exec)?;
-                }
-            }
-        }
-        Ok(())
+            reply
+        })
     }
 
     fn reply(&mut self, listener: &Listener, call: &Call) -> Result<Reply, Errno> {
@@ -253,8 +236,7 @@ impl Asked<'_, '_> {
             Target::Secret(_, _) if flags.contains(OFlags::PATH) => CONTINUE,
             Target::Secret(place, found) => {
                 // Whether the caller may read it, what stands for it tells.
-                let link = format!("self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&found));
-                openat(&*self.answers.proc, link, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+                openat(rustix::fs::CWD, own_link(&found), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
                 set_file_system_ids(0, 0);
                 handed(reopened(&self.answers.placed.secrets[place].1)?)
             }
@@ -263,17 +245,11 @@ impl Asked<'_, '_> {
 
     /// `openat2`, which has its flags behind a pointer.
     fn open_described(self, directory: u64, address: u64, how: u64, size: u64) -> Result<Reply, Errno> {
-        let mut words = [0; 24];
-        if size < words.len() as u64 {
-            return CONTINUE;
+        match self.caller.open_how(how, size)? {
+            Some([flags, _, 0]) => self.open(directory, address, flags),
+            // Where a path must not lead, only the kernel knows.
+            _ => CONTINUE,
         }
-        self.caller.read(how, &mut words)?;
-        let word = |index: usize| {
-            let bytes = &words[8 * index..8 * index + 8];
-            <[u8; 8]>::try_from(bytes).map_or(0, u64::from_ne_bytes)
-        };
-        // Where a path must not lead, only the kernel knows.
-        if word(2) != 0 { CONTINUE } else { self.open(directory, address, word(0)) }
     }
 
     fn stat(self, directory: u64, address: u64, follow: bool, buffer: u64) -> Result<Reply, Errno> {
@@ -405,8 +381,7 @@ impl Asked<'_, '_> {
     }
 
     fn path_inside(&self, found: &OwnedFd) -> Result<PathBuf, Errno> {
-        let link = format!("self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(found));
-        let path = readlinkat(&*self.answers.proc, link, Vec::new())?;
+        let path = readlink(own_link(found), Vec::new())?;
         self.answers.system.inside(Path::new(OsStr::from_bytes(path.as_bytes()))).ok_or(Errno::NOENT)
     }
 
@@ -428,7 +403,7 @@ impl Asked<'_, '_> {
             return CONTINUE;
         };
         let held = self.answers.system.hold(&lead)?;
-        let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&held));
+        let link = own_link(&held);
         match change {
             Change::Mode(mode) => rustix::fs::chmod(link, Mode::from_raw_mode(mode as u32 & 0o7777))?,
             Change::Owner(uid, gid) => {

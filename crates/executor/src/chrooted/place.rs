@@ -19,6 +19,7 @@ use oci_spec::runtime::Mount;
 use ocibuild_sys::{DirHandle, ErrorKind as SystemError, FileType, RootDir, device};
 use rustix::fs::{MemfdFlags, memfd_create};
 
+use crate::calls::own_link;
 use crate::devices::{DEVICE_LINKS, DEVICES};
 use crate::error::{Error, Repr};
 use crate::mount::{is_bind, kind, options};
@@ -191,8 +192,7 @@ impl Placed {
         let host = self.root.join(&inside);
         let resolved = match root.open_path(&inside) {
             Ok(found) => {
-                let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&found));
-                let path = fs::read_link(link).map_err(Repr::State)?;
+                let path = fs::read_link(own_link(&found)).map_err(Repr::State)?;
                 let below = path.strip_prefix(&self.root).map(Path::to_owned);
                 below.map_err(|_| Error::invalid("a mount point", "is outside of the root"))?
             }

@@ -1,9 +1,10 @@
-//! `/proc` and `/sys` of a step, for which nothing is mounted.
+//! `/proc` and `/sys` of a step, and its terminals, for which nothing is mounted.
 //!
 //! Files of them are opened in those of this process and handed over; of `/proc` only what belongs to a process of the step or
 //! tells of the whole host. Directories are never handed over, since `..` leads out of them: for one that is opened, a directory
 //! of the root gets entries of the same names, and what is then asked of those comes back here, by the path of that directory.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
@@ -12,13 +13,17 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Component, Path, PathBuf};
 
-use ocibuild_sys::{DirHandle, FileStatus, FileType, RootDir, set_file_system_ids};
+use ocibuild_sys::{DirHandle, FileStatus, FileType, RootDir, set_file_system_ids, terminal_number};
 use rustix::fs::{
     AtFlags, MemfdFlags, Mode, OFlags, ResolveFlags, memfd_create, openat, openat2, readlinkat, statat,
 };
 use rustix::io::Errno;
 
+use crate::calls::own_link;
 use crate::permissions::MASKED_PATHS;
+
+/// Where terminals are. Beside those of the step there are others in the same file system, which it does not see.
+const TERMINALS: &str = "/dev/pts";
 
 /// As many links are followed in a path.
 const MAX_LINKS: usize = 40;
@@ -39,6 +44,8 @@ pub(super) struct SystemFiles {
     sys: OwnedFd,
     /// What is said to be mounted: lines of `/proc/mounts`.
     mounts: String,
+    /// The terminals that the step has made, by their numbers in the `/dev/pts` of this process.
+    terminals: RefCell<Vec<u32>>,
 }
 
 /// What a path of a call leads to.
@@ -78,12 +85,20 @@ impl SystemFiles {
             proc: directory(Path::new("/proc"))?,
             sys: directory(Path::new("/sys"))?,
             mounts,
+            terminals: RefCell::default(),
         })
     }
 
     /// The path inside the root of something outside; `None` for what is not in the root, or has no path.
     pub(super) fn inside(&self, path: &Path) -> Option<PathBuf> {
         path.strip_prefix(&self.path).ok().map(|rest| Path::new("/").join(rest))
+    }
+
+    /// What a step is told of where something is that a process of its own holds; `None` for what is not its own.
+    fn shown(&self, path: &Path) -> Option<PathBuf> {
+        let is_terminal = path.starts_with(TERMINALS) || path == Path::new("/dev/ptmx");
+        // What is not a path, such as `pipe:[7]`, is told as it is.
+        if is_terminal || !path.is_absolute() { Some(path.to_owned()) } else { self.inside(path) }
     }
 
     /// Where a path leads, from a directory of the root.
@@ -147,6 +162,9 @@ impl SystemFiles {
     /// opened anew by itself, also when it has no name any more.
     fn system_link(&self, asking: Asking, path: &Path, is_last: bool) -> Result<Option<PathBuf>, Errno> {
         let Asking { process, thread } = asking;
+        if path.starts_with(TERMINALS) {
+            return Ok(None);
+        }
         let Ok(below) = path.strip_prefix("/proc") else {
             let below = path.strip_prefix("/sys").map_err(|_| Errno::NOENT)?;
             return link_beneath(&self.sys, below, is_last);
@@ -238,8 +256,31 @@ impl SystemFiles {
         if is_masked(path) { Err(Errno::NOENT) } else { Ok((&self.sys, below)) }
     }
 
-    /// Opens something of `/proc` or `/sys`.
+    /// Opens the device that makes terminals, or one that the step has made with it.
+    fn open_terminal(&self, name: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+        // It is not to become one of this process.
+        let own = if flags.contains(OFlags::PATH) { OFlags::empty() } else { OFlags::NOCTTY };
+        let flags = flags.difference(OFlags::CREATE | OFlags::EXCL | OFlags::TRUNC) | own | OFlags::CLOEXEC;
+        let open = |path: &Path| openat(rustix::fs::CWD, path, flags, Mode::empty());
+        if name == Path::new("ptmx") {
+            let opened = open(Path::new("/dev/ptmx"))?;
+            if !flags.contains(OFlags::PATH) {
+                self.terminals.borrow_mut().push(terminal_number(&opened)?);
+            }
+            return Ok(opened);
+        }
+        let number: Option<u32> = name.to_str().and_then(|name| name.parse().ok());
+        match number.filter(|number| self.terminals.borrow().contains(number)) {
+            Some(number) => open(&Path::new(TERMINALS).join(number.to_string())),
+            None => Err(Errno::NOENT),
+        }
+    }
+
+    /// Opens something of `/proc` or `/sys`, or a terminal.
     pub(super) fn open(&self, path: &Path, flags: OFlags) -> Result<Opened, Errno> {
+        if let Ok(name) = path.strip_prefix(TERMINALS) {
+            return self.open_terminal(name, flags).map(Opened::File);
+        }
         let (tree, below) = self.tree_of(path)?;
         let is_proc = path.starts_with("/proc");
         if is_proc && self.is_lead(below) {
@@ -248,7 +289,7 @@ impl SystemFiles {
             }
             let target = readlinkat(&self.proc, below, Vec::new())?;
             let target = Path::new(OsStr::from_bytes(target.as_bytes()));
-            if target.is_absolute() && self.inside(target).is_none() {
+            if self.shown(target).is_none() {
                 return Err(Errno::NOENT);
             }
             let own =
@@ -288,6 +329,9 @@ impl SystemFiles {
         follow: bool,
         look: impl Fn(&OwnedFd) -> Result<FileStatus, Errno>,
     ) -> Result<FileStatus, Errno> {
+        if let Ok(name) = path.strip_prefix(TERMINALS) {
+            return look(&self.open_terminal(name, OFlags::PATH)?);
+        }
         let (tree, below) = self.tree_of(path)?;
         if follow && path.starts_with("/proc") && self.is_lead(below) {
             let flags = OFlags::PATH | OFlags::CLOEXEC;
@@ -303,12 +347,7 @@ impl SystemFiles {
         let text = if is_proc && self.is_lead(below) {
             let target = readlinkat(&self.proc, below, Vec::new())?;
             let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
-            // What is not a path, such as `pipe:[7]`, is told as it is.
-            let inside = self.inside(&target);
-            if inside.is_none() && target.is_absolute() {
-                return Err(Errno::NOENT);
-            }
-            inside.unwrap_or(target)
+            self.shown(&target).ok_or(Errno::NOENT)?
         } else {
             self.system_link(asking, path, false)?.ok_or(Errno::INVAL)?
         };
@@ -437,9 +476,10 @@ pub(super) fn is_system(path: &Path) -> bool {
     path == Path::new("/proc") || path == Path::new("/sys")
 }
 
-/// Whether a path is in one of the two trees.
+/// Whether a path is in one of the two trees, or a terminal.
 fn is_below_system(path: &Path) -> bool {
-    !is_system(path) && (path.starts_with("/proc") || path.starts_with("/sys"))
+    let is_below = |tree: &str| path.starts_with(tree) && path != Path::new(tree);
+    ["/proc", "/sys", TERMINALS].into_iter().any(is_below)
 }
 
 fn is_masked(path: &Path) -> bool {
@@ -462,8 +502,7 @@ fn read_link(found: &OwnedFd) -> Result<Option<PathBuf>, Errno> {
 
 /// Another description of an open file, which begins at its start and cannot be written.
 pub(super) fn reopened(file: &File) -> Result<OwnedFd, Errno> {
-    let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file));
-    openat(rustix::fs::CWD, link, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+    openat(rustix::fs::CWD, own_link(file), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// Lines of `/proc/mounts` in the form of `/proc/<pid>/mountinfo` (proc(5)).

@@ -20,7 +20,7 @@ use super::identity::Identity;
 use super::record::{
     BLOCK_DEVICE, CHARACTER_DEVICE, DIRECTORY, FILE_TYPE, Inode, REGULAR, Record, SET_GROUP, SET_USER,
 };
-use crate::caller::{Caller, Named, Place};
+use crate::calls::{CONTINUE, Caller, Named, Place, Reply, WORKING_DIRECTORY, answer_all};
 use crate::error::{Error, Repr};
 
 /// Answers the calls of one step.
@@ -43,14 +43,6 @@ pub(crate) struct Answers {
     /// The same of what is mounted in it.
     mounts_mean: Vec<(PathBuf, Owned)>,
 }
-
-/// An answer, or a descriptor for who called.
-enum Reply {
-    Answer(Answer),
-    Descriptor { descriptor: OwnedFd, close_on_exec: bool },
-}
-
-const CONTINUE: Result<Reply, Errno> = Ok(Reply::Answer(Answer::Continue));
 
 #[expect(clippy::unnecessary_wraps, reason = "as the answers that are made out are")]
 fn value(value: impl Into<i64>) -> Result<Reply, Errno> {
@@ -78,15 +70,7 @@ impl Answers {
     pub(crate) fn answer_all(&mut self, pending: PendingListener) -> io::Result<()> {
         let Some(listener) = pending.wait()? else { return Ok(()) };
         own_file_system_state()?;
-        while let Some(call) = listener.next()? {
-            match self.reply(&listener, &call).unwrap_or_else(|errno| Reply::Answer(Answer::Fail(errno))) {
-                Reply::Answer(answer) => listener.answer(&call, answer)?,
-                Reply::Descriptor { descriptor, close_on_exec } => {
-                    listener.answer_with(&call, descriptor.as_fd(), close_on_exec)?;
-                }
-            }
-        }
-        Ok(())
+        answer_all(&listener, |call| self.reply(&listener, call))
     }
 
     /// What has become of owners and devices.
@@ -194,8 +178,6 @@ struct Answering<'a> {
     call: &'a Call,
 }
 
-/// `AT_FDCWD`, as an argument.
-const WORKING_DIRECTORY: u64 = -100_i64 as u64;
 /// Stands for "as it is" among owners.
 const KEEP: u32 = u32::MAX;
 
@@ -379,16 +361,7 @@ impl<'a> Answering<'a> {
         how: u64,
         size: u64,
     ) -> Result<Reply, Errno> {
-        let mut words = [0; 24];
-        if size < words.len() as u64 {
-            return CONTINUE;
-        }
-        self.caller.read(how, &mut words)?;
-        let word = |index: usize| {
-            let bytes = &words[8 * index..8 * index + 8];
-            <[u8; 8]>::try_from(bytes).map_or(0, u64::from_ne_bytes)
-        };
-        let (flags, mode, resolve) = (word(0), word(1), word(2));
+        let Some([flags, mode, resolve]) = self.caller.open_how(how, size)? else { return CONTINUE };
         let makes = OFlags::CREATE | OFlags::TMPFILE.difference(OFlags::DIRECTORY);
         if !OFlags::from_bits_retain(flags as u32).intersects(makes) {
             return CONTINUE;

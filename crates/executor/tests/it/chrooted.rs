@@ -163,6 +163,21 @@ fn privileged_what_is_left_is_ended_even_if_it_makes_more_of_itself() {
     assert_eq!(left.count(), 0);
 }
 
+/// Programs that make terminals get them, and see no others.
+#[test]
+fn privileged_terminals_are_made_and_only_those_are_seen() {
+    let Some(mut world) = world() else { return };
+    let others = fs::File::options().read(true).write(true).open("/dev/ptmx").unwrap();
+    let name = format!("/dev/pts/{}", ocibuild_sys::terminal_number(&others).unwrap());
+    // What a C library does in `openpty`, without one: the number of a terminal is in the name of what it is opened by.
+    let script = format!(
+        "exec 7<>/dev/ptmx && readlink /proc/self/fd/7; [ -e {name} ] || echo hidden; (: < {name}) 2>&1; \
+         ls /dev/pts | wc -l"
+    );
+    let said = output(&mut world, &script);
+    assert_eq!(said, format!("/dev/ptmx\nhidden\n/bin/sh: can't open {name}: no such file\n0\n"));
+}
+
 /// Users other than root are answered as themselves.
 #[test]
 fn privileged_a_user_of_the_step_gets_no_more_than_it_may() {

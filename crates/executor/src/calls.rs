@@ -1,12 +1,13 @@
-//! Who made a call: its memory, its descriptors and its place in the file system.
+//! Calls of a step that are answered: the replies, and who made a call, with its memory, its descriptors and its place in the file
+//! system.
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 
-use ocibuild_sys::{Call, FileStatus, Listener};
+use ocibuild_sys::{Answer, Call, FileStatus, Listener};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
 
@@ -14,8 +15,37 @@ use rustix::io::Errno;
 const PATH_MAX: usize = 4096;
 const PAGE: usize = 4096;
 
-/// `AT_FDCWD` as it stands in an argument.
-const WORKING_DIRECTORY: i32 = -100;
+/// `AT_FDCWD`, as an argument.
+pub(crate) const WORKING_DIRECTORY: u64 = -100_i64 as u64;
+
+/// An answer, or a descriptor for who called.
+pub(crate) enum Reply {
+    Answer(Answer),
+    Descriptor { descriptor: OwnedFd, close_on_exec: bool },
+}
+
+pub(crate) const CONTINUE: Result<Reply, Errno> = Ok(Reply::Answer(Answer::Continue));
+
+/// The path by which this process names something that it has open.
+pub(crate) fn own_link(file: impl AsFd) -> String {
+    format!("/proc/self/fd/{}", file.as_fd().as_raw_fd())
+}
+
+/// Answers calls until nobody is left to make any, or the command has ended.
+pub(crate) fn answer_all(
+    listener: &Listener,
+    mut reply: impl FnMut(&Call) -> Result<Reply, Errno>,
+) -> io::Result<()> {
+    while let Some(call) = listener.next()? {
+        match reply(&call).unwrap_or_else(|errno| Reply::Answer(Answer::Fail(errno))) {
+            Reply::Answer(answer) => listener.answer(&call, answer)?,
+            Reply::Descriptor { descriptor, close_on_exec } => {
+                listener.answer_with(&call, descriptor.as_fd(), close_on_exec)?;
+            }
+        }
+    }
+    Ok(())
+}
 
 /// The thread that made a call, which waits for its answer. Everything is reached through its directory in `/proc`, which
 /// stays its own even if its number becomes another's.
@@ -160,10 +190,7 @@ impl<'p> Caller<'p> {
         if path.to_bytes().starts_with(b"/") {
             return Ok(Place { caller: self, directory: None, path });
         }
-        let directory = match directory as i32 {
-            WORKING_DIRECTORY => self.open("cwd", OFlags::PATH)?,
-            number => self.descriptor(number)?,
-        };
+        let directory = self.descriptor(directory as i32)?;
         Ok(Place { caller: self, directory: Some(directory), path })
     }
 
@@ -197,13 +224,26 @@ impl<'p> Caller<'p> {
 
     /// What a descriptor of the caller is of.
     pub(crate) fn descriptor(&self, number: i32) -> Result<OwnedFd, Errno> {
-        if number == WORKING_DIRECTORY {
+        if number == WORKING_DIRECTORY as i32 {
             return self.open("cwd", OFlags::PATH);
         }
         self.open(&format!("fd/{number}"), OFlags::PATH).map_err(|errno| match errno {
             Errno::NOENT => Errno::BADF,
             errno => errno,
         })
+    }
+
+    /// What `openat2` has behind a pointer: flags, mode, and how paths are resolved. `None` where the kernel takes less.
+    pub(crate) fn open_how(&self, address: u64, size: u64) -> Result<Option<[u64; 3]>, Errno> {
+        let mut bytes = [0; 24];
+        if size < bytes.len() as u64 {
+            return Ok(None);
+        }
+        self.read(address, &mut bytes)?;
+        let word = |index: usize| {
+            <[u8; 8]>::try_from(&bytes[8 * index..8 * index + 8]).map_or(0, u64::from_ne_bytes)
+        };
+        Ok(Some([0, 1, 2].map(word)))
     }
 
     /// The mask of permission bits of what it makes.
