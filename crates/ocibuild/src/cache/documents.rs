@@ -49,12 +49,12 @@ impl Documents {
         self.read_json(key).ok().flatten()
     }
 
-    /// Puts a document in the place of whatever there was, whole or not at all. It is not flushed: what a crash of the machine
-    /// takes of it is damaged then, and found out or made again.
+    /// Puts a document in the place of whatever there was, whole or not at all.
     pub(super) fn write(&self, key: &Digest, bytes: &[u8]) -> Result<(), CacheError> {
         let path = self.path(key);
         let written = tempfile::NamedTempFile::new_in(&self.folder).and_then(|mut file| {
             io::Write::write_all(&mut file, bytes)?;
+            file.as_file().sync_data()?;
             file.persist(&path).map_err(|error| error.error)?;
             Ok(())
         });

@@ -3,7 +3,6 @@ use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use ocibuild_spec::{Descriptor, Digest, Hasher, MAX_DOCUMENT, MediaType, VerifyingReader};
 use tempfile::NamedTempFile;
@@ -98,14 +97,7 @@ impl ImageLayout {
                 sync_directory(&self.root().join("blobs").join(algorithm))?;
             }
         }
-        // The folder of the other algorithm is made with its first blob.
-        let is_usual = blobs.iter().all(|blob| blob.digest.algorithm() == "sha256");
-        if is_usual && self.inner.has_flushed_folder.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        sync_directory(&self.root().join("blobs"))?;
-        self.inner.has_flushed_folder.store(true, Ordering::Release);
-        Ok(())
+        sync_directory(&self.root().join("blobs"))
     }
 
     /// A manifest or an index that is here, of which only the digest is known.

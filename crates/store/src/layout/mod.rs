@@ -9,7 +9,6 @@ mod tags;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use ocibuild_sys::DirHandle;
 use rustix::fs::{FlockOperation, Mode, OFlags};
@@ -52,8 +51,6 @@ pub struct ImageLayout {
 struct Inner {
     root: PathBuf,
     session: Session,
-    /// Whether the name of the folder of blobs by SHA-256 has been flushed: it is there from the start, and stays.
-    has_flushed_folder: AtomicBool,
 }
 
 /// Changing what stands in a private folder in a way that older versions misread raises this number.
@@ -93,7 +90,7 @@ impl ImageLayout {
             write_format(&root)?;
         }
         complete(&root)?;
-        Ok(Self::at(root))
+        Ok(Self { inner: Arc::new(Inner { session: Session::new(&root), root }) })
     }
 
     /// The directory, with all links resolved.
@@ -105,12 +102,8 @@ impl ImageLayout {
     /// read under a lease waits for the end of a collection: a build of the same process may be running.
     #[must_use]
     pub fn apart(&self) -> Self {
-        Self::at(self.root().to_owned())
-    }
-
-    fn at(root: PathBuf) -> Self {
-        let session = Session::new(&root);
-        Self { inner: Arc::new(Inner { root, session, has_flushed_folder: AtomicBool::new(false) }) }
+        let root = self.root().to_owned();
+        Self { inner: Arc::new(Inner { session: Session::new(&root), root }) }
     }
 
     /// A private folder, which is there: `cache`, `mounts`, `snapshots` or `tmp`.
