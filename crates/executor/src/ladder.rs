@@ -71,10 +71,11 @@ impl Executor for NamespaceExecutor {
             return self.try_chroot().map_err(Error::blocked);
         }
         self.try_sandbox().map_err(|mut blocked| {
-            // Each is a way by itself.
+            // What suffices by itself is a way of its own.
             if self.sandbox == OwnSandbox::Best
                 && rustix::process::geteuid().is_root()
                 && let Err(chroot) = self.try_chroot()
+                && chroot.obstacles.len() == 1
             {
                 blocked
                     .obstacles

@@ -117,8 +117,11 @@ pub fn landlock_keeps_signals() -> bool {
 /// Makes a sandbox without namespaces in a throwaway process: another root, and Landlock around it.
 pub fn chroot_works() -> Result<(), Blocked> {
     let denied = || SandboxError::new(SandboxErrorKind::Setup, "change the root", Errno::PERM);
-    if let Some(name) = missing_capability(&CHROOT_CAPABILITIES) {
-        return Err(Blocked { error: denied(), obstacles: vec![Obstacle::Capability(name)] });
+    let status = read("/proc/self/status");
+    let missing = CHROOT_CAPABILITIES.into_iter().filter(|name| !has(&status, name));
+    let obstacles: Vec<Obstacle> = missing.map(Obstacle::Capability).collect();
+    if !obstacles.is_empty() {
+        return Err(Blocked { error: denied(), obstacles });
     }
     if landlock_version() < LANDLOCK {
         let error = SandboxError::new(SandboxErrorKind::Setup, "use Landlock", Errno::OPNOTSUPP);

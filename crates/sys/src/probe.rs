@@ -9,7 +9,8 @@ use rustix::io::Errno;
 
 use crate::sandbox::{Confinement, MountOptions, Namespaces, Operation, Process, Sandbox};
 use crate::{
-    DirHandle, Error, Profile, Rule, SandboxError, SandboxErrorKind, Status, Verdict, user_namespace_obstacle,
+    DirHandle, Error, Filter, Profile, Rule, SandboxError, SandboxErrorKind, Status, Verdict,
+    user_namespace_obstacle,
 };
 
 /// The attributes in which an overlay keeps its notes.
@@ -90,32 +91,34 @@ pub fn user_namespaces_work() -> Result<(), String> {
 /// Whether this process can answer system calls of a sandbox: a throwaway process gets a filter that leaves one to it, which
 /// nobody makes. The kernel may not know such filters, a filter may deny them, and there may be one that is in force already.
 pub fn notification_works() -> Result<(), SandboxError> {
-    let rule = Rule { names: vec!["acct".to_owned()], verdict: Verdict::Notify, condition: None };
-    let profile = Profile { default: Verdict::Allow, rules: vec![rule] };
     let confinement = Confinement {
         uid: 0,
         gid: 0,
         groups: None,
         capabilities: u64::MAX,
         no_new_privileges: false,
-        seccomp: Some(profile.compile()),
+        seccomp: Some(asking()),
         enclosed: false,
     };
     run_as(Some(Namespaces::default()), vec![Operation::MakePrivate], Some(confinement))
 }
 
+/// A filter that leaves a call to the listener which nobody makes.
+fn asking() -> Filter {
+    let rule = Rule { names: vec!["acct".to_owned()], verdict: Verdict::Notify, condition: None };
+    Profile { default: Verdict::Allow, rules: vec![rule] }.compile()
+}
+
 /// Makes a sandbox without namespaces in a throwaway process: a root, which is the one that is there, what keeps it to that,
 /// and a filter that leaves a call to this process.
 pub(crate) fn try_chroot() -> Result<(), SandboxError> {
-    let rule = Rule { names: vec!["acct".to_owned()], verdict: Verdict::Notify, condition: None };
-    let profile = Profile { default: Verdict::Allow, rules: vec![rule] };
     let confinement = Confinement {
         uid: 0,
         gid: 0,
         groups: None,
         capabilities: 0,
         no_new_privileges: true,
-        seccomp: Some(profile.compile()),
+        seccomp: Some(asking()),
         enclosed: true,
     };
     run_as(None, vec![Operation::EnterRoot(c"/".to_owned()), Operation::Chroot], Some(confinement))

@@ -12,8 +12,8 @@ use super::{
 const END: c_int = libc::SIGTERM;
 
 /// Whoever loses its parent below the keeper becomes its child. When the command has ended, or the caller dies or says so, it
-/// kills all its children until there are none. The listener of the filter is closed first, which is what stops those that
-/// would only make more of themselves: the calls that make processes are answered by nobody then, and fail.
+/// kills all its children until there are none. It closes its end of the listener's socket first: where the filter leaves the
+/// calls that make processes to the listener, nobody answers them then, and who would only make more of itself cannot.
 pub(super) unsafe fn keep(prepared: &Prepared<'_>) -> ! {
     // SAFETY: system calls on our own descriptors, with pointers to locals.
     unsafe {
