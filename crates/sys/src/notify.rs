@@ -39,7 +39,7 @@ impl PendingListener {
 #[derive(Debug)]
 pub struct Listener {
     descriptor: OwnedFd,
-    /// Hung up when the command has ended, whoever is left of what it started.
+    /// Shut down when the command has ended, and hung up when all that it started is gone.
     end: Option<UnixStream>,
 }
 
@@ -78,18 +78,27 @@ impl Listener {
         Self { descriptor, end }
     }
 
-    /// Waits for the next call; `None` when nobody with this filter is left, or the command has ended and what it has left is
-    /// being killed.
+    /// Waits for the next call; `None` when nobody with this filter is left. Once the command has ended, what it has left is
+    /// being killed, and its calls wait for that.
     pub fn next(&self) -> Result<Option<Call>, Errno> {
+        let mut has_ended = false;
         loop {
-            let mut polled = vec![PollFd::new(&self.descriptor, PollFlags::IN)];
-            polled.extend(self.end.as_ref().map(|end| PollFd::new(end, PollFlags::empty())));
+            let wanted = if has_ended { [PollFlags::empty(); 2] } else { [PollFlags::IN, PollFlags::RDHUP] };
+            let mut polled = vec![PollFd::new(&self.descriptor, wanted[0])];
+            polled.extend(self.end.as_ref().map(|end| PollFd::new(end, wanted[1])));
             match poll(&mut polled, None) {
                 Err(Errno::INTR) => continue,
                 result => result?,
             };
-            let has_ended = polled.get(1).is_some_and(|end| end.revents().contains(PollFlags::HUP));
-            if has_ended || !polled[0].revents().contains(PollFlags::IN) {
+            let end = polled.get(1).map_or(PollFlags::empty(), PollFd::revents);
+            if end.contains(PollFlags::HUP) {
+                return Ok(None);
+            }
+            if end.contains(PollFlags::RDHUP) {
+                has_ended = true;
+                continue;
+            }
+            if !polled[0].revents().contains(PollFlags::IN) {
                 return Ok(None);
             }
             match self.receive() {

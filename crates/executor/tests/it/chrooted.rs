@@ -65,6 +65,17 @@ fn privileged_proc_and_sys_are_there_without_mounts() {
     );
 }
 
+/// What the command leaves is killed. Until then its calls wait: it has nothing to complain of.
+#[test]
+fn privileged_calls_of_what_is_left_do_not_fail() {
+    let Some(mut world) = world() else { return };
+    let script =
+        "for i in 1 2 3 4; do (while cat /dev/null; do :; done; echo failed) & done; sleep 0.02; echo done";
+    for _ in 0..20 {
+        assert_eq!(output(&mut world, script), "done\n");
+    }
+}
+
 /// What is moved into place comes back, the root as it was but for what the step did.
 #[test]
 fn privileged_what_is_mounted_elsewhere_is_moved_and_comes_back() {

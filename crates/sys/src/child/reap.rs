@@ -12,8 +12,8 @@ use super::{
 const END: c_int = libc::SIGTERM;
 
 /// Whoever loses its parent below the keeper becomes its child. When the command has ended, or the caller dies or says so, it
-/// kills all its children until there are none. It closes its end of the listener's socket first: where the filter leaves the
-/// calls that make processes to the listener, nobody answers them then, and who would only make more of itself cannot.
+/// kills all its children until there are none. It shuts down its end of the listener's socket first: nobody's calls are
+/// answered then, so that who would only make more of itself, or complain, waits to be killed.
 pub(super) unsafe fn keep(prepared: &Prepared<'_>) -> ! {
     // SAFETY: system calls on our own descriptors, with pointers to locals.
     unsafe {
@@ -35,7 +35,7 @@ pub(super) unsafe fn keep(prepared: &Prepared<'_>) -> ! {
         close_the_commands(prepared);
         let ended = watch(prepared, pid, pidfd);
         if let Some(socket) = prepared.listener {
-            libc::close(socket);
+            libc::shutdown(socket, libc::SHUT_WR);
         }
         kill_all(prepared, pid, ended)
     }
