@@ -1,17 +1,19 @@
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::ptr;
 
 use libc::c_int;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 
-use crate::child::{self, Keeper, Prepared, Report, Stage, at};
+use crate::child::{self, Birthplace, Keeper, Prepared, Report, Stage, at};
 use crate::dir::last_errno;
 use crate::sandbox::{Operation, Sandbox};
 use crate::signal::BlockedSignals;
@@ -186,7 +188,10 @@ impl Sandbox {
         listener: Option<RawFd>,
     ) -> Result<(u32, OwnedFd), SandboxError> {
         let streams = [stdin, stdout, stderr, report];
-        let mut keep: Vec<RawFd> = streams.into_iter().chain(socket).chain(listener).collect();
+        let birthplace = self.birthplace();
+        let directory = birthplace.as_ref().map(|(directory, _)| directory.as_raw_fd());
+        let mut keep: Vec<RawFd> =
+            streams.into_iter().chain(socket).chain(listener).chain(directory).collect();
         keep.sort_unstable();
         let terminal = self.process.terminal.zip(socket).map(|(size, socket)| child::Terminal {
             size,
@@ -196,7 +201,6 @@ impl Sandbox {
         let (programs, searched) = self.programs();
         let argv = null_terminated(&self.process.args);
         let envp = null_terminated(&self.process.env);
-        let clone_flags = self.clone_flags();
         let prepared = Prepared {
             operations: &self.operations,
             confinement: self.process.confinement.as_ref(),
@@ -214,19 +218,32 @@ impl Sandbox {
             terminal,
             listener,
             keep: &keep,
-            clone_flags,
+            clone_flags: self.clone_flags(),
             keeper: match self.namespaces {
                 None => Keeper::Reaper,
                 Some(_) if self.keeper => Keeper::Namespace,
                 Some(_) => Keeper::None,
             },
+            birthplace: birthplace
+                .as_ref()
+                .map(|(directory, operation)| Birthplace { directory: directory.as_raw_fd(), operation: *operation }),
         };
-        let first_flags = match prepared.keeper {
-            Keeper::Namespace => libc::CLONE_NEWPID,
-            Keeper::Reaper => 0,
-            Keeper::None => clone_flags,
+        start(&prepared).map_err(not_started)
+    }
+
+    /// The first cgroup of version 2 that the command joins, and the operation that joins it.
+    fn birthplace(&self) -> Option<(OwnedFd, usize)> {
+        const VERSION_TWO: u64 = 0x6367_7270;
+        let open = |(index, operation): (usize, &Operation)| {
+            let Operation::JoinCgroup(processes) = operation else { return None };
+            let directory = Path::new(OsStr::from_bytes(processes.as_bytes())).parent()?;
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            // What is wrong with it is told by the operation.
+            let directory = rustix::fs::open(directory, flags, Mode::empty()).ok()?;
+            let system = rustix::fs::fstatfs(&directory).ok()?;
+            (system.f_type.cast_unsigned() == VERSION_TWO).then_some((directory, index))
         };
-        fork_into(first_flags, &prepared).map_err(not_started)
+        self.operations.iter().enumerate().find_map(open)
     }
 
     /// Whether there is a process between the command and this one.
@@ -275,15 +292,12 @@ fn not_started(errno: Errno) -> SandboxError {
 
 /// Forks with all signals blocked: a handler of the caller's must not run in the copy, where its world is gone.
 #[expect(unsafe_code, reason = "forks")]
-fn fork_into(flags: c_int, prepared: &Prepared<'_>) -> Result<(u32, OwnedFd), Errno> {
+fn start(prepared: &Prepared<'_>) -> Result<(u32, OwnedFd), Errno> {
     let _blocked = BlockedSignals::new();
-    // SAFETY: the child does only what `child` does, which is written for it; the descriptor is new and owned by nobody else.
+    // SAFETY: this thread waits for the call; the descriptor is new and owned by nobody else.
     unsafe {
         let mut pidfd = -1;
-        let pid = child::fork(flags, &mut pidfd);
-        if pid == 0 {
-            child::run(prepared);
-        }
+        let pid = child::start(prepared, &mut pidfd);
         if pid < 0 { Err(last_errno()) } else { Ok((pid as u32, OwnedFd::from_raw_fd(pidfd))) }
     }
 }
@@ -460,7 +474,7 @@ fn decode(bytes: &[u8]) -> Report {
 }
 
 fn text(string: &CStr) -> String {
-    std::ffi::OsStr::from_bytes(string.to_bytes()).to_string_lossy().into_owned()
+    OsStr::from_bytes(string.to_bytes()).to_string_lossy().into_owned()
 }
 
 fn describe(operation: &Operation) -> String {

@@ -16,7 +16,7 @@ pub(super) unsafe fn limit(prepared: &Prepared<'_>) {
         let limit = libc::rlimit64 { rlim_cur: *soft, rlim_max: *hard };
         // SAFETY: the struct outlives the call.
         if unsafe { libc::setrlimit64(*resource as _, &raw const limit) } < 0 {
-            // SAFETY: as for `run`.
+            // SAFETY: as for `start`.
             unsafe { fail(prepared.report, Stage::Limits, *resource, 0) };
         }
     }
@@ -86,7 +86,7 @@ pub(super) unsafe fn drop_bounding(report: RawFd, keep: u64) {
             }
         };
         if result < 0 {
-            // SAFETY: as for `run`.
+            // SAFETY: as for `start`.
             unsafe {
                 match errno() {
                     // The kernel knows none of this number.

@@ -62,6 +62,16 @@ pub(crate) struct Prepared<'p> {
     pub(crate) keep: &'p [RawFd],
     pub(crate) clone_flags: c_int,
     pub(crate) keeper: Keeper,
+    /// Where the command starts, if it is to be in a cgroup.
+    pub(crate) birthplace: Option<Birthplace>,
+}
+
+/// A cgroup of version 2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Birthplace {
+    pub(crate) directory: RawFd,
+    /// The operation that joins it, which is then done.
+    pub(crate) operation: usize,
 }
 
 /// Who is between the caller and the command.
@@ -75,21 +85,60 @@ pub(crate) enum Keeper {
     Reaper,
 }
 
-/// Runs in the copy that [`fork`] made. Never returns.
+/// Starts whoever comes first: the keeper, or the command. -1 and `errno` if there is no new process.
 ///
 /// # Safety
-/// Must be called in a new process that shares no memory with another.
-pub(crate) unsafe fn run(prepared: &Prepared<'_>) -> ! {
-    // SAFETY: as promised by the caller, and everything in `prepared` was made before the copy.
+/// The calling process must stay as it is until this returns; the new one gets everything as it was.
+pub(crate) unsafe fn start(prepared: &Prepared<'_>, pidfd: &mut c_int) -> c_long {
+    // SAFETY: the new process does only what this folder does, and everything in `prepared` was made before the copy.
     unsafe {
+        let (pid, done) = match prepared.keeper {
+            Keeper::Namespace => (fork(libc::CLONE_NEWPID, pidfd), None),
+            Keeper::Reaper => (fork(0, pidfd), None),
+            Keeper::None => fork_command(prepared, pidfd),
+        };
+        if pid != 0 {
+            return pid;
+        }
         match prepared.keeper {
             Keeper::Namespace => keep(prepared),
             Keeper::Reaper => reap::keep(prepared),
             Keeper::None => {
                 close_others(prepared.keep);
-                become_command(prepared)
+                become_command(prepared, done)
             }
         }
+    }
+}
+
+/// Makes the process that becomes the command, in its cgroup if that can be had (Linux 5.7): moving it there later makes the
+/// kernel wait for all its processors. Gives the operation which that has done, too.
+unsafe fn fork_command(prepared: &Prepared<'_>, pidfd: &mut c_int) -> (c_long, Option<usize>) {
+    let flags = prepared.clone_flags;
+    // SAFETY: as for `start`.
+    unsafe {
+        if let Some(Birthplace { directory, operation }) = prepared.birthplace {
+            let pid = fork_in_cgroup(flags, pidfd, directory);
+            if pid >= 0 {
+                return (pid, Some(operation));
+            }
+            // Whatever the reason, the operation meets it, too, or gets around it.
+        }
+        (fork(flags, pidfd), None)
+    }
+}
+
+/// [`fork`] into a cgroup.
+unsafe fn fork_in_cgroup(flags: c_int, pidfd: &mut c_int, cgroup: RawFd) -> c_long {
+    /// `CLONE_INTO_CGROUP`, which libc has as a number of 32 bits on some architectures.
+    const INTO_CGROUP: u64 = 1 << 33;
+    // SAFETY: as for `fork`; the struct is plain data, whose size is given.
+    unsafe {
+        let mut arguments: libc::clone_args = std::mem::zeroed();
+        arguments.flags = (flags | libc::CLONE_PIDFD) as u64 | INTO_CGROUP;
+        arguments.pidfd = ptr::from_mut(pidfd) as u64;
+        arguments.cgroup = cgroup as u64;
+        libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<libc::clone_args>())
     }
 }
 
@@ -127,12 +176,12 @@ unsafe fn keep(prepared: &Prepared<'_>) -> ! {
         // All of them stay blocked.
         default_dispositions();
         let mut pidfd = -1;
-        let pid = fork(prepared.clone_flags, &mut pidfd);
+        let (pid, done) = fork_command(prepared, &mut pidfd);
         if pid < 0 {
             fail(prepared.report, Stage::Keeper, 0, 0);
         }
         if pid == 0 {
-            become_command(prepared);
+            become_command(prepared, done);
         }
         close_the_commands(prepared);
         if let Some(socket) = prepared.listener {
@@ -162,9 +211,10 @@ unsafe fn close_the_commands(prepared: &Prepared<'_>) {
     }
 }
 
-unsafe fn become_command(prepared: &Prepared<'_>) -> ! {
+/// Carries out all operations but the one that is done already.
+unsafe fn become_command(prepared: &Prepared<'_>, done: Option<usize>) -> ! {
     let report = prepared.report;
-    // SAFETY: as for `run`.
+    // SAFETY: as for `start`.
     unsafe {
         if libc::setsid() < 0 {
             fail(report, Stage::Session, 0, 0);
@@ -172,6 +222,9 @@ unsafe fn become_command(prepared: &Prepared<'_>) -> ! {
         streams(prepared);
         let mut root = -1;
         for (index, operation) in prepared.operations.iter().enumerate() {
+            if done == Some(index) {
+                continue;
+            }
             if let Err(at) = operate(operation, &mut root) {
                 fail(report, Stage::Operation, index as u32, at);
             }

@@ -2,10 +2,10 @@
 
 use libc::c_int;
 
-use super::fork;
 use super::report::{Stage, errno, fail, send};
 use super::{
     Prepared, become_command, close_others, close_the_commands, default_dispositions, die_with_the_caller,
+    fork_command,
 };
 
 /// Sent to the keeper when the caller dies, and by the caller to end the command.
@@ -25,12 +25,13 @@ pub(super) unsafe fn keep(prepared: &Prepared<'_>) -> ! {
         die_with_the_caller(prepared.report, END);
         default_dispositions();
         let mut pidfd = -1;
-        let pid = fork(0, &mut pidfd) as c_int;
+        let (pid, done) = fork_command(prepared, &mut pidfd);
+        let pid = pid as c_int;
         if pid < 0 {
             fail(prepared.report, Stage::Keeper, 0, 0);
         }
         if pid == 0 {
-            become_command(prepared);
+            become_command(prepared, done);
         }
         close_the_commands(prepared);
         let ended = watch(prepared, pid, pidfd);
@@ -91,7 +92,7 @@ unsafe fn bury(pid: c_int) -> Option<c_int> {
 
 /// Kills all children, and those of theirs as they become its own, and ends.
 unsafe fn kill_all(prepared: &Prepared<'_>, pid: c_int, ended: Option<c_int>) -> ! {
-    // SAFETY: as for `run`.
+    // SAFETY: as for `start`.
     unsafe {
         let mut ended = ended;
         loop {

@@ -75,7 +75,7 @@ pub(super) unsafe fn set_errno(errno: c_int) {
 
 /// Reports the last error and ends.
 pub(super) unsafe fn fail(report: RawFd, stage: Stage, index: u32, detail: u32) -> ! {
-    // SAFETY: as for `run`.
+    // SAFETY: as for `start`.
     unsafe {
         let errno = errno();
         send(report, stage, index, errno, detail);
