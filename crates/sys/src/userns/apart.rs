@@ -10,10 +10,12 @@
 
 use std::any::Any;
 use std::ffi::{c_int, c_void};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr;
 use std::sync::mpsc::{Sender, channel};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 
@@ -43,14 +45,15 @@ pub(super) fn apart<T: Send>(flags: c_int, work: impl FnOnce() -> T + Send) -> R
 
 type Outcome<T> = Result<Result<T, Box<dyn Any + Send>>, Errno>;
 
+/// How long an outcome waits for threads that `work` has started and not waited for. Who did not wait at all would leave the
+/// process to the parent of this program if that ended right after, and some parents never look at what they are left; who waited
+/// for ever would wait for what was given up, such as the look-up of a name.
+const LINGERING: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+
 /// The life of the thread that the process is.
 fn lend<T: Send>(flags: c_int, work: impl FnOnce() -> T + Send, outcome: &Sender<Outcome<T>>) {
-    let process = match start(flags, work) {
-        Ok((process, Some(result))) => {
-            // Fails only if the receiver is gone, which waits.
-            let _ = outcome.send(Ok(result));
-            process
-        }
+    let (process, result) = match start(flags, work) {
+        Ok((process, Some(result))) => (process, result),
         // Killed amid its work, by somebody else or for a stack overflow. Its memory is ours, and what it was about to change
         // is half changed, locks are held for good: the same as if a thread of ours had been killed, which ends the program.
         Ok((_, None)) => std::process::abort(),
@@ -59,7 +62,14 @@ fn lend<T: Send>(flags: c_int, work: impl FnOnce() -> T + Send, outcome: &Sender
             return;
         }
     };
-    collect(process);
+    if process.has_ended(LINGERING) {
+        process.collect();
+        // Fails only if the receiver is gone, which waits.
+        let _ = outcome.send(Ok(result));
+    } else {
+        let _ = outcome.send(Ok(result));
+        process.collect();
+    }
 }
 
 /// Starts the process and sleeps until its first thread has ended.
@@ -67,18 +77,25 @@ fn lend<T: Send>(flags: c_int, work: impl FnOnce() -> T + Send, outcome: &Sender
 fn start<T: Send, W: FnOnce() -> T + Send>(
     flags: c_int,
     work: W,
-) -> Result<(c_int, Option<std::thread::Result<T>>), Errno> {
+) -> Result<(Process, Option<std::thread::Result<T>>), Errno> {
     let stack = Stack::new()?;
     let mut slot = Slot { work: Some(work), result: None };
-    let flags = flags | libc::CLONE_VM | libc::CLONE_FILES | libc::CLONE_VFORK;
+    let flags = flags | libc::CLONE_VM | libc::CLONE_FILES | libc::CLONE_VFORK | libc::CLONE_PIDFD;
+    let mut pidfd: c_int = -1;
     let blocked = BlockedSignals::new();
     // SAFETY: the function and its argument fit together; both, and the stack, outlive the first thread of the process,
     // since this thread goes on only when that has ended. It runs with this thread's storage, as described above. No signal
-    // handler runs in it, as all signals are blocked.
-    let process = unsafe { libc::clone(enter::<T, W>, stack.top(), flags, (&raw mut slot).cast::<c_void>()) };
-    let errno = last_errno();
-    drop(blocked);
-    if process < 0 { Err(errno) } else { Ok((process, slot.result)) }
+    // handler runs in it, as all signals are blocked. The descriptor is new and owned by nobody else.
+    unsafe {
+        let argument = (&raw mut slot).cast::<c_void>();
+        let number = libc::clone(enter::<T, W>, stack.top(), flags, argument, &raw mut pidfd);
+        let errno = last_errno();
+        drop(blocked);
+        if number < 0 {
+            return Err(errno);
+        }
+        Ok((Process { number, pidfd: OwnedFd::from_raw_fd(pidfd) }, slot.result))
+    }
 }
 
 struct Slot<T, W> {
@@ -100,14 +117,29 @@ extern "C" fn enter<T, W: FnOnce() -> T>(slot: *mut c_void) -> c_int {
     0
 }
 
-/// Waits until all threads of the process have ended, so that it does not stay as a zombie.
-#[expect(unsafe_code, reason = "rustix does not know __WALL")]
-fn collect(process: c_int) {
-    loop {
-        // SAFETY: no status is asked for.
-        let result = unsafe { libc::waitpid(process, ptr::null_mut(), libc::__WALL) };
-        if result >= 0 || last_errno() != Errno::INTR {
-            return;
+/// The process, of which the first thread has ended.
+struct Process {
+    number: c_int,
+    pidfd: OwnedFd,
+}
+
+impl Process {
+    /// Whether all its threads end within this time.
+    fn has_ended(&self, time: Timespec) -> bool {
+        let mut polled = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        // What cannot be waited for like this is waited for later.
+        poll(&mut polled, Some(&time)).is_ok_and(|ready| ready > 0)
+    }
+
+    /// Waits until they have, so that it does not stay as a zombie.
+    #[expect(unsafe_code, reason = "rustix does not know __WALL")]
+    fn collect(self) {
+        loop {
+            // SAFETY: no status is asked for.
+            let result = unsafe { libc::waitpid(self.number, ptr::null_mut(), libc::__WALL) };
+            if result >= 0 || last_errno() != Errno::INTR {
+                return;
+            }
         }
     }
 }

@@ -133,6 +133,21 @@ fn a_thread_that_is_left_behind_goes_on() {
 }
 
 #[test]
+fn nothing_is_left_for_the_parent_of_this_program() {
+    let Some(namespace) = namespace() else { return };
+    for round in 0..200 {
+        let process = namespace
+            .run(|| {
+                thread::scope(|scope| scope.spawn(|| ()).join().unwrap());
+                std::process::id()
+            })
+            .unwrap();
+        let status = fs_err::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+        assert!(!status.contains("user-namespace"), "round {round}: {status}");
+    }
+}
+
+#[test]
 fn programs_can_be_started_inside() {
     let Some(namespace) = namespace() else { return };
     let output =
