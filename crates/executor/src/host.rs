@@ -1,5 +1,7 @@
 use ocibuild_sys::{IdMap, IdRange, ProcSource};
 
+use crate::known::PerUserNamespace;
+
 /// What a bundle needs to know of the place it is carried out in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
@@ -37,15 +39,38 @@ pub enum Cgroups {
 /// `CGROUP2_SUPER_MAGIC`.
 const CGROUP2: u64 = 0x6367_7270;
 
+/// What takes a process each to find out.
+#[derive(Debug, Clone, Copy)]
+struct Tried {
+    own_proc: bool,
+    own_sys: bool,
+    own_hostname: bool,
+}
+
+impl Tried {
+    const EVERYTHING: Self = Self { own_proc: true, own_sys: true, own_hostname: true };
+
+    fn now() -> Self {
+        Self {
+            own_proc: ocibuild_sys::sandbox_works(ProcSource::New).is_ok(),
+            own_sys: ocibuild_sys::sysfs_can_be_mounted(),
+            own_hostname: ocibuild_sys::host_name_can_be_set(),
+        }
+    }
+}
+
 impl Host {
     /// This process' own.
     pub fn detect() -> Self {
+        static TRIED: PerUserNamespace<Tried> = PerUserNamespace::new();
         let privileged = ocibuild_sys::in_initial_user_namespace();
+        let Tried { own_proc, own_sys, own_hostname } =
+            if privileged { Tried::EVERYTHING } else { TRIED.get_or_find(Tried::now) };
         Self {
             privileged,
-            own_proc: privileged || ocibuild_sys::sandbox_works(ProcSource::New).is_ok(),
-            own_sys: privileged || ocibuild_sys::sysfs_can_be_mounted(),
-            own_hostname: privileged || ocibuild_sys::host_name_can_be_set(),
+            own_proc,
+            own_sys,
+            own_hostname,
             tmpfs_without_swap: privileged && kernel() >= (6, 4),
             ids: ocibuild_sys::id_map(),
             capabilities: bounding_capabilities(),

@@ -34,6 +34,7 @@ mod error;
 mod etc;
 mod executor;
 mod host;
+mod known;
 mod ladder;
 mod mount;
 mod namespaces;

@@ -224,9 +224,10 @@ impl Sandbox {
                 Some(_) if self.keeper => Keeper::Namespace,
                 Some(_) => Keeper::None,
             },
-            birthplace: birthplace
-                .as_ref()
-                .map(|(directory, operation)| Birthplace { directory: directory.as_raw_fd(), operation: *operation }),
+            birthplace: birthplace.as_ref().map(|(directory, operation)| Birthplace {
+                directory: directory.as_raw_fd(),
+                operation: *operation,
+            }),
         };
         start(&prepared).map_err(not_started)
     }

@@ -16,9 +16,6 @@ mod filter;
 mod place;
 mod system;
 
-use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
-
 use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 use ocibuild_spec::CancelToken;
 use ocibuild_sys::{Operation, ProcSource, Sandbox, capability};
@@ -28,6 +25,7 @@ use self::filter::notifying;
 use self::place::Placed;
 use crate::devices::{self, Barrier};
 use crate::error::Repr;
+use crate::known::PerUserNamespace;
 use crate::mount::{kind, path};
 use crate::namespaces::{command, directory_operation, process_of, program_of, wants_cgroups};
 use crate::supervise::supervise;
@@ -41,24 +39,15 @@ pub(crate) const OFFERS: Offers = Offers::ALL
     .without(Need::SharedMounts)
     .without(Need::SizedMounts);
 
-/// Whether this is all that can be had here. What the kernel gives a process does not change as long as it is in one user
-/// namespace.
+/// Whether this is all that can be had here.
 pub(crate) fn is_here() -> bool {
-    static KNOWN: Mutex<Option<(PathBuf, bool)>> = Mutex::new(None);
-    // A build may be carried out in a namespace that is entered for it.
-    let namespace = fs_err::read_link("/proc/thread-self/ns/user").unwrap_or_default();
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((of, is_here)) = &*known
-        && *of == namespace
-    {
-        return *is_here;
-    }
-    let have_namespaces = [ProcSource::New, ProcSource::Existing]
-        .into_iter()
-        .any(|proc| ocibuild_sys::sandbox_works(proc).is_ok());
-    let is_here = !have_namespaces && ocibuild_sys::chroot_works().is_ok();
-    *known = Some((namespace, is_here));
-    is_here
+    static KNOWN: PerUserNamespace<bool> = PerUserNamespace::new();
+    KNOWN.get_or_find(|| {
+        let have_namespaces = [ProcSource::New, ProcSource::Existing]
+            .into_iter()
+            .any(|proc| ocibuild_sys::sandbox_works(proc).is_ok());
+        !have_namespaces && ocibuild_sys::chroot_works().is_ok()
+    })
 }
 
 /// Runs the command of a bundle.
