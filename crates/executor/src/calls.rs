@@ -1,13 +1,14 @@
 //! Calls of a step that are answered: the replies, and who made a call, with its memory, its descriptors and its place in the file
 //! system.
 
+use std::cell::OnceCell;
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 
-use ocibuild_sys::{Answer, Call, FileStatus, Listener};
+use ocibuild_sys::{Answer, Call, FileStatus, Listener, read_memory};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
 
@@ -17,6 +18,25 @@ const PAGE: usize = 4096;
 
 /// `AT_FDCWD`, as an argument.
 pub(crate) const WORKING_DIRECTORY: u64 = -100_i64 as u64;
+
+/// Paths that are longer are read in pieces.
+const USUAL_PATH: usize = 512;
+
+/// The path at an address, unless it is long or the memory of the caller is closed to this process, as that of somebody with
+/// another identity is. Who made the call may be gone, and its number another's.
+pub(crate) fn usual_path(call: &Call, address: u64) -> Option<CString> {
+    let mut buffer = [0; USUAL_PATH];
+    let length = read_memory(call.thread, address, &mut buffer).ok()?;
+    CStr::from_bytes_until_nul(&buffer[..length]).ok().map(CStr::to_owned)
+}
+
+/// What leads to the directory that a path of a call starts at, in the caller's directory of `/proc`.
+pub(crate) fn directory_link(directory: u64) -> String {
+    match directory as i32 {
+        number if number == WORKING_DIRECTORY as i32 => "cwd".to_owned(),
+        number => format!("fd/{number}"),
+    }
+}
 
 /// An answer, or a descriptor for who called.
 pub(crate) enum Reply {
@@ -47,12 +67,17 @@ pub(crate) fn answer_all(
     Ok(())
 }
 
-/// The thread that made a call, which waits for its answer. Everything is reached through its directory in `/proc`, which
-/// stays its own even if its number becomes another's.
+/// The thread that made a call, which waits for its answer. What it has is reached through its directory in `/proc`, which stays
+/// its own even if its number becomes another's; that is opened when it is needed.
 pub(crate) struct Caller<'p> {
-    directory: OwnedFd,
+    call: &'p Call,
+    listener: &'p Listener,
     /// The processes of this host.
     proc: &'p OwnedFd,
+    directory: OnceCell<OwnedFd>,
+    /// Its root, where that is known without looking.
+    known_root: Option<&'p OwnedFd>,
+    root: OnceCell<OwnedFd>,
 }
 
 /// Where a path of a call starts, and the path.
@@ -97,16 +122,16 @@ impl Place<'_> {
             openat2(directory, path, flags, Mode::empty(), how | ResolveFlags::NO_MAGICLINKS)
         };
         let Some(directory) = self.directory.as_ref().filter(|_| !path.starts_with(b"/")) else {
-            return open(&self.caller.root()?, path, ResolveFlags::IN_ROOT);
+            return open(self.caller.root()?, path, ResolveFlags::IN_ROOT);
         };
         match open(directory, path, ResolveFlags::BENEATH) {
             // It leads up, or along an absolute link.
             Err(Errno::XDEV) => {
                 let root = self.caller.root()?;
-                let mut whole = self.caller.path_below(directory, &root)?;
+                let mut whole = self.caller.path_below(directory, root)?;
                 whole.push(b'/');
                 whole.extend_from_slice(path);
-                open(&root, &whole, ResolveFlags::IN_ROOT)
+                open(root, &whole, ResolveFlags::IN_ROOT)
             }
             result => result,
         }
@@ -129,12 +154,24 @@ impl Named {
 }
 
 impl<'p> Caller<'p> {
-    /// `None` if it does not wait any more.
-    pub(crate) fn of(call: &Call, listener: &Listener, proc: &'p OwnedFd) -> Result<Option<Self>, Errno> {
+    pub(crate) fn of(
+        call: &'p Call,
+        listener: &'p Listener,
+        proc: &'p OwnedFd,
+        known_root: Option<&'p OwnedFd>,
+    ) -> Self {
+        Self { call, listener, proc, directory: OnceCell::new(), known_root, root: OnceCell::new() }
+    }
+
+    /// Its directory; fails with ESRCH if it does not wait any more.
+    fn directory(&self) -> Result<&OwnedFd, Errno> {
+        if let Some(directory) = self.directory.get() {
+            return Ok(directory);
+        }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        match openat(proc, call.thread.to_string(), flags, Mode::empty()) {
-            Ok(directory) if listener.waits(call) => Ok(Some(Self { directory, proc })),
-            Ok(_) | Err(Errno::NOENT | Errno::SRCH) => Ok(None),
+        match openat(self.proc, self.call.thread.to_string(), flags, Mode::empty()) {
+            Ok(directory) if self.listener.waits(self.call) => Ok(self.directory.get_or_init(|| directory)),
+            Ok(_) | Err(Errno::NOENT) => Err(Errno::SRCH),
             Err(errno) => Err(errno),
         }
     }
@@ -142,7 +179,7 @@ impl<'p> Caller<'p> {
     /// Opens something of its own. The kernel denies that before it has executed something, if this process has changed its
     /// identity.
     pub(crate) fn open(&self, name: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
-        openat(&self.directory, name, flags | OFlags::CLOEXEC, Mode::empty())
+        openat(self.directory()?, name, flags | OFlags::CLOEXEC, Mode::empty())
     }
 
     pub(crate) fn read(&self, address: u64, buffer: &mut [u8]) -> Result<(), Errno> {
@@ -163,6 +200,11 @@ impl<'p> Caller<'p> {
 
     /// A path, as the kernel reads it.
     pub(crate) fn path(&self, address: u64) -> Result<CString, Errno> {
+        if let Some(path) = usual_path(self.call, address)
+            && self.listener.waits(self.call)
+        {
+            return Ok(path);
+        }
         let memory = self.memory()?;
         let mut path = Vec::new();
         while path.len() < PATH_MAX {
@@ -195,7 +237,15 @@ impl<'p> Caller<'p> {
     }
 
     /// The directory that it has as its root.
-    pub(crate) fn root(&self) -> Result<OwnedFd, Errno> {
+    pub(crate) fn root(&self) -> Result<&OwnedFd, Errno> {
+        if let Some(root) = self.known_root.or(self.root.get()) {
+            return Ok(root);
+        }
+        let root = self.open_root()?;
+        Ok(self.root.get_or_init(|| root))
+    }
+
+    pub(crate) fn open_root(&self) -> Result<OwnedFd, Errno> {
         self.open("root", OFlags::PATH | OFlags::DIRECTORY)
     }
 
@@ -212,7 +262,7 @@ impl<'p> Caller<'p> {
 
     /// What a link of its own says.
     pub(crate) fn read_link(&self, name: &str) -> Result<CString, Errno> {
-        rustix::fs::readlinkat(&self.directory, name, Vec::new())
+        rustix::fs::readlinkat(self.directory()?, name, Vec::new())
     }
 
     /// What is in a file of its own.
@@ -224,10 +274,7 @@ impl<'p> Caller<'p> {
 
     /// What a descriptor of the caller is of.
     pub(crate) fn descriptor(&self, number: i32) -> Result<OwnedFd, Errno> {
-        if number == WORKING_DIRECTORY as i32 {
-            return self.open("cwd", OFlags::PATH);
-        }
-        self.open(&format!("fd/{number}"), OFlags::PATH).map_err(|errno| match errno {
+        self.open(&directory_link(number as u64), OFlags::PATH).map_err(|errno| match errno {
             Errno::NOENT => Errno::BADF,
             errno => errno,
         })

@@ -72,7 +72,7 @@ pub use lock::{
 pub use metadata::{FileType, Metadata, Timestamp, device, device_numbers, metadata_of_file};
 pub use notify::{
     Answer, Call, FileStatus, Listener, MARKED_RESOURCE, PendingListener, Pretended, mark_of,
-    own_file_system_state, set_file_system_ids, set_mark, system_names,
+    own_file_system_state, read_memory, set_file_system_ids, set_mark, system_names,
 };
 pub use obstacle::{
     Blocked, CHROOT_CAPABILITIES, Obstacle, ProcSource, chroot_works, host_name_can_be_set,

@@ -180,6 +180,26 @@ impl Listener {
     }
 }
 
+/// Reads what a thread has in memory, of what this process may look at: as much as there is up to the length of the buffer, but
+/// for what is beyond the next page. Takes the same real ids, or `CAP_SYS_PTRACE`.
+#[expect(unsafe_code, reason = "rustix does not know this call")]
+pub fn read_memory(thread: i32, address: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
+    const PAGE: usize = 4096;
+    let in_page = (PAGE - address as usize % PAGE).min(buffer.len());
+    let of = |start: usize, length: usize| libc::iovec {
+        iov_base: (address as usize).wrapping_add(start) as *mut libc::c_void,
+        iov_len: length,
+    };
+    // The next page may not be there.
+    let remote = [of(0, in_page), of(in_page, (buffer.len() - in_page).min(PAGE))];
+    let local = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: the kernel writes into the buffer, whose length it is told; what is read is in another process, or refused.
+    let length = unsafe {
+        libc::process_vm_readv(thread, &raw const local, 1, remote.as_ptr(), remote.len() as u64, 0)
+    };
+    usize::try_from(length).map_err(|_| last_errno())
+}
+
 fn gone_is_fine(errno: Errno) -> Result<(), Errno> {
     if errno == Errno::NOENT { Ok(()) } else { Err(errno) }
 }

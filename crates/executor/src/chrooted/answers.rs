@@ -12,16 +12,17 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid
 use rustix::io::Errno;
 
 use super::place::Placed;
+use super::request::{At, Change, Request, may_change};
 use super::system::{Asking, Lead, Opened, SystemFiles, reopened};
-use crate::calls::{CONTINUE, Caller, Reply, WORKING_DIRECTORY, answer_all, own_link};
+use crate::calls::{CONTINUE, Caller, Reply, answer_all, directory_link, own_link};
 
 /// Answers the calls of one step.
 pub(super) struct Answers<'s> {
     /// The processes of this host.
-    proc: Arc<OwnedFd>,
-    system: SystemFiles,
+    pub(super) proc: Arc<OwnedFd>,
+    pub(super) system: SystemFiles,
     /// What is in its place.
-    placed: &'s Placed,
+    pub(super) placed: &'s Placed,
     /// What `uname` gives.
     names: Vec<u8>,
     /// Whether a directory of `/proc` or `/sys` has got entries, which are not what the kernel should find.
@@ -44,72 +45,61 @@ impl<'s> Answers<'s> {
     pub(super) fn answer_all(&mut self, pending: PendingListener) -> io::Result<()> {
         let Some(listener) = pending.wait()? else { return Ok(()) };
         answer_all(&listener, |call| {
-            let reply = self.reply(&listener, call);
+            let request = Request::of(call);
+            if self.is_plain(call, &request) {
+                return CONTINUE;
+            }
+            let reply = self.reply(&listener, call, request);
             set_file_system_ids(0, 0);
             reply
         })
     }
 
-    fn reply(&mut self, listener: &Listener, call: &Call) -> Result<Reply, Errno> {
-        if matches!(
-            call.name,
-            "kill" | "tkill" | "tgkill" | "rt_sigqueueinfo" | "rt_tgsigqueueinfo" | "pidfd_open"
-        ) {
-            return if self.system.may_signal(call.arguments[0] as i32) {
-                CONTINUE
-            } else {
-                Err(Errno::PERM)
-            };
+    fn reply(&mut self, listener: &Listener, call: &Call, request: Request) -> Result<Reply, Errno> {
+        if let Request::Signal { target } = request {
+            return if self.system.may_signal(target) { CONTINUE } else { Err(Errno::PERM) };
         }
         let Some((uid, gid)) = self.owner(call.thread) else { return CONTINUE };
         let proc = Arc::clone(&self.proc);
-        let Some(caller) = Caller::of(call, listener, &proc)? else { return CONTINUE };
+        // Nobody has another root: the step cannot change it.
+        let root = self.system.shared_root();
+        let caller = Caller::of(call, listener, &proc, Some(&root));
         // A process that has changed who it is, and executed nothing since, is closed to everybody: it finds no /proc.
         set_file_system_ids(uid, gid);
-        let [first, second, third, fourth, fifth, _] = call.arguments;
-        let nofollow = |flags: u64| flags & u64::from(AtFlags::SYMLINK_NOFOLLOW.bits()) != 0;
         let asked = Asked { answers: self, caller: &caller, call };
-        match call.name {
-            "open" => asked.open(WORKING_DIRECTORY, first, second),
-            "openat" => asked.open(first, second, third),
-            "openat2" => asked.open_described(first, second, third, fourth),
-            "stat" => asked.stat(WORKING_DIRECTORY, first, true, second),
-            "lstat" => asked.stat(WORKING_DIRECTORY, first, false, second),
-            "newfstatat" => asked.stat(first, second, !nofollow(fourth), third),
-            "statx" => asked.statx(first, second, third, fourth, fifth),
-            "access" => asked.access(WORKING_DIRECTORY, first, second, true),
-            "faccessat" => asked.access(first, second, third, true),
-            "faccessat2" => asked.access(first, second, third, !nofollow(fourth)),
-            "readlink" => asked.read_link(WORKING_DIRECTORY, first, second, third),
-            "readlinkat" => asked.read_link(first, second, third, fourth),
-            "getxattr" | "lgetxattr" => asked.attribute(first, call.name == "getxattr", Err(Errno::NODATA)),
-            "listxattr" | "llistxattr" => asked.attribute(first, call.name == "listxattr", Ok(0)),
-            "creat" | "mkdir" | "mknod" | "unlink" | "rmdir" | "lchown" => {
-                asked.guarded([(WORKING_DIRECTORY, first)])
-            }
-            "mkdirat" | "mknodat" | "unlinkat" => asked.guarded([(first, second)]),
-            "symlink" => asked.guarded([(WORKING_DIRECTORY, second)]),
-            "symlinkat" => asked.guarded([(second, third)]),
-            "rename" => asked.guarded([(WORKING_DIRECTORY, first), (WORKING_DIRECTORY, second)]),
-            "renameat" | "renameat2" => asked.guarded([(first, second), (third, fourth)]),
-            "chmod" => asked.change(WORKING_DIRECTORY, first, Change::Mode(second)),
-            "fchmodat" | "fchmodat2" => asked.change(first, second, Change::Mode(third)),
-            "chown" => asked.change(WORKING_DIRECTORY, first, Change::Owner(second, third)),
-            "fchownat" => asked.change(first, second, Change::Owner(third, fourth)),
-            "truncate" => asked.change(WORKING_DIRECTORY, first, Change::Size(second)),
-            "utimensat" => asked.change(first, second, Change::Times(third)),
-            "link" => asked.change(WORKING_DIRECTORY, first, Change::Name(WORKING_DIRECTORY, second)),
-            "linkat" if fifth & u64::from(AtFlags::SYMLINK_FOLLOW.bits()) == 0 => {
-                asked.guarded([(third, fourth)])
-            }
-            "linkat" => asked.change(first, second, Change::Name(third, fourth)),
-            "uname" => {
-                caller.write(first, &asked.answers.names)?;
+        match request {
+            Request::Open { at, flags } => asked.open(at, flags),
+            Request::OpenDescribed { at, how, size } => asked.open_described(at, how, size),
+            Request::Stat { at, follow, buffer } => asked.stat(at, follow, buffer),
+            Request::Statx { at, flags, mask, buffer } => asked.statx(at, flags, mask, buffer),
+            Request::Access { at, mode, follow } => asked.access(at, mode, follow),
+            Request::ReadLink { at, buffer, size } => asked.read_link(at, buffer, size),
+            Request::Attribute { at, follow, none } => asked.attribute(at, follow, none),
+            Request::Names { first, second } => asked.guarded([Some(first), second].into_iter().flatten()),
+            Request::Change { at, change } => asked.change(at, change),
+            Request::SystemNames { buffer } => {
+                caller.write(buffer, &asked.answers.names)?;
                 Ok(Reply::Answer(Answer::Value(0)))
             }
-            "prlimit64" => asked.limit(first),
-            _ => CONTINUE,
+            Request::Limits { process } => asked.limits(process),
+            Request::Signal { .. } | Request::Other => CONTINUE,
         }
+    }
+
+    /// Fails for a name that must not be made, removed or renamed: of what others mount, and where they mount something read-only.
+    pub(super) fn check_name(&self, path: &Path) -> Result<(), Errno> {
+        if self.placed.points.iter().any(|(point, _)| *point == path) {
+            return Err(Errno::BUSY);
+        }
+        self.check_read_only(path)
+    }
+
+    /// Fails for what must not be changed.
+    pub(super) fn check_read_only(&self, path: &Path) -> Result<(), Errno> {
+        // The innermost counts.
+        let points = self.placed.points.iter().filter(|(point, _)| path.starts_with(point));
+        let innermost = points.max_by_key(|(point, _)| point.as_os_str().len());
+        if innermost.is_some_and(|(_, is_read_only)| *is_read_only) { Err(Errno::ROFS) } else { Ok(()) }
     }
 
     /// Whom a process belongs to, and so its directory in `/proc`.
@@ -124,18 +114,6 @@ struct Asked<'a, 's> {
     answers: &'a mut Answers<'s>,
     caller: &'a Caller<'a>,
     call: &'a Call,
-}
-
-/// What is done to a file that is named by a link of `/proc`, with the arguments as they are.
-#[derive(Debug, Clone, Copy)]
-enum Change {
-    Mode(u64),
-    Owner(u64, u64),
-    Size(u64),
-    /// The address of two times; 0 for the present.
-    Times(u64),
-    /// The directory and the address of a path.
-    Name(u64, u64),
 }
 
 /// What a call is about.
@@ -157,9 +135,9 @@ impl Asked<'_, '_> {
     }
 
     /// What the path at an address leads to. Where something is wrong that is not about `/proc` or `/sys` the kernel says it.
-    fn target(&self, directory: u64, address: u64, follow: bool) -> Result<Target, Errno> {
+    fn target(&self, at: At, follow: bool) -> Result<Target, Errno> {
         let native = Ok(Target::Lead(Lead::Native));
-        let Ok(text) = self.caller.path(address) else { return native };
+        let Ok(text) = self.caller.path(at.address) else { return native };
         let path = Path::new(OsStr::from_bytes(text.as_bytes()));
         if path.as_os_str().is_empty() {
             return native;
@@ -167,11 +145,7 @@ impl Asked<'_, '_> {
         let base = if path.is_absolute() {
             PathBuf::from("/")
         } else {
-            let link = match directory as i32 {
-                -100 => "cwd".to_owned(),
-                number => format!("fd/{number}"),
-            };
-            let Ok(base) = self.caller.read_link(&link) else { return native };
+            let Ok(base) = self.caller.read_link(&directory_link(at.directory)) else { return native };
             match self.answers.system.inside(Path::new(OsStr::from_bytes(base.as_bytes()))) {
                 Some(base) => base,
                 None => return native,
@@ -207,15 +181,11 @@ impl Asked<'_, '_> {
         Ok(known.map_or(Target::Lead(Lead::Native), |place| Target::Secret(place, found)))
     }
 
-    fn open(self, directory: u64, address: u64, flags: u64) -> Result<Reply, Errno> {
-        let flags = OFlags::from_bits_retain(flags as u32);
+    fn open(self, at: At, flags: OFlags) -> Result<Reply, Errno> {
         let close_on_exec = flags.contains(OFlags::CLOEXEC);
         let handed = |descriptor| Ok(Reply::Descriptor { descriptor, close_on_exec });
-        let changes = flags.intersects(OFlags::WRONLY | OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC);
-        match self.target(directory, address, !flags.contains(OFlags::NOFOLLOW))? {
-            Target::Lead(Lead::Native) if changes && !flags.contains(OFlags::PATH) => {
-                self.guarded_file(directory, address, flags)
-            }
+        match self.target(at, !flags.contains(OFlags::NOFOLLOW))? {
+            Target::Lead(Lead::Native) if may_change(flags) => self.guarded_file(at, flags),
             Target::Lead(Lead::Native) => CONTINUE,
             Target::Lead(Lead::Root(path)) => {
                 // Nothing is made by way of such a link.
@@ -244,37 +214,33 @@ impl Asked<'_, '_> {
     }
 
     /// `openat2`, which has its flags behind a pointer.
-    fn open_described(self, directory: u64, address: u64, how: u64, size: u64) -> Result<Reply, Errno> {
+    fn open_described(self, at: At, how: u64, size: u64) -> Result<Reply, Errno> {
         match self.caller.open_how(how, size)? {
-            Some([flags, _, 0]) => self.open(directory, address, flags),
+            Some([flags, _, 0]) => self.open(at, OFlags::from_bits_retain(flags as u32)),
             // Where a path must not lead, only the kernel knows.
             _ => CONTINUE,
         }
     }
 
-    fn stat(self, directory: u64, address: u64, follow: bool, buffer: u64) -> Result<Reply, Errno> {
-        self.status(directory, address, follow, buffer, |found| {
-            FileStatus::of(found.as_fd(), c"", AtFlags::EMPTY_PATH)
-        })
+    fn stat(self, at: At, follow: bool, buffer: u64) -> Result<Reply, Errno> {
+        self.status(at, follow, buffer, |found| FileStatus::of(found.as_fd(), c"", AtFlags::EMPTY_PATH))
     }
 
-    fn statx(self, directory: u64, address: u64, flags: u64, mask: u64, buffer: u64) -> Result<Reply, Errno> {
-        let flags = AtFlags::from_bits_retain(flags as u32);
+    fn statx(self, at: At, flags: AtFlags, mask: u64, buffer: u64) -> Result<Reply, Errno> {
         let follow = !flags.contains(AtFlags::SYMLINK_NOFOLLOW);
-        self.status(directory, address, follow, buffer, |found| {
+        self.status(at, follow, buffer, |found| {
             FileStatus::extended(found.as_fd(), c"", flags | AtFlags::EMPTY_PATH, mask as u32)
         })
     }
 
     fn status(
         self,
-        directory: u64,
-        address: u64,
+        at: At,
         follow: bool,
         buffer: u64,
         look: impl Fn(&OwnedFd) -> Result<FileStatus, Errno>,
     ) -> Result<Reply, Errno> {
-        let status = match self.target(directory, address, follow)? {
+        let status = match self.target(at, follow)? {
             Target::Lead(Lead::Native) => return CONTINUE,
             Target::Lead(Lead::Root(path)) => {
                 let flags = if follow { OFlags::PATH } else { OFlags::PATH | OFlags::NOFOLLOW };
@@ -293,10 +259,10 @@ impl Asked<'_, '_> {
         Ok(Reply::Answer(Answer::Value(0)))
     }
 
-    fn access(self, directory: u64, address: u64, mode: u64, follow: bool) -> Result<Reply, Errno> {
+    fn access(self, at: At, mode: u64, follow: bool) -> Result<Reply, Errno> {
         const WRITE: u64 = 2;
         let look = |found: &OwnedFd| FileStatus::of(found.as_fd(), c"", AtFlags::EMPTY_PATH);
-        match self.target(directory, address, follow)? {
+        match self.target(at, follow)? {
             Target::Lead(Lead::Native) | Target::Secret(..) => CONTINUE,
             Target::Lead(Lead::Root(path)) => {
                 self.answers.system.open_in_root(&path, OFlags::PATH)?;
@@ -313,8 +279,8 @@ impl Asked<'_, '_> {
         }
     }
 
-    fn read_link(self, directory: u64, address: u64, buffer: u64, size: u64) -> Result<Reply, Errno> {
-        let Target::Lead(Lead::System(path)) = self.target(directory, address, false)? else {
+    fn read_link(self, at: At, buffer: u64, size: u64) -> Result<Reply, Errno> {
+        let Target::Lead(Lead::System(path)) = self.target(at, false)? else {
             return CONTINUE;
         };
         let text = self.answers.system.read_link(self.asking(), &path)?;
@@ -328,54 +294,44 @@ impl Asked<'_, '_> {
     }
 
     /// Attributes, of which nothing in `/proc` and `/sys` has any.
-    fn attribute(self, address: u64, follow: bool, answer: Result<i64, Errno>) -> Result<Reply, Errno> {
-        match self.target(WORKING_DIRECTORY, address, follow)? {
-            Target::Lead(Lead::System(_)) => answer.map(|value| Reply::Answer(Answer::Value(value))),
+    fn attribute(self, at: At, follow: bool, none: Result<Answer, Errno>) -> Result<Reply, Errno> {
+        match self.target(at, follow)? {
+            Target::Lead(Lead::System(_)) => none.map(Reply::Answer),
             Target::Lead(Lead::Native | Lead::Root(_)) | Target::Secret(..) => CONTINUE,
         }
     }
 
-    /// A call that makes, removes or renames: not what others mount, and not where they mount something read-only.
-    fn guarded<const N: usize>(self, names: [(u64, u64); N]) -> Result<Reply, Errno> {
-        for (directory, address) in names {
+    /// A call that makes, removes or renames.
+    fn guarded(self, names: impl IntoIterator<Item = At>) -> Result<Reply, Errno> {
+        for at in names {
             // Where something is wrong the kernel says it.
-            let Ok(path) = self.path_of_name(directory, address) else { continue };
-            let points = &self.answers.placed.points;
-            if points.iter().any(|(point, _)| *point == path) {
-                return Err(Errno::BUSY);
+            if let Ok(path) = self.path_of_name(at) {
+                self.answers.check_name(&path)?;
             }
-            self.check_read_only(&path)?;
         }
         CONTINUE
     }
 
     /// A call that changes a file, or makes one if it is not there.
-    fn guarded_file(self, directory: u64, address: u64, flags: OFlags) -> Result<Reply, Errno> {
-        let path = self.caller.path(address).and_then(|path| {
-            let place = self.caller.place(directory, path)?;
+    fn guarded_file(self, at: At, flags: OFlags) -> Result<Reply, Errno> {
+        let path = self.caller.path(at.address).and_then(|path| {
+            let place = self.caller.place(at.directory, path)?;
             let found = place.open(!flags.contains(OFlags::NOFOLLOW))?;
             self.path_inside(&found)
         });
         let path = match path {
-            Err(Errno::NOENT) if flags.contains(OFlags::CREATE) => self.path_of_name(directory, address),
+            Err(Errno::NOENT) if flags.contains(OFlags::CREATE) => self.path_of_name(at),
             path => path,
         };
         if let Ok(path) = path {
-            self.check_read_only(&path)?;
+            self.answers.check_read_only(&path)?;
         }
         CONTINUE
     }
 
-    fn check_read_only(&self, path: &Path) -> Result<(), Errno> {
-        // The innermost counts.
-        let points = self.answers.placed.points.iter().filter(|(point, _)| path.starts_with(point));
-        let innermost = points.max_by_key(|(point, _)| point.as_os_str().len());
-        if innermost.is_some_and(|(_, is_read_only)| *is_read_only) { Err(Errno::ROFS) } else { Ok(()) }
-    }
-
     /// The path in the root of a name that something is done to.
-    fn path_of_name(&self, directory: u64, address: u64) -> Result<PathBuf, Errno> {
-        let place = self.caller.place(directory, self.caller.path(address)?)?;
+    fn path_of_name(&self, at: At) -> Result<PathBuf, Errno> {
+        let place = self.caller.place(at.directory, self.caller.path(at.address)?)?;
         let named = place.parent()?;
         Ok(self.path_inside(&named.directory)?.join(OsStr::from_bytes(named.name.as_bytes())))
     }
@@ -386,20 +342,19 @@ impl Asked<'_, '_> {
     }
 
     /// Changes what a link of `/proc` leads to, which C libraries use for what they have open: by no other name is it asked here.
-    fn change(self, directory: u64, address: u64, change: Change) -> Result<Reply, Errno> {
-        if address == 0 {
+    fn change(self, at: At, change: Change) -> Result<Reply, Errno> {
+        if at.address == 0 {
             return CONTINUE;
         }
-        if !self.caller.path(address)?.as_bytes().starts_with(b"/proc/") {
+        if !self.caller.path(at.address)?.as_bytes().starts_with(b"/proc/") {
             return match change {
-                Change::Name(directory, address) => self.guarded([(directory, address)]),
+                Change::Name(name) => self.guarded([name]),
                 Change::Mode(_) | Change::Owner(..) | Change::Size(_) | Change::Times(_) => {
-                    self.guarded_file(directory, address, OFlags::empty())
+                    self.guarded_file(at, OFlags::empty())
                 }
             };
         }
-        let Target::Lead(lead @ (Lead::Root(_) | Lead::System(_))) = self.target(directory, address, true)?
-        else {
+        let Target::Lead(lead @ (Lead::Root(_) | Lead::System(_))) = self.target(at, true)? else {
             return CONTINUE;
         };
         let held = self.answers.system.hold(&lead)?;
@@ -419,8 +374,8 @@ impl Asked<'_, '_> {
                 let times = self.times(times)?;
                 rustix::fs::utimensat(rustix::fs::CWD, link, &times, AtFlags::empty())?;
             }
-            Change::Name(directory, address) => {
-                let place = self.caller.place(directory, self.caller.path(address)?)?;
+            Change::Name(name) => {
+                let place = self.caller.place(name.directory, self.caller.path(name.address)?)?;
                 let new = place.parent()?;
                 let follow = AtFlags::SYMLINK_FOLLOW;
                 rustix::fs::linkat(rustix::fs::CWD, link, &new.directory, &*new.name, follow)?;
@@ -444,7 +399,7 @@ impl Asked<'_, '_> {
     }
 
     /// Limits of another process, which root could change whatever process it is.
-    fn limit(self, process: u64) -> Result<Reply, Errno> {
-        if self.answers.system.is_of_step(process as i32) { CONTINUE } else { Err(Errno::PERM) }
+    fn limits(self, process: i32) -> Result<Reply, Errno> {
+        if self.answers.system.is_of_step(process) { CONTINUE } else { Err(Errno::PERM) }
     }
 }

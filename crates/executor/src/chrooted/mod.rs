@@ -14,6 +14,8 @@
 mod answers;
 mod filter;
 mod place;
+mod plain;
+mod request;
 mod system;
 
 use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};

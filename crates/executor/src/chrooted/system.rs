@@ -12,6 +12,7 @@ use std::io::Write as _;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use ocibuild_sys::{DirHandle, FileStatus, FileType, RootDir, set_file_system_ids, terminal_number};
 use rustix::fs::{
@@ -37,7 +38,7 @@ const MOUNTS: [&str; 3] = ["mounts", "mountinfo", "mountstats"];
 /// Both trees, as the processes of one step see them.
 pub(super) struct SystemFiles {
     /// The root of the step, for looking things up.
-    root: OwnedFd,
+    root: Arc<OwnedFd>,
     /// Its path on this host.
     path: PathBuf,
     proc: OwnedFd,
@@ -80,13 +81,17 @@ impl SystemFiles {
             openat(rustix::fs::CWD, path, flags, Mode::empty())
         };
         Ok(Self {
-            root: directory(root)?,
+            root: Arc::new(directory(root)?),
             path: root.to_owned(),
             proc: directory(Path::new("/proc"))?,
             sys: directory(Path::new("/sys"))?,
             mounts,
             terminals: RefCell::default(),
         })
+    }
+
+    pub(super) fn shared_root(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.root)
     }
 
     /// The path inside the root of something outside; `None` for what is not in the root, or has no path.
@@ -144,7 +149,7 @@ impl SystemFiles {
             }
         }
         Ok(match at {
-            at if is_below_system(&at) || is_system(&at) => Lead::System(at),
+            at if is_answered_for(&at) => Lead::System(at),
             at if is_led => Lead::Root(at),
             _ => Lead::Native,
         })
@@ -154,7 +159,7 @@ impl SystemFiles {
     fn link(&self, path: &Path) -> Result<Option<PathBuf>, Errno> {
         let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let found = openat2(&self.root, path, flags, Mode::empty(), how)?;
+        let found = openat2(&*self.root, path, flags, Mode::empty(), how)?;
         read_link(&found)
     }
 
@@ -418,7 +423,13 @@ impl SystemFiles {
         let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let own =
             if flags.contains(OFlags::PATH) { OFlags::CLOEXEC } else { OFlags::CLOEXEC | OFlags::NOCTTY };
-        openat2(&self.root, path, flags | own, Mode::empty(), how)
+        openat2(&*self.root, path, flags | own, Mode::empty(), how)
+    }
+
+    /// Opens a path of the root that goes along no link.
+    pub(super) fn open_without_links(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+        openat2(&*self.root, path, flags | OFlags::CLOEXEC, Mode::empty(), how)
     }
 
     /// Holds what a link of `/proc` leads to, only to name it.
@@ -474,6 +485,11 @@ fn parts(path: &Path) -> impl Iterator<Item = OsString> + '_ {
 /// Whether a path is one of the two trees.
 pub(super) fn is_system(path: &Path) -> bool {
     path == Path::new("/proc") || path == Path::new("/sys")
+}
+
+/// Whether a path is one that is answered for.
+pub(super) fn is_answered_for(path: &Path) -> bool {
+    is_system(path) || is_below_system(path)
 }
 
 /// Whether a path is in one of the two trees, or a terminal.

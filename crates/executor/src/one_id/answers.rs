@@ -36,7 +36,9 @@ pub(crate) struct Answers {
     /// Whether the step is about to execute its first program. Until then it is a copy of this process.
     has_begun: bool,
     /// The root of the step, once it could be entered.
-    root: Option<OwnedFd>,
+    root: Option<Arc<OwnedFd>>,
+    /// Whether some process of the step may have another.
+    has_other_roots: bool,
     record: Record,
     /// What the root file system should have and has not, until the record has it.
     root_means: Vec<(PathBuf, Owned)>,
@@ -60,6 +62,7 @@ impl Answers {
             rights,
             has_begun: false,
             root: None,
+            has_other_roots: false,
             record: Record::default(),
             root_means: meant.root,
             mounts_mean: meant.mounted,
@@ -91,8 +94,13 @@ impl Answers {
     }
 
     fn reply(&mut self, listener: &Listener, call: &Call) -> Result<Reply, Errno> {
+        if matches!(call.name, "chroot" | "pivot_root" | "setns") {
+            self.has_other_roots = true;
+            return CONTINUE;
+        }
         let proc = Arc::clone(&self.proc);
-        let Some(caller) = Caller::of(call, listener, &proc)? else { return CONTINUE };
+        let root = self.root.clone().filter(|_| !self.has_other_roots);
+        let caller = Caller::of(call, listener, &proc, root.as_deref());
         if !self.has_begun
             && let Some(reply) = self.become_initial(call)?
         {
@@ -107,7 +115,7 @@ impl Answers {
     /// Looks at the root of the step, as soon as the kernel lets us: it may close the copy of this process, which has changed
     /// its identity, to everybody.
     fn enter(&mut self, caller: &Caller<'_>) -> Result<bool, Errno> {
-        let root = match caller.root() {
+        let root = match caller.open_root() {
             Err(Errno::ACCESS | Errno::PERM) => return Ok(false),
             result => result?,
         };
@@ -124,7 +132,7 @@ impl Answers {
                 }
             }
         }
-        self.root = Some(root);
+        self.root = Some(Arc::new(root));
         Ok(true)
     }
 

@@ -5,7 +5,8 @@ use ocibuild_sys::{Condition, MARKED_RESOURCE, Profile, Rule, Verdict};
 
 use crate::permissions::profile;
 
-/// Calls about owners, identities and devices, those that make or remove what has an owner, and those that execute. Those of
+/// Calls about owners, identities and devices, those that make or remove what has an owner, those that execute, and those that
+/// may give a process another root. Those of
 /// 32-bit programs, some of which have names of their own, are refused: nobody answers them.
 const ANSWERED: &str = "\
     chown fchown lchown fchownat chown32 fchown32 lchown32 \
@@ -16,7 +17,7 @@ const ANSWERED: &str = "\
     getuid32 geteuid32 getgid32 getegid32 getresuid32 getresgid32 getgroups32 \
     setuid setgid setreuid setregid setresuid setresgid setfsuid setfsgid setgroups \
     setuid32 setgid32 setreuid32 setregid32 setresuid32 setresgid32 setfsuid32 setfsgid32 setgroups32 \
-    execve execveat";
+    execve execveat chroot pivot_root setns";
 
 /// `O_CREAT`, and the bit of `O_TMPFILE` that is its own.
 const MAKES: [u32; 2] = [0o100, 0o20_000_000];
