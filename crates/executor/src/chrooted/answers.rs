@@ -86,22 +86,6 @@ impl<'s> Answers<'s> {
         }
     }
 
-    /// Fails for a name that must not be made, removed or renamed: of what others mount, and where they mount something read-only.
-    pub(super) fn check_name(&self, path: &Path) -> Result<(), Errno> {
-        if self.placed.points.iter().any(|(point, _)| *point == path) {
-            return Err(Errno::BUSY);
-        }
-        self.check_read_only(path)
-    }
-
-    /// Fails for what must not be changed.
-    pub(super) fn check_read_only(&self, path: &Path) -> Result<(), Errno> {
-        // The innermost counts.
-        let points = self.placed.points.iter().filter(|(point, _)| path.starts_with(point));
-        let innermost = points.max_by_key(|(point, _)| point.as_os_str().len());
-        if innermost.is_some_and(|(_, is_read_only)| *is_read_only) { Err(Errno::ROFS) } else { Ok(()) }
-    }
-
     /// Whom a process belongs to, and so its directory in `/proc`.
     fn owner(&self, thread: i32) -> Option<(u32, u32)> {
         let stat = rustix::fs::statat(&*self.proc, thread.to_string(), AtFlags::empty()).ok()?;
@@ -306,7 +290,7 @@ impl Asked<'_, '_> {
         for at in names {
             // Where something is wrong the kernel says it.
             if let Ok(path) = self.path_of_name(at) {
-                self.answers.check_name(&path)?;
+                self.answers.placed.points.check_name(&path)?;
             }
         }
         CONTINUE
@@ -324,7 +308,7 @@ impl Asked<'_, '_> {
             path => path,
         };
         if let Ok(path) = path {
-            self.answers.check_read_only(&path)?;
+            self.answers.placed.points.check_content(&path)?;
         }
         CONTINUE
     }

@@ -9,6 +9,7 @@
 //! All this is one file system, the one of the state directory. Who is killed in the middle leaves a root that nobody uses again;
 //! a cache that is in it then is lost.
 
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Write as _;
@@ -18,6 +19,7 @@ use fs_err as fs;
 use oci_spec::runtime::Mount;
 use ocibuild_sys::{DirHandle, ErrorKind as SystemError, FileType, RootDir, device};
 use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::io::Errno;
 
 use crate::calls::own_link;
 use crate::devices::{DEVICE_LINKS, DEVICES};
@@ -31,12 +33,29 @@ pub(super) struct Placed {
     pub(super) root: PathBuf,
     /// Files that are in memory only, each by the file that stands for it in the root.
     pub(super) secrets: Vec<((u64, u64), File)>,
-    /// Where something is that others mount, by path in the root, and whether that is read-only.
-    pub(super) points: Vec<(PathBuf, bool)>,
+    pub(super) points: Points,
     state: DirHandle,
     aside: DirHandle,
     things: Vec<Thing>,
     is_back: bool,
+}
+
+/// Where something is that others mount, by path in the root, and whether that is read-only.
+#[derive(Debug, Default)]
+pub(super) struct Points(HashMap<PathBuf, bool>);
+
+impl Points {
+    /// Fails for a name that must not be made, removed or renamed: of what others mount, and where they mount something read-only.
+    pub(super) fn check_name(&self, path: &Path) -> Result<(), Errno> {
+        if self.0.contains_key(path) { Err(Errno::BUSY) } else { self.check_content(path) }
+    }
+
+    /// Fails for what must not be changed.
+    pub(super) fn check_content(&self, path: &Path) -> Result<(), Errno> {
+        // The innermost counts.
+        let is_read_only = path.ancestors().find_map(|above| self.0.get(above));
+        if is_read_only == Some(&true) { Err(Errno::ROFS) } else { Ok(()) }
+    }
 }
 
 /// Where in the private directory of the step is what was in the way.
@@ -71,7 +90,7 @@ impl Placed {
             root,
             state,
             secrets: Vec::new(),
-            points: Vec::new(),
+            points: Points::default(),
             aside,
             things: Vec::new(),
             is_back: false,
@@ -89,7 +108,7 @@ impl Placed {
             let options = mount.options().as_deref().unwrap_or_default();
             let is_read_only = options.iter().any(|option| option == "ro");
             if let Some(thing) = self.things.last() {
-                self.points.push((Path::new("/").join(&thing.path), is_read_only));
+                self.points.0.insert(Path::new("/").join(&thing.path), is_read_only);
             }
         }
         Ok(())

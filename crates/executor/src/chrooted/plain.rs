@@ -62,7 +62,7 @@ impl Answers<'_> {
     fn is_changeable(&self, call: &Call, at: At, follow: bool) -> Option<bool> {
         let path = self.path_of(call, at)?;
         let named = self.named(&path, follow)?;
-        Some(self.is_no_secret(&named)? && self.check_read_only(&path).is_ok())
+        Some(self.is_no_secret(&named)? && self.placed.points.check_content(&path).is_ok())
     }
 
     /// Names that may be made, removed and renamed.
@@ -75,7 +75,7 @@ impl Answers<'_> {
                 self.named(parent, true)?;
                 known = Some(parent.to_owned());
             }
-            if self.check_name(&path).is_err() {
+            if self.placed.points.check_name(&path).is_err() {
                 return None;
             }
         }
