@@ -8,9 +8,8 @@ use oci_spec::runtime::{
     UserBuilder,
 };
 use ocibuild_spec::Owned;
-use ocibuild_sys::Profile;
 
-use crate::permissions::{MASKED_PATHS, READONLY_PATHS, capabilities, seccomp};
+use crate::permissions::{MASKED_PATHS, READONLY_PATHS, calls, capabilities, seccomp};
 use crate::step::names;
 use crate::{Cgroups, Host, MemoryFile, Network, Resources, Rootfs, Step, User};
 
@@ -152,7 +151,7 @@ fn linux(step: &Step) -> Linux {
         .namespaces(namespaces(step.network))
         .masked_paths(MASKED_PATHS.map(str::to_owned))
         .readonly_paths(READONLY_PATHS.map(str::to_owned))
-        .seccomp(seccomp(&Profile::container_default()))
+        .seccomp(seccomp(&calls(step.flushes)))
         .build()
         .expect("all fields have values");
     linux.set_resources(limits(&step.resources).map(without_devices));

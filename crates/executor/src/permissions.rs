@@ -76,6 +76,23 @@ pub(crate) fn capability_bits(set: &HashSet<Capability>) -> u64 {
     set.iter().filter_map(number).fold(0, |bits, number| bits | 1 << number)
 }
 
+/// Calls that end when something is on a disk.
+const FLUSHING: [&str; 7] =
+    ["fsync", "fdatasync", "msync", "sync", "syncfs", "sync_file_range", "sync_file_range2"];
+
+/// What a container may call. Without `flushes`, calls to flush something do nothing, and succeed.
+pub(crate) fn calls(flushes: bool) -> Profile {
+    let mut profile = Profile::container_default();
+    if !flushes {
+        for rule in &mut profile.rules {
+            rule.names.retain(|name| !FLUSHING.contains(&&**name));
+        }
+        let names = FLUSHING.map(str::to_owned).to_vec();
+        profile.rules.push(Rule { names, verdict: Verdict::Errno(0), condition: None });
+    }
+    profile
+}
+
 /// A profile of system calls as runtimes read it.
 pub(crate) fn seccomp(profile: &Profile) -> LinuxSeccomp {
     let (default_action, default_errno) = action(profile.default);

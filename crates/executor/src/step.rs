@@ -50,6 +50,10 @@ pub struct Step {
     /// What is below this directory is for steps alone: an executor that cannot mount moves the sources of `mounts` from there
     /// into the root file system for the time of the step. Others it refuses.
     pub movable: Option<PathBuf>,
+    /// Whether what the command asks to be flushed to a disk is (`fsync` and its kind, which do nothing otherwise). A root file
+    /// system that is not complete when the machine ends is thrown away, and an overlay can be mounted so that it knows that;
+    /// any other takes as long to flush what packages ask for as for twenty times the rest.
+    pub flushes: bool,
     /// Owners and devices that the root file system should have and its disk cannot, by path below the root: where there is
     /// one id. An executor that offers [`Need::Owners`](crate::Need::Owners) pretends them.
     pub unkept: Vec<(PathBuf, Owned)>,
@@ -82,6 +86,7 @@ impl Step {
             rootfs,
             state: state.into(),
             movable: None,
+            flushes: true,
             unkept: Vec::new(),
             unkept_mounted: Vec::new(),
         }

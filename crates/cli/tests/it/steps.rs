@@ -105,3 +105,25 @@ fn containers_end_as_a_shell_says_it() {
     place.run(&["run", "app", "/text"]).fails(126, &["/text", "permission denied"]);
     place.run(&["run", "app", "/bin"]).fails(126, &["/bin"]);
 }
+
+/// A pipe cannot be flushed. Where files of a step are kept in an overlay that flushes nothing, or beside caches that
+/// outlive it, the kernel says so.
+#[test]
+fn what_a_step_flushes_is_flushed_only_where_it_is_kept() {
+    const FLUSH: &str =
+        "(echo text | dd conv=fsync 2>/dev/null; test $? = \"$FAILS\" && touch /as-expected) | cat";
+    let Some(place) = with_base(&format!(
+        "FROM base\nARG FAILS PLAIN\nRUN export FAILS=$PLAIN; {FLUSH}; test -e /as-expected && rm /as-expected\n\
+         RUN --mount=type=cache,target=/cache {FLUSH}; test -e /as-expected\n"
+    )) else {
+        return;
+    };
+    for (plain, cached, flags) in
+        [("1", "1", &["--snapshotter", "overlay"][..]), ("0", "1", &["--snapshotter", "copy"])]
+    {
+        let arguments = [format!("PLAIN={plain}"), format!("FAILS={cached}")];
+        let arguments: Vec<&str> =
+            arguments.iter().flat_map(|argument| ["--build-arg", &argument[..]]).collect();
+        build(&place, &[flags, &arguments, &["--no-cache"]].concat()).succeeds();
+    }
+}

@@ -230,6 +230,21 @@ fn privileged_insecure_steps_may_mount() {
     }
 }
 
+/// The kernel refuses to flush a pipe.
+#[test]
+fn privileged_nothing_is_flushed_where_nobody_needs_it() {
+    let Some(mut world) = World::privileged() else { return };
+    for (name, executor) in all_executors() {
+        for (flushes, code) in [(true, 1), (false, 0)] {
+            world.step.flushes = flushes;
+            world.shell("(echo text | dd conv=fsync 2>/dev/null; echo $?) | cat");
+            let (status, text) = world.run_with(&*executor);
+            assert!(status.unwrap().success(), "{name}: {text}");
+            assert_eq!(text, format!("text\n{code}\n"), "{name}, {flushes}");
+        }
+    }
+}
+
 #[test]
 fn steps_that_cannot_be_expressed_are_refused() {
     let Some(mut world) = World::new() else { return };

@@ -15,10 +15,10 @@ pub(crate) struct World {
     pub(crate) cancel: CancelToken,
 }
 
-const APPLETS: [&str; 27] = [
+const APPLETS: [&str; 28] = [
     "sh", "ls", "cat", "echo", "id", "grep", "sleep", "hostname", "env", "mkdir", "touch", "pwd", "ps",
     "stat", "head", "tr", "wc", "df", "awk", "unshare", "rm", "sort", "mount", "true", "mknod", "chmod",
-    "chown",
+    "chown", "dd",
 ];
 
 impl World {

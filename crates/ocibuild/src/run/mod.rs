@@ -30,7 +30,7 @@ use crate::layers::{Layer, Layers};
 use crate::request::Settings;
 use crate::ssh::Agents;
 use crate::stage::StageState;
-use ocibuild_plan::{RunStep, StepNetwork};
+use ocibuild_plan::{MountKind, RunStep, StepNetwork};
 
 /// Bytes of a failed step's output that its error repeats.
 const TAIL: usize = 64 << 10;
@@ -147,6 +147,14 @@ pub(crate) fn unkept(
     Ok(unkept)
 }
 
+/// Whether a command is to flush what it writes, with this root file system and mounts whose files outlive it.
+pub(crate) fn flushes(root: &[Mount], has_lasting_mounts: bool) -> bool {
+    let flushes_nothing = |mount: &Mount| {
+        mount.options().as_deref().unwrap_or_default().iter().any(|option| option == "volatile")
+    };
+    has_lasting_mounts || root.iter().any(flushes_nothing)
+}
+
 /// What the step cannot do without.
 fn needs(job: &Job<'_>, settings: &Settings) -> impl Iterator<Item = Need> {
     let has_size = settings.shm_size.is_some() || job.step.mounts.iter().any(|mount| mount.size.is_some());
@@ -202,7 +210,11 @@ fn describe(
     let rootfs = directory.join("rootfs");
     let mut root = mounts_at(active.rootfs_mounts(), &rootfs);
     root.extend_from_slice(&mounts.outside);
+    let is_kept = step.mounts.iter().any(|mount| mount.kind == MountKind::Cache);
+    // A cache that is moved into its place is lost if the machine ends, whatever of it is flushed.
+    let flushes = flushes(&root, is_kept && context.executor.offers().includes(Need::SharedMounts));
     let mut described = Step::new(Rootfs { mounts: root, dir: rootfs }, directory.join("state"));
+    described.flushes = flushes;
     described.args.clone_from(&step.args);
     described.env = environment(&[&step.env, &step.proxy_env, &mounts.env]);
     described.home = home;

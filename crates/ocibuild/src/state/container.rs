@@ -15,7 +15,7 @@ use crate::accounts::{Accounts, Identity};
 use crate::error::{Error, unusable};
 use crate::failure::StateFailure;
 use crate::layers::{Layer, Layers};
-use crate::run::{mounts_at, unkept};
+use crate::run::{flushes, mounts_at, unkept};
 use crate::threads::ThreadBudget;
 
 /// How an image is run; what is not given comes from its config.
@@ -140,6 +140,7 @@ impl State<'_> {
         let rootfs = Rootfs { mounts: mounts_at(active.rootfs_mounts(), &rootfs), dir: rootfs };
         let mut step = step(rootfs, state, options, &details.config.config, &accounts)?;
         make_places(active.as_mut(), &step, &options.volumes)?;
+        step.flushes = flushes(&step.rootfs.mounts, !options.volumes.is_empty());
         step.unkept = unkept(active.as_mut(), executor)?;
         let bundle = ocibuild_executor::bundle(&step, &Host::detect());
         executor.attach(&bundle, attached, cancel).map_err(|error| match error.exit_code() {
