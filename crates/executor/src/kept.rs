@@ -14,8 +14,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{
-    BoxBuilder, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, Mount,
-    Spec,
+    BoxBuilder, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceBuilder,
+    LinuxNamespaceType, Mount, Spec,
 };
 use ocibuild_spec::{EntryKind, Owned};
 use ocibuild_sys::{IdRange, WindowSize};
@@ -46,7 +46,8 @@ pub fn write_bundle(step: &Step, host: &Host, place: &Path) -> Result<(), Error>
         root.set_path(ROOTFS.into());
         bundle.spec.set_root(Some(root));
     }
-    let mut annotations = HashMap::from([ANNOTATION].map(|(name, value)| (name.to_owned(), value.to_owned())));
+    let mut annotations =
+        HashMap::from([ANNOTATION].map(|(name, value)| (name.to_owned(), value.to_owned())));
     if !host.privileged {
         with_user_namespace(&mut bundle.spec, host);
         annotations.extend(take_groups(&mut bundle.spec).map(|groups| (GROUPS.to_owned(), groups)));
@@ -115,7 +116,8 @@ impl Bundle {
     pub fn set_terminal(&mut self, size: Option<WindowSize>) {
         let Some(mut process) = self.spec.process().clone() else { return };
         let console = size.map(|size| {
-            let size = BoxBuilder::default().height(u64::from(size.rows)).width(u64::from(size.columns)).build();
+            let size =
+                BoxBuilder::default().height(u64::from(size.rows)).width(u64::from(size.columns)).build();
             size.expect("both fields are set")
         });
         process.set_terminal(Some(size.is_some())).set_console_size(console);
@@ -217,22 +219,22 @@ fn owners(text: &[u8]) -> Option<(Owners, Owners)> {
             _ => return None,
         };
         let (uid, gid) = (text()?.parse().ok()?, text()?.parse().ok()?);
-        let device = device(text()?)?;
+        let device = match text()? {
+            "-" => None,
+            device => Some(device_of(device)?),
+        };
         let path = OsString::from_vec(fields.next()?.to_vec());
         list.push((path.into(), Owned { uid, gid, device }));
     }
     Some((root, mounted))
 }
 
-fn device(text: &str) -> Option<Option<EntryKind>> {
-    if text == "-" {
-        return Some(None);
-    }
+fn device_of(text: &str) -> Option<EntryKind> {
     let (major, minor) = text.get(1..)?.split_once(':')?;
     let (major, minor) = (major.parse().ok()?, minor.parse().ok()?);
     match text.as_bytes()[0] {
-        b'c' => Some(Some(EntryKind::CharacterDevice { major, minor })),
-        b'b' => Some(Some(EntryKind::BlockDevice { major, minor })),
+        b'c' => Some(EntryKind::CharacterDevice { major, minor }),
+        b'b' => Some(EntryKind::BlockDevice { major, minor }),
         _ => None,
     }
 }
@@ -250,7 +252,9 @@ mod tests {
         ];
         let mounted = vec![(PathBuf::from("cache"), Owned::by(7, 8))];
         assert_eq!(owners(&owners_text(&root, &mounted)), Some((root, mounted)));
-        for broken in [&b""[..], b"x\0", b"ocibuild owners 1\0root 1\0", b"ocibuild owners 1\0root 1 2 d1:2 x\0"] {
+        for broken in
+            [&b""[..], b"x\0", b"ocibuild owners 1\0root 1\0", b"ocibuild owners 1\0root 1 2 d1:2 x\0"]
+        {
             assert_eq!(owners(broken), None);
         }
     }
@@ -276,7 +280,9 @@ mod tests {
             let expected = bundle(&step, &host).spec;
             let of_state = |spec: &Spec| {
                 let mounts = spec.mounts().iter().flatten();
-                mounts.filter(|mount| mount.source().as_ref().is_some_and(|path| path.starts_with(&state))).count()
+                mounts
+                    .filter(|mount| mount.source().as_ref().is_some_and(|path| path.starts_with(&state)))
+                    .count()
             };
             assert_eq!((of_state(&opened.spec), opened.files.len()), (2, 2));
             assert_eq!(opened.spec.process(), expected.process());
