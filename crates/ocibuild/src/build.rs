@@ -63,6 +63,7 @@ impl Build {
             own_files: Vec::new(),
             remotes: None,
             offline: false,
+            keep_failed: false,
         };
         Self {
             dockerfile,
@@ -287,6 +288,15 @@ impl Build {
     #[must_use]
     pub fn keep_incomplete(mut self, keep: bool) -> Self {
         self.settings.keep_incomplete = keep;
+        self
+    }
+
+    /// Keeps the files of a step whose command fails, with what is mounted there, as an OCI bundle in the state directory:
+    /// the error's facts say where ([`StepFact::Kept`](crate::failure::StepFact::Kept)), and
+    /// [`State::enter`](crate::state::State::enter) runs commands in it. Secrets and agents are not kept.
+    #[must_use]
+    pub fn keep_failed(mut self, keep: bool) -> Self {
+        self.settings.keep_failed = keep;
         self
     }
 

@@ -32,7 +32,12 @@ struct Work {
 ///
 /// What layers hide of each other is never written, and nothing of the layers' directories is looked at but the
 /// content of files.
-pub(crate) fn fill(rootfs: &Path, view: &Tree, writer: Writer<'_>, cancel: &CancelToken) -> Result<(), Error> {
+pub(crate) fn fill(
+    rootfs: &Path,
+    view: &Tree,
+    writer: Writer<'_>,
+    cancel: &CancelToken,
+) -> Result<(), Error> {
     let work = plan(view);
     let root = RootDir::open(rootfs).map_err(Error::system("open", rootfs))?;
     for (path, _) in &work.directories {

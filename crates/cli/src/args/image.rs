@@ -310,9 +310,14 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
 
-    /// Name or ID of the image
-    #[arg(value_name = "IMAGE")]
-    pub(crate) image: String,
+    /// Enter a step that `build --on-error=keep` kept: with ARGs they are run, without the command that failed; what
+    /// they change stays
+    #[arg(long, value_name = "DIR")]
+    pub(crate) bundle: Option<PathBuf>,
+
+    /// Name or ID of the image; none with --bundle
+    #[arg(value_name = "IMAGE", required_unless_present = "bundle")]
+    pub(crate) image: Option<String>,
 
     /// Command instead of the image's
     #[arg(value_name = "ARG", trailing_var_arg = true, allow_hyphen_values = true)]

@@ -18,7 +18,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 pub(crate) use build::{
-    BuildArgs, LimitArgs, PlanArgs, PlanVerb, ProgressArg, ReportFormat, SandboxArg, SnapshotterArg,
+    BuildArgs, LimitArgs, OnErrorArg, PlanArgs, PlanVerb, ProgressArg, ReportFormat, SandboxArg,
+    SnapshotterArg,
 };
 pub(crate) use context::{ContextLsArgs, ContextVerb};
 pub(crate) use deploy::DeployArgs;

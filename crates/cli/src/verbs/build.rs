@@ -14,7 +14,8 @@ use super::call::Call;
 use super::engine::Load;
 use super::images::nameable;
 use super::results::{ResultFiles, outputs};
-use crate::args::{BuildArgs, ProgressArg, SandboxArg, SnapshotterArg};
+use super::shell;
+use crate::args::{BuildArgs, OnErrorArg, ProgressArg, SandboxArg, SnapshotterArg};
 use crate::backends::{Images, Notices, executor, open_state, resolv_conf};
 use crate::failure::{Failure, Outcome, SourceText, about, usage};
 use crate::input::{PlanInput, process_env};
@@ -177,6 +178,7 @@ fn refuse_later(args: &BuildArgs) -> Result<(), Error> {
             _ => error.hint(format!("omit {flag}; `ocibuild build --help` shows what there is")),
         });
     }
+    shell::refuse_without_terminal(args)?;
     if args.sandbox != SandboxArg::Auto && args.runtime.is_some() {
         return Err(usage("--sandbox and --runtime cannot be used together")
             .hint("omit --sandbox: a runtime makes namespaces itself"));
@@ -256,7 +258,13 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
         Err(error) => return Err(failed(error, display.as_mut())),
     };
     let unused = unused_build_args(&planned);
-    let image = match planned.run(&backends, &signals.cancel, |event| display.event(&event)) {
+    let events = |event| display.event(&event);
+    let result = if args.on_error == Some(OnErrorArg::Shell) {
+        planned.run_attended(&backends, &signals.cancel, events, |step| shell::enter(step, screen))
+    } else {
+        planned.run(&backends, &signals.cancel, events)
+    };
+    let image = match result {
         Ok(image) => image,
         Err(error) => {
             let error = match loader {
@@ -356,6 +364,7 @@ fn configured(
         .now(now())
         .remotes(remotes(&args.plan, false)?)
         .no_cache(args.no_cache)
+        .keep_failed(args.on_error == Some(OnErrorArg::Keep))
         .resolv_conf(resolv_conf())
         .rewrite_timestamps(request.outputs.rewrite_timestamps)
         .keep_incomplete(request.outputs.cache_only || (request.tags.is_empty() && outputs.is_empty()));

@@ -35,6 +35,9 @@ pub(crate) fn state(failure: &StateFailure) -> Option<Hint> {
         StateFailure::UnknownUser { .. } => {
             "name a user and a group that the image has, or give numbers: 1000:1000".into()
         }
+        StateFailure::NoKeptStep { .. } | StateFailure::KeptCacheGone { .. } => {
+            Hint::from("build again with ").setting(Setting::KeepFailed, "").text(", which tells where it is kept")
+        }
         StateFailure::NotStarted { .. } => {
             "name a program that the image has and this user may execute, with its path if PATH does not lead to it"
                 .into()

@@ -122,6 +122,18 @@ pub enum StateFailure {
         /// Which one.
         reason: String,
     },
+    /// There is no step that is kept at a path.
+    #[error("{} is not a step that is kept in this state directory", path.display())]
+    NoKeptStep {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The cache of a step that is kept was removed.
+    #[error("the cache of the step at {} was removed", path.display())]
+    KeptCacheGone {
+        /// Where it was.
+        path: PathBuf,
+    },
     /// The program of a container cannot be started.
     #[error("{source}")]
     NotStarted {
@@ -165,6 +177,7 @@ impl StateFailure {
     pub(crate) fn code(&self) -> Code {
         match self {
             Self::NoSuchImage { .. } => Code::NoSuchImage,
+            Self::NoKeptStep { .. } | Self::KeptCacheGone { .. } => Code::NoKeptStep,
             Self::InvalidName { .. } | Self::AmbiguousId { .. } | Self::ArchiveToRegistry => {
                 Code::InvalidArgument
             }
