@@ -85,6 +85,14 @@ impl Build {
         self
     }
 
+    /// Ends with this step of the target stage, as progress counts them (`[stage 3/7]`): the image has the files and the config
+    /// that there are after it.
+    #[must_use]
+    pub fn until_step(mut self, step: usize) -> Self {
+        self.options.until_step = Some(step);
+        self
+    }
+
     /// The value of an `ARG`.
     #[must_use]
     pub fn build_arg(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {

@@ -252,6 +252,13 @@ pub(crate) struct BuildArgs {
     pub(crate) later: LaterArgs,
 }
 
+impl BuildArgs {
+    /// How steps get their root file system.
+    pub(crate) fn snapshotter(&self) -> SnapshotterArg {
+        if self.sandbox == SandboxArg::Chroot { SnapshotterArg::Copy } else { self.snapshotter }
+    }
+}
+
 /// Limits that cgroups carry out.
 #[derive(Debug, Default, Args)]
 pub(crate) struct LimitArgs {

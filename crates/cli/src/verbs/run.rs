@@ -1,3 +1,4 @@
+mod at_step;
 mod kept;
 
 use std::io::{self, IsTerminal, Write};
@@ -29,6 +30,9 @@ pub(crate) fn run(root: Option<&Path>, args: &RunArgs) -> Outcome {
     }
     if let Some(bundle) = &args.bundle {
         return kept::enter(bundle, args);
+    }
+    if let Some(at) = &args.at_step {
+        return at_step::enter(root, at, args);
     }
     let options = options(args)?;
     let executor = executor(args.runtime.as_deref(), SandboxArg::Auto)?;

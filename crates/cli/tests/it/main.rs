@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod archives;
+mod at_step;
 mod bad_input;
 mod build;
 #[path = "../cases/files.rs"]

@@ -29,6 +29,7 @@ pub(crate) fn state(failure: &StateFailure) -> Option<Hint> {
         StateFailure::DecompressesTooMuch { .. } => "decompress it first, if it is what it should be".into(),
         StateFailure::ArchiveToRegistry => "images are pushed: State::push".into(),
         StateFailure::NoCommand => "give the command after the image's name".into(),
+        StateFailure::NoShell => "give the command to run, with its path".into(),
         StateFailure::WorkingDirectory { .. } => {
             "name a directory, or a path that does not exist: it is created".into()
         }

@@ -100,6 +100,9 @@ pub enum StateFailure {
     /// Neither the caller nor the image says what to run.
     #[error("the image does not say what to run")]
     NoCommand,
+    /// An image has no shell.
+    #[error("the image has no shell")]
+    NoShell,
     /// A container cannot start in its directory.
     #[error("cannot start in {}: it is {found}", path.display())]
     WorkingDirectory {
@@ -191,7 +194,9 @@ impl StateFailure {
             | Self::EmptyDraft { .. }
             | Self::NoDraft { .. }
             | Self::DraftUnreadable { .. } => Code::IndexDraft,
-            Self::NoCommand | Self::WorkingDirectory { .. } | Self::Volume { .. } => Code::ContainerOptions,
+            Self::NoCommand | Self::NoShell | Self::WorkingDirectory { .. } | Self::Volume { .. } => {
+                Code::ContainerOptions
+            }
             Self::UnknownUser { .. } => Code::UnknownUser,
             Self::NotStarted { .. } => Code::StepFailed,
         }

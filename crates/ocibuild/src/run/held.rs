@@ -9,19 +9,17 @@ use fs_err as fs;
 use ocibuild_executor::{
     Attached, Executor, ExitStatus, Host, Rootfs, Step, WindowSize, memory_directory, write_bundle,
 };
-use ocibuild_snapshot::{ActiveSnapshot, NodeKind, Tree};
+use ocibuild_snapshot::{ActiveSnapshot, Tree};
 use ocibuild_spec::{CancelToken, Mount, OwnershipRecord};
 use ocibuild_sys::FileLock;
 
 use super::caches::{HeldCache, wait_for};
 use super::mounts::Mounts;
+use super::shells::shell_in;
 use crate::error::{Error, unusable};
 use crate::failure::{KeptStep, LeftOut};
 use crate::ssh::Forwarder;
 use ocibuild_plan::RunStep;
-
-/// Shells that images have, the best first.
-const SHELLS: [&str; 4] = ["/bin/bash", "/bin/sh", "/bin/ash", "/bin/dash"];
 
 /// What a terminal is taken for where the step does not say.
 const TERM: &str = "TERM=xterm";
@@ -93,14 +91,7 @@ impl HeldStep {
     }
 
     fn shell_in(&self, tree: &Tree) -> Option<Vec<String>> {
-        let own = self.shell.first().map(String::as_str);
-        let mut shells = own.into_iter().chain(SHELLS);
-        let found = shells.find(|path| is_program(tree, Path::new(path))).map(|shell| vec![shell.to_owned()]);
-        let busybox = || {
-            let has_it = is_program(tree, Path::new("/bin/busybox"));
-            has_it.then(|| ["/bin/busybox", "sh"].map(str::to_owned).to_vec())
-        };
-        found.or_else(busybox)
+        shell_in(tree, self.shell.first().map(String::as_str))
     }
 
     /// Runs another command in its place: with its mounts, its environment and its user, on the files as they were left.
@@ -243,12 +234,4 @@ fn reserve(kept: &Path) -> Result<(PathBuf, FileLock), Error> {
 fn private_directory(path: &Path) -> Result<(), Error> {
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|error| unusable(path, error))
-}
-
-fn is_program(tree: &Tree, path: &Path) -> bool {
-    let found = tree.resolve(path, true).ok().and_then(|resolved| resolved.node);
-    found.is_some_and(|id| {
-        let node = tree.node(id);
-        matches!(node.kind, NodeKind::File { .. }) && node.metadata.mode & 0o111 != 0
-    })
 }

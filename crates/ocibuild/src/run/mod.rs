@@ -5,6 +5,7 @@ mod held;
 mod mounted;
 mod mounts;
 mod secret;
+mod shells;
 
 use std::collections::VecDeque;
 use std::io::Read as _;
@@ -22,6 +23,7 @@ pub(crate) use self::held::HeldStep;
 use self::mounted::Files;
 pub(crate) use self::mounted::{Mounted, MountedFiles, Selection};
 use self::mounts::Mounts;
+pub(crate) use self::shells::shell_in;
 use crate::accounts::Identity;
 use crate::copy::{Source as _, TreeSource};
 use crate::error::{Error, unusable};
