@@ -375,11 +375,25 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) build: AtStepArgs,
 
-    /// Name or ID of the image; with --at-step the build context, with --bundle none
-    #[arg(value_name = "IMAGE", required_unless_present = "bundle")]
-    pub(crate) image: Option<String>,
+    /// Name or ID of the image (with --at-step the build context, with --bundle nothing), and the command instead of the
+    /// image's
+    #[arg(value_names = ["IMAGE", "ARG"], num_args = 1.., trailing_var_arg = true, required_unless_present = "bundle")]
+    words: Vec<String>,
+}
 
-    /// Command instead of the image's
-    #[arg(value_name = "ARG", trailing_var_arg = true, allow_hyphen_values = true)]
-    pub(crate) args: Vec<String>,
+impl RunArgs {
+    /// What comes first: an image, or a build context.
+    pub(crate) fn image(&self) -> &str {
+        self.words.first().map_or("", String::as_str)
+    }
+
+    /// What is after it.
+    pub(crate) fn command(&self) -> &[String] {
+        self.words.get(1..).unwrap_or_default()
+    }
+
+    /// All of it, where there is no image.
+    pub(crate) fn words(&self) -> &[String] {
+        &self.words
+    }
 }

@@ -104,7 +104,7 @@ fn attached(
 
 /// The image to run, which is fetched when it is not here.
 fn image(shop: &StateDirectory, args: &RunArgs, signals: &Signals) -> Result<Descriptor, Failure> {
-    let image = args.image.as_deref().unwrap_or_default();
+    let image = args.image();
     let found = shop.state().find(image);
     let is_missing = found.as_ref().is_err_and(|error| error.is(Code::NoSuchImage));
     if args.pull == PullWhen::Always || (args.pull == PullWhen::Missing && is_missing) {
@@ -152,7 +152,7 @@ fn options(args: &RunArgs) -> Result<ContainerOptions, Error> {
         hosts.push((address, name));
     }
     let mut options = ContainerOptions::default();
-    options.args.clone_from(&args.args);
+    options.args = args.command().to_vec();
     options.entrypoint = args.entrypoint.clone().map(|program| vec![program]);
     options.env = env;
     options.working_dir = args.workdir.as_deref().map(values::workdir).transpose()?.flatten();

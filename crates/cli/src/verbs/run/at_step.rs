@@ -104,7 +104,7 @@ fn build_args(args: &RunArgs, stage: Option<&str>) -> Result<BuildArgs, ocibuild
     {
         words.extend(is_given.then(|| flag.into()));
     }
-    words.extend(["--".into(), args.image.clone().unwrap_or_else(|| ".".to_owned()).into()]);
+    words.extend(["--".into(), args.image().into()]);
     let parsed = OfBuild::try_parse_from(words).map_err(|error| usage(error.kind().to_string()))?;
     let mut build = parsed.args;
     build.plan.registry = args.registry.clone();

@@ -28,8 +28,7 @@ pub(super) fn enter(bundle: &Path, args: &RunArgs) -> Outcome {
     let shop = open_images(&state_dir(Some(root))?)?;
     check_sandbox(&shop, executor.as_ref())?;
     let mut options = EnterOptions::default();
-    // There is no image: what stands in its place is the first word of the command.
-    options.args = args.image.iter().chain(&args.args).cloned().collect();
+    options.args = args.words().to_vec();
     options.env = variables(args)?;
     options.working_dir = args.workdir.as_deref().map(values::workdir).transpose()?.flatten();
     options.terminal = args.tty.then(window);
