@@ -65,6 +65,9 @@ Environment:
                       registries.conf instead of the user's and the system's
   NO_COLOR            no colours";
 
+/// The verb that this program is started with where it is the shell of a step.
+pub(crate) const STEP_SHELL: &str = "step-shell";
+
 /// Builds OCI images from Dockerfiles: no daemon, no root.
 #[derive(Debug, Parser)]
 #[expect(clippy::doc_markdown, reason = "the text of --help is no Markdown")]
@@ -143,6 +146,9 @@ pub(crate) enum Verb {
     Prune(PruneArgs),
     /// Tell what steps can run in here, and what is in the way
     Doctor(DoctorArgs),
+    /// Read and carry out commands in a step whose image has no shell
+    #[command(name = STEP_SHELL, hide = true)]
+    StepShell,
     /// Look at a build context
     Context {
         /// What to do with it

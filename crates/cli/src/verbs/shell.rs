@@ -1,15 +1,18 @@
 //! `--on-error=shell`: the terminal goes to a shell in the place of the step that failed.
 
+mod bring;
+
 use std::io::{self, IsTerminal as _, Write as _};
 use std::os::fd::AsFd as _;
 
 use ocibuild::executor::{Attached, Control, Stream};
 use ocibuild::{Error, FailedStep};
 
+use self::bring::Brought;
 use crate::args::{BuildArgs, OnErrorArg};
 use crate::failure::usage;
 use crate::signals;
-use crate::terminal::{RawMode, Screen, to_stderr, window};
+use crate::terminal::{Paint, RawMode, Screen, to_stderr, window};
 use crate::text::printable;
 
 /// Refuses a shell that nobody could type into, before anything is built.
@@ -29,14 +32,25 @@ pub(super) fn refuse_without_terminal(args: &BuildArgs) -> Result<(), Error> {
     Ok(())
 }
 
+/// Brings this program into the step, to be its shell.
+fn bring(step: &mut FailedStep<'_>) -> Result<Vec<String>, Error> {
+    let brought = Brought::of_this_program()?;
+    let directory = step.bring(&brought.files)?;
+    Ok(brought.command(&directory))
+}
+
 /// Runs a shell in the step until it ends.
 pub(super) fn enter(step: &mut FailedStep<'_>, screen: Screen) -> Result<(), Error> {
-    let Some(shell) = step.shell() else {
-        return Err(usage("the files of the step have no shell that could be entered"));
+    let (shell, what) = match step.shell() {
+        Some(shell) => (shell.clone(), shell[0].clone()),
+        None => (
+            bring(step)?,
+            "a small shell of ocibuild (the image has none; `help` lists its commands)".to_owned(),
+        ),
     };
-    let paint = crate::terminal::Paint(screen.colors);
+    let paint = Paint(screen.colors);
     let (label, title) = (paint.error("failed:"), printable(step.title()));
-    to_stderr(&format!("{label} {title}\nThis is {} in its place; the build ends with it.\n", shell[0]));
+    to_stderr(&format!("{label} {title}\nThis is {what} in its place; the build ends with it.\n"));
     let control = Control::default();
     let _resizing = signals::Resizing::start(&control)?;
     let mut raw = Ok(None);

@@ -326,6 +326,40 @@ fn privileged_a_shell_takes_the_place_of_a_step_that_fails() {
     }
 }
 
+/// An image without a shell gets one of ours, which is in none of its layers.
+#[test]
+fn privileged_an_image_without_a_shell_gets_one() {
+    for way in ways() {
+        let Some(place) = place(
+            "FROM scratch\nENV A=1\nWORKDIR /w\nCOPY busybox /busybox\nRUN [\"/busybox\", \"false\"]\n",
+        ) else {
+            return;
+        };
+        let mut terminal = TestTerminal::new(30, 100);
+        let mut child = on_terminal(&place, &terminal, &way);
+        let shown = terminal.wait_for("/w $ ");
+        assert!(shown.contains("a small shell of ocibuild"), "{way:?}: {shown}");
+        for (typed, seen) in [
+            ("echo a$A-'$A'", "a1-$A\r\n"),
+            ("id", "uid=0 gid=0"),
+            ("stat /busybox", "/busybox: -0755 owner 0:0"),
+            ("cd /", "/ $ "),
+            ("/busybox printf '%s-%s' x y", "x-y"),
+            ("ls", "busybox\r\n"),
+            ("echo a | cat", "no pipes"),
+            ("nothing", "nothing: "),
+            ("help", "print the directory"),
+        ] {
+            terminal.type_text(&format!("{typed}\r"));
+            terminal.wait_for(seen);
+        }
+        terminal.type_text("exit 5\r");
+        terminal.wait_for("exit code: 1");
+        assert_eq!(child.wait().unwrap().code(), Some(1), "{way:?}");
+        left_nothing(&place);
+    }
+}
+
 /// No mount, no directory of a step.
 fn left_nothing(place: &Place) {
     let own = place.path("").display().to_string();

@@ -21,6 +21,9 @@ use crate::failure::{KeptStep, LeftOut};
 use crate::ssh::Forwarder;
 use ocibuild_plan::RunStep;
 
+/// Where files of the host are that were brought into a step: in a file system that is the step's own.
+const BROUGHT: &str = "/dev/ocibuild";
+
 /// What a terminal is taken for where the step does not say.
 const TERM: &str = "TERM=xterm";
 
@@ -116,6 +119,28 @@ impl HeldStep {
         }
         let bundle = ocibuild_executor::bundle(&step, &Host::detect());
         Ok(executor.attach(&bundle, attached, cancel)?)
+    }
+
+    /// Copies files of the host to where commands see them.
+    pub(crate) fn bring(&mut self, files: &[(String, PathBuf)]) -> Result<PathBuf, Error> {
+        let directory = self.made_for_mounts.join("brought");
+        fs::create_dir_all(&directory).map_err(|error| unusable(&directory, error))?;
+        let readable = || std::fs::Permissions::from_mode(0o755);
+        fs::set_permissions(&directory, readable()).map_err(|error| unusable(&directory, error))?;
+        for (name, source) in files {
+            let own = directory.join(name);
+            fs::copy(source, &own).map_err(|error| unusable(source, error))?;
+            fs::set_permissions(&own, readable()).map_err(|error| unusable(&own, error))?;
+        }
+        let is_brought = |mount: &Mount| mount.destination() == Path::new(BROUGHT);
+        if !self.described.mounts.iter().any(is_brought) {
+            let options = ["bind", "ro", "nosuid", "nodev"].map(str::to_owned).to_vec();
+            let mut mount = Mount::default();
+            mount.set_destination(BROUGHT.into()).set_typ(Some("bind".to_owned()));
+            mount.set_source(Some(directory)).set_options(Some(options));
+            self.described.mounts.push(mount);
+        }
+        Ok(BROUGHT.into())
     }
 
     /// Makes a bundle of it, in a new directory below `kept`.

@@ -1,6 +1,7 @@
 //! What becomes of a step whose command failed, once nothing else of the build runs.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use ocibuild_executor::{Attached, Executor, ExitStatus, WindowSize};
 use ocibuild_spec::CancelToken;
@@ -43,6 +44,13 @@ impl FailedStep<'_> {
     /// images usually have.
     pub fn shell(&self) -> Option<Vec<String>> {
         self.held.shell(self.cancel)
+    }
+
+    /// Copies files of this host to where the commands that enter the step see them, read-only and executable, and gives the
+    /// directory: for a step whose image does not have the tools to look at it. Each has the name that is given with it. They are
+    /// in no layer.
+    pub fn bring(&mut self, files: &[(String, PathBuf)]) -> Result<PathBuf, Error> {
+        self.held.bring(files)
     }
 
     /// Runs a command in place of the one that failed: on the files as that left them, with the same mounts (secrets, caches and
