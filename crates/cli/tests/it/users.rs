@@ -13,6 +13,11 @@ const ID: u32 = 41_322;
 
 /// Runs the program as a user who exists in a mount namespace of the test alone, with or without a range of ids.
 pub(crate) fn as_user(place: &Place, ranges: bool, args: &[&str]) -> Ended {
+    ended(user_command(place, ranges, args).stdin(Stdio::null()).output().unwrap())
+}
+
+/// The same, about to be run.
+pub(crate) fn user_command(place: &Place, ranges: bool, args: &[&str]) -> Command {
     let directory = place.path("").display().to_string();
     let range = if ranges { format!("kit:{}:65536", 700_000) } else { String::new() };
     let setup = format!(
@@ -22,18 +27,15 @@ pub(crate) fn as_user(place: &Place, ranges: bool, args: &[&str]) -> Ended {
          exec setpriv --reuid {ID} --regid {ID} --clear-groups \"$@\""
     );
     let state = place.path(if ranges { "state-ranges" } else { "state-one" });
-    let output = Command::new("unshare")
+    let mut command = Command::new("unshare");
+    command
         .args(["-m", "sh", "-c", &setup, "sh"])
         .arg(place.path("ocibuild"))
         .arg("--root")
         .arg(state)
-        .args(args)
-        .env("SOURCE_DATE_EPOCH", "0")
-        .env("HOME", place.path(""))
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    ended(output)
+        .args(args);
+    command.env("SOURCE_DATE_EPOCH", "0").env("HOME", place.path(""));
+    command
 }
 
 /// The program and the files of a place for somebody who is not root, where root can make one; which kinds there are.

@@ -74,6 +74,9 @@ impl fmt::Debug for FailedStep<'_> {
 
 /// Does with a step what is wanted; its error, with what came of that.
 pub(super) fn attend(session: &Session<'_>, held: HeldStep, title: String, error: Error) -> Error {
+    if session.cancel.is_cancelled() {
+        return error;
+    }
     let step = held.id;
     let attended = match session.on_failure {
         OnFailure::Discard => return error,
