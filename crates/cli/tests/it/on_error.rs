@@ -239,6 +239,17 @@ fn privileged_a_build_that_is_cancelled_or_fails_otherwise_keeps_nothing() {
     assert_eq!(kept(&place), Vec::<String>::new());
 }
 
+/// A file that no layer could have: the build fails as ever, and says why nothing is kept.
+#[test]
+fn privileged_what_cannot_be_kept_is_told() {
+    let Some(place) = place("FROM base\nRUN echo x > /.wh.file; exit 3\n") else { return };
+    place
+        .build(&["--on-error=keep"])
+        .fails(1, &["exit code: 3", "the files of the step cannot be kept: ", ".wh.file"]);
+    assert_eq!(kept(&place), Vec::<String>::new());
+    left_nothing(&place);
+}
+
 fn wait_for_line(child: &mut Child, end: &str) {
     use std::io::BufRead as _;
     let mut lines = std::io::BufReader::new(child.stderr.take().unwrap()).lines();

@@ -127,6 +127,12 @@ fn cause(fact: &StepFact) -> Option<String> {
     })
 }
 
+/// A word as a shell takes it.
+fn shell_word(word: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:@%,=".contains(&byte);
+    if word.bytes().all(is_plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+}
+
 fn shown(value: &VariableValue) -> String {
     match value {
         VariableValue::Shown(value) => quote(value),
@@ -141,7 +147,7 @@ fn hints(fact: &StepFact) -> Vec<Hint> {
         StepFact::SecretAbsent { id, nearest } => secret(id, nearest.as_deref()),
         StepFact::Kept(KeptStep { bundle, shell, .. }) => {
             let shell = shell.as_deref().unwrap_or_default();
-            let command = format!("{} {shell}", bundle.display());
+            let command = format!("{} {shell}", shell_word(&bundle.display().to_string()));
             vec![
                 Hint::from("the files that the step left are kept: enter them with ")
                     .setting(Setting::KeptStep, command.trim_end()),
@@ -469,6 +475,14 @@ fn said(symptom: Symptom) -> Hint {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_is_written_as_a_shell_takes_it() {
+        for (path, word) in [("/var/lib/x-1/kept/2", "/var/lib/x-1/kept/2"), ("/a b/it's", "'/a b/it'\\''s'")]
+        {
+            assert_eq!(shell_word(path), word);
+        }
+    }
 
     #[test]
     fn a_path_that_is_known_comes_before_what_the_output_suggests() {

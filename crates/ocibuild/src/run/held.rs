@@ -144,8 +144,17 @@ impl HeldStep {
     }
 
     /// Makes a bundle of it, in a new directory below `kept`.
-    pub(crate) fn keep(mut self, kept: &Path, cancel: &CancelToken) -> Result<KeptStep, Error> {
+    pub(crate) fn keep(self, kept: &Path, cancel: &CancelToken) -> Result<KeptStep, Error> {
         let (place, _reserved) = reserve(kept)?;
+        let result = self.keep_at(&place, cancel);
+        if result.is_err() {
+            // It is empty still; whoever prunes removes it otherwise.
+            let _ = fs::remove_dir(&place);
+        }
+        result
+    }
+
+    fn keep_at(mut self, place: &Path, cancel: &CancelToken) -> Result<KeptStep, Error> {
         let after = self.after(cancel)?;
         let shell = self.shell_in(&after).map(|shell| shell.join(" "));
         let mut step = self.described.clone();
@@ -158,10 +167,10 @@ impl HeldStep {
         }
         let left_out = self.without_secrets(&mut step);
         for (number, mount) in step.mounts.iter_mut().enumerate() {
-            self.relocate(mount, &new, &place, number)?;
+            self.relocate(mount, &new, place, number)?;
         }
         step.rootfs = Rootfs::at(place.join("rootfs"));
-        step.state.clone_from(&place);
+        step.state = place.to_owned();
         step.movable = None;
         let rootfs = new.join("rootfs");
         self.active.write_out(&after, &rootfs, cancel)?;
@@ -169,8 +178,8 @@ impl HeldStep {
         fs::set_permissions(&rootfs, mode).map_err(|error| unusable(&rootfs, error))?;
         write_bundle(&step, &Host::detect(), &new)?;
         self.forwarders.clear();
-        fs::rename(&new, &place).map_err(|error| unusable(&place, error))?;
-        Ok(KeptStep { bundle: place, shell, left_out })
+        fs::rename(&new, place).map_err(|error| unusable(place, error))?;
+        Ok(KeptStep { bundle: place.to_owned(), shell, left_out })
     }
 
     /// Takes what is secret out of a step, and tells what that was.
