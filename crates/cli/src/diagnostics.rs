@@ -214,6 +214,8 @@ fn flag(setting: Setting, value: &str) -> String {
         Setting::Tag => "-t",
         Setting::Runtime => "--runtime",
         Setting::Images => "`ocibuild images`",
+        Setting::KeepFailed => "--on-error=keep",
+        Setting::KeptStep => "ocibuild run -it --bundle",
         Setting::SaveFormat => "--format",
         Setting::Append => "--append",
         Setting::Replace => "--replace",

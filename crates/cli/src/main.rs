@@ -14,6 +14,7 @@ mod progress;
 mod remote;
 mod signals;
 mod state_dir;
+mod step_shell;
 mod table;
 mod template;
 mod terminal;
@@ -87,6 +88,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Verb::DeployManifest(args) => verbs::deploy_manifest(root, &args),
         Verb::Du(args) => verbs::du(root, &args),
         Verb::Prune(args) | Verb::Image { verb: ImageVerb::Prune(args) } => verbs::prune(root, &args),
+        Verb::StepShell => step_shell::run(),
         Verb::Doctor(args) => verbs::doctor(root, &args),
         Verb::Context { verb: ContextVerb::Ls(args) } => verbs::context_ls(&args),
         Verb::Ast { file } => verbs::ast(&file),

@@ -135,3 +135,33 @@ impl Signals {
         u8::try_from(self.received.load(Ordering::SeqCst)).ok().filter(|signal| *signal != 0)
     }
 }
+
+/// While it lives, a command learns of the size of the terminal.
+#[derive(Debug)]
+pub(crate) struct Resizing {
+    id: signal_hook::SigId,
+}
+
+impl Resizing {
+    pub(crate) fn start(control: &Control) -> Result<Self, Error> {
+        let cannot = |error| host("cannot handle signals", error);
+        let (mut woken, waker) = UnixStream::pair().map_err(cannot)?;
+        let id = signal_hook::low_level::pipe::register(SIGWINCH, waker).map_err(cannot)?;
+        let resizing = Self { id };
+        let control = control.clone();
+        let wait = move || {
+            while woken.read_exact(&mut [0]).is_ok() {
+                control.resize(window());
+            }
+        };
+        std::thread::Builder::new().name("resizing".to_owned()).spawn(wait).map_err(Error::no_thread)?;
+        Ok(resizing)
+    }
+}
+
+impl Drop for Resizing {
+    fn drop(&mut self) {
+        // With it goes the side of the pipe that wakes the thread, which ends.
+        signal_hook::low_level::unregister(self.id);
+    }
+}

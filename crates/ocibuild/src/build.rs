@@ -63,6 +63,7 @@ impl Build {
             own_files: Vec::new(),
             remotes: None,
             offline: false,
+            keep_failed: false,
         };
         Self {
             dockerfile,
@@ -81,6 +82,14 @@ impl Build {
     #[must_use]
     pub fn target(mut self, stage: impl Into<String>) -> Self {
         self.options.target = Some(stage.into());
+        self
+    }
+
+    /// Ends with this step of the target stage, as progress counts them (`[stage 3/7]`): the image has the files and the config
+    /// that there are after it.
+    #[must_use]
+    pub fn until_step(mut self, step: usize) -> Self {
+        self.options.until_step = Some(step);
         self
     }
 
@@ -287,6 +296,15 @@ impl Build {
     #[must_use]
     pub fn keep_incomplete(mut self, keep: bool) -> Self {
         self.settings.keep_incomplete = keep;
+        self
+    }
+
+    /// Keeps the files of a step whose command fails, with what is mounted there, as an OCI bundle in the state directory:
+    /// the error's facts say where ([`StepFact::Kept`](crate::failure::StepFact::Kept)), and
+    /// [`State::enter`](crate::state::State::enter) runs commands in it. Secrets and agents are not kept.
+    #[must_use]
+    pub fn keep_failed(mut self, keep: bool) -> Self {
+        self.settings.keep_failed = keep;
         self
     }
 

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Mutex, PoisonError};
 
 use ocibuild_plan::{ImageOrigin, PlannedImage};
 use ocibuild_spec::CancelToken;
@@ -15,7 +16,7 @@ use crate::finished::{FinishedImage, built};
 use crate::image::{Built, DocumentStyle};
 use crate::output::export;
 use crate::request::{Backends, Output, PlannedBuild};
-use crate::schedule::{Schedule, Session};
+use crate::schedule::{FailedStep, Message, OnFailure, Schedule, Session};
 
 impl PlannedBuild {
     /// Carries out the plans. Every event goes to `events`, from the calling thread; the last one, whether the build
@@ -24,13 +25,42 @@ impl PlannedBuild {
     /// Cancelling, an error, and the end of this process leave what earlier builds made as it was; steps that were
     /// finished stay cached.
     pub fn run(
+        self,
+        backends: &Backends<'_>,
+        cancel: &CancelToken,
+        events: impl FnMut(Event),
+    ) -> Result<Built, Error> {
+        let on_failure = if self.settings.keep_failed { OnFailure::Keep } else { OnFailure::Discard };
+        self.run_with(backends, cancel, events, on_failure)
+    }
+
+    /// The same with somebody who is called should the command of a `RUN` fail, once nothing else of the build runs and every
+    /// event was dealt with; on a thread of the build, before this returns. There the step can be
+    /// [entered](FailedStep::enter). The build fails as it would without, and if `attend` fails, its error is told besides.
+    pub fn run_attended(
+        self,
+        backends: &Backends<'_>,
+        cancel: &CancelToken,
+        events: impl FnMut(Event),
+        attend: impl FnMut(&mut FailedStep<'_>) -> Result<(), Error> + Send,
+    ) -> Result<Built, Error> {
+        let attend = Mutex::new(attend);
+        let attend = |step: &mut FailedStep<'_>| {
+            let mut attend = attend.lock().unwrap_or_else(PoisonError::into_inner);
+            attend(step)
+        };
+        self.run_with(backends, cancel, events, OnFailure::Attend(&attend))
+    }
+
+    fn run_with(
         mut self,
         backends: &Backends<'_>,
         cancel: &CancelToken,
         mut events: impl FnMut(Event),
+        on_failure: OnFailure<'_>,
     ) -> Result<Built, Error> {
         let outputs = std::mem::take(&mut self.outputs);
-        let result = carry_out(&self, backends, cancel, &mut events, outputs);
+        let result = carry_out(&self, backends, cancel, (&mut events, on_failure), outputs);
         if !self.findings.is_empty() && !cancel.is_cancelled() {
             events(Event::Findings { findings: self.findings.clone() });
         }
@@ -49,21 +79,30 @@ fn carry_out(
     build: &PlannedBuild,
     backends: &Backends<'_>,
     cancel: &CancelToken,
-    events: &mut dyn FnMut(Event),
+    (events, on_failure): (&mut dyn FnMut(Event), OnFailure<'_>),
     outputs: Vec<Output>,
 ) -> Result<Built, Error> {
     let (sender, receiver) = sync_channel(EVENTS);
     let cancel = &cancel.child();
     std::thread::scope(move |scope| {
         let work = move || {
-            backends.state.privilege().run(move || build_all(build, backends, cancel, sender, outputs))
+            backends
+                .state
+                .privilege()
+                .run(move || build_all(build, backends, cancel, (sender, on_failure), outputs))
         };
         let work = std::thread::Builder::new().name("build".to_owned()).spawn_scoped(scope, work);
         let work = work.map_err(Error::no_thread)?;
         // Should `events` panic, this and the receiver go at once, and nothing is waited for in vain. Else nobody is left
         // to be cancelled: the receiver has seen the last event.
         let _end = CancelOnDrop(cancel);
-        receiver.iter().for_each(&mut *events);
+        for message in receiver {
+            match message {
+                Message::Event(event) => events(*event),
+                // Who asked may have been killed by a panic.
+                Message::Reached(reached) => drop(reached.send(())),
+            }
+        }
         work.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
@@ -80,10 +119,11 @@ fn build_all(
     build: &PlannedBuild,
     backends: &Backends<'_>,
     cancel: &CancelToken,
-    events: SyncSender<Event>,
+    (events, on_failure): (SyncSender<Message>, OnFailure<'_>),
     outputs: Vec<Output>,
 ) -> Result<Built, Error> {
-    let session = Session::new(build, backends, cancel, own_files(build, backends, &outputs), events);
+    let own_files = own_files(build, backends, &outputs);
+    let session = Session::new(build, backends, cancel, own_files, (events, on_failure));
     backends.store.sweep_dead_scratch()?;
     let steps = |plan: &ocibuild_plan::Plan| plan.stages.iter().map(|stage| stage.steps.len()).sum::<usize>();
     session.emit(Event::Started { steps: build.plans.iter().map(steps).sum() });

@@ -12,8 +12,8 @@ pub use crate::failure::{Code, ErrorKind, Failure, PlanFaults};
 use crate::advice::{self, Hint, Setting, plan_causes, plan_hints, source_hints, store_hint, way_around};
 use crate::failure::{
     ChangedPath, CheckFailure, ContextFailure, CopyFailure, CopyProblem, FileAction, GitFailure, HostFailure,
-    HostOperation, IndexFailure, LayerFailure, OutputFailure, RunFailure, StateFailure, StepFailure,
-    TransferFailure,
+    HostOperation, IndexFailure, LayerFailure, OutputFailure, RunFailure, StateFailure, StepFact,
+    StepFailure, TransferFailure,
 };
 use crate::report::Place;
 use crate::report::Report;
@@ -262,6 +262,18 @@ impl Error {
         let (own, old) = (&mut refined.reports[0], &self.reports[0]);
         (own.location, own.label) = (old.location, old.label);
         refined
+    }
+
+    /// The same with what became of the files of the step that failed, behind what else is said.
+    #[must_use]
+    pub(crate) fn with_step_fact(mut self, fact: StepFact) -> Self {
+        let (causes, hints) = advice::of_step_fact(&fact);
+        self.reports[0].causes.extend(causes);
+        self = hints.into_iter().fold(self, Self::hint);
+        if let Some(Failure::Step(failure)) = self.failure.as_deref_mut() {
+            failure.facts.push(fact);
+        }
+        self
     }
 
     pub(crate) fn cancelled() -> Self {

@@ -5,6 +5,7 @@ use ocibuild_dockerfile::Finding;
 use ocibuild_registry::BlobPush;
 use ocibuild_spec::{Descriptor, DiffId};
 
+use crate::failure::KeptStep;
 use crate::privilege::BuildSandbox;
 
 /// What happens during a build; one closure receives all of them, on the thread that called
@@ -80,6 +81,25 @@ pub enum Event {
         /// `[stage i/n] TEXT`
         title: String,
     },
+    /// The files of a step that failed are kept, because the build was asked to
+    /// ([`Build::keep_failed`](crate::build::Build::keep_failed)).
+    StepKept {
+        /// Number of the step.
+        step: usize,
+        /// `[stage i/n] TEXT`
+        title: String,
+        /// Where, and without what.
+        kept: KeptStep,
+    },
+    /// A step that failed is about to be entered
+    /// ([`PlannedBuild::run_attended`](crate::request::PlannedBuild::run_attended)): everything else of the build has ended,
+    /// and the next event comes after that.
+    StepEntered {
+        /// Number of the step.
+        step: usize,
+        /// `[stage i/n] TEXT`
+        title: String,
+    },
     /// Something that is not an error but should be known.
     Warning {
         /// The text.
@@ -127,6 +147,8 @@ impl fmt::Display for Event {
                 write!(f, "DONE {title} {:.1}s", duration.as_secs_f64())
             }
             Self::StepFailed { title, .. } => write!(f, "FAILED {title}"),
+            Self::StepKept { title, kept, .. } => write!(f, "KEPT {title} {}", kept.bundle.display()),
+            Self::StepEntered { title, .. } => write!(f, "ENTERED {title}"),
             Self::Findings { findings } => {
                 write!(f, "{} found by build checks", findings.len())?;
                 findings.iter().try_for_each(|finding| write!(f, "; {finding}"))

@@ -102,6 +102,7 @@ pub use listing::{ContextEntry, ContextEntryKind, ContextVerdict, DecidingLine};
 pub use privilege::{BuildSandbox, PrivilegeLimit};
 pub use report::{Place, Report};
 pub use request::{Backends, Destination, Output, OutputKind, PlannedBuild, SshAgent};
+pub use schedule::FailedStep;
 pub use secret::Secret;
 pub use state_directory::{SnapshotDriver, StateDirectory};
 pub use transfer::{Origin, PullOptions, Pulled, Pushed, Transfer, Watcher};

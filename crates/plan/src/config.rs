@@ -65,14 +65,19 @@ impl StagePlanner<'_> {
 
     /// A command line with the shell in effect before it, if it is written as one string (5.304).
     pub(super) fn with_shell(&self, text: &str) -> Vec<String> {
+        let mut args = self.shell();
+        args.push(text.to_owned());
+        args
+    }
+
+    /// What `SHELL` says, or is taken to say.
+    pub(super) fn shell(&self) -> Vec<String> {
         let shell = &self.state.config.config.shell;
-        let mut args = match (shell.is_empty(), self.state.config.os.as_str()) {
+        match (shell.is_empty(), self.state.config.os.as_str()) {
             (false, _) => shell.clone(),
             (true, "windows") => ["cmd", "/S", "/C"].map(str::to_owned).to_vec(),
             (true, _) => ["/bin/sh", "-c"].map(str::to_owned).to_vec(),
-        };
-        args.push(text.to_owned());
-        args
+        }
     }
 
     fn command_line(&self, command: &Command) -> Vec<String> {

@@ -48,6 +48,14 @@ pub enum PlanFault {
         /// The stages of the file.
         stages: Vec<String>,
     },
+    /// The target stage does not have the step that the build is to end with.
+    #[error("the stage has no step {step}")]
+    NoSuchStep {
+        /// The number of the step.
+        step: usize,
+        /// The steps that it has, the first being 1.
+        steps: Vec<String>,
+    },
     /// The target stage's steps lead back to it.
     #[error("circular dependency detected on stage: {stage}")]
     Circular {
@@ -275,9 +283,10 @@ impl PlanFault {
     /// Which class it is of.
     pub fn kind(&self) -> PlanErrorKind {
         match self {
-            Self::UnknownTarget { .. } | Self::Epoch { .. } | Self::FrontendArgument { .. } => {
-                PlanErrorKind::Argument
-            }
+            Self::UnknownTarget { .. }
+            | Self::NoSuchStep { .. }
+            | Self::Epoch { .. }
+            | Self::FrontendArgument { .. } => PlanErrorKind::Argument,
             Self::BaseImage { .. } => PlanErrorKind::BaseImage,
             Self::NotAllowed(_) => PlanErrorKind::Entitlement,
             Self::Instruction { .. }

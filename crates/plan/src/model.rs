@@ -140,6 +140,9 @@ pub enum StepKind {
 pub struct RunStep {
     /// The argument vector, shell included.
     pub args: Vec<String>,
+    /// The shell that commands in shell form are given to, whatever form this one has; a list of program and flags.
+    #[serde(skip)]
+    pub shell: Vec<String>,
     /// The command as an error message shows it between quotes (5.102): the arguments joined by blanks.
     pub command: String,
     /// The environment of the step, in order, without `HOME` (8.02).

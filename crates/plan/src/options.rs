@@ -10,6 +10,10 @@ use super::StepNetwork;
 pub struct PlanOptions {
     /// The stage to build; without it the last one.
     pub target: Option<String>,
+    /// The last step of the target stage to carry out, as progress counts them: from 1, the image that the stage starts from
+    /// being the first if it starts from one. The result is the stage as it is after that step. Stages that only later steps
+    /// read are planned all the same.
+    pub until_step: Option<usize>,
     /// Build arguments, in order; of a name given twice the last counts.
     pub build_args: Vec<(String, String)>,
     /// The platform to build for; `None` builds for `build_platform` and leaves the base's platform in the config (4.17).
@@ -46,6 +50,7 @@ impl PlanOptions {
     pub fn new(build_platform: Platform) -> Self {
         Self {
             target: None,
+            until_step: None,
             build_args: Vec::new(),
             platform: None,
             build_platform,

@@ -224,6 +224,10 @@ impl<'a, 'f> Assembly<'a, 'f> {
         let graph = self.graph;
         let node = &graph.nodes[index];
         let state = state_of(self.images, node, self.settings);
+        if let Some(step) = self.settings.options.until_step.filter(|_| index == self.target) {
+            self.errors.push(PlanError::new(PlanFault::NoSuchStep { step, steps: Vec::new() }));
+            return;
+        }
         let base = node.root.as_ref().map_or(StageBase::Scratch, Root::stage_base);
         self.finish(index, base, state, Vec::new(), Vec::new());
     }
@@ -235,7 +239,14 @@ impl<'a, 'f> Assembly<'a, 'f> {
         let Some((base, state)) = self.beginning(node) else { return };
         let mut planner = StagePlanner::new(self.settings, &node.display, state, findings, self.plan_bytes);
         let mut is_sound = true;
+        // Progress counts the image that a stage starts from, too.
+        let from = usize::from(matches!(base, StageBase::Image(_)));
+        let until = self.settings.options.until_step.filter(|_| index == self.target);
+        let is_reached = |steps: usize| until.is_some_and(|until| until > 0 && steps + from >= until);
         for command in &node.commands {
+            if is_reached(planner.steps.len()) {
+                break;
+            }
             let origins: Vec<Option<Origin>> =
                 command.sources.iter().map(|source| source.map(|source| self.origin(source))).collect();
             let task = Task {
@@ -262,6 +273,12 @@ impl<'a, 'f> Assembly<'a, 'f> {
         }
         if is_sound && planner.is_full() {
             self.errors.push(planner.too_much().at(node.location.unwrap_or_default()));
+            is_sound = false;
+        }
+        if let Some(step) = until.filter(|_| is_sound && !is_reached(planner.steps.len())) {
+            let base = (from > 0).then(|| node.text.to_owned());
+            let steps = base.into_iter().chain(planner.steps.iter().map(|step| step.text.clone())).collect();
+            self.errors.push(PlanError::new(PlanFault::NoSuchStep { step, steps }));
             is_sound = false;
         }
         let StagePlanner { state, steps, history, mut late_errors, plan_bytes, .. } = planner;

@@ -27,6 +27,7 @@ impl StagePlanner<'_> {
         let step = RunStep {
             command: args.join(" "),
             args,
+            shell: self.shell(),
             env: self.step_environment(&mounts),
             proxy_env: self.settings.proxy_env.clone(),
             cwd: self.state.workdir().to_owned(),

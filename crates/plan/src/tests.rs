@@ -60,6 +60,7 @@ fn options(args: &str) -> PlanOptions {
             (name.to_owned(), value.to_owned())
         };
         match flag {
+            "--until-step" => options.until_step = value.parse().ok(),
             "--target" => options.target = Some(value.to_owned()),
             "--platform" => options.platform = Some(value.parse().unwrap()),
             "--build-arg" => options.build_args.push(pair()),
@@ -102,6 +103,37 @@ fn errors(file: &str, args: &str) -> Vec<String> {
             format!("{line}: {}", error.fault())
         })
         .collect()
+}
+
+/// The step counts as progress counts it, and what comes after it is as if it were not there.
+#[test]
+fn a_plan_may_end_with_a_step() {
+    let file = "FROM scratch AS below\nCOPY a /\nFROM alpine AS top\nENV A=1\nRUN one\nUSER u\nWORKDIR /w\nENV A=2\nRUN three\n";
+    for (step, steps, env, user, workdir) in [
+        (1, 0, None, "", ""),
+        (2, 1, Some("1"), "", ""),
+        (3, 2, Some("1"), "u", "/w"),
+        (4, 3, Some("2"), "u", "/w"),
+    ] {
+        let plan = planned(file, &format!("--until-step {step}"));
+        let stage = &plan.stages[plan.target];
+        let config = &stage.config.config;
+        let value = config.env.iter().find_map(|variable| variable.strip_prefix("A="));
+        assert_eq!(
+            (stage.steps.len(), value, config.user.as_str(), config.working_dir.as_str()),
+            (steps, env, user, workdir),
+            "{step}"
+        );
+        assert_eq!(stage.progress_total, 4, "{step}");
+    }
+    assert_eq!(planned(file, "--target below\n--until-step 1").stages[0].steps.len(), 1);
+    for (args, steps) in [("--until-step 5", 4), ("--until-step 0", 4), ("--target below\n--until-step 2", 1)]
+    {
+        let error = try_plan(file, args).map(|plan| plan.stages.len()).unwrap_err();
+        let faults: Vec<&PlanFault> = error.iter().map(PlanError::fault).collect();
+        let [PlanFault::NoSuchStep { steps: found, .. }] = faults[..] else { panic!("{faults:?}") };
+        assert_eq!(found.len(), steps, "{args}: {found:?}");
+    }
 }
 
 fn history(plan: &Plan) -> Vec<&str> {

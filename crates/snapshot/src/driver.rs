@@ -99,6 +99,12 @@ pub(crate) trait Active: Send + Debug {
         cancel: &CancelToken,
     ) -> Result<(Tree, Changeset), Error>;
 
+    /// See [`ActiveSnapshot::renew`].
+    fn renew_mounts(&mut self) -> Result<(), Error>;
+
+    /// See [`ActiveSnapshot::write_out`].
+    fn leave(&self, after: &Tree, directory: &Path, cancel: &CancelToken) -> Result<(), Error>;
+
     /// See [`ActiveSnapshot::commit`].
     fn publish(&self, layer: &DiffId, entries: &[Entry]) -> Result<(), Error>;
 }
@@ -139,6 +145,14 @@ impl<A: Active> ActiveSnapshot for A {
         cancel: &CancelToken,
     ) -> Result<(Tree, Changeset), Error> {
         self.changes(owners, cancel)
+    }
+
+    fn renew(&mut self) -> Result<(), Error> {
+        self.renew_mounts()
+    }
+
+    fn write_out(self: Box<Self>, after: &Tree, directory: &Path, cancel: &CancelToken) -> Result<(), Error> {
+        self.leave(after, directory, cancel)
     }
 
     fn commit(self: Box<Self>, layer: &DiffId, entries: &[Entry]) -> Result<(), Error> {

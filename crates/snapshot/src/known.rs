@@ -86,6 +86,10 @@ impl LayerRoots {
         Self { layers: paths.into_iter().map(|path| (path, OnceLock::new())).collect() }
     }
 
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.layers.iter().map(|(path, _)| path.as_path())
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.layers.len()
     }

@@ -12,6 +12,7 @@ mod copy;
 mod directory;
 mod driver;
 mod error;
+mod fill;
 mod known;
 mod mount_points;
 mod nodes;

@@ -166,6 +166,16 @@ pub trait ActiveSnapshot: Send + Debug {
         cancel: &CancelToken,
     ) -> Result<(Tree, Changeset), Error>;
 
+    /// Makes the root file system ready to be mounted once more after a step on it has ended, as it was left then. What was
+    /// made to be mounted on stays.
+    fn renew(&mut self) -> Result<(), Error>;
+
+    /// Makes of the root file system as the step left it a directory of its own, which needs no mount and shares no file with
+    /// the layers: `directory`, which must not exist, on the file system of the snapshots. `after` is the merged view that
+    /// [`diff`](Self::diff) gives. A driver that has such a directory moves it; otherwise everything is copied, by reference
+    /// where the file system can. Sockets are left out, and so are attributes that no layer keeps.
+    fn write_out(self: Box<Self>, after: &Tree, directory: &Path, cancel: &CancelToken) -> Result<(), Error>;
+
     /// Makes of what `entries` (those of [`diff`](Self::diff)) name the unpacked layer `layer`, no different from one
     /// that was unpacked from the layer's tar, but for the nanoseconds of times.
     fn commit(self: Box<Self>, layer: &DiffId, entries: &[Entry]) -> Result<(), Error>;

@@ -36,6 +36,11 @@ impl Step {
         Writer { layers: &self.layers, owners: self.directory.keeps_owners() }
     }
 
+    /// The directories of the layers, and on top of them what the step changed.
+    pub(crate) fn layers_and(&self, top: &Path) -> LayerRoots {
+        LayerRoots::new(self.layers.paths().map(Path::to_owned).chain([top.to_owned()]))
+    }
+
     /// The number of the layer that the step makes.
     pub(crate) fn layer(&self) -> u32 {
         u32::try_from(self.layers.len()).unwrap_or(u32::MAX)

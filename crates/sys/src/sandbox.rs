@@ -274,7 +274,8 @@ pub struct Process {
     pub rlimits: Vec<(u32, u64, u64)>,
     /// What it is reduced to; `None` leaves everything as the caller has it.
     pub confinement: Option<Confinement>,
-    /// A terminal of this size, which all its streams then are: one of the file system at `/dev/pts` that it sees.
+    /// A terminal of this size, which all its streams then are: one of the file system at `/dev/pts` that it sees, and without
+    /// namespaces of that of the caller.
     pub terminal: Option<WindowSize>,
 }
 

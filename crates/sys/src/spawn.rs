@@ -197,6 +197,7 @@ impl Sandbox {
             size,
             owner: self.process.confinement.as_ref().map(|confinement| confinement.uid),
             socket,
+            is_the_callers: self.namespaces.is_none(),
         });
         let (programs, searched) = self.programs();
         let argv = null_terminated(&self.process.args);

@@ -196,6 +196,13 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "KIND", default_value = "auto", help_heading = "Steps")]
     pub(crate) snapshotter: SnapshotterArg,
 
+    /// What to do when a RUN fails: keep its files with all that is mounted there, or open a shell in its place, which takes
+    /// a terminal
+    ///
+    /// `keep` leaves an OCI bundle in the state directory, without secrets, and says how to enter it; `prune` removes it.
+    #[arg(long, value_name = "WHAT", help_heading = "Steps")]
+    pub(crate) on_error: Option<OnErrorArg>,
+
     /// Run every step, even if it is cached
     #[arg(long, help_heading = "Cache")]
     pub(crate) no_cache: bool,
@@ -243,6 +250,13 @@ pub(crate) struct BuildArgs {
 
     #[command(flatten)]
     pub(crate) later: LaterArgs,
+}
+
+impl BuildArgs {
+    /// How steps get their root file system.
+    pub(crate) fn snapshotter(&self) -> SnapshotterArg {
+        if self.sandbox == SandboxArg::Chroot { SnapshotterArg::Copy } else { self.snapshotter }
+    }
 }
 
 /// Limits that cgroups carry out.
@@ -293,6 +307,14 @@ pub(crate) enum ProgressArg {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnErrorArg {
+    /// A shell in place of the step
+    Shell,
+    /// An OCI bundle of the step
+    Keep,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum SandboxArg {
     /// namespaces where they can be made, else chroot for root
     Auto,
@@ -337,8 +359,6 @@ pub(crate) struct LaterArgs {
     #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     sbom: Option<String>,
     #[arg(long, hide = true)]
-    on_error: Option<String>,
-    #[arg(long, hide = true)]
     explain: bool,
     #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     require_cache: Option<String>,
@@ -361,7 +381,6 @@ impl LaterArgs {
             ("--attest", self.attest.iter().any(|text| !is_disabled(text))),
             ("--provenance", wanted(&self.provenance)),
             ("--sbom", wanted(&self.sbom)),
-            ("--on-error", self.on_error.is_some()),
             ("--explain", self.explain),
             ("--require-cache", wanted(&self.require_cache)),
             ("--builder", self.builder.is_some()),

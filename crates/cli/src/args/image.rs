@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{PullArgs, PushArgs, RegistryArgs, SnapshotterArg};
+use super::{PullArgs, PushArgs, RegistryArgs, SandboxArg, SnapshotterArg};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum TableFormat {
@@ -235,12 +235,62 @@ pub(crate) enum PullWhen {
     Never,
 }
 
+/// What a build takes, for `run --at-step`.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "With --at-step")]
+pub(crate) struct AtStepArgs {
+    /// Dockerfile [default: CONTEXT/Dockerfile]
+    #[arg(short, long, value_name = "FILE", requires = "at_step")]
+    pub(crate) file: Option<PathBuf>,
+
+    /// Stage of the step [default: the last]
+    #[arg(long, value_name = "STAGE", requires = "at_step")]
+    pub(crate) target: Option<String>,
+
+    /// Value of an ARG
+    #[arg(long, value_name = "NAME[=VALUE]", requires = "at_step")]
+    pub(crate) build_arg: Vec<String>,
+
+    /// Another source of files or images
+    #[arg(long, value_name = "NAME=SOURCE", requires = "at_step")]
+    pub(crate) build_context: Vec<String>,
+
+    /// Platform to build for
+    #[arg(long, value_name = "PLATFORM", requires = "at_step")]
+    pub(crate) platform: Option<String>,
+
+    /// Secret for steps that have to run
+    #[arg(long, value_name = "SECRET", requires = "at_step")]
+    pub(crate) secret: Vec<String>,
+
+    /// Agent for steps that have to run
+    #[arg(long, value_name = "AGENT", requires = "at_step")]
+    pub(crate) ssh: Vec<String>,
+
+    /// Privilege that steps may ask for
+    #[arg(long, value_name = "NAME", requires = "at_step")]
+    pub(crate) allow: Vec<String>,
+
+    /// Send nothing to a network
+    #[arg(long, requires = "at_step")]
+    pub(crate) offline: bool,
+
+    /// Run every step, even if it is cached
+    #[arg(long, requires = "at_step")]
+    pub(crate) no_cache: bool,
+
+    /// What steps and the command are confined by
+    #[arg(long, value_name = "KIND", default_value = "auto", requires = "at_step")]
+    pub(crate) sandbox: SandboxArg,
+}
+
 /// `ocibuild run`
 #[derive(Debug, Args)]
 #[command(
     args_override_self = true,
     after_help = "Examples:\n  ocibuild run --rm -e MODE=test -v ./data:/data:ro app:1.0 sh -c 'ls /data'\n  \
-                        ocibuild run -it app:1.0 sh\n\nEnds with the status of the command."
+                        ocibuild run -it app:1.0 sh\n  \
+                        ocibuild run -it --at-step 3 .\n\nEnds with the status of the command."
 )]
 pub(crate) struct RunArgs {
     /// Accepted for compatibility with docker: containers never outlive their command
@@ -310,11 +360,40 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
 
-    /// Name or ID of the image
-    #[arg(value_name = "IMAGE")]
-    pub(crate) image: String,
+    /// Enter a step that `build --on-error=keep` kept: with ARGs they are run, without the command that failed; what
+    /// they change stays
+    #[arg(long, value_name = "DIR")]
+    pub(crate) bundle: Option<PathBuf>,
 
-    /// Command instead of the image's
-    #[arg(value_name = "ARG", trailing_var_arg = true, allow_hyphen_values = true)]
-    pub(crate) args: Vec<String>,
+    /// Enter the files of a Dockerfile after a step, by its number in the progress ([test 3/7]): a shell, or ARGS
+    ///
+    /// The build goes as far as that step, from the cache where it can; CONTEXT takes the place of IMAGE. The target is the
+    /// stage in front of the number, or that of --target.
+    #[arg(long, value_name = "[STAGE:]N", conflicts_with = "bundle")]
+    pub(crate) at_step: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) build: AtStepArgs,
+
+    /// Name or ID of the image (with --at-step the build context, with --bundle nothing), and the command instead of the
+    /// image's
+    #[arg(value_names = ["IMAGE", "ARG"], num_args = 1.., trailing_var_arg = true, required_unless_present = "bundle")]
+    words: Vec<String>,
+}
+
+impl RunArgs {
+    /// What comes first: an image, or a build context.
+    pub(crate) fn image(&self) -> &str {
+        self.words.first().map_or("", String::as_str)
+    }
+
+    /// What is after it.
+    pub(crate) fn command(&self) -> &[String] {
+        self.words.get(1..).unwrap_or_default()
+    }
+
+    /// All of it, where there is no image.
+    pub(crate) fn words(&self) -> &[String] {
+        &self.words
+    }
 }

@@ -18,7 +18,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 pub(crate) use build::{
-    BuildArgs, LimitArgs, PlanArgs, PlanVerb, ProgressArg, ReportFormat, SandboxArg, SnapshotterArg,
+    BuildArgs, LimitArgs, OnErrorArg, PlanArgs, PlanVerb, ProgressArg, ReportFormat, SandboxArg,
+    SnapshotterArg,
 };
 pub(crate) use context::{ContextLsArgs, ContextVerb};
 pub(crate) use deploy::DeployArgs;
@@ -63,6 +64,9 @@ Environment:
   CONTAINERS_REGISTRIES_CONF
                       registries.conf instead of the user's and the system's
   NO_COLOR            no colours";
+
+/// The verb that this program is started with where it is the shell of a step.
+pub(crate) const STEP_SHELL: &str = "step-shell";
 
 /// Builds OCI images from Dockerfiles: no daemon, no root.
 #[derive(Debug, Parser)]
@@ -142,6 +146,9 @@ pub(crate) enum Verb {
     Prune(PruneArgs),
     /// Tell what steps can run in here, and what is in the way
     Doctor(DoctorArgs),
+    /// Read and carry out commands in a step whose image has no shell
+    #[command(name = STEP_SHELL, hide = true)]
+    StepShell,
     /// Look at a build context
     Context {
         /// What to do with it

@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use super::ReportFormat;
 
 /// Flags of every verb that talks to registries.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, Clone, Args)]
 pub(crate) struct RegistryArgs {
     /// Registry whose certificate is not checked, or that does not speak TLS
     #[arg(long, value_name = "HOST", help_heading = "Registry")]

@@ -16,7 +16,7 @@ const OTHERS: [(&str, &[&str]); 5] = [
     // git
     ("ocibuild/src/context/git/checkout.rs", &["quiet", "force", "all", "file", "format"]),
     // runc and crun
-    ("executor/src/runtime.rs", &["root", "force"]),
+    ("executor/src/runtime.rs", &["root", "force", "bundle"]),
     // docker, podman and ctr
     ("ocibuild/src/engine/mod.rs", &["format", "namespace"]),
     // apk

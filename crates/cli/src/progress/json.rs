@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ocibuild::failure::LeftOut;
 use ocibuild::registry::BlobPush;
 use ocibuild::{ErrorKind, Event};
 use serde_json::{Value, json};
@@ -56,6 +57,11 @@ impl Json {
             Event::StepFailed { step, title } => {
                 json!({ "v": 1, "event": "step-failed", "step": step, "title": title })
             }
+            Event::StepKept { step, title, kept } => json!({
+                "v": 1, "event": "step-kept", "step": step, "title": title,
+                "bundle": kept.bundle.to_string_lossy(), "shell": kept.shell,
+                "left_out": kept.left_out.iter().map(left_out).collect::<Vec<_>>(),
+            }),
             Event::Findings { findings } => {
                 let list: Vec<Value> = findings.iter().map(crate::verbs::finding_object).collect();
                 json!({ "v": 1, "event": "findings", "findings": list })
@@ -95,6 +101,17 @@ impl Json {
             self.partial.insert(key, rest);
         }
         String::from_utf8_lossy(&all).into_owned()
+    }
+}
+
+/// Something that is not kept with a step.
+fn left_out(left: &LeftOut) -> Value {
+    match left {
+        LeftOut::Secret { target } => json!({ "kind": "secret", "target": target.to_string_lossy() }),
+        LeftOut::SecretVariable { name } => json!({ "kind": "secret-variable", "name": name }),
+        LeftOut::Agent { target } => json!({ "kind": "agent", "target": target.to_string_lossy() }),
+        LeftOut::Proxy { name } => json!({ "kind": "proxy", "name": name }),
+        other => json!({ "kind": "other", "text": other.to_string() }),
     }
 }
 

@@ -31,6 +31,8 @@ struct State {
     running: BTreeMap<usize, Running>,
     /// Lines on the screen that the next drawing replaces.
     drawn: usize,
+    /// The screen belongs to somebody else, or nothing more will happen: what comes now stays, and nothing is drawn.
+    is_over: bool,
     /// When it was drawn; output that comes faster waits for the clock.
     last: Instant,
 }
@@ -55,6 +57,7 @@ impl Tty {
             finished: 0,
             running: BTreeMap::new(),
             drawn: 0,
+            is_over: false,
             last: now,
         };
         let state = Arc::new(Mutex::new(state));
@@ -162,7 +165,7 @@ impl State {
 
     /// Replaces what is drawn, with `kept` above it.
     fn draw(&mut self, kept: &str) {
-        let live = self.live();
+        let live = if self.is_over { Vec::new() } else { self.live() };
         let mut text = self.erased();
         text.push_str(kept);
         for line in &live {
@@ -208,6 +211,10 @@ fn short(digest: &str) -> String {
 
 impl Progress for Tty {
     fn event(&mut self, event: &Event) {
+        if matches!(event, Event::StepEntered { .. }) {
+            self.finish();
+            return;
+        }
         let mut state = lock(&self.state);
         let (kept, now) = state.take(event);
         if now {
@@ -221,8 +228,9 @@ impl Progress for Tty {
             // A display that panicked has nothing more to say.
             let _ = ticker.join();
         }
-        let erased = lock(&self.state).erased();
-        to_stderr(&erased);
+        let mut state = lock(&self.state);
+        state.is_over = true;
+        to_stderr(&state.erased());
     }
 }
 

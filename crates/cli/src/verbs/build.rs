@@ -3,8 +3,8 @@ use std::process::ExitCode;
 
 use ocibuild::dockerfile::lint::{RULES, RuleKind};
 use ocibuild::dockerfile::{Rule, suggest};
-use ocibuild::executor::{Capabilities, Resources, Rlimit};
-use ocibuild::spec::Reference;
+use ocibuild::executor::{Capabilities, Executor, Resources, Rlimit};
+use ocibuild::spec::{Descriptor, Reference};
 use ocibuild::{
     Annotation, Backends, Build, Built, Error, Fetcher, Output, OutputKind, PlannedBuild, Remotes, Secret,
     SshAgent, StateDirectory,
@@ -14,7 +14,8 @@ use super::call::Call;
 use super::engine::Load;
 use super::images::nameable;
 use super::results::{ResultFiles, outputs};
-use crate::args::{BuildArgs, ProgressArg, SandboxArg, SnapshotterArg};
+use super::shell;
+use crate::args::{BuildArgs, OnErrorArg, ProgressArg, SandboxArg, SnapshotterArg};
 use crate::backends::{Images, Notices, executor, open_state, resolv_conf};
 use crate::failure::{Failure, Outcome, SourceText, about, usage};
 use crate::input::{PlanInput, process_env};
@@ -27,7 +28,7 @@ use crate::terminal::{Screen, to_stdout};
 use crate::values::{self, BuildOutputs, Lookup};
 
 /// What was asked for, checked before anything is touched.
-struct Request {
+pub(super) struct Request {
     input: PlanInput,
     tags: Vec<Reference>,
     annotations: Vec<Annotation>,
@@ -49,7 +50,7 @@ struct Request {
 }
 
 impl Request {
-    fn new(args: &BuildArgs, env: Lookup<'_>) -> Result<Self, Error> {
+    pub(super) fn new(args: &BuildArgs, env: Lookup<'_>) -> Result<Self, Error> {
         refuse_later(args)?;
         let progress = about("--progress", &args.progress)(values::progress(&args.progress, args.quiet))?;
         let outputs = all_outputs(args)?;
@@ -177,6 +178,7 @@ fn refuse_later(args: &BuildArgs) -> Result<(), Error> {
             _ => error.hint(format!("omit {flag}; `ocibuild build --help` shows what there is")),
         });
     }
+    shell::refuse_without_terminal(args)?;
     if args.sandbox != SandboxArg::Auto && args.runtime.is_some() {
         return Err(usage("--sandbox and --runtime cannot be used together")
             .hint("omit --sandbox: a runtime makes namespaces itself"));
@@ -186,11 +188,6 @@ fn refuse_later(args: &BuildArgs) -> Result<(), Error> {
             .hint("omit --snapshotter: without mounts, root file systems are copies"));
     }
     Ok(())
-}
-
-/// How steps get their root file system.
-fn snapshotter(args: &BuildArgs) -> SnapshotterArg {
-    if args.sandbox == SandboxArg::Chroot { SnapshotterArg::Copy } else { args.snapshotter }
 }
 
 /// Builds.
@@ -221,7 +218,7 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
     if call.is_none() {
         ending.files.forget()?;
     }
-    let open = || -> Result<_, Failure> { Ok((open_state(&root, snapshotter(args))?, Signals::install()?)) };
+    let open = || -> Result<_, Failure> { Ok((open_state(&root, args.snapshotter())?, Signals::install()?)) };
     // What is wrong with the Dockerfile of a directory is said before there is a state directory.
     let early = if request.input.needs_fetching() { Some(open()?) } else { None };
     let named = secrets_of(&request, remotes(&args.plan, true)?);
@@ -256,7 +253,13 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
         Err(error) => return Err(failed(error, display.as_mut())),
     };
     let unused = unused_build_args(&planned);
-    let image = match planned.run(&backends, &signals.cancel, |event| display.event(&event)) {
+    let events = |event| display.event(&event);
+    let result = if args.on_error == Some(OnErrorArg::Shell) {
+        planned.run_attended(&backends, &signals.cancel, events, |step| shell::enter(step, screen))
+    } else {
+        planned.run(&backends, &signals.cancel, events)
+    };
+    let image = match result {
         Ok(image) => image,
         Err(error) => {
             let error = match loader {
@@ -274,6 +277,34 @@ fn built(root: Option<&Path>, args: &BuildArgs, screen: Screen) -> Outcome {
     display.finish();
     ending.tell(&image, &with_suggestions(&unused, &source.text), display.is_json())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Builds up to a step of the target, and gives the image of what there is then. It has no name.
+pub(super) fn up_to(
+    (request, args): (Request, &BuildArgs),
+    shop: &StateDirectory,
+    executor: &dyn Executor,
+    signals: &Signals,
+    step: usize,
+) -> Result<Descriptor, Failure> {
+    let screen = Screen::of_stderr();
+    let (kind, notices) = (request.progress, notices(request.progress, screen));
+    let named = secrets_of(&request, remotes(&args.plan, true)?);
+    let fetcher = Fetcher::new(&named, shop.layout(), &signals.cancel, now());
+    let fetcher = request.input.needs_fetching().then_some(&fetcher);
+    let (build, source) = configured(request, None, (args, notices), fetcher)?;
+    let images = Images::new(shop, &args.plan, notices)?;
+    let backends = Backends::new(shop, &images.source, executor);
+    let mut display = progress(kind, screen);
+    let build = build.until_step(step).keep_incomplete(false);
+    let built = build
+        .plan_cancellable(&backends, &signals.cancel)
+        .and_then(|planned| planned.run(&backends, &signals.cancel, |event| display.event(&event)));
+    display.finish();
+    match built {
+        Ok(image) => Ok(image.descriptor),
+        Err(error) => Err(explained(error, &source, display.shows_output(), shop, signals)),
+    }
 }
 
 /// What is told of a build that has succeeded.
@@ -356,6 +387,7 @@ fn configured(
         .now(now())
         .remotes(remotes(&args.plan, false)?)
         .no_cache(args.no_cache)
+        .keep_failed(args.on_error == Some(OnErrorArg::Keep))
         .resolv_conf(resolv_conf())
         .rewrite_timestamps(request.outputs.rewrite_timestamps)
         .keep_incomplete(request.outputs.cache_only || (request.tags.is_empty() && outputs.is_empty()));

@@ -20,6 +20,7 @@ mod resolve;
 mod results;
 mod run;
 mod save;
+mod shell;
 mod space;
 mod transfer;
 

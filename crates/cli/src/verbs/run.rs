@@ -1,9 +1,12 @@
+mod at_step;
+mod kept;
+
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use ocibuild::executor::{Attached, Control, Stream};
+use ocibuild::executor::{Attached, Control, Executor, ExitStatus, Stream};
 use ocibuild::spec::Descriptor;
 use ocibuild::state::ContainerOptions;
 use ocibuild::{Code, Error, StateDirectory};
@@ -25,19 +28,42 @@ pub(crate) fn run(root: Option<&Path>, args: &RunArgs) -> Outcome {
             .hint("omit -t, and the command reads what is piped in: ocibuild run -i IMAGE")
             .into());
     }
+    if let Some(bundle) = &args.bundle {
+        return kept::enter(bundle, args);
+    }
+    if let Some(at) = &args.at_step {
+        return at_step::enter(root, at, args);
+    }
     let options = options(args)?;
     let executor = executor(args.runtime.as_deref(), SandboxArg::Auto)?;
     let root = state_dir(root)?;
     let shop = open_state(&root, args.snapshotter)?;
-    // Before anything is fetched.
-    shop.check_sandbox(executor.as_ref()).map_err(|error| {
-        let mut failure = Failure::from(error);
-        failure.note(&shop);
-        failure
-    })?;
+    check_sandbox(&shop, executor.as_ref())?;
     let control = Control::default();
     let signals = Signals::forward(&control)?;
     let image = image(&shop, args, &signals)?;
+    let run = |attached: Attached<'_, '_>| {
+        shop.state().attach(&image, &options, executor.as_ref(), attached, &signals.cancel)
+    };
+    attached(&shop, args, (control, &signals), run)
+}
+
+/// Before anything is fetched.
+fn check_sandbox(shop: &StateDirectory, executor: &dyn Executor) -> Result<(), Failure> {
+    shop.check_sandbox(executor).map_err(|error| {
+        let mut failure = Failure::from(error);
+        failure.note(shop);
+        failure
+    })
+}
+
+/// Connects a command with this program's streams, and ends as it does.
+fn attached(
+    shop: &StateDirectory,
+    args: &RunArgs,
+    (control, signals): (Control, &Signals),
+    run: impl FnOnce(Attached<'_, '_>) -> Result<ExitStatus, Error>,
+) -> Outcome {
     let mut raw = Ok(None);
     let mut unwritten = None;
     let mut pass_on = |stream: Stream, bytes: &[u8]| {
@@ -57,14 +83,14 @@ pub(crate) fn run(root: Option<&Path>, args: &RunArgs) -> Outcome {
             }
         })),
     };
-    let result = shop.state().attach(&image, &options, executor.as_ref(), attached, &signals.cancel);
+    let result = run(attached);
     // Before anything is written: the terminal is the user's again.
     drop(raw?);
     let status = result.map_err(|error| {
         let mut failure = Failure::from(error);
         failure.is_container = true;
         failure.signal = signals.received();
-        failure.note(&shop);
+        failure.note(shop);
         failure
     })?;
     match unwritten {
@@ -78,10 +104,11 @@ pub(crate) fn run(root: Option<&Path>, args: &RunArgs) -> Outcome {
 
 /// The image to run, which is fetched when it is not here.
 fn image(shop: &StateDirectory, args: &RunArgs, signals: &Signals) -> Result<Descriptor, Failure> {
-    let found = shop.state().find(&args.image);
+    let image = args.image();
+    let found = shop.state().find(image);
     let is_missing = found.as_ref().is_err_and(|error| error.is(Code::NoSuchImage));
     if args.pull == PullWhen::Always || (args.pull == PullWhen::Missing && is_missing) {
-        let name = values::reference(&args.image)?;
+        let name = values::reference(image)?;
         return fetch(shop, &name, &args.registry, signals);
     }
     Ok(found?.descriptor)
@@ -105,7 +132,8 @@ fn hostname() -> Result<String, Error> {
         .map_err(|error| host("cannot read the host name of this machine", error))
 }
 
-fn options(args: &RunArgs) -> Result<ContainerOptions, Error> {
+/// Variables of files and flags.
+fn variables(args: &RunArgs) -> Result<Vec<String>, Error> {
     let mut env = Vec::new();
     for path in &args.env_file {
         env.extend(values::env_file(path, &process_env)?);
@@ -113,13 +141,18 @@ fn options(args: &RunArgs) -> Result<ContainerOptions, Error> {
     for text in &args.env {
         env.extend(values::variable(text, &process_env)?);
     }
+    Ok(env)
+}
+
+fn options(args: &RunArgs) -> Result<ContainerOptions, Error> {
+    let env = variables(args)?;
     let mut hosts = Vec::new();
     for text in &args.add_host {
         let (name, address) = values::host_entry(text)?;
         hosts.push((address, name));
     }
     let mut options = ContainerOptions::default();
-    options.args.clone_from(&args.args);
+    options.args = args.command().to_vec();
     options.entrypoint = args.entrypoint.clone().map(|program| vec![program]);
     options.env = env;
     options.working_dir = args.workdir.as_deref().map(values::workdir).transpose()?.flatten();

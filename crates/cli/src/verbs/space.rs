@@ -21,11 +21,13 @@ pub(crate) fn du(root: Option<&Path>, args: &DuArgs) -> Outcome {
             let object = json!({
                 "images": usage.images, "blobs": usage.blobs, "reclaimable": usage.reclaimable,
                 "snapshots": usage.snapshots, "cache": usage.cache, "cache_mounts": usage.cache_mounts,
+                "kept_steps": usage.kept_steps,
             });
             format!("{object}\n")
         }
         TableFormat::Table => {
             let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
+            let kept = human_size(usage.kept_steps);
             let (blobs, reclaimable) = (human_size(usage.blobs), human_size(usage.reclaimable));
             table(&[
                 row(["TYPE", "SIZE", "RECLAIMABLE"]),
@@ -33,6 +35,7 @@ pub(crate) fn du(root: Option<&Path>, args: &DuArgs) -> Outcome {
                 row(["Unpacked layers", &human_size(usage.snapshots), ""]),
                 row(["Cache records", &human_size(usage.cache), ""]),
                 row(["Cache mounts", &human_size(usage.cache_mounts), ""]),
+                row(["Kept steps", &kept, &kept]),
             ])
         }
     };
@@ -49,10 +52,11 @@ pub(crate) fn prune(root: Option<&Path>, args: &PruneArgs) -> Outcome {
         failure
     })?;
     let text = format!(
-        "Removed {} blobs, {} unpacked layers, {} cached steps, {} leftovers\nTotal reclaimed space: {}\n",
+        "Removed {} blobs, {} unpacked layers, {} cached steps, {} kept steps, {} leftovers\nTotal reclaimed space: {}\n",
         pruned.blobs,
         pruned.snapshots,
         pruned.records,
+        pruned.kept_steps,
         pruned.leftovers,
         human_size(pruned.bytes),
     );

@@ -1,7 +1,6 @@
 //! Device nodes: whoever makes them, no step opens them; and nobody loses them.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -11,6 +10,7 @@ use ocibuild_testkit::{LoopDisk, StandIns, TestImage, skip, write_layout};
 use tar::{EntryType, Header};
 
 use crate::program::{Ended, Place, ended, namespaces};
+use crate::users::{as_user, give_away};
 
 /// Tells of each node that it is there and of each that could be opened, in words that are not in any Dockerfile.
 const TRY: &str = "umask 0\nfor f in \"$@\"; do\n\
@@ -209,55 +209,6 @@ fn privileged_no_step_opens_the_devices_of_the_host() {
         assert!(disk.is_untouched(), "{way:?}");
         assert_eq!(stand_ins.lines(), before, "{way:?}");
     }
-}
-
-const ID: u32 = 41_322;
-
-/// Runs the program as a user who exists in a mount namespace of the test alone, with or without a range of ids.
-fn as_user(place: &Place, ranges: bool, args: &[&str]) -> Ended {
-    let directory = place.path("").display().to_string();
-    let range = if ranges { format!("kit:{}:65536", 700_000) } else { String::new() };
-    let setup = format!(
-        "cd {directory}; for f in nodes/*; do mount --bind $f /dev/${{f#nodes/}} || exit 99; done; echo kit:x:{ID}:{ID}::/:/bin/sh > passwd; echo '{range}' > subuid; \
-         for f in passwd:passwd subuid:subuid subuid:subgid; do \
-           [ -e /etc/${{f#*:}} ] || touch /etc/${{f#*:}}; mount --bind ${{f%:*}} /etc/${{f#*:}} || exit 99; done; \
-         exec setpriv --reuid {ID} --regid {ID} --clear-groups \"$@\""
-    );
-    let state = place.path(if ranges { "state-ranges" } else { "state-one" });
-    let output = Command::new("unshare")
-        .args(["-m", "sh", "-c", &setup, "sh"])
-        .arg(place.path("ocibuild"))
-        .arg("--root")
-        .arg(state)
-        .args(args)
-        .env("SOURCE_DATE_EPOCH", "0")
-        .env("HOME", place.path(""))
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    ended(output)
-}
-
-/// The program and the files of a place for somebody who is not root, where root can make one; which kinds there are.
-fn give_away(place: &Place) -> Option<Vec<bool>> {
-    if !namespaces() || !ocibuild_testkit::sys::in_initial_user_namespace() {
-        skip("takes root, to be somebody else");
-        return None;
-    }
-    if let Err(error) = ocibuild_testkit::sys::user_namespaces_work() {
-        skip(&error);
-        return None;
-    }
-    fs::copy(env!("CARGO_BIN_EXE_ocibuild"), place.path("ocibuild")).unwrap();
-    let open = std::fs::Permissions::from_mode(0o1777);
-    fs::set_permissions(place.path(""), open).unwrap();
-    let mut kinds = vec![false];
-    if Path::new("/usr/bin/newuidmap").exists() {
-        kinds.push(true);
-    } else {
-        skip("newuidmap is missing");
-    }
-    Some(kinds)
 }
 
 /// A user's steps do not see nodes that the user may not make; the image has them, the same as if root had built it.

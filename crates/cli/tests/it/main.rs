@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod archives;
+mod at_step;
 mod bad_input;
 mod build;
 #[path = "../cases/files.rs"]
@@ -25,6 +26,7 @@ mod load_into;
 mod login;
 mod mistakes;
 mod offline;
+mod on_error;
 mod output;
 mod platforms;
 mod program;
@@ -38,3 +40,4 @@ mod support;
 mod surroundings;
 mod trust;
 mod usage;
+mod users;

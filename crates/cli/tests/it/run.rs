@@ -356,3 +356,16 @@ fn flags_of_containers_that_live_on_are_refused_with_what_to_do() {
     }
     place.run(&["run", "-v", "data:/data", "app"]).fails(2, &["named volumes are not supported", "./data"]);
 }
+
+/// What stands after the image is the command's, though it looks like a flag of `run`.
+#[test]
+fn privileged_flags_after_the_image_are_the_commands() {
+    let Some(place) = place() else { return };
+    let run = |words: &[&str]| place.run(&[&["run"], words].concat());
+    assert_eq!(
+        run(&["--entrypoint", "echo", "busybox", "-e", "-t", "--rm", "-f"]).succeeds(),
+        "-t --rm -f\n"
+    );
+    assert_eq!(run(&["busybox", "echo", "--", "-v"]).succeeds(), "-- -v\n");
+    run(&["--nothing", "busybox"]).fails(2, &["--nothing"]);
+}

@@ -80,7 +80,7 @@ fn what_cannot_be_done_is_refused_by_name() {
         (&["--sbom=true"], "--provenance=false"),
         (&["--provenance", "--no-cache"], "--provenance"),
         (&["--explain"], "--explain"),
-        (&["--on-error", "shell"], "--on-error"),
+        (&["--on-error", "shell"], "--on-error=shell"),
         (&["--sandbox", "chroot", "--snapshotter", "overlay"], "--snapshotter overlay"),
         (&["--sandbox", "chroot", "--runtime", "runc"], "--runtime"),
         (&["--platform", "linux/amd64,nowhere"], "--platform nowhere"),

@@ -8,7 +8,7 @@
 //! The border is the root together with Landlock. No answer guards anything: they hand over what the step may have, opened as the
 //! user who asks, and never a directory from outside.
 //!
-//! What is not there: a network of its own, limits, a terminal for the command, `chroot` for the step itself, set-user-ID
+//! What is not there: a network of its own, limits, a name for the command's terminal, `chroot` for the step itself, set-user-ID
 //! programs for users other than root (`no_new_privs`, without which neither Landlock nor the filter can be had), and 32-bit programs.
 
 mod answers;

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use fs_err as fs;
-use ocibuild_executor::{ErrorKind, Executor, Host, Need, Network, bundle};
+use ocibuild_executor::{ErrorKind, Executor, Host, Need, Network, WindowSize, bundle};
 
 use crate::world::{World, chain, chroot, mount};
 
@@ -187,6 +187,23 @@ fn privileged_terminals_are_made_and_only_those_are_seen() {
     );
     let said = output(&mut world, &script);
     assert_eq!(said, format!("/dev/ptmx\nhidden\n/bin/sh: can't open {name}: no such file\n0\n"));
+}
+
+/// It is one of this process' own, by no name that the command could open.
+#[test]
+fn privileged_a_command_has_a_terminal() {
+    let Some(mut world) = world() else { return };
+    world.step.terminal = Some(WindowSize { rows: 33, columns: 111 });
+    for uid in [0, 1000] {
+        world.step.user.uid = uid;
+        let script = "test -t 0 && test -t 1 && test -t 2 && stty size; (: < /dev/tty) && echo controls; echo to > /dev/tty; \
+                      (: < $(readlink /proc/self/fd/0)) 2>/dev/null || echo no name; kill -INT 0; sleep 100";
+        let executor = chroot().unwrap();
+        let (result, text) =
+            world.shell(&format!("trap 'echo caught; exit 5' INT; {script}")).run_with(&executor);
+        let expected = "33 111\r\ncontrols\r\nto\r\nno name\r\ncaught\r\n";
+        assert_eq!((result.unwrap().code(), text.as_str()), (5, expected), "{uid}");
+    }
 }
 
 /// Users other than root are answered as themselves.

@@ -53,6 +53,10 @@ pub enum Setting {
     Runtime,
     /// The list of images that are here.
     Images,
+    /// A step that failed and was kept ([`State::enter`](crate::state::State::enter)).
+    KeptStep,
+    /// Keeping steps that fail ([`Build::keep_failed`](crate::build::Build::keep_failed)).
+    KeepFailed,
     /// The format of an archive of images.
     SaveFormat,
     /// An addition to a draft of an index that is there.
@@ -121,6 +125,8 @@ impl Setting {
             Self::Tag => "the tag",
             Self::Runtime => "the runtime",
             Self::Images => "State::images",
+            Self::KeepFailed => "Build::keep_failed",
+            Self::KeptStep => "State::enter",
             Self::SaveFormat => "the archive format",
             Self::Append => "append",
             Self::Replace => "replace",

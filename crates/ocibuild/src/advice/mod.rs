@@ -22,6 +22,7 @@ pub use hint::{Hint, Setting};
 pub(crate) use plan::{causes as plan_causes, hints as plan_hints};
 pub(crate) use sandbox::{sandbox as sandbox_hints, way_around};
 pub(crate) use sources::{source as source_hints, store as store_hint};
+pub(crate) use step::fact as of_step_fact;
 
 /// Why it failed, beyond what the failure itself says, and what can be done; of what this library finds out itself.
 pub(crate) fn of(failure: &Failure) -> (Vec<String>, Vec<Hint>) {

@@ -73,6 +73,13 @@ fn own_hints(error: &PlanError) -> Vec<Hint> {
         PlanFault::Expansion(error) => return vec![expansion(error)],
         PlanFault::TransferWord { error, words } => return vec![transfer_word(error, words)],
         PlanFault::UnknownTarget { target, stages } => return unknown_target(target, stages),
+        PlanFault::NoSuchStep { steps, .. } if steps.is_empty() => {
+            return vec!["the stage has no steps: nothing is done in it".into()];
+        }
+        PlanFault::NoSuchStep { steps, .. } => {
+            let numbered = steps.iter().enumerate().map(|(index, text)| format!("\n{}: {text}", index + 1));
+            return vec![format!("the steps of the stage are{}", numbered.collect::<String>()).into()];
+        }
         PlanFault::Circular { stage, way, namesakes } => return circular(stage, way, namesakes),
         PlanFault::StageIndex { stages, .. } => {
             return vec![

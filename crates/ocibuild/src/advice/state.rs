@@ -29,11 +29,15 @@ pub(crate) fn state(failure: &StateFailure) -> Option<Hint> {
         StateFailure::DecompressesTooMuch { .. } => "decompress it first, if it is what it should be".into(),
         StateFailure::ArchiveToRegistry => "images are pushed: State::push".into(),
         StateFailure::NoCommand => "give the command after the image's name".into(),
+        StateFailure::NoShell => "give the command to run, with its path".into(),
         StateFailure::WorkingDirectory { .. } => {
             "name a directory, or a path that does not exist: it is created".into()
         }
         StateFailure::UnknownUser { .. } => {
             "name a user and a group that the image has, or give numbers: 1000:1000".into()
+        }
+        StateFailure::NoKeptStep { .. } | StateFailure::KeptCacheGone { .. } => {
+            Hint::from("build again with ").setting(Setting::KeepFailed, "").text(", which tells where it is kept")
         }
         StateFailure::NotStarted { .. } => {
             "name a program that the image has and this user may execute, with its path if PATH does not lead to it"

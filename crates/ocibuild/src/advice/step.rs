@@ -3,7 +3,7 @@
 use ocibuild_plan::quote;
 
 use super::{Hint, Setting};
-use crate::failure::{SearchedPlace, StepFact, StepFailure, Symptom, UnsetReason, VariableValue};
+use crate::failure::{KeptStep, SearchedPlace, StepFact, StepFailure, Symptom, UnsetReason, VariableValue};
 
 /// Programs that install packages: a step that misses one is on another system than its author thought.
 const MANAGERS: [&str; 8] = ["apk", "apt-get", "microdnf", "dnf", "yum", "zypper", "pacman", "apt"];
@@ -20,6 +20,11 @@ pub(crate) fn step(failure: &StepFailure) -> (Vec<String>, Vec<Hint>) {
         }
     }
     (causes, all)
+}
+
+/// The same of one fact.
+pub(crate) fn fact(fact: &StepFact) -> (Option<String>, Vec<Hint>) {
+    (cause(fact), hints(fact))
 }
 
 /// Whether its hint comes before those of all other facts: a path that is known is better than a guess.
@@ -112,8 +117,20 @@ fn cause(fact: &StepFact) -> Option<String> {
         },
         StepFact::LastWords { line } => format!("the command says: {line}"),
         StepFact::Silent => "the command printed nothing".to_owned(),
+        StepFact::Kept(KeptStep { left_out, .. }) if !left_out.is_empty() => {
+            let all: Vec<String> = left_out.iter().map(ToString::to_string).collect();
+            format!("the step is kept without {}", all.join(", "))
+        }
+        StepFact::NotEntered { reason } => format!("the step cannot be entered: {reason}"),
+        StepFact::NotKept { reason } => format!("the files of the step cannot be kept: {reason}"),
         _ => return None,
     })
+}
+
+/// A word as a shell takes it.
+fn shell_word(word: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:@%,=".contains(&byte);
+    if word.bytes().all(is_plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
 
 fn shown(value: &VariableValue) -> String {
@@ -128,6 +145,14 @@ fn hints(fact: &StepFact) -> Vec<Hint> {
     match fact {
         StepFact::Emulation { emulation, platform } => vec![emulation.advice(platform).into()],
         StepFact::SecretAbsent { id, nearest } => secret(id, nearest.as_deref()),
+        StepFact::Kept(KeptStep { bundle, shell, .. }) => {
+            let shell = shell.as_deref().unwrap_or_default();
+            let command = format!("{} {shell}", shell_word(&bundle.display().to_string()));
+            vec![
+                Hint::from("the files that the step left are kept: enter them with ")
+                    .setting(Setting::KeptStep, command.trim_end()),
+            ]
+        }
         StepFact::Unset { name, reason } => vec![unset(name, reason)],
         StepFact::ShellMissing { shell, other } => no_shell(shell, *other),
         StepFact::ProgramMissing { .. } => no_program(fact),
@@ -450,6 +475,14 @@ fn said(symptom: Symptom) -> Hint {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_is_written_as_a_shell_takes_it() {
+        for (path, word) in [("/var/lib/x-1/kept/2", "/var/lib/x-1/kept/2"), ("/a b/it's", "'/a b/it'\\''s'")]
+        {
+            assert_eq!(shell_word(path), word);
+        }
+    }
 
     #[test]
     fn a_path_that_is_known_comes_before_what_the_output_suggests() {

@@ -66,6 +66,8 @@ ocibuild_dockerfile::codes! {
         MissingBlob = "missing-blob",
         /// There is no Dockerfile.
         NoDockerfile = "no-dockerfile",
+        /// There is no step that is kept at a path, or not the whole of it.
+        NoKeptStep = "no-kept-step",
         /// An image exists, but not for the platform.
         NoPlatform = "no-platform",
         /// A file to read is a directory or a device.

@@ -9,6 +9,7 @@ mod copy;
 mod git;
 mod host;
 mod index;
+mod kept;
 mod kind;
 mod layer;
 mod output;
@@ -36,6 +37,7 @@ pub use copy::{
 pub use git::GitFailure;
 pub use host::{FileAction, HostFailure, HostOperation};
 pub use index::{DocumentProblem, IndexFailure};
+pub use kept::{KeptStep, LeftOut};
 pub use kind::ErrorKind;
 pub use layer::LayerFailure;
 pub use output::OutputFailure;

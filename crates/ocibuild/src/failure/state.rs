@@ -100,6 +100,9 @@ pub enum StateFailure {
     /// Neither the caller nor the image says what to run.
     #[error("the image does not say what to run")]
     NoCommand,
+    /// An image has no shell.
+    #[error("the image has no shell")]
+    NoShell,
     /// A container cannot start in its directory.
     #[error("cannot start in {}: it is {found}", path.display())]
     WorkingDirectory {
@@ -121,6 +124,18 @@ pub enum StateFailure {
     UnknownUser {
         /// Which one.
         reason: String,
+    },
+    /// There is no step that is kept at a path.
+    #[error("{} is not a step that is kept in this state directory", path.display())]
+    NoKeptStep {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The cache of a step that is kept was removed.
+    #[error("the cache of the step at {} was removed", path.display())]
+    KeptCacheGone {
+        /// Where it was.
+        path: PathBuf,
     },
     /// The program of a container cannot be started.
     #[error("{source}")]
@@ -165,6 +180,7 @@ impl StateFailure {
     pub(crate) fn code(&self) -> Code {
         match self {
             Self::NoSuchImage { .. } => Code::NoSuchImage,
+            Self::NoKeptStep { .. } | Self::KeptCacheGone { .. } => Code::NoKeptStep,
             Self::InvalidName { .. } | Self::AmbiguousId { .. } | Self::ArchiveToRegistry => {
                 Code::InvalidArgument
             }
@@ -178,7 +194,9 @@ impl StateFailure {
             | Self::EmptyDraft { .. }
             | Self::NoDraft { .. }
             | Self::DraftUnreadable { .. } => Code::IndexDraft,
-            Self::NoCommand | Self::WorkingDirectory { .. } | Self::Volume { .. } => Code::ContainerOptions,
+            Self::NoCommand | Self::NoShell | Self::WorkingDirectory { .. } | Self::Volume { .. } => {
+                Code::ContainerOptions
+            }
             Self::UnknownUser { .. } => Code::UnknownUser,
             Self::NotStarted { .. } => Code::StepFailed,
         }

@@ -8,6 +8,8 @@ use ocibuild_executor::Emulation;
 use ocibuild_plan::quote;
 use ocibuild_spec::Platform;
 
+use super::KeptStep;
+
 /// A command that ended with another code than 0, or that could not be started.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -302,6 +304,18 @@ pub enum StepFact {
     },
     /// It printed nothing.
     Silent,
+    /// What it left is kept.
+    Kept(KeptStep),
+    /// What it left was to be kept, and could not be.
+    NotKept {
+        /// Why not.
+        reason: String,
+    },
+    /// It was to be entered, and could not be.
+    NotEntered {
+        /// Why not.
+        reason: String,
+    },
 }
 
 impl StepFact {
@@ -321,6 +335,9 @@ impl StepFact {
                 | Self::RootDenied { .. }
                 | Self::NoNetwork
                 | Self::LoneCd
+                | Self::Kept(_)
+                | Self::NotKept { .. }
+                | Self::NotEntered { .. }
         )
     }
 }

@@ -83,6 +83,7 @@ pub(crate) struct Settings {
     pub(crate) own_files: Vec<PathBuf>,
     pub(crate) remotes: Option<Remotes>,
     pub(crate) offline: bool,
+    pub(crate) keep_failed: bool,
 }
 
 /// What answers a `RUN --mount=type=ssh`.

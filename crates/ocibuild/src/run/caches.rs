@@ -70,7 +70,8 @@ impl CacheMounts {
     }
 }
 
-fn wait_for(place: &Path, cancel: &CancelToken) -> Result<FileLock, Error> {
+/// Waits until nobody else uses a cache alone.
+pub(super) fn wait_for(place: &Path, cancel: &CancelToken) -> Result<FileLock, Error> {
     loop {
         if let Some(lock) = try_lock_exclusive(lock_of(place))? {
             return Ok(lock);
@@ -196,6 +197,27 @@ impl Drop for HeldCache {
         // What is left of a cache that was emptied meanwhile is removed by whoever prunes if it is not now.
         let _ = remove_if_abandoned(&self.place, &self.directory);
     }
+}
+
+/// A cache in use by somebody who entered a step that is kept.
+#[derive(Debug)]
+pub(crate) struct EnteredCache {
+    _alone: FileLock,
+    _held: HeldCache,
+}
+
+/// Takes the directory of a cache into use, for whoever enters a step that had it; waits for those who use the cache alone.
+/// `None` when the directory is gone.
+pub(crate) fn enter(directory: &Path, cancel: &CancelToken) -> Result<Option<EnteredCache>, Error> {
+    let place = directory.with_extension("");
+    let alone = wait_for(&place, cancel)?;
+    let guard = lock_exclusive(guard_of(&place))?;
+    let lock = hold_directory(directory)?;
+    drop(guard);
+    Ok(lock.map(|lock| {
+        let held = HeldCache { place, directory: directory.to_owned(), lock: Some(lock) };
+        EnteredCache { _alone: alone, _held: held }
+    }))
 }
 
 /// `None` when there is no such directory. Whoever holds the guard of a cache never waits for its directory: only under

@@ -1,9 +1,11 @@
 //! One `RUN`: its root file system, its mounts, its command, and the layer it leaves.
 
 pub(crate) mod caches;
+mod held;
 mod mounted;
 mod mounts;
 mod secret;
+mod shells;
 
 use std::collections::VecDeque;
 use std::io::Read as _;
@@ -17,9 +19,11 @@ use ocibuild_snapshot::{ActiveSnapshot, MountPointKind, Snapshotter, Tree};
 use ocibuild_spec::{CancelToken, DiffId, Mount, Owned, OwnershipRecord, Platform, Timestamp};
 
 pub(crate) use self::caches::CacheMounts;
+pub(crate) use self::held::HeldStep;
 use self::mounted::Files;
 pub(crate) use self::mounted::{Mounted, MountedFiles, Selection};
 use self::mounts::Mounts;
+pub(crate) use self::shells::shell_in;
 use crate::accounts::Identity;
 use crate::copy::{Source as _, TreeSource};
 use crate::error::{Error, unusable};
@@ -60,6 +64,8 @@ pub(crate) struct StepContext<'a> {
     /// The time that what is made now gets.
     pub(crate) now: &'a dyn Fn() -> Timestamp,
     pub(crate) cancel: &'a CancelToken,
+    /// Takes a step whose command failed, if it is to be held.
+    pub(crate) hold: Option<&'a (dyn Fn(HeldStep) + Sync)>,
 }
 
 /// A step to run.
@@ -122,12 +128,19 @@ pub(crate) fn run(context: &StepContext<'_>, job: &Job<'_>) -> Result<NewLayer, 
     described.unkept = unkept(active.as_mut(), context.executor)?;
     described.unkept_mounted = std::mem::take(&mut mounts.unkept);
     let secret_names: Vec<&str> = mounts.env.iter().map(|(name, _)| &name[..]).collect();
-    let record = execute(context, &described, step, platform).map_err(|ended| match ended {
-        Ended::Failed(failure) => explained(failure, context, step, (&tree, &state.stack), secret_names),
-        Ended::Otherwise(error) => error,
-    });
+    let record = match execute(context, &described, step, platform) {
+        Ok(record) => record,
+        Err(Ended::Otherwise(error)) => return Err(error),
+        Err(Ended::Failed { failure, record }) => {
+            let error = explained(failure, context, step, (&tree, &state.stack), secret_names);
+            if let Some(hold) = context.hold {
+                hold(HeldStep::new((id, step, described), (active, tree), record, mounts));
+            }
+            return Err(error);
+        }
+    };
     active.remove_mount_points()?;
-    let (_, changeset) = active.diff(record?.as_ref(), context.cancel)?;
+    let (_, changeset) = active.diff(record.as_ref(), context.cancel)?;
     let written = context
         .writer
         .write(changeset, |diff_id, entries| active.commit(diff_id, entries).map_err(Error::from))?;
@@ -284,14 +297,14 @@ fn execute(
         Ok((status, record)) if status.success() => Ok(record),
         // How a cancelled command ends is up to the executor and says nothing about the step.
         Ok(_) if context.cancel.is_cancelled() => Err(Ended::Otherwise(Error::cancelled())),
-        Ok((status, _)) => {
+        Ok((status, record)) => {
             let (mut failure, emulation) = (failed(status.code()), emulation());
             // What a shell ends with when it cannot execute a program.
             let is_foreign = !matches!(emulation, Emulation::Native | Emulation::Interpreter(_));
             if matches!(failure.code, 126 | 127) && is_foreign {
                 failure.facts.push(fact(emulation));
             }
-            Err(Ended::Failed(failure))
+            Err(Ended::Failed { failure, record })
         }
         Err(error) => Err(match error.exit_code() {
             Some(code) => {
@@ -307,7 +320,7 @@ fn execute(
                     failure.facts.push(fact(emulation));
                 }
                 failure.not_started = Some(Box::new(error));
-                Ended::Failed(failure)
+                Ended::Failed { failure, record: None }
             }
             None => Ended::Otherwise(error.into()),
         }),
@@ -316,8 +329,8 @@ fn execute(
 
 /// How a command ends without success.
 enum Ended {
-    /// With a code of its own.
-    Failed(StepFailure),
+    /// With a code of its own, and the owners that it meant.
+    Failed { failure: StepFailure, record: Option<OwnershipRecord> },
     /// It is not to blame.
     Otherwise(Error),
 }

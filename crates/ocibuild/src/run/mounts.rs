@@ -38,7 +38,7 @@ pub(super) struct Mounts<'a, 'r> {
     /// Owners of what is mounted, by path below the root of the step, where its disk cannot have them.
     pub(super) unkept: Vec<(PathBuf, Owned)>,
     /// Agents that are forwarded.
-    forwarders: Vec<Forwarder>,
+    pub(super) forwarders: Vec<Forwarder>,
 }
 
 impl<'a, 'r> Mounts<'a, 'r> {

@@ -2,6 +2,7 @@
 //! by stage and nothing pulled or unpacked; then what is missing is made, at the same time wherever the plan allows.
 
 mod conversion;
+mod failed;
 mod look_ahead;
 mod look_up;
 mod mounted;
@@ -13,7 +14,7 @@ mod stages;
 mod steps;
 
 use std::collections::HashMap;
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -33,13 +34,22 @@ use crate::keys;
 use crate::layers::{BlobLocation, BlobLocations, DecodedListings, Layer, LayerReads, Layers};
 use crate::privilege::{BuildSandbox, Rung, users_here};
 use crate::request::{Backends, PlannedBuild, image_source};
-use crate::run::CacheMounts;
+use crate::run::{CacheMounts, HeldStep};
 use crate::single_flight::SingleFlight;
 use crate::ssh::Agents;
 use crate::threads::ThreadBudget;
+pub use failed::FailedStep;
+pub(crate) use failed::OnFailure;
 use prefetch::Prefetch;
-use queue::Outcome;
+use queue::{Failed, Outcome};
 use stages::Stages;
+
+/// What goes to the thread that called.
+pub(crate) enum Message {
+    Event(Box<Event>),
+    /// Wants to know when everything before it was dealt with.
+    Reached(SyncSender<()>),
+}
 
 /// What all steps of a build have in common, of whatever platform.
 pub(crate) struct Session<'a> {
@@ -50,7 +60,11 @@ pub(crate) struct Session<'a> {
     tokens: Vec<CancelToken>,
     /// Cancels what is begun before its step has come.
     prefetch: CancelToken,
-    events: SyncSender<Event>,
+    events: SyncSender<Message>,
+    /// What becomes of a step whose command fails.
+    on_failure: OnFailure<'a>,
+    /// Those that did.
+    held: Mutex<Vec<HeldStep>>,
     /// Keys of steps that ran in this build: what one platform or stage makes is not made again for another (9.16).
     made: SingleFlight<Digest, ()>,
     started: Instant,
@@ -81,7 +95,7 @@ impl<'a> Session<'a> {
         backends: &'a Backends<'a>,
         cancel: &'a CancelToken,
         own_files: OwnFiles,
-        events: SyncSender<Event>,
+        (events, on_failure): (SyncSender<Message>, OnFailure<'a>),
     ) -> Self {
         let stages = build.plans.iter().flat_map(|plan| &plan.stages);
         Self {
@@ -91,6 +105,8 @@ impl<'a> Session<'a> {
             tokens: stages.map(|_| cancel.child()).collect(),
             prefetch: cancel.child(),
             events,
+            on_failure,
+            held: Mutex::default(),
             made: SingleFlight::default(),
             started: Instant::now(),
             has_sandbox: Mutex::new(false),
@@ -108,7 +124,16 @@ impl<'a> Session<'a> {
 
     pub(crate) fn emit(&self, event: Event) {
         // Nobody listens any more when the listener has panicked; the build is being cancelled then.
-        let _ = self.events.send(event);
+        let _ = self.events.send(Message::Event(Box::new(event)));
+    }
+
+    /// Waits until all events so far were dealt with.
+    fn settle(&self) {
+        let (reached, wait) = sync_channel(1);
+        if self.events.send(Message::Reached(reached)).is_ok() {
+            // As above.
+            let _ = wait.recv();
+        }
     }
 }
 
@@ -164,7 +189,7 @@ impl<'a> Schedule<'a> {
         let builds: Vec<PlatformBuild<'_>> =
             self.platforms.iter().map(|platform| platform.cancelled_by(cancel)).collect();
         builds.iter().for_each(PlatformBuild::announce_found);
-        looked_up?;
+        looked_up.map_err(|failed| failed.error)?;
         // Said before anything is fetched for a step that needs one.
         if let Some((build, step)) =
             builds.iter().find_map(|build| Some((build, build.run_that_is_needed()?)))
@@ -177,14 +202,36 @@ impl<'a> Schedule<'a> {
         };
         let needed = builds.iter().zip(&self.first).flat_map(numbered);
         let prefetch = Prefetch::of(self.session, &self.platforms, &builds);
-        std::thread::scope(|scope| {
+        let carried_out = std::thread::scope(|scope| {
             prefetch.start(scope);
             // Whatever becomes of the steps, nobody needs anything beforehand any more.
             let _end = EndOnDrop(&prefetch);
             queue::carry_out(needed, tokens, settings.steps, &|task| {
                 self.with_stage(task, PlatformBuild::carry_on)
             })
+        });
+        carried_out.map_err(|Failed { task, error }| match self.held_of(task) {
+            Some((held, title)) => failed::attend(self.session, held, title, error),
+            None => error,
         })
+    }
+
+    /// The step of this task that failed and was held, with its title; others that were are dropped.
+    fn held_of(&'a self, task: usize) -> Option<(HeldStep, String)> {
+        let (number, index) = self.stage_of(task);
+        let build = self.platforms[number].cancelled_by(self.session.cancel);
+        let stage = &build.plan.stages[index];
+        let first = build.number(stage, 0);
+        let all = self.session.held.lock().unwrap_or_else(PoisonError::into_inner).split_off(0);
+        let held = all.into_iter().find(|held| (first..first + stage.steps.len()).contains(&held.id))?;
+        let title = build.title(stage, held.id - first);
+        Some((held, title))
+    }
+
+    /// The platform of a task, and the stage in its plan.
+    fn stage_of(&self, task: usize) -> (usize, usize) {
+        let number = self.first.partition_point(|first| *first <= task) - 1;
+        (number, task - self.first[number])
     }
 
     fn with_stage(
@@ -192,11 +239,10 @@ impl<'a> Schedule<'a> {
         task: usize,
         work: impl Fn(&PlatformBuild<'a>, usize) -> Result<Outcome, Error>,
     ) -> Result<Outcome, Error> {
-        let number = self.first.partition_point(|first| *first <= task) - 1;
-        let first = self.first[number];
+        let (number, index) = self.stage_of(task);
         let build = self.platforms[number].cancelled_by(&self.session.tokens[task]);
-        Ok(match work(&build, task - first)? {
-            Outcome::Needs(index) => Outcome::Needs(first + index),
+        Ok(match work(&build, index)? {
+            Outcome::Needs(other) => Outcome::Needs(self.first[number] + other),
             Outcome::Done => Outcome::Done,
         })
     }

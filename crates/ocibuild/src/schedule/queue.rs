@@ -16,6 +16,13 @@ pub(super) enum Outcome {
     Needs(usize),
 }
 
+/// The failure that is reported.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) task: usize,
+    pub(super) error: Error,
+}
+
 /// Carries out tasks, of which each needs none but earlier ones, with at most `limit` threads; of those that can go on, the
 /// first goes on first.
 ///
@@ -26,7 +33,7 @@ pub(super) fn carry_out(
     tokens: &[CancelToken],
     limit: usize,
     work: &(dyn Fn(usize) -> Result<Outcome, Error> + Sync),
-) -> Result<(), Error> {
+) -> Result<(), Failed> {
     let state = State { ready: tasks.into_iter().collect(), ..State::default() };
     let queue = Queue { state: Mutex::new(state), changed: Condvar::new(), tokens, limit, work };
     std::thread::scope(|scope| {
@@ -37,7 +44,7 @@ pub(super) fn carry_out(
         queue.work_off(scope);
     });
     let state = queue.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-    state.failure.map_or(Ok(()), |(_, error)| Err(error))
+    state.failure.map_or(Ok(()), |(task, error)| Err(Failed { task, error }))
 }
 
 struct Queue<'q> {
@@ -245,8 +252,8 @@ mod tests {
                 Err(Error::cancelled())
             }
         };
-        let error = carry_out(0..6, &tokens, 64, &work).unwrap_err();
-        assert_eq!((error.to_string().as_str(), cancelled.load(Ordering::SeqCst)), ("1", 1));
+        let Failed { task, error } = carry_out(0..6, &tokens, 64, &work).unwrap_err();
+        assert_eq!((task, error.to_string().as_str(), cancelled.load(Ordering::SeqCst)), (1, "1", 1));
         assert!(!tokens[0].is_cancelled() && !tokens[1].is_cancelled() && tokens[2].is_cancelled());
     }
 

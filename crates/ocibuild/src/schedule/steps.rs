@@ -2,16 +2,16 @@
 
 use std::ffi::OsStr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use ocibuild_plan::{CopyStep, FileSource, StepKind};
 use ocibuild_snapshot::Tree;
 use ocibuild_spec::{Changeset, Digest, Platform, Timestamp};
 
-use super::PlatformBuild;
 use super::look_up::{Missing, Work};
 use super::remote;
 use super::results::StepResult;
+use super::{OnFailure, PlatformBuild};
 use crate::context::ContextSource;
 use crate::copy::{
     Archives, Choice, CopyContext, NoSource, Selected, Source, TreeSource, clean, copy, literal_prefix,
@@ -71,6 +71,9 @@ impl<'a> PlatformBuild<'a> {
         let (key, id) = (inputs.key("run"), job.id);
         self.once(&key, || {
             self.check_sandbox()?;
+            let held = &self.session.held;
+            let hold = |step| held.lock().unwrap_or_else(PoisonError::into_inner).push(step);
+            let hold = (!matches!(self.session.on_failure, OnFailure::Discard)).then_some(hold);
             let context = StepContext {
                 layers: &self.layers,
                 snapshots: self.backends.snapshots,
@@ -88,6 +91,7 @@ impl<'a> PlatformBuild<'a> {
                 },
                 now: &|| self.now(),
                 cancel: self.cancel,
+                hold: hold.as_ref().map(|hold| hold as _),
             };
             let written = crate::run::run(&context, job)?;
             self.record(key.clone(), inputs.0, written, job.fresh)

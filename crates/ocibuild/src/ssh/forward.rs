@@ -69,6 +69,13 @@ impl Forwarder {
     }
 }
 
+impl Forwarder {
+    /// The socket that steps have.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
 impl Drop for Forwarder {
     fn drop(&mut self) {
         self.shared.ended.store(true, Ordering::SeqCst);

@@ -15,7 +15,7 @@ use crate::accounts::{Accounts, Identity};
 use crate::error::{Error, unusable};
 use crate::failure::StateFailure;
 use crate::layers::{Layer, Layers};
-use crate::run::{flushes, mounts_at, unkept};
+use crate::run::{flushes, mounts_at, shell_in, unkept};
 use crate::threads::ThreadBudget;
 
 /// How an image is run; what is not given comes from its config.
@@ -24,6 +24,9 @@ use crate::threads::ThreadBudget;
 pub struct ContainerOptions {
     /// Arguments instead of the image's command.
     pub args: Vec<String>,
+    /// A shell instead of the image's command, where there are no arguments: the one that the image names for its commands, or
+    /// one of those that images usually have.
+    pub shell: bool,
     /// In place of the image's entry point; one empty word means none.
     pub entrypoint: Option<Vec<String>>,
     /// `NAME=value`, over the image's environment.
@@ -131,6 +134,13 @@ impl State<'_> {
         let _unpacked = layers.unpack(&stack)?;
         let tree = Arc::new(layers.tree(&stack)?);
         let accounts = layers.accounts(&stack, &tree)?;
+        let shell = match options {
+            ContainerOptions { shell: true, args, .. } if args.is_empty() => {
+                let own = details.config.config.shell.first().map(String::as_str);
+                Some(shell_in(&tree, own).ok_or(StateFailure::NoShell)?)
+            }
+            _ => None,
+        };
         let mut active = self.snapshots.prepare(details.config.rootfs.layers(), tree, cancel)?;
         let directories = [scratch.path().join("rootfs"), scratch.path().join("state")];
         for directory in &directories {
@@ -138,7 +148,8 @@ impl State<'_> {
         }
         let [rootfs, state] = directories;
         let rootfs = Rootfs { mounts: mounts_at(active.rootfs_mounts(), &rootfs), dir: rootfs };
-        let mut step = step(rootfs, state, options, &details.config.config, &accounts)?;
+        let mut step = step((rootfs, state), options, &details.config.config, &accounts, shell)?;
+        step.movable = Some(self.layout.root().to_owned());
         make_places(active.as_mut(), &step, &options.volumes)?;
         step.flushes = flushes(&step.rootfs.mounts, !options.volumes.is_empty());
         step.unkept = unkept(active.as_mut(), executor)?;
@@ -161,11 +172,11 @@ fn stack<'a>(store: &'a ImageLayout, image: &ImageDetails) -> Vec<Layer<'a>> {
 
 /// What is run, and how.
 fn step(
-    rootfs: Rootfs,
-    state: PathBuf,
+    (rootfs, state): (Rootfs, PathBuf),
     options: &ContainerOptions,
     config: &ContainerConfig,
     accounts: &Accounts,
+    shell: Option<Vec<String>>,
 ) -> Result<Step, Error> {
     let mut step = Step::new(rootfs, state);
     if let Some(hostname) = &options.hostname {
@@ -174,7 +185,7 @@ fn step(
     let Identity { uid, gid, additional_gids } = identity(options, config, accounts)?;
     step.user = User { uid, gid, additional_gids };
     step.home = accounts.home(uid);
-    step.args = command(options, config)?;
+    step.args = shell.map_or_else(|| command(options, config), Ok)?;
     step.env = environment(&step.hostname, options, &config.env);
     let cwd = options.working_dir.as_ref().unwrap_or(&config.working_dir);
     step.cwd = Path::new("/").join(cwd);

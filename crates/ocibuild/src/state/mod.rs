@@ -3,6 +3,7 @@
 mod container;
 mod find;
 mod index;
+mod kept;
 mod load;
 mod prune;
 mod registry;
@@ -20,6 +21,7 @@ use ocibuild_store::{ImageLayout, read_document};
 pub use container::{ContainerOptions, Volume};
 pub use find::{Catalog, Found};
 pub use index::{CreatedIndex, IndexOptions, IndexPlace, InspectedIndex};
+pub use kept::EnterOptions;
 pub use load::{LoadSource, LoadedImage};
 pub use prune::{DiskUsage, Pruned};
 

@@ -21,6 +21,8 @@ pub struct Pruned {
     pub snapshots: u64,
     /// Records of finished steps removed.
     pub records: u64,
+    /// Steps that failed and were kept.
+    pub kept_steps: u64,
     /// What killed builds had left.
     pub leftovers: u64,
     /// Bytes of all that, as far as they are known.
@@ -43,11 +45,13 @@ pub struct DiskUsage {
     pub cache: u64,
     /// Directories of cache mounts.
     pub cache_mounts: u64,
+    /// Steps that failed and are kept.
+    pub kept_steps: u64,
 }
 
 impl State<'_> {
     /// Gives back what no name and no running build needs: images without a name, blobs, unpacked layers, records of steps whose layers are
-    /// in no named image, and what killed builds left. With `all`, also every record, unpacked layer and cache mount;
+    /// in no named image, steps that failed and were kept, unless somebody is in them, and what killed builds left. With `all`, also every record, unpacked layer and cache mount;
     /// named images stay whole even then.
     pub fn prune(&self, all: bool) -> Result<Pruned, Error> {
         self.directory.privilege().run(|| self.prune_as_root(all))
@@ -56,6 +60,7 @@ impl State<'_> {
     fn prune_as_root(&self, all: bool) -> Result<Pruned, Error> {
         let leftovers = self.layout.sweep_dead_scratch()? + self.snapshots.sweep()?;
         let mut pruned = Pruned { leftovers: leftovers as u64, ..Pruned::default() };
+        (pruned.kept_steps, pruned.bytes) = self.remove_kept()?;
         let layout = self.layout.apart();
         let diff_ids = State { layout: &layout, ..*self }.prune_documents(all, &mut pruned)?;
         self.prune_snapshots(|layer| !all && diff_ids.contains(layer), &mut pruned)?;
@@ -82,7 +87,7 @@ impl State<'_> {
         }
         let freed = collection.sweep(&self.drafted()?)?;
         pruned.blobs = freed.blobs;
-        pruned.bytes = freed.bytes;
+        pruned.bytes += freed.bytes;
         // A build that made layers with these times goes on with them.
         pruned.bytes += self.cache.remove_unneeded(
             |layer| (!all && diff_ids.contains(layer)) || collection.is_protected(&layer.0),
@@ -175,11 +180,12 @@ impl State<'_> {
             snapshots,
             cache: self.cache.size(),
             cache_mounts: size_below(&self.layout.private_dir("mounts")),
+            kept_steps: self.size_of_kept(),
         })
     }
 }
 
-fn size_below(path: &Path) -> u64 {
+pub(super) fn size_below(path: &Path) -> u64 {
     let files = walkdir::WalkDir::new(path).into_iter().filter_map(Result::ok);
     let metadata = files.filter_map(|entry| fs::symlink_metadata(entry.path()).ok());
     metadata.filter(std::fs::Metadata::is_file).map(|file| file.len()).sum()

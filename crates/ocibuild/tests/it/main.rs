@@ -15,6 +15,7 @@ mod embedding;
 mod environment;
 mod equal_files;
 mod errors;
+mod failed_steps;
 mod interop;
 mod mounts;
 mod offline;

@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ocibuild_spec::{CancelToken, Changeset, DiffId, Entry, Mount, OwnershipRecord};
@@ -7,6 +7,7 @@ use ocibuild_sys::DirHandle;
 use super::scan::Record;
 use crate::directory::Directory;
 use crate::driver::Active;
+use crate::fill::fill;
 use crate::mount_points::{MountPoints, Top};
 use crate::step::{Step, rootfs_mount};
 use crate::{Error, LayerNotes, Tree};
@@ -32,7 +33,7 @@ impl ActiveCopy {
         let handle = DirHandle::open(path).map_err(Error::system("open", path))?;
         handle.mkdir("rootfs", 0o755).map_err(Error::system("make a directory in", path))?;
         let rootfs = path.join("rootfs");
-        super::fill::fill(&rootfs, &step, cancel)?;
+        fill(&rootfs, &step.base, step.writer(), cancel)?;
         let record = Record::of(&rootfs, &step.base, cancel)?;
         Ok(Self { step, rootfs, record, mount_points: MountPoints::default() })
     }
@@ -55,6 +56,14 @@ impl Active for ActiveCopy {
     ) -> Result<(Tree, Changeset), Error> {
         let new = super::scan::scan(&self.step, &self.rootfs, &self.record, owners, cancel)?;
         self.step.changeset(&self.rootfs, &new)
+    }
+
+    fn renew_mounts(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn leave(&self, _after: &Tree, directory: &Path, _cancel: &CancelToken) -> Result<(), Error> {
+        fs_err::rename(&self.rootfs, directory).map_err(Error::io("move the root file system to", directory))
     }
 
     fn publish(&self, layer: &DiffId, entries: &[Entry]) -> Result<(), Error> {

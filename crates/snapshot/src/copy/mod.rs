@@ -2,7 +2,6 @@
 
 mod active;
 mod commit;
-mod fill;
 mod scan;
 
 use std::path::Path;

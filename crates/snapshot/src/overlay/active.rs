@@ -7,8 +7,10 @@ use ocibuild_sys::{DirHandle, OverlayAttributes, RootDir};
 
 use crate::directory::Directory;
 use crate::driver::Active;
+use crate::fill::fill;
 use crate::known::LayerFacts;
 use crate::mount_points::{MountPoints, Top};
+use crate::place::Writer;
 use crate::step::{Step, check, rootfs_mount};
 use crate::{Error, ErrorKind, LayerNotes, Node, NodeKind, Tree};
 
@@ -193,6 +195,21 @@ impl Active for ActiveOverlay {
         let upper = self.step.work.fs();
         let new = super::scan::scan(&self.step, upper, self.attributes, &self.corrected, owners, cancel)?;
         self.step.changeset(upper, &new)
+    }
+
+    /// The kernel refuses a directory in which it worked for a mount that flushed nothing.
+    fn renew_mounts(&mut self) -> Result<(), Error> {
+        let path = self.step.work.path();
+        let handle = DirHandle::open(path).map_err(Error::system("open", path))?;
+        handle.remove_tree("work").map_err(Error::system("remove a directory in", path))?;
+        handle.mkdir("work", 0o700).map_err(Error::system("make a directory in", path))
+    }
+
+    fn leave(&self, after: &Tree, directory: &Path, cancel: &CancelToken) -> Result<(), Error> {
+        fs_err::create_dir(directory).map_err(Error::io("make", directory))?;
+        let layers = self.step.layers_and(self.step.work.fs());
+        let writer = Writer { layers: &layers, owners: self.step.directory.keeps_owners() };
+        fill(directory, after, writer, cancel)
     }
 
     fn publish(&self, layer: &DiffId, entries: &[Entry]) -> Result<(), Error> {

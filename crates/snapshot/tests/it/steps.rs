@@ -1,6 +1,8 @@
 //! What steps change, as both drivers see it.
 
-use crate::fixture::{copies, is_root, layer, overlay, stack};
+use ocibuild_spec::CancelToken;
+
+use crate::fixture::{copies, disk, is_root, layer, overlay, run, stack};
 
 const BASE: &str = "
     d d
@@ -304,4 +306,49 @@ fn times_keep_their_nanoseconds() {
     let (_, changeset) = snapshot.diff(None, &ocibuild_spec::CancelToken::new()).unwrap();
     let time = changeset.entries[0].metadata.mtime;
     assert_eq!((time.seconds, time.nanoseconds), (7, 1));
+}
+
+/// What a step left, written out by each driver; and nothing of it is a file of a layer.
+#[test]
+fn privileged_what_a_step_left_is_written_out_the_same_by_both() {
+    if !is_root() {
+        return ocibuild_testkit::skip("not root");
+    }
+    let state = tempfile::tempdir().unwrap();
+    let Some(overlay) = overlay(state.path()) else { return };
+    let copies = copies(state.path());
+    let upper = layer("d d\nw d/b\nf d/c three\n");
+    // An overlay makes files of links that it changes, and a changeset of links to what it leaves alone.
+    let links = ["hard link", "rename", "everything"];
+    let same =
+        STEPS.iter().chain(PRIVILEGED).filter(|(name, ..)| !links.iter().any(|link| name.contains(link)));
+    for (name, script, _) in same {
+        let written = [&overlay as &dyn ocibuild_snapshot::Snapshotter, &copies].map(|snapshots| {
+            let stack = stack(snapshots, &[layer(BASE), upper.clone()]);
+            let before: Vec<_> = stack.layers.iter().map(|layer| disk(&snapshots.layer_dir(layer))).collect();
+            let mut snapshot = stack.prepare(snapshots);
+            run(&*snapshot, &format!("umask 022\n({script}) 2>/dev/null || true"));
+            // What was left is found once more, and goes on from there.
+            snapshot.renew().unwrap();
+            run(&*snapshot, "umask 022; echo again > again; test ! -e gone");
+            let (after, _) = snapshot.diff(None, &CancelToken::new()).unwrap();
+            let out = state.path().join("out");
+            snapshot.write_out(&after, &out, &CancelToken::new()).unwrap();
+            // Times of the steps are not the same, and of a directory a changeset may forget that alone.
+            run_in(&out, "find . '(' -type d -o -newermt @1500000000 ')' -exec touch -h -d @5 {} +");
+            let found = disk(&out);
+            run_in(&out, "find . -type f -exec sh -c 'echo changed >> \"$1\"' sh {} ';'; rm -rf ./*");
+            let now: Vec<_> = stack.layers.iter().map(|layer| disk(&snapshots.layer_dir(layer))).collect();
+            assert_eq!(now, before, "{name}: the layers are as they were");
+            std::fs::remove_dir(&out).unwrap();
+            found
+        });
+        assert!(written[0].iter().any(|line| line.contains("again")), "{name}: {written:?}");
+        assert_eq!(written[0], written[1], "{name}");
+    }
+}
+
+fn run_in(directory: &std::path::Path, script: &str) {
+    let status = std::process::Command::new("sh").args(["-ec", script]).current_dir(directory).status();
+    assert!(status.unwrap().success(), "{script}");
 }

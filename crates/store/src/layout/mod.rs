@@ -56,7 +56,7 @@ struct Inner {
 /// Changing what stands in a private folder in a way that older versions misread raises this number.
 const FORMAT_VERSION: u32 = 1;
 const FORMAT_NAME: &str = "ocibuild-state";
-const PRIVATE_DIRECTORIES: [&str; 5] = ["cache", "locks", "mounts", "snapshots", "tmp"];
+const PRIVATE_DIRECTORIES: [&str; 6] = ["cache", "kept", "locks", "mounts", "snapshots", "tmp"];
 pub(crate) const OCI_LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 pub(crate) const EMPTY_INDEX: &str =
     r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
@@ -106,7 +106,7 @@ impl ImageLayout {
         Self { inner: Arc::new(Inner { session: Session::new(&root), root }) }
     }
 
-    /// A private folder, which is there: `cache`, `mounts`, `snapshots` or `tmp`.
+    /// A private folder, which is there: `cache`, `kept`, `mounts`, `snapshots` or `tmp`.
     pub fn private_dir(&self, name: &str) -> PathBuf {
         debug_assert!(PRIVATE_DIRECTORIES.contains(&name), "{name} is not a private folder");
         self.inner.root.join(name)

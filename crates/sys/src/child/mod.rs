@@ -220,6 +220,13 @@ unsafe fn become_command(prepared: &Prepared<'_>, done: Option<usize>) -> ! {
             fail(report, Stage::Session, 0, 0);
         }
         streams(prepared);
+        let (early, late) = match &prepared.terminal {
+            Some(terminal) if terminal.is_the_callers => (Some(terminal), None),
+            other => (None, other.as_ref()),
+        };
+        if let Some(terminal) = early {
+            terminal::take(terminal, report);
+        }
         let mut root = -1;
         for (index, operation) in prepared.operations.iter().enumerate() {
             if done == Some(index) {
@@ -229,7 +236,7 @@ unsafe fn become_command(prepared: &Prepared<'_>, done: Option<usize>) -> ! {
                 fail(report, Stage::Operation, index as u32, at);
             }
         }
-        if let Some(terminal) = &prepared.terminal {
+        if let Some(terminal) = late {
             terminal::take(terminal, report);
         }
         libc::umask(prepared.umask as libc::mode_t);

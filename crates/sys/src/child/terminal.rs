@@ -14,6 +14,8 @@ pub(crate) struct Terminal {
     pub(crate) owner: Option<u32>,
     /// Where its other side is sent.
     pub(crate) socket: RawFd,
+    /// It is one of the caller's `/dev/pts`, made before the root is entered: that has none, as nothing is mounted there.
+    pub(crate) is_the_callers: bool,
 }
 
 /// Makes a terminal, takes it for all streams and as the one that controls the session, and sends its other side to the

@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use ocibuild_spec::CancelToken;
 use ocibuild_sys::RootDir;
 
-use crate::step::{Step, check};
-use crate::{Error, NodeId, NodeKind};
+use crate::place::Writer;
+use crate::step::check;
+use crate::{Error, NodeId, NodeKind, Tree};
 
 /// More threads than this only wait for the disk.
 const MAX_THREADS: usize = 8;
@@ -27,19 +28,24 @@ struct Work {
     links: Vec<(PathBuf, PathBuf)>,
 }
 
-/// Writes the merged view of the step's stack into the empty directory `rootfs`.
+/// Writes a merged view into the empty directory `rootfs`; files are from the layers that `writer` knows.
 ///
 /// What layers hide of each other is never written, and nothing of the layers' directories is looked at but the
 /// content of files.
-pub(super) fn fill(rootfs: &Path, step: &Step, cancel: &CancelToken) -> Result<(), Error> {
-    let work = plan(step);
+pub(crate) fn fill(
+    rootfs: &Path,
+    view: &Tree,
+    writer: Writer<'_>,
+    cancel: &CancelToken,
+) -> Result<(), Error> {
+    let work = plan(view);
     let root = RootDir::open(rootfs).map_err(Error::system("open", rootfs))?;
     for (path, _) in &work.directories {
         let host = rootfs.join(path);
         let made = root.parent(path).and_then(|(parent, name)| parent.mkdir(name, 0o700));
         made.map_err(Error::system("make", host))?;
     }
-    leaves(&root, rootfs, step, &work.leaves, cancel)?;
+    leaves(&root, rootfs, (view, writer), &work.leaves, cancel)?;
     for (path, first) in &work.links {
         let linked = root.parent(first).and_then(|(parent, name)| {
             let (new_parent, new_name) = root.parent(path)?;
@@ -55,20 +61,20 @@ pub(super) fn fill(rootfs: &Path, step: &Step, cancel: &CancelToken) -> Result<(
     for (path, id) in work.directories.iter().rev() {
         let host = rootfs.join(path);
         let (parent, name) = root.parent(path).map_err(Error::system("open", &host))?;
-        step.writer().metadata(&parent, &name, &step.base.node(*id).metadata, false, &host)?;
+        writer.metadata(&parent, &name, &view.node(*id).metadata, false, &host)?;
     }
     Ok(())
 }
 
-fn plan(step: &Step) -> Work {
+fn plan(view: &Tree) -> Work {
     let mut work = Work::default();
     let mut firsts: HashMap<NodeId, PathBuf> = HashMap::new();
-    let mut todo = vec![(PathBuf::new(), step.base.root())];
+    let mut todo = vec![(PathBuf::new(), view.root())];
     while let Some((folder, id)) = todo.pop() {
         let mut leaves = Vec::new();
-        for (name, child) in step.base.children(id) {
+        for (name, child) in view.children(id) {
             let path = folder.join(name);
-            match step.base.node(child).kind {
+            match view.node(child).kind {
                 NodeKind::Directory(_) => todo.push((path, child)),
                 _ if firsts.contains_key(&child) => work.links.push((path, firsts[&child].clone())),
                 _ => {
@@ -80,7 +86,7 @@ fn plan(step: &Step) -> Work {
         if !leaves.is_empty() {
             work.leaves.push((folder.clone(), leaves));
         }
-        if id != step.base.root() {
+        if id != view.root() {
             work.directories.push((folder, id));
         }
     }
@@ -90,7 +96,7 @@ fn plan(step: &Step) -> Work {
 fn leaves(
     root: &RootDir,
     rootfs: &Path,
-    step: &Step,
+    (view, writer): (&Tree, Writer<'_>),
     jobs: &[(PathBuf, Vec<(OsString, NodeId)>)],
     cancel: &CancelToken,
 ) -> Result<(), Error> {
@@ -98,7 +104,7 @@ fn leaves(
     let failure = Mutex::new(None);
     let run = || {
         while let Some((folder, names)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if let Err(error) = fill_folder(root, rootfs, step, folder, names, cancel) {
+            if let Err(error) = fill_folder(root, rootfs, (view, writer), folder, names, cancel) {
                 next.store(jobs.len(), Ordering::Relaxed);
                 failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
             }
@@ -120,7 +126,7 @@ fn leaves(
 fn fill_folder(
     root: &RootDir,
     rootfs: &Path,
-    step: &Step,
+    (view, writer): (&Tree, Writer<'_>),
     folder: &Path,
     names: &[(OsString, NodeId)],
     cancel: &CancelToken,
@@ -129,7 +135,7 @@ fn fill_folder(
     let parent = root.dir(folder).map_err(Error::system("open", &host))?;
     for (name, id) in names {
         check(cancel)?;
-        step.writer().leaf(&parent, name, step.base.node(*id), &host.join(name))?;
+        writer.leaf(&parent, name, view.node(*id), &host.join(name))?;
     }
     Ok(())
 }
