@@ -170,7 +170,7 @@ impl HeldStep {
             self.relocate(mount, &new, place, number)?;
         }
         step.rootfs = Rootfs::at(place.join("rootfs"));
-        step.state = place.to_owned();
+        place.clone_into(&mut step.state);
         step.movable = None;
         let rootfs = new.join("rootfs");
         self.active.write_out(&after, &rootfs, cancel)?;
