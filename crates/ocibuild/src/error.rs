@@ -647,6 +647,7 @@ impl From<ocibuild_executor::Error> for Error {
             Kind::Runtime => Some(Hint::from("try another runtime, or omit ").setting(Setting::Runtime, "")),
             Kind::InvalidStep => Some("give RUN a command, without NUL characters".into()),
             Kind::Unsupported => error.need().and_then(|need| match need {
+                Need::PrivateNetwork => Some("install pasta (of passt) or slirp4netns".into()),
                 Need::OwnNetwork | Need::SharedMounts | Need::SizedMounts => {
                     Some("build where steps can have namespaces of their own".into())
                 }

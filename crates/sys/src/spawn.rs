@@ -186,8 +186,14 @@ impl Sandbox {
         listener: Option<RawFd>,
     ) -> Result<(u32, OwnedFd), SandboxError> {
         let streams = [stdin, stdout, stderr, report];
-        let mut keep: Vec<RawFd> = streams.into_iter().chain(socket).chain(listener).collect();
+        let networks = self.operations.iter().filter_map(|operation| match operation {
+            Operation::JoinNetwork(network) | Operation::BindNetwork { network, .. } => Some(network.raw()),
+            _ => None,
+        });
+        let mut keep: Vec<RawFd> =
+            streams.into_iter().chain(socket).chain(listener).chain(networks).collect();
         keep.sort_unstable();
+        keep.dedup();
         let terminal = self.process.terminal.zip(socket).map(|(size, socket)| child::Terminal {
             size,
             owner: self.process.confinement.as_ref().map(|confinement| confinement.uid),
@@ -468,6 +474,8 @@ fn describe(operation: &Operation) -> String {
         Operation::MakePrivate => "make mounts private".to_owned(),
         Operation::JoinCgroup(path) => format!("join {}", text(path)),
         Operation::CgroupNamespace => "make a cgroup namespace".to_owned(),
+        Operation::JoinNetwork(_) => "join a network namespace".to_owned(),
+        Operation::BindNetwork { target, .. } => format!("bind a network namespace on {}", text(target)),
         Operation::HostMount { target, fstype, .. } | Operation::Mount { target, fstype, .. } => {
             format!("mount {} on {}", text(fstype), text(target))
         }

@@ -224,8 +224,7 @@ fn describe(
     described.resources.clone_from(&settings.resources);
     described.shm_size = settings.shm_size.unwrap_or(described.shm_size);
     described.hosts = ocibuild_executor::hosts(&step.hostname, &settings.added_hosts);
-    described.resolv_conf =
-        ocibuild_executor::resolv_conf(&settings.resolv_conf, described.network == Network::Host);
+    described.resolv_conf = ocibuild_executor::resolv_conf(&settings.resolv_conf, described.network);
     described
 }
 

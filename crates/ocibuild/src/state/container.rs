@@ -181,7 +181,7 @@ fn step(
     step.network = options.network;
     step.dropped_capabilities = options.dropped_capabilities;
     step.hosts = ocibuild_executor::hosts(&step.hostname, &options.hosts);
-    step.resolv_conf = ocibuild_executor::resolv_conf(&options.resolv_conf, true);
+    step.resolv_conf = ocibuild_executor::resolv_conf(&options.resolv_conf, Network::Host);
     step.mounts = options.volumes.iter().map(volume_mount).collect();
     Ok(step)
 }
