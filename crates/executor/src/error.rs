@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ocibuild_sys::{Blocked, Obstacle, SandboxError, SandboxErrorKind};
 use rustix::io::Errno;
@@ -216,6 +216,16 @@ impl Error {
     pub fn need(&self) -> Option<Need> {
         match &self.0 {
             Repr::Unmet { need } => Some(*need),
+            _ => None,
+        }
+    }
+
+    /// The program that should connect a private network and does not, and what it did instead, if that is what is wrong.
+    pub fn network_program(&self) -> Option<(&Path, String)> {
+        match &self.0 {
+            Repr::NetworkProgram { program, problem, said } => {
+                Some((program, format!("{problem}{}", said_so(said))))
+            }
             _ => None,
         }
     }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use ocibuild_spec::CancelToken;
 use ocibuild_sys::{
-    Child, Namespaces, NetworkNamespace, Operation, Process, Sandbox, Unreachable, capability,
+    Child, MountOptions, Namespaces, NetworkNamespace, Operation, Process, Sandbox, Unreachable, capability,
 };
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -109,10 +109,27 @@ impl NetworkProgram {
         &self.path
     }
 
-    /// Whether it works here: it is started on a namespace that ends at once. `scratch` is a directory for its time.
-    pub fn probe(&self, scratch: &Path) -> Result<(), Error> {
-        make_places(scratch)?;
-        Connected::by(self, scratch, false, &CancelToken::new()).map(drop)
+    /// Whether it works here: it is started on a namespace that ends at once, and leaves nothing behind.
+    pub fn probe(&self) -> Result<(), Error> {
+        // In memory, on a directory that every system has and neither program needs.
+        let directory = Path::new("/sys");
+        let target = directory.join("namespace");
+        let before = vec![
+            Operation::HostMount {
+                source: c"tmpfs".to_owned(),
+                target: path(directory)?,
+                fstype: c"tmpfs".to_owned(),
+                options: MountOptions::default(),
+                from: None,
+            },
+            Operation::HostFile {
+                path: path(&target)?,
+                content: Vec::new().into(),
+                mode: 0o600,
+                owner: (0, 0),
+            },
+        ];
+        Connected::by(self, (before, &target), true, &CancelToken::new()).map(drop)
     }
 
     /// What it is called with. It says on descriptor 0 when it is ready.
@@ -228,19 +245,20 @@ impl Connected {
         check_capabilities(bundle)?;
         let program = private.program.clone().map_or_else(NetworkProgram::discover, Ok)?;
         make_places(&bundle.state)?;
-        Self::by(&program, &bundle.state, private.forwards, cancel).map(Some)
+        let target = namespace_path(&bundle.state);
+        Self::by(&program, (Vec::new(), &target), private.forwards, cancel).map(Some)
     }
 
+    /// The program sees the namespace at `target` after the operations before that.
     fn by(
         program: &NetworkProgram,
-        state: &Path,
+        (before, target): (Vec<Operation>, &Path),
         forwards: bool,
         cancel: &CancelToken,
     ) -> Result<Self, Error> {
         let namespace = NetworkNamespace::create().map_err(|error| Error::from_sandbox(error, ""))?;
-        let mut connected =
-            Self { namespace, target: path(&namespace_path(state))?, program: None, said: None };
-        connected.start(program, state, forwards, cancel)?;
+        let mut connected = Self { namespace, target: path(target)?, program: None, said: None };
+        connected.start(program, before, &program.command_line(target, forwards), cancel)?;
         program.forbid(&connected.namespace, forwards)?;
         Ok(connected)
     }
@@ -258,11 +276,10 @@ impl Connected {
     fn start(
         &mut self,
         program: &NetworkProgram,
-        state: &Path,
-        forwards: bool,
+        before: Vec<Operation>,
+        line: &[String],
         cancel: &CancelToken,
     ) -> Result<(), Error> {
-        let line = program.command_line(&namespace_path(state), forwards);
         let process = Process {
             args: line.iter().map(|word| text(word)).collect::<Result<_, _>>()?,
             env: Vec::new(),
@@ -273,14 +290,13 @@ impl Connected {
             confinement: None,
             terminal: None,
         };
-        let operations = vec![Operation::MakePrivate, self.bind()];
+        let operations = [Operation::MakePrivate].into_iter().chain(before).chain([self.bind()]).collect();
         let namespaces = Some(Namespaces::default());
         let sandbox = Sandbox { namespaces, operations, process, keeper: true };
         let (mut said, output) = io::pipe().map_err(Repr::Output)?;
         let (ready, is_ready) = io::pipe().map_err(Repr::Output)?;
-        let name = program.path.display().to_string();
         let child = sandbox.spawn_reading(Some(is_ready.as_fd()), &output, &output);
-        let child = self.program.insert(child.map_err(|error| Error::from_sandbox(error, &name))?);
+        let child = self.program.insert(child.map_err(|error| Error::from_sandbox(error, ""))?);
         drop((output, is_ready));
         // It must not come to wait for somebody to read what it says.
         let listen = std::thread::Builder::new().spawn(move || tail(&mut said));
@@ -291,7 +307,7 @@ impl Connected {
             Waited::Ended => {
                 // What kept it from being executed comes with its status.
                 let ended = self.program.take().map_or(Ok(None), |child| child.wait().map(Some));
-                ended.map_err(|error| Error::from_sandbox(error, &name))?;
+                ended.map_err(|error| program.failed("could not be started", &error.to_string()))?;
                 "ended before it was ready"
             }
         };
@@ -319,31 +335,27 @@ enum Waited {
     TimedOut,
 }
 
-fn wait(
-    child: &Child,
-    mut ready: PipeReader,
-    patience: Duration,
-    cancel: &CancelToken,
-) -> Result<Waited, Error> {
-    let deadline = Instant::now() + patience;
+fn wait(child: &Child, ready: PipeReader, patience: Duration, cancel: &CancelToken) -> Result<Waited, Error> {
+    let (mut ready, deadline) = (Some(ready), Instant::now() + patience);
     loop {
         if cancel.is_cancelled() {
             return Err(Repr::Cancelled.into());
         }
-        let mut polled = [
-            PollFd::from_borrowed_fd(ready.as_fd(), PollFlags::IN),
-            PollFd::from_borrowed_fd(child.pidfd(), PollFlags::IN),
-        ];
+        let mut polled = vec![PollFd::from_borrowed_fd(child.pidfd(), PollFlags::IN)];
+        polled.extend(ready.as_ref().map(|ready| PollFd::new(ready, PollFlags::IN)));
         match poll(&mut polled, Some(&CANCEL_INTERVAL)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(Repr::Output(errno.into()).into()),
         }
-        let [is_ready, has_ended] = polled.map(|polled| !polled.revents().is_empty());
-        if is_ready {
-            let length = ready.read(&mut [0; 64]).map_err(Repr::Output)?;
-            return Ok(if length > 0 { Waited::Ready } else { Waited::Ended });
+        let is_due: Vec<bool> = polled.iter().map(|polled| !polled.revents().is_empty()).collect();
+        if let (Some(true), Some(pipe)) = (is_due.get(1), &mut ready) {
+            if pipe.read(&mut [0; 64]).map_err(Repr::Output)? > 0 {
+                return Ok(Waited::Ready);
+            }
+            // It will not say so any more.
+            ready = None;
         }
-        if has_ended {
+        if is_due[0] {
             return Ok(Waited::Ended);
         }
         if Instant::now() >= deadline {

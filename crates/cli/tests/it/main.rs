@@ -27,6 +27,7 @@ mod mistakes;
 mod offline;
 mod output;
 mod platforms;
+mod private_network;
 mod program;
 mod registry;
 mod registry_faults;

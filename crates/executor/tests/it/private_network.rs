@@ -245,7 +245,8 @@ fn failure(world: &mut World) -> Error {
 
 #[test]
 fn privileged_a_program_that_does_not_connect_is_named() {
-    let Some(mut world) = scripted("exec sleep 1000") else { return };
+    // It closes what it should say so on.
+    let Some(mut world) = scripted("exec sleep 1000 <&-") else { return };
     let path = world.dir.path().join("pasta").display().to_string();
     let program = world.step.network_program.take().unwrap();
     world.step.network_program = Some(program.patience(Duration::from_millis(10)));

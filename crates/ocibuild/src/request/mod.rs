@@ -83,6 +83,8 @@ pub(crate) struct Settings {
     pub(crate) own_files: Vec<PathBuf>,
     pub(crate) remotes: Option<Remotes>,
     pub(crate) offline: bool,
+    /// Whether the network of steps by default is a private one.
+    pub(crate) private_network: bool,
 }
 
 /// What answers a `RUN --mount=type=ssh`.

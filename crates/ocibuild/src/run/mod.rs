@@ -84,6 +84,10 @@ pub(crate) fn run(context: &StepContext<'_>, job: &Job<'_>) -> Result<NewLayer, 
     if let Some((_, value)) = step.env.iter().find(|(name, _)| name.is_empty()) {
         return Err(RunFailure::EmptyVariableName { value: value.clone() }.into());
     }
+    let network = network(job, context.settings);
+    if network == Network::Private && step.insecure {
+        return Err(RunFailure::InsecureInPrivateNetwork.into());
+    }
     context.executor.offers().check(needs(job, context.settings))?;
     let tree = state.tree(context.layers)?;
     let accounts = context.layers.accounts(&state.stack, &tree)?;
@@ -147,12 +151,22 @@ pub(crate) fn unkept(
     Ok(unkept)
 }
 
+fn network(job: &Job<'_>, settings: &Settings) -> Network {
+    match job.network {
+        StepNetwork::None => Network::None,
+        StepNetwork::Default if settings.private_network => Network::Private,
+        StepNetwork::Default | StepNetwork::Host => Network::Host,
+    }
+}
+
 /// What the step cannot do without.
 fn needs(job: &Job<'_>, settings: &Settings) -> impl Iterator<Item = Need> {
     let has_size = settings.shm_size.is_some() || job.step.mounts.iter().any(|mount| mount.size.is_some());
+    let network = network(job, settings);
     let needs = [
         (!job.step.mounts.is_empty(), Need::Mounts),
-        (job.network == StepNetwork::None, Need::OwnNetwork),
+        (network != Network::Host, Need::OwnNetwork),
+        (network == Network::Private, Need::PrivateNetwork),
         (settings.resources != Resources::default(), Need::Resources),
         (has_size, Need::SizedMounts),
     ];
@@ -210,10 +224,7 @@ fn describe(
     described.user =
         User { uid: identity.uid, gid: identity.gid, additional_gids: identity.additional_gids.clone() };
     described.hostname.clone_from(&step.hostname);
-    described.network = match job.network {
-        StepNetwork::None => Network::None,
-        StepNetwork::Default | StepNetwork::Host => Network::Host,
-    };
+    described.network = network(job, settings);
     described.insecure = step.insecure;
     described.dropped_capabilities = settings.dropped_capabilities;
     // Files of steps, and caches.
