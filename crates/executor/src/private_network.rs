@@ -48,7 +48,7 @@ const FORBIDDEN: [Unreachable; 5] = [
 /// What slirp4netns has for itself; some of these addresses stand for the host.
 const SLIRP: Unreachable = Unreachable { address: IpAddr::V4(Ipv4Addr::new(10, 0, 2, 0)), prefix: 24 };
 
-/// How long a program may take until it is ready. Both take some milliseconds.
+/// How long a program may take until it is ready. Both take less than a tenth of a second.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// As much of what it says as an error carries.
@@ -69,7 +69,7 @@ enum Kind {
 }
 
 /// Tried in this order: pasta gives the step the addresses that this machine has, IPv6 among them, where slirp4netns translates
-/// IPv4; it keeps the machine's outside address from being reached, and it is several times faster.
+/// IPv4, and it keeps the machine by that address from being reached.
 const PROGRAMS: [(&str, Kind); 2] = [("pasta", Kind::Pasta), ("slirp4netns", Kind::Slirp4netns)];
 
 impl NetworkProgram {
