@@ -17,7 +17,7 @@ use crate::args::PlanArgs;
 use crate::backends::NamedImage;
 use crate::failure::{Failure, SourceText, about, host, usage};
 use crate::remote::StandardInput;
-use crate::values::{self, Lookup, NamedSource};
+use crate::values::{self, Lookup, NamedSource, NetworkChoice};
 
 /// As much of standard input as is taken for a Dockerfile.
 const MAX_STDIN: u64 = 16 << 20;
@@ -32,7 +32,7 @@ pub(crate) struct PlanInput {
     contexts: Vec<(String, NamedSource)>,
     platforms: Vec<Platform>,
     labels: Vec<(String, String)>,
-    network: StepNetwork,
+    network: NetworkChoice,
     allow: (bool, bool),
     offline: bool,
 }
@@ -61,7 +61,11 @@ enum FileInput {
 
 impl PlanInput {
     pub(crate) fn new(args: &PlanArgs, env: Lookup<'_>) -> Result<Self, Error> {
-        refuse_network(args)?;
+        let network = about("--network", args.network.as_deref().unwrap_or_default())(values::network(
+            args.network.as_deref(),
+            env,
+        ))?;
+        refuse_network(args, network)?;
         let file = file_input(args.file.as_deref(), &args.context)?;
         let mut context =
             about("CONTEXT", &args.context.display().to_string())(context_input(&args.context))?;
@@ -99,11 +103,14 @@ impl PlanInput {
                 .iter()
                 .map(|text| about("--label", text)(values::key_value("--label", text)))
                 .collect::<Result<_, _>>()?,
-            network: about("--network", args.network.as_deref().unwrap_or_default())(values::network(
-                args.network.as_deref(),
-            ))?,
+            network,
             allow: about("--allow", &args.allow.join(","))(values::allow(&args.allow))?,
         })
+    }
+
+    /// The network of steps.
+    pub(crate) fn network(&self) -> NetworkChoice {
+        self.network
     }
 
     /// Whether something has to be fetched or kept before there is a Dockerfile.
@@ -177,15 +184,16 @@ impl PlanInput {
         for (name, source) in self.contexts {
             build = build.build_context(name, opened(source)?);
         }
-        Ok(build.network(self.network).allow(self.allow.0, self.allow.1).offline(self.offline))
+        let build = build.network(self.network.of_steps()).private_network(self.network.is_private());
+        Ok(build.allow(self.allow.0, self.allow.1).offline(self.offline))
     }
 }
 
 /// Refuses what cannot be had offline.
-fn refuse_network(args: &PlanArgs) -> Result<(), Error> {
+fn refuse_network(args: &PlanArgs, network: NetworkChoice) -> Result<(), Error> {
     let asks = [
         ("--pull", args.pull),
-        ("--network host", args.network.as_deref() == Some("host")),
+        ("--network host", network.of_steps() == StepNetwork::Host),
         ("--allow network.host", args.allow.iter().any(|name| name == "network.host")),
     ];
     match asks.iter().find(|(_, asks)| args.offline && *asks) {

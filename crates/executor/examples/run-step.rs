@@ -1,6 +1,6 @@
 //! Runs a command in a directory as BuildKit would run it there: `run-step [OPTION]… ROOTFS STATE COMMAND…`.
 //!
-//! Options: `--runtime NAME` (else namespaces of our own), `--chroot` (a root without namespaces), `--network-none`, `--user UID:GID`, `--times N`,
+//! Options: `--runtime NAME` (else namespaces of our own), `--chroot` (a root without namespaces), `--network-none`, `--network-private`, `--network-program PASTA_OR_SLIRP4NETNS`, `--user UID:GID`, `--times N`,
 //! `--secret TARGET=TEXT` (a file in memory; an example may take its text from the command line), `--unkept UID:GID=PATH` (an
 //! owner that the root file system should have), `--existing-proc` (the `/proc` of this process), `--cap-drop NAME`. Of an ordinary
 //! user it happens in a user namespace.
@@ -10,8 +10,8 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use ocibuild_executor::{
-    Executor, Host, MemoryFile, NamespaceExecutor, Network, OwnSandbox, Private, Rootfs, RuntimeExecutor,
-    Step, Stream, bundle, memory_directory,
+    Executor, Host, MemoryFile, NamespaceExecutor, Network, NetworkProgram, OwnSandbox, Private, Rootfs,
+    RuntimeExecutor, Step, Stream, bundle, memory_directory, resolv_conf,
 };
 use ocibuild_spec::{CancelToken, MountBuilder, Owned};
 use ocibuild_sys::{UserNamespace, UserNamespaceError};
@@ -61,6 +61,8 @@ fn run() -> Result<u8, Box<dyn std::error::Error>> {
         match value()?.as_str() {
             "--runtime" => executor = Box::new(RuntimeExecutor::new(value()?)?),
             "--network-none" => step.network = Network::None,
+            "--network-private" => step.network = Network::Private,
+            "--network-program" => step.network_program = Some(NetworkProgram::new(value()?)?),
             "--times" => times = value()?.parse()?,
             "--user" => {
                 let user = value()?;
@@ -82,6 +84,9 @@ fn run() -> Result<u8, Box<dyn std::error::Error>> {
     };
     step.rootfs = Rootfs::at(rootfs);
     step.state = value()?.into();
+    if step.network == Network::Private {
+        step.resolv_conf = resolv_conf(&fs_err::read_to_string("/etc/resolv.conf")?, step.network);
+    }
     step.movable = Some(step.state.clone());
     step.args = words.collect();
     if let Some(secret) = secret {

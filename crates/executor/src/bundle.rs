@@ -8,10 +8,12 @@ use oci_spec::runtime::{
     UserBuilder,
 };
 use ocibuild_spec::Owned;
+use ocibuild_sys::capability;
 
 use crate::permissions::{MASKED_PATHS, READONLY_PATHS, calls, capabilities, seccomp};
+use crate::private_network::{WAYS_OUT, namespace_path};
 use crate::step::names;
-use crate::{Cgroups, Host, MemoryFile, Network, Resources, Rootfs, Step, User};
+use crate::{Cgroups, Host, MemoryFile, Network, PrivateNetwork, Resources, Rootfs, Step, User};
 
 /// One RUN as an OCI runtime bundle, which either executor carries out in the same way: plain data. What is printed of
 /// it has the names of variables, not their values.
@@ -33,6 +35,8 @@ pub struct Bundle {
     pub unkept: Vec<(PathBuf, Owned)>,
     /// The same of what is mounted in it.
     pub unkept_mounted: Vec<(PathBuf, Owned)>,
+    /// How the network namespace is connected whose path the specification has, if it has one.
+    pub private_network: Option<PrivateNetwork>,
 }
 
 /// A file in the state directory.
@@ -82,6 +86,7 @@ pub fn bundle(step: &Step, host: &Host) -> Bundle {
         movable: step.movable.clone(),
         unkept: step.unkept.clone(),
         unkept_mounted: step.unkept_mounted.clone(),
+        private_network: PrivateNetwork::of(step),
     }
 }
 
@@ -106,7 +111,11 @@ fn process(step: &Step, host: &Host) -> Process {
         let size = BoxBuilder::default().height(u64::from(size.rows)).width(u64::from(size.columns)).build();
         builder = builder.console_size(size.expect("both fields are set"));
     }
-    let available = host.capabilities & !step.dropped_capabilities.bits();
+    let mut available = host.capabilities & !step.dropped_capabilities.bits();
+    if step.network == Network::Private && !step.insecure {
+        let ways_out = WAYS_OUT.iter().filter_map(|name| capability(name));
+        available = ways_out.fold(available, |available, number| available & !(1 << number));
+    }
     builder
         .args(step.args.clone())
         .env(environment(step))
@@ -148,7 +157,7 @@ fn rlimit(limit: &crate::Rlimit) -> PosixRlimit {
 
 fn linux(step: &Step) -> Linux {
     let mut linux = LinuxBuilder::default()
-        .namespaces(namespaces(step.network))
+        .namespaces(namespaces(step))
         .masked_paths(MASKED_PATHS.map(str::to_owned))
         .readonly_paths(READONLY_PATHS.map(str::to_owned))
         .seccomp(seccomp(&calls(step.flushes)))
@@ -220,13 +229,20 @@ fn without_devices(mut resources: LinuxResources) -> LinuxResources {
     resources
 }
 
-fn namespaces(network: Network) -> Vec<LinuxNamespace> {
+fn namespaces(step: &Step) -> Vec<LinuxNamespace> {
     use LinuxNamespaceType as Type;
     let mut types = vec![Type::Pid, Type::Ipc, Type::Uts, Type::Mount, Type::Cgroup];
-    if network == Network::None {
+    if step.network != Network::Host {
         types.push(Type::Network);
     }
-    let namespace = |typ| LinuxNamespaceBuilder::default().typ(typ).build().expect("the type is set");
+    let namespace = |typ| {
+        let mut namespace = LinuxNamespaceBuilder::default().typ(typ).build().expect("the type is set");
+        if typ == Type::Network && step.network == Network::Private {
+            // It is made before the step, and connected.
+            namespace.set_path(Some(namespace_path(&step.state)));
+        }
+        namespace
+    };
     types.into_iter().map(namespace).collect()
 }
 
@@ -264,7 +280,7 @@ fn system_mounts(step: &Step, host: &Host) -> Vec<Mount> {
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
     ];
     let access = if step.insecure { "rw" } else { "ro" };
-    if host.privileged || (step.network == Network::None && host.own_sys) {
+    if host.privileged || (step.network != Network::Host && host.own_sys) {
         mounts.push(mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", access]));
         mounts.extend(cgroup_mount(host.cgroups, access));
     } else {

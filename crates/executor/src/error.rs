@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ocibuild_sys::{Blocked, Obstacle, SandboxError, SandboxErrorKind};
 use rustix::io::Errno;
@@ -38,6 +38,10 @@ pub enum ErrorKind {
     RuntimeMissing,
     /// The runtime program failed.
     Runtime,
+    /// The program that connects a private network is not there.
+    NetworkProgramMissing,
+    /// The program that connects a private network failed.
+    NetworkProgram,
     /// A file of the step could not be written or read.
     State,
     /// The step cannot be expressed: no program, a NUL in a string.
@@ -62,6 +66,14 @@ pub(crate) enum Repr {
     Runtime { command: String, status: i32, log: String },
     #[error("runtime {name} was not found in {}", join(searched))]
     RuntimeMissing { name: String, searched: Vec<PathBuf> },
+    #[error("{name} is no program for private networks: those are pasta and slirp4netns")]
+    NotANetworkProgram { name: String },
+    #[error("{name} was not found in {}", join(searched))]
+    NetworkProgramMissing { name: String, searched: Vec<PathBuf> },
+    #[error("{}, which connects the private network of the step, {problem}{}", program.display(), said_so(said))]
+    NetworkProgram { program: PathBuf, problem: &'static str, said: String },
+    #[error("a step with {capability} cannot be kept in a private network")]
+    NotPrivate { capability: &'static str },
     #[error("write the files of the step")]
     State(#[source] std::io::Error),
     #[error("{verb} {}", path.display())]
@@ -100,6 +112,10 @@ fn is_exhausted(error: &std::io::Error) -> bool {
 
 fn command_failed(command: &str, status: i32) -> String {
     format!("{command} ended with {status}")
+}
+
+fn said_so(said: &str) -> String {
+    if said.is_empty() { String::new() } else { format!(", and said: {said}") }
 }
 
 fn join(paths: &[PathBuf]) -> String {
@@ -145,6 +161,10 @@ impl Error {
             },
             Repr::Runtime { .. } => ErrorKind::Runtime,
             Repr::RuntimeMissing { .. } => ErrorKind::RuntimeMissing,
+            Repr::NotANetworkProgram { .. } | Repr::NetworkProgramMissing { .. } => {
+                ErrorKind::NetworkProgramMissing
+            }
+            Repr::NetworkProgram { .. } => ErrorKind::NetworkProgram,
             Repr::State(error) | Repr::Output(error) | Repr::Input(error) | Repr::Answers(error)
                 if is_exhausted(error) =>
             {
@@ -152,9 +172,11 @@ impl Error {
             }
             Repr::State(_) | Repr::Config(_) | Repr::Output(_) | Repr::Input(_) => ErrorKind::State,
             Repr::Answers(_) | Repr::Place { .. } => ErrorKind::Setup,
-            Repr::Unmovable { .. } | Repr::Unmet { .. } | Repr::NoDevices { .. } | Repr::OpenDevices => {
-                ErrorKind::Unsupported
-            }
+            Repr::Unmovable { .. }
+            | Repr::Unmet { .. }
+            | Repr::NotPrivate { .. }
+            | Repr::NoDevices { .. }
+            | Repr::OpenDevices => ErrorKind::Unsupported,
             Repr::Invalid { .. } => ErrorKind::InvalidStep,
         }
     }
@@ -194,6 +216,16 @@ impl Error {
     pub fn need(&self) -> Option<Need> {
         match &self.0 {
             Repr::Unmet { need } => Some(*need),
+            _ => None,
+        }
+    }
+
+    /// The program that should connect a private network and does not, and what it did instead, if that is what is wrong.
+    pub fn network_program(&self) -> Option<(&Path, String)> {
+        match &self.0 {
+            Repr::NetworkProgram { program, problem, said } => {
+                Some((program, format!("{problem}{}", said_so(said))))
+            }
             _ => None,
         }
     }

@@ -2,6 +2,9 @@
 
 use std::net::IpAddr;
 
+use crate::Network;
+use crate::private_network::FORWARDER;
+
 /// Content of `/etc/hosts`: loopback with the host's own name, then `added` in order, address and name each.
 pub fn hosts(hostname: &str, added: &[(IpAddr, String)]) -> String {
     let mut text = format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
@@ -16,14 +19,25 @@ const PUBLIC_SERVERS: [&str; 4] = ["8.8.8.8", "8.8.4.4", "2001:4860:4860::8888",
 
 /// Content of `/etc/resolv.conf`, from that of the host.
 ///
-/// A step in the network of the host takes it as it is. Any other cannot reach servers on a loopback address,
-/// which are left out; if none remains, public ones are taken.
-pub fn resolv_conf(host: &str, host_network: bool) -> String {
-    if host_network {
+/// A step in the network of the host takes it as it is. Any other cannot reach servers on a loopback address, nor one in a private
+/// network those on an address of a link: they are left out. Instead of those of IPv4 the program that connects a private network
+/// is asked, which asks the first of the host's. If no server remains, public ones are taken.
+pub fn resolv_conf(host: &str, network: Network) -> String {
+    if network == Network::Host {
         return host.to_owned();
     }
-    let reachable = |line: &&str| server(line).is_none_or(|address| !address.is_loopback());
-    let mut lines: Vec<String> = host.lines().filter(reachable).map(str::to_owned).collect();
+    let is_private = network == Network::Private;
+    let is_reachable = |address: IpAddr| !(address.is_loopback() || is_private && is_link_local(address));
+    let is_forwarded = |address: IpAddr| is_private && address.is_ipv4() && !is_reachable(address);
+    let mut lines: Vec<String> = Vec::new();
+    for line in host.lines() {
+        let forwarder = format!("nameserver {FORWARDER}");
+        match server(line) {
+            Some(address) if is_forwarded(address) && !lines.contains(&forwarder) => lines.push(forwarder),
+            Some(address) if !is_reachable(address) => {}
+            _ => lines.push(line.to_owned()),
+        }
+    }
     if !lines.iter().any(|line| server(line).is_some()) {
         lines.extend(PUBLIC_SERVERS.map(|address| format!("nameserver {address}")));
     }
@@ -34,9 +48,20 @@ pub fn resolv_conf(host: &str, host_network: bool) -> String {
 /// Whether the only server named is the stub of systemd-resolved, in which case
 /// `/run/systemd/resolve/resolv.conf` has the real ones.
 pub fn only_local_stub(host: &str) -> bool {
-    let mut servers = host.lines().filter_map(server);
+    let mut servers = servers(host);
     let stub = IpAddr::from([127, 0, 0, 53]);
     servers.next() == Some(stub) && servers.next().is_none()
+}
+
+pub(crate) fn servers(text: &str) -> impl Iterator<Item = IpAddr> {
+    text.lines().filter_map(server)
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
 }
 
 fn server(line: &str) -> Option<IpAddr> {
@@ -75,13 +100,18 @@ mod tests {
     #[test]
     fn servers_that_cannot_be_reached_are_left_out() {
         let host = "search a.b\nnameserver 127.0.0.53\nnameserver ::1\nnameserver 9.9.9.9\noptions edns0\n";
-        assert_eq!(resolv_conf(host, true), host);
-        assert_eq!(resolv_conf(host, false), "search a.b\nnameserver 9.9.9.9\noptions edns0\n");
-        let alone = resolv_conf("nameserver 127.0.0.1\n", false);
+        assert_eq!(resolv_conf(host, Network::Host), host);
+        assert_eq!(resolv_conf(host, Network::None), "search a.b\nnameserver 9.9.9.9\noptions edns0\n");
+        let alone = resolv_conf("nameserver 127.0.0.1\n", Network::None);
         assert_eq!(alone.lines().count(), 4);
         assert!(alone.starts_with("nameserver 8.8.8.8\n"));
+        let host = "nameserver 127.0.0.53\nnameserver 169.254.169.253\nnameserver fe80::1%eth0\nnameserver 9.9.9.9\n";
+        assert_eq!(resolv_conf(host, Network::Private), "nameserver 10.0.2.3\nnameserver 9.9.9.9\n");
+        assert!(resolv_conf("nameserver 169.254.169.253\n", Network::None).contains("169.254"));
+        let host = "nameserver 127.0.0.53\nsearch a.b\n";
+        assert_eq!(resolv_conf(host, Network::Private), "nameserver 10.0.2.3\nsearch a.b\n");
         assert!(only_local_stub("# x\nnameserver 127.0.0.53\n"));
-        assert!(!only_local_stub(host));
+        assert!(!only_local_stub("nameserver 9.9.9.9\n"));
     }
 
     #[test]

@@ -21,10 +21,13 @@ use ocibuild_spec::{EntryKind, Owned};
 use ocibuild_sys::{IdRange, WindowSize};
 
 use crate::error::Repr;
-use crate::{Bundle, Error, Host, Rootfs, StateFile, Step, bundle};
+use crate::private_network::namespace_path;
+use crate::{Bundle, Error, Host, PrivateNetwork, Rootfs, StateFile, Step, bundle};
 
 /// The annotation of bundles that are made here, and the version of their form.
 const ANNOTATION: (&str, &str) = ("ocibuild.kept", "1");
+/// The annotation of a step in a private network, which is made anew here; a runtime gives it one without a way out.
+const NETWORK: (&str, &str) = ("ocibuild.network", "private");
 /// The annotation that has the groups of the command where no runtime would take them.
 const GROUPS: &str = "ocibuild.groups";
 const CONFIG: &str = "config.json";
@@ -51,6 +54,10 @@ pub fn write_bundle(step: &Step, host: &Host, place: &Path) -> Result<(), Error>
     if !host.privileged {
         with_user_namespace(&mut bundle.spec, host);
         annotations.extend(take_groups(&mut bundle.spec).map(|groups| (GROUPS.to_owned(), groups)));
+    }
+    if bundle.private_network.is_some() {
+        set_network_path(&mut bundle.spec, None);
+        annotations.insert(NETWORK.0.to_owned(), NETWORK.1.to_owned());
     }
     bundle.spec.set_annotations(Some(annotations));
     for StateFile { path, content } in &bundle.files {
@@ -93,7 +100,12 @@ pub fn open_bundle(directory: &Path, state: &Path) -> Result<Bundle, Error> {
     let file = |(kept, path): (PathBuf, PathBuf)| -> Result<StateFile, Error> {
         Ok(StateFile { path, content: fs_err::read_to_string(kept).map_err(Repr::State)? })
     };
-    let files = files.into_iter().map(file).collect::<Result<_, _>>()?;
+    let files: Vec<StateFile> = files.into_iter().map(file).collect::<Result<_, _>>()?;
+    let network = spec.annotations().as_ref().and_then(|annotations| annotations.get(NETWORK.0));
+    let private_network = network.is_some_and(|network| network == NETWORK.1).then(|| {
+        set_network_path(&mut spec, Some(&namespace_path(state)));
+        PrivateNetwork::with_servers(&files[1].content)
+    });
     let (unkept, unkept_mounted) = match fs_err::read(directory.join(OWNERS)) {
         Ok(text) => owners(&text).ok_or_else(|| Error::invalid(OWNERS, "cannot be read"))?,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Default::default(),
@@ -108,6 +120,7 @@ pub fn open_bundle(directory: &Path, state: &Path) -> Result<Bundle, Error> {
         movable: None,
         unkept,
         unkept_mounted,
+        private_network,
     })
 }
 
@@ -150,6 +163,18 @@ fn mapping(range: &IdRange) -> LinuxIdMapping {
         .size(range.count)
         .build()
         .expect("all fields are set")
+}
+
+fn set_network_path(spec: &mut Spec, path: Option<&Path>) {
+    let Some(mut linux) = spec.linux().clone() else { return };
+    let mut namespaces: Vec<LinuxNamespace> = linux.namespaces().clone().unwrap_or_default();
+    for namespace in &mut namespaces {
+        if namespace.typ() == LinuxNamespaceType::Network {
+            namespace.set_path(path.map(Path::to_owned));
+        }
+    }
+    linux.set_namespaces(Some(namespaces));
+    spec.set_linux(Some(linux));
 }
 
 fn without_user_namespace(spec: &mut Spec) {
@@ -293,6 +318,29 @@ mod tests {
         }
         fs_err::write(place.join("config.json"), serde_json::to_vec(&Spec::default()).unwrap()).unwrap();
         assert!(open_bundle(&place, &state).unwrap_err().to_string().contains("was not kept by a build"));
+    }
+
+    #[test]
+    fn a_private_network_is_made_anew_and_is_an_empty_one_elsewhere() {
+        let directory = tempfile::tempdir().unwrap();
+        let (place, state) = (directory.path().join("place"), directory.path().join("state"));
+        fs_err::create_dir(&place).unwrap();
+        let mut step = Step::new(Rootfs::at(place.join("rootfs")), &place);
+        step.network = crate::Network::Private;
+        let network_of = |spec: &Spec| {
+            let namespaces = spec.linux().as_ref().unwrap().namespaces().clone().unwrap();
+            namespaces.into_iter().find(|namespace| namespace.typ() == LinuxNamespaceType::Network).unwrap()
+        };
+        for (servers, forwards) in [("nameserver 10.0.2.3\n", true), ("nameserver 192.0.2.1\n", false)] {
+            step.resolv_conf = servers.to_owned();
+            write_bundle(&step, &Host::root(), &place).unwrap();
+            let written: Spec =
+                serde_json::from_slice(&fs_err::read(place.join("config.json")).unwrap()).unwrap();
+            assert_eq!(network_of(&written).path(), &None);
+            let opened = open_bundle(&place, &state).unwrap();
+            assert_eq!(opened.private_network, Some(PrivateNetwork { program: None, forwards }));
+            assert_eq!(network_of(&opened.spec).path(), &Some(namespace_path(&state)));
+        }
     }
 
     #[test]

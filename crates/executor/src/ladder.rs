@@ -5,6 +5,7 @@ use ocibuild_sys::{Blocked, Obstacle, ProcSource};
 
 use crate::executor::{Carrier, Executor, ExitStatus, Output};
 use crate::namespaces::{Described, OFFERS, program_of};
+use crate::private_network::offers;
 use crate::supervise::supervise;
 use crate::{Attached, Bundle, Error, Host, Offers, chrooted, one_id};
 
@@ -90,7 +91,7 @@ impl Executor for NamespaceExecutor {
     }
 
     fn offers(&self) -> Offers {
-        if self.is_chroot() { chrooted::OFFERS } else { OFFERS }
+        if self.is_chroot() { chrooted::OFFERS } else { offers(OFFERS) }
     }
 
     fn run(
@@ -114,8 +115,8 @@ impl Executor for NamespaceExecutor {
         if one_id::is_here() {
             return one_id::run(bundle, attached, cancel).map(|(status, _)| status);
         }
-        let Described { sandbox, barrier: _barrier } = Described::of(bundle, &Host::detect())?;
-        Ok(supervise(&sandbox, &program_of(&bundle.spec)?, attached, cancel, None)?.into())
+        let Described { sandbox, .. } = &Described::of(bundle, &Host::detect(), cancel)?;
+        Ok(supervise(sandbox, &program_of(&bundle.spec)?, attached, cancel, None)?.into())
     }
 
     fn run_recording(

@@ -4,24 +4,27 @@ use std::ffi::CString;
 use std::path::Path;
 
 use oci_spec::runtime::{Linux, LinuxNamespaceType, Mount, PosixRlimitType, Process as SpecProcess, Spec};
+use ocibuild_spec::CancelToken;
 use ocibuild_sys::{Confinement, Links, MountOptions, Namespaces, Operation, Process, Sandbox, WindowSize};
 
 use crate::devices::{self, Barrier, DEVICE_LINKS, Nodes};
 use crate::error::Repr;
 use crate::mount::{is_bind, kind, options, path, text};
 use crate::permissions::{capability_bits, profile};
+use crate::private_network::Connected;
 use crate::step::names;
 use crate::{Bundle, Error, Host, MemoryFile, Need, Offers, memory_directory};
 
-/// A bundle as operations of the kernel, and what keeps it from devices, to be held until it has ended.
+/// A bundle as operations of the kernel, and what keeps it from devices and connects its network, to be held until it has ended.
 pub(crate) struct Described {
     pub(crate) sandbox: Sandbox,
     pub(crate) barrier: Barrier,
+    pub(crate) network: Option<Connected>,
 }
 
 impl Described {
     /// Writes the files of the bundle, too.
-    pub(crate) fn of(bundle: &Bundle, host: &Host) -> Result<Self, Error> {
+    pub(crate) fn of(bundle: &Bundle, host: &Host, cancel: &CancelToken) -> Result<Self, Error> {
         OFFERS.check(wants_cgroups(&bundle.spec).then_some(Need::Resources))?;
         let barrier = Barrier::of(bundle, host);
         let bundle = barrier.bundle(bundle, Nodes::Bundle)?;
@@ -33,7 +36,9 @@ impl Described {
             sandbox.operations.splice(0..0, [join].into_iter().chain(own_root));
         }
         bundle.write_files()?;
-        Ok(Self { sandbox, barrier })
+        let network = Connected::of(&bundle, cancel)?;
+        sandbox.operations.splice(0..0, network.as_ref().map(Connected::join));
+        Ok(Self { sandbox, barrier, network })
     }
 }
 
@@ -228,7 +233,8 @@ fn links(destination: &Path) -> Links {
 
 fn namespaces(spec: &Spec) -> Namespaces {
     let list = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
-    let has = |typ| list.iter().any(|namespace| namespace.typ() == typ);
+    // One with a path is joined.
+    let has = |typ| list.iter().any(|namespace| namespace.typ() == typ && namespace.path().is_none());
     Namespaces {
         ipc: has(LinuxNamespaceType::Ipc),
         uts: has(LinuxNamespaceType::Uts),

@@ -24,6 +24,9 @@ pub enum Need {
     SharedMounts = 16,
     /// A file system in memory of a size that is asked for.
     SizedMounts = 32,
+    /// A network of the step's own with a way out, where addresses of links and the loopback interface of the host cannot be
+    /// reached.
+    PrivateNetwork = 64,
 }
 
 impl Offers {
@@ -54,7 +57,8 @@ impl Need {
     pub(crate) fn refusal(self) -> &'static str {
         match self {
             Self::Mounts => "mounts take an executor that makes them, which this one does not",
-            Self::OwnNetwork => "a step without network takes an executor with network namespaces",
+            Self::OwnNetwork => "a network of the step's own takes an executor with network namespaces",
+            Self::PrivateNetwork => "a private network takes pasta or slirp4netns, and neither is installed",
             Self::Owners => {
                 "files of several owners, where there is one id, take namespaces of our own instead of a runtime"
             }

@@ -16,8 +16,9 @@ use crate::executor::{Carrier, Executor, ExitStatus, Output};
 use crate::namespaces::{
     check_identity, directory_operation, process_of, rootfs_operations, terminal, wants_cgroups,
 };
+use crate::private_network::{Connected, offers};
 use crate::supervise::supervise;
-use crate::{Attached, Bundle, Error, ErrorKind, Host, MemoryFile, memory_directory};
+use crate::{Attached, Bundle, Error, ErrorKind, Host, MemoryFile, Need, Offers, memory_directory};
 
 /// Carries out bundles with an OCI runtime: runc, crun or what has their command line.
 ///
@@ -30,7 +31,7 @@ pub struct RuntimeExecutor {
 }
 
 /// Where programs that run as root are looked for: not where a user's `PATH` points.
-const DIRECTORIES: [&str; 6] =
+pub(crate) const DIRECTORIES: [&str; 6] =
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// Tried in this order: crun starts a container in a sixth of the time that runc takes.
@@ -43,14 +44,11 @@ impl RuntimeExecutor {
     /// A runtime by its name, looked for in the system's directories, or by its absolute path.
     pub fn new(runtime: impl AsRef<Path>) -> Result<Self, Error> {
         let runtime = runtime.as_ref();
-        let searched: Vec<PathBuf> = if runtime.is_absolute() {
-            vec![runtime.to_owned()]
-        } else {
-            DIRECTORIES.iter().map(|directory| Path::new(directory).join(runtime)).collect()
-        };
-        match searched.iter().find(|path| is_executable(path)) {
-            Some(program) => Ok(Self { program: program.clone() }),
-            None => Err(Repr::RuntimeMissing { name: runtime.display().to_string(), searched }.into()),
+        match look_for(runtime) {
+            Ok(program) => Ok(Self { program }),
+            Err(searched) => {
+                Err(Repr::RuntimeMissing { name: runtime.display().to_string(), searched }.into())
+            }
         }
     }
 
@@ -189,6 +187,10 @@ impl Executor for RuntimeExecutor {
         Some(Carrier::Runtime(&self.program))
     }
 
+    fn offers(&self) -> Offers {
+        offers(Offers::ALL.without(Need::Owners))
+    }
+
     fn probe(&self) -> Result<(), Error> {
         ocibuild_sys::sandbox_works(ProcSource::New).map_err(Error::blocked)
     }
@@ -219,7 +221,10 @@ impl Executor for RuntimeExecutor {
         let memory = memory_directory(&bundle.state);
         let mut files = vec![bundle.config(&memory)?];
         files.extend_from_slice(&bundle.memory_files);
+        let connected = Connected::of(bundle, cancel)?;
         let mut operations = rootfs_operations(bundle, &files, &host)?;
+        // The runtime joins what it is told the path of.
+        operations.extend(connected.as_ref().map(Connected::bind));
         operations.push(directory_operation(process)?);
         operations.extend(devices::instead_of_the_hosts(&bundle.state)?);
         operations.splice(0..0, barrier.operation()?);
@@ -339,6 +344,16 @@ fn container_id(state: &Path) -> Result<String, Error> {
 fn version_in(text: &str) -> Option<String> {
     let mut words = text.split_ascii_whitespace().skip_while(|word| !word.eq_ignore_ascii_case("version"));
     words.nth(1).map(str::to_owned)
+}
+
+/// A program by its name, in the system's directories, or by its absolute path; or all places where it is not.
+pub(crate) fn look_for(program: &Path) -> Result<PathBuf, Vec<PathBuf>> {
+    let searched: Vec<PathBuf> = if program.is_absolute() {
+        vec![program.to_owned()]
+    } else {
+        DIRECTORIES.iter().map(|directory| Path::new(directory).join(program)).collect()
+    };
+    searched.iter().find(|path| is_executable(path)).cloned().ok_or(searched)
 }
 
 fn is_executable(path: &Path) -> bool {

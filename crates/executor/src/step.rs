@@ -5,6 +5,8 @@ use oci_spec::runtime::PosixRlimitType;
 use ocibuild_spec::{Mount, Owned};
 use ocibuild_sys::{Capabilities, Private, WindowSize};
 
+use crate::NetworkProgram;
+
 /// One RUN, with everything about it decided. What is printed of it has the names of variables, not their values.
 #[derive(Clone, PartialEq)]
 pub struct Step {
@@ -22,6 +24,8 @@ pub struct Step {
     pub hostname: String,
     /// Network.
     pub network: Network,
+    /// What connects a private network; nothing for the best there is.
+    pub network_program: Option<NetworkProgram>,
     /// All capabilities, no filter of system calls, nothing masked.
     pub insecure: bool,
     /// Capabilities that the step does not get, whoever it runs as and whatever else it may.
@@ -74,6 +78,7 @@ impl Step {
             hosts: crate::hosts(&hostname, &[]),
             hostname,
             network: Network::Host,
+            network_program: None,
             insecure: false,
             dropped_capabilities: Capabilities::NONE,
             mounts: Vec::new(),
@@ -203,6 +208,10 @@ pub enum Network {
     Host,
     /// Only a loopback interface.
     None,
+    /// One of its own, with a way out. The loopback interface of the host cannot be reached from it, nor can addresses of links,
+    /// where clouds have their metadata services. Takes pasta or slirp4netns; the step has no `CAP_NET_RAW`, and cannot be
+    /// [`insecure`](Step::insecure).
+    Private,
 }
 
 /// A resource limit.

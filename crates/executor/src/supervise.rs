@@ -15,7 +15,7 @@ use crate::error::Repr;
 use crate::{Attached, Control, Error, Output, Stream};
 
 /// How often a cancelled token, and what is asked of the command, are looked at while the command is silent.
-const CANCEL_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+pub(crate) const CANCEL_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
 /// What is read at once.
 const BUFFER: usize = 64 * 1024;

@@ -1,7 +1,7 @@
 use ocibuild_sys::{Blocked, ProcSource, SandboxError, network_can_be_made, sandbox_works};
 
 use crate::devices::Barrier;
-use crate::{Executor, Host, NamespaceExecutor, Need};
+use crate::{Error, Executor, Host, NamespaceExecutor, Need, NetworkProgram};
 
 /// What a step gets from a [`NamespaceExecutor`] in this place.
 #[derive(Debug)]
@@ -14,6 +14,8 @@ pub struct Surroundings {
     pub own_hostname: bool,
     /// Whether it can have a network of its own.
     pub own_network: Result<(), SandboxError>,
+    /// What connects a private network, if it can have one.
+    pub private_network: Result<NetworkProgram, Error>,
     /// What keeps it from the devices of the host.
     pub devices: DeviceBarrier,
     /// Whether its memory and its CPU time can be limited.
@@ -46,6 +48,7 @@ impl Surroundings {
             own_sys: host.own_sys,
             own_hostname: host.own_hostname,
             own_network: network_can_be_made(),
+            private_network: NetworkProgram::discover().and_then(|program| program.probe().map(|()| program)),
             devices,
             limits: NamespaceExecutor::new().offers().includes(Need::Resources),
         }

@@ -64,6 +64,7 @@ impl Build {
             remotes: None,
             offline: false,
             keep_failed: false,
+            private_network: false,
         };
         Self {
             dockerfile,
@@ -128,6 +129,14 @@ impl Build {
     #[must_use]
     pub fn network(mut self, network: StepNetwork) -> Self {
         self.options.network = network;
+        self
+    }
+
+    /// Whether [`StepNetwork::Default`] is a private network ([`Network::Private`](crate::executor::Network::Private)) and not
+    /// that of the host. Like everything that is decided where a build runs, it has no part in what the cache goes by.
+    #[must_use]
+    pub fn private_network(mut self, private: bool) -> Self {
+        self.settings.private_network = private;
         self
     }
 

@@ -630,6 +630,8 @@ pub(crate) fn unusable(path: &std::path::Path, error: std::io::Error) -> Error {
     HostFailure::file(FileAction::Use, path, error).into()
 }
 
+const NETWORK_PROGRAMS: &str = "install pasta, which is in the package passt, or slirp4netns";
+
 impl From<ocibuild_executor::Error> for Error {
     fn from(error: ocibuild_executor::Error) -> Self {
         use ocibuild_executor::{ErrorKind as Kind, Need};
@@ -656,9 +658,17 @@ impl From<ocibuild_executor::Error> for Error {
                     .setting(Setting::Runtime, "")
                     .text(": steps then run without one"),
             ),
+            Kind::NetworkProgramMissing => Some(NETWORK_PROGRAMS.into()),
+            Kind::NetworkProgram => Some(
+                Hint::from(
+                    "see what the program says, install the other of pasta and slirp4netns, or choose ",
+                )
+                .setting(Setting::Network, "host"),
+            ),
             Kind::Runtime => Some(Hint::from("try another runtime, or omit ").setting(Setting::Runtime, "")),
             Kind::InvalidStep => Some("give RUN a command, without NUL characters".into()),
             Kind::Unsupported => error.need().and_then(|need| match need {
+                Need::PrivateNetwork => Some(NETWORK_PROGRAMS.into()),
                 Need::OwnNetwork | Need::SharedMounts | Need::SizedMounts => {
                     Some("build where steps can have namespaces of their own".into())
                 }
@@ -669,7 +679,10 @@ impl From<ocibuild_executor::Error> for Error {
             // What is unsupported says itself what it takes, and what was denied may be denied to root.
             _ => known.map(Hint::from),
         };
+        let is_private = error.need() == Some(Need::PrivateNetwork)
+            || matches!(error.kind(), Kind::NetworkProgramMissing | Kind::NetworkProgram);
         let own = Self::new(kind, error.to_string());
+        let own = if is_private { own.id(Code::PrivateNetwork) } else { own };
         match hint {
             Some(hint) => own.hint(hint).below(error),
             None => own.below(error),

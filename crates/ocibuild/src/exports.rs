@@ -43,9 +43,9 @@ pub mod executor {
     #[doc(inline)]
     pub use ocibuild_executor::{
         Attached, Bundle, Capabilities, Carrier, Control, Emulation, Error, ErrorKind, Executor, ExitStatus,
-        Mount, NamespaceExecutor, Need, Network, Obstacle, Offers, Output, OwnSandbox, PosixRlimitType,
-        Private, Resources, Rlimit, RuntimeExecutor, Spec, StateFile, Stream, UnknownCapability, User,
-        WindowSize,
+        Mount, NamespaceExecutor, Need, Network, NetworkProgram, Obstacle, Offers, Output, OwnSandbox,
+        PosixRlimitType, Private, Resources, Rlimit, RuntimeExecutor, Spec, StateFile, Stream,
+        UnknownCapability, User, WindowSize,
     };
     #[doc(inline)]
     pub use ocibuild_sys::CAPABILITIES;

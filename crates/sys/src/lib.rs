@@ -42,6 +42,7 @@ mod error;
 mod extent;
 mod lock;
 mod metadata;
+mod network;
 mod notify;
 mod obstacle;
 mod private;
@@ -70,6 +71,7 @@ pub use lock::{
     try_lock_existing_shared, try_lock_shared,
 };
 pub use metadata::{FileType, Metadata, Timestamp, device, device_numbers, metadata_of_file};
+pub use network::{NetworkNamespace, Unreachable};
 pub use notify::{
     Answer, Call, FileStatus, Listener, MARKED_RESOURCE, PendingListener, Pretended, mark_of,
     own_file_system_state, read_memory, set_file_system_ids, set_mark, system_names,

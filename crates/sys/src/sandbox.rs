@@ -1,6 +1,6 @@
 use std::ffi::CString;
 
-use crate::{Filter, Private};
+use crate::{Filter, NetworkNamespace, Private};
 
 /// Everything a new process does before it becomes the command: plain data, made without privilege, carried out
 /// in order by [`Sandbox::spawn`](crate::Sandbox::spawn).
@@ -48,6 +48,15 @@ pub enum Operation {
     JoinCgroup(CString),
     /// Makes the cgroup that was joined the root of those that the command sees.
     CgroupNamespace,
+    /// Takes the place of the network namespace that it would be in.
+    JoinNetwork(NetworkNamespace),
+    /// Shows a network namespace at a path of the host, where there is a file, to programs that take a path.
+    BindNetwork {
+        /// The namespace.
+        network: NetworkNamespace,
+        /// Where.
+        target: CString,
+    },
     /// Mounts a file system on a path of the host.
     HostMount {
         /// What the file system takes as its source.

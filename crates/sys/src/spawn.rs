@@ -190,9 +190,14 @@ impl Sandbox {
         let streams = [stdin, stdout, stderr, report];
         let birthplace = self.birthplace();
         let directory = birthplace.as_ref().map(|(directory, _)| directory.as_raw_fd());
-        let mut keep: Vec<RawFd> =
-            streams.into_iter().chain(socket).chain(listener).chain(directory).collect();
+        let networks = self.operations.iter().filter_map(|operation| match operation {
+            Operation::JoinNetwork(network) | Operation::BindNetwork { network, .. } => Some(network.raw()),
+            _ => None,
+        });
+        let kept = socket.into_iter().chain(listener).chain(directory).chain(networks);
+        let mut keep: Vec<RawFd> = streams.into_iter().chain(kept).collect();
         keep.sort_unstable();
+        keep.dedup();
         let terminal = self.process.terminal.zip(socket).map(|(size, socket)| child::Terminal {
             size,
             owner: self.process.confinement.as_ref().map(|confinement| confinement.uid),
@@ -484,6 +489,8 @@ fn describe(operation: &Operation) -> String {
         Operation::MakePrivate => "make mounts private".to_owned(),
         Operation::JoinCgroup(path) => format!("join {}", text(path)),
         Operation::CgroupNamespace => "make a cgroup namespace".to_owned(),
+        Operation::JoinNetwork(_) => "join a network namespace".to_owned(),
+        Operation::BindNetwork { target, .. } => format!("bind a network namespace on {}", text(target)),
         Operation::HostMount { target, fstype, .. } | Operation::Mount { target, fstype, .. } => {
             format!("mount {} on {}", text(fstype), text(target))
         }

@@ -64,8 +64,8 @@ pub(crate) struct PlanArgs {
     #[arg(long, value_name = "KEY=VALUE", help_heading = "Image")]
     pub(crate) label: Vec<String>,
 
-    /// Network of steps that choose none: default (the host's), host or none; for what the build itself fetches there is
-    /// --offline
+    /// Network of steps that choose none: host, none, private (one of their own with a way out, by pasta or slirp4netns), or
+    /// default (what `OCIBUILD_NETWORK` says, else the host's); for what the build itself fetches there is --offline
     #[arg(long, value_name = "MODE", help_heading = "Steps")]
     pub(crate) network: Option<String>,
 

@@ -337,9 +337,10 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "HOST:IP")]
     pub(crate) add_host: Vec<String>,
 
-    /// host: that of this machine; none: a loopback interface
-    #[arg(long, alias = "net", value_name = "NETWORK", default_value = "host")]
-    pub(crate) network: String,
+    /// host: that of this machine; none: a loopback interface; private: one of its own with a way out, by pasta or
+    /// slirp4netns; default: what `OCIBUILD_NETWORK` says, else the host's
+    #[arg(long, alias = "net", value_name = "NETWORK")]
+    pub(crate) network: Option<String>,
 
     /// Capability that the command does not get, like `NET_RAW`, or `ALL`
     #[arg(long, value_name = "CAPABILITY", value_delimiter = ',')]

@@ -12,11 +12,13 @@ use super::Cli;
 const LANGUAGE: [&str; 5] = ["from", "mount", "network", "platform", "retries"];
 
 /// Flags that other programs have as well, and the code that calls or advises these.
-const OTHERS: [(&str, &[&str]); 5] = [
+const OTHERS: [(&str, &[&str]); 6] = [
     // git
     ("ocibuild/src/context/git/checkout.rs", &["quiet", "force", "all", "file", "format"]),
     // runc and crun
     ("executor/src/runtime.rs", &["root", "force", "bundle"]),
+    // pasta
+    ("executor/src/private_network.rs", &["quiet"]),
     // docker, podman and ctr
     ("ocibuild/src/engine/mod.rs", &["format", "namespace"]),
     // apk

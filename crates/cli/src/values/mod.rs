@@ -17,8 +17,8 @@ pub(crate) use limits::{capabilities, resources, ulimit};
 pub(crate) use output::{BuildOutputs, OutputSpec, Target, outputs, push_output};
 pub(crate) use secret::secret;
 pub(crate) use simple::{
-    allow, build_arg, env_file, host_entry, key_value, network, platforms, progress, reference, run_network,
-    size, variable, volumes, workdir,
+    NetworkChoice, allow, build_arg, env_file, host_entry, key_value, network, platforms, progress,
+    reference, size, variable, volumes, workdir,
 };
 pub(crate) use ssh::ssh;
 

@@ -61,33 +61,67 @@ pub(crate) fn platforms(texts: &[String]) -> Result<Vec<Platform>, Error> {
     texts.iter().map(|text| text.trim()).filter(|text| !text.is_empty()).map(parsed).collect()
 }
 
-pub(crate) fn network(text: Option<&str>) -> Result<StepNetwork, Error> {
-    match text.unwrap_or_default() {
-        "" | "default" => Ok(StepNetwork::Default),
-        "host" => Ok(StepNetwork::Host),
-        "none" => Ok(StepNetwork::None),
-        other => Err(one_of(
-            usage(format!("--network {other}: not one of default, host, none")),
-            other,
-            &["default", "host", "none"],
-        )),
-    }
+/// What `--network` and its variable say of the steps of a build, or of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NetworkChoice(Option<Network>);
+
+/// What `default` means, where the flag says that or nothing.
+const NETWORK: &str = "OCIBUILD_NETWORK";
+
+/// `--network`.
+pub(crate) fn network(flag: Option<&str>, env: Lookup<'_>) -> Result<NetworkChoice, Error> {
+    let given = flag.filter(|text| !text.is_empty() && *text != "default");
+    let (what, text) = match given {
+        Some(text) => ("--network ", text.to_owned()),
+        None => ("OCIBUILD_NETWORK=", env(NETWORK).unwrap_or_default()),
+    };
+    let network = match text.as_str() {
+        "" | "default" => None,
+        "host" => Some(Network::Host),
+        "none" => Some(Network::None),
+        "private" => Some(Network::Private),
+        other => {
+            let error = usage(format!("{what}{other}: not one of default, host, none, private"));
+            let error = one_of(error, other, &["default", "host", "none", "private"]);
+            return Err(error.hint("networks with names are for docker, podman or nerdctl"));
+        }
+    };
+    Ok(NetworkChoice(network))
 }
 
-/// `run --network`.
-pub(crate) fn run_network(text: &str) -> Result<Network, Error> {
-    match text {
-        "host" | "default" => Ok(Network::Host),
-        "none" => Ok(Network::None),
-        other => {
-            let error = usage(format!(
-                "--network {other}: a container here has the network of the host, or none"
-            ))
-            .hint("write --network host or --network none; other networks are for docker, podman or nerdctl");
-            Err(error)
+impl NetworkChoice {
+    /// The mode of steps that have none of their own, of which `private` is none: it is what the default means.
+    pub(crate) fn of_steps(self) -> StepNetwork {
+        match self.0 {
+            None | Some(Network::Private) => StepNetwork::Default,
+            Some(Network::None) => StepNetwork::None,
+            Some(Network::Host) => StepNetwork::Host,
+        }
+    }
+
+    pub(crate) fn of_command(self) -> Network {
+        self.0.unwrap_or_default()
+    }
+
+    pub(crate) fn is_private(self) -> bool {
+        self.0 == Some(Network::Private)
+    }
+
+    /// Refuses names for the loopback interface of the host where that cannot be reached.
+    pub(crate) fn check_hosts(self, entries: &[String]) -> Result<(), Error> {
+        match entries.iter().find(|entry| entry.ends_with(HOST_GATEWAY)) {
+            Some(entry) if self.is_private() => {
+                let message =
+                    format!("--add-host {entry}: this host cannot be reached from a private network");
+                Err(usage(message).hint("omit it, or use --network host"))
+            }
+            _ => Ok(()),
         }
     }
 }
+
+/// The address of this host.
+const HOST_GATEWAY: &str = "host-gateway";
 
 /// The variables in a file of `run --env-file`: `NAME=VALUE` or `NAME` on a line, `#` in front of comments; quotes are part
 /// of the value.
@@ -178,7 +212,7 @@ pub(crate) fn host_entry(text: &str) -> Result<(String, IpAddr), Error> {
     if !is_word {
         return Err(malformed());
     }
-    if address == "host-gateway" {
+    if address == HOST_GATEWAY {
         // Steps are in the network of the host, which is reached there.
         return Ok((name.to_owned(), IpAddr::from([127, 0, 0, 1])));
     }
@@ -286,6 +320,30 @@ pub(crate) fn workdir(text: &str) -> Result<Option<String>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_variable_says_what_the_default_network_is() {
+        let choice = |flag: Option<&str>, variable: Option<&str>| {
+            let env = |name: &str| variable.filter(|_| name == "OCIBUILD_NETWORK").map(str::to_owned);
+            network(flag, &env).map(|choice| (choice.of_steps(), choice.is_private(), choice.of_command()))
+        };
+        let host = (StepNetwork::Default, false, Network::Host);
+        let private = (StepNetwork::Default, true, Network::Private);
+        for (flag, variable, expected) in [
+            (None, None, host),
+            (Some("default"), Some(""), host),
+            (None, Some("private"), private),
+            (Some("default"), Some("private"), private),
+            (Some("private"), None, private),
+            (Some("none"), Some("private"), (StepNetwork::None, false, Network::None)),
+            (Some("host"), Some("private"), (StepNetwork::Host, false, Network::Host)),
+            (Some("host"), Some("nonsense"), (StepNetwork::Host, false, Network::Host)),
+        ] {
+            assert_eq!(choice(flag, variable).unwrap(), expected, "{flag:?} {variable:?}");
+        }
+        let error = choice(None, Some("privat")).unwrap_err().to_string();
+        assert!(error.contains("OCIBUILD_NETWORK=privat:"), "{error}");
+    }
 
     #[test]
     fn build_args_come_from_the_environment() {

@@ -59,6 +59,8 @@ impl Request {
         if load.is_some() && outputs.cache_only {
             return Err(usage("--load: --output type=cacheonly cannot be combined with another output"));
         }
+        let input = PlanInput::new(&args.plan, env)?;
+        input.network().check_hosts(&args.add_host)?;
         Ok(Self {
             tags: each("--tag", &args.tag, nameable)?,
             annotations: each("--annotation", &args.annotation, values::annotations)?.concat(),
@@ -81,7 +83,7 @@ impl Request {
             metadata_file: args.metadata_file.clone(),
             call: Call::new(args)?,
             enabled_checks: args.enable_check.iter().map(|name| rule(name)).collect::<Result<_, _>>()?,
-            input: PlanInput::new(&args.plan, env)?,
+            input,
         })
     }
 

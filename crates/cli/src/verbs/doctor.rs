@@ -125,6 +125,13 @@ fn gets(step: &StepSupport) -> Vec<String> {
         None => "with --network=none, a network of its own".to_owned(),
         Some(refusal) => format!("no network of its own: --network=none fails{}", because(refusal)),
     };
+    let private = match (&step.private_network, &step.no_private_network) {
+        (Some(program), _) => format!("with --network=private, a way out through {}", program.display()),
+        (None, refusal) => {
+            let refusal = refusal.as_ref().map(because).unwrap_or_default();
+            format!("no private network: --network=private fails{refusal}")
+        }
+    };
     let devices = match &step.devices {
         DeviceSupport::Inherited => "the devices that this process can open".to_owned(),
         DeviceSupport::Mounts { reason: Some(reason) } => {
@@ -138,7 +145,7 @@ fn gets(step: &StepSupport) -> Vec<String> {
     } else {
         "no limits on memory and CPU; for root, --runtime runc sets them"
     };
-    vec![proc, sys.to_owned(), hostname.to_owned(), network, devices, limits.to_owned()]
+    vec![proc, sys.to_owned(), hostname.to_owned(), network, private, devices, limits.to_owned()]
 }
 
 fn file_systems(report: &SandboxReport, root: &Root) -> Vec<String> {
@@ -240,6 +247,8 @@ fn step_object(step: &StepSupport) -> Value {
         "own_hostname": step.own_hostname,
         "own_network": step.no_own_network.is_none(),
         "no_own_network": step.no_own_network.as_ref().map(reason_object),
+        "private_network": step.private_network.as_ref().map(|program| program.to_string_lossy()),
+        "no_private_network": step.no_private_network.as_ref().map(reason_object),
         "devices": devices,
         "no_cgroup": reason,
         "limits": step.limits,

@@ -161,7 +161,9 @@ fn options(args: &RunArgs) -> Result<ContainerOptions, Error> {
     options.resolv_conf = resolv_conf();
     options.hostname = Some(args.hostname.clone().map_or_else(hostname, Ok)?);
     options.hosts = hosts;
-    options.network = values::run_network(&args.network)?;
+    let network = values::network(args.network.as_deref(), &process_env)?;
+    network.check_hosts(&args.add_host)?;
+    options.network = network.of_command();
     options.dropped_capabilities = values::capabilities(&args.cap_drop)?;
     options.terminal = args.tty.then(window);
     Ok(options)

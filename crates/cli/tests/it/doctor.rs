@@ -38,7 +38,7 @@ fn the_json_is_as_documented() {
     assert_eq!(answer.stderr.is_empty(), works, "{}", answer.stderr);
     if works {
         let step = members(&report["step"]);
-        assert_eq!(step.len(), 9, "{step:?}");
+        assert_eq!(step.len(), 11, "{step:?}");
         assert!(step.contains(&"own_proc") && step.contains(&"devices"), "{step:?}");
     }
     // Neither a state directory nor anything else.

@@ -29,6 +29,7 @@ mod offline;
 mod on_error;
 mod output;
 mod platforms;
+mod private_network;
 mod program;
 mod registry;
 mod registry_faults;

@@ -5,7 +5,7 @@ use ocibuild_testkit::{HostBase, skip};
 use crate::program::{Ended, Place, namespaces};
 
 /// A place with a base image that has a shell.
-fn with_base(dockerfile: &str) -> Option<Place> {
+pub(crate) fn with_base(dockerfile: &str) -> Option<Place> {
     if !namespaces() {
         skip("this process may make no namespaces");
         return None;

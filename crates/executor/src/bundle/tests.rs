@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use oci_spec::runtime::PosixRlimitType;
+use oci_spec::runtime::{Capability, PosixRlimitType};
 use ocibuild_sys::{IdMap, IdRange};
 
 use super::*;
@@ -42,6 +42,21 @@ fn what_cannot_be_mounted_anew_is_bound() {
         assert_eq!(bundle.spec.hostname(), &None);
     }
     assert!(list(&bundle(&step, &rootless())).iter().any(|mount| mount.starts_with("/sys sysfs")));
+}
+
+#[test]
+fn a_private_network_is_joined_by_its_path() {
+    let mut step = step();
+    step.network = Network::Private;
+    step.resolv_conf = crate::resolv_conf("nameserver 127.0.0.53\n", step.network);
+    let bundle = bundle(&step, &Host::root());
+    let namespaces = bundle.spec.linux().as_ref().unwrap().namespaces().as_deref().unwrap();
+    let network = namespaces.iter().find(|namespace| namespace.typ() == LinuxNamespaceType::Network);
+    assert_eq!(network.unwrap().path().as_deref(), Some(Path::new("/s/network/namespace")));
+    assert_eq!(bundle.private_network, Some(PrivateNetwork { program: None, forwards: true }));
+    let process = bundle.spec.process().as_ref().unwrap();
+    let bounding = process.capabilities().as_ref().unwrap().bounding().as_ref().unwrap();
+    assert!(!bounding.contains(&Capability::NetRaw) && bounding.contains(&Capability::NetBindService));
 }
 
 #[test]

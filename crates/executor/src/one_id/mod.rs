@@ -40,7 +40,8 @@ pub(crate) fn run(
     cancel: &CancelToken,
 ) -> Result<(ExitStatus, OwnershipRecord), Error> {
     let (bundle, meant) = as_root(bundle)?;
-    let Described { mut sandbox, barrier: _barrier } = Described::of(&bundle, &Host::detect())?;
+    let Described { mut sandbox, barrier: _barrier, network: _network } =
+        Described::of(&bundle, &Host::detect(), cancel)?;
     let mut rights = u64::MAX;
     if let Some(confinement) = &mut sandbox.process.confinement {
         confinement.seccomp = Some(notifying(&bundle.spec).compile());

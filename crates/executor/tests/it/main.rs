@@ -6,6 +6,7 @@ mod chrooted;
 mod devices;
 mod filter;
 mod lifecycle;
+mod private_network;
 mod rootless;
 mod sandbox;
 mod streams;

@@ -10,12 +10,12 @@ use crate::world::{World, run_step};
 
 const ID: u32 = 41_321;
 
-struct Rootless {
-    world: World,
+pub(crate) struct Rootless {
+    pub(crate) world: World,
 }
 
 impl Rootless {
-    fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         let world = World::privileged()?;
         let program = run_step()?;
         if !ocibuild_sys::in_initial_user_namespace() {
@@ -39,7 +39,7 @@ impl Rootless {
         Some(Self { world })
     }
 
-    fn with_ranges(self) -> Option<Self> {
+    pub(crate) fn with_ranges(self) -> Option<Self> {
         if !Path::new("/usr/bin/newuidmap").exists() {
             ocibuild_testkit::skip("newuidmap is missing");
             return None;
@@ -56,20 +56,25 @@ impl Rootless {
 
     /// The same, started by another program.
     fn run_by(&self, starter: &str, options: &[&str], script: &str) -> Output {
+        self.command(starter, options, script).output().unwrap()
+    }
+
+    /// What runs it.
+    pub(crate) fn command(&self, starter: &str, options: &[&str], script: &str) -> Command {
         let dir = self.world.dir.path().display().to_string();
         let setup = format!(
             "for f in passwd subuid subgid; do [ -e /etc/$f ] || touch /etc/$f; mount --bind {dir}/$f /etc/$f || exit 99; done; \
              exec setpriv --reuid {ID} --regid {ID} --clear-groups {starter} \"$@\""
         );
         let rootfs = self.world.rootfs();
-        Command::new("unshare")
+        let mut command = Command::new("unshare");
+        command
             .args(["-m", "sh", "-c", &setup, "sh"])
             .arg(self.world.dir.path().join("run-step"))
             .args(options)
             .args([&rootfs, &self.world.step.state])
-            .args(["/bin/sh", "-c", script])
-            .output()
-            .unwrap()
+            .args(["/bin/sh", "-c", script]);
+        command
     }
 }
 

@@ -43,6 +43,12 @@ fn hints(failure: &RunFailure) -> Vec<Hint> {
         }
         RunFailure::SecretNotText { .. } => "mount it as a file: omit env=",
         RunFailure::SecretTooLarge { .. } => "large files are what COPY and bind mounts are for",
+        RunFailure::InsecureInPrivateNetwork => {
+            return vec![
+                Hint::from("give the step another network, with RUN --network, or the whole build: ")
+                    .setting(Setting::Network, "host"),
+            ];
+        }
         RunFailure::AgentSilent { .. } => "is the agent still running?",
         RunFailure::KeyUnusable { .. } => {
             "a key with a passphrase is for an agent: load it there with ssh-add and forward its socket"

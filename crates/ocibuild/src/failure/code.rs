@@ -82,6 +82,8 @@ ocibuild_dockerfile::codes! {
         Offline = "offline",
         /// A path is longer than any system takes.
         PathTooLong = "path-too-long",
+        /// A private network cannot be had, or not for this step.
+        PrivateNetwork = "private-network",
         /// A program that a build needs is not installed.
         ProgramMissing = "program-missing",
         /// A registry misses parts of an image that it took.

@@ -90,6 +90,9 @@ pub enum RunFailure {
     /// The network of the host is wanted while nothing goes to a network.
     #[error("this step wants the network of the host, and the build is offline")]
     HostNetworkOffline,
+    /// A step with all capabilities could leave its private network.
+    #[error("this step has all capabilities, with which it could leave its private network")]
+    InsecureInPrivateNetwork,
     /// Somebody removed what another step made.
     #[error("the result of a step went away while the build needed it")]
     ResultGone,
@@ -148,6 +151,7 @@ impl RunFailure {
             | Self::SecretNotText { .. }
             | Self::SecretTooLarge { .. }
             | Self::HostNetworkOffline
+            | Self::InsecureInPrivateNetwork
             | Self::KeyUnusable { .. } => ErrorKind::Usage,
             Self::ForeignProgram { .. }
             | Self::CacheLocked { .. }
@@ -171,6 +175,7 @@ impl RunFailure {
             Self::SecretNotText { .. } | Self::SecretTooLarge { .. } => Code::SecretUnusable,
             Self::MountSource { .. } => Code::SourceNotFound,
             Self::HostNetworkOffline => Code::Offline,
+            Self::InsecureInPrivateNetwork => Code::PrivateNetwork,
             Self::AgentOwner { .. }
             | Self::AgentSilent { .. }
             | Self::AgentNotStarted { .. }
@@ -185,6 +190,7 @@ impl RunFailure {
             Self::UnknownGroup { group } => Some(group.clone()),
             Self::SecretNotFound { id, .. } => Some(id.clone()),
             Self::HostNetworkOffline => Some("--network=host".to_owned()),
+            Self::InsecureInPrivateNetwork => Some("--security=insecure".to_owned()),
             _ => None,
         }
     }

@@ -84,6 +84,8 @@ pub(crate) struct Settings {
     pub(crate) remotes: Option<Remotes>,
     pub(crate) offline: bool,
     pub(crate) keep_failed: bool,
+    /// Whether the network of steps by default is a private one.
+    pub(crate) private_network: bool,
 }
 
 /// What answers a `RUN --mount=type=ssh`.

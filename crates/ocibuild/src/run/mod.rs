@@ -90,6 +90,10 @@ pub(crate) fn run(context: &StepContext<'_>, job: &Job<'_>) -> Result<NewLayer, 
     if let Some((_, value)) = step.env.iter().find(|(name, _)| name.is_empty()) {
         return Err(RunFailure::EmptyVariableName { value: value.clone() }.into());
     }
+    let network = network(job, context.settings);
+    if network == Network::Private && step.insecure {
+        return Err(RunFailure::InsecureInPrivateNetwork.into());
+    }
     context.executor.offers().check(needs(job, context.settings))?;
     let tree = state.tree(context.layers)?;
     let accounts = context.layers.accounts(&state.stack, &tree)?;
@@ -168,12 +172,22 @@ pub(crate) fn flushes(root: &[Mount], has_lasting_mounts: bool) -> bool {
     has_lasting_mounts || root.iter().any(flushes_nothing)
 }
 
+fn network(job: &Job<'_>, settings: &Settings) -> Network {
+    match job.network {
+        StepNetwork::None => Network::None,
+        StepNetwork::Default if settings.private_network => Network::Private,
+        StepNetwork::Default | StepNetwork::Host => Network::Host,
+    }
+}
+
 /// What the step cannot do without.
 fn needs(job: &Job<'_>, settings: &Settings) -> impl Iterator<Item = Need> {
     let has_size = settings.shm_size.is_some() || job.step.mounts.iter().any(|mount| mount.size.is_some());
+    let network = network(job, settings);
     let needs = [
         (!job.step.mounts.is_empty(), Need::Mounts),
-        (job.network == StepNetwork::None, Need::OwnNetwork),
+        (network != Network::Host, Need::OwnNetwork),
+        (network == Network::Private, Need::PrivateNetwork),
         (settings.resources != Resources::default(), Need::Resources),
         (has_size, Need::SizedMounts),
     ];
@@ -235,10 +249,7 @@ fn describe(
     described.user =
         User { uid: identity.uid, gid: identity.gid, additional_gids: identity.additional_gids.clone() };
     described.hostname.clone_from(&step.hostname);
-    described.network = match job.network {
-        StepNetwork::None => Network::None,
-        StepNetwork::Default | StepNetwork::Host => Network::Host,
-    };
+    described.network = network(job, settings);
     described.insecure = step.insecure;
     described.dropped_capabilities = settings.dropped_capabilities;
     // Files of steps, and caches.
@@ -249,8 +260,7 @@ fn describe(
     described.resources.clone_from(&settings.resources);
     described.shm_size = settings.shm_size.unwrap_or(described.shm_size);
     described.hosts = ocibuild_executor::hosts(&step.hostname, &settings.added_hosts);
-    described.resolv_conf =
-        ocibuild_executor::resolv_conf(&settings.resolv_conf, described.network == Network::Host);
+    described.resolv_conf = ocibuild_executor::resolv_conf(&settings.resolv_conf, described.network);
     described
 }
 

@@ -107,11 +107,17 @@ fn sandbox() -> Tried {
 }
 
 fn step(found: Surroundings) -> StepSupport {
+    let (private_network, no_private_network) = match found.private_network {
+        Ok(program) => (Some(program.path().to_owned()), None),
+        Err(error) => (None, Some(no_private_network(&error))),
+    };
     StepSupport {
         no_own_proc: found.own_proc.err().map(SandboxRefusal::from),
         own_sys: found.own_sys,
         own_hostname: found.own_hostname,
         no_own_network: found.own_network.err().map(SandboxRefusal::from),
+        private_network,
+        no_private_network,
         devices: match found.devices {
             DeviceBarrier::Mounts { reason } => {
                 DeviceSupport::Mounts { reason: reason.map(|error| error.to_string()) }
@@ -122,6 +128,20 @@ fn step(found: Surroundings) -> StepSupport {
     }
 }
 
+fn no_private_network(error: &ocibuild_executor::Error) -> SandboxRefusal {
+    if error.kind() == ocibuild_executor::ErrorKind::NetworkProgramMissing {
+        return SandboxRefusal::ProgramMissing { name: "pasta or slirp4netns".to_owned() };
+    }
+    match error.network_program() {
+        Some((path, message)) => SandboxRefusal::Program { path: path.to_owned(), message },
+        None => SandboxRefusal::Kernel {
+            operation: error.to_string(),
+            errno: error.raw_os_error().unwrap_or_default(),
+            obstacles: error.obstacles().to_vec(),
+        },
+    }
+}
+
 /// What is known without trying: `/proc` and the host name are answered for, and nothing else is made for it.
 fn step_in_chroot() -> StepSupport {
     StepSupport {
@@ -129,6 +149,8 @@ fn step_in_chroot() -> StepSupport {
         own_sys: false,
         own_hostname: true,
         no_own_network: Some(SandboxRefusal::NoNamespaces),
+        private_network: None,
+        no_private_network: Some(SandboxRefusal::NoNamespaces),
         devices: DeviceSupport::Inherited,
         limits: false,
     }

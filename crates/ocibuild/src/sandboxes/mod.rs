@@ -113,6 +113,10 @@ pub struct StepSupport {
     pub own_hostname: bool,
     /// Why it cannot have a network of its own, if so.
     pub no_own_network: Option<SandboxRefusal>,
+    /// The program that connects a private network; nothing where it cannot have one.
+    pub private_network: Option<PathBuf>,
+    /// Why it cannot have a private network, if so.
+    pub no_private_network: Option<SandboxRefusal>,
     /// What keeps it from the devices of the host.
     pub devices: DeviceSupport,
     /// Whether its memory and its CPU time can be limited without a runtime.

@@ -113,8 +113,9 @@ impl State<'_> {
         cancel: &CancelToken,
     ) -> Result<ExitStatus, Error> {
         let mounts = (!options.volumes.is_empty()).then_some(Need::Mounts);
-        let network = (options.network == Network::None).then_some(Need::OwnNetwork);
-        executor.offers().check(mounts.into_iter().chain(network))?;
+        let network = (options.network != Network::Host).then_some(Need::OwnNetwork);
+        let private = (options.network == Network::Private).then_some(Need::PrivateNetwork);
+        executor.offers().check(mounts.into_iter().chain(network).chain(private))?;
         let _lease = self.layout.lease()?;
         let details = self.details(image)?;
         let scratch = self.layout.scratch()?;
@@ -193,7 +194,9 @@ fn step(
     step.network = options.network;
     step.dropped_capabilities = options.dropped_capabilities;
     step.hosts = ocibuild_executor::hosts(&step.hostname, &options.hosts);
-    step.resolv_conf = ocibuild_executor::resolv_conf(&options.resolv_conf, true);
+    // Without a network it is not asked anyway.
+    let network = if options.network == Network::None { Network::Host } else { options.network };
+    step.resolv_conf = ocibuild_executor::resolv_conf(&options.resolv_conf, network);
     step.mounts = options.volumes.iter().map(volume_mount).collect();
     Ok(step)
 }

@@ -135,7 +135,7 @@ fn privileged_a_step_that_needs_more_than_there_is_fails_before_anything_is_unpa
     let Some(mut world) = World::with_shell() else { return };
     world.executor = Box::new(Plain);
     for (step, message) in [
-        ("RUN --network=none true", "a step without network takes an executor with network namespaces"),
+        ("RUN --network=none true", "a network of the step's own takes an executor with network namespaces"),
         ("RUN --mount=type=cache,target=/c true", "mounts take an executor that makes them"),
     ] {
         let (result, _) = world.try_build(world.prepare(&format!("FROM base\n{step}\n")));

@@ -88,5 +88,13 @@ fn privileged_root_has_namespaces_of_its_own() {
     let step = report.step.unwrap();
     assert_eq!((&step.no_own_proc, step.own_sys, step.own_hostname, step.limits), (&None, true, true, false));
     assert_eq!(step.no_own_network, None);
+    match ocibuild::executor::NetworkProgram::discover() {
+        Ok(program) if step.private_network.is_some() => {
+            assert_eq!(step.private_network.as_deref(), Some(program.path()));
+            assert_eq!(step.no_private_network, None);
+        }
+        // It may take a way out that this place does not have itself.
+        _ => assert!(step.no_private_network.is_some()),
+    }
     assert!(matches!(step.devices, DeviceSupport::Cgroup | DeviceSupport::Mounts { reason: Some(_) }));
 }

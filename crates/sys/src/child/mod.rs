@@ -58,7 +58,7 @@ pub(crate) struct Prepared<'p> {
     pub(crate) terminal: Option<Terminal>,
     /// Where the listener of the filter is sent, if it has one.
     pub(crate) listener: Option<RawFd>,
-    /// The descriptors above, sorted.
+    /// The descriptors above, and those of operations, sorted.
     pub(crate) keep: &'p [RawFd],
     pub(crate) clone_flags: c_int,
     pub(crate) keeper: Keeper,

@@ -23,6 +23,13 @@ pub(super) unsafe fn operate(operation: &Operation, root: &mut RawFd) -> Outcome
             }
             Operation::JoinCgroup(processes) => join_cgroup(processes),
             Operation::CgroupNamespace => check(libc::unshare(libc::CLONE_NEWCGROUP)),
+            Operation::JoinNetwork(network) => check(libc::setns(network.raw(), libc::CLONE_NEWNET)),
+            Operation::BindNetwork { network, target } => {
+                let mut buffer = [0; PATH_BUFFER];
+                let source = descriptor_path(network.raw(), &mut buffer).as_ptr();
+                let none = ptr::null();
+                check(libc::mount(source, target.as_ptr(), none, libc::MS_BIND, none.cast()))
+            }
             Operation::HostMount { source, target, fstype, options, from } => {
                 if let Some(from) = from {
                     check_at(libc::chdir(from.as_ptr()), at::SOURCE)?;

@@ -99,6 +99,10 @@ fn build_args(args: &RunArgs, stage: Option<&str>) -> Result<BuildArgs, ocibuild
     if let Some(platform) = &own.platform {
         add("platform", platform);
     }
+    // Whoever runs no command but in a private network builds no step elsewhere either.
+    if let Some(network) = args.network.as_ref().filter(|network| *network == "private") {
+        add("network", network);
+    }
     for (flag, is_given) in
         [("--offline", own.offline), ("--no-cache", own.no_cache), ("--pull", args.pull == PullWhen::Always)]
     {

@@ -48,7 +48,7 @@ fn refuse(args: &RunArgs) -> Result<(), ocibuild::Error> {
         ("--entrypoint", args.entrypoint.is_some()),
         ("--hostname", args.hostname.is_some()),
         ("--add-host", !args.add_host.is_empty()),
-        ("--network", args.network != "host"),
+        ("--network", args.network.is_some()),
         ("--cap-drop", !args.cap_drop.is_empty()),
         ("--pull", args.pull != PullWhen::Missing),
     ];
