@@ -4,10 +4,13 @@ use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use ocibuild_spec::CancelToken;
 use ocibuild_sys::{DirHandle, MountOptions, Namespaces, Operation, ProcSource, Process, Sandbox, Status};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use serde::Deserialize;
 
 use crate::devices::{self, Barrier, Nodes};
@@ -66,19 +69,21 @@ impl RuntimeExecutor {
         RUNTIMES.iter().filter_map(|name| Self::new(name).ok()).collect()
     }
 
-    /// The version of the program, as it says itself.
-    pub fn version(&self) -> Result<String, Error> {
+    /// The version of the program, as it says itself within this time. A program that has not ended by then is killed.
+    pub fn version(&self, patience: Duration) -> Result<String, Error> {
         let line = vec![self.program.display().to_string(), "--version".to_owned()];
         let failed = |error: std::io::Error| runtime_error(&line, -1, error.to_string());
         let mut command = Command::new(&self.program);
         command.arg("--version").env_clear().stdin(Stdio::null()).stderr(Stdio::null());
         let mut child = command.stdout(Stdio::piped()).spawn().map_err(failed)?;
-        let mut text = Vec::new();
-        let read = child.stdout.take().map_or(Ok(0), |out| out.take(LOG_TAIL as u64).read_to_end(&mut text));
+        let said = child.stdout.take().map_or_else(|| Ok(Vec::new()), |said| said_within(said, patience));
+        if said.is_err() {
+            // Fails only if it has ended.
+            let _ = child.kill();
+        }
         // Whoever ignores SIGCHLD gets no status; what was said counts.
         let _ = child.wait();
-        read.map_err(failed)?;
-        let text = String::from_utf8_lossy(&text).into_owned();
+        let text = String::from_utf8_lossy(&said.map_err(failed)?).into_owned();
         version_in(&text).ok_or_else(|| runtime_error(&line, 0, text.trim().to_owned()))
     }
 
@@ -340,6 +345,26 @@ fn container_id(state: &Path) -> Result<String, Error> {
     Ok(format!("ocibuild-{:x}-{:x}", metadata.dev(), metadata.ino()))
 }
 
+/// What a program says until it ends, or has said much.
+fn said_within(mut said: ChildStdout, patience: Duration) -> std::io::Result<Vec<u8>> {
+    let deadline = Instant::now() + patience;
+    let (mut text, mut buffer) = (Vec::new(), [0; 1024]);
+    while text.len() < LOG_TAIL {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).map_err(|_| Errno::INVAL)?;
+        match poll(&mut [PollFd::new(&said, PollFlags::IN)], Some(&left)) {
+            Ok(0) => return Err(std::io::ErrorKind::TimedOut.into()),
+            Ok(_) => match said.read(&mut buffer)? {
+                0 => break,
+                length => text.extend_from_slice(&buffer[..length]),
+            },
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(text)
+}
+
 /// The word behind `version` in what runc, crun and youki say.
 fn version_in(text: &str) -> Option<String> {
     let mut words = text.split_ascii_whitespace().skip_while(|word| !word.eq_ignore_ascii_case("version"));
@@ -451,6 +476,19 @@ mod tests {
             ErrorKind::ProgramRefused
         );
         assert_eq!(classify("mount proc: No such file or directory", "/x"), None);
+    }
+
+    #[test]
+    fn a_program_that_does_not_end_has_no_version() {
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("runtime");
+        // By another process: what another thread starts meanwhile must not have it open for writing.
+        let make =
+            "printf '#!/bin/sh\\necho runtime version 1\\nexec sleep 1000\\n' >\"$0\" && chmod 755 \"$0\"";
+        assert!(Command::new("sh").args(["-c", make]).arg(&program).status().unwrap().success());
+        let runtime = RuntimeExecutor { program };
+        let error = runtime.version(Duration::from_millis(50)).unwrap_err();
+        assert!(error.to_string().contains("--version"), "{error}");
     }
 
     #[test]
