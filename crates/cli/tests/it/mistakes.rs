@@ -7,9 +7,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 
 use fs_err as fs;
+use ocibuild_testkit::Shared;
 
 use crate::program::{Ended, Place};
 
@@ -96,8 +97,9 @@ impl Mistake {
     fn run(&self, place: &Place) -> Ended {
         let mut args: Vec<&str> = self.args.iter().map(String::as_str).collect();
         let base;
-        if self.needs_busybox {
-            base = format!("busybox=oci-layout://{}", busybox().expect("asked before").display());
+        let busybox = self.needs_busybox.then(|| busybox().expect("asked before"));
+        if let Some(busybox) = &busybox {
+            base = format!("busybox=oci-layout://{}/base", busybox.path().display());
             args.splice(1..1, ["--build-context", &base]);
         }
         place.run_in("context", &args)
@@ -105,9 +107,9 @@ impl Mistake {
 }
 
 /// A base image with busybox as its shell; `None` where steps cannot be run.
-fn busybox() -> Option<&'static Path> {
-    static BASE: OnceLock<Option<(tempfile::TempDir, PathBuf)>> = OnceLock::new();
-    let made = BASE.get_or_init(|| {
+fn busybox() -> Option<Arc<tempfile::TempDir>> {
+    static BASE: Shared<tempfile::TempDir> = Shared::new();
+    BASE.get_or_make(|| {
         let program = Path::new("/bin/busybox");
         if !program.exists() || !rustix::process::geteuid().is_root() {
             return None;
@@ -117,11 +119,8 @@ fn busybox() -> Option<&'static Path> {
         );
         fs::copy(program, place.path("busybox")).unwrap();
         place.build(&["-o", "type=oci,tar=false,dest=base", "-t", "busybox"]).succeeds();
-        let directory = place.into_directory();
-        let path = directory.path().join("base");
-        Some((directory, path))
-    });
-    made.as_ref().map(|(_, path)| path.as_path())
+        Some(place.into_directory())
+    })
 }
 
 /// What is wrong with a message.
@@ -171,7 +170,8 @@ fn privileged_mistakes_are_explained() {
     paths.sort();
     assert!(paths.len() >= 50, "{} mistakes", paths.len());
     let mistakes: Vec<Mistake> = paths.iter().map(|path| read(path)).collect();
-    let is_left_out = |mistake: &&Mistake| mistake.needs_busybox && busybox().is_none();
+    let base = busybox();
+    let is_left_out = |mistake: &&Mistake| mistake.needs_busybox && base.is_none();
     let left_out = mistakes.iter().filter(is_left_out).count();
     // Several wait for servers that are not there: that takes time, but no processor.
     let next = AtomicUsize::new(0);

@@ -3,32 +3,30 @@
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::Arc;
 
 use fs_err as fs;
-use ocibuild_testkit::{TestTerminal, skip};
+use ocibuild_testkit::{Shared, TestTerminal, skip};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::program::{Ended, Place, ended, namespaces};
 
 /// A state directory with the image `busybox`, made once; `None` where nothing can be run, with the reason said.
-fn place() -> Option<&'static Place> {
-    static PLACE: OnceLock<Option<Place>> = OnceLock::new();
-    PLACE
-        .get_or_init(|| {
-            if !Path::new("/bin/busybox").exists() || !namespaces() || !rustix::process::geteuid().is_root() {
-                skip("running images takes root and a static busybox in /bin/busybox");
-                return None;
-            }
-            let place = Place::with(
-                "FROM scratch\nCOPY busybox /bin/busybox\nRUN [\"/bin/busybox\", \"--install\", \"/bin\"]\n\
+fn place() -> Option<Arc<Place>> {
+    static PLACE: Shared<Place> = Shared::new();
+    PLACE.get_or_make(|| {
+        if !Path::new("/bin/busybox").exists() || !namespaces() || !rustix::process::geteuid().is_root() {
+            skip("running images takes root and a static busybox in /bin/busybox");
+            return None;
+        }
+        let place = Place::with(
+            "FROM scratch\nCOPY busybox /bin/busybox\nRUN [\"/bin/busybox\", \"--install\", \"/bin\"]\n\
                  CMD [\"sh\"]\n",
-            );
-            fs::copy("/bin/busybox", place.path("busybox")).unwrap();
-            place.build(&["-t", "busybox"]).succeeds();
-            Some(place)
-        })
-        .as_ref()
+        );
+        fs::copy("/bin/busybox", place.path("busybox")).unwrap();
+        place.build(&["-t", "busybox"]).succeeds();
+        Some(place)
+    })
 }
 
 /// Every way to run a command that there is here.
@@ -66,7 +64,7 @@ fn signal(child: &Child, signal: Signal) {
 
 #[test]
 fn privileged_a_command_gets_a_terminal_with_its_size_and_keys() {
-    let Some(place) = place() else { return };
+    let Some(place) = &place() else { return };
     for runtime in runtimes() {
         let mut terminal = TestTerminal::new(33, 111);
         let flags = [&["-it"][..], &runtime].concat();
@@ -84,7 +82,7 @@ fn privileged_a_command_gets_a_terminal_with_its_size_and_keys() {
 
 #[test]
 fn privileged_control_c_and_a_new_size_reach_the_command() {
-    let Some(place) = place() else { return };
+    let Some(place) = &place() else { return };
     for runtime in runtimes() {
         let mut terminal = TestTerminal::new(10, 20);
         let flags = [&["-i", "-t"][..], &runtime].concat();
@@ -107,7 +105,7 @@ fn privileged_control_c_and_a_new_size_reach_the_command() {
 
 #[test]
 fn privileged_the_terminal_is_restored_however_it_ends() {
-    let Some(place) = place() else { return };
+    let Some(place) = &place() else { return };
     for (script, sent, code) in [
         ("echo ready; exec sleep 100", Some(Signal::TERM), 143),
         ("echo ready; exec sleep 100", Some(Signal::HUP), 129),
@@ -137,7 +135,7 @@ fn privileged_the_terminal_is_restored_however_it_ends() {
 
 #[test]
 fn privileged_a_terminal_without_keys_is_one_stream() {
-    let Some(place) = place() else { return };
+    let Some(place) = &place() else { return };
     for runtime in runtimes() {
         let flags = [&["-t"][..], &runtime].concat();
         // crun 1.8 passes on nothing more once the command has ended.
@@ -158,7 +156,7 @@ fn privileged_a_terminal_without_keys_is_one_stream() {
 
 #[test]
 fn privileged_input_is_passed_on_when_it_is_asked_for() {
-    let Some(place) = place() else { return };
+    let Some(place) = &place() else { return };
     let with_input = |flags: &[&str], script: &str, input: &[u8]| {
         let mut child = command(place, flags, script).stdin(Stdio::piped()).spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
@@ -181,7 +179,7 @@ fn privileged_input_is_passed_on_when_it_is_asked_for() {
 
 #[test]
 fn privileged_signals_are_the_commands() {
-    let Some(place) = place() else { return };
+    let Some(place) = &place() else { return };
     let trap = "trap 'echo caught; exit 3' TERM INT USR1; echo ready; while :; do sleep 0.05; done";
     // Process 1 has the kernel's protection from signals it does not handle; the program ends it all the same.
     // What says that it is ready is what gets the signal: a shell that is about to become something else catches it.
@@ -225,7 +223,7 @@ fn privileged_signals_are_the_commands() {
 /// What ends a command whose output nobody reads is what would end it in a pipe of a shell.
 #[test]
 fn privileged_output_that_nobody_reads_ends_the_command() {
-    let Some(place) = place() else { return };
+    let Some(place) = &place() else { return };
     let endless = "while :; do echo x; done";
     for (flags, script, code) in [
         (&[][..], "exec yes", 141),
@@ -248,7 +246,7 @@ fn privileged_output_that_nobody_reads_ends_the_command() {
 /// As `nohup` does, or a shell without job control for what it puts into the background.
 #[test]
 fn privileged_ignored_signals_stay_ignored() {
-    let Some(place) = place() else { return };
+    let Some(place) = &place() else { return };
     let mut script = Command::new("sh");
     script.args(["-c", "trap '' HUP INT; exec \"$@\"", "sh"]);
     let run = place.command(&["run", "busybox", "sh", "-c", "echo ready; sleep 1; exit 8"]);
@@ -263,7 +261,7 @@ fn privileged_ignored_signals_stay_ignored() {
 
 #[test]
 fn privileged_options_that_are_cheap() {
-    let Some(place) = place() else { return };
+    let Some(place) = &place() else { return };
     place.write("env", "# a comment\nA=1\n  B=two words\nHOME\nC='kept'\n\n");
     let script = "echo $A $B $HOME $C $D; grep example /etc/hosts";
     let flags = ["--env-file", "env", "-e", "D=4", "-e", "A=9", "--add-host", "example:10.1.2.3"];
@@ -288,7 +286,7 @@ fn privileged_options_that_are_cheap() {
 
 #[test]
 fn privileged_what_a_command_finds_is_what_docker_gives_it() {
-    let Some(place) = place() else { return };
+    let Some(place) = &place() else { return };
     let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let environment = |more: &str| format!("HOSTNAME={hostname}\n{more}HOME=/\n");
     for (flags, script, expected) in [
@@ -310,7 +308,7 @@ fn privileged_what_a_command_finds_is_what_docker_gives_it() {
 
 #[test]
 fn privileged_what_cannot_be_run_is_said_in_terms_of_run() {
-    let Some(place) = place() else { return };
+    let Some(place) = &place() else { return };
     for (args, code, texts) in [
         (&["-u", "nobody", "busybox"][..], 2, &["unable to find user nobody", "1000:1000"][..]),
         (&["-u", "1:nobodies", "busybox"], 2, &["unable to find group nobodies", "1000:1000"]),
@@ -360,7 +358,7 @@ fn flags_of_containers_that_live_on_are_refused_with_what_to_do() {
 /// What stands after the image is the command's, though it looks like a flag of `run`.
 #[test]
 fn privileged_flags_after_the_image_are_the_commands() {
-    let Some(place) = place() else { return };
+    let Some(place) = &place() else { return };
     let run = |words: &[&str]| place.run(&[&["run"], words].concat());
     assert_eq!(
         run(&["--entrypoint", "echo", "busybox", "-e", "-t", "--rm", "-f"]).succeeds(),

@@ -2,37 +2,35 @@
 //! and does not blame something else.
 
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::Arc;
 
 use fs_err as fs;
-use ocibuild_testkit::{GitRepository, WebServer, has_tool, skip};
+use ocibuild_testkit::{GitRepository, Shared, WebServer, has_tool, skip};
 
 use crate::program::{Ended, Place, ended, namespaces};
 
 const DOCKERFILE: &str = "FROM base\nCOPY data /data\nRUN [\"/bin/busybox\", \"grep\", \"-E\", \"^Sig(Blk|Ign)\", \"/proc/self/status\"]\n";
 
 /// A state directory with the image `base`, made once.
-fn place() -> Option<&'static Place> {
-    static PLACE: OnceLock<Option<Place>> = OnceLock::new();
-    PLACE
-        .get_or_init(|| {
-            let has_busybox = fs::metadata("/bin/busybox").is_ok();
-            if !has_busybox || !namespaces() || !rustix::process::geteuid().is_root() {
-                skip("running steps takes root and a static busybox in /bin/busybox");
-                return None;
-            }
-            let place = Place::with(
-                "FROM scratch\nCOPY busybox /bin/busybox\nRUN [\"/bin/busybox\", \"--install\", \"/bin\"]\n\
+fn place() -> Option<Arc<Place>> {
+    static PLACE: Shared<Place> = Shared::new();
+    PLACE.get_or_make(|| {
+        let has_busybox = fs::metadata("/bin/busybox").is_ok();
+        if !has_busybox || !namespaces() || !rustix::process::geteuid().is_root() {
+            skip("running steps takes root and a static busybox in /bin/busybox");
+            return None;
+        }
+        let place = Place::with(
+            "FROM scratch\nCOPY busybox /bin/busybox\nRUN [\"/bin/busybox\", \"--install\", \"/bin\"]\n\
                  ENV PATH=/bin\nCMD [\"sh\"]\n",
-            );
-            fs::copy("/bin/busybox", place.path("busybox")).unwrap();
-            place.build(&["-t", "base"]).succeeds();
-            fs::remove_file(place.path("busybox")).unwrap();
-            place.write("Dockerfile", DOCKERFILE);
-            place.write("data", &"some text\n".repeat(40_000));
-            Some(place)
-        })
-        .as_ref()
+        );
+        fs::copy("/bin/busybox", place.path("busybox")).unwrap();
+        place.build(&["-t", "base"]).succeeds();
+        fs::remove_file(place.path("busybox")).unwrap();
+        place.write("Dockerfile", DOCKERFILE);
+        place.write("data", &"some text\n".repeat(40_000));
+        Some(place)
+    })
 }
 
 /// The program, started by another one that changes what it is started with.
@@ -59,7 +57,7 @@ fn runtimes() -> Vec<&'static [&'static str]> {
 
 #[test]
 fn privileged_signals_that_are_ignored_or_blocked_change_nothing() {
-    let Some(place) = place() else { return };
+    let Some(place) = &place() else { return };
     for runtime in runtimes() {
         for signals in [
             "--ignore-signal=INT,TERM,HUP",
@@ -100,7 +98,7 @@ fn git_is_waited_for_where_its_end_is_ignored() {
 /// The reason is said, and no other reason and no advice about one.
 #[test]
 fn privileged_a_limit_on_open_files_is_named() {
-    let Some(place) = place() else { return };
+    let Some(place) = &place() else { return };
     let mut failed = 0;
     for limit in (4..=60).step_by(4) {
         let limit = format!("--nofile={limit}:{limit}");
@@ -128,7 +126,7 @@ fn privileged_a_limit_on_open_files_is_named() {
 
 #[test]
 fn privileged_a_limit_on_the_size_of_files_is_an_error_with_a_path() {
-    let Some(place) = place() else { return };
+    let Some(place) = &place() else { return };
     for limit in ["--fsize=100:100", "--fsize=1000:1000"] {
         let build = by(place, &["prlimit", limit], &BUILD);
         build.fails(5, &["File too large", "ulimit -f"]);
@@ -173,7 +171,7 @@ fn privileged_threads_that_do_not_start_are_no_bug() {
 /// A disk that fails is no damage of what is read from it, and no mistake of who builds.
 #[test]
 fn privileged_a_disk_that_fails_is_this_hosts_fault() {
-    let Some(place) = place() else { return };
+    let Some(place) = &place() else { return };
     if !has_tool("strace") {
         return;
     }
@@ -200,7 +198,7 @@ fn privileged_a_disk_that_fails_is_this_hosts_fault() {
 
 #[test]
 fn privileged_control_sequences_of_steps_reach_no_pipe() {
-    let Some(place) = place() else { return };
+    let Some(place) = &place() else { return };
     let script =
         "printf '\\033]0;owned\\007\\033[31mred\\033[0m\\033[2J\\b\\302\\233 \\ttab\\r\\nlast\\033['; exit 3";
     place.write("Colours", &format!("FROM base\nRUN {script}\n"));
@@ -219,7 +217,7 @@ fn privileged_control_sequences_of_steps_reach_no_pipe() {
 
 #[test]
 fn privileged_capabilities_are_dropped_for_all_steps() {
-    let Some(place) = place() else { return };
+    let Some(place) = &place() else { return };
     place.write("Caps", "FROM base AS one\nRUN grep ^CapBnd /proc/self/status\nFROM base\nCOPY --from=one /bin/sh /x\nRUN grep ^CapEff /proc/self/status\n");
     let build = |flags: &[&str]| {
         let build = place.run(&[&["build", "--progress", "plain", "-f", "Caps"], flags, &["."]].concat());

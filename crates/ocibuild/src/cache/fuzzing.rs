@@ -1,7 +1,5 @@
 //! What the fuzz target `cache_document` checks; the tests below run it over the target's corpus.
 
-use std::sync::OnceLock;
-
 use fs_err as fs;
 use ocibuild_layer::Compression;
 use ocibuild_spec::{DiffId, Digest, Reference};
@@ -29,12 +27,15 @@ fn record(cache: &Cache, key: &Digest) -> Option<StepRecord> {
 ///
 /// When what is taken is not of that key, or does not survive being written again.
 pub fn check_cache_document(text: &[u8]) {
-    static PLACE: OnceLock<(tempfile::TempDir, Cache)> = OnceLock::new();
-    let (_, cache) = PLACE.get_or_init(|| {
+    thread_local!(static PLACE: (tempfile::TempDir, Cache) = {
         let place = tempfile::tempdir().expect("a temporary directory");
         let cache = Cache::open(place.path()).expect("a cache in a new directory");
         (place, cache)
     });
+    PLACE.with(|(_, cache)| check_in(cache, text));
+}
+
+fn check_in(cache: &Cache, text: &[u8]) {
     let name: Reference = "localhost/app:1".parse().expect("a name");
     let (key, other) = (Digest::of("the key"), Digest::of("another key"));
     let document = filled(text, &key);
