@@ -659,12 +659,9 @@ impl From<ocibuild_executor::Error> for Error {
                     .text(": steps then run without one"),
             ),
             Kind::NetworkProgramMissing => Some(NETWORK_PROGRAMS.into()),
-            Kind::NetworkProgram => Some(
-                Hint::from(
-                    "see what the program says, install the other of pasta and slirp4netns, or choose ",
-                )
-                .setting(Setting::Network, "host"),
-            ),
+            Kind::NetworkProgram => {
+                Some(Hint::from("see what the program says, or choose ").setting(Setting::Network, "host"))
+            }
             Kind::Runtime => Some(Hint::from("try another runtime, or omit ").setting(Setting::Runtime, "")),
             Kind::InvalidStep => Some("give RUN a command, without NUL characters".into()),
             Kind::Unsupported => error.need().and_then(|need| match need {

@@ -52,7 +52,8 @@ fn value(value: impl Into<i64>) -> Result<Reply, Errno> {
 }
 
 impl Answers {
-    pub(super) fn new(meant: Meant, rights: u64) -> Result<Self, Error> {
+    /// With `may_mount` a process of the step may see other file systems than the step began with.
+    pub(super) fn new(meant: Meant, rights: u64, may_mount: bool) -> Result<Self, Error> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let proc = openat(rustix::fs::CWD, "/proc", flags, Mode::empty());
         Ok(Self {
@@ -62,7 +63,7 @@ impl Answers {
             rights,
             has_begun: false,
             root: None,
-            has_other_roots: false,
+            has_other_roots: may_mount,
             record: Record::default(),
             root_means: meant.root,
             mounts_mean: meant.mounted,

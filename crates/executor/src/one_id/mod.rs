@@ -47,7 +47,9 @@ pub(crate) fn run(
         confinement.seccomp = Some(notifying(&bundle.spec).compile());
         rights = confinement.capabilities;
     }
-    let mut answers = Answers::new(meant, rights)?;
+    // What keeps a step from namespaces of its own is the profile.
+    let may_mount = bundle.spec.linux().as_ref().is_none_or(|linux| linux.seccomp().is_none());
+    let mut answers = Answers::new(meant, rights, may_mount)?;
     let mut answer = |listener| answers.answer_all(listener);
     let status = supervise(&sandbox, &program_of(&bundle.spec)?, attached, cancel, Some(&mut answer))?;
     Ok((status.into(), answers.into_record()))
