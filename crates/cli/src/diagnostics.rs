@@ -213,6 +213,8 @@ fn flag(setting: Setting, value: &str) -> String {
         Setting::Load => "--load=",
         Setting::Tag => "-t",
         Setting::Runtime => "--runtime",
+        Setting::Memory => "--memory",
+        Setting::Processes => "--pids-limit",
         Setting::Images => "`ocibuild images`",
         Setting::KeepFailed => "--on-error=keep",
         Setting::KeptStep => "ocibuild run -it --bundle",

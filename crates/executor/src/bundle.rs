@@ -3,9 +3,9 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{
     BoxBuilder, Linux, LinuxBuilder, LinuxCpuBuilder, LinuxDeviceCgroupBuilder, LinuxMemoryBuilder,
-    LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxResources, LinuxResourcesBuilder, Mount,
-    MountBuilder, PosixRlimit, PosixRlimitBuilder, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder,
-    UserBuilder,
+    LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxPidsBuilder, LinuxResources,
+    LinuxResourcesBuilder, Mount, MountBuilder, PosixRlimit, PosixRlimitBuilder, Process, ProcessBuilder,
+    RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 use ocibuild_spec::Owned;
 use ocibuild_sys::capability;
@@ -182,10 +182,15 @@ fn linux(step: &Step) -> Linux {
 fn cgroup(parent: &str, state: &Path) -> PathBuf {
     let text = state.to_string_lossy().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
     let end = &text[text.len().saturating_sub(128)..];
-    Path::new("/").join(parent.trim_start_matches('/')).join(format!("ocibuild-{}", end.trim_matches('-')))
+    cgroup_parent(parent).join(format!("ocibuild-{}", end.trim_matches('-')))
 }
 
-fn limits(wanted: &Resources) -> Option<LinuxResources> {
+/// One of the whole tree.
+pub(crate) fn cgroup_parent(parent: &str) -> PathBuf {
+    Path::new("/").join(parent.trim_start_matches('/'))
+}
+
+pub(crate) fn limits(wanted: &Resources) -> Option<LinuxResources> {
     let mut resources = LinuxResourcesBuilder::default().build().expect("all fields have values");
     resources.set_devices(None);
     if wanted.memory.is_some() || wanted.memory_swap.is_some() {
@@ -214,11 +219,16 @@ fn limits(wanted: &Resources) -> Option<LinuxResources> {
     if let Some(nodes) = &wanted.cpuset_mems {
         cpu = cpu.mems(nodes.as_str());
     }
-    let limits_cpu = Resources { memory: None, memory_swap: None, cgroup_parent: None, ..wanted.clone() };
+    if let Some(limit) = wanted.processes {
+        let pids = LinuxPidsBuilder::default().limit(limit).build();
+        resources.set_pids(Some(pids.expect("the limit is set")));
+    }
+    let limits_cpu =
+        Resources { memory: None, memory_swap: None, processes: None, cgroup_parent: None, ..wanted.clone() };
     if !limits_cpu.is_empty() {
         resources.set_cpu(Some(cpu.build().expect("all fields have values")));
     }
-    let any = resources.cpu().is_some() || resources.memory().is_some();
+    let any = resources.cpu().is_some() || resources.memory().is_some() || resources.pids().is_some();
     any.then_some(resources)
 }
 

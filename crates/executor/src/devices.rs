@@ -10,14 +10,14 @@ use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Mount, Spec};
-use ocibuild_sys::{AllowedDevice, DeviceCgroup, DirHandle, FileType, MountOptions, Operation, device};
+use ocibuild_sys::{AllowedDevice, CgroupError, DirHandle, FileType, MountOptions, Operation, device};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::bundle::path_mount;
 use crate::error::Repr;
 use crate::mount::{is_bind, kind, options, path, text};
-use crate::{Bundle, Error, Host};
+use crate::{Bundle, Error};
 
 /// Devices that every container has, with their numbers.
 pub(crate) const DEVICES: [(&str, u32, u32); 6] =
@@ -42,50 +42,28 @@ pub(crate) enum Barrier {
     /// Nothing: the bundle asks for all devices, or a runtime sees to it.
     None,
     /// A cgroup.
-    Cgroup(DeviceCgroup),
+    Cgroup,
     /// The mounts.
     Mounts {
         /// Why there is no cgroup, where there might have been one.
-        reason: Option<ocibuild_sys::Error>,
+        reason: Option<CgroupError>,
     },
 }
 
 impl Barrier {
-    /// The best there is for this bundle here.
-    pub(crate) fn of(bundle: &Bundle, host: &Host) -> Self {
-        if has_all(&bundle.spec) {
-            return Self::None;
-        }
-        Self::best(host)
-    }
-
-    /// The best there is here.
-    pub(crate) fn best(host: &Host) -> Self {
-        if !host.privileged {
-            return Self::Mounts { reason: None };
-        }
-        let named = DEVICES.map(|(_, major, minor)| AllowedDevice { major, minor: Some(minor) });
-        match DeviceCgroup::new(&[&named[..], &TERMINALS].concat()) {
-            Ok(cgroup) => Self::Cgroup(cgroup),
-            Err(error) => Self::Mounts { reason: Some(error) },
-        }
-    }
-
-    /// Joins the cgroup, if there is one.
-    pub(crate) fn operation(&self) -> Result<Option<Operation>, Error> {
-        match self {
-            Self::Cgroup(cgroup) => Ok(Some(Operation::JoinCgroup(path(&cgroup.processes())?))),
-            Self::None | Self::Mounts { .. } => Ok(None),
-        }
-    }
-
     /// The bundle as it is, or with mounts that keep the step from devices; its own nodes come from `nodes`.
     pub(crate) fn bundle<'b>(&self, bundle: &'b Bundle, nodes: Nodes) -> Result<Cow<'b, Bundle>, Error> {
         match self {
             Self::Mounts { .. } => confined(bundle, nodes).map(Cow::Owned),
-            Self::None | Self::Cgroup(_) => Ok(Cow::Borrowed(bundle)),
+            Self::None | Self::Cgroup => Ok(Cow::Borrowed(bundle)),
         }
     }
+}
+
+/// What a step may open.
+pub(crate) fn allowed() -> Vec<AllowedDevice> {
+    let named = DEVICES.map(|(_, major, minor)| AllowedDevice { major, minor: Some(minor) });
+    [&named[..], &TERMINALS].concat()
 }
 
 /// Fails unless something outside, such as the cgroup of a container, keeps this process, and so the step, from the devices of
@@ -207,7 +185,7 @@ pub(crate) fn is_dev(mount: &Mount) -> bool {
 }
 
 /// Whether the bundle allows all devices.
-fn has_all(spec: &Spec) -> bool {
+pub(crate) fn has_all(spec: &Spec) -> bool {
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     let rules = resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default();
     // The last rule about a device counts.

@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use ocibuild_sys::{Blocked, Obstacle, SandboxError, SandboxErrorKind};
+use ocibuild_sys::{Blocked, CgroupError, Obstacle, SandboxError, SandboxErrorKind};
 use rustix::io::Errno;
 
 use crate::Need;
@@ -27,6 +27,8 @@ pub enum ErrorKind {
     Setup,
     /// The working directory cannot be used.
     Directory,
+    /// The limits that are asked for cannot be had: [`Error::limits_refused`] tells why.
+    Limits,
     /// The program of the step does not exist: as if it had ended with 127.
     ProgramNotFound,
     /// The program of the step cannot be executed: as if it had ended with 126.
@@ -74,6 +76,8 @@ pub(crate) enum Repr {
     NetworkProgram { program: PathBuf, problem: &'static str, said: String },
     #[error("a step with {capability} cannot be kept in a private network")]
     NotPrivate { capability: &'static str },
+    #[error("the limits of the step cannot be set")]
+    Limits(#[source] CgroupError),
     #[error("write the files of the step")]
     State(#[source] std::io::Error),
     #[error("{verb} {}", path.display())]
@@ -170,6 +174,7 @@ impl Error {
             {
                 ErrorKind::Exhausted
             }
+            Repr::Limits(_) => ErrorKind::Limits,
             Repr::State(_) | Repr::Config(_) | Repr::Output(_) | Repr::Input(_) => ErrorKind::State,
             Repr::Answers(_) | Repr::Place { .. } => ErrorKind::Setup,
             Repr::Unmovable { .. }
@@ -188,7 +193,9 @@ impl Error {
             Repr::State(error) | Repr::Output(error) | Repr::Input(error) | Repr::Answers(error) => {
                 ocibuild_sys::raw_os_error_of(error)
             }
-            Repr::Place { source, .. } => Some(source.raw_os_error()),
+            Repr::Place { source, .. } | Repr::Limits(CgroupError::Kernel(source)) => {
+                Some(source.raw_os_error())
+            }
             Repr::Other { source: Some(source), .. } => ocibuild_sys::raw_os_error_of(&**source),
             _ => None,
         }
@@ -216,6 +223,14 @@ impl Error {
     pub fn need(&self) -> Option<Need> {
         match &self.0 {
             Repr::Unmet { need } => Some(*need),
+            _ => None,
+        }
+    }
+
+    /// Why limits cannot be had, if that is what is wrong.
+    pub fn limits_refused(&self) -> Option<&CgroupError> {
+        match &self.0 {
+            Repr::Limits(error) => Some(error),
             _ => None,
         }
     }

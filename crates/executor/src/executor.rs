@@ -2,7 +2,7 @@ use std::path::Path;
 
 use ocibuild_spec::{CancelToken, OwnershipRecord};
 
-use crate::{Attached, Bundle, Error, ErrorKind, Need, Offers};
+use crate::{Attached, Bundle, Error, ErrorKind, Need, Offers, Resources};
 
 /// Where a piece of output was written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +53,46 @@ impl ExitStatus {
     }
 }
 
+/// All that is known of how a command ended.
+#[derive(Debug)]
+pub struct Ending {
+    /// How.
+    pub status: ExitStatus,
+    /// Limits that were met meanwhile, whether or not that made the command fail.
+    pub exceeded: Vec<Exceeded>,
+    /// The owners and devices that the step meant and its file system could not take; `None` if they are what the file system
+    /// says.
+    pub record: Option<OwnershipRecord>,
+}
+
+impl From<ExitStatus> for Ending {
+    fn from(status: ExitStatus) -> Self {
+        Self { status, exceeded: Vec::new(), record: None }
+    }
+}
+
+/// A limit that was met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Exceeded {
+    /// The step's own limit of memory: a process of it was killed.
+    Memory {
+        /// The limit.
+        bytes: u64,
+    },
+    /// A limit of memory around the step, or the memory of the machine: a process of those that share it with the step, most
+    /// likely of the step itself, was killed while it ran.
+    MemoryAround {
+        /// The smallest limit that is known; without one, it is the machine's memory.
+        bytes: Option<u64>,
+    },
+    /// The step's own limit of processes and threads: it could make no more.
+    Processes {
+        /// The limit.
+        limit: u64,
+    },
+}
+
 /// Carries out bundles, one at a time or many at once.
 ///
 /// # Vocabulary
@@ -86,15 +126,21 @@ pub trait Executor: Send + Sync {
         cancel: &CancelToken,
     ) -> Result<ExitStatus, Error>;
 
-    /// The same, with a record of the owners and devices that the step meant and its file system could not take; `None` if
-    /// they are what the file system says. An executor that leaves that to the kernel need not have it.
+    /// The same, with all that is known of the end. An executor that leaves owners to the kernel and limits nothing need not
+    /// have it.
     fn run_recording(
         &self,
         bundle: &Bundle,
         output: &mut Output<'_>,
         cancel: &CancelToken,
-    ) -> Result<(ExitStatus, Option<OwnershipRecord>), Error> {
-        self.run(bundle, output, cancel).map(|status| (status, None))
+    ) -> Result<Ending, Error> {
+        self.run(bundle, output, cancel).map(Ending::from)
+    }
+
+    /// Whether steps can have limits of these values here, found out before anything is fetched for them.
+    fn try_limits(&self, wanted: &Resources) -> Result<(), Error> {
+        let _ = wanted;
+        Ok(())
     }
 
     /// Whether commands can be carried out here at all, found out before anything is fetched for them. It is asked when a

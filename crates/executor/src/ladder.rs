@@ -1,20 +1,20 @@
 //! Which of our own sandboxes a step gets.
 
-use ocibuild_spec::{CancelToken, OwnershipRecord};
+use ocibuild_spec::CancelToken;
 use ocibuild_sys::{Blocked, Obstacle, ProcSource};
 
-use crate::executor::{Carrier, Executor, ExitStatus, Output};
-use crate::namespaces::{Described, OFFERS, program_of};
+use crate::cgroups::try_limits;
+use crate::executor::{Carrier, Ending, Executor, ExitStatus, Output};
+use crate::namespaces::{Described, program_of};
 use crate::private_network::offers;
 use crate::supervise::supervise;
-use crate::{Attached, Bundle, Error, Host, Offers, chrooted, one_id};
+use crate::{Attached, Bundle, Error, Host, Offers, Resources, chrooted, one_id};
 
 /// Carries out bundles in namespaces that this process makes itself, and where it is root and there are none, in a root directory
 /// without them.
 ///
 /// Needs root, or to be called in a user namespace
-/// (`ocibuild_sys::UserNamespace`). The one cgroup that is made, for root, says which devices a step can open; no
-/// resources are limited.
+/// (`ocibuild_sys::UserNamespace`). A cgroup is made for root, which says which devices a step can open, and for steps with limits.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NamespaceExecutor {
     sandbox: OwnSandbox,
@@ -66,6 +66,21 @@ impl NamespaceExecutor {
     }
 }
 
+impl NamespaceExecutor {
+    fn end(self, bundle: &Bundle, attached: Attached<'_, '_>, cancel: &CancelToken) -> Result<Ending, Error> {
+        if self.is_chroot() {
+            return chrooted::run(bundle, attached, cancel);
+        }
+        if one_id::is_here() {
+            return one_id::run(bundle, attached, cancel);
+        }
+        let Described { sandbox, confines, network: _network } =
+            Described::of(bundle, &Host::detect(), cancel)?;
+        let status = supervise(&sandbox, &program_of(&bundle.spec)?, attached, cancel, None)?.into();
+        Ok(Ending { status, exceeded: confines.exceeded()?, record: None })
+    }
+}
+
 impl Executor for NamespaceExecutor {
     fn probe(&self) -> Result<(), Error> {
         if self.is_chroot() {
@@ -91,7 +106,7 @@ impl Executor for NamespaceExecutor {
     }
 
     fn offers(&self) -> Offers {
-        if self.is_chroot() { chrooted::OFFERS } else { offers(OFFERS) }
+        if self.is_chroot() { chrooted::OFFERS } else { offers(Offers::ALL) }
     }
 
     fn run(
@@ -109,14 +124,7 @@ impl Executor for NamespaceExecutor {
         attached: Attached<'_, '_>,
         cancel: &CancelToken,
     ) -> Result<ExitStatus, Error> {
-        if self.is_chroot() {
-            return chrooted::run(bundle, attached, cancel);
-        }
-        if one_id::is_here() {
-            return one_id::run(bundle, attached, cancel).map(|(status, _)| status);
-        }
-        let Described { sandbox, .. } = &Described::of(bundle, &Host::detect(), cancel)?;
-        Ok(supervise(sandbox, &program_of(&bundle.spec)?, attached, cancel, None)?.into())
+        self.end(bundle, attached, cancel).map(|ending| ending.status)
     }
 
     fn run_recording(
@@ -124,11 +132,11 @@ impl Executor for NamespaceExecutor {
         bundle: &Bundle,
         output: &mut Output<'_>,
         cancel: &CancelToken,
-    ) -> Result<(ExitStatus, Option<OwnershipRecord>), Error> {
-        if !self.is_chroot() && one_id::is_here() {
-            let (status, record) = one_id::run(bundle, Attached::to(output), cancel)?;
-            return Ok((status, Some(record)));
-        }
-        self.run(bundle, output, cancel).map(|status| (status, None))
+    ) -> Result<Ending, Error> {
+        self.end(bundle, Attached::to(output), cancel)
+    }
+
+    fn try_limits(&self, wanted: &Resources) -> Result<(), Error> {
+        try_limits(wanted)
     }
 }

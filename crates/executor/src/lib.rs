@@ -20,13 +20,13 @@
 //!
 //! # Limitations
 //!
-//! Arguments, environment and paths of a step are UTF-8, because the bundle is JSON. Limits on memory and CPU
-//! are for runtimes that make cgroups ([`Resources`]). crun adds a link `/dev/core` that BuildKit's steps do not have. A runtime that makes cgroups may leave empty ones behind when this process is killed.
+//! Arguments, environment and paths of a step are UTF-8, because the bundle is JSON. crun adds a link `/dev/core` that BuildKit's steps do not have. A runtime that makes cgroups may leave empty ones behind when this process is killed.
 #![forbid(unsafe_code)]
 
 mod attached;
 mod bundle;
 mod calls;
+mod cgroups;
 mod chrooted;
 mod devices;
 mod emulation;
@@ -53,15 +53,15 @@ pub use bundle::{Bundle, StateFile, bundle};
 pub use emulation::Emulation;
 pub use error::{Error, ErrorKind};
 pub use etc::{home_of, hosts, only_local_stub, resolv_conf};
-pub use executor::{Carrier, Executor, ExitStatus, Output, Stream};
+pub use executor::{Carrier, Ending, Exceeded, Executor, ExitStatus, Output, Stream};
 pub use host::{Cgroups, Host};
 pub use kept::{open_bundle, write_bundle};
 pub use ladder::{NamespaceExecutor, OwnSandbox};
 pub use oci_spec::runtime::{PosixRlimitType, Spec};
 pub use ocibuild_spec::Mount;
-pub use ocibuild_sys::{Capabilities, Obstacle, Private, UnknownCapability, WindowSize};
+pub use ocibuild_sys::{Capabilities, CgroupError, Obstacle, Private, UnknownCapability, WindowSize};
 pub use offers::{Need, Offers};
 pub use private_network::{NetworkProgram, PrivateNetwork};
 pub use runtime::RuntimeExecutor;
 pub use step::{MemoryFile, Network, Resources, Rlimit, Rootfs, Step, User, memory_directory};
-pub use surroundings::{DeviceBarrier, Surroundings};
+pub use surroundings::{DeviceBarrier, Limit, Surroundings};

@@ -7,38 +7,37 @@ use oci_spec::runtime::{Linux, LinuxNamespaceType, Mount, PosixRlimitType, Proce
 use ocibuild_spec::CancelToken;
 use ocibuild_sys::{Confinement, Links, MountOptions, Namespaces, Operation, Process, Sandbox, WindowSize};
 
-use crate::devices::{self, Barrier, DEVICE_LINKS, Nodes};
+use crate::cgroups::Confines;
+use crate::devices::{self, DEVICE_LINKS, Nodes};
 use crate::error::Repr;
 use crate::mount::{is_bind, kind, options, path, text};
 use crate::permissions::{capability_bits, profile};
 use crate::private_network::Connected;
 use crate::step::names;
-use crate::{Bundle, Error, Host, MemoryFile, Need, Offers, memory_directory};
+use crate::{Bundle, Error, Host, MemoryFile, memory_directory};
 
-/// A bundle as operations of the kernel, and what keeps it from devices and connects its network, to be held until it has ended.
+/// A bundle as operations of the kernel, and what confines it and connects its network, to be held until it has ended.
 pub(crate) struct Described {
     pub(crate) sandbox: Sandbox,
-    pub(crate) barrier: Barrier,
+    pub(crate) confines: Confines,
     pub(crate) network: Option<Connected>,
 }
 
 impl Described {
     /// Writes the files of the bundle, too.
     pub(crate) fn of(bundle: &Bundle, host: &Host, cancel: &CancelToken) -> Result<Self, Error> {
-        OFFERS.check(wants_cgroups(&bundle.spec).then_some(Need::Resources))?;
-        let barrier = Barrier::of(bundle, host);
-        let bundle = barrier.bundle(bundle, Nodes::Bundle)?;
+        let confines = Confines::of(bundle, host)?;
+        let bundle = confines.barrier.bundle(bundle, Nodes::Bundle)?;
         let mut sandbox = sandbox(&bundle, host)?;
-        if let Some(join) = barrier.operation()? {
-            // The root of the cgroups that the step sees is its own, not that of whoever starts it.
-            let own_cgroups = sandbox.namespaces.is_some_and(|namespaces| namespaces.cgroup);
-            let own_root = own_cgroups.then_some(Operation::CgroupNamespace);
-            sandbox.operations.splice(0..0, [join].into_iter().chain(own_root));
-        }
+        let joined = confines.operations()?;
+        // The root of the cgroups that the step sees is its own, not that of whoever starts it.
+        let own_cgroups = sandbox.namespaces.is_some_and(|namespaces| namespaces.cgroup);
+        let own_root = (own_cgroups && !joined.is_empty()).then_some(Operation::CgroupNamespace);
+        sandbox.operations.splice(0..0, joined.into_iter().chain(own_root));
         bundle.write_files()?;
         let network = Connected::of(&bundle, cancel)?;
         sandbox.operations.splice(0..0, network.as_ref().map(Connected::join));
-        Ok(Self { sandbox, barrier, network })
+        Ok(Self { sandbox, confines, network })
     }
 }
 
@@ -47,17 +46,6 @@ pub(crate) fn program_of(spec: &Spec) -> Result<String, Error> {
     let process = process_of(spec)?;
     Ok(process.args().as_deref().unwrap_or_default().first().cloned().unwrap_or_default())
 }
-
-/// Whether the step asks for limits that only cgroups give.
-pub(crate) fn wants_cgroups(spec: &Spec) -> bool {
-    let linux = spec.linux().as_ref();
-    let resources = linux.and_then(|linux| linux.resources().as_ref());
-    let limits = resources.is_some_and(|found| found.memory().is_some() || found.cpu().is_some());
-    limits || linux.is_some_and(|linux| linux.cgroups_path().is_some())
-}
-
-/// What own namespaces give: no cgroup is made that limits anything.
-pub(crate) const OFFERS: Offers = Offers::ALL.without(Need::Resources);
 
 /// Translates a bundle into operations of the kernel.
 pub(crate) fn sandbox(bundle: &Bundle, host: &Host) -> Result<Sandbox, Error> {

@@ -13,15 +13,16 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use serde::Deserialize;
 
+use crate::cgroups::{Confines, try_limits, without_limits};
 use crate::devices::{self, Barrier, Nodes};
 use crate::error::Repr;
-use crate::executor::{Carrier, Executor, ExitStatus, Output};
-use crate::namespaces::{
-    check_identity, directory_operation, process_of, rootfs_operations, terminal, wants_cgroups,
-};
+use crate::executor::{Carrier, Ending, Executor, ExitStatus, Output};
+use crate::namespaces::{check_identity, directory_operation, process_of, rootfs_operations, terminal};
 use crate::private_network::{Connected, offers};
 use crate::supervise::supervise;
-use crate::{Attached, Bundle, Error, ErrorKind, Host, MemoryFile, Need, Offers, memory_directory};
+use crate::{
+    Attached, Bundle, Error, ErrorKind, Host, MemoryFile, Need, Offers, Resources, memory_directory,
+};
 
 /// Carries out bundles with an OCI runtime: runc, crun or what has their command line.
 ///
@@ -103,12 +104,11 @@ impl RuntimeExecutor {
     }
 
     /// The one place that knows the command line.
-    fn command_line(&self, state: &Path, cgroups: bool, action: &[&str]) -> Vec<String> {
+    fn command_line(&self, state: &Path, action: &[&str]) -> Vec<String> {
         let mut line = vec![self.program.display().to_string()];
         if self.is_crun() {
-            // It makes none for a step that limits nothing, and cannot in hybrid hierarchies.
-            let manager = if cgroups { "cgroupfs" } else { "disabled" };
-            line.push(format!("--cgroup-manager={manager}"));
+            // Limits are those of the cgroup that it is started in. It cannot make any in hybrid hierarchies.
+            line.push("--cgroup-manager=disabled".to_owned());
         }
         let root = self.root(state).display().to_string();
         let log = state.join("log.json").display().to_string();
@@ -125,17 +125,18 @@ impl RuntimeExecutor {
     /// What keeps a step from the devices of the host. runc makes a cgroup that does so for root, or fails; in a user
     /// namespace it goes on without, and keeps what mounts say. crun is told to make none, and forgets what the mounts of
     /// the root and of nodes say.
-    fn barrier(&self, bundle: &Bundle, host: &Host) -> Result<Barrier, Error> {
-        if self.is_runc() {
-            return Ok(if host.privileged { Barrier::None } else { Barrier::of(bundle, host) });
+    fn confines(&self, bundle: &Bundle, host: &Host) -> Result<Confines, Error> {
+        if self.is_runc() && host.privileged {
+            return Confines::without_barrier(bundle);
         }
-        let barrier = Barrier::of(bundle, host);
-        let is_open = match &barrier {
+        let confines = Confines::of(bundle, host)?;
+        let is_open = match &confines.barrier {
             // Nobody makes nodes in a user namespace that it could show.
+            Barrier::Mounts { .. } if self.is_runc() => false,
             Barrier::Mounts { .. } => host.privileged || devices::could_own_those_of_the_host(),
-            Barrier::None | Barrier::Cgroup(_) => false,
+            Barrier::None | Barrier::Cgroup => false,
         };
-        match barrier {
+        match confines.barrier {
             Barrier::Mounts { reason } if is_open => {
                 let message = format!(
                     "{} cannot keep a step from the devices of this host where there is no cgroup for it: \
@@ -147,7 +148,7 @@ impl RuntimeExecutor {
                     None => Error::new(ErrorKind::Unsupported, message),
                 })
             }
-            barrier => Ok(barrier),
+            _ => Ok(confines),
         }
     }
 
@@ -179,11 +180,73 @@ impl RuntimeExecutor {
         if !self.is_runc() {
             return;
         }
-        let line = self.command_line(&bundle.state, true, &["delete", "--force", id]);
+        let line = self.command_line(&bundle.state, &["delete", "--force", id]);
         if let Ok(sandbox) = Self::sandbox(vec![Operation::MakePrivate, own_proc()], &line) {
             // Nothing can be done about a failure, and it is not what went wrong first.
             let _ = supervise(&sandbox, "", Attached::to(&mut |_, _| ()), &CancelToken::new(), None);
         }
+    }
+}
+
+impl RuntimeExecutor {
+    fn end(
+        &self,
+        bundle: &Bundle,
+        attached: Attached<'_, '_>,
+        cancel: &CancelToken,
+    ) -> Result<Ending, Error> {
+        let host = Host::detect();
+        let bundle = &*with_groups_of(bundle, &host);
+        let confines = self.confines(bundle, &host)?;
+        let bundle = &*without_limits(bundle);
+        let bundle = &*confines.barrier.bundle(bundle, Nodes::Runtime)?;
+        let process = process_of(&bundle.spec)?;
+        check_identity(process, &host)?;
+        forget(&bundle.state)?;
+        bundle.write_files()?;
+        let memory = memory_directory(&bundle.state);
+        let mut files = vec![bundle.config(&memory)?];
+        files.extend_from_slice(&bundle.memory_files);
+        let connected = Connected::of(bundle, cancel)?;
+        let mut operations = rootfs_operations(bundle, &files, &host)?;
+        // The runtime joins what it is told the path of.
+        operations.extend(connected.as_ref().map(Connected::bind));
+        operations.push(directory_operation(process)?);
+        operations.extend(devices::instead_of_the_hosts(&bundle.state)?);
+        operations.splice(0..0, confines.operations()?);
+        operations.push(own_proc());
+        if self.is_crun() && fs_err::metadata(HYBRID_CONTROLLERS).is_ok() {
+            operations.push(without_hybrid_controllers());
+        }
+        let id = container_id(&bundle.state)?;
+        let directory = memory.display().to_string();
+        let line = self.command_line(&bundle.state, &["run", "--bundle", &directory, &id]);
+        let mut sandbox = Self::sandbox(operations, &line)?;
+        // The runtime passes on between the command's terminal and its own.
+        sandbox.process.terminal = terminal(process);
+        let program = self.program.display().to_string();
+        let status = match supervise(&sandbox, &program, attached, cancel, None) {
+            Ok(Status::Exited(0)) => Ok(ExitStatus::Code(0)),
+            Ok(Status::Exited(code)) => {
+                let step_program = process.args().as_deref().unwrap_or_default().first();
+                match failure(&bundle.state, &line, code, step_program.map_or("", String::as_str)) {
+                    None => Ok(ExitStatus::Code(code)),
+                    Some(error) => {
+                        self.clean_up(bundle, &id);
+                        Err(error)
+                    }
+                }
+            }
+            Ok(Status::Signaled(signal)) => {
+                self.clean_up(bundle, &id);
+                Err(runtime_error(&line, 128 + signal, "killed by a signal".to_owned()))
+            }
+            Err(error) => {
+                self.clean_up(bundle, &id);
+                Err(error)
+            }
+        };
+        Ok(Ending { status: status?, exceeded: confines.exceeded()?, record: None })
     }
 }
 
@@ -209,63 +272,26 @@ impl Executor for RuntimeExecutor {
         self.attach(bundle, Attached::to(output), cancel)
     }
 
+    fn run_recording(
+        &self,
+        bundle: &Bundle,
+        output: &mut Output<'_>,
+        cancel: &CancelToken,
+    ) -> Result<Ending, Error> {
+        self.end(bundle, Attached::to(output), cancel)
+    }
+
+    fn try_limits(&self, wanted: &Resources) -> Result<(), Error> {
+        try_limits(wanted)
+    }
+
     fn attach(
         &self,
         bundle: &Bundle,
         attached: Attached<'_, '_>,
         cancel: &CancelToken,
     ) -> Result<ExitStatus, Error> {
-        let host = Host::detect();
-        let bundle = &*with_groups_of(bundle, &host);
-        let barrier = self.barrier(bundle, &host)?;
-        let bundle = &*barrier.bundle(bundle, Nodes::Runtime)?;
-        let process = process_of(&bundle.spec)?;
-        check_identity(process, &host)?;
-        forget(&bundle.state)?;
-        bundle.write_files()?;
-        let memory = memory_directory(&bundle.state);
-        let mut files = vec![bundle.config(&memory)?];
-        files.extend_from_slice(&bundle.memory_files);
-        let connected = Connected::of(bundle, cancel)?;
-        let mut operations = rootfs_operations(bundle, &files, &host)?;
-        // The runtime joins what it is told the path of.
-        operations.extend(connected.as_ref().map(Connected::bind));
-        operations.push(directory_operation(process)?);
-        operations.extend(devices::instead_of_the_hosts(&bundle.state)?);
-        operations.splice(0..0, barrier.operation()?);
-        operations.push(own_proc());
-        let cgroups = wants_cgroups(&bundle.spec);
-        if self.is_crun() && !cgroups && fs_err::metadata(HYBRID_CONTROLLERS).is_ok() {
-            operations.push(without_hybrid_controllers());
-        }
-        let id = container_id(&bundle.state)?;
-        let directory = memory.display().to_string();
-        let line = self.command_line(&bundle.state, cgroups, &["run", "--bundle", &directory, &id]);
-        let mut sandbox = Self::sandbox(operations, &line)?;
-        // The runtime passes on between the command's terminal and its own.
-        sandbox.process.terminal = terminal(process);
-        let program = self.program.display().to_string();
-        match supervise(&sandbox, &program, attached, cancel, None) {
-            Ok(Status::Exited(0)) => Ok(ExitStatus::Code(0)),
-            Ok(Status::Exited(code)) => {
-                let step_program = process.args().as_deref().unwrap_or_default().first();
-                match failure(&bundle.state, &line, code, step_program.map_or("", String::as_str)) {
-                    None => Ok(ExitStatus::Code(code)),
-                    Some(error) => {
-                        self.clean_up(bundle, &id);
-                        Err(error)
-                    }
-                }
-            }
-            Ok(Status::Signaled(signal)) => {
-                self.clean_up(bundle, &id);
-                Err(runtime_error(&line, 128 + signal, "killed by a signal".to_owned()))
-            }
-            Err(error) => {
-                self.clean_up(bundle, &id);
-                Err(error)
-            }
-        }
+        self.end(bundle, attached, cancel).map(|ending| ending.status)
     }
 }
 
@@ -455,11 +481,11 @@ mod tests {
     fn the_command_line_is_made_for_the_runtime() {
         let crun = RuntimeExecutor { program: PathBuf::from("/usr/bin/crun") };
         assert_eq!(
-            crun.command_line(Path::new("/s"), false, &["run", "x"]).join(" "),
+            crun.command_line(Path::new("/s"), &["run", "x"]).join(" "),
             "/usr/bin/crun --cgroup-manager=disabled --root /s/memory/runtime --log /s/log.json --log-format json run x"
         );
         let runc = RuntimeExecutor { program: PathBuf::from("/usr/sbin/runc") };
-        let line = runc.command_line(Path::new("/s"), false, &[]).join(" ");
+        let line = runc.command_line(Path::new("/s"), &[]).join(" ");
         assert!(!line.contains("cgroup") && line.contains("--root /s/runtime"), "{line}");
     }
 

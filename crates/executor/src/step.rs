@@ -147,12 +147,14 @@ pub fn memory_directory(state: &Path) -> PathBuf {
 /// What a cgroup limits; nothing by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Resources {
-    /// The cgroup that the step's own is made in.
+    /// The cgroup that the step's own is made in. It is made where it is missing, and stays.
     pub cgroup_parent: Option<String>,
-    /// Bytes of memory.
+    /// Bytes of memory; -1 is without limit.
     pub memory: Option<i64>,
-    /// Bytes of memory and swap together; -1 is without limit.
+    /// Bytes of memory and swap together; -1 is without limit. Without it, it is twice the memory, where the kernel counts swap.
     pub memory_swap: Option<i64>,
+    /// Number of processes and threads; -1 is without limit.
+    pub processes: Option<i64>,
     /// Weight against others.
     pub cpu_shares: Option<u64>,
     /// Length of a period, in microseconds.

@@ -1,7 +1,9 @@
-use ocibuild_sys::{Blocked, ProcSource, SandboxError, network_can_be_made, sandbox_works};
+use ocibuild_sys::{
+    Blocked, Cgroup, CgroupError, CgroupLimits, CgroupRequest, ProcSource, SandboxError, network_can_be_made,
+    sandbox_works,
+};
 
-use crate::devices::Barrier;
-use crate::{Error, Executor, Host, NamespaceExecutor, Need, NetworkProgram};
+use crate::{Error, Host, NetworkProgram, devices};
 
 /// What a step gets from a [`NamespaceExecutor`] in this place.
 #[derive(Debug)]
@@ -18,8 +20,8 @@ pub struct Surroundings {
     pub private_network: Result<NetworkProgram, Error>,
     /// What keeps it from the devices of the host.
     pub devices: DeviceBarrier,
-    /// Whether its memory and its CPU time can be limited.
-    pub limits: bool,
+    /// What can be limited, or why not.
+    pub limits: Vec<(Limit, Result<(), CgroupError>)>,
 }
 
 /// What keeps a step from the devices of the host.
@@ -30,8 +32,47 @@ pub enum DeviceBarrier {
     /// Mounts that have no devices.
     Mounts {
         /// Why there is no cgroup, where there might have been one.
-        reason: Option<ocibuild_sys::Error>,
+        reason: Option<CgroupError>,
     },
+}
+
+/// What a step can have a limit of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Limit {
+    /// Memory and swap.
+    Memory,
+    /// Processes and threads.
+    Processes,
+    /// CPU time.
+    CpuTime,
+    /// Which CPUs and which memory nodes.
+    Cpus,
+}
+
+impl Limit {
+    /// All there are.
+    pub const ALL: [Self; 4] = [Self::Memory, Self::Processes, Self::CpuTime, Self::Cpus];
+
+    /// Makes a cgroup that limits it, to what limits nothing.
+    fn try_here(self) -> Result<(), CgroupError> {
+        const MUCH: u64 = 1 << 50;
+        let none = CgroupLimits::default();
+        let limits = match self {
+            Self::Memory => CgroupLimits { memory: Some(MUCH), memory_and_swap: Some(u64::MAX), ..none },
+            Self::Processes => CgroupLimits { processes: Some(1 << 20), ..none },
+            Self::CpuTime => CgroupLimits { cpu_shares: Some(1024), ..none },
+            Self::Cpus => CgroupLimits { cpus: allowed_cpus(), ..none },
+        };
+        Cgroup::new(&CgroupRequest { limits, ..CgroupRequest::default() }).map(drop)
+    }
+}
+
+/// The CPUs of this process.
+fn allowed_cpus() -> Option<String> {
+    let status = fs_err::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+    Some(line.trim().to_owned())
 }
 
 impl Surroundings {
@@ -39,9 +80,12 @@ impl Surroundings {
     pub fn detect() -> Self {
         let host = Host::detect();
         let own_proc = if host.own_proc { Ok(()) } else { sandbox_works(ProcSource::New) };
-        let devices = match Barrier::best(&host) {
-            Barrier::Mounts { reason } => DeviceBarrier::Mounts { reason },
-            Barrier::Cgroup(_) | Barrier::None => DeviceBarrier::Cgroup,
+        let allowed = devices::allowed();
+        let request = CgroupRequest { devices: Some(&allowed), ..CgroupRequest::default() };
+        let devices = match host.privileged.then(|| Cgroup::new(&request)) {
+            Some(Ok(_)) => DeviceBarrier::Cgroup,
+            Some(Err(reason)) => DeviceBarrier::Mounts { reason: Some(reason) },
+            None => DeviceBarrier::Mounts { reason: None },
         };
         Self {
             own_proc,
@@ -50,7 +94,12 @@ impl Surroundings {
             own_network: network_can_be_made(),
             private_network: NetworkProgram::discover().and_then(|program| program.probe().map(|()| program)),
             devices,
-            limits: NamespaceExecutor::new().offers().includes(Need::Resources),
+            limits: Self::limits(),
         }
+    }
+
+    /// What can be limited in any sandbox of this process, or why not; found out by trying.
+    pub fn limits() -> Vec<(Limit, Result<(), CgroupError>)> {
+        Limit::ALL.map(|limit| (limit, limit.try_here())).into()
     }
 }

@@ -9,7 +9,9 @@ use ocibuild_spec::{SourceError, SourceErrorKind};
 
 pub use crate::failure::{Code, ErrorKind, Failure, PlanFaults};
 
-use crate::advice::{self, Hint, Setting, plan_causes, plan_hints, source_hints, store_hint, way_around};
+use crate::advice::{
+    self, Hint, Setting, limit_hints, plan_causes, plan_hints, source_hints, store_hint, way_around,
+};
 use crate::failure::{
     ChangedPath, CheckFailure, ContextFailure, CopyFailure, CopyProblem, FileAction, GitFailure, HostFailure,
     HostOperation, IndexFailure, LayerFailure, OutputFailure, RunFailure, StateFailure, StepFact,
@@ -646,6 +648,11 @@ impl From<ocibuild_executor::Error> for Error {
                 let own = Self::new(kind, error.to_string()).id(Code::NoSandbox);
                 let own = error.obstacles().iter().fold(own, |own, obstacle| own.hint(way_around(*obstacle)));
                 return own.hint("a Dockerfile without RUN needs no sandbox").below(error);
+            }
+            Kind::Limits => {
+                let hints = error.limits_refused().map(limit_hints).unwrap_or_default();
+                let own = Self::new(kind, error.to_string()).id(Code::NoLimits);
+                return hints.into_iter().fold(own, Self::hint).below(error);
             }
             Kind::Identity => {
                 Some("give this user ids in /etc/subuid and /etc/subgid, or build as root".into())

@@ -42,10 +42,10 @@ pub mod spec {
 pub mod executor {
     #[doc(inline)]
     pub use ocibuild_executor::{
-        Attached, Bundle, Capabilities, Carrier, Control, Emulation, Error, ErrorKind, Executor, ExitStatus,
-        Mount, NamespaceExecutor, Need, Network, NetworkProgram, Obstacle, Offers, Output, OwnSandbox,
-        PosixRlimitType, Private, Resources, Rlimit, RuntimeExecutor, Spec, StateFile, Stream,
-        UnknownCapability, User, WindowSize,
+        Attached, Bundle, Capabilities, Carrier, CgroupError, Control, Emulation, Ending, Error, ErrorKind,
+        Exceeded, Executor, ExitStatus, Limit, Mount, NamespaceExecutor, Need, Network, NetworkProgram,
+        Obstacle, Offers, Output, OwnSandbox, PosixRlimitType, Private, Resources, Rlimit, RuntimeExecutor,
+        Spec, StateFile, Stream, UnknownCapability, User, WindowSize,
     };
     #[doc(inline)]
     pub use ocibuild_sys::CAPABILITIES;

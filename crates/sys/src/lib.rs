@@ -34,9 +34,9 @@
 //! `/proc` must be mounted.
 
 mod capabilities;
+mod cgroup;
 mod child;
 mod copy;
-mod device_cgroup;
 mod dir;
 mod error;
 mod extent;
@@ -61,8 +61,11 @@ mod userns;
 mod xattr;
 
 pub use capabilities::{Capabilities, UnknownCapability};
+pub use cgroup::{
+    AllowedDevice, Cgroup, CgroupError, CgroupLimits, CgroupRequest, LimitsMet, killed_for_memory,
+    memory_limit,
+};
 pub use copy::{CopyMethod, copy_contents, sync_filesystem};
-pub use device_cgroup::{AllowedDevice, DeviceCgroup};
 pub use dir::{DirEntry, DirHandle, ReadDir};
 pub use error::{Error, ErrorKind, raw_os_error_of};
 pub use extent::{Extent, extent_at, is_sparse};

@@ -262,35 +262,43 @@ impl BuildArgs {
 /// Limits that cgroups carry out.
 #[derive(Debug, Default, Args)]
 pub(crate) struct LimitArgs {
-    /// Cgroup in which those of steps are made (with --runtime runc)
+    /// Cgroup in which those of steps are made
     #[arg(long, value_name = "CGROUP", help_heading = "Steps")]
     pub(crate) cgroup_parent: Option<String>,
 
-    /// Memory of a step (with --runtime runc)
+    /// Memory of a step
     #[arg(long, short, value_name = "BYTES", help_heading = "Steps")]
     pub(crate) memory: Option<String>,
 
-    /// Memory and swap of a step together, -1 for any amount (with --runtime runc)
+    /// Memory and swap of a step together, -1 for any amount
     #[arg(long, value_name = "BYTES", allow_hyphen_values = true, help_heading = "Steps")]
     pub(crate) memory_swap: Option<String>,
 
-    /// Weight of a step's CPU time (with --runtime runc)
+    /// Processes and threads of a step, -1 for any number
+    #[arg(long, value_name = "N", allow_hyphen_values = true, help_heading = "Steps")]
+    pub(crate) pids_limit: Option<i64>,
+
+    /// CPUs of a step, like 1.5: CPU time in each period
+    #[arg(long, value_name = "N", help_heading = "Steps")]
+    pub(crate) cpus: Option<String>,
+
+    /// Weight of a step's CPU time
     #[arg(long, short = 'c', value_name = "SHARES", help_heading = "Steps")]
     pub(crate) cpu_shares: Option<u64>,
 
-    /// Period for --cpu-quota, in microseconds (with --runtime runc)
+    /// Period for --cpu-quota, in microseconds
     #[arg(long, value_name = "TIME", help_heading = "Steps")]
     pub(crate) cpu_period: Option<u64>,
 
-    /// CPU time of a step in each period, in microseconds (with --runtime runc)
+    /// CPU time of a step in each period, in microseconds
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = "Steps")]
     pub(crate) cpu_quota: Option<i64>,
 
-    /// CPUs of steps, like 0-3,5 (with --runtime runc)
+    /// CPUs of steps, like 0-3,5
     #[arg(long, value_name = "LIST", help_heading = "Steps")]
     pub(crate) cpuset_cpus: Option<String>,
 
-    /// Memory nodes of steps (with --runtime runc)
+    /// Memory nodes of steps
     #[arg(long, value_name = "LIST", help_heading = "Steps")]
     pub(crate) cpuset_mems: Option<String>,
 }

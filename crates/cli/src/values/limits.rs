@@ -1,7 +1,5 @@
 //! Limits of steps: those of processes, and those of cgroups.
 
-use std::path::Path;
-
 use ocibuild::Error;
 use ocibuild::dockerfile::nearest;
 use ocibuild::executor::CAPABILITIES;
@@ -11,8 +9,14 @@ use super::size;
 use crate::args::LimitArgs;
 use crate::failure::usage;
 
-/// What cgroups limit. Own namespaces make none, and crun is told to make none where it cannot.
-pub(crate) fn resources(args: &LimitArgs, runtime: Option<&Path>) -> Result<Resources, Error> {
+/// The least memory that a step can have, as with docker.
+const LEAST_MEMORY: i64 = 6 << 20;
+
+/// The period in which the time of `--cpus` counts, in microseconds.
+const PERIOD: u64 = 100_000;
+
+/// What cgroups limit.
+pub(crate) fn resources(args: &LimitArgs) -> Result<Resources, Error> {
     let bytes = |flag: &str, text: &Option<String>| -> Result<Option<i64>, Error> {
         let Some(text) = text.as_deref() else { return Ok(None) };
         if text == "-1" {
@@ -27,38 +31,62 @@ pub(crate) fn resources(args: &LimitArgs, runtime: Option<&Path>) -> Result<Reso
     {
         return Err(usage(format!("--cgroup-parent {parent:?}: not the path of a cgroup")));
     }
-    let resources = Resources {
+    let memory = bytes("--memory", &args.memory)?;
+    let memory_swap = bytes("--memory-swap", &args.memory_swap)?;
+    if memory.is_some_and(|memory| (0..LEAST_MEMORY).contains(&memory)) {
+        return Err(usage("--memory: a step needs 6 MiB or more").hint("write a larger number, like 512m"));
+    }
+    match (memory_swap, memory) {
+        (Some(_), None) => {
+            return Err(usage(
+                "--memory-swap: it limits memory and swap together, and takes --memory beside it",
+            ));
+        }
+        (Some(both), Some(memory)) if both != -1 && both < memory => {
+            return Err(usage("--memory-swap: memory and swap together cannot be less than --memory")
+                .hint("write the sum of both, or -1 for any amount of swap"));
+        }
+        _ => {}
+    }
+    let (mut cpu_period, mut cpu_quota) = (args.cpu_period, args.cpu_quota);
+    if let Some(cpus) = &args.cpus {
+        if cpu_period.is_some() || cpu_quota.is_some() {
+            return Err(usage(
+                "--cpus: it stands for --cpu-period and --cpu-quota, and is given instead of them",
+            ));
+        }
+        cpu_period = Some(PERIOD);
+        cpu_quota = Some(quota(cpus)?);
+    }
+    Ok(Resources {
         cgroup_parent: args.cgroup_parent.clone(),
-        memory: bytes("--memory", &args.memory)?,
-        memory_swap: bytes("--memory-swap", &args.memory_swap)?,
+        memory,
+        memory_swap,
+        // Any number, as docker has it.
+        processes: args.pids_limit.filter(|limit| *limit > 0),
         cpu_shares: args.cpu_shares,
-        cpu_period: args.cpu_period,
-        cpu_quota: args.cpu_quota,
+        cpu_period,
+        cpu_quota,
         cpuset_cpus: args.cpuset_cpus.clone(),
         cpuset_mems: args.cpuset_mems.clone(),
-    };
-    if runtime.is_none()
-        && let Some(flag) = given(&resources)
-    {
-        return Err(usage(format!("{flag}: this limit needs cgroups, which own namespaces do not make"))
-            .hint("--runtime runc makes them, if this host allows it"));
-    }
-    Ok(resources)
+    })
 }
 
-/// The first limit that was given, as its flag.
-fn given(resources: &Resources) -> Option<&'static str> {
-    let flags = [
-        ("--cgroup-parent", resources.cgroup_parent.is_some()),
-        ("--memory", resources.memory.is_some()),
-        ("--memory-swap", resources.memory_swap.is_some()),
-        ("--cpu-shares", resources.cpu_shares.is_some()),
-        ("--cpu-period", resources.cpu_period.is_some()),
-        ("--cpu-quota", resources.cpu_quota.is_some()),
-        ("--cpuset-cpus", resources.cpuset_cpus.is_some()),
-        ("--cpuset-mems", resources.cpuset_mems.is_some()),
-    ];
-    flags.into_iter().find(|(_, given)| *given).map(|(flag, _)| flag)
+/// The time of as many CPUs in each period.
+fn quota(cpus: &str) -> Result<i64, Error> {
+    let malformed = || usage(format!("--cpus {cpus}: not a number of CPUs")).hint("write --cpus 1.5");
+    let (whole, part) = cpus.split_once('.').unwrap_or((cpus, ""));
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() && part.is_empty() || !is_number(whole) || !is_number(part) {
+        return Err(malformed());
+    }
+    // A hundred thousandth of a CPU is a microsecond.
+    let digits = format!("0{whole}{part:0<5.5}");
+    let quota = digits.parse::<i64>().map_err(|_| malformed())?;
+    if quota < 1000 {
+        return Err(usage(format!("--cpus {cpus}: less than 0.01")).hint("write --cpus 0.01 or more"));
+    }
+    Ok(quota)
 }
 
 /// Names of capabilities, each as docker takes it.
@@ -150,17 +178,50 @@ mod tests {
     }
 
     #[test]
-    fn limits_of_cgroups_take_a_runtime() {
-        let args = LimitArgs { memory: Some("64m".to_owned()), ..LimitArgs::default() };
-        let error = resources(&args, None).unwrap_err();
-        assert!(error.to_string().starts_with("--memory: this limit needs cgroups"), "{error}");
-        assert_eq!(resources(&args, Some(Path::new("runc"))).unwrap().memory, Some(64 << 20));
-        let unlimited = LimitArgs { memory_swap: Some("-1".to_owned()), ..LimitArgs::default() };
-        assert_eq!(resources(&unlimited, Some(Path::new("runc"))).unwrap().memory_swap, Some(-1));
-        for bad in ["", "a/../b"] {
-            let args = LimitArgs { cgroup_parent: Some(bad.to_owned()), ..LimitArgs::default() };
-            assert!(resources(&args, Some(Path::new("runc"))).is_err(), "{bad}");
+    fn limits_of_cgroups_are_read_and_checked() {
+        let none = LimitArgs::default;
+        let text = |text: &str| Some(text.to_owned());
+        assert!(resources(&none()).unwrap().is_empty());
+        let given = LimitArgs {
+            memory: text("64m"),
+            memory_swap: text("-1"),
+            pids_limit: Some(100),
+            cpus: text("1.5"),
+            ..none()
+        };
+        let expected = Resources {
+            memory: Some(64 << 20),
+            memory_swap: Some(-1),
+            processes: Some(100),
+            cpu_period: Some(100_000),
+            cpu_quota: Some(150_000),
+            ..Resources::default()
+        };
+        assert_eq!(resources(&given).unwrap(), expected);
+        assert!(resources(&LimitArgs { pids_limit: Some(-1), ..none() }).unwrap().is_empty());
+        for (bad, words) in [
+            (LimitArgs { cgroup_parent: text(""), ..none() }, "--cgroup-parent \"\": not the path"),
+            (LimitArgs { cgroup_parent: text("a/../b"), ..none() }, "not the path"),
+            (LimitArgs { memory: text("5m"), ..none() }, "--memory: a step needs 6 MiB"),
+            (LimitArgs { memory_swap: text("1g"), ..none() }, "takes --memory beside it"),
+            (
+                LimitArgs { memory: text("1g"), memory_swap: text("512m"), ..none() },
+                "cannot be less than --memory",
+            ),
+            (LimitArgs { cpus: text("1"), cpu_quota: Some(5), ..none() }, "instead of them"),
+        ] {
+            let error = resources(&bad).unwrap_err();
+            assert!(error.to_string().contains(words), "{error}");
         }
-        assert!(resources(&LimitArgs::default(), None).unwrap().is_empty());
+    }
+
+    #[test]
+    fn cpus_are_time_in_a_period() {
+        for (text, expected) in [("2", 200_000), ("0.01", 1000), (".5", 50_000), ("1.234567", 123_456)] {
+            assert_eq!(quota(text).unwrap(), expected, "{text}");
+        }
+        for bad in ["", ".", "0", "0.001", "-1", "1e3", "1.x", "99999999999999999999"] {
+            assert!(quota(bad).is_err(), "{bad}");
+        }
     }
 }

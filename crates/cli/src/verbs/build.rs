@@ -68,7 +68,7 @@ impl Request {
             load,
             hosts: each("--add-host", &args.add_host, values::host_entry)?,
             limits: each("--ulimit", &args.ulimit, values::ulimit)?,
-            resources: values::resources(&args.limits, args.runtime.as_deref())?,
+            resources: values::resources(&args.limits)?,
             dropped_capabilities: values::capabilities(&args.cap_drop)?,
             agents: each("--ssh", &args.ssh, |text| values::ssh(text, env))?,
             archive_limit: args

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::process::ExitCode;
 
+use ocibuild::executor::Limit;
 use ocibuild::failure::SandboxRefusal;
 use ocibuild::sandboxes::{
     DeviceSupport, Outcome as Found, Rung, RungReport, SandboxReport, SnapshotSupport, StepSupport,
@@ -140,12 +141,39 @@ fn gets(step: &StepSupport) -> Vec<String> {
         DeviceSupport::Mounts { reason: None } => "no devices of the host: its mounts have none".to_owned(),
         _ => "no devices of the host: a cgroup denies them".to_owned(),
     };
-    let limits = if step.limits {
-        "limits on memory and CPU"
-    } else {
-        "no limits on memory and CPU; for root, --runtime runc sets them"
-    };
-    vec![proc, sys.to_owned(), hostname.to_owned(), network, private, devices, limits.to_owned()]
+    let mut all = vec![proc, sys.to_owned(), hostname.to_owned(), network, private, devices];
+    all.extend(limits(step));
+    all
+}
+
+/// What can be limited, and for each reason what cannot.
+fn limits(step: &StepSupport) -> Vec<String> {
+    let names =
+        |limits: &[Limit]| limits.iter().map(|limit| limit_name(*limit)).collect::<Vec<_>>().join(", ");
+    let had: Vec<Limit> =
+        step.limits.iter().filter(|(_, result)| result.is_ok()).map(|(limit, _)| *limit).collect();
+    let mut refused: Vec<(String, Vec<Limit>)> = Vec::new();
+    for (limit, result) in &step.limits {
+        let Err(reason) = result else { continue };
+        let reason = reason.to_string();
+        match refused.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, limits)) => limits.push(*limit),
+            None => refused.push((reason, vec![*limit])),
+        }
+    }
+    let had = (!had.is_empty()).then(|| format!("limits of {}", names(&had)));
+    let refused = refused.iter().map(|(reason, limits)| format!("no limits of {} ({reason})", names(limits)));
+    had.into_iter().chain(refused).collect()
+}
+
+fn limit_name(limit: Limit) -> &'static str {
+    match limit {
+        Limit::Memory => "memory",
+        Limit::Processes => "processes",
+        Limit::CpuTime => "CPU time",
+        Limit::Cpus => "CPUs",
+        _ => "more",
+    }
 }
 
 fn file_systems(report: &SandboxReport, root: &Root) -> Vec<String> {
@@ -251,6 +279,9 @@ fn step_object(step: &StepSupport) -> Value {
         "no_private_network": step.no_private_network.as_ref().map(reason_object),
         "devices": devices,
         "no_cgroup": reason,
-        "limits": step.limits,
+        "limits": step.limits.iter().map(|(limit, result)| json!({
+            "of": limit_name(*limit),
+            "reason": result.as_ref().err().map(ToString::to_string),
+        })).collect::<Vec<_>>(),
     })
 }

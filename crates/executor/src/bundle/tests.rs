@@ -170,6 +170,6 @@ fn a_confined_bundle_has_its_own_devices_and_no_others() {
     let by_runtime = crate::devices::confined(&plain, crate::devices::Nodes::Runtime).unwrap();
     assert_eq!(list(&by_runtime).len(), mounts.len() - 6);
     step.insecure = true;
-    let barrier = crate::devices::Barrier::of(&bundle(&step, &Host::root()), &Host::root());
-    assert!(matches!(barrier, crate::devices::Barrier::None), "{barrier:?}");
+    let confines = crate::cgroups::Confines::of(&bundle(&step, &Host::root()), &Host::root()).unwrap();
+    assert!(matches!(confines.barrier, crate::devices::Barrier::None), "{confines:?}");
 }

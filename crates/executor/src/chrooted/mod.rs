@@ -8,7 +8,7 @@
 //! The border is the root together with Landlock. No answer guards anything: they hand over what the step may have, opened as the
 //! user who asks, and never a directory from outside.
 //!
-//! What is not there: a network of its own, limits, a name for the command's terminal, `chroot` for the step itself, set-user-ID
+//! What is not there: a network of its own, a name for the command's terminal, `chroot` for the step itself, set-user-ID
 //! programs for users other than root (`no_new_privs`, without which neither Landlock nor the filter can be had), and 32-bit programs.
 
 mod answers;
@@ -25,17 +25,17 @@ use ocibuild_sys::{Operation, ProcSource, Sandbox, capability};
 use self::answers::Answers;
 use self::filter::notifying;
 use self::place::Placed;
+use crate::cgroups::Confines;
 use crate::devices::{self, Barrier};
 use crate::error::Repr;
 use crate::known::PerUserNamespace;
 use crate::mount::{kind, path};
-use crate::namespaces::{command, directory_operation, process_of, program_of, wants_cgroups};
+use crate::namespaces::{command, directory_operation, process_of, program_of};
 use crate::supervise::supervise;
-use crate::{Attached, Bundle, Error, ExitStatus, Host, Need, Offers};
+use crate::{Attached, Bundle, Ending, Error, Host, Need, Offers};
 
 /// What there is here of what steps may ask for.
 pub(crate) const OFFERS: Offers = Offers::ALL
-    .without(Need::Resources)
     .without(Need::OwnNetwork)
     .without(Need::Owners)
     .without(Need::SharedMounts)
@@ -57,14 +57,14 @@ pub(crate) fn run(
     bundle: &Bundle,
     attached: Attached<'_, '_>,
     cancel: &CancelToken,
-) -> Result<ExitStatus, Error> {
+) -> Result<Ending, Error> {
     OFFERS.check(needs(&bundle.spec))?;
     bundle.write_files()?;
     let mut placed = Placed::new(bundle)?;
-    let status = run_in(&placed, bundle, attached, cancel);
+    let ending = run_in(&placed, bundle, attached, cancel);
     let taken_back = placed.take_back();
-    let status = status?;
-    taken_back.map(|()| status)
+    let ending = ending?;
+    taken_back.map(|()| ending)
 }
 
 fn run_in(
@@ -72,28 +72,26 @@ fn run_in(
     bundle: &Bundle,
     attached: Attached<'_, '_>,
     cancel: &CancelToken,
-) -> Result<ExitStatus, Error> {
+) -> Result<Ending, Error> {
     let (here, host) = (Host::detect(), bundle.spec.hostname().clone().unwrap_or_default());
     let mut sandbox = sandbox(bundle, placed, &here)?;
-    let barrier = Barrier::best(&here);
-    match barrier.operation()? {
-        Some(join) => sandbox.operations.insert(0, join),
-        None => devices::check_denied(&bundle.state)?,
+    let confines = Confines::with_barrier(bundle, &here)?;
+    if !matches!(confines.barrier, Barrier::Cgroup) {
+        devices::check_denied(&bundle.state)?;
     }
+    sandbox.operations.splice(0..0, confines.operations()?);
     let answers = Answers::new(placed, &host, mounts(&bundle.spec));
     let mut answers = answers.map_err(|errno| Repr::State(errno.into()))?;
     let mut answer = |listener| answers.answer_all(listener);
     let status = supervise(&sandbox, &program_of(&bundle.spec)?, attached, cancel, Some(&mut answer))?;
-    Ok(status.into())
+    Ok(Ending { status: status.into(), exceeded: confines.exceeded()?, record: None })
 }
 
 fn needs(spec: &Spec) -> Option<Need> {
     let linux = spec.linux().as_ref();
     let namespaces = linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
-    if namespaces.iter().any(|namespace| namespace.typ() == LinuxNamespaceType::Network) {
-        return Some(Need::OwnNetwork);
-    }
-    wants_cgroups(spec).then_some(Need::Resources)
+    let has_own = namespaces.iter().any(|namespace| namespace.typ() == LinuxNamespaceType::Network);
+    has_own.then_some(Need::OwnNetwork)
 }
 
 fn sandbox(bundle: &Bundle, placed: &Placed, here: &Host) -> Result<Sandbox, Error> {

@@ -18,7 +18,7 @@ mod record;
 
 use std::path::{Path, PathBuf};
 
-use ocibuild_spec::{CancelToken, Owned, OwnershipRecord};
+use ocibuild_spec::{CancelToken, Owned};
 use ocibuild_sys::{Status, id_map};
 
 use self::answers::Answers;
@@ -26,21 +26,21 @@ use self::filter::notifying;
 use self::identity::Identity;
 use crate::namespaces::{Described, process_of, program_of};
 use crate::supervise::supervise;
-use crate::{Attached, Bundle, Error, ExitStatus, Host};
+use crate::{Attached, Bundle, Ending, Error, ExitStatus, Host};
 
 /// Whether there is one id here, and no more.
 pub(crate) fn is_here() -> bool {
     id_map().is_single()
 }
 
-/// Runs the command of a bundle, and gives the record of owners that it leaves.
+/// Runs the command of a bundle; the record of owners that it leaves is part of how it ends.
 pub(crate) fn run(
     bundle: &Bundle,
     attached: Attached<'_, '_>,
     cancel: &CancelToken,
-) -> Result<(ExitStatus, OwnershipRecord), Error> {
+) -> Result<Ending, Error> {
     let (bundle, meant) = as_root(bundle)?;
-    let Described { mut sandbox, barrier: _barrier, network: _network } =
+    let Described { mut sandbox, confines, network: _network } =
         Described::of(&bundle, &Host::detect(), cancel)?;
     let mut rights = u64::MAX;
     if let Some(confinement) = &mut sandbox.process.confinement {
@@ -52,7 +52,7 @@ pub(crate) fn run(
     let mut answers = Answers::new(meant, rights, may_mount)?;
     let mut answer = |listener| answers.answer_all(listener);
     let status = supervise(&sandbox, &program_of(&bundle.spec)?, attached, cancel, Some(&mut answer))?;
-    Ok((status.into(), answers.into_record()))
+    Ok(Ending { status: status.into(), exceeded: confines.exceeded()?, record: Some(answers.into_record()) })
 }
 
 /// What a bundle means and the kernel cannot have.

@@ -51,6 +51,10 @@ pub enum Setting {
     Tag,
     /// The runtime that carries out steps.
     Runtime,
+    /// The memory of a step ([`Build::resources`](crate::build::Build::resources)).
+    Memory,
+    /// The number of processes of a step, likewise.
+    Processes,
     /// The list of images that are here.
     Images,
     /// A step that failed and was kept ([`State::enter`](crate::state::State::enter)).
@@ -124,6 +128,8 @@ impl Setting {
             Self::Load => "an engine, such as",
             Self::Tag => "the tag",
             Self::Runtime => "the runtime",
+            Self::Memory => "the limit of memory",
+            Self::Processes => "the limit of processes",
             Self::Images => "State::images",
             Self::KeepFailed => "Build::keep_failed",
             Self::KeptStep => "State::enter",

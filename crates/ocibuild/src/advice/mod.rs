@@ -20,7 +20,7 @@ use crate::failure::Failure;
 
 pub use hint::{Hint, Setting};
 pub(crate) use plan::{causes as plan_causes, hints as plan_hints};
-pub(crate) use sandbox::{sandbox as sandbox_hints, way_around};
+pub(crate) use sandbox::{limits as limit_hints, sandbox as sandbox_hints, way_around};
 pub(crate) use sources::{source as source_hints, store as store_hint};
 pub(crate) use step::fact as of_step_fact;
 

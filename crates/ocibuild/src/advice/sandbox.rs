@@ -1,6 +1,7 @@
 //! What lets steps run in a place that refuses a kind of sandbox.
 
-use ocibuild_executor::Obstacle;
+use ocibuild_executor::{CgroupError, Obstacle};
+use ocibuild_sys::ErrorKind;
 
 use super::Hint;
 use crate::failure::SandboxRefusal;
@@ -72,6 +73,20 @@ pub(crate) fn way_around(obstacle: Obstacle) -> Hint {
         _ => "look for what denies mounts and namespaces to this process".to_owned(),
     };
     text.into()
+}
+
+/// What gives steps limits in a place that refuses them.
+pub(crate) fn limits(refusal: &CgroupError) -> Vec<Hint> {
+    let around = "limit the container, pod or service that this runs in: steps share its limits";
+    let own = "start the build in a cgroup that it may divide, where systemd runs with systemd-run --user --scope -p \
+               Delegate=yes, or as root with systemd-run --scope -p Delegate=yes";
+    match refusal {
+        CgroupError::Occupied { .. } => vec![own.into(), around.into()],
+        CgroupError::Kernel(error) if error.kind() == ErrorKind::Denied => vec![around.into()],
+        CgroupError::NoController { .. } => vec![around.into()],
+        // A value that the kernel does not take: its file is named.
+        _ => Vec::new(),
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! About commands that failed.
 
+use ocibuild_executor::Exceeded;
 use ocibuild_plan::quote;
 
 use super::{Hint, Setting};
@@ -59,6 +60,7 @@ fn cause(fact: &StepFact) -> Option<String> {
             format!("the command ran with {}", shown.join(", "))
         }
         StepFact::Unset { name, .. } => format!("{name} has no value in this step"),
+        StepFact::Exceeded(exceeded) => met(*exceeded)?,
         StepFact::LoaderMissing { program } => format!("{program} exists, but what it needs to run does not"),
         StepFact::InterpreterMissing { program, interpreter } => {
             format!("{program} asks for the interpreter {interpreter}, which the image does not have")
@@ -127,6 +129,32 @@ fn cause(fact: &StepFact) -> Option<String> {
     })
 }
 
+/// Which limit was met.
+fn met(exceeded: Exceeded) -> Option<String> {
+    Some(match exceeded {
+        Exceeded::Memory { bytes } => {
+            format!("a process was killed for memory: the limit of the step is {}", size(bytes))
+        }
+        Exceeded::MemoryAround { bytes: Some(bytes) } => format!(
+            "a process was killed for memory while the step ran: what runs here may use {} together",
+            size(bytes)
+        ),
+        Exceeded::MemoryAround { bytes: None } => {
+            "a process was killed while the step ran: this host has no memory left".to_owned()
+        }
+        Exceeded::Processes { limit } => {
+            format!("no process could be made: the limit of the step is {limit} processes and threads")
+        }
+        _ => return None,
+    })
+}
+
+fn size(bytes: u64) -> String {
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let unit = units.into_iter().find(|(_, shift)| bytes > 0 && bytes.is_multiple_of(1 << shift));
+    unit.map_or_else(|| format!("{bytes} bytes"), |(name, shift)| format!("{} {name}", bytes >> shift))
+}
+
 /// A word as a shell takes it.
 fn shell_word(word: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:@%,=".contains(&byte);
@@ -152,6 +180,15 @@ fn hints(fact: &StepFact) -> Vec<Hint> {
                 Hint::from("the files that the step left are kept: enter them with ")
                     .setting(Setting::KeptStep, command.trim_end()),
             ]
+        }
+        StepFact::Exceeded(Exceeded::Memory { .. }) => {
+            vec![Hint::from("give the step more memory with ").setting(Setting::Memory, "")]
+        }
+        StepFact::Exceeded(Exceeded::Processes { .. }) => {
+            vec![Hint::from("let the step have more with ").setting(Setting::Processes, "")]
+        }
+        StepFact::Exceeded(_) => {
+            vec!["give this container, pod or host more memory, or run fewer jobs in the step".into()]
         }
         StepFact::Unset { name, reason } => vec![unset(name, reason)],
         StepFact::ShellMissing { shell, other } => no_shell(shell, *other),

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use ocibuild_dockerfile::{
     Dockerfile, Instruction, InstructionKind, RunCommand, Text, confusable_space, json_fault, nearest,
 };
+use ocibuild_executor::Exceeded;
 use ocibuild_plan::{MountKind, RunStep, StepNetwork};
 use ocibuild_snapshot::Tree;
 
@@ -53,7 +54,13 @@ pub(crate) struct FailedStep<'a> {
     /// The program itself could not be started.
     pub(crate) not_started: bool,
     /// Its programs are for another platform, and that may be the reason.
-    pub(crate) is_emulated: bool,
+    /// What is known of it already.
+    pub(crate) known: &'a [StepFact],
+}
+
+/// Whether a process was killed for memory.
+fn lacks_memory(fact: &StepFact) -> bool {
+    matches!(fact, StepFact::Exceeded(Exceeded::Memory { .. } | Exceeded::MemoryAround { .. }))
 }
 
 impl FailedStep<'_> {
@@ -76,7 +83,8 @@ impl FailedStep<'_> {
         if !facts[circumstances..].iter().any(StepFact::is_reason) {
             facts.extend(self.last_words());
         }
-        let has_advice = self.is_emulated || facts.iter().any(|fact| !matches!(fact, StepFact::Variables(_)));
+        let has_advice =
+            !self.known.is_empty() || facts.iter().any(|fact| !matches!(fact, StepFact::Variables(_)));
         if self.output.trim().is_empty() && !self.not_started && !has_advice {
             facts.push(StepFact::Silent);
         }
@@ -232,7 +240,7 @@ impl FailedStep<'_> {
         match self.code {
             126 => Some(self.not_executable(first_line)),
             127 => Some(self.no_program(first_line)),
-            137 => Some(StepFact::Killed),
+            137 if !self.known.iter().any(lacks_memory) => Some(StepFact::Killed),
             139 => Some(StepFact::Crashed),
             130 | 143 => Some(StepFact::Ended),
             _ => None,

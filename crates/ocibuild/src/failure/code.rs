@@ -68,6 +68,8 @@ ocibuild_dockerfile::codes! {
         NoDockerfile = "no-dockerfile",
         /// There is no step that is kept at a path, or not the whole of it.
         NoKeptStep = "no-kept-step",
+        /// The limits that steps are to have cannot be set here.
+        NoLimits = "no-limits",
         /// An image exists, but not for the platform.
         NoPlatform = "no-platform",
         /// A file to read is a directory or a device.

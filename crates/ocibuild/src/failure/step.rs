@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::path::PathBuf;
 
-use ocibuild_executor::Emulation;
+use ocibuild_executor::{Emulation, Exceeded};
 use ocibuild_plan::quote;
 use ocibuild_spec::Platform;
 
@@ -104,6 +104,8 @@ pub enum StepFact {
         /// Why it may have none.
         reason: UnsetReason,
     },
+    /// A limit was met while it ran.
+    Exceeded(Exceeded),
     /// It was killed.
     Killed,
     /// It crashed.

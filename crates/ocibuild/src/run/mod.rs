@@ -14,7 +14,9 @@ use std::sync::Arc;
 
 use fs_err as fs;
 use ocibuild_dockerfile::Dockerfile;
-use ocibuild_executor::{Emulation, Executor, Host, Need, Network, Resources, Rootfs, Step, Stream, User};
+use ocibuild_executor::{
+    Emulation, Ending, Executor, Host, Need, Network, Resources, Rootfs, Step, Stream, User,
+};
 use ocibuild_snapshot::{ActiveSnapshot, MountPointKind, Snapshotter, Tree};
 use ocibuild_spec::{CancelToken, DiffId, Mount, Owned, OwnershipRecord, Platform, Timestamp};
 
@@ -304,11 +306,12 @@ fn execute(
     let emulation = || Emulation::detect(platform);
     let fact = |emulation| StepFact::Emulation { emulation, platform: platform.clone() };
     match result {
-        Ok((status, record)) if status.success() => Ok(record),
+        Ok(Ending { status, record, .. }) if status.success() => Ok(record),
         // How a cancelled command ends is up to the executor and says nothing about the step.
         Ok(_) if context.cancel.is_cancelled() => Err(Ended::Otherwise(Error::cancelled())),
-        Ok((status, record)) => {
+        Ok(Ending { status, exceeded, record }) => {
             let (mut failure, emulation) = (failed(status.code()), emulation());
+            failure.facts.extend(exceeded.into_iter().map(StepFact::Exceeded));
             // What a shell ends with when it cannot execute a program.
             let is_foreign = !matches!(emulation, Emulation::Native | Emulation::Interpreter(_));
             if matches!(failure.code, 126 | 127) && is_foreign {
@@ -377,7 +380,7 @@ fn explained(
         code: failure.code,
         output: &failure.output,
         not_started: failure.not_started.is_some(),
-        is_emulated: !failure.facts.is_empty(),
+        known: &failure.facts,
     };
     let first_line = |path: &Path| -> Option<Vec<u8>> {
         let view = TreeSource::new(Arc::clone(tree));

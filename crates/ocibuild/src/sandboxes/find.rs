@@ -152,7 +152,7 @@ fn step_in_chroot() -> StepSupport {
         private_network: None,
         no_private_network: Some(SandboxRefusal::NoNamespaces),
         devices: DeviceSupport::Inherited,
-        limits: false,
+        limits: Surroundings::limits(),
     }
 }
 

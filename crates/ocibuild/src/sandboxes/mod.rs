@@ -22,6 +22,8 @@ mod snapshots;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
+use ocibuild_executor::{CgroupError, Limit};
+
 use crate::advice::{Hint, sandbox_hints};
 use crate::failure::SandboxRefusal;
 pub use crate::privilege::Rung;
@@ -119,8 +121,8 @@ pub struct StepSupport {
     pub no_private_network: Option<SandboxRefusal>,
     /// What keeps it from the devices of the host.
     pub devices: DeviceSupport,
-    /// Whether its memory and its CPU time can be limited without a runtime.
-    pub limits: bool,
+    /// What can be limited, or why not.
+    pub limits: Vec<(Limit, Result<(), CgroupError>)>,
 }
 
 /// What keeps a step from the devices of the host.

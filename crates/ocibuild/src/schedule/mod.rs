@@ -376,6 +376,7 @@ impl<'a> PlatformBuild<'a> {
         let mut has_sandbox = self.session.has_sandbox.lock().unwrap_or_else(PoisonError::into_inner);
         if !*has_sandbox {
             self.backends.executor.probe()?;
+            self.backends.executor.try_limits(&self.session.build.settings.resources)?;
             *has_sandbox = true;
             if let Some(sandbox) = self.sandbox() {
                 self.emit(Event::Sandbox { sandbox });

@@ -4,16 +4,15 @@ use std::io::Read;
 
 use fs_err as fs;
 use ocibuild_sys::{
-    AllowedDevice, Confinement, DeviceCgroup, MountOptions, Namespaces, Operation, OverlayAttributes,
-    Process, Profile, Sandbox, SandboxErrorKind, Status, in_initial_user_namespace, namespaces_work,
-    openat2_works, overlay_works,
+    Confinement, MountOptions, Namespaces, Operation, OverlayAttributes, Process, Profile, Sandbox,
+    SandboxErrorKind, Status, in_initial_user_namespace, namespaces_work, openat2_works, overlay_works,
 };
 
 fn c(text: &str) -> CString {
     CString::new(text).unwrap()
 }
 
-fn shell(script: &str) -> Sandbox {
+pub(crate) fn shell(script: &str) -> Sandbox {
     let process = Process {
         args: vec![c("sh"), c("-c"), c(script)],
         env: vec![c("A=b")],
@@ -33,7 +32,7 @@ fn shell(script: &str) -> Sandbox {
 }
 
 /// Runs to the end and gives status and output.
-fn run(sandbox: &Sandbox) -> (Status, String) {
+pub(crate) fn run(sandbox: &Sandbox) -> (Status, String) {
     let (mut reader, writer) = std::io::pipe().unwrap();
     let child = sandbox.spawn(&writer, &writer).unwrap();
     drop(writer);
@@ -179,65 +178,4 @@ fn privileged_an_overlay_can_be_tried_without_a_trace() {
 #[test]
 fn what_the_kernel_offers_can_be_asked() {
     assert_eq!(openat2_works(), openat2_works());
-}
-
-/// A cgroup that lets nothing be opened but what it names; none, with the reason printed, where none can be made.
-fn device_cgroup(allowed: &[AllowedDevice]) -> Option<DeviceCgroup> {
-    match DeviceCgroup::new(allowed) {
-        Ok(cgroup) => Some(cgroup),
-        Err(error) => {
-            ocibuild_testkit::skip(&format!("no device cgroup: {error}"));
-            None
-        }
-    }
-}
-
-#[test]
-fn privileged_a_device_cgroup_opens_what_it_names() {
-    let null = AllowedDevice { major: 1, minor: Some(3) };
-    let (Some(some), Some(none)) = (device_cgroup(&[null]), device_cgroup(&[])) else { return };
-    let directory = tempfile::tempdir().unwrap();
-    for (cgroup, expected) in [(&some, "made null\nzero: \n"), (&none, "made zero: \n")] {
-        let path = directory.path().join("disk");
-        let script = format!(
-            "mknod {0} b 8 0 && rm {0} && printf 'made '; (cat < /dev/null) 2>&- && echo null; printf 'zero: '; (head -c 1 < /dev/zero) 2>&- | wc -c | grep 1; echo",
-            path.display()
-        );
-        let mut sandbox = shell(&script);
-        let processes = CString::new(cgroup.processes().to_str().unwrap()).unwrap();
-        sandbox.operations.push(Operation::JoinCgroup(processes));
-        assert_eq!(run(&sandbox), (Status::Exited(0), expected.to_owned()));
-    }
-}
-
-#[test]
-fn privileged_device_cgroups_that_were_left_behind_are_removed() {
-    let Some(first) = device_cgroup(&[]) else { return };
-    let own = first.processes().parent().unwrap().to_owned();
-    // As that of a builder that was killed.
-    let left = own.with_file_name("ocibuild-0-left");
-    fs::create_dir(&left).unwrap();
-    let second = device_cgroup(&[]).unwrap();
-    assert!(!left.exists() && own.exists(), "one that is in use stays");
-    drop(first);
-    drop(second);
-    assert!(!own.exists());
-}
-
-#[test]
-fn privileged_device_cgroups_made_at_once_do_not_take_each_other_away() {
-    let Some(_first) = device_cgroup(&[]) else { return };
-    std::thread::scope(|scope| {
-        for _ in 0..8 {
-            scope.spawn(|| {
-                for round in 0..150 {
-                    let cgroup = DeviceCgroup::new(&[]).unwrap();
-                    let mut sandbox = shell("true");
-                    let processes = CString::new(cgroup.processes().to_str().unwrap()).unwrap();
-                    sandbox.operations.push(Operation::JoinCgroup(processes));
-                    assert_eq!(run(&sandbox).0, Status::Exited(0), "round {round}");
-                }
-            });
-        }
-    });
 }
