@@ -157,14 +157,6 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "HOST:IP", help_heading = "Steps")]
     pub(crate) add_host: Vec<String>,
 
-    /// Resource limit of steps
-    #[arg(long, value_name = "NAME=SOFT[:HARD]", help_heading = "Steps")]
-    pub(crate) ulimit: Vec<String>,
-
-    /// Size of /dev/shm in steps [default: 64m]
-    #[arg(long, value_name = "BYTES", help_heading = "Steps")]
-    pub(crate) shm_size: Option<String>,
-
     /// Capability that no step gets, like `NET_RAW`, or `ALL`
     #[arg(long, value_name = "CAPABILITY", value_delimiter = ',', help_heading = "Steps")]
     pub(crate) cap_drop: Vec<String>,
@@ -259,47 +251,55 @@ impl BuildArgs {
     }
 }
 
-/// Limits that cgroups carry out.
+/// What a step, or a command, may use.
 #[derive(Debug, Default, Args)]
 pub(crate) struct LimitArgs {
-    /// Cgroup in which those of steps are made
-    #[arg(long, value_name = "CGROUP", help_heading = "Steps")]
+    /// Resource limit of each process
+    #[arg(long, value_name = "NAME=SOFT[:HARD]", help_heading = "Limits")]
+    pub(crate) ulimit: Vec<String>,
+
+    /// Size of /dev/shm [default: 64m]
+    #[arg(long, value_name = "BYTES", help_heading = "Limits")]
+    pub(crate) shm_size: Option<String>,
+
+    /// Cgroup in which its own is made
+    #[arg(long, value_name = "CGROUP", help_heading = "Limits")]
     pub(crate) cgroup_parent: Option<String>,
 
-    /// Memory of a step
-    #[arg(long, short, value_name = "BYTES", help_heading = "Steps")]
+    /// Memory of a step or command, like 512m
+    #[arg(long, short, value_name = "BYTES", help_heading = "Limits")]
     pub(crate) memory: Option<String>,
 
-    /// Memory and swap of a step together, -1 for any amount
-    #[arg(long, value_name = "BYTES", allow_hyphen_values = true, help_heading = "Steps")]
+    /// Memory and swap together, -1 for any amount [default: twice the memory]
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true, help_heading = "Limits")]
     pub(crate) memory_swap: Option<String>,
 
-    /// Processes and threads of a step, -1 for any number
-    #[arg(long, value_name = "N", allow_hyphen_values = true, help_heading = "Steps")]
+    /// Processes and threads, -1 for any number
+    #[arg(long, value_name = "N", allow_hyphen_values = true, help_heading = "Limits")]
     pub(crate) pids_limit: Option<i64>,
 
-    /// CPUs of a step, like 1.5: CPU time in each period
-    #[arg(long, value_name = "N", help_heading = "Steps")]
+    /// CPUs, like 1.5: CPU time in each period
+    #[arg(long, value_name = "N", help_heading = "Limits")]
     pub(crate) cpus: Option<String>,
 
-    /// Weight of a step's CPU time
-    #[arg(long, short = 'c', value_name = "SHARES", help_heading = "Steps")]
+    /// Weight of its CPU time
+    #[arg(long, short = 'c', value_name = "SHARES", help_heading = "Limits")]
     pub(crate) cpu_shares: Option<u64>,
 
     /// Period for --cpu-quota, in microseconds
-    #[arg(long, value_name = "TIME", help_heading = "Steps")]
+    #[arg(long, value_name = "TIME", help_heading = "Limits")]
     pub(crate) cpu_period: Option<u64>,
 
-    /// CPU time of a step in each period, in microseconds
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = "Steps")]
+    /// CPU time in each period, in microseconds
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, help_heading = "Limits")]
     pub(crate) cpu_quota: Option<i64>,
 
-    /// CPUs of steps, like 0-3,5
-    #[arg(long, value_name = "LIST", help_heading = "Steps")]
+    /// CPUs that it runs on, like 0-3,5
+    #[arg(long, value_name = "LIST", help_heading = "Limits")]
     pub(crate) cpuset_cpus: Option<String>,
 
-    /// Memory nodes of steps
-    #[arg(long, value_name = "LIST", help_heading = "Steps")]
+    /// Memory nodes that it uses
+    #[arg(long, value_name = "LIST", help_heading = "Limits")]
     pub(crate) cpuset_mems: Option<String>,
 }
 

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{PullArgs, PushArgs, RegistryArgs, SandboxArg, SnapshotterArg};
+use super::{LimitArgs, PullArgs, PushArgs, RegistryArgs, SandboxArg, SnapshotterArg};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum TableFormat {
@@ -345,6 +345,9 @@ pub(crate) struct RunArgs {
     /// Capability that the command does not get, like `NET_RAW`, or `ALL`
     #[arg(long, value_name = "CAPABILITY", value_delimiter = ',')]
     pub(crate) cap_drop: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
 
     /// Use this OCI runtime (crun, runc, or an absolute path) instead of own namespaces
     #[arg(long, value_name = "RUNTIME")]

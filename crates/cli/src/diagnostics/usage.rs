@@ -96,12 +96,10 @@ const AS_A_STEP: &str = "commands have the capabilities and the filter of a buil
                          podman or nerdctl";
 const NO_DEVICES: &str =
     "commands see the devices of a build step; for more, run the image with docker, podman or nerdctl";
-const NO_LIMITS: &str =
-    "limits are for builds; to limit a container, run the image with docker, podman or nerdctl";
 const OWN_NAMESPACES: &str = "a command has namespaces of its own, but for the network; for others, run the image with docker, podman or nerdctl";
 
 /// Flags of `docker run`, and what to use instead.
-const FOREIGN_RUN_FLAGS: [(&str, &str); 35] = [
+const FOREIGN_RUN_FLAGS: [(&str, &str); 29] = [
     ("-P", OPEN_PORTS),
     ("--publish-all", OPEN_PORTS),
     ("--expose", OPEN_PORTS),
@@ -119,12 +117,6 @@ const FOREIGN_RUN_FLAGS: [(&str, &str); 35] = [
     ("--sysctl", AS_A_STEP),
     ("--device", NO_DEVICES),
     ("--gpus", NO_DEVICES),
-    ("--memory", NO_LIMITS),
-    ("-m", NO_LIMITS),
-    ("--cpus", NO_LIMITS),
-    ("--ulimit", NO_LIMITS),
-    ("--shm-size", NO_LIMITS),
-    ("--pids-limit", NO_LIMITS),
     ("--pid", OWN_NAMESPACES),
     ("--ipc", OWN_NAMESPACES),
     ("--uts", OWN_NAMESPACES),

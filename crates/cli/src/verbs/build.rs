@@ -67,7 +67,7 @@ impl Request {
             outputs,
             load,
             hosts: each("--add-host", &args.add_host, values::host_entry)?,
-            limits: each("--ulimit", &args.ulimit, values::ulimit)?,
+            limits: values::rlimits(&args.limits)?,
             resources: values::resources(&args.limits)?,
             dropped_capabilities: values::capabilities(&args.cap_drop)?,
             agents: each("--ssh", &args.ssh, |text| values::ssh(text, env))?,
@@ -76,7 +76,7 @@ impl Request {
                 .as_deref()
                 .map(|text| values::size("--archive-limit", text))
                 .transpose()?,
-            shm_size: args.shm_size.as_deref().map(|text| values::size("--shm-size", text)).transpose()?,
+            shm_size: values::shm_size(&args.limits)?,
             secrets: secrets(&args.secret, env)?,
             progress,
             iidfile: args.iidfile.clone(),

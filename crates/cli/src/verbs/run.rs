@@ -165,6 +165,9 @@ fn options(args: &RunArgs) -> Result<ContainerOptions, Error> {
     network.check_hosts(&args.add_host)?;
     options.network = network.of_command();
     options.dropped_capabilities = values::capabilities(&args.cap_drop)?;
+    options.resources = values::resources(&args.limits)?;
+    options.rlimits = values::rlimits(&args.limits)?;
+    options.shm_size = values::shm_size(&args.limits)?;
     options.terminal = args.tty.then(window);
     Ok(options)
 }

@@ -106,6 +106,35 @@ fn containers_end_as_a_shell_says_it() {
     place.run(&["run", "app", "/bin"]).fails(126, &["/bin"]);
 }
 
+#[test]
+fn limits_hold_for_steps_and_for_commands() {
+    let Some(place) = with_base("FROM base\nRUN ulimit -n; df -k /dev/shm | tail -n 1\n") else { return };
+    let flags = [
+        "--ulimit",
+        "nofile=100:200",
+        "--shm-size",
+        "1m",
+        "--pids-limit",
+        "50",
+        "-m",
+        "64m",
+        "--cpus",
+        "1.5",
+    ];
+    let ended = build(&place, &[&flags[..], &["-t", "app"]].concat());
+    if ended.stderr.contains("the limits of the step cannot be set") {
+        return skip(&ended.stderr);
+    }
+    ended.succeeds();
+    assert!(ended.stderr.contains(" 100\n") && ended.stderr.contains(" 1024 "), "{}", ended.stderr);
+    let run = |script: &str| place.run(&[&["run"], &flags[..], &["app", "sh", "-c", script]].concat());
+    let ended = run("ulimit -n; df -k /dev/shm | tail -n 1");
+    ended.succeeds();
+    assert!(ended.stdout.starts_with("100\n") && ended.stdout.contains(" 1024 "), "{}", ended.stdout);
+    assert_ne!(run("i=0; while [ $i -lt 60 ]; do sleep 9 & i=$((i+1)); done").code, Some(0));
+    assert_ne!(run("x=$(head -c 300000000 /dev/zero | tr '\\0' a); echo ${#x}").stdout, "300000000\n");
+}
+
 /// A pipe cannot be flushed. Where files of a step are kept in an overlay that flushes nothing, or beside caches that
 /// outlive it, the kernel says so.
 #[test]

@@ -2,6 +2,7 @@
 
 use ocibuild_executor::{CgroupError, Obstacle};
 use ocibuild_sys::ErrorKind;
+use rustix::io::Errno;
 
 use super::Hint;
 use crate::failure::SandboxRefusal;
@@ -82,7 +83,11 @@ pub(crate) fn limits(refusal: &CgroupError) -> Vec<Hint> {
                Delegate=yes, or as root with systemd-run --scope -p Delegate=yes";
     match refusal {
         CgroupError::Occupied { .. } => vec![own.into(), around.into()],
-        CgroupError::Kernel(error) if error.kind() == ErrorKind::Denied => vec![around.into()],
+        // What is mounted read-only cannot be divided however the build is started.
+        CgroupError::Kernel(error) if error.raw_os_error() == Errno::ROFS.raw_os_error() => {
+            vec![around.into()]
+        }
+        CgroupError::Kernel(error) if error.kind() == ErrorKind::Denied => vec![own.into(), around.into()],
         CgroupError::NoController { .. } => vec![around.into()],
         // A value that the kernel does not take: its file is named.
         _ => Vec::new(),

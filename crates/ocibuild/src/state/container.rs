@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use fs_err as fs;
 use ocibuild_executor::{
-    Attached, Capabilities, Executor, ExitStatus, Host, Need, Network, Output, Rootfs, Step, User, WindowSize,
+    Attached, Capabilities, Executor, ExitStatus, Host, Need, Network, Output, Resources, Rlimit, Rootfs,
+    Step, User, WindowSize,
 };
 use ocibuild_snapshot::{ActiveSnapshot, MountPointKind};
 use ocibuild_spec::{CancelToken, ContainerConfig, Descriptor, DiffId, MountBuilder, Reference};
@@ -47,6 +48,12 @@ pub struct ContainerOptions {
     pub network: Network,
     /// Capabilities that the command does not get.
     pub dropped_capabilities: Capabilities,
+    /// What it may use, with all that it starts.
+    pub resources: Resources,
+    /// What each of its processes may use.
+    pub rlimits: Vec<Rlimit>,
+    /// The size of `/dev/shm` in bytes; 64 MiB without.
+    pub shm_size: Option<u64>,
     /// Size of the terminal that the command gets, if it gets one.
     pub terminal: Option<WindowSize>,
 }
@@ -115,7 +122,9 @@ impl State<'_> {
         let mounts = (!options.volumes.is_empty()).then_some(Need::Mounts);
         let network = (options.network != Network::Host).then_some(Need::OwnNetwork);
         let private = (options.network == Network::Private).then_some(Need::PrivateNetwork);
-        executor.offers().check(mounts.into_iter().chain(network).chain(private))?;
+        let sized = options.shm_size.is_some().then_some(Need::SizedMounts);
+        let limited = (!options.resources.is_empty()).then_some(Need::Resources);
+        executor.offers().check([mounts, network, private, sized, limited].into_iter().flatten())?;
         let _lease = self.layout.lease()?;
         let details = self.details(image)?;
         let scratch = self.layout.scratch()?;
@@ -193,6 +202,11 @@ fn step(
     step.terminal = options.terminal;
     step.network = options.network;
     step.dropped_capabilities = options.dropped_capabilities;
+    step.resources = options.resources.clone();
+    step.rlimits.clone_from(&options.rlimits);
+    if let Some(size) = options.shm_size {
+        step.shm_size = size;
+    }
     step.hosts = ocibuild_executor::hosts(&step.hostname, &options.hosts);
     // Without a network it is not asked anyway.
     let network = if options.network == Network::None { Network::Host } else { options.network };

@@ -116,37 +116,69 @@ impl Parent {
         if !has("cgroup.controllers")? {
             return Err(CgroupError::NoController { controller: name });
         }
-        let opened = open(directory)?;
-        let line = format!("+{name}");
-        let hand_out = || write(opened.as_fd(), directory, "cgroup.subtree_control", &line);
-        match hand_out() {
-            Err(error) if error.raw_os_error() == Errno::BUSY.raw_os_error() => {
-                let occupied = || CgroupError::Occupied { path: directory.to_owned(), controller: name };
-                if directory == self.hierarchy.own && move_out(directory)? {
-                    hand_out().map_err(|_| occupied())
-                } else {
-                    Err(occupied())
-                }
-            }
-            result => Ok(result?),
+        // Of a cgroup with processes the kernel would take some controllers, and those in it could then have none. Only the root
+        // has all it likes.
+        let is_root = !directory.join("cgroup.type").exists();
+        let moves = || directory == self.hierarchy.own && move_out(directory).unwrap_or(false);
+        if !is_root && !processes_of(directory)?.is_empty() && !moves() {
+            return Err(CgroupError::Occupied { path: directory.to_owned(), controller: name });
         }
+        write(open(directory)?.as_fd(), directory, "cgroup.subtree_control", &format!("+{name}"))?;
+        Ok(())
     }
 }
 
-/// Moves this process, if it is alone in a cgroup, into one of its own there.
+fn processes_of(directory: &Path) -> Result<Vec<String>, Error> {
+    Ok(words(&text_of(&directory.join("cgroup.procs"))?))
+}
+
+/// How often it is looked whether more processes have come meanwhile.
+const ATTEMPTS: usize = 100;
+
+/// Moves the processes of this program, if no others are in a cgroup, into one of their own there.
 fn move_out(directory: &Path) -> Result<bool, Error> {
     static ONE_BY_ONE: Mutex<()> = Mutex::new(());
     let _one_by_one = ONE_BY_ONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let own = rustix::process::getpid().as_raw_pid().to_string();
-    let processes = words(&text_of(&directory.join("cgroup.procs"))?);
-    if processes.iter().any(|process| *process != own) {
-        return Ok(false);
-    }
+    let program = crate::userns::program_id();
     let path = directory.join(OWN);
-    match rustix::fs::mkdir(&path, Mode::from_raw_mode(0o755)) {
-        Err(Errno::EXIST) => {}
-        result => result.map_err(Error::at("mkdir", &path))?,
+    for _ in 0..ATTEMPTS {
+        let processes = processes_of(directory)?;
+        if processes.is_empty() {
+            return Ok(true);
+        }
+        if !processes.iter().all(|process| is_below(process, program)) {
+            return Ok(false);
+        }
+        match rustix::fs::mkdir(&path, Mode::from_raw_mode(0o755)) {
+            Err(Errno::EXIST) => {}
+            result => result.map_err(Error::at("mkdir", &path))?,
+        }
+        let own = open(&path)?;
+        for process in processes {
+            match write(own.as_fd(), &path, "cgroup.procs", &process) {
+                // It has ended.
+                Err(error) if error.raw_os_error() == Errno::SRCH.raw_os_error() => {}
+                result => result?,
+            }
+        }
     }
-    write(open(&path)?.as_fd(), &path, "cgroup.procs", &own)?;
-    Ok(true)
+    Ok(false)
+}
+
+/// Whether a process is this program, or was started by it.
+fn is_below(process: &str, program: i32) -> bool {
+    let mut process: Option<i32> = process.parse().ok();
+    for _ in 0..ATTEMPTS {
+        match process {
+            Some(id) if id == program => return true,
+            Some(id) if id > 1 => process = parent_of(id),
+            _ => return false,
+        }
+    }
+    false
+}
+
+fn parent_of(process: i32) -> Option<i32> {
+    let status = text_of(Path::new(&format!("/proc/{process}/status"))).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }

@@ -13,6 +13,7 @@ use std::ffi::{c_int, c_void};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr;
+use std::sync::OnceLock;
 use std::sync::mpsc::{Sender, channel};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -31,6 +32,7 @@ const GUARD: usize = 64 << 10;
 ///
 /// Threads that `work` leaves behind go on in the namespaces of the process until they end.
 pub(super) fn apart<T: Send>(flags: c_int, work: impl FnOnce() -> T + Send) -> Result<T, Errno> {
+    program_id();
     let (sender, receiver) = channel();
     let thread = std::thread::Builder::new().name("user-namespace".to_owned());
     let lend = move || lend(flags, work, &sender);
@@ -41,6 +43,12 @@ pub(super) fn apart<T: Send>(flags: c_int, work: impl FnOnce() -> T + Send) -> R
     thread.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN))?;
     let outcome = receiver.recv().expect("the thread sends one outcome, whatever happens");
     outcome?.or_else(|panic| resume_unwind(panic))
+}
+
+/// The process that the program was started as, also in one that shares its memory.
+pub(crate) fn program_id() -> i32 {
+    static FIRST: OnceLock<i32> = OnceLock::new();
+    *FIRST.get_or_init(|| rustix::process::getpid().as_raw_pid())
 }
 
 type Outcome<T> = Result<Result<T, Box<dyn Any + Send>>, Errno>;

@@ -15,6 +15,7 @@ use rustix::process::{Pid, Signal, getgid, getpid, getppid, getuid, set_parent_p
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, set_thread_groups};
 
 use self::apart::apart;
+pub(crate) use self::apart::program_id;
 use self::ranges::Ranges;
 use crate::obstacle::missing_capability;
 use crate::{Obstacle, user_namespace_obstacle};

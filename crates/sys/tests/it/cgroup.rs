@@ -129,7 +129,7 @@ fn privileged_time_and_processors_are_limited() {
     assert_eq!(allowed.split_whitespace().last(), Some("0"));
     let read = |name: &str| {
         let files = directories(&cgroup).into_iter().map(|directory| directory.join(name));
-        files.filter_map(|file| fs::read_to_string(file).ok()).next()
+        files.into_iter().find_map(|file| fs::read_to_string(file).ok())
     };
     let one = [read("cpu.cfs_quota_us"), read("cpu.cfs_period_us"), read("cpu.shares")];
     let texts = |values: &[&str]| values.iter().map(|value| Some(format!("{value}\n"))).collect::<Vec<_>>();
