@@ -10,7 +10,7 @@ use crate::bundle::cgroup_parent;
 use crate::devices::{self, Barrier};
 use crate::error::Repr;
 use crate::mount::path;
-use crate::{Bundle, Error, Exceeded, Host, Resources};
+use crate::{Bundle, Ending, Error, Exceeded, ExitStatus, Host, Resources};
 
 /// What a step is in, held until it has ended.
 #[derive(Debug)]
@@ -71,8 +71,16 @@ impl Confines {
         processes.map(|processes| Ok(Operation::JoinCgroup(path(&processes)?))).collect()
     }
 
-    /// The limits that the step met.
-    pub(crate) fn exceeded(&self) -> Result<Vec<Exceeded>, Error> {
+    /// How the step ended.
+    pub(crate) fn ending(&self, status: ExitStatus) -> Result<Ending, Error> {
+        Ok(Ending { status, exceeded: self.exceeded(status)?, record: None })
+    }
+
+    /// The limits that the step met, if it failed.
+    fn exceeded(&self, status: ExitStatus) -> Result<Vec<Exceeded>, Error> {
+        if status.success() {
+            return Ok(Vec::new());
+        }
         let met = self.cgroup.as_ref().map(Cgroup::limits_met).transpose();
         let met = met.map_err(|error| Repr::Limits(error.into()))?.unwrap_or_default();
         let memory = match self.limits.memory {

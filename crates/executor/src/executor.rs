@@ -58,7 +58,7 @@ impl ExitStatus {
 pub struct Ending {
     /// How.
     pub status: ExitStatus,
-    /// Limits that were met meanwhile, whether or not that made the command fail.
+    /// Limits that were met, if it failed: likely, but not surely, that is why.
     pub exceeded: Vec<Exceeded>,
     /// The owners and devices that the step meant and its file system could not take; `None` if they are what the file system
     /// says.

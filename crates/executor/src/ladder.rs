@@ -77,7 +77,7 @@ impl NamespaceExecutor {
         let Described { sandbox, confines, network: _network } =
             Described::of(bundle, &Host::detect(), cancel)?;
         let status = supervise(&sandbox, &program_of(&bundle.spec)?, attached, cancel, None)?.into();
-        Ok(Ending { status, exceeded: confines.exceeded()?, record: None })
+        confines.ending(status)
     }
 }
 

@@ -246,7 +246,7 @@ impl RuntimeExecutor {
                 Err(error)
             }
         };
-        Ok(Ending { status: status?, exceeded: confines.exceeded()?, record: None })
+        confines.ending(status?)
     }
 }
 

@@ -5,7 +5,7 @@ use ocibuild_sys::{
 
 use crate::{Error, Host, NetworkProgram, devices};
 
-/// What a step gets from a [`NamespaceExecutor`] in this place.
+/// What a step gets from a [`NamespaceExecutor`](crate::NamespaceExecutor) in this place.
 #[derive(Debug)]
 pub struct Surroundings {
     /// Whether it has a `/proc` of its own; else that of this process is bound.

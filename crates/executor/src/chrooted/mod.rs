@@ -84,7 +84,7 @@ fn run_in(
     let mut answers = answers.map_err(|errno| Repr::State(errno.into()))?;
     let mut answer = |listener| answers.answer_all(listener);
     let status = supervise(&sandbox, &program_of(&bundle.spec)?, attached, cancel, Some(&mut answer))?;
-    Ok(Ending { status: status.into(), exceeded: confines.exceeded()?, record: None })
+    confines.ending(status.into())
 }
 
 fn needs(spec: &Spec) -> Option<Need> {

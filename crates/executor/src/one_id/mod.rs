@@ -52,7 +52,7 @@ pub(crate) fn run(
     let mut answers = Answers::new(meant, rights, may_mount)?;
     let mut answer = |listener| answers.answer_all(listener);
     let status = supervise(&sandbox, &program_of(&bundle.spec)?, attached, cancel, Some(&mut answer))?;
-    Ok(Ending { status: status.into(), exceeded: confines.exceeded()?, record: Some(answers.into_record()) })
+    Ok(Ending { record: Some(answers.into_record()), ..confines.ending(status.into())? })
 }
 
 /// What a bundle means and the kernel cannot have.

@@ -128,8 +128,8 @@ fn privileged_time_and_processors_are_limited() {
     let allowed = run(&shell_in(&cgroup, "grep Cpus_allowed_list /proc/self/status")).1;
     assert_eq!(allowed.split_whitespace().last(), Some("0"));
     let read = |name: &str| {
-        let files = directories(&cgroup).into_iter().map(|directory| directory.join(name));
-        files.into_iter().find_map(|file| fs::read_to_string(file).ok())
+        let mut files = directories(&cgroup).into_iter().map(|directory| directory.join(name));
+        files.find_map(|file| fs::read_to_string(file).ok())
     };
     let one = [read("cpu.cfs_quota_us"), read("cpu.cfs_period_us"), read("cpu.shares")];
     let texts = |values: &[&str]| values.iter().map(|value| Some(format!("{value}\n"))).collect::<Vec<_>>();
