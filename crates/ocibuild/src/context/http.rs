@@ -224,6 +224,7 @@ impl OneFile {
             kind: SourceKind::File { size: self.download.size },
             links: None,
             version: None,
+            known: None,
         }
     }
 }
@@ -237,6 +238,7 @@ impl Source for OneFile {
                 kind: SourceKind::Directory,
                 links: None,
                 version: None,
+                known: None,
             }));
         }
         Ok((path == Path::new(&self.name)).then(|| self.node()))

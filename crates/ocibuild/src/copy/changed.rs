@@ -277,6 +277,7 @@ mod tests {
             kind: SourceKind::File { size },
             links: None,
             version: None,
+            known: None,
         };
         Item { path: PathBuf::from(path), node, is_intermediate: false }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ocibuild_spec::{CancelToken, ContentDigest, ContentHasher, Digest, Metadata};
 
 use super::changed::{CheckedSource, SourceDigests};
+use super::known::KnownFile;
 use super::select::Selected;
 use super::source::{Source, SourceKind, SourceNode};
 use crate::error::Error;
@@ -89,10 +90,7 @@ impl Reading<'_> {
         if let Some(known) = self.source.known_digest(path) {
             return Ok(known);
         }
-        let digests = self.source.digests();
-        let known = digests.as_ref().zip(node.version);
-        let known = known.and_then(|(digests, version)| digests.get(path, &version));
-        if let Some(known) = known {
+        if let Some(known) = node.known {
             return Ok(known);
         }
         let (mut reader, version) = self.source.open_version(path)?;
@@ -116,8 +114,10 @@ impl Reading<'_> {
             return Err(ChangedPath::new(path, PathChange::Content).into());
         }
         let content = hasher.finish();
-        if let (Some(digests), Some(version)) = (digests, version) {
-            digests.put(path, &version, content);
+        if let (Some(digests), Some(version)) = (self.source.digests(), version) {
+            // Its attributes were read after the times of the one that was found, and so are those of this one if it has the same.
+            let is_bare = node.version == Some(version) && node.metadata.xattrs.is_empty();
+            digests.put(path, &version, KnownFile { content, is_bare });
         }
         Ok(content)
     }

@@ -1,5 +1,5 @@
 //! Digests of the files of contexts that were read: for the key of a later step, and of a later build, no file is read
-//! again that is what it was.
+//! again that is what it was. Nor are its attributes: a change of those changes its ctime as well.
 //!
 //! To a build, a file is what it was when the build first read it, as long as nothing tells that it changed. From build
 //! to build only files count that were at rest for a while when they were read, since a change within the same tick of
@@ -44,7 +44,9 @@ impl FileVersion {
             hasher.update(&time.seconds.to_be_bytes());
             hasher.update(&time.nanoseconds.to_be_bytes());
         }
-        first_half(hasher)
+        let mut name = first_half(hasher);
+        *last_of(&mut name) &= !BARE;
+        name
     }
 
     /// Whether the file was at rest at this moment, and had been for longer than the coarsest clock of a file system
@@ -105,6 +107,22 @@ impl ContextDigests {
 /// A hash in few bytes: of a path, or of a version.
 type Name = [u8; 16];
 
+/// In the last byte of a version that is kept: the file has no attributes of users.
+const BARE: u8 = 1;
+
+fn last_of(name: &mut Name) -> &mut u8 {
+    &mut name[size_of::<Name>() - 1]
+}
+
+/// What is known of a version of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct KnownFile {
+    /// The digest of its content.
+    pub(crate) content: ContentDigest,
+    /// Whether it has no attributes of users, for certain.
+    pub(crate) is_bare: bool,
+}
+
 /// The digests of the files of one context, by path.
 #[derive(Debug)]
 pub(crate) struct DigestIndex {
@@ -116,7 +134,7 @@ pub(crate) struct DigestIndex {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Known {
     version: Name,
-    content: ContentDigest,
+    file: KnownFile,
     standing: Standing,
 }
 
@@ -133,21 +151,21 @@ enum Standing {
 }
 
 impl DigestIndex {
-    /// The digest of this version of a file, if it was read.
-    pub(super) fn get(&self, path: &Path, version: &FileVersion) -> Option<ContentDigest> {
+    /// What is known of this version of a file, if it was read.
+    pub(super) fn get(&self, path: &Path, version: &FileVersion) -> Option<KnownFile> {
         let mut files = lock(&self.files);
         let known = files.get_mut(&hash_of(path)).filter(|known| known.version == version.fingerprint())?;
         if known.standing == Standing::Kept {
             known.standing = Standing::Confirmed;
         }
-        Some(known.content)
+        Some(known.file)
     }
 
     /// Remembers what was read of a file. `version` is what the file was before it was read: were it to change
     /// meanwhile, it would be another version later.
-    pub(super) fn put(&self, path: &Path, version: &FileVersion, content: ContentDigest) {
+    pub(super) fn put(&self, path: &Path, version: &FileVersion, file: KnownFile) {
         let standing = if version.is_at_rest(self.moment) { Standing::Read } else { Standing::Fleeting };
-        lock(&self.files).insert(hash_of(path), Known { version: version.fingerprint(), content, standing });
+        lock(&self.files).insert(hash_of(path), Known { version: version.fingerprint(), file, standing });
     }
 
     /// Forgets a file that is not what its digest says, although nothing else tells that it changed.
@@ -188,7 +206,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// First bytes of a record; the last one is the version.
-const MAGIC: &[u8] = b"ocibuild context digests\0\x01";
+const MAGIC: &[u8] = b"ocibuild context digests\0\x02";
 /// Bytes of the path's hash, of the version's and of the digest.
 const PARTS: (usize, usize, usize) = (16, 16, 32);
 const LENGTH: usize = PARTS.0 + PARTS.1 + PARTS.2;
@@ -197,8 +215,10 @@ fn encode(files: &[(Name, Known)]) -> Vec<u8> {
     let mut record = MAGIC.to_vec();
     for (path, known) in files {
         record.extend_from_slice(path);
-        record.extend_from_slice(&known.version);
-        record.extend_from_slice(&known.content.0);
+        let mut version = known.version;
+        *last_of(&mut version) |= if known.file.is_bare { BARE } else { 0 };
+        record.extend_from_slice(&version);
+        record.extend_from_slice(&known.file.content.0);
     }
     let checksum = checksum_of(&record);
     record.extend_from_slice(&checksum);
@@ -212,8 +232,11 @@ fn decode(record: &[u8]) -> Option<HashMap<Name, Known>> {
     let known = |file: &[u8]| {
         let (path, rest) = file.split_first_chunk()?;
         let (version, digest) = rest.split_first_chunk()?;
-        let content = ContentDigest(*digest.first_chunk()?);
-        Some((*path, Known { version: *version, content, standing: Standing::Kept }))
+        let mut version: Name = *version;
+        let is_bare = *last_of(&mut version) & BARE != 0;
+        *last_of(&mut version) &= !BARE;
+        let file = KnownFile { content: ContentDigest(*digest.first_chunk()?), is_bare };
+        Some((*path, Known { version, file, standing: Standing::Kept }))
     };
     let files = files.chunks(LENGTH).map(known);
     files.collect()
@@ -253,6 +276,10 @@ mod tests {
         FileVersion { inode: (1, 2), size: 3, mode: 0o644, mtime: time(4), ctime: time(AT_REST) }
     }
 
+    fn known_file() -> KnownFile {
+        KnownFile { content: ContentDigest::of("content"), is_bare: true }
+    }
+
     fn index(files: HashMap<Name, Known>) -> DigestIndex {
         DigestIndex { files: Mutex::new(files), moment: Timestamp { seconds: AT_REST + 3, nanoseconds: 0 } }
     }
@@ -266,7 +293,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let contexts =
             ContextDigests::new(Cache::open(directory.path().join("cache")).unwrap().context_digests());
-        let digest = ContentDigest::of("content");
+        let digest = known_file();
         contexts.of((0, 1), directory.path()).put(Path::new("a/b"), &version(), digest);
         let known = |root, path: &str, version: FileVersion| {
             contexts.of(root, directory.path()).get(Path::new(path), &version)
@@ -291,7 +318,7 @@ mod tests {
     fn later_builds_know_files_that_were_at_rest() {
         let directory = tempfile::tempdir().unwrap();
         let cache = Cache::open(directory.path().join("cache")).unwrap();
-        let digest = ContentDigest::of("content");
+        let digest = known_file();
         let just_changed =
             FileVersion { ctime: Timestamp { seconds: i64::MAX, nanoseconds: 0 }, ..version() };
         let first = ContextDigests::new(cache.context_digests());
@@ -329,6 +356,41 @@ mod tests {
     }
 
     #[test]
+    fn attributes_are_read_again_once_they_change() {
+        let directory = tempfile::tempdir().unwrap();
+        let contexts =
+            ContextDigests::new(Cache::open(directory.path().join("cache")).unwrap().context_digests());
+        fs_err::write(directory.path().join("file"), "content").unwrap();
+        let root = RootDir::open(directory.path()).unwrap();
+        let top = root.top().unwrap();
+        let source = LocalSource::new(root, directory.path().to_owned(), IgnorePatterns::default());
+        let source = source.of_build(&OwnFiles::default(), &contexts);
+        let found = || source.stat(Path::new("file")).unwrap().unwrap();
+        let digests = source.digests().unwrap();
+        digests.put(Path::new("file"), &found().version.unwrap(), known_file());
+        assert_eq!(found().known, Some(known_file().content));
+        // A change within the same tick would leave no trace, which is why only files at rest are kept.
+        while found().known.is_some() {
+            if let Err(error) = top.set_xattr("file", "user.note", b"x") {
+                return ocibuild_testkit::skip(&format!("no attributes of users: {error}"));
+            }
+        }
+        assert!(found().metadata.xattrs.contains_key("user.note"));
+        digests.put(
+            Path::new("file"),
+            &found().version.unwrap(),
+            KnownFile { is_bare: false, ..known_file() },
+        );
+        assert!(found().known.is_some() && found().metadata.xattrs.contains_key("user.note"));
+        let record = KnownFile { is_bare: false, ..known_file() };
+        let kept = later(&self::index(HashMap::from([(
+            hash_of(Path::new("a")),
+            Known { version: version().fingerprint(), file: record, standing: Standing::Read },
+        )])));
+        assert_eq!(kept.get(Path::new("a"), &version()), Some(record));
+    }
+
+    #[test]
     fn a_tick_of_the_coarsest_clock_has_to_pass() {
         let rest = |seconds| version().is_at_rest(Timestamp { seconds, nanoseconds: 0 });
         assert_eq!([AT_REST, AT_REST + 2, AT_REST + 3].map(rest), [false, false, true]);
@@ -338,7 +400,7 @@ mod tests {
     fn what_was_wrong_is_forgotten() {
         let first = index(HashMap::new());
         for path in ["right", "wrong"] {
-            first.put(Path::new(path), &version(), ContentDigest::of("content"));
+            first.put(Path::new(path), &version(), known_file());
         }
         let second = later(&first);
         second.forget(Path::new("wrong"));
@@ -352,7 +414,7 @@ mod tests {
 
     #[test]
     fn what_no_build_needs_goes_in_the_end() {
-        let digest = ContentDigest::of("content");
+        let digest = known_file();
         let first = index(HashMap::new());
         for number in 0..=MOST_UNUSED + 1 {
             first.put(&PathBuf::from(number.to_string()), &version(), digest);
@@ -369,7 +431,7 @@ mod tests {
     #[test]
     fn damaged_records_are_none() {
         let first = index(HashMap::new());
-        first.put(Path::new("a"), &version(), ContentDigest::of("content"));
+        first.put(Path::new("a"), &version(), known_file());
         let record = first.record().unwrap();
         assert_eq!(record.len(), MAGIC.len() + LENGTH + 32);
         for length in 0..record.len() {

@@ -195,6 +195,7 @@ impl LocalSource {
             kind: SourceKind::Directory,
             links: None,
             version: None,
+            known: None,
         })
     }
 
@@ -312,12 +313,14 @@ impl Source for LocalSource {
             FileType::Socket => SourceKind::File { size: 0 },
         };
         let is_regular = matches!(kind, SourceKind::File { .. });
-        let xattrs =
-            if is_regular || found.is_dir() { Self::xattrs(&directory, name) } else { BTreeMap::new() };
+        let version = (found.file_type == FileType::Regular).then(|| FileVersion::of(&found));
+        let known = self.digests.as_ref().zip(version.as_ref());
+        let known = known.and_then(|(digests, version)| digests.get(path, version));
+        let has_xattrs = (is_regular || found.is_dir()) && !known.is_some_and(|known| known.is_bare);
+        let xattrs = if has_xattrs { Self::xattrs(&directory, name) } else { BTreeMap::new() };
         let metadata = metadata_of(&found, xattrs);
         let links = (is_regular && found.nlink > 1).then_some((found.dev, found.ino));
-        let version = (found.file_type == FileType::Regular).then(|| FileVersion::of(&found));
-        Ok(Some(SourceNode { metadata, kind, links, version }))
+        Ok(Some(SourceNode { metadata, kind, links, version, known: known.map(|known| known.content) }))
     }
 
     fn names(&self, path: &Path) -> Result<Vec<OsString>, Error> {

@@ -232,6 +232,7 @@ impl Source for NoSource {
             kind: SourceKind::Directory,
             links: None,
             version: None,
+            known: None,
         }))
     }
 

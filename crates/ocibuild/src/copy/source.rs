@@ -79,6 +79,8 @@ pub(crate) struct SourceNode {
     pub(crate) links: Option<(u64, u64)>,
     /// Of a regular file of this machine.
     pub(crate) version: Option<FileVersion>,
+    /// The digest of this version, if it was read before.
+    pub(crate) known: Option<ContentDigest>,
 }
 
 /// Something below a selected directory.
