@@ -32,7 +32,10 @@ impl Digest {
 
     /// The digest with this SHA-256 value.
     pub fn from_sha256(value: [u8; 32]) -> Self {
-        Self { text: format!("sha256:{}", hex(&value)) }
+        let mut text = String::with_capacity("sha256:".len() + 2 * value.len());
+        text.push_str("sha256:");
+        push_hex(&mut text, &value);
+        Self { text }
     }
 
     /// `sha256` or `sha512`.
@@ -53,9 +56,18 @@ impl Digest {
 
 /// Lower-case hexadecimal digits of `bytes`.
 pub(crate) fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    push_hex(&mut text, bytes);
+    text
+}
+
+/// Appends hexadecimal digits, in lower case. A key is made of one such text for each file.
+fn push_hex(text: &mut String, bytes: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |value: u8| char::from(DIGITS[usize::from(value)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    for byte in bytes {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
 }
 
 impl FromStr for Digest {

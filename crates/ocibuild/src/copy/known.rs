@@ -6,6 +6,7 @@
 //! the clock leaves no trace. Whoever puts a file into a layer reads it anyhow, and fails if it is something else by then.
 
 use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -107,6 +108,27 @@ impl ContextDigests {
 /// A hash in few bytes: of a path, or of a version.
 type Name = [u8; 16];
 
+/// What is found by a hash needs no other hash.
+#[derive(Debug, Default)]
+struct OfName(u64);
+
+impl std::hash::Hasher for OfName {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk() {
+            self.0 = u64::from_ne_bytes(*first);
+        }
+    }
+
+    /// The length comes first, and is always the same.
+    fn write_usize(&mut self, _length: usize) {}
+}
+
+type ByName<T> = HashMap<Name, T, BuildHasherDefault<OfName>>;
+
 /// In the last byte of a version that is kept: the file has no attributes of users.
 const BARE: u8 = 1;
 
@@ -126,7 +148,7 @@ pub(crate) struct KnownFile {
 /// The digests of the files of one context, by path.
 #[derive(Debug)]
 pub(crate) struct DigestIndex {
-    files: Mutex<HashMap<Name, Known>>,
+    files: Mutex<ByName<Known>>,
     moment: Timestamp,
 }
 
@@ -226,7 +248,7 @@ fn encode(files: &[(Name, Known)]) -> Vec<u8> {
 }
 
 /// What a record says; `None` for one of another version, or one that was damaged.
-fn decode(record: &[u8]) -> Option<HashMap<Name, Known>> {
+fn decode(record: &[u8]) -> Option<ByName<Known>> {
     let (content, checksum) = record.split_last_chunk()?;
     let files = content.strip_prefix(MAGIC).filter(|_| checksum_of(content) == *checksum)?;
     let known = |file: &[u8]| {
@@ -238,8 +260,12 @@ fn decode(record: &[u8]) -> Option<HashMap<Name, Known>> {
         let file = KnownFile { content: ContentDigest(*digest.first_chunk()?), is_bare };
         Some((*path, Known { version, file, standing: Standing::Kept }))
     };
-    let files = files.chunks(LENGTH).map(known);
-    files.collect()
+    let mut all = ByName::with_capacity_and_hasher(files.len() / LENGTH, BuildHasherDefault::default());
+    for file in files.chunks(LENGTH) {
+        let (path, known) = known(file)?;
+        all.insert(path, known);
+    }
+    Some(all)
 }
 
 fn checksum_of(bytes: &[u8]) -> [u8; 32] {
@@ -280,7 +306,7 @@ mod tests {
         KnownFile { content: ContentDigest::of("content"), is_bare: true }
     }
 
-    fn index(files: HashMap<Name, Known>) -> DigestIndex {
+    fn index(files: ByName<Known>) -> DigestIndex {
         DigestIndex { files: Mutex::new(files), moment: Timestamp { seconds: AT_REST + 3, nanoseconds: 0 } }
     }
 
@@ -383,7 +409,7 @@ mod tests {
         );
         assert!(found().known.is_some() && found().metadata.xattrs.contains_key("user.note"));
         let record = KnownFile { is_bare: false, ..known_file() };
-        let kept = later(&self::index(HashMap::from([(
+        let kept = later(&self::index(ByName::from_iter([(
             hash_of(Path::new("a")),
             Known { version: version().fingerprint(), file: record, standing: Standing::Read },
         )])));
@@ -398,7 +424,7 @@ mod tests {
 
     #[test]
     fn what_was_wrong_is_forgotten() {
-        let first = index(HashMap::new());
+        let first = index(ByName::default());
         for path in ["right", "wrong"] {
             first.put(Path::new(path), &version(), known_file());
         }
@@ -415,7 +441,7 @@ mod tests {
     #[test]
     fn what_no_build_needs_goes_in_the_end() {
         let digest = known_file();
-        let first = index(HashMap::new());
+        let first = index(ByName::default());
         for number in 0..=MOST_UNUSED + 1 {
             first.put(&PathBuf::from(number.to_string()), &version(), digest);
         }
@@ -430,7 +456,7 @@ mod tests {
 
     #[test]
     fn damaged_records_are_none() {
-        let first = index(HashMap::new());
+        let first = index(ByName::default());
         first.put(Path::new("a"), &version(), known_file());
         let record = first.record().unwrap();
         assert_eq!(record.len(), MAGIC.len() + LENGTH + 32);

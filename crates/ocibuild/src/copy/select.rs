@@ -145,7 +145,7 @@ fn find(source: &dyn Source, word: &str) -> Result<Vec<Found>, Error> {
     let path = clean(OsStr::new(word));
     let Some((prefix, pattern)) = split_wildcards(&path) else {
         return match resolve(source, &path, true)? {
-            Lead::Found(at, node) => Ok(vec![Found { name: last_name(&path), path: at, node }]),
+            Lead::Found(at, node) => Ok(vec![Found { name: last_name(&path), path: at, node: *node }]),
             Lead::Missing => Err(not_found(source, word, &path)),
         };
     };
@@ -162,7 +162,7 @@ fn find(source: &dyn Source, word: &str) -> Result<Vec<Found>, Error> {
     matches
         .into_iter()
         .map(|found| match resolve(source, &base.join(&found), true)? {
-            Lead::Found(at, node) => Ok(Found { name: last_name(&found), path: at, node }),
+            Lead::Found(at, node) => Ok(Found { name: last_name(&found), path: at, node: *node }),
             Lead::Missing => Err(not_found(source, word, &prefix.join(&found))),
         })
         .collect()

@@ -123,7 +123,7 @@ const MAX_LINKS: usize = 255;
 /// What a path leads to.
 pub(crate) enum Lead {
     /// This path, which exists.
-    Found(PathBuf, SourceNode),
+    Found(PathBuf, Box<SourceNode>),
     /// Nothing.
     Missing,
 }
@@ -164,7 +164,7 @@ pub(crate) fn resolve(source: &dyn Source, path: &Path, follow_last: bool) -> Re
         Some(node) => Some(node),
         None => source.stat(&at)?.filter(|node| !follow_last || node.link_target().is_none()),
     };
-    Ok(node.map_or(Lead::Missing, |node| Lead::Found(at, node)))
+    Ok(node.map_or(Lead::Missing, |node| Lead::Found(at, Box::new(node))))
 }
 
 fn parts(path: &Path) -> impl DoubleEndedIterator<Item = OsString> {

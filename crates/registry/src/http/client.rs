@@ -16,7 +16,7 @@ use super::address::{
 use super::certs_d::CertsD;
 use super::error::{HttpError, HttpErrorKind};
 use super::proxy::Proxies;
-use super::roots::{certificates, read_ca_bundle, system_ca_bundle};
+use super::roots::{SystemRoots, certificates};
 use super::tls::{HostTls, TlsConnector, TlsSettings};
 use super::transport::{Interruptible, SentBody, sending, with_token};
 
@@ -149,6 +149,7 @@ impl HttpRequest {
 #[derive(Debug, Clone)]
 pub struct HttpClientBuilder {
     ca_bundles: Vec<Vec<u8>>,
+    trusts_system: bool,
     certs_d: Vec<PathBuf>,
     proxies: Proxies,
     user_agent: String,
@@ -159,20 +160,18 @@ pub struct HttpClientBuilder {
 
 impl HttpClientBuilder {
     /// Certificate authorities to trust, in PEM; may be called several times. Without any, no `https` server is
-    /// trusted; the system's are found by [`system_ca_bundle`].
+    /// trusted; the system's are found by [`system_ca_bundle`](super::system_ca_bundle).
     #[must_use]
     pub fn ca_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.ca_bundles.push(pem.into());
         self
     }
 
-    /// Trusts what this system trusts, if its bundle is found and readable.
+    /// Trusts what this system trusts, if its bundle is found and readable. It is read for the first `https` server.
     #[must_use]
-    pub fn system_roots(self) -> Self {
-        match system_ca_bundle().and_then(|path| read_ca_bundle(path).ok()) {
-            Some(pem) => self.ca_pem(pem),
-            None => self,
-        }
+    pub fn system_roots(mut self) -> Self {
+        self.trusts_system = true;
+        self
     }
 
     /// A directory with a folder of certificates for each host, as docker and containers have them: in
@@ -235,6 +234,7 @@ impl HttpClientBuilder {
         }
         let tls = TlsSettings {
             anchors,
+            system: SystemRoots::new(self.trusts_system),
             certs_d: CertsD(self.certs_d.clone()),
             provider: Arc::new(rustls::crypto::ring::default_provider()),
         };
@@ -263,6 +263,7 @@ impl HttpClient {
     pub fn builder() -> HttpClientBuilder {
         HttpClientBuilder {
             ca_bundles: Vec::new(),
+            trusts_system: false,
             certs_d: Vec::new(),
             proxies: Proxies::default(),
             user_agent: concat!("ocibuild/", env!("CARGO_PKG_VERSION")).to_owned(),

@@ -2,9 +2,12 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+
+use super::tls::UnusableFile;
 
 /// Where distributions keep their certificate authorities, in PEM; the first file that exists.
 pub fn system_ca_bundle() -> Option<PathBuf> {
@@ -23,6 +26,30 @@ pub fn system_ca_bundle() -> Option<PathBuf> {
 /// them. What is in it shows when the client is made.
 pub fn read_ca_bundle(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
     fs_err::read(path.as_ref())
+}
+
+/// What this system trusts, read when it is needed: bundles have hundreds of certificates, and many builds speak to no server
+/// but in the clear.
+#[derive(Debug)]
+pub(super) struct SystemRoots {
+    is_trusted: bool,
+    certificates: OnceLock<Result<Vec<CertificateDer<'static>>, UnusableFile>>,
+}
+
+impl SystemRoots {
+    pub(super) fn new(is_trusted: bool) -> Self {
+        Self { is_trusted, certificates: OnceLock::new() }
+    }
+
+    /// Its certificates; none if they are not trusted, or if there is no bundle that can be read.
+    pub(super) fn get(&self) -> Result<&Vec<CertificateDer<'static>>, UnusableFile> {
+        let read = || {
+            let Some(path) = system_ca_bundle().filter(|_| self.is_trusted) else { return Ok(Vec::new()) };
+            let Ok(pem) = read_ca_bundle(&path) else { return Ok(Vec::new()) };
+            certificates(&pem).map_err(|reason| UnusableFile::new(&path, reason))
+        };
+        self.certificates.get_or_init(read).as_ref().map_err(Clone::clone)
+    }
 }
 
 /// The certificates of a bundle; one without any is an error.

@@ -16,7 +16,7 @@ use ureq::unversioned::transport::{
 };
 
 use super::certs_d::CertsD;
-use super::roots::certificates;
+use super::roots::{SystemRoots, certificates};
 use super::verifier::{NoVerification, Verifier};
 
 /// What is trusted of one host, and shown to it, besides what counts for every host. Files are in PEM.
@@ -41,12 +41,13 @@ pub struct ClientCertificate {
 #[derive(Debug)]
 pub(super) struct TlsSettings {
     pub(super) anchors: Vec<CertificateDer<'static>>,
+    pub(super) system: SystemRoots,
     pub(super) certs_d: CertsD,
     pub(super) provider: Arc<CryptoProvider>,
 }
 
 /// A file about TLS that cannot be used.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct UnusableFile(String);
 
@@ -77,7 +78,8 @@ impl TlsSettings {
         let builder = if is_insecure {
             builder.with_custom_certificate_verifier(Arc::new(NoVerification::new(&self.provider)))
         } else {
-            let mut anchors = self.anchors.clone();
+            let mut anchors = self.system.get()?.clone();
+            anchors.extend_from_slice(&self.anchors);
             for path in &of_host.ca {
                 let bytes = fs_err::read(path).map_err(|error| UnusableFile(error.to_string()))?;
                 anchors.extend(certificates(&bytes).map_err(|reason| UnusableFile::new(path, reason))?);
