@@ -216,9 +216,17 @@ pub(crate) struct DuArgs {
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
 pub(crate) struct PruneArgs {
-    /// Also drop every cached step, unpacked layer and cache mount; images stay
+    /// Also drop the whole cache: steps, base images, unpacked layers, cache mounts; images with a name stay
     #[arg(short, long)]
     pub(crate) all: bool,
+
+    /// Also drop cached steps and base images that no build used for a while, like until=24h
+    #[arg(long, value_name = "until=TIME")]
+    pub(crate) filter: Vec<String>,
+
+    /// Also drop cached steps and base images, those first that were used longest ago, until the rest takes up no more
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) keep_storage: Option<String>,
 
     /// Accepted for compatibility with docker: nothing is asked
     #[arg(short, long)]

@@ -18,7 +18,7 @@ pub(crate) use output::{BuildOutputs, OutputSpec, Target, outputs, push_output};
 pub(crate) use secret::secret;
 pub(crate) use simple::{
     NetworkChoice, allow, build_arg, env_file, host_entry, key_value, network, platforms, progress,
-    reference, size, variable, volumes, workdir,
+    reference, size, unused_for, variable, volumes, workdir,
 };
 pub(crate) use ssh::ssh;
 

@@ -1,5 +1,6 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ocibuild::executor::Network;
 use ocibuild::plan::StepNetwork;
@@ -48,6 +49,33 @@ pub(crate) fn key_value(flag: &str, text: &str) -> Result<(String, String), Erro
         return Err(usage(format!("{flag} {text:?} has no key")).hint(format!("write {flag} KEY=VALUE")));
     }
     Ok((key.to_owned(), value.to_owned()))
+}
+
+/// `until=TIME`, as docker's filters have it: how long something was not used.
+pub(crate) fn unused_for(filter: &str) -> Result<Duration, Error> {
+    let malformed = |what: &str| {
+        usage(format!("--filter {filter}: {what}")).hint("write --filter until=24h, or 30m, or 7d")
+    };
+    let Some(text) = filter.strip_prefix("until=") else {
+        return Err(malformed("the one filter is until"));
+    };
+    let (mut seconds, mut rest) = (0_u64, text);
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = rest.split_at(digits);
+        let number: u64 = number.parse().map_err(|_| malformed("not a time"))?;
+        let length = match unit.as_bytes().first() {
+            Some(b's') => 1,
+            Some(b'm') => 60,
+            Some(b'h') => 60 * 60,
+            Some(b'd') => 24 * 60 * 60,
+            _ => return Err(malformed("not a time")),
+        };
+        let part = number.checked_mul(length).and_then(|part| seconds.checked_add(part));
+        seconds = part.ok_or_else(|| malformed("too long"))?;
+        rest = &unit[1..];
+    }
+    if text.is_empty() { Err(malformed("not a time")) } else { Ok(Duration::from_secs(seconds)) }
 }
 
 /// The platforms in the order given, each as often as it was given; none when the base's is to stay (4.17).
@@ -320,6 +348,27 @@ pub(crate) fn workdir(text: &str) -> Result<Option<String>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_of_filters_are_those_of_go_and_days() {
+        for (text, seconds) in
+            [("until=24h", 86_400), ("until=1h30m", 5400), ("until=10s", 10), ("until=7d", 604_800)]
+        {
+            assert_eq!(unused_for(text).unwrap().as_secs(), seconds, "{text}");
+        }
+        for bad in [
+            "until=",
+            "until=h",
+            "until=24",
+            "until=1w",
+            "label=a",
+            "24h",
+            "until=99999999999999999d",
+            "until=-1h",
+        ] {
+            assert!(unused_for(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn a_variable_says_what_the_default_network_is() {

@@ -79,8 +79,8 @@ pub(crate) fn way_around(obstacle: Obstacle) -> Hint {
 /// What gives steps limits in a place that refuses them.
 pub(crate) fn limits(refusal: &CgroupError) -> Vec<Hint> {
     let around = "limit the container, pod or service that this runs in: steps share its limits";
-    let own = "start the build in a cgroup that it may divide, where systemd runs with systemd-run --user --scope -p \
-               Delegate=yes, or as root with systemd-run --scope -p Delegate=yes";
+    let own = "start the build in a cgroup that it may divide: where systemd runs, systemd-run makes a scope with Delegate=yes, \
+               for root of the system and for others of the user";
     match refusal {
         CgroupError::Occupied { .. } => vec![own.into(), around.into()],
         // What is mounted read-only cannot be divided however the build is started.

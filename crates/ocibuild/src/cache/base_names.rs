@@ -1,5 +1,7 @@
 //! What names of base images stood for.
 
+use std::time::SystemTime;
+
 use ocibuild_spec::{Descriptor, Digest, Reference};
 use serde::{Deserialize, Serialize};
 
@@ -33,15 +35,30 @@ impl BaseNames {
 
     pub(super) fn put(&self, name: &Reference, root: &Descriptor) -> Result<(), CacheError> {
         if self.get(name).as_ref() == Some(root) {
+            self.documents.touch(&key(name));
             return Ok(());
         }
         let base = Base { v: VERSION, name: name.to_string(), root: root.clone() };
         self.documents.write_json(&key(name), &base)
     }
 
-    /// Forgets everything; the bytes that went.
-    pub(super) fn clear(&self) -> Result<u64, CacheError> {
-        self.documents.clear()
+    /// What they all stood for, each with its key and the time when it was used last.
+    pub(super) fn all(&self) -> Result<Vec<(Digest, Descriptor, SystemTime)>, CacheError> {
+        let mut all = Vec::new();
+        for key in self.documents.keys()? {
+            let base: Option<Base> = self.documents.try_json(&key);
+            if let (Some(base), Some(used)) =
+                (base.filter(|base| base.v == VERSION), self.documents.used(&key))
+            {
+                all.push((key, base.root, used));
+            }
+        }
+        Ok(all)
+    }
+
+    /// Forgets one; the bytes that went.
+    pub(super) fn forget(&self, key: &Digest) -> Result<u64, CacheError> {
+        self.documents.remove(key)
     }
 
     #[cfg(any(test, fuzzing))]

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use fs_err as fs;
 use ocibuild_spec::{Digest, json};
@@ -64,6 +65,24 @@ impl Documents {
     /// The same in canonical JSON.
     pub(super) fn write_json(&self, key: &Digest, value: &impl Serialize) -> Result<(), CacheError> {
         self.write(key, &json::to_vec(value).expect("documents of the cache are plain data"))
+    }
+
+    /// When a document was used last; `None` where there is none.
+    pub(super) fn used(&self, key: &Digest) -> Option<SystemTime> {
+        fs::metadata(self.path(key)).and_then(|found| found.modified()).ok()
+    }
+
+    /// Says that a document is used now, if that was said longer than an hour ago. Where it cannot be said, as in a directory
+    /// that may not be written to, the document counts as older than it is.
+    pub(super) fn touch(&self, key: &Digest) {
+        const HOUR: Duration = Duration::from_hours(1);
+        let now = SystemTime::now();
+        let is_said = |used: SystemTime| now.duration_since(used).is_ok_and(|age| age < HOUR);
+        if !self.used(key).is_some_and(is_said)
+            && let Ok(file) = fs::File::open(self.path(key))
+        {
+            let _ = file.file().set_modified(now);
+        }
     }
 
     /// Whether there is nothing, not even a file that is being written.

@@ -78,7 +78,8 @@ fn check_in(cache: &Cache, text: &[u8]) {
     }
     assert_eq!(cache.listings.get(&DiffId(other)), None);
     cache.records.all().expect("the cache can be listed");
-    cache.remove_unneeded(|_| false, |_| false).expect("the cache can be emptied");
+    cache.base_images().expect("the cache can be listed");
+    cache.remove_unneeded(|_| false, |_| false, true).expect("the cache can be emptied");
     assert!(!cache.listings.has(&DiffId(key)));
 }
 

@@ -14,6 +14,7 @@ mod validators;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use fs_err as fs;
 use ocibuild_spec::{Descriptor, DiffId, Digest, Reference};
@@ -106,18 +107,30 @@ impl Cache {
         Ok(self.base_names.put(name, root)?)
     }
 
-    /// Removes what is known of layers and of blobs but those to keep, aliases of records that are gone, and what is
-    /// known of URLs, of base images and of contexts; the bytes that went.
+    /// What the names of base images stood for, each under what it is forgotten by, and when it was used last.
+    pub(crate) fn base_images(&self) -> Result<Vec<(Digest, Descriptor, SystemTime)>, Error> {
+        Ok(self.base_names.all()?)
+    }
+
+    /// Forgets what a name of a base image stood for; the bytes that went.
+    pub(crate) fn forget_base_image(&self, key: &Digest) -> Result<u64, Error> {
+        Ok(self.base_names.forget(key)?)
+    }
+
+    /// Removes what is known of layers and of blobs but those to keep, and aliases of records that are gone; with `all` also what is
+    /// known of URLs and of contexts. The bytes that went.
     pub(crate) fn remove_unneeded(
         &self,
         keep: impl Fn(&DiffId) -> bool,
         keep_blob: impl Fn(&Digest) -> bool,
+        all: bool,
     ) -> Result<u64, Error> {
         let mut freed = self.listings.retain(keep)?;
         freed += self.origins.retain(keep_blob)?;
-        freed += self.validators.clear()?;
-        freed += self.base_names.clear()?;
-        freed += self.context_digests.clear()?;
+        if all {
+            freed += self.validators.clear()?;
+            freed += self.context_digests.clear()?;
+        }
         Ok(freed + self.records.remove_dangling_aliases()?)
     }
 

@@ -1,6 +1,7 @@
 //! Where records of steps are kept.
 
 use std::fmt;
+use std::time::SystemTime;
 
 use ocibuild_spec::Digest;
 use serde::{Deserialize, Serialize};
@@ -45,9 +46,15 @@ struct Alias {
 
 impl StepRecords for RecordDirectory {
     fn look_up(&self, keys: &[Digest]) -> Result<Vec<Option<StepRecord>>, CacheError> {
-        let look_up = |key: &Digest| match self.record(key)? {
-            Some(record) => Ok(Some(record)),
-            None => self.alias(key)?.map_or(Ok(None), |key| self.record(&key)),
+        let look_up = |key: &Digest| {
+            let found = match self.record(key)? {
+                Some(record) => Some(record),
+                None => self.alias(key)?.map_or(Ok(None), |key| self.record(&key))?,
+            };
+            if let Some(record) = &found {
+                self.records.touch(&record.key);
+            }
+            Ok(found)
         };
         keys.iter().map(look_up).collect()
     }
@@ -80,10 +87,15 @@ impl RecordDirectory {
         self.records.is_empty()
     }
 
-    /// All records that are not damaged.
-    pub(crate) fn all(&self) -> Result<Vec<StepRecord>, CacheError> {
-        let records = self.records.keys()?.into_iter().map(|key| self.record(&key));
-        records.filter_map(Result::transpose).collect()
+    /// All records that are not damaged, and when each was used last.
+    pub(crate) fn all(&self) -> Result<Vec<(StepRecord, SystemTime)>, CacheError> {
+        let mut all = Vec::new();
+        for key in self.records.keys()? {
+            if let (Some(record), Some(used)) = (self.record(&key)?, self.records.used(&key)) {
+                all.push((record, used));
+            }
+        }
+        Ok(all)
     }
 
     pub(crate) fn remove(&self, record: &StepRecord) -> Result<(), CacheError> {

@@ -23,7 +23,7 @@ pub use find::{Catalog, Found};
 pub use index::{CreatedIndex, IndexOptions, IndexPlace, InspectedIndex};
 pub use kept::EnterOptions;
 pub use load::{LoadSource, LoadedImage};
-pub use prune::{DiskUsage, Pruned};
+pub use prune::{DiskUsage, PruneOptions, Pruned};
 
 use self::sizes::Sizes;
 use crate::cache::Cache;

@@ -3,6 +3,7 @@
 use ocibuild::executor::{Attached, Stream};
 use ocibuild::failure::{Failure, KeptStep, LeftOut, StepFact};
 use ocibuild::state::EnterOptions;
+use ocibuild::state::PruneOptions;
 use ocibuild::{CancelToken, Code, Error, ErrorKind, Event, Secret};
 
 use crate::steps::worlds;
@@ -47,7 +48,7 @@ fn a_step_that_fails_is_kept_if_that_is_wanted() {
         assert!(entered.unwrap().success(), "{name}");
         // The place of the secret is there, and nothing in it.
         assert_eq!(String::from_utf8(said).unwrap(), "/w\nvalues\n", "{name}");
-        assert_eq!(state.prune(false).unwrap().kept_steps, 1, "{name}");
+        assert_eq!(state.prune(&PruneOptions::default()).unwrap().kept_steps, 1, "{name}");
         let mut output = |_: Stream, _: &[u8]| ();
         let gone =
             state.enter(&kept.bundle, &options, executor, Attached::to(&mut output), &CancelToken::new());

@@ -1,6 +1,7 @@
 //! Bind, cache and tmpfs mounts: what a step sees, what stays, and when it runs again (5.1, 9.04, 9.13, 9.17).
 
 use fs_err as fs;
+use ocibuild::state::PruneOptions;
 use ocibuild::{CancelToken, Event};
 
 use crate::steps::{last_layer, worlds};
@@ -183,7 +184,9 @@ fn a_cache_that_is_emptied_stays_whole_for_the_step_that_uses_it() {
                 let expected = if no_cache { "" } else { "other\nmore\n" };
                 assert_eq!(seen.output, expected, "{sharing}: it was emptied once");
             }
-            other.state().prune(true).unwrap();
+            let mut all = PruneOptions::default();
+            all.all = true;
+            other.state().prune(&all).unwrap();
             for place in fs::read_dir(world.path("state/mounts")).unwrap() {
                 let place = place.unwrap().path();
                 if place.join("waiting").exists() {
@@ -213,11 +216,11 @@ fn what_was_a_cache_is_pruned() {
     let place = fs::read_dir(world.path("state/mounts")).unwrap().map(|place| place.unwrap().path());
     let place = place.into_iter().find(|place| place.is_dir()).unwrap();
     fs::create_dir(place.with_extension("7")).unwrap();
-    world.state().prune(false).unwrap();
+    world.state().prune(&PruneOptions::default()).unwrap();
     assert!(place.join("file").exists() && !place.with_extension("7").exists());
     fs::create_dir(place.with_extension("7")).unwrap();
     fs::write(place.with_extension("current"), "7\n").unwrap();
-    assert_eq!(world.state().prune(false).unwrap().leftovers, 1);
+    assert_eq!(world.state().prune(&PruneOptions::default()).unwrap().leftovers, 1);
     assert!(!place.exists() && place.with_extension("7").exists());
 }
 

@@ -1,8 +1,11 @@
 //! What can be done with a state directory apart from building.
 
+use std::time::Duration;
+
 use fs_err as fs;
 use ocibuild::executor::{ExitStatus, NamespaceExecutor, Stream};
-use ocibuild::state::{ContainerOptions, LoadSource, Pruned, Volume};
+use ocibuild::layer::Compression;
+use ocibuild::state::{ContainerOptions, LoadSource, PruneOptions, Pruned, Volume};
 use ocibuild::store::ArchiveFormat;
 use ocibuild::{CancelToken, Destination, ErrorKind, Event};
 use ocibuild_testkit::TestImage;
@@ -109,35 +112,91 @@ fn what_no_name_needs_is_given_back() {
     let used = state.disk_usage().unwrap();
     assert_eq!((used.images, used.blobs, used.reclaimable), (1, blob_bytes(&world), 0));
     assert!(used.cache > 0);
-    assert_eq!(state.prune(false).unwrap(), Pruned::default());
+    assert_eq!(state.prune(&PruneOptions::default()).unwrap(), Pruned::default());
 
     // An image without a name, and what a killed build leaves.
     world.build(world.prepare("FROM base\nCOPY two /\n"));
     let grown = state.disk_usage().unwrap();
     assert_eq!((grown.images, grown.blobs), (1, blob_bytes(&world)));
-    assert_eq!(grown.reclaimable, grown.blobs - used.blobs);
+    assert_eq!(grown.reclaimable + grown.cached_blobs, grown.blobs - used.blobs);
+    assert!(grown.cached_blobs > 0 && grown.reclaimable > 0, "{grown:?}");
     let dead = world.store().private_dir("tmp").join("run-dead");
     write_files(&dead, &[(".owner", ""), ("deep/file", "left")]);
-    let pruned = state.prune(false).unwrap();
-    assert_eq!((pruned.blobs, pruned.records, pruned.leftovers), (3, 1, 1));
+    let pruned = state.prune(&PruneOptions::default()).unwrap();
+    assert_eq!((pruned.blobs, pruned.records, pruned.leftovers), (2, 0, 1), "all but the layer");
     assert!(pruned.bytes >= grown.reclaimable, "{pruned:?}");
     assert!(!dead.exists());
     let after = state.disk_usage().unwrap();
-    assert_eq!((after.blobs, after.reclaimable, after.cache), (used.blobs, 0, used.cache));
+    assert_eq!((after.blobs, after.reclaimable), (grown.blobs - grown.reclaimable, 0));
     world.check_named("one");
     world.check_left_nothing();
 
-    // The step of the named image is still known, the other is not.
-    let (_, seen) = world.build(world.prepare("FROM base\nCOPY one /\n"));
-    assert_eq!((seen.cached.len(), seen.done.len()), (1, 0));
+    // Both steps are still known.
+    for dockerfile in ["FROM base\nCOPY one /\n", "FROM base\nCOPY two /\n"] {
+        let (_, seen) = world.build(world.prepare(dockerfile));
+        assert_eq!((seen.cached.len(), seen.done.len()), (1, 0), "{dockerfile}");
+    }
+    state.prune(&all()).unwrap();
+    world.check_named("one");
     let (_, seen) = world.build(world.prepare("FROM base\nCOPY two /\n"));
     assert_eq!((seen.cached.len(), seen.done.len()), (0, 1));
 
     state.remove(&name("one")).unwrap();
-    state.prune(false).unwrap();
+    state.prune(&all()).unwrap();
     assert_eq!(fs::read_dir(world.blobs()).unwrap().count(), 0);
     let empty = state.disk_usage().unwrap();
     assert_eq!((empty.images, empty.blobs, empty.snapshots, empty.cache), (0, 0, 0, 0));
+}
+
+/// The whole cache.
+fn all() -> PruneOptions {
+    let mut options = PruneOptions::default();
+    options.all = true;
+    options
+}
+
+/// Says of every step and base image that it was used so long ago.
+fn age(world: &World, by: Duration) {
+    let then = std::time::SystemTime::now() - by;
+    for folder in ["records", "bases"] {
+        for entry in fs::read_dir(world.store().private_dir("cache").join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            fs::File::open(&path).unwrap().file().set_modified(then).unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_was_not_used_for_long_goes_first() {
+    const DAY: Duration = Duration::from_hours(24);
+    let world = world();
+    let state = world.state();
+    let big = "x".repeat(100_000);
+    world.files(&[("a", &format!("a{big}")), ("b", &format!("b{big}")), ("c", &format!("c{big}"))]);
+    let build = |file: &str| {
+        let build = world.prepare(&format!("FROM base\nCOPY {file} /\n"));
+        world.build(build.compression(Compression::None, false)).1.done.len()
+    };
+    let fresh = ["a", "b", "c"].map(build);
+    assert_eq!(fresh, [1, 1, 1]);
+    age(&world, 3 * DAY);
+    assert_eq!(build("b"), 0, "a use counts");
+    let mut options = PruneOptions::default();
+    options.unused_for = Some(DAY);
+    assert_eq!(state.prune(&options).unwrap().records, 2);
+    assert_eq!(["b", "a", "c"].map(build), [0, 1, 1]);
+
+    age(&world, 3 * DAY);
+    assert_eq!([build("c"), build("a")], [0, 0]);
+    let mut options = PruneOptions::default();
+    // Room for two of the three, and what little there is besides.
+    options.keep_storage = Some(250_000);
+    let pruned = state.prune(&options).unwrap();
+    assert_eq!(pruned.records, 1, "{pruned:?}");
+    assert_eq!(["a", "c", "b"].map(build), [0, 0, 1]);
+    options.keep_storage = Some(0);
+    assert_eq!(state.prune(&options).unwrap().records, 3);
+    world.check_left_nothing();
 }
 
 const RUNS: &str = "FROM base
@@ -153,13 +212,14 @@ fn privileged_unpacked_layers_and_caches_are_given_back() {
     world.build(world.prepare("FROM base\nRUN echo two > /two\n"));
     assert_eq!(world.state.snapshots().list().unwrap().len(), 4);
     assert!(state.disk_usage().unwrap().cache_mounts > 0);
-    let pruned = state.prune(false).unwrap();
-    assert_eq!((pruned.snapshots, pruned.records), (1, 1));
-    assert_eq!(world.state.snapshots().list().unwrap().len(), 3);
-    assert!(state.disk_usage().unwrap().cache_mounts > 0);
+    let pruned = state.prune(&PruneOptions::default()).unwrap();
+    assert_eq!((pruned.snapshots, pruned.records), (0, 0), "they are of steps that are known");
+    assert_eq!(world.state.snapshots().list().unwrap().len(), 4);
+    let used = state.disk_usage().unwrap();
+    assert!(used.cache_mounts > 0 && used.unneeded_snapshots == 0, "{used:?}");
 
-    let pruned = state.prune(true).unwrap();
-    assert_eq!((pruned.blobs, pruned.snapshots, pruned.records), (0, 3, 2));
+    let pruned = state.prune(&all()).unwrap();
+    assert_eq!((pruned.blobs, pruned.snapshots, pruned.records), (1, 4, 3));
     let used = state.disk_usage().unwrap();
     assert_eq!((used.snapshots, used.cache, used.cache_mounts), (0, 0, 0));
     assert_eq!(used.blobs, blob_bytes(&world));
@@ -188,7 +248,7 @@ fn privileged_a_running_build_keeps_what_it_uses() {
         if matches!(event, Event::StepStarted { .. } | Event::StepDone { .. } | Event::Output { .. }) {
             // As another process would.
             let other = World::again(&world.path(""));
-            other.state().prune(true).unwrap();
+            other.state().prune(&all()).unwrap();
             times += 1;
         }
     });
@@ -224,10 +284,10 @@ fn privileged_builds_and_pruning_do_not_fail_each_other() {
             assert_eq!(*known, image.descriptor, "{number}");
         }
     };
-    let prune = |all: bool| {
+    let prune = |options: PruneOptions| {
         let world = World::again(&directory);
         while !over.load(std::sync::atomic::Ordering::Relaxed) {
-            world.state().prune(all).unwrap();
+            world.state().prune(&options).unwrap();
             world.state().disk_usage().unwrap();
             world.state().images().unwrap();
         }
@@ -235,8 +295,10 @@ fn privileged_builds_and_pruning_do_not_fail_each_other() {
     std::thread::scope(|scope| {
         let (build, prune) = (&build, &prune);
         let builders: Vec<_> = (0..3).map(|builder| scope.spawn(move || build(builder))).collect();
-        for all in [false, true] {
-            scope.spawn(move || prune(all));
+        let mut small = PruneOptions::default();
+        small.keep_storage = Some(10_000);
+        for options in [PruneOptions::default(), small, all()] {
+            scope.spawn(move || prune(options));
         }
         let ended: Vec<_> = builders.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
         over.store(true, std::sync::atomic::Ordering::Relaxed);
@@ -258,8 +320,8 @@ fn privileged_what_was_planned_with_stays() {
     let other = World::again(&world.path(""));
     other.state().remove(&name("mine")).unwrap();
     // In this process and as another one would.
-    world.state().prune(true).unwrap();
-    other.state().prune(true).unwrap();
+    world.state().prune(&all()).unwrap();
+    other.state().prune(&all()).unwrap();
     plan.run(&backends, &CancelToken::new(), |_| {}).unwrap();
 }
 

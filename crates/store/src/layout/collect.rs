@@ -103,6 +103,11 @@ impl Collection {
         Ok(Usage { blobs: all.blobs, bytes: all.bytes, reclaimable })
     }
 
+    /// The blobs that are here, with their sizes in bytes.
+    pub fn sizes(&self) -> Result<BTreeMap<Digest, u64>, Error> {
+        Ok(self.blobs()?.into_iter().collect())
+    }
+
     fn blobs(&self) -> Result<Vec<(Digest, u64)>, Error> {
         let mut found = Vec::new();
         for algorithm in ["sha256", "sha512"] {
