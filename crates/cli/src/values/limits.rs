@@ -106,18 +106,13 @@ pub(crate) fn capabilities(names: &[String]) -> Result<Capabilities, Error> {
     names.iter().try_fold(Capabilities::NONE, |set, name| Ok(set.with(read(name)?)))
 }
 
-/// Limits of each process.
-pub(crate) fn rlimits(args: &LimitArgs) -> Result<Vec<Rlimit>, Error> {
-    args.ulimit.iter().map(|text| ulimit(text)).collect()
-}
-
 /// The size of `/dev/shm`, if it is given.
 pub(crate) fn shm_size(args: &LimitArgs) -> Result<Option<u64>, Error> {
     args.shm_size.as_deref().map(|text| size("--shm-size", text)).transpose()
 }
 
 /// `NAME=SOFT[:HARD]`; -1 is without limit.
-fn ulimit(text: &str) -> Result<Rlimit, Error> {
+pub(crate) fn ulimit(text: &str) -> Result<Rlimit, Error> {
     let malformed = || {
         let error = usage(format!("--ulimit {text}: not of the form NAME=SOFT[:HARD]"));
         error.hint("write --ulimit nofile=1024:4096")

@@ -13,7 +13,7 @@ mod ssh;
 pub(crate) use annotation::annotations;
 pub(crate) use context::{ImageSpec, NamedSource, named_source};
 pub(crate) use image_filter::ImageFilter;
-pub(crate) use limits::{capabilities, resources, rlimits, shm_size};
+pub(crate) use limits::{capabilities, resources, shm_size, ulimit};
 pub(crate) use output::{BuildOutputs, OutputSpec, Target, outputs, push_output};
 pub(crate) use secret::secret;
 pub(crate) use simple::{

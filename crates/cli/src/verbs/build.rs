@@ -67,7 +67,7 @@ impl Request {
             outputs,
             load,
             hosts: each("--add-host", &args.add_host, values::host_entry)?,
-            limits: values::rlimits(&args.limits)?,
+            limits: each("--ulimit", &args.limits.ulimit, values::ulimit)?,
             resources: values::resources(&args.limits)?,
             dropped_capabilities: values::capabilities(&args.cap_drop)?,
             agents: each("--ssh", &args.ssh, |text| values::ssh(text, env))?,

@@ -166,7 +166,7 @@ fn options(args: &RunArgs) -> Result<ContainerOptions, Error> {
     options.network = network.of_command();
     options.dropped_capabilities = values::capabilities(&args.cap_drop)?;
     options.resources = values::resources(&args.limits)?;
-    options.rlimits = values::rlimits(&args.limits)?;
+    options.rlimits = args.limits.ulimit.iter().map(|text| values::ulimit(text)).collect::<Result<_, _>>()?;
     options.shm_size = values::shm_size(&args.limits)?;
     options.terminal = args.tty.then(window);
     Ok(options)

@@ -59,9 +59,14 @@ fn names_come_and_go() {
 fn what_no_name_reaches_is_freed() {
     let place = with_image();
     place.run(&["rmi", "app:1", "127.0.0.1:5000/team/app:2"]).succeeds();
-    assert!(place.run(&["prune", "--force"]).succeeds().contains("Total reclaimed space: "));
-    let blobs = fs_err::read_dir(place.path("state/blobs/sha256")).unwrap().count();
-    assert_eq!(blobs, 0);
+    let blobs = || fs_err::read_dir(place.path("state/blobs/sha256")).unwrap().count();
+    for (flags, left) in [(&[][..], 1), (&["--filter", "until=1h", "--keep-storage=1g"], 1), (&["--all"], 0)]
+    {
+        let pruned = place.run(&[&["prune", "--force"], flags].concat());
+        assert!(pruned.succeeds().contains("Total reclaimed space: "));
+        assert_eq!(blobs(), left, "the layer of a step that is known: {flags:?}");
+    }
+    place.run(&["prune", "--filter", "label=a"]).fails(2, &["--filter label=a", "until=24h"]);
 }
 
 #[test]
