@@ -1,26 +1,26 @@
 use std::fmt;
-use std::io;
 
 use ocibuild_spec::{MediaType, media_types};
 
-/// Version of everything that decides about compressed bytes: the size of the blocks, the libraries that compress
-/// them, and how levels are handed to those.
+/// Version of everything that decides about compressed bytes: the size of the blocks and of what Zstandard compresses at a
+/// time, the libraries, and how levels are handed to those.
 ///
 /// Equal tars give equal blobs only within one version, so records that promise a blob's digest name it. Raise it
 /// with every change that alters a byte, an update of `libdeflate` or `zstd` included.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// How the bytes of a layer are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Compression {
     /// Not at all: the blob is the tar.
     None,
-    /// gzip (RFC 1952), one member per block.
+    /// gzip (RFC 1952), one member for each MiB.
     Gzip {
-        /// 0 (stored) to 9; more is taken as 9.
+        /// 0 (stored) to 9; more is taken as 9. With 6 the effort is chosen for each member so that the layer does not become
+        /// larger than with Go's default.
         level: u32,
     },
-    /// Zstandard (RFC 8878), one frame per block.
+    /// Zstandard (RFC 8878), one frame with a window of 8 MiB.
     Zstd {
         /// 1 to 22; others are taken as the nearest, 0 as the default.
         level: i32,
@@ -28,11 +28,19 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// gzip at the level that reaches the size of Go's default.
-    pub const GZIP: Self = Self::Gzip { level: 3 };
+    /// gzip at its default level.
+    pub const GZIP: Self = Self::Gzip { level: 6 };
 
     /// Zstandard at its default level.
     pub const ZSTD: Self = Self::Zstd { level: 3 };
+
+    /// Bytes of tar in one block, but for the last.
+    pub(crate) fn block_size(self) -> usize {
+        match self {
+            Self::Gzip { .. } => MEMBER,
+            Self::None | Self::Zstd { .. } => BLOCK,
+        }
+    }
 
     /// The media type of a layer compressed so, in OCI's spelling or Docker's (11.13).
     pub fn media_type(self, docker: bool) -> MediaType {
@@ -63,50 +71,8 @@ impl fmt::Display for Compression {
     }
 }
 
-/// Bytes of tar in one block. Part of the format: see [`FORMAT_VERSION`].
-pub(crate) const BLOCK_SIZE: usize = 256 * 1024;
+/// Bytes of tar in one gzip member. Part of the format: see [`FORMAT_VERSION`].
+const MEMBER: usize = 1024 * 1024;
 
-/// Compresses blocks one by one, each into bytes that stand for themselves.
-pub(crate) enum BlockCompressor {
-    None,
-    Gzip(libdeflater::Compressor),
-    Zstd(zstd::bulk::Compressor<'static>),
-}
-
-impl BlockCompressor {
-    pub(crate) fn new(compression: Compression) -> io::Result<Self> {
-        Ok(match compression {
-            Compression::None => Self::None,
-            Compression::Gzip { level } => {
-                let level = libdeflater::CompressionLvl::new(level.min(9) as i32)
-                    .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-                Self::Gzip(libdeflater::Compressor::new(level))
-            }
-            Compression::Zstd { level } => {
-                let level = if level == 0 { 3 } else { level.clamp(1, 22) };
-                let mut compressor = zstd::bulk::Compressor::new(level)?;
-                compressor.set_parameter(zstd::zstd_safe::CParameter::ChecksumFlag(true))?;
-                Self::Zstd(compressor)
-            }
-        })
-    }
-
-    /// Replaces `out` by the compressed form of `block`.
-    pub(crate) fn compress(&mut self, block: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
-        out.clear();
-        match self {
-            Self::None => out.extend_from_slice(block),
-            Self::Gzip(compressor) => {
-                // The header that libdeflate writes has no time and no name, and the system is "unknown".
-                out.resize(compressor.gzip_compress_bound(block.len()), 0);
-                let length = compressor.gzip_compress(block, out).map_err(io::Error::other)?;
-                out.truncate(length);
-            }
-            Self::Zstd(compressor) => {
-                out.reserve(zstd::zstd_safe::compress_bound(block.len()));
-                compressor.compress_to_buffer(block, out)?;
-            }
-        }
-        Ok(())
-    }
-}
+/// Bytes that go from one thread to another at a time where that does not show in the blob.
+const BLOCK: usize = 256 * 1024;

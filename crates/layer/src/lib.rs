@@ -2,7 +2,7 @@
 //!
 //! A layer is a tar of what changed (image-spec `layer.md`), mostly compressed. [`write()`] makes one from a
 //! [`Changeset`](ocibuild_spec::Changeset): the tar is made of the bytes that BuildKit's would have, hashed for the diff
-//! id, compressed in independent blocks on several threads, hashed for the blob's digest and written, all at once.
+//! id, compressed on several threads (gzip in independent members, Zstandard in one frame), hashed for the blob's digest and written, all at once.
 //! The other way, [`decompress_layer`] gives the plain tar of a blob, and from that [`apply`] unpacks the layer by
 //! itself into a directory, [`LayerListing::read_tar`] lists it without unpacking, and [`extract_files`] pulls files out.
 //! [`TarReader`] under all three reads archives for ADD as well.
@@ -82,6 +82,7 @@ mod decompress;
 mod digests;
 mod error;
 mod extract;
+mod gzip;
 mod header;
 mod index;
 mod limits;
@@ -94,6 +95,7 @@ mod recompress;
 mod sparse;
 mod tree;
 mod write;
+mod zstandard;
 
 pub use apply::{Applied, ApplyOptions, Devices, Owners, Skipped, Times, WhiteoutFormat, apply, apply_ahead};
 pub use cancellable::Cancellable;

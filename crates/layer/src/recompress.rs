@@ -3,7 +3,6 @@ use std::io::{Read, Write};
 use ocibuild_spec::{CancelToken, Descriptor, DiffId, Hasher};
 
 use crate::blocks;
-use crate::compression::BLOCK_SIZE;
 use crate::{Compression, Error, ErrorKind};
 
 /// Writes the tar that `plain` reads to `sink` in another compression, byte for byte, whatever it holds.
@@ -18,15 +17,16 @@ pub fn recompress(
     threads: usize,
     cancel: &CancelToken,
 ) -> Result<(DiffId, Descriptor), Error> {
+    let block_size = compression.block_size();
     let produce = |blocks: &mut dyn blocks::Blocks| {
         let mut hasher = Hasher::new();
-        let mut block = Vec::with_capacity(BLOCK_SIZE);
+        let mut block = Vec::with_capacity(block_size);
         let mut offset = 0;
         loop {
             if cancel.is_cancelled() {
                 return Err(ErrorKind::Cancelled.into());
             }
-            let read = Read::take(&mut *plain, BLOCK_SIZE as u64).read_to_end(&mut block);
+            let read = Read::take(&mut *plain, block_size as u64).read_to_end(&mut block);
             let count = read.map_err(|source| ErrorKind::ReadTar {
                 offset,
                 entry: std::path::PathBuf::new(),
@@ -39,7 +39,7 @@ pub fn recompress(
             if count > 0 || is_first {
                 blocks.take(&mut block)?;
             }
-            if count < BLOCK_SIZE {
+            if count < block_size {
                 return Ok(DiffId(hasher.finish()));
             }
         }
@@ -56,7 +56,8 @@ mod tests {
 
     #[test]
     fn the_bytes_stay_and_the_compression_changes() {
-        let sizes = [0, 1, BLOCK_SIZE - 1, BLOCK_SIZE, 2 * BLOCK_SIZE + 17];
+        let block = Compression::GZIP.block_size();
+        let sizes = [0, 1, block - 1, block, 2 * block + 17, 5 * block];
         for (size, compression) in sizes
             .into_iter()
             .flat_map(|size| [Compression::None, Compression::GZIP, Compression::ZSTD].map(|c| (size, c)))

@@ -7,7 +7,6 @@ use ocibuild_spec::{
 };
 
 use crate::blocks::{self, Blocks};
-use crate::compression::BLOCK_SIZE;
 use crate::digests::FileDigests;
 use crate::header::{self, BLOCK};
 use crate::reader::layer_entry;
@@ -85,7 +84,7 @@ pub fn write(
     options: &LayerOptions,
     cancel: &CancelToken,
 ) -> Result<WrittenLayer, Error> {
-    let blocks = estimate(changeset) / BLOCK_SIZE as u64 + 1;
+    let blocks = estimate(changeset) / options.compression.block_size() as u64 + 1;
     let threads = usize::try_from(blocks).map_or(options.threads, |blocks| blocks.min(options.threads));
     let produce = |blocks: &mut dyn Blocks| TarWriter::new(blocks, options, cancel).write(changeset);
     let (made, blob) = blocks::run(options.compression, threads, sink, produce)?;
@@ -122,6 +121,7 @@ struct TarWriter<'w> {
     options: &'w LayerOptions,
     cancel: &'w CancelToken,
     block: Vec<u8>,
+    block_size: usize,
     position: u64,
     hasher: Hasher,
     contents: Contents,
@@ -140,11 +140,13 @@ struct Contents {
 
 impl<'w> TarWriter<'w> {
     fn new(blocks: &'w mut dyn Blocks, options: &'w LayerOptions, cancel: &'w CancelToken) -> Self {
+        let block_size = options.compression.block_size();
         Self {
             blocks,
             options,
             cancel,
-            block: Vec::with_capacity(BLOCK_SIZE),
+            block: Vec::with_capacity(block_size),
+            block_size,
             position: 0,
             hasher: Hasher::new(),
             contents: Contents::default(),
@@ -175,7 +177,7 @@ impl<'w> TarWriter<'w> {
 
     fn put(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
         while !bytes.is_empty() {
-            let (now, later) = bytes.split_at(bytes.len().min(BLOCK_SIZE - self.block.len()));
+            let (now, later) = bytes.split_at(bytes.len().min(self.block_size - self.block.len()));
             self.block.extend_from_slice(now);
             self.position += now.len() as u64;
             bytes = later;
@@ -198,7 +200,7 @@ impl<'w> TarWriter<'w> {
             changeset.open(entry).map_err(|source| ErrorKind::OpenContent { path: path.clone(), source })?;
         let mut left = size;
         while left > 0 {
-            let room = BLOCK_SIZE - self.block.len();
+            let room = self.block_size - self.block.len();
             let wanted = usize::try_from(left).map_or(room, |left| left.min(room));
             let start = self.block.len();
             // Straight into the block: no byte of a file is copied before it is hashed and compressed.
@@ -225,7 +227,7 @@ impl<'w> TarWriter<'w> {
     }
 
     fn flush_if_full(&mut self) -> Result<(), Error> {
-        if self.block.len() == BLOCK_SIZE { self.flush() } else { Ok(()) }
+        if self.block.len() == self.block_size { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<(), Error> {

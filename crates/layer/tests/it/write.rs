@@ -17,7 +17,7 @@ fn sample() -> Files {
     let mut files = Files::default();
     for number in 0..40_u32 {
         let line = format!("{} line of file {number}\n", Digest::of(number.to_be_bytes()));
-        files.file(format!("f{number:02}"), metadata(0o644, 0, 0, 1), line.repeat(500).as_bytes());
+        files.file(format!("f{number:02}"), metadata(0o644, 0, 0, 1), line.repeat(1500).as_bytes());
     }
     files
 }
@@ -26,22 +26,99 @@ fn sample() -> Files {
 fn bytes_do_not_depend_on_threads() {
     let files = sample();
     let (plain, tar) = files.tar();
-    for compression in
-        [Compression::None, Compression::GZIP, Compression::ZSTD, Compression::Gzip { level: 0 }]
-    {
+    for compression in [
+        Compression::None,
+        Compression::GZIP,
+        Compression::ZSTD,
+        Compression::Gzip { level: 0 },
+        Compression::Zstd { level: 1 },
+        Compression::Zstd { level: 10 },
+    ] {
         let of = |threads| files.written(&LayerOptions { compression, clamp_mtime: None, threads });
         let (one, blob) = of(1);
         assert_eq!(one.diff_id, plain.diff_id);
         assert_eq!(one.descriptor.digest, Digest::of(&blob));
         assert_eq!(one.descriptor.size, blob.len() as u64);
         assert_eq!(one.descriptor.media_type, compression.media_type(false));
-        for threads in [2, 3, 4, 9] {
+        for threads in [2, 3, 16] {
             assert!(of(threads) == (one.clone(), blob.clone()), "{compression} {threads}");
         }
         let mut unpacked = Vec::new();
         let mut reader = decompress_layer(Box::new(Cursor::new(blob)), &one.descriptor.media_type).unwrap();
         reader.read_to_end(&mut unpacked).unwrap();
         assert!(unpacked == tar, "{compression}");
+    }
+}
+
+/// Bytes that do not compress, always the same.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 1_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    (0..length.div_ceil(8)).flat_map(|_| next().to_le_bytes()).take(length).collect()
+}
+
+/// One piece of 3 MiB again and again: more than the window and the jobs of Zstandard hold at a time.
+fn far_repetitions() -> Files {
+    let mut files = Files::default();
+    files.file("f", metadata(0o644, 0, 0, 1), &noise(3 << 20).repeat(6));
+    files
+}
+
+#[test]
+fn zstandard_is_one_frame_that_looks_far_back() {
+    let files = far_repetitions();
+    let (_, tar) = files.tar();
+    let of = |threads| {
+        files.written(&LayerOptions { compression: Compression::ZSTD, clamp_mtime: None, threads }).1
+    };
+    let blob = of(1);
+    assert_eq!(zstd::zstd_safe::find_frame_compressed_size(&blob), Ok(blob.len()));
+    assert!((3 << 20..4 << 20).contains(&blob.len()), "{}", blob.len());
+    assert!(zstd::decode_all(&blob[..]).unwrap() == tar);
+    // The last bytes of a frame with a checksum are it.
+    let mut damaged = blob.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    assert!(zstd::decode_all(&damaged[..]).is_err());
+    for threads in [2, 16] {
+        assert!(of(threads) == blob, "{threads}");
+    }
+}
+
+#[test]
+fn gzip_has_a_member_for_each_mebibyte() {
+    let (_, blob) = far_repetitions().written(&LayerOptions::default());
+    let (mut rest, mut sizes) = (&blob[..], Vec::new());
+    while !rest.is_empty() {
+        let mut member = flate2::bufread::GzDecoder::new(rest);
+        sizes.push(io::copy(&mut member, &mut io::sink()).unwrap());
+        rest = member.into_inner();
+    }
+    let mut expected = vec![1 << 20; 18];
+    expected.push(3 * 512);
+    assert_eq!(sizes, expected);
+}
+
+/// The sizes are those of Go's `compress/gzip` (1.19, default level) and of `klauspost/compress/zstd` (1.19, default
+/// level), with which BuildKit compresses.
+#[test]
+fn small_layers_are_no_larger_than_buildkits() {
+    let line = |number: u64| format!("{number} bottles of {}\n", number * number);
+    for (lines, gzip, zstd) in
+        [(0, 97, 91), (1, 120, 110), (20, 198, 198), (1000, 5791, 4437), (40_000, 275_574, 252_870)]
+    {
+        let mut files = Files::default();
+        let content: String = (0..lines).map(line).collect();
+        files.file("usr/share/f", metadata(0o644, 0, 0, 1_700_000_000), content.as_bytes());
+        for (compression, largest) in [(Compression::GZIP, gzip), (Compression::ZSTD, zstd)] {
+            let options = LayerOptions { compression, ..LayerOptions::default() };
+            let size = files.written(&options).0.descriptor.size;
+            assert!(size <= largest, "{lines} lines, {compression}: {size} instead of {largest}");
+        }
     }
 }
 
@@ -122,8 +199,8 @@ fn one_file(size: u64, open: fn() -> io::Result<Box<dyn Read + Send>>) -> ErrorK
     };
     let changeset = Changeset::new(vec![entry], move |_, _| open());
     let mut names = Vec::new();
-    for threads in [1, 2] {
-        let options = LayerOptions { threads, ..LayerOptions::default() };
+    for (threads, compression) in [(1, Compression::GZIP), (2, Compression::GZIP), (2, Compression::ZSTD)] {
+        let options = LayerOptions { threads, compression, ..LayerOptions::default() };
         let error = write(&changeset, &mut io::sink(), &options, &CancelToken::new()).unwrap_err();
         assert!(error.to_string().contains("some/file"), "{error}");
         names.push(match error.kind() {
@@ -134,7 +211,7 @@ fn one_file(size: u64, open: fn() -> io::Result<Box<dyn Read + Send>>) -> ErrorK
             _ => "other",
         });
     }
-    assert_eq!(names[0], names[1]);
+    assert!(names.iter().all(|name| *name == names[0]), "{names:?}");
     names[0]
 }
 
@@ -180,8 +257,9 @@ fn a_full_disk_ends_all_threads() {
         kind: EntryKind::File { size: 64 << 20, content: Content(0) },
     };
     let changeset = Changeset::new(vec![entry], |_, _| Ok(Box::new(io::repeat(1).take(64 << 20))));
-    for threads in 1..4 {
-        let options = LayerOptions { threads, ..LayerOptions::default() };
+    let forms = [Compression::None, Compression::GZIP, Compression::ZSTD];
+    for (threads, compression) in (1..4).flat_map(|threads| forms.map(|form| (threads, form))) {
+        let options = LayerOptions { threads, compression, ..LayerOptions::default() };
         let error = write(&changeset, &mut Full(1000), &options, &CancelToken::new()).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::WriteBlob { .. }), "{error}");
         let cancel = CancelToken::new();

@@ -76,3 +76,28 @@ impl StepRecord {
         exact.or_else(|| self.forms.iter().find(|form| form.fits(wanted)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ocibuild_spec::MediaType;
+
+    use super::*;
+
+    #[test]
+    fn bytes_of_another_version_are_not_those_wanted() {
+        let wanted = EncodingOptions { force: true, ..EncodingOptions::default() };
+        let layer = |bytes: &[u8]| Descriptor::of(MediaType::ImageLayerGzip, bytes);
+        let new = |bytes: &[u8]| LayerEncoding::new(DiffId(Digest::of("tar")), layer(bytes), wanted);
+        let old = LayerEncoding { format_version: FORMAT_VERSION - 1, ..new(b"old") };
+        let now = Timestamp::from_seconds(0);
+        let mut record = StepRecord::new(Digest::of("key"), Vec::new(), now, old.clone());
+        assert_eq!(record.form(wanted), None);
+        // Whoever takes any compression takes this one, too.
+        let any = EncodingOptions { force: false, ..wanted };
+        assert_eq!(record.form(any), Some(&old));
+        record.forms.push(new(b"new"));
+        for wanted in [wanted, any] {
+            assert_eq!(record.form(wanted), Some(&new(b"new")));
+        }
+    }
+}
