@@ -63,5 +63,5 @@ pub use ocibuild_sys::{Capabilities, Obstacle, Private, UnknownCapability, Windo
 pub use offers::{Need, Offers};
 pub use private_network::{NetworkProgram, PrivateNetwork};
 pub use runtime::RuntimeExecutor;
-pub use step::{MemoryFile, Network, Resources, Rlimit, Rootfs, Step, User, memory_directory};
+pub use step::{MemoryFile, Network, Outside, Resources, Rlimit, Rootfs, Step, User, View, memory_directory};
 pub use surroundings::{DeviceBarrier, Surroundings};

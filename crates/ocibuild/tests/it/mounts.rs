@@ -41,6 +41,74 @@ fn binds_show_the_selected_path_and_forget_what_is_written() {
     }
 }
 
+/// What a stage has is what a mount of it shows: modes, owners, times, names of one file, links, and what later layers removed.
+#[test]
+fn a_stage_is_mounted_as_a_step_on_it_sees_it() {
+    let stage = "FROM base AS stage\nRUN mkdir -p /t/d /t/sub/gone && cd /t && echo 1 > d/a && ln d/a d/b && \
+         echo own > d/own && chown 3:4 d/own && chmod 4751 d/own && touch -d @1000 d/own d/a && echo x > sub/file && \
+         ln -s /t/d/own link && mkfifo pipe && touch sub/gone/x\n\
+         RUN rm -r /t/sub/gone && chmod 750 /t/d && chown 5:6 /t/d && touch -d @2000 /t/d /t/sub /t\n";
+    let show =
+        "stat -c '%n %F %a %u:%g %h %Y %s' . d d/own d/a d/b sub/file pipe; readlink link; ls -A . d sub";
+    for (name, world) in worlds() {
+        let on_it = world.build(world.prepare(&format!("{stage}RUN cd /t; {show}\n"))).1.output;
+        assert!(on_it.contains("d/own regular file 4751 3:4 1 1000 4\n"), "{name}: {on_it}");
+        assert!(!on_it.contains("gone"), "{name}: {on_it}");
+        for flags in ["source=t,target=/m", "source=/t/../t,target=/m,rw", "target=/whole"] {
+            let place = if flags.contains("whole") { "/whole/t" } else { "/m" };
+            let (image, seen) =
+                world.build(world.prepare(&format!(
+                    "{stage}FROM base\nRUN --mount=from=stage,{flags} cd {place}; {show}\n"
+                )));
+            assert_eq!(seen.output, on_it, "{name}: {flags}");
+            assert_eq!(last_layer(&world, &image), Vec::<String>::new(), "{name}: {flags}");
+        }
+        let is_mounted = "awk '$2 == \"/m\" { print $3, substr($4, 1, 2) }' /proc/mounts";
+        let (_, seen) = world.build(world.prepare(&format!(
+            "{stage}FROM base\nRUN --mount=from=stage,source=t/d,target=/m {is_mounted}\n\
+             RUN --mount=from=stage,source=t/link,target=/m {is_mounted}; stat -c '%a %u:%g' /m\n"
+        )));
+        assert_eq!(seen.output, "overlay ro\noverlay ro\n4751 3:4\n", "{name}");
+        world.check_left_nothing();
+    }
+}
+
+#[test]
+fn what_is_written_to_a_mounted_stage_is_gone_with_the_step() {
+    for (name, world) in worlds() {
+        let (_, seen) = world.build(world.prepare(
+            "FROM base AS stage\nRUN mkdir -p /t/d && echo 1 > /t/d/a && echo own > /t/own\n\
+             FROM base\n\
+             RUN --mount=from=stage,source=t,target=/m,rw --mount=from=stage,source=t,target=/n,rw \
+             --mount=from=stage,source=t/own,target=/o,rw \
+             echo 2 > /m/d/a; rm /m/own; mkdir /m/new; chmod 777 /m /n; echo more >> /o; cat /m/d/a /n/d/a /o; ls /m /n\n\
+             RUN --mount=from=stage,source=t,target=/m touch /m/d/a 2>/dev/null || echo read-only; cat /m/d/a /m/own; \
+             stat -c %a /m; mount -o remount,rw /m 2>/dev/null || echo kept\n\
+             FROM stage\nCOPY --from=1 /etc/passwd /p\nRUN cat /t/d/a /t/own; stat -c %a /t\n",
+        ));
+        let expected =
+            "2\n1\nown\nmore\n/m:\nd\nnew\n\n/n:\nd\nown\nread-only\n1\nown\n755\nkept\n1\nown\n755\n";
+        assert_eq!(seen.output, expected, "{name}");
+        world.check_left_nothing();
+    }
+}
+
+/// The nodes of a stage are seen as they are, and open nothing.
+#[test]
+fn devices_of_a_mounted_stage_cannot_be_opened() {
+    for (name, world) in worlds() {
+        let stage =
+            "FROM base AS stage\nRUN mkdir /t && mknod /t/log c 1 11 && chmod 666 /t/log\nFROM base\n";
+        for flags in ["", ",rw"] {
+            let (_, seen) = world.build(world.prepare(&format!(
+                "{stage}RUN --mount=from=stage,source=t,target=/m{flags} stat -c '%F %t %T' /m/log; \
+                 cat /m/log >/dev/null 2>&1 || echo closed\n"
+            )));
+            assert_eq!(seen.output, "character special file 1 b\nclosed\n", "{name}: {flags}");
+        }
+    }
+}
+
 #[test]
 fn what_is_not_there_cannot_be_mounted() {
     let Some(world) = World::with_shell() else { return };
