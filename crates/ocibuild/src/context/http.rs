@@ -223,7 +223,7 @@ impl OneFile {
             metadata,
             kind: SourceKind::File { size: self.download.size },
             links: None,
-            version: None,
+            in_place: None,
         }
     }
 }
@@ -236,7 +236,7 @@ impl Source for OneFile {
                 metadata,
                 kind: SourceKind::Directory,
                 links: None,
-                version: None,
+                in_place: None,
             }));
         }
         Ok((path == Path::new(&self.name)).then(|| self.node()))

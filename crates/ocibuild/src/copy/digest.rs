@@ -90,7 +90,7 @@ impl Reading<'_> {
             return Ok(known);
         }
         let digests = self.source.digests();
-        let known = digests.as_ref().zip(node.version);
+        let known = digests.as_ref().zip(node.version());
         let known = known.and_then(|(digests, version)| digests.get(path, &version));
         if let Some(known) = known {
             return Ok(known);

@@ -33,8 +33,13 @@ impl FileVersion {
         Self { inode: (dev, ino), size, mode, mtime, ctime }
     }
 
+    /// Device and number.
+    pub(super) fn inode(&self) -> Inode {
+        self.inode
+    }
+
     /// The same in few bytes.
-    fn fingerprint(&self) -> Name {
+    pub(super) fn fingerprint(&self) -> Name {
         let mut hasher = Hasher::new();
         let Self { inode: (device, inode), size, mode, mtime, ctime } = self;
         for number in [*device, *inode, *size, u64::from(*mode)] {
@@ -103,7 +108,7 @@ impl ContextDigests {
 }
 
 /// A hash in few bytes: of a path, or of a version.
-type Name = [u8; 16];
+pub(super) type Name = [u8; 16];
 
 /// The digests of the files of one context, by path.
 #[derive(Debug)]
@@ -141,6 +146,12 @@ impl DigestIndex {
             known.standing = Standing::Confirmed;
         }
         Some(known.content)
+    }
+
+    /// Whether this version of a file was at rest when the build began: what was read of it since is what it still is as long as
+    /// it is the same version.
+    pub(super) fn is_at_rest(&self, version: &FileVersion) -> bool {
+        version.is_at_rest(self.moment)
     }
 
     /// Remembers what was read of a file. `version` is what the file was before it was read: were it to change
@@ -320,7 +331,7 @@ mod tests {
         let opened = |name: &str| source.open_version(Path::new(name)).unwrap().1;
         let plain = opened("plain");
         assert!(plain.is_some());
-        assert_eq!(plain, source.stat(Path::new("plain")).unwrap().unwrap().version);
+        assert_eq!(plain, source.stat(Path::new("plain")).unwrap().unwrap().version());
         if ocibuild_sys::is_sparse(holes.file()).unwrap() {
             assert_eq!(opened("holes"), None, "each step counts its holes");
         }

@@ -16,7 +16,7 @@ use ocibuild_sys::FileLock;
 use super::caches::{HeldCache, wait_for};
 use super::mounts::Mounts;
 use super::shells::shell_in;
-use super::views::StackView;
+use super::views::{ContextView, StackView};
 use crate::error::{Error, unusable};
 use crate::failure::{KeptStep, LeftOut};
 use crate::ssh::Forwarder;
@@ -50,6 +50,7 @@ pub(crate) struct HeldStep {
     proxies: Vec<(String, String)>,
     forwarders: Vec<Forwarder>,
     views: Vec<StackView>,
+    seen: Vec<ContextView>,
     /// Nobody removes these meanwhile.
     _caches: Vec<HeldCache>,
     locked: BTreeSet<PathBuf>,
@@ -65,7 +66,7 @@ impl HeldStep {
         mounts: Mounts<'_, '_>,
     ) -> Self {
         let keeps_owners = mounts.keeps_owners();
-        let Mounts { env, forwarders, views, caches, locks, directory, .. } = mounts;
+        let Mounts { env, forwarders, views, seen, caches, locks, directory, .. } = mounts;
         Self {
             id,
             described,
@@ -78,6 +79,7 @@ impl HeldStep {
             proxies: step.proxy_env.clone(),
             forwarders,
             views,
+            seen,
             _caches: caches,
             locked: locks.into_iter().map(|(place, _)| place).collect(),
             made_for_mounts: directory,
@@ -239,10 +241,18 @@ impl HeldStep {
     ) -> Result<(), Error> {
         let source = mount.source().clone().unwrap_or_default();
         let (number, mounts) = (number.to_string(), Path::new("mounts"));
-        if let Some(view) = self.views.iter().position(|view| view.target == source) {
-            let view = self.views.swap_remove(view);
-            let inside = view.write_out(&new.join(mounts).join(&number), cancel)?;
-            mount.set_source(Some(place.join(mounts).join(number).join(inside)));
+        let own = new.join(mounts).join(&number);
+        let inside = if let Some(view) = self.views.iter().position(|view| view.target == source) {
+            Some(self.views.swap_remove(view).write_out(&own, cancel)?)
+        } else if let Some(view) = self.seen.iter().position(|view| view.target == source) {
+            Some(self.seen.swap_remove(view).write_out(&own, cancel)?)
+        } else {
+            None
+        };
+        if let Some(inside) = inside {
+            let source = place.join(mounts).join(number);
+            let itself = inside.as_os_str().is_empty();
+            mount.set_source(Some(if itself { source } else { source.join(inside) }));
             return Ok(());
         }
         let outside = self.described.outside.iter().find_map(|outside| match outside {
@@ -260,7 +270,6 @@ impl HeldStep {
             return Ok(());
         }
         if source.starts_with(&self.made_for_mounts) {
-            let own = new.join(mounts).join(&number);
             fs::rename(&source, &own).map_err(|error| unusable(&own, error))?;
             mount.set_source(Some(place.join(mounts).join(number)));
         }

@@ -148,6 +148,7 @@ pub(crate) fn run(context: &StepContext<'_>, job: &Job<'_>) -> Result<NewLayer, 
             return Err(error);
         }
     };
+    mounts.check_unchanged()?;
     active.remove_mount_points()?;
     let (_, changeset) = active.diff(record.as_ref(), context.cancel)?;
     let written = context

@@ -11,7 +11,7 @@ use ocibuild_spec::{Mount, MountBuilder, Owned};
 use super::StepContext;
 use super::caches::HeldCache;
 use super::mounted::{Mounted, copy_to};
-use super::views::StackView;
+use super::views::{ContextView, StackView};
 use crate::error::{Error, unusable};
 use crate::failure::RunFailure;
 use crate::ssh::Forwarder;
@@ -30,6 +30,8 @@ pub(super) struct Mounts<'a, 'r> {
     pub(super) outside: Vec<Outside>,
     /// What is mounted of stages and images.
     pub(super) views: Vec<StackView>,
+    /// What is mounted of contexts.
+    pub(super) seen: Vec<ContextView>,
     /// Files for the file system in memory.
     pub(super) memory_files: Vec<MemoryFile>,
     /// Variables with the values of secrets.
@@ -54,6 +56,7 @@ impl<'a, 'r> Mounts<'a, 'r> {
             made: Vec::new(),
             outside: Vec::new(),
             views: Vec::new(),
+            seen: Vec::new(),
             memory_files: Vec::new(),
             env: Vec::new(),
             locks: Vec::new(),
@@ -77,7 +80,7 @@ impl<'a, 'r> Mounts<'a, 'r> {
         for (number, (mount, cache)) in ordered.into_iter().zip(caches).enumerate() {
             let place = self.directory.join(number.to_string());
             match mount.kind {
-                MountKind::Bind => self.files(mount, &place)?,
+                MountKind::Bind => self.files(mount, step.insecure, &place)?,
                 MountKind::Cache => {
                     let cache = cache.expect("every cache mount has a place");
                     self.cache(mount, &cache, fresh, number)?;
@@ -99,6 +102,12 @@ impl<'a, 'r> Mounts<'a, 'r> {
         self.add(target, "bind", source, &options, point);
     }
 
+    /// Binds a directory read-only, with all that is mounted below it.
+    pub(super) fn bind_all(&mut self, source: &Path, target: &str) {
+        let options = ["rbind", "rprivate", "ro", "rro"];
+        self.add(target, "bind", source, &options, MountPointKind::Directory);
+    }
+
     pub(super) fn add(
         &mut self,
         target: &str,
@@ -110,11 +119,13 @@ impl<'a, 'r> Mounts<'a, 'r> {
         self.made.push((mount_of(Path::new(target), kind, source, options), point));
     }
 
-    /// What is mounted of stages and images, where layers are mounted; else a copy: it shows the context without what is
-    /// ignored, and writes to it go nowhere.
-    fn files(&mut self, mount: &StepMount, place: &Path) -> Result<(), Error> {
+    /// What is mounted where it is, if it can be; else a copy: it shows the context without what is ignored, and writes to it
+    /// go nowhere.
+    fn files(&mut self, mount: &StepMount, insecure: bool, place: &Path) -> Result<(), Error> {
         let from = mount.from.as_ref().unwrap_or(&FileSource::Context);
-        if self.view(mount, from, place)? {
+        // Who may mount could make the context writable.
+        let is_safe = mount.read_only && !insecure;
+        if self.view(mount, from, place)? || is_safe && self.view_context(mount, place)? {
             return Ok(());
         }
         let (point, owned) = self.copy_files(mount, from, place)?;
