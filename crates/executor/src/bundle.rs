@@ -13,7 +13,7 @@ use ocibuild_sys::capability;
 use crate::permissions::{MASKED_PATHS, READONLY_PATHS, calls, capabilities, seccomp};
 use crate::private_network::{WAYS_OUT, namespace_path};
 use crate::step::names;
-use crate::{Cgroups, Host, MemoryFile, Network, PrivateNetwork, Resources, Rootfs, Step, User};
+use crate::{Cgroups, Host, MemoryFile, Network, Outside, PrivateNetwork, Resources, Rootfs, Step, User};
 
 /// One RUN as an OCI runtime bundle, which either executor carries out in the same way: plain data. What is printed of
 /// it has the names of variables, not their values.
@@ -23,6 +23,8 @@ pub struct Bundle {
     pub spec: Spec,
     /// What `/` is, and what is mounted there before.
     pub rootfs: Rootfs,
+    /// What is mounted on paths of this host then, for the mounts of the specification to refer to.
+    pub outside: Vec<Outside>,
     /// Files that the mounts of the specification refer to, written before they are made.
     pub files: Vec<StateFile>,
     /// Files that they refer to and that are in memory only.
@@ -80,6 +82,7 @@ pub fn bundle(step: &Step, host: &Host) -> Bundle {
     Bundle {
         spec,
         rootfs: step.rootfs.clone(),
+        outside: step.outside.clone(),
         files: vec![hosts, resolv_conf],
         memory_files: step.memory_files.clone(),
         state: step.state.clone(),
@@ -99,6 +102,7 @@ impl fmt::Debug for Bundle {
             .field("env", &names(env))
             .field("mounts", self.spec.mounts())
             .field("rootfs", &self.rootfs)
+            .field("outside", &self.outside)
             .field("memory_files", &self.memory_files)
             .field("state", &self.state)
             .finish_non_exhaustive()

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use crate::bundle::path_mount;
 use crate::error::Repr;
 use crate::mount::{is_bind, kind, options, path, text};
-use crate::{Bundle, Error};
+use crate::{Bundle, Error, Outside};
 
 /// Devices that every container has, with their numbers.
 pub(crate) const DEVICES: [(&str, u32, u32); 6] =
@@ -162,6 +162,12 @@ pub(crate) fn confined(bundle: &Bundle, nodes: Nodes) -> Result<Bundle, Error> {
     }
     for mount in mounts {
         without_devices(mount)?;
+    }
+    for outside in &mut bundle.outside {
+        // A view is seen through a mount of the specification.
+        if let Outside::Mount(mount) = outside {
+            without_devices(mount)?;
+        }
     }
     let mut mounts = bundle.spec.mounts().clone().unwrap_or_default();
     for mount in &mut mounts {

@@ -44,6 +44,9 @@ pub fn write_bundle(step: &Step, host: &Host, place: &Path) -> Result<(), Error>
     if !step.memory_files.is_empty() {
         return Err(Error::invalid("a file in memory", "is not written to a disk"));
     }
+    if !step.outside.is_empty() {
+        return Err(Error::invalid("a mount on a path of this host", "is not written to a disk"));
+    }
     let mut bundle = bundle(step, host);
     if let Some(mut root) = bundle.spec.root().clone() {
         root.set_path(ROOTFS.into());
@@ -114,6 +117,7 @@ pub fn open_bundle(directory: &Path, state: &Path) -> Result<Bundle, Error> {
     Ok(Bundle {
         spec,
         rootfs: Rootfs::at(rootfs),
+        outside: Vec::new(),
         files,
         memory_files: Vec::new(),
         state: state.to_owned(),
@@ -341,6 +345,15 @@ mod tests {
             assert_eq!(opened.private_network, Some(PrivateNetwork { program: None, forwards }));
             assert_eq!(network_of(&opened.spec).path(), &Some(namespace_path(&state)));
         }
+    }
+
+    #[test]
+    fn what_the_host_mounts_for_a_step_is_never_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut step = Step::new(Rootfs::at("/rootfs"), directory.path());
+        step.outside.push(crate::Outside::View(crate::View::default()));
+        write_bundle(&step, &Host::root(), directory.path()).unwrap_err();
+        assert_eq!(fs_err::read_dir(directory.path()).unwrap().count(), 0);
     }
 
     #[test]

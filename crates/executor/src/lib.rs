@@ -63,5 +63,5 @@ pub use ocibuild_sys::{Capabilities, CgroupError, Obstacle, Private, UnknownCapa
 pub use offers::{Need, Offers};
 pub use private_network::{NetworkProgram, PrivateNetwork};
 pub use runtime::RuntimeExecutor;
-pub use step::{MemoryFile, Network, Resources, Rlimit, Rootfs, Step, User, memory_directory};
+pub use step::{MemoryFile, Network, Outside, Resources, Rlimit, Rootfs, Step, User, View, memory_directory};
 pub use surroundings::{DeviceBarrier, Limit, Surroundings};

@@ -14,7 +14,10 @@ pub(crate) fn kind(mount: &Mount) -> &str {
 }
 
 pub(crate) fn options(mount: &Mount) -> Result<MountOptions, Error> {
-    let options = mount.options().as_deref().unwrap_or_default();
+    parsed(mount.options().as_deref().unwrap_or_default())
+}
+
+pub(crate) fn parsed(options: &[String]) -> Result<MountOptions, Error> {
     MountOptions::parse(options).ok_or_else(|| Error::invalid("a mount", "contains NUL"))
 }
 

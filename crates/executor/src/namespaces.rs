@@ -10,11 +10,11 @@ use ocibuild_sys::{Confinement, Links, MountOptions, Namespaces, Operation, Proc
 use crate::cgroups::Confines;
 use crate::devices::{self, DEVICE_LINKS, Nodes};
 use crate::error::Repr;
-use crate::mount::{is_bind, kind, options, path, text};
+use crate::mount::{is_bind, kind, options, parsed, path, text};
 use crate::permissions::{capability_bits, profile};
 use crate::private_network::Connected;
 use crate::step::names;
-use crate::{Bundle, Error, Host, MemoryFile, memory_directory};
+use crate::{Bundle, Error, Host, MemoryFile, Outside, View, memory_directory};
 
 /// A bundle as operations of the kernel, and what confines it and connects its network, to be held until it has ended.
 pub(crate) struct Described {
@@ -106,6 +106,12 @@ pub(crate) fn rootfs_operations(
         let options = MountOptions::parse(["rbind"]).unwrap_or_default();
         operations.push(Operation::HostBind { source: dir.clone(), target: dir.clone(), options });
     }
+    for outside in &bundle.outside {
+        operations.push(match outside {
+            Outside::Mount(mount) => host_mount(mount)?,
+            Outside::View(view) => host_view(view)?,
+        });
+    }
     operations.push(Operation::EnterRoot(dir));
     Ok(operations)
 }
@@ -161,6 +167,17 @@ fn host_mount(mount: &Mount) -> Result<Operation, Error> {
     let fstype = text(kind(mount))?;
     let (options, from) = shortened(options)?;
     Ok(Operation::HostMount { source: path(&source)?, target, fstype, options, from })
+}
+
+fn host_view(view: &View) -> Result<Operation, Error> {
+    let itself = view.path.as_os_str().is_empty();
+    Ok(Operation::HostView {
+        directory: path(&view.directory)?,
+        path: path(if itself { Path::new(".") } else { &view.path })?,
+        inode: view.inode,
+        target: path(&view.target)?,
+        options: parsed(&view.options)?,
+    })
 }
 
 /// The kernel takes a page of data. Lists of layers longer than that are given relative to the directory that

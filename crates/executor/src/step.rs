@@ -33,6 +33,8 @@ pub struct Step {
     /// Mounts of the step itself: binds of paths of this host, tmpfs. Applied parents first; of several on one
     /// target the last wins. Mount points that are missing are made, and left to whoever keeps the rootfs.
     pub mounts: Vec<Mount>,
+    /// What is mounted on paths of this host for `mounts` to bind it from, in this order, once the root file system is there.
+    pub outside: Vec<Outside>,
     /// Files that are in memory only, in [`memory_directory`] of `state`: what `mounts` bind from there.
     pub memory_files: Vec<MemoryFile>,
     /// Resource limits; those not named are inherited.
@@ -82,6 +84,7 @@ impl Step {
             insecure: false,
             dropped_capabilities: Capabilities::NONE,
             mounts: Vec::new(),
+            outside: Vec::new(),
             memory_files: Vec::new(),
             rlimits: Vec::new(),
             resources: Resources::default(),
@@ -189,6 +192,30 @@ impl Rootfs {
     pub fn at(dir: impl Into<PathBuf>) -> Self {
         Self { mounts: Vec::new(), dir: dir.into() }
     }
+}
+
+/// A mount on a path of this host, which is made in a mount namespace of the step and dies with it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outside {
+    /// One with an absolute destination on this host.
+    Mount(Mount),
+    /// What is below a directory: no link on the way there is followed.
+    View(View),
+}
+
+/// What is below a directory of this host, shown on another path of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct View {
+    /// The directory.
+    pub directory: PathBuf,
+    /// Path below it; empty for the directory itself.
+    pub path: PathBuf,
+    /// Device and inode of what must be there. If it is something else, the step fails before it begins.
+    pub inode: Option<(u64, u64)>,
+    /// Where it is shown: a directory, or a file for what is not one.
+    pub target: PathBuf,
+    /// Options of the mount. A runtime may forget them in a mount of the step that does not repeat them.
+    pub options: Vec<String>,
 }
 
 /// A user by numbers.

@@ -346,6 +346,19 @@ impl<'a> Layers<'a> {
         Ok(files)
     }
 
+    /// A way to the digests of these files; only those can be opened whose digests are not known.
+    pub(crate) fn files_to_digest(
+        &self,
+        stack: &[Layer<'_>],
+        origins: &[(Origin, u64)],
+    ) -> Result<LayerFiles, Error> {
+        let digests = self.digests_of_layers(stack, origins.iter().map(|(origin, _)| origin.layer))?;
+        let is_known = |origin: &Origin| digests.get(&origin.layer)?.get(origin.content);
+        let unknown: Vec<_> =
+            origins.iter().filter(|(origin, _)| is_known(origin).is_none()).cloned().collect();
+        Ok(LayerFiles { digests, ..self.files(stack, &unknown)? })
+    }
+
     /// The users and groups of a stack.
     pub(crate) fn accounts(&self, stack: &[Layer<'_>], tree: &Tree) -> Result<Accounts, Error> {
         let text = |path: &str| -> Result<Option<String>, Error> {

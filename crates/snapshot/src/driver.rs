@@ -18,6 +18,9 @@ pub(crate) trait Driver: Send + Sync + Debug {
     /// See [`Snapshotter::whiteouts`].
     fn deletions(&self) -> Whiteouts;
 
+    /// See [`Snapshotter::mounts_layers`].
+    fn stacks(&self) -> bool;
+
     /// See [`Snapshotter::prepare`].
     fn start(
         &self,
@@ -34,6 +37,10 @@ impl<D: Driver> Snapshotter for D {
 
     fn keeps_owners(&self) -> bool {
         self.directory().keeps_owners()
+    }
+
+    fn mounts_layers(&self) -> bool {
+        self.stacks()
     }
 
     fn contains(&self, layer: &DiffId) -> Result<bool, Error> {

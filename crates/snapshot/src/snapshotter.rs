@@ -82,6 +82,9 @@ pub trait Snapshotter: Send + Sync + Debug {
     /// Whether unpacked files belong to whom they should belong to. With a single id, all of them are the caller's.
     fn keeps_owners(&self) -> bool;
 
+    /// Whether root file systems are mounted, at a cost that does not depend on how many files they have, rather than copied.
+    fn mounts_layers(&self) -> bool;
+
     /// Whether the layer is unpacked.
     fn contains(&self, layer: &DiffId) -> Result<bool, Error>;
 

@@ -260,6 +260,18 @@ impl Tree {
         }
     }
 
+    /// Removes everything but what is at a path, what is below it, and the directories that lead there.
+    pub fn retain(&mut self, path: &Path) {
+        let mut at = self.root();
+        for name in path {
+            if let NodeKind::Directory(names) = &mut self.node_mut(at).kind {
+                names.retain(|found, _| found == name);
+            }
+            let Some(next) = self.child(at, name) else { return };
+            at = next;
+        }
+    }
+
     /// Removes everything below a directory.
     pub(crate) fn clear(&mut self, id: NodeId) {
         if let NodeKind::Directory(names) = &mut self.node_mut(id).kind {

@@ -60,6 +60,38 @@ pub fn openat2_works() -> bool {
     rustix::fs::openat2(rustix::fs::CWD, c"/", flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS).is_ok()
 }
 
+/// File systems on which a file is the same for everybody who can open it, and whose modes are all that decides who can.
+const PLAIN_FILE_SYSTEMS: [u64; 8] = [
+    0xef53,      // ext2, ext3, ext4
+    0x5846_5342, // XFS
+    0x9123_683e, // Btrfs
+    0x0102_1994, // tmpfs
+    0x794c_7630, // overlayfs
+    0xf2f5_2010, // F2FS
+    0x2fc1_2fc1, // ZFS
+    0xca45_1a4e, // bcachefs
+];
+
+/// Whether who sees a directory through another mount, read-only, sees there what a copy would be: not so on file systems of a
+/// network or a program, or where nothing may be executed, or before Linux 5.12, which makes no mounts below a mount read-only.
+pub fn can_be_shown(directory: &DirHandle) -> bool {
+    use rustix::fs::StatVfsMountFlags as Flags;
+    let is_plain = rustix::fs::fstatfs(directory)
+        .is_ok_and(|found| PLAIN_FILE_SYSTEMS.contains(&found.f_type.cast_unsigned()));
+    let executes = rustix::fs::fstatvfs(directory).is_ok_and(|found| !found.f_flag.contains(Flags::NOEXEC));
+    is_plain && executes && mount_attributes_work()
+}
+
+/// Whether the kernel knows `mount_setattr`, and answers it.
+#[expect(unsafe_code, reason = "a call that rustix does not have")]
+fn mount_attributes_work() -> bool {
+    // SAFETY: there is nothing at the null pointer to be read, since its size is 0, which the kernel refuses first.
+    let result = unsafe {
+        libc::syscall(libc::SYS_mount_setattr, -1, c"".as_ptr(), 0, std::ptr::null::<libc::c_void>(), 0)
+    };
+    result == 0 || !matches!(crate::dir::last_errno(), Errno::NOSYS | Errno::PERM)
+}
+
 /// Whether this process may make mount and process namespaces, as it is: root, or root of a user namespace.
 pub fn namespaces_work() -> Result<(), SandboxError> {
     run(vec![Operation::MakePrivate])

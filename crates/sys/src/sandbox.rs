@@ -79,6 +79,19 @@ pub enum Operation {
         /// Attributes; recursive or not.
         options: MountOptions,
     },
+    /// Mounts what is below a directory of the host on a path of the host. No link is followed on the way.
+    HostView {
+        /// The directory.
+        directory: CString,
+        /// Path below it.
+        path: CString,
+        /// Device and inode of what must be there, where that is known.
+        inode: Option<(u64, u64)>,
+        /// Where: a directory, or a file for what is not one.
+        target: CString,
+        /// Attributes; recursive or not.
+        options: MountOptions,
+    },
     /// Makes a file on a path of the host: in a file system that was mounted before, where nobody else sees it.
     HostFile {
         /// Where.

@@ -497,6 +497,9 @@ fn describe(operation: &Operation) -> String {
         Operation::HostBind { source, target, .. } | Operation::Bind { source, target, .. } => {
             format!("bind {} on {}", text(source), text(target))
         }
+        Operation::HostView { directory, path, target, .. } => {
+            format!("bind {} of {} on {}", text(path), text(directory), text(target))
+        }
         Operation::HostFile { path, .. } => format!("write {}", text(path)),
         Operation::EnterRoot(dir) => format!("open the root file system {}", text(dir)),
         Operation::Directory { path, .. } => format!("make directory {}", text(path)),

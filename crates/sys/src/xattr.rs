@@ -39,12 +39,15 @@ impl DirHandle {
     pub fn list_xattrs(&self, name: impl AsRef<OsStr>) -> Result<Vec<OsString>, Error> {
         let name = component("llistxattr", name.as_ref())?;
         let path = self.link_path(name);
-        let list = growing(|buffer| rustix::fs::llistxattr(&*path, buffer))
-            .map_err(Error::at("llistxattr", name))?;
-        let names = list.split(|byte| *byte == 0).filter(|name| !name.is_empty());
-        let mut names: Vec<OsString> = names.map(|name| OsString::from_vec(name.to_vec())).collect();
-        names.sort_unstable();
-        Ok(names)
+        let list = growing(|buffer| rustix::fs::llistxattr(&*path, buffer));
+        Ok(sorted(&list.map_err(Error::at("llistxattr", name))?))
+    }
+
+    /// Names of the attributes of the directory itself, sorted.
+    pub fn list_own_xattrs(&self) -> Result<Vec<OsString>, Error> {
+        let path = self.link_path(OsStr::new(""));
+        let list = growing(|buffer| rustix::fs::listxattr(&*path, buffer));
+        Ok(sorted(&list.map_err(Error::at("listxattr", OsStr::new(".")))?))
     }
 
     /// Sets an attribute of `name`, new or not.
@@ -71,6 +74,14 @@ impl DirHandle {
         path.extend_from_slice(name.as_bytes());
         OsString::from_vec(path)
     }
+}
+
+/// The names in a list of them.
+fn sorted(list: &[u8]) -> Vec<OsString> {
+    let names = list.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    let mut names: Vec<OsString> = names.map(|name| OsString::from_vec(name.to_vec())).collect();
+    names.sort_unstable();
+    names
 }
 
 fn growing(mut call: impl FnMut(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {

@@ -144,6 +144,7 @@ fn the_configuration_is_one_that_old_runtimes_read() {
 fn a_confined_bundle_has_its_own_devices_and_no_others() {
     let mut step = step();
     step.mounts = vec![mount("/v", "bind", "/host", &["rbind", "dev"])];
+    step.outside = vec![Outside::Mount(mount("/s/o", "overlay", "overlay", &["lowerdir=/l"]))];
     let plain = bundle(&step, &Host::root());
     let confined = crate::devices::confined(&plain, crate::devices::Nodes::Bundle).unwrap();
     let mounts = list(&confined);
@@ -166,6 +167,9 @@ fn a_confined_bundle_has_its_own_devices_and_no_others() {
     assert_eq!(mounts.iter().filter(has_none).count(), 7, "the six nodes, and the terminals: {mounts:?}");
     let root = confined.rootfs.mounts[0].options().clone().unwrap();
     assert_eq!(root, ["rbind", "nodev", "rnodev"]);
+
+    let Outside::Mount(outside) = &confined.outside[0] else { panic!("{:?}", confined.outside) };
+    assert_eq!(outside.options().clone().unwrap(), ["lowerdir=/l", "nodev"]);
 
     let by_runtime = crate::devices::confined(&plain, crate::devices::Nodes::Runtime).unwrap();
     assert_eq!(list(&by_runtime).len(), mounts.len() - 6);

@@ -25,7 +25,7 @@ use crate::calls::own_link;
 use crate::devices::{DEVICE_LINKS, DEVICES};
 use crate::error::{Error, Repr};
 use crate::mount::{is_bind, kind, options};
-use crate::{Bundle, MemoryFile};
+use crate::{Bundle, MemoryFile, Outside};
 
 /// A root with everything in its place.
 pub(super) struct Placed {
@@ -127,10 +127,18 @@ impl Placed {
         if let Some(file) = bundle.memory_files.iter().find(|file| file.path == source) {
             return self.secret(target, file);
         }
-        if let Some(outside) = bundle.rootfs.mounts.iter().find(|mount| mount.destination() == &source) {
-            // It would be a file system of its own.
-            fs::set_permissions(&source, std::os::unix::fs::PermissionsExt::from_mode(mode_of(outside)?))
-                .map_err(Repr::State)?;
+        for outside in &bundle.outside {
+            match outside {
+                Outside::Mount(outside) if outside.destination() == &source => {
+                    // It would be a file system of its own.
+                    let mode = std::os::unix::fs::PermissionsExt::from_mode(mode_of(outside)?);
+                    fs::set_permissions(&source, mode).map_err(Repr::State)?;
+                }
+                Outside::View(view) if view.target == source => {
+                    return Err(Error::invalid(target.display().to_string(), "takes a mount"));
+                }
+                _ => {}
+            }
         }
         self.moved(target, &source, bundle)
     }

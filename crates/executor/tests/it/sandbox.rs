@@ -1,9 +1,10 @@
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use ocibuild_executor::{
-    ErrorKind, Host, MemoryFile, Network, PosixRlimitType, Private, Rlimit, bundle, memory_directory,
+    ErrorKind, Host, MemoryFile, Network, Outside, PosixRlimitType, Private, Rlimit, View, bundle,
+    memory_directory,
 };
 
 use crate::world::{World, all_executors, chain, executors, mount};
@@ -182,6 +183,72 @@ fn privileged_an_overlay_is_mounted_for_the_step_alone() {
         assert_eq!(fs::read_dir(&merged).unwrap().count(), 0);
     }
     assert!(world.rootfs().join("etc/group").exists());
+}
+
+/// A view is what is below a directory, and nothing that a link leads to.
+#[test]
+fn privileged_views_show_what_they_should_or_nothing() {
+    let Some(mut world) = World::privileged() else { return };
+    let directory = world.dir.path().to_owned();
+    let path = |name: &str| directory.join(name);
+    fs::create_dir_all(path("source/sub")).unwrap();
+    fs::write(path("source/sub/file"), "content\n").unwrap();
+    fs::create_dir(path("canary")).unwrap();
+    fs::write(path("canary/file"), "canary\n").unwrap();
+    for (link, target) in [("source/out", "canary"), ("source/inner", "source/sub")] {
+        symlink(path(target), path(link)).unwrap();
+    }
+    symlink("../canary", path("source/up")).unwrap();
+    fs::create_dir(path("shown")).unwrap();
+    fs::write(path("shown-file"), "").unwrap();
+    let inode = |name: &str| {
+        let found = fs::metadata(path(name)).unwrap();
+        Some((found.dev(), found.ino()))
+    };
+    let view = |below: &str, inode: Option<(u64, u64)>, target: &str| View {
+        directory: path("source"),
+        path: below.into(),
+        inode,
+        target: path(target),
+        options: vec!["ro".to_owned()],
+    };
+    world.step.mounts = vec![
+        mount(Path::new("/m"), "bind", &path("shown"), &["bind", "ro"]),
+        mount(Path::new("/f"), "bind", &path("shown-file"), &["bind", "ro"]),
+    ];
+    for (name, executor) in executors() {
+        for (below, file) in [("sub", "file"), ("", "sub/file")] {
+            world.step.outside = vec![
+                Outside::View(view(below, inode(&format!("source/{below}")), "shown")),
+                Outside::View(view("sub/file", None, "shown-file")),
+            ];
+            world.shell(&format!("cat /m/{file} /f; touch /m/new 2>&1; echo x > /f"));
+            let (result, text) = world.run_with(&*executor);
+            let status = result.unwrap_or_else(|error| panic!("{name}: {below}: {}", chain(&error)));
+            assert!(!status.success(), "{name}: the file could be written");
+            assert!(text.starts_with("content\ncontent\n"), "{name}: {below}: {text}");
+            assert_eq!(text.matches("Read-only file system").count(), 2, "{name}: {below}: {text}");
+        }
+        for (below, inode) in [
+            ("out", None),
+            ("inner", None),
+            ("up", None),
+            ("out/file", None),
+            ("../canary", None),
+            ("/none", None),
+            ("sub", inode("canary")),
+        ] {
+            world.step.outside = vec![Outside::View(view(below, inode, "shown"))];
+            let (result, text) = world.run_with(&*executor);
+            let error = result.map(|_| panic!("{name}: {below}: {text}")).unwrap_err();
+            assert_eq!((error.kind(), text.as_str()), (ErrorKind::Setup, ""), "{name}: {below}");
+            let at_source = format!("bind {below} of {} on", path("source").display());
+            assert!(chain(&error).contains(&at_source), "{name}: {}", chain(&error));
+            assert!(chain(&error).contains("(at the source)"), "{name}: {}", chain(&error));
+        }
+    }
+    assert_eq!(fs::read_dir(path("shown")).unwrap().count(), 0);
+    assert_eq!(fs::read_to_string(path("source/sub/file")).unwrap(), "content\n");
 }
 
 #[test]

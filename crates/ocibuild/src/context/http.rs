@@ -223,7 +223,7 @@ impl OneFile {
             metadata,
             kind: SourceKind::File { size: self.download.size },
             links: None,
-            version: None,
+            in_place: None,
             known: None,
         }
     }
@@ -237,7 +237,7 @@ impl Source for OneFile {
                 metadata,
                 kind: SourceKind::Directory,
                 links: None,
-                version: None,
+                in_place: None,
                 known: None,
             }));
         }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use ocibuild_spec::{ContentDigest, ContentHasher, Hasher, Metadata};
 
 use super::known::{DigestIndex, first_half, hash_of};
+use super::local::LocalSource;
 use super::source::{Item, Source, SourceKind, SourceNode};
 use crate::error::Error;
 use crate::failure::{ChangedPath, PathChange};
@@ -167,6 +168,10 @@ impl Source for CheckedSource {
         true
     }
 
+    fn as_local(&self) -> Option<&LocalSource> {
+        self.inner.as_local()
+    }
+
     fn look_anew(&self) {
         self.inner.look_anew();
     }
@@ -276,7 +281,7 @@ mod tests {
             metadata: Metadata::default(),
             kind: SourceKind::File { size },
             links: None,
-            version: None,
+            in_place: None,
             known: None,
         };
         Item { path: PathBuf::from(path), node, is_intermediate: false }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ocibuild_spec::{CancelToken, ContentDigest, ContentHasher, Digest, Metadata};
 
 use super::changed::{CheckedSource, SourceDigests};
+use super::in_place::InPlace;
 use super::known::KnownFile;
 use super::select::Selected;
 use super::source::{Source, SourceKind, SourceNode};
@@ -116,7 +117,10 @@ impl Reading<'_> {
         let content = hasher.finish();
         if let (Some(digests), Some(version)) = (self.source.digests(), version) {
             // Its attributes were read after the times of the one that was found, and so are those of this one if it has the same.
-            let is_bare = node.version == Some(version) && node.metadata.xattrs.is_empty();
+            let has_none = |found: InPlace| {
+                found.version() == version && !found.has_other_attributes() && node.metadata.xattrs.is_empty()
+            };
+            let is_bare = node.in_place.is_some_and(has_none);
             digests.put(path, &version, KnownFile { content, is_bare });
         }
         Ok(content)

@@ -34,8 +34,13 @@ impl FileVersion {
         Self { inode: (dev, ino), size, mode, mtime, ctime }
     }
 
+    /// Device and number.
+    pub(super) fn inode(&self) -> Inode {
+        self.inode
+    }
+
     /// The same in few bytes.
-    fn fingerprint(&self) -> Name {
+    pub(super) fn fingerprint(&self) -> Name {
         let mut hasher = Hasher::new();
         let Self { inode: (device, inode), size, mode, mtime, ctime } = self;
         for number in [*device, *inode, *size, u64::from(*mode)] {
@@ -106,7 +111,7 @@ impl ContextDigests {
 }
 
 /// A hash in few bytes: of a path, or of a version.
-type Name = [u8; 16];
+pub(super) type Name = [u8; 16];
 
 /// What is found by a hash needs no other hash.
 #[derive(Debug, Default)]
@@ -129,7 +134,7 @@ impl std::hash::Hasher for OfName {
 
 type ByName<T> = HashMap<Name, T, BuildHasherDefault<OfName>>;
 
-/// In the last byte of a version that is kept: the file has no attributes of users.
+/// In the last byte of a version that is kept: the file has no attributes of users, nor others that say something of it.
 const BARE: u8 = 1;
 
 fn last_of(name: &mut Name) -> &mut u8 {
@@ -141,7 +146,7 @@ fn last_of(name: &mut Name) -> &mut u8 {
 pub(crate) struct KnownFile {
     /// The digest of its content.
     pub(crate) content: ContentDigest,
-    /// Whether it has no attributes of users, for certain.
+    /// Whether it has no attributes of users, nor others that say something of it, for certain.
     pub(crate) is_bare: bool,
 }
 
@@ -181,6 +186,12 @@ impl DigestIndex {
             known.standing = Standing::Confirmed;
         }
         Some(known.file)
+    }
+
+    /// Whether this version of a file was at rest when the build began: what was read of it since is what it still is as long as
+    /// it is the same version.
+    pub(super) fn is_at_rest(&self, version: &FileVersion) -> bool {
+        version.is_at_rest(self.moment)
     }
 
     /// Remembers what was read of a file. `version` is what the file was before it was read: were it to change
@@ -373,7 +384,7 @@ mod tests {
         let opened = |name: &str| source.open_version(Path::new(name)).unwrap().1;
         let plain = opened("plain");
         assert!(plain.is_some());
-        assert_eq!(plain, source.stat(Path::new("plain")).unwrap().unwrap().version);
+        assert_eq!(plain, source.stat(Path::new("plain")).unwrap().unwrap().version());
         if ocibuild_sys::is_sparse(holes.file()).unwrap() {
             assert_eq!(opened("holes"), None, "each step counts its holes");
         }
@@ -393,7 +404,7 @@ mod tests {
         let source = source.of_build(&OwnFiles::default(), &contexts);
         let found = || source.stat(Path::new("file")).unwrap().unwrap();
         let digests = source.digests().unwrap();
-        digests.put(Path::new("file"), &found().version.unwrap(), known_file());
+        digests.put(Path::new("file"), &found().version().unwrap(), known_file());
         assert_eq!(found().known, Some(known_file().content));
         // A change within the same tick would leave no trace, which is why only files at rest are kept.
         while found().known.is_some() {
@@ -404,7 +415,7 @@ mod tests {
         assert!(found().metadata.xattrs.contains_key("user.note"));
         digests.put(
             Path::new("file"),
-            &found().version.unwrap(),
+            &found().version().unwrap(),
             KnownFile { is_bare: false, ..known_file() },
         );
         assert!(found().known.is_some() && found().metadata.xattrs.contains_key("user.note"));

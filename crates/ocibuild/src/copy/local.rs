@@ -13,8 +13,8 @@ use ocibuild_spec::{Metadata, Timestamp};
 use ocibuild_sys::{DirHandle, FileType, RootDir, is_sparse, metadata_of_file};
 
 use super::content::SparseFile;
+use super::in_place::InPlace;
 use super::known::{ContextDigests, DigestIndex, FileVersion};
-
 use super::own::{Inode, OwnFile, OwnFiles};
 use super::source::{Source, SourceKind, SourceNode};
 use crate::error::Error;
@@ -194,9 +194,41 @@ impl LocalSource {
             metadata: Metadata { mtime: Timestamp::default(), ..metadata },
             kind: SourceKind::Directory,
             links: None,
-            version: None,
+            in_place: Some(InPlace::of(&found, self.root_has_others())),
             known: None,
         })
+    }
+
+    /// Where the directory is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether who has the directory mounted elsewhere sees there what is here.
+    pub(super) fn can_be_shown(&self) -> Result<bool, Error> {
+        let top = self.root.top().map_err(|error| self.io(Path::new(""), &error))?;
+        Ok(ocibuild_sys::can_be_shown(&top))
+    }
+
+    fn root_has_others(&self) -> bool {
+        let top = self.root.top().ok();
+        let names = top.and_then(|top| top.list_own_xattrs().ok()).unwrap_or_default();
+        names.iter().any(|name| is_other(name))
+    }
+
+    /// Whether something in a directory is not part of the context.
+    pub(super) fn hides_names_in(&self, path: &Path) -> Result<bool, Error> {
+        if self.ignore.is_empty() && self.own.is_empty() {
+            return Ok(false);
+        }
+        let (directory, _) = self.directory(path).map_err(|error| self.lost(path, &error))?;
+        let entries = directory.read_dir().map_err(|error| self.lost(path, &NoDirectory::Sys(error)))?;
+        let mut count = 0;
+        for entry in entries {
+            entry.map_err(|error| self.io(path, &error))?;
+            count += 1;
+        }
+        Ok(count != self.names(path)?.len())
     }
 
     /// Whether the ignore file lets the path through, were it no directory.
@@ -246,14 +278,18 @@ impl LocalSource {
             || (is_directory && self.has_kept_below(path)?))
     }
 
-    fn xattrs(directory: &DirHandle, name: &OsStr) -> BTreeMap<String, Vec<u8>> {
+    /// The attributes that a context has, and whether there are others that say something of the file.
+    fn xattrs(directory: &DirHandle, name: &OsStr) -> (BTreeMap<String, Vec<u8>>, bool) {
         let names = directory.list_xattrs(name).unwrap_or_default();
-        let user = names.iter().filter_map(|name| name.to_str()).filter(|name| name.starts_with("user."));
-        user.filter_map(|attribute| {
-            let value = directory.get_xattr(name, attribute).ok()??;
-            Some((attribute.to_owned(), value))
-        })
-        .collect()
+        let is_user = |name: &&str| name.starts_with("user.");
+        let user = names.iter().filter_map(|name| name.to_str()).filter(is_user);
+        let user: BTreeMap<_, _> = user
+            .filter_map(|attribute| {
+                let value = directory.get_xattr(name, attribute).ok()??;
+                Some((attribute.to_owned(), value))
+            })
+            .collect();
+        (user, names.iter().any(|name| is_other(name)))
     }
 }
 
@@ -264,6 +300,10 @@ impl Source for LocalSource {
 
     fn may_change(&self) -> bool {
         !self.is_private
+    }
+
+    fn as_local(&self) -> Option<&LocalSource> {
+        Some(self)
     }
 
     fn look_anew(&self) {
@@ -316,11 +356,12 @@ impl Source for LocalSource {
         let version = (found.file_type == FileType::Regular).then(|| FileVersion::of(&found));
         let known = self.digests.as_ref().zip(version.as_ref());
         let known = known.and_then(|(digests, version)| digests.get(path, version));
-        let has_xattrs = (is_regular || found.is_dir()) && !known.is_some_and(|known| known.is_bare);
-        let xattrs = if has_xattrs { Self::xattrs(&directory, name) } else { BTreeMap::new() };
+        let may_have = (is_regular || found.is_dir()) && !known.is_some_and(|known| known.is_bare);
+        let (xattrs, has_others) = if may_have { Self::xattrs(&directory, name) } else { Default::default() };
         let metadata = metadata_of(&found, xattrs);
         let links = (is_regular && found.nlink > 1).then_some((found.dev, found.ino));
-        Ok(Some(SourceNode { metadata, kind, links, version, known: known.map(|known| known.content) }))
+        let in_place = Some(InPlace::of(&found, has_others));
+        Ok(Some(SourceNode { metadata, kind, links, in_place, known: known.map(|known| known.content) }))
     }
 
     fn names(&self, path: &Path) -> Result<Vec<OsString>, Error> {
@@ -415,6 +456,13 @@ impl Source for LocalSource {
 fn metadata_of(found: &ocibuild_sys::Metadata, xattrs: BTreeMap<String, Vec<u8>>) -> Metadata {
     let mtime = Timestamp { seconds: found.mtime.seconds, nanoseconds: found.mtime.nanoseconds };
     Metadata { mode: found.mode & 0o7777, uid: 0, gid: 0, mtime, xattrs }
+}
+
+/// Whether an attribute says something of a file that a context does not: its capabilities, who may open it, what an overlay
+/// has in its place. Copies have labels of their own.
+fn is_other(name: &OsStr) -> bool {
+    name != "security.selinux"
+        && (!name.as_bytes().starts_with(b"user.") || name.as_bytes().starts_with(b"user.overlay."))
 }
 
 fn is_missing(error: &ocibuild_sys::Error) -> bool {

@@ -8,6 +8,7 @@ mod digest;
 mod extract;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+mod in_place;
 mod known;
 mod local;
 mod missing;
@@ -32,6 +33,7 @@ use ocibuild_spec::{Changeset, Content, ContentDigest, Entry, Timestamp};
 pub(crate) use archive::Archives;
 pub(crate) use digest::digest_all;
 pub(crate) use extract::Archive;
+pub(crate) use in_place::Seen;
 pub(crate) use known::ContextDigests;
 pub(crate) use local::LocalSource;
 pub(crate) use own::{OwnFile, OwnFiles, TEMPORARY};
@@ -231,7 +233,7 @@ impl Source for NoSource {
             metadata,
             kind: SourceKind::Directory,
             links: None,
-            version: None,
+            in_place: None,
             known: None,
         }))
     }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use ocibuild_spec::{ContentDigest, Metadata};
 
+use super::in_place::InPlace;
 use super::known::{DigestIndex, FileVersion};
+use super::local::LocalSource;
 use crate::error::Error;
 use crate::failure::{CopyProblem, IgnoredBy, SourcePlace};
 
@@ -51,6 +53,11 @@ pub(crate) trait Source: Send + Sync + std::fmt::Debug {
         false
     }
 
+    /// The directory of this machine that it is.
+    fn as_local(&self) -> Option<&LocalSource> {
+        None
+    }
+
     /// Forgets the directories that are held open: a walk begins, and is to find what is there now.
     fn look_anew(&self) {}
 
@@ -77,9 +84,9 @@ pub(crate) struct SourceNode {
     pub(crate) kind: SourceKind,
     /// Equal for the names of one file that has several.
     pub(crate) links: Option<(u64, u64)>,
-    /// Of a regular file of this machine.
-    pub(crate) version: Option<FileVersion>,
-    /// The digest of this version, if it was read before.
+    /// Of what is on this machine.
+    pub(crate) in_place: Option<InPlace>,
+    /// The digest of this version of a file, if it was read before.
     pub(crate) known: Option<ContentDigest>,
 }
 
@@ -111,6 +118,11 @@ impl SourceNode {
             SourceKind::Symlink(target) => Some(PathBuf::from(target)),
             _ => None,
         }
+    }
+
+    /// The version of a file of this machine.
+    pub(super) fn version(&self) -> Option<FileVersion> {
+        self.in_place.map(|found| found.version())
     }
 
     pub(crate) fn is_directory(&self) -> bool {

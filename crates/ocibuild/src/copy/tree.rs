@@ -83,7 +83,7 @@ impl Source for TreeSource {
             NodeKind::BlockDevice(major, minor) => SourceKind::BlockDevice(*major, *minor),
         };
         let links = matches!(kind, SourceKind::File { .. }).then_some((0, id.number()));
-        Ok(Some(SourceNode { metadata: node.metadata.clone(), kind, links, version: None, known: None }))
+        Ok(Some(SourceNode { metadata: node.metadata.clone(), kind, links, in_place: None, known: None }))
     }
 
     fn known_digest(&self, path: &Path) -> Option<ContentDigest> {

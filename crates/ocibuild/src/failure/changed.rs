@@ -26,6 +26,8 @@ pub enum PathChange {
     Appeared,
     /// It is gone, or something else took its place.
     Gone,
+    /// It, or one of its times, changed while a step had it mounted.
+    WhileMounted,
 }
 
 impl ChangedPath {
@@ -50,6 +52,11 @@ impl ChangedPath {
         None
     }
 
+    /// When that was.
+    pub(super) fn when(&self) -> &'static str {
+        if self.change == PathChange::WhileMounted { "a step had it mounted" } else { "it was read" }
+    }
+
     /// The path as people read it.
     pub(super) fn shown(&self) -> String {
         if self.path.as_os_str().is_empty() {
@@ -67,6 +74,7 @@ impl fmt::Display for ChangedPath {
             PathChange::Attributes => "its type, mode, size, links or attributes changed",
             PathChange::Appeared => "it did not exist when the step's key was made",
             PathChange::Gone => "it is gone, or something else took its place",
+            PathChange::WhileMounted => "it, or one of its times, is not what it was when the step began",
         })
     }
 }

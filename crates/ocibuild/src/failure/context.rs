@@ -105,7 +105,7 @@ pub enum ContextFailure {
         source: Box<dyn StdError + Send + Sync>,
     },
     /// A path is not what it was a moment before.
-    #[error("{} changed while it was read", source.shown())]
+    #[error("{} changed while {}", source.shown(), source.when())]
     ChangedWhileRead {
         /// The path, and how it changed.
         source: ChangedPath,

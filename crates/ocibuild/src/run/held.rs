@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use fs_err as fs;
 use ocibuild_executor::{
-    Attached, Executor, ExitStatus, Host, Rootfs, Step, WindowSize, memory_directory, write_bundle,
+    Attached, Executor, ExitStatus, Host, Outside, Rootfs, Step, WindowSize, memory_directory, write_bundle,
 };
 use ocibuild_snapshot::{ActiveSnapshot, Tree};
 use ocibuild_spec::{CancelToken, Mount, OwnershipRecord};
@@ -16,6 +16,7 @@ use ocibuild_sys::FileLock;
 use super::caches::{HeldCache, wait_for};
 use super::mounts::Mounts;
 use super::shells::shell_in;
+use super::views::{ContextView, StackView};
 use crate::error::{Error, unusable};
 use crate::failure::{KeptStep, LeftOut};
 use crate::ssh::Forwarder;
@@ -48,6 +49,8 @@ pub(crate) struct HeldStep {
     /// Addresses of proxies.
     proxies: Vec<(String, String)>,
     forwarders: Vec<Forwarder>,
+    views: Vec<StackView>,
+    seen: Vec<ContextView>,
     /// Nobody removes these meanwhile.
     _caches: Vec<HeldCache>,
     locked: BTreeSet<PathBuf>,
@@ -63,7 +66,7 @@ impl HeldStep {
         mounts: Mounts<'_, '_>,
     ) -> Self {
         let keeps_owners = mounts.keeps_owners();
-        let Mounts { env, forwarders, caches, locks, directory, .. } = mounts;
+        let Mounts { env, forwarders, views, seen, caches, locks, directory, .. } = mounts;
         Self {
             id,
             described,
@@ -75,6 +78,8 @@ impl HeldStep {
             secret_variables: env.into_iter().map(|(name, _)| name).collect(),
             proxies: step.proxy_env.clone(),
             forwarders,
+            views,
+            seen,
             _caches: caches,
             locked: locks.into_iter().map(|(place, _)| place).collect(),
             made_for_mounts: directory,
@@ -106,6 +111,7 @@ impl HeldStep {
         cancel: &CancelToken,
     ) -> Result<ExitStatus, Error> {
         self.active.renew()?;
+        self.views.iter_mut().try_for_each(StackView::renew)?;
         let lock = |place: &PathBuf| wait_for(place, cancel);
         let _locks: Vec<FileLock> = self.locked.iter().map(lock).collect::<Result<_, _>>()?;
         let mut step = self.described.clone();
@@ -167,8 +173,9 @@ impl HeldStep {
         }
         let left_out = self.without_secrets(&mut step);
         for (number, mount) in step.mounts.iter_mut().enumerate() {
-            self.relocate(mount, &new, place, number)?;
+            self.relocate(mount, (&new, place), number, cancel)?;
         }
+        step.outside.clear();
         step.rootfs = Rootfs::at(place.join("rootfs"));
         place.clone_into(&mut step.state);
         step.movable = None;
@@ -225,9 +232,33 @@ impl HeldStep {
     }
 
     /// Moves what was made for a mount into the bundle, and mounts anew what was mounted outside of the root.
-    fn relocate(&self, mount: &mut Mount, new: &Path, place: &Path, number: usize) -> Result<(), Error> {
+    fn relocate(
+        &mut self,
+        mount: &mut Mount,
+        (new, place): (&Path, &Path),
+        number: usize,
+        cancel: &CancelToken,
+    ) -> Result<(), Error> {
         let source = mount.source().clone().unwrap_or_default();
-        let outside = self.described.rootfs.mounts.iter().find(|outside| *outside.destination() == source);
+        let (number, mounts) = (number.to_string(), Path::new("mounts"));
+        let own = new.join(mounts).join(&number);
+        let inside = if let Some(view) = self.views.iter().position(|view| view.target == source) {
+            Some(self.views.swap_remove(view).write_out(&own, cancel)?)
+        } else if let Some(view) = self.seen.iter().position(|view| view.target == source) {
+            Some(self.seen.swap_remove(view).write_out(&own, cancel)?)
+        } else {
+            None
+        };
+        if let Some(inside) = inside {
+            let source = place.join(mounts).join(number);
+            let itself = inside.as_os_str().is_empty();
+            mount.set_source(Some(if itself { source } else { source.join(inside) }));
+            return Ok(());
+        }
+        let outside = self.described.outside.iter().find_map(|outside| match outside {
+            Outside::Mount(outside) if *outside.destination() == source => Some(outside),
+            _ => None,
+        });
         if let Some(outside) = outside {
             let is_read_only = mount.options().iter().flatten().any(|option| option == "ro");
             let mut options = outside.options().clone().unwrap_or_default();
@@ -239,10 +270,8 @@ impl HeldStep {
             return Ok(());
         }
         if source.starts_with(&self.made_for_mounts) {
-            let number = number.to_string();
-            let own = new.join("mounts").join(&number);
             fs::rename(&source, &own).map_err(|error| unusable(&own, error))?;
-            mount.set_source(Some(place.join("mounts").join(number)));
+            mount.set_source(Some(place.join(mounts).join(number)));
         }
         Ok(())
     }

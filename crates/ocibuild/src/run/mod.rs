@@ -6,6 +6,7 @@ mod mounted;
 mod mounts;
 mod secret;
 mod shells;
+mod views;
 
 use std::collections::VecDeque;
 use std::io::Read as _;
@@ -26,6 +27,8 @@ use self::mounted::Files;
 pub(crate) use self::mounted::{Mounted, MountedFiles, Selection};
 use self::mounts::Mounts;
 pub(crate) use self::shells::shell_in;
+pub(crate) use self::views::MountedPath;
+use self::views::PathOf;
 use crate::accounts::Identity;
 use crate::copy::{Source as _, TreeSource};
 use crate::error::{Error, unusable};
@@ -59,6 +62,8 @@ pub(crate) struct StepContext<'a> {
     pub(crate) writer: LayerWriter<'a>,
     /// Finds what is mounted of contexts, stages and images.
     pub(crate) files: &'a Files<'a>,
+    /// Finds what is mounted of stages and images without a look at its files.
+    pub(crate) path_of: &'a PathOf<'a>,
     /// Whether the build context has something at a path.
     pub(crate) in_context: &'a dyn Fn(&Path) -> bool,
     /// Takes what the command prints, and whether it goes to standard error.
@@ -145,6 +150,7 @@ pub(crate) fn run(context: &StepContext<'_>, job: &Job<'_>) -> Result<NewLayer, 
             return Err(error);
         }
     };
+    mounts.check_unchanged()?;
     active.remove_mount_points()?;
     let (_, changeset) = active.diff(record.as_ref(), context.cancel)?;
     let written = context
@@ -237,8 +243,7 @@ fn describe(
 ) -> Step {
     let (settings, step) = (context.settings, job.step);
     let rootfs = directory.join("rootfs");
-    let mut root = mounts_at(active.rootfs_mounts(), &rootfs);
-    root.extend_from_slice(&mounts.outside);
+    let root = mounts_at(active.rootfs_mounts(), &rootfs);
     let is_kept = step.mounts.iter().any(|mount| mount.kind == MountKind::Cache);
     // A cache that is moved into its place is lost if the machine ends, whatever of it is flushed.
     let flushes = flushes(&root, is_kept && context.executor.offers().includes(Need::SharedMounts));
@@ -257,6 +262,7 @@ fn describe(
     // Files of steps, and caches.
     described.movable = Some(context.layers.store.root().to_owned());
     described.mounts = mounts.made.iter().map(|(mount, _)| mount.clone()).collect();
+    described.outside.clone_from(&mounts.outside);
     described.memory_files.clone_from(&mounts.memory_files);
     described.rlimits.clone_from(&settings.rlimits);
     described.resources.clone_from(&settings.resources);

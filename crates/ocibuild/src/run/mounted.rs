@@ -28,7 +28,7 @@ pub(crate) struct MountedFiles<'a> {
     /// The digest of its files, as far as it is known.
     pub(crate) digest: Option<String>,
     /// The files of a context: what is mounted is what the digest was made of.
-    selection: Option<Selection>,
+    selection: Option<Arc<Selection>>,
 }
 
 impl<'a> Mounted<'a> {
@@ -49,7 +49,7 @@ impl<'a> Mounted<'a> {
     }
 
     /// The files that the key knows of this mount of the step.
-    pub(super) fn selection(&self, mount: &StepMount) -> Option<&Selection> {
+    pub(super) fn selection(&self, mount: &StepMount) -> Option<&Arc<Selection>> {
         self.find(mount)?.selection.as_ref()
     }
 
@@ -103,7 +103,7 @@ impl<'a> Mounted<'a> {
             let (digest, selection) = digest_of(files(from, &known.mount.source)?, threads, cancel)?;
             known.digest = Some(digest);
             // Layers stay as they are, and what was fetched of them may be large.
-            known.selection = Some(selection).filter(|_| !Self::is_of_layers(known.mount));
+            known.selection = (!Self::is_of_layers(known.mount)).then(|| Arc::new(selection));
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
-use ocibuild_executor::MemoryFile;
+use ocibuild_executor::{MemoryFile, Outside};
 use ocibuild_plan::{FileSource, MountKind, RunStep, StepMount};
 use ocibuild_snapshot::{MountPointKind, Tree};
 use ocibuild_spec::{Mount, MountBuilder, Owned};
@@ -11,6 +11,7 @@ use ocibuild_spec::{Mount, MountBuilder, Owned};
 use super::StepContext;
 use super::caches::HeldCache;
 use super::mounted::{Mounted, copy_to};
+use super::views::{ContextView, StackView};
 use crate::error::{Error, unusable};
 use crate::failure::RunFailure;
 use crate::ssh::Forwarder;
@@ -26,7 +27,11 @@ pub(super) struct Mounts<'a, 'r> {
     pub(super) state: PathBuf,
     pub(super) made: Vec<(Mount, MountPointKind)>,
     /// What is mounted before the root of the step is entered, to be bound from.
-    pub(super) outside: Vec<Mount>,
+    pub(super) outside: Vec<Outside>,
+    /// What is mounted of stages and images.
+    pub(super) views: Vec<StackView>,
+    /// What is mounted of contexts.
+    pub(super) seen: Vec<ContextView>,
     /// Files for the file system in memory.
     pub(super) memory_files: Vec<MemoryFile>,
     /// Variables with the values of secrets.
@@ -50,6 +55,8 @@ impl<'a, 'r> Mounts<'a, 'r> {
             state: step_directory.join("state"),
             made: Vec::new(),
             outside: Vec::new(),
+            views: Vec::new(),
+            seen: Vec::new(),
             memory_files: Vec::new(),
             env: Vec::new(),
             locks: Vec::new(),
@@ -73,7 +80,7 @@ impl<'a, 'r> Mounts<'a, 'r> {
         for (number, (mount, cache)) in ordered.into_iter().zip(caches).enumerate() {
             let place = self.directory.join(number.to_string());
             match mount.kind {
-                MountKind::Bind => self.files(mount, &place)?,
+                MountKind::Bind => self.files(mount, step.insecure, &place)?,
                 MountKind::Cache => {
                     let cache = cache.expect("every cache mount has a place");
                     self.cache(mount, &cache, fresh, number)?;
@@ -95,6 +102,12 @@ impl<'a, 'r> Mounts<'a, 'r> {
         self.add(target, "bind", source, &options, point);
     }
 
+    /// Binds a directory read-only, with all that is mounted below it.
+    pub(super) fn bind_all(&mut self, source: &Path, target: &str) {
+        let options = ["rbind", "rprivate", "ro", "rro"];
+        self.add(target, "bind", source, &options, MountPointKind::Directory);
+    }
+
     pub(super) fn add(
         &mut self,
         target: &str,
@@ -106,9 +119,15 @@ impl<'a, 'r> Mounts<'a, 'r> {
         self.made.push((mount_of(Path::new(target), kind, source, options), point));
     }
 
-    /// A copy of what is mounted: it shows the context without what is ignored, and writes to it go nowhere.
-    fn files(&mut self, mount: &StepMount, place: &Path) -> Result<(), Error> {
+    /// What is mounted where it is, if it can be; else a copy: it shows the context without what is ignored, and writes to it
+    /// go nowhere.
+    fn files(&mut self, mount: &StepMount, insecure: bool, place: &Path) -> Result<(), Error> {
         let from = mount.from.as_ref().unwrap_or(&FileSource::Context);
+        // Who may mount could make the context writable.
+        let is_safe = mount.read_only && !insecure;
+        if self.view(mount, from, place)? || is_safe && self.view_context(mount, place)? {
+            return Ok(());
+        }
         let (point, owned) = self.copy_files(mount, from, place)?;
         // A file is mounted by itself.
         let below = |path: PathBuf| if point == MountPointKind::File { PathBuf::new() } else { path };
@@ -163,7 +182,7 @@ impl<'a, 'r> Mounts<'a, 'r> {
         let size = mount.size.map(|size| format!("size={size}"));
         let mut options = vec!["nosuid", &mode];
         options.extend(size.as_deref());
-        self.outside.push(mount_of(place, "tmpfs", Path::new("tmpfs"), &options));
+        self.outside.push(Outside::Mount(mount_of(place, "tmpfs", Path::new("tmpfs"), &options)));
         let mut options = vec!["bind", "nosuid"];
         options.extend(mount.read_only.then_some("ro"));
         self.add(&mount.target, "bind", place, &options, MountPointKind::Directory);

@@ -109,7 +109,7 @@ impl<'a> PlatformBuild<'a> {
         let limits = limits(&self.build.settings);
         let operation = keys::run(&look.state.chain, step, network, look.platform, &limits);
         let mut mounted = Mounted::of(step);
-        let (files, threads) = (|from: &_, path: &_| self.mounted_files(from, path), &self.session.threads);
+        let (files, threads) = (|from: &_, path: &_| self.mounted_digests(from, path), &self.session.threads);
         mounted.read_local(&files, threads, self.cancel)?;
         let quick = self.quick_run_key(&operation, &mounted);
         if let Some(quick) = &quick

@@ -3,28 +3,67 @@
 use std::sync::Arc;
 
 use ocibuild_plan::FileSource;
+use ocibuild_snapshot::{MountPointKind, Origin};
 use ocibuild_spec::Digest;
 
 use super::PlatformBuild;
-use crate::copy::{Choice, Selected, TreeSource, select};
+use crate::copy::{Choice, Selected, Source, SourceKind, TreeSource, select};
 use crate::error::Error;
 use crate::failure::RunFailure;
 use crate::keys::Inputs;
-use crate::run::{Mounted, MountedFiles, Selection};
+use crate::layers::{Layer, LayerFiles};
+use crate::run::{Mounted, MountedFiles, MountedPath, Selection};
 
-impl PlatformBuild<'_> {
+impl<'a> PlatformBuild<'a> {
     /// What is at a path of a source, with a way to read it.
     pub(super) fn mounted_files(&self, from: &FileSource, path: &str) -> Result<Selection, Error> {
-        let (word, missing) = (literal(path), || not_found(path));
+        self.mounted(from, path, |stack, origins| self.layers.files(stack, origins))
+    }
+
+    /// The same for who needs the digests of the files, of which some cannot be opened then.
+    pub(super) fn mounted_digests(&self, from: &FileSource, path: &str) -> Result<Selection, Error> {
+        if let FileSource::Image(index) = from
+            && self.backends.snapshots.mounts_layers()
+        {
+            // Who has to read them to know what is in them unpacks them at once.
+            let stack = self.image_stack(*index)?;
+            self.session.reads.expect_unpacked(stack.iter().map(|layer| &layer.diff_id));
+        }
+        self.mounted(from, path, |stack, origins| self.layers.files_to_digest(stack, origins))
+    }
+
+    fn mounted(
+        &self,
+        from: &FileSource,
+        path: &str,
+        files: impl FnOnce(&[Layer<'a>], &[(Origin, u64)]) -> Result<LayerFiles, Error>,
+    ) -> Result<Selection, Error> {
         let Some((tree, stack)) = self.tree_of(from)? else {
             let source = self.local_source(from)?;
-            let selected = some(select(source.as_ref(), &word, &Choice::default())?).ok_or_else(missing)?;
+            let selected = selected(source.as_ref(), path)?;
             return Ok((source, vec![selected]));
         };
         let view = TreeSource::new(tree);
-        let selected = some(select(&view, &word, &Choice::default())?).ok_or_else(missing)?;
-        let files = self.layers.files(&stack, &view.origins(&selected)?)?;
+        let selected = selected(&view, path)?;
+        let files = files(&stack, &view.origins(&selected)?)?;
         Ok((Arc::new(view.with_files(files)), vec![selected]))
+    }
+
+    /// What is at a path of a stage or image, to be mounted from its unpacked layers; `None` for contexts, and for what is
+    /// neither a directory nor a regular file.
+    pub(super) fn mounted_path(
+        &self,
+        from: &FileSource,
+        path: &str,
+    ) -> Result<Option<MountedPath<'a>>, Error> {
+        let Some((tree, stack)) = self.tree_of(from)? else { return Ok(None) };
+        let found = selected(&TreeSource::new(Arc::clone(&tree)), path)?.swap_remove(0);
+        let point = match found.node.kind {
+            SourceKind::Directory => MountPointKind::Directory,
+            SourceKind::File { .. } => MountPointKind::File,
+            _ => return Ok(None),
+        };
+        Ok(Some(MountedPath { tree, stack, path: found.path, point }))
     }
 
     /// The key of a `RUN` by what the stages and images it mounts are made from, if that is known without looking at
@@ -59,9 +98,10 @@ impl PlatformBuild<'_> {
     }
 }
 
-/// A pattern may match nothing, a path must be there.
-fn some(selected: Vec<Selected>) -> Option<Vec<Selected>> {
-    (!selected.is_empty()).then_some(selected)
+/// What is at a path: a pattern may match nothing, a path must be there.
+fn selected(source: &dyn Source, path: &str) -> Result<Vec<Selected>, Error> {
+    let selected = select(source, &literal(path), &Choice::default())?;
+    if selected.is_empty() { Err(not_found(path)) } else { Ok(selected) }
 }
 
 fn not_found(path: &str) -> Error {

@@ -85,6 +85,7 @@ impl<'a> PlatformBuild<'a> {
                 scratch: self.scratch(),
                 writer: self.writer(),
                 files: &|from, path| self.mounted_files(from, path),
+                path_of: &|from, path| self.mounted_path(from, path),
                 in_context: &|path| self.build.context.source().stat(path).is_ok_and(|found| found.is_some()),
                 output: &|stderr, bytes| {
                     self.emit(Event::Output { step: id, stderr, bytes: bytes.to_vec() });

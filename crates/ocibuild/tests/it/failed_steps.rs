@@ -57,12 +57,48 @@ fn a_step_that_fails_is_kept_if_that_is_wanted() {
     }
 }
 
+/// What a step had mounted of a stage is in its bundle as the step left it, and nothing else of the stage is.
+#[test]
+fn what_was_mounted_of_a_stage_is_kept_with_a_step() {
+    for (name, world) in worlds() {
+        let dockerfile = "FROM base AS stage\nRUN mkdir -p /t/d && echo 1 > /t/d/a && echo 2 > /t/d/b && echo other > /t/x && \
+             chown 3:4 /t/d/a\n\
+             FROM base\nRUN --mount=from=stage,source=t/d,target=/m,rw --mount=from=stage,source=t/x,target=/x \
+             --mount=type=tmpfs,target=/s echo more >> /m/a; rm /m/b; exit 3\n";
+        let planned = world.prepare(dockerfile).keep_failed(true).plan(&world.backends()).unwrap();
+        let error = planned.run(&world.backends(), &CancelToken::new(), |_| {}).unwrap_err();
+        let kept = kept(&error).unwrap_or_else(|| panic!("{name}: {error:?}"));
+        let files = walkdir::WalkDir::new(kept.bundle.join("mounts")).into_iter().map(Result::unwrap);
+        let files: Vec<_> =
+            files.filter(|file| file.file_type().is_file()).map(walkdir::DirEntry::into_path).collect();
+        assert_eq!(files.len(), 2, "{name}: {files:?}");
+        let mut options = EnterOptions::default();
+        let script = "cat /m/a /x; ls /m; stat -c %u:%g /m/a; echo again >> /m/a; touch /x 2>/dev/null || echo read-only";
+        options.args = ["sh", "-c", script].map(str::to_owned).to_vec();
+        let (state, executor) = (world.state(), world.executor.as_ref());
+        for expected in ["1\nmore\n", "1\nmore\nagain\n"] {
+            let mut said = Vec::new();
+            let mut output = |_: Stream, bytes: &[u8]| said.extend_from_slice(bytes);
+            let entered =
+                state.enter(&kept.bundle, &options, executor, Attached::to(&mut output), &CancelToken::new());
+            assert!(entered.unwrap().success(), "{name}");
+            let expected = format!("{expected}other\na\n3:4\nread-only\n");
+            assert_eq!(String::from_utf8(said).unwrap(), expected, "{name}");
+        }
+        state.prune(&PruneOptions::default()).unwrap();
+        world.check_left_nothing();
+    }
+}
+
 #[test]
 fn a_step_that_fails_is_attended_to_after_all_events() {
     for (name, world) in worlds() {
         let events = std::sync::Mutex::new(Vec::new());
         let mut said = Vec::new();
-        let planned = prepared(&world).plan(&world.backends()).unwrap();
+        let dockerfile =
+            DOCKERFILE.replace("WORKDIR /w\nRUN", "WORKDIR /w\nRUN --mount=from=base,target=/b,rw");
+        let planned = world.prepare(&dockerfile).secret("s", Secret::Value(b"value".to_vec()));
+        let planned = planned.plan(&world.backends()).unwrap();
         let error = planned.run_attended(
             &world.backends(),
             &CancelToken::new(),
@@ -72,7 +108,10 @@ fn a_step_that_fails_is_attended_to_after_all_events() {
                 assert!(matches!(last, Some(Event::StepEntered { .. })), "{name}: {last:?}");
                 assert!(step.title().contains("RUN"), "{name}: {}", step.title());
                 // Twice: what the first leaves, the second finds.
-                for script in ["cat /copy /run/secrets/s; echo more >> /copy", "cat /copy; exit 4"] {
+                for script in [
+                    "cat /copy /run/secrets/s; echo more >> /copy; echo more > /b/new",
+                    "cat /copy /b/new; exit 4",
+                ] {
                     let mut shell = step.shell().unwrap();
                     shell.extend(["-c", script].map(str::to_owned));
                     let mut output = |_: Stream, bytes: &[u8]| said.extend_from_slice(bytes);
@@ -83,7 +122,7 @@ fn a_step_that_fails_is_attended_to_after_all_events() {
         );
         let error = error.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::StepFailed(3), "{name}");
-        assert_eq!(String::from_utf8(said).unwrap(), "valuevaluevaluemore\n", "{name}");
+        assert_eq!(String::from_utf8(said).unwrap(), "valuevaluevaluemore\nmore\n", "{name}");
         let Some(Failure::Step(failure)) = error.failure() else { panic!("{name}: {error:?}") };
         let is_told =
             |fact: &StepFact| matches!(fact, StepFact::NotEntered { reason } if reason.contains("/none"));

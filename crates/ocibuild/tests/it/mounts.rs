@@ -1,8 +1,10 @@
 //! Bind, cache and tmpfs mounts: what a step sees, what stays, and when it runs again (5.1, 9.04, 9.13, 9.17).
 
+use std::os::unix::fs::MetadataExt as _;
+
 use fs_err as fs;
 use ocibuild::state::PruneOptions;
-use ocibuild::{CancelToken, Event};
+use ocibuild::{CancelToken, Code, Event};
 
 use crate::steps::{last_layer, worlds};
 use crate::support::{World, chain, write_files};
@@ -38,6 +40,222 @@ fn binds_show_the_selected_path_and_forget_what_is_written() {
         assert_eq!(last_layer(&world, &image), Vec::<String>::new(), "{name}");
         assert_eq!(fs::read_to_string(world.path("context/dir/a")).unwrap(), "text a");
         assert!(!world.path("context/dir/new").exists(), "{name}");
+        world.check_left_nothing();
+    }
+}
+
+/// What a stage has is what a mount of it shows: modes, owners, times, names of one file, links, and what later layers removed.
+#[test]
+fn a_stage_is_mounted_as_a_step_on_it_sees_it() {
+    let stage = "FROM base AS stage\nRUN mkdir -p /t/d /t/sub/gone && cd /t && echo 1 > d/a && ln d/a d/b && \
+         echo own > d/own && chown 3:4 d/own && chmod 4751 d/own && touch -d @1000 d/own d/a && echo x > sub/file && \
+         ln -s /t/d/own link && mkfifo pipe && touch sub/gone/x\n\
+         RUN rm -r /t/sub/gone && chmod 750 /t/d && chown 5:6 /t/d && touch -d @2000 /t/d /t/sub /t\n";
+    let show =
+        "stat -c '%n %F %a %u:%g %h %Y %s' . d d/own d/a d/b sub/file pipe; readlink link; ls -A . d sub";
+    for (name, world) in worlds() {
+        let on_it = world.build(world.prepare(&format!("{stage}RUN cd /t; {show}\n"))).1.output;
+        assert!(on_it.contains("d/own regular file 4751 3:4 1 1000 4\n"), "{name}: {on_it}");
+        assert!(!on_it.contains("gone"), "{name}: {on_it}");
+        for flags in ["source=t,target=/m", "source=/t/../t,target=/m,rw", "target=/whole"] {
+            let place = if flags.contains("whole") { "/whole/t" } else { "/m" };
+            let (image, seen) =
+                world.build(world.prepare(&format!(
+                    "{stage}FROM base\nRUN --mount=from=stage,{flags} cd {place}; {show}\n"
+                )));
+            assert_eq!(seen.output, on_it, "{name}: {flags}");
+            assert_eq!(last_layer(&world, &image), Vec::<String>::new(), "{name}: {flags}");
+        }
+        let is_mounted = "awk '$2 == \"/m\" { print $3, substr($4, 1, 2) }' /proc/mounts";
+        let (_, seen) = world.build(world.prepare(&format!(
+            "{stage}FROM base\nRUN --mount=from=stage,source=t/d,target=/m {is_mounted}\n\
+             RUN --mount=from=stage,source=t/link,target=/m {is_mounted}; stat -c '%a %u:%g' /m\n"
+        )));
+        assert_eq!(seen.output, "overlay ro\noverlay ro\n4751 3:4\n", "{name}");
+        world.check_left_nothing();
+    }
+}
+
+#[test]
+fn what_is_written_to_a_mounted_stage_is_gone_with_the_step() {
+    for (name, world) in worlds() {
+        let (_, seen) = world.build(world.prepare(
+            "FROM base AS stage\nRUN mkdir -p /t/d && echo 1 > /t/d/a && echo own > /t/own\n\
+             FROM base\n\
+             RUN --mount=from=stage,source=t,target=/m,rw --mount=from=stage,source=t,target=/n,rw \
+             --mount=from=stage,source=t/own,target=/o,rw \
+             echo 2 > /m/d/a; rm /m/own; mkdir /m/new; chmod 777 /m /n; echo more >> /o; cat /m/d/a /n/d/a /o; ls /m /n\n\
+             RUN --mount=from=stage,source=t,target=/m touch /m/d/a 2>/dev/null || echo read-only; cat /m/d/a /m/own; \
+             stat -c %a /m; mount -o remount,rw /m 2>/dev/null || echo kept\n\
+             FROM stage\nCOPY --from=1 /etc/passwd /p\nRUN cat /t/d/a /t/own; stat -c %a /t\n",
+        ));
+        let expected =
+            "2\n1\nown\nmore\n/m:\nd\nnew\n\n/n:\nd\nown\nread-only\n1\nown\n755\nkept\n1\nown\n755\n";
+        assert_eq!(seen.output, expected, "{name}");
+        world.check_left_nothing();
+    }
+}
+
+/// The nodes of a stage are seen as they are, and open nothing.
+#[test]
+fn devices_of_a_mounted_stage_cannot_be_opened() {
+    for (name, world) in worlds() {
+        let stage =
+            "FROM base AS stage\nRUN mkdir /t && mknod /t/log c 1 11 && chmod 666 /t/log\nFROM base\n";
+        for flags in ["", ",rw"] {
+            let (_, seen) = world.build(world.prepare(&format!(
+                "{stage}RUN --mount=from=stage,source=t,target=/m{flags} stat -c '%F %t %T' /m/log; \
+                 cat /m/log >/dev/null 2>&1 || echo closed\n"
+            )));
+            assert_eq!(seen.output, "character special file 1 b\nclosed\n", "{name}: {flags}");
+        }
+    }
+}
+
+/// The inode of a file of the context.
+fn inode(world: &World, path: &str) -> String {
+    fs::symlink_metadata(world.path("context").join(path)).unwrap().ino().to_string()
+}
+
+/// A context of which nothing has to be hidden or changed is mounted itself, and no step can write to it.
+#[test]
+fn a_context_is_mounted_where_it_is() {
+    for (name, world) in worlds() {
+        world.files(&[
+            ("dir/a", "text a"),
+            ("dir/sub/b", "text b"),
+            ("file", "one file"),
+            ("other/ignored", "x"),
+        ]);
+        world.files(&[(".dockerignore", "other/ignored\n")]);
+        let link = world.path("context/dir/link");
+        std::os::unix::fs::symlink("sub/b", link).unwrap();
+        let (_, seen) = world.build(world.prepare(
+            "FROM base\nRUN --mount=source=dir,target=/d --mount=source=file,target=/f stat -c %i /d/a /d/link /f; \
+             cat /d/link; echo; touch /d/a /d/new 2>/dev/null || echo ro; chmod 600 /d/a 2>/dev/null || echo ro; \
+             echo x 2>/dev/null > /f || true; mount -o remount,rw /d 2>/dev/null || mount -o remount,rw,bind /d 2>/dev/null || echo kept\n",
+        ));
+        let inodes = ["dir/a", "dir/link", "file"].map(|path| inode(&world, path)).join("\n");
+        let seen =
+            seen.output.lines().filter(|line| !line.contains("Read-only")).collect::<Vec<_>>().join("\n");
+        assert_eq!(seen, format!("{inodes}\ntext b\nro\nro\nkept"), "{name}");
+        assert_eq!(fs::read_to_string(world.path("context/file")).unwrap(), "one file", "{name}");
+        assert!(!world.path("context/dir/new").exists(), "{name}");
+        world.check_left_nothing();
+    }
+}
+
+/// What a copy would not be is copied.
+#[test]
+fn what_a_step_would_see_otherwise_is_copied() {
+    let Some(world) = World::with_shell() else { return };
+    if !ocibuild_sys::in_initial_user_namespace() {
+        return ocibuild_testkit::skip("files can be given away by root alone");
+    }
+    let is_copied = |directory: &str, flags: &str| {
+        let file = format!("{directory}/file");
+        world.files(&[(&file, directory)]);
+        let dockerfile = format!(
+            "FROM base\nRUN --mount=source={directory},target=/m{flags} stat -c '%i %u:%g' /m/file; ls /m\n"
+        );
+        let (_, seen) = world.build(world.prepare(&dockerfile).no_cache(true));
+        let (found, names) = seen.output.split_once('\n').unwrap();
+        let (found, owner) = found.split_once(' ').unwrap();
+        assert_eq!(owner, "0:0", "{directory}");
+        (found != inode(&world, &file), names.replace('\n', " "))
+    };
+    let path = |name: &str| world.path("context").join(name);
+    assert_eq!(is_copied("plain", ""), (false, "file ".to_owned()));
+    assert_eq!(is_copied("written", ",rw"), (true, "file ".to_owned()));
+    world.files(&[
+        ("owned/file", ""),
+        ("grouped/sub/x", ""),
+        ("piped/file", ""),
+        ("wired/file", ""),
+        ("raised/x", ""),
+    ]);
+    std::os::unix::fs::chown(path("owned/file"), Some(1), Some(0)).unwrap();
+    assert_eq!(is_copied("owned", ""), (true, "file ".to_owned()));
+    std::os::unix::fs::lchown(path("grouped/sub"), Some(0), Some(7)).unwrap();
+    assert_eq!(is_copied("grouped", ""), (true, "file sub ".to_owned()));
+    let parent = ocibuild_sys::DirHandle::open(path("piped")).unwrap();
+    parent.mkfifo("pipe", 0o666).unwrap();
+    assert_eq!(is_copied("piped", ""), (true, "file pipe ".to_owned()));
+    let _socket = std::os::unix::net::UnixListener::bind(path("wired/socket")).unwrap();
+    assert_eq!(is_copied("wired", ""), (true, "file socket ".to_owned()));
+    fs::set_permissions(path("raised/x"), std::os::unix::fs::PermissionsExt::from_mode(0o4755)).unwrap();
+    assert_eq!(is_copied("raised", ""), (true, "file x ".to_owned()));
+    world.files(&[("hiding/file", ""), ("hiding/secret", ""), (".dockerignore", "**/secret\n")]);
+    assert_eq!(is_copied("hiding", ""), (true, "file ".to_owned()));
+    assert_eq!(is_copied("plain", ""), (false, "file ".to_owned()));
+    // Capabilities of version 2: CAP_NET_RAW.
+    let capability = [&[1, 0, 0, 2, 0, 0x20, 0, 0][..], &[0; 12]].concat();
+    world.files(&[("capable/tool", "")]);
+    let parent = ocibuild_sys::DirHandle::open(path("capable")).unwrap();
+    match parent.set_xattr("tool", "security.capability", &capability) {
+        Ok(()) => assert_eq!(is_copied("capable", ""), (true, "file tool ".to_owned())),
+        Err(error) => ocibuild_testkit::skip(&format!("no capabilities of files here: {error}")),
+    }
+    world.check_left_nothing();
+}
+
+/// What changes, the path that the error names, and how it is changed.
+type Change<'a> = (&'a str, Option<&'a str>, &'a dyn Fn());
+
+/// A key speaks of what its step saw, to its end.
+#[test]
+fn a_context_that_changes_while_it_is_mounted_fails_the_step() {
+    let Some(world) = World::with_shell() else { return };
+    let dockerfile = "FROM base\nRUN --mount=source=dir,target=/d --mount=type=cache,target=/s \
+         touch /s/waiting; echo ready; until test -e /s/go; do :; done; rm /s/go; cat /d/a\n";
+    let path = |name: &str| world.path("context").join(name);
+    let go = || {
+        for place in fs::read_dir(world.path("state/mounts")).unwrap() {
+            let place = place.unwrap().path();
+            if place.join("waiting").exists() {
+                fs::write(place.join("go"), "").unwrap();
+            }
+        }
+    };
+    let changes: [Change<'_>; 7] = [
+        ("nothing", None, &|| {}),
+        ("outside", None, &|| fs::write(path("other"), "other").unwrap()),
+        ("content", Some("dir/a"), &|| fs::write(path("dir/a"), "TEXT").unwrap()),
+        ("mode", Some("dir/a"), &|| {
+            fs::set_permissions(path("dir/a"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        }),
+        ("a new file", Some("dir"), &|| fs::write(path("dir/new"), "").unwrap()),
+        ("a file that is gone", Some("dir"), &|| fs::remove_file(path("dir/sub/b")).unwrap()),
+        ("another directory", Some("dir"), &|| {
+            fs::rename(path("dir"), path("old")).unwrap();
+            write_files(&world.path("context"), &[("dir/a", "text"), ("dir/sub/b", "b")]);
+        }),
+    ];
+    for (what, named, change) in changes {
+        for directory in ["dir", "old"] {
+            if path(directory).exists() {
+                fs::remove_dir_all(path(directory)).unwrap();
+            }
+        }
+        world.files(&[("dir/a", "text"), ("dir/sub/b", "b")]);
+        let build = || world.prepare(dockerfile).no_cache(true);
+        let mut changed = false;
+        let (result, seen) = world.try_build_watched(build(), &CancelToken::new(), |event| {
+            if !changed && matches!(event, Event::Output { bytes, .. } if bytes.starts_with(b"ready")) {
+                change();
+                changed = true;
+                go();
+            }
+        });
+        assert!(changed, "{what}: {seen:?}");
+        match (result, named) {
+            (Ok(_), None) => assert_eq!(seen.output, "ready\ntext", "{what}"),
+            (Err(error), Some(path)) => {
+                assert!(error.is(Code::ChangedWhileRead), "{what}: {}", chain(&error));
+                assert!(error.to_string().starts_with(path), "{what}: {}", chain(&error));
+            }
+            (result, _) => panic!("{what}: {result:?}"),
+        }
         world.check_left_nothing();
     }
 }

@@ -46,6 +46,10 @@ impl Driver for CopySnapshots {
         Whiteouts::Files
     }
 
+    fn stacks(&self) -> bool {
+        false
+    }
+
     fn start(
         &self,
         stack: &[DiffId],

@@ -76,6 +76,10 @@ impl Driver for Overlay {
         }
     }
 
+    fn stacks(&self) -> bool {
+        true
+    }
+
     fn start(
         &self,
         stack: &[DiffId],

@@ -156,6 +156,27 @@ proptest! {
         prop_assert_eq!(listing(&a), listing(&b));
     }
 
+    /// What is kept is what was there, and nothing else is there but the way to it.
+    #[test]
+    fn one_path_is_kept(entries in entries(), kept in path()) {
+        let tree = tree(&[entries]);
+        let mut one = tree.clone();
+        one.retain(&kept);
+        let is_on_the_way = |path: &Path| kept.starts_with(path) || path.starts_with(&kept);
+        let mut todo = vec![(PathBuf::new(), tree.root())];
+        while let Some((path, id)) = todo.pop() {
+            let found = one.lookup(&path);
+            // Where the path leads to nothing, a directory on the way may have lost what is in it or not.
+            if tree.lookup(&kept).is_some() {
+                prop_assert_eq!(found.is_some(), is_on_the_way(&path), "{:?}", path);
+            }
+            if let Some(found) = found {
+                prop_assert_eq!(&one.node(found).metadata, &tree.node(id).metadata);
+            }
+            todo.extend(tree.children(id).map(|(name, child)| (path.join(name), child)));
+        }
+    }
+
     /// Resolution ends, stays inside, and finds what a lookup of its result finds.
     #[test]
     fn resolved_paths_are_found_without_links(entries in entries(), path in path()) {

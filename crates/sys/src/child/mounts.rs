@@ -8,7 +8,7 @@ use libc::{c_int, c_ulong, c_void};
 
 use super::paths::{PATH_BUFFER, descriptor_path, kind_of, open_in_root};
 use super::points::mount_point;
-use super::report::{Outcome, at, check, check_at, errno};
+use super::report::{Outcome, at, check, check_at, errno, set_errno};
 use crate::sandbox::{Links, MountOptions};
 
 pub(super) unsafe fn mount_new(
@@ -87,6 +87,59 @@ pub(super) unsafe fn bind_from(
         let result = set_attributes(mounted, options);
         libc::close(mounted);
         result
+    }
+}
+
+/// Binds one path of the host on another.
+pub(super) unsafe fn bind_on_host(source: &CStr, target: &CStr, options: Attributes) -> Outcome {
+    // SAFETY: strings are NUL-terminated; descriptors are ours and closed once.
+    unsafe {
+        let flags = libc::MS_BIND | (options.flags & libc::MS_REC);
+        let none = ptr::null();
+        check(libc::mount(source.as_ptr(), target.as_ptr(), none, flags, none.cast()))?;
+        let fd = libc::open(target.as_ptr(), libc::O_PATH | libc::O_CLOEXEC);
+        check_at(fd, at::TARGET)?;
+        let result = set_attributes(fd, options);
+        libc::close(fd);
+        result
+    }
+}
+
+/// Binds what is at `path` below a directory of the host, if it is what it should be, on another path of the host.
+pub(super) unsafe fn view(
+    directory: &CStr,
+    path: &CStr,
+    inode: Option<(u64, u64)>,
+    target: &CStr,
+    options: Attributes,
+) -> Outcome {
+    // SAFETY: strings are NUL-terminated; descriptors are ours and closed once.
+    unsafe {
+        let root = libc::open(directory.as_ptr(), libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC);
+        check_at(root, at::SOURCE)?;
+        let from = open_in_root(root, path, Links::Refuse, libc::O_PATH);
+        libc::close(root);
+        check_at(from, at::SOURCE)?;
+        let mut source = [0; PATH_BUFFER];
+        let result = check_inode(from, inode)
+            .and_then(|()| bind_on_host(descriptor_path(from, &mut source), target, options));
+        libc::close(from);
+        result
+    }
+}
+
+/// Fails if this is another file than the one that is expected.
+unsafe fn check_inode(fd: RawFd, inode: Option<(u64, u64)>) -> Outcome {
+    // SAFETY: `stat` is plain data, filled by the kernel.
+    unsafe {
+        let Some(expected) = inode else { return Ok(()) };
+        let mut found: libc::stat = std::mem::zeroed();
+        check_at(libc::fstat(fd, &raw mut found), at::SOURCE)?;
+        if (found.st_dev, found.st_ino) == expected {
+            return Ok(());
+        }
+        set_errno(libc::ESTALE);
+        Err(at::SOURCE)
     }
 }
 

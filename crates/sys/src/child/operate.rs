@@ -7,7 +7,7 @@ use std::ptr;
 use libc::c_char;
 
 use super::devices::{device, host_device, mask_file};
-use super::mounts::{Attributes, bind, bind_from, mount_new, set_attributes};
+use super::mounts::{Attributes, bind, bind_from, bind_on_host, mount_new, view};
 use super::paths::{PATH_BUFFER, descriptor_path, kind_of, open_in_root, open_parent};
 use super::points::{make_directories, mount_point};
 use super::report::{Outcome, at, check, check_at, errno};
@@ -37,14 +37,10 @@ pub(super) unsafe fn operate(operation: &Operation, root: &mut RawFd) -> Outcome
                 mount_new(source, target, fstype, options)
             }
             Operation::HostBind { source, target, options } => {
-                let flags = libc::MS_BIND | (options.flags & libc::MS_REC);
-                let none = ptr::null();
-                check(libc::mount(source.as_ptr(), target.as_ptr(), none, flags, none.cast()))?;
-                let fd = libc::open(target.as_ptr(), libc::O_PATH | libc::O_CLOEXEC);
-                check_at(fd, at::TARGET)?;
-                let result = set_attributes(fd, Attributes::of(options));
-                libc::close(fd);
-                result
+                bind_on_host(source, target, Attributes::of(options))
+            }
+            Operation::HostView { directory, path, inode, target, options } => {
+                view(directory, path, *inode, target, Attributes::of(options))
             }
             Operation::HostFile { path, content, mode, owner } => {
                 write_file(path, content.bytes(), *mode, *owner)
