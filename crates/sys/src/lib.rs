@@ -63,7 +63,7 @@ mod xattr;
 pub use capabilities::{Capabilities, UnknownCapability};
 pub use copy::{CopyMethod, copy_contents, sync_filesystem};
 pub use device_cgroup::{AllowedDevice, DeviceCgroup};
-pub use dir::{DirEntry, DirHandle, ReadDir};
+pub use dir::{DirEntry, DirHandle, OpenedFile, ReadDir};
 pub use error::{Error, ErrorKind, raw_os_error_of};
 pub use extent::{Extent, extent_at, is_sparse};
 pub use lock::{
