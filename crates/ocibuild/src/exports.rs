@@ -70,8 +70,8 @@ pub mod snapshot {
 pub mod store {
     #[doc(inline)]
     pub use ocibuild_store::{
-        ArchiveFormat, ArchiveSource, BlobSink, BlobWriter, Error, ErrorKind, Fault, ImageLayout,
-        LayoutSource, StoredImage, StoredImages, check_way, detect, reachable, read_document,
+        ArchiveFormat, ArchiveSource, BlobSink, BlobWriter, Error, ErrorKind, Fault, HashedBlobWriter,
+        ImageLayout, LayoutSource, StoredImage, StoredImages, check_way, detect, reachable, read_document,
     };
 }
 

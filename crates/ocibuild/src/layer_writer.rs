@@ -46,9 +46,9 @@ impl LayerWriter<'_> {
             clamp_mtime: self.wanted.clamp,
             threads: share.count(),
         };
-        let mut blob = self.layers.store.writer()?;
+        let mut blob = self.layers.store.hashed_writer()?;
         let written = ocibuild_layer::write(changeset, &mut blob, &options, self.layers.cancel)?;
-        blob.finish_expecting(&written.descriptor)?;
+        blob.finish(&written.descriptor)?;
         Ok(written)
     }
 }

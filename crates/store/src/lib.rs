@@ -56,7 +56,8 @@ pub use blob::{BlobSink, copy_image, reachable, read_document};
 pub use error::{Error, ErrorKind};
 pub use fault::Fault;
 pub use layout::{
-    BlobWriter, Collection, ExclusiveLock, Freed, ImageLayout, Lease, ScratchDir, Usage, check_way,
+    BlobWriter, Collection, ExclusiveLock, Freed, HashedBlobWriter, ImageLayout, Lease, ScratchDir, Usage,
+    check_way,
 };
 pub use output::{ArchiveFormat, LayoutArchive, LayoutDirectory, OutputImage};
 pub use source::{ArchiveSource, LayoutSource, Parts, StoredImage, StoredImages, detect};

@@ -76,11 +76,16 @@ impl DirHandle {
     /// Opens the regular file `name` for reading; never blocks on a pipe. Anything but a regular file is
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput).
     pub fn open_read(&self, name: impl AsRef<OsStr>) -> Result<File, Error> {
+        self.open_known(name).map(|opened| opened.file)
+    }
+
+    /// As [`open_read`](Self::open_read), with what the kernel said about the file, which was asked once.
+    pub fn open_known(&self, name: impl AsRef<OsStr>) -> Result<OpenedFile, Error> {
         let name = component("openat", name.as_ref())?;
         let flags = read_only_flags() | OFlags::NOFOLLOW;
         let fd =
             rustix::fs::openat(&self.fd, name, flags, Mode::empty()).map_err(Error::at("openat", name))?;
-        regular(fd, name)
+        known(fd, name)
     }
 
     /// An `O_PATH` descriptor of whatever is called `name`, be it a link.
@@ -354,11 +359,29 @@ pub(crate) fn read_only_flags() -> OFlags {
     OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC
 }
 
+/// A regular file that was opened, and what it was then.
+#[derive(Debug)]
+pub struct OpenedFile {
+    /// The file.
+    pub file: File,
+    /// Its metadata.
+    pub metadata: Metadata,
+    /// As of [`is_sparse`](crate::is_sparse).
+    pub is_sparse: bool,
+}
+
 /// The file, if it is a regular one.
 pub(crate) fn regular(fd: OwnedFd, name: &OsStr) -> Result<File, Error> {
+    known(fd, name).map(|opened| opened.file)
+}
+
+fn known(fd: OwnedFd, name: &OsStr) -> Result<OpenedFile, Error> {
     let stat = rustix::fs::fstat(&fd).map_err(Error::at("fstat", name))?;
     match FileType::from_mode(stat.st_mode) {
-        FileType::Regular => Ok(File::from(fd)),
+        FileType::Regular => {
+            let is_sparse = crate::extent::has_less(&stat);
+            Ok(OpenedFile { file: File::from(fd), metadata: stat.into(), is_sparse })
+        }
         FileType::Directory => Err(Error::new("openat", name, Errno::ISDIR)),
         _ => Err(Error::new("openat", name, Errno::INVAL)),
     }

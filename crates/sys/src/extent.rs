@@ -24,10 +24,14 @@ pub enum Extent {
 
 /// Whether less of a file is stored than it has bytes: it has holes, or its file system compresses it.
 pub fn is_sparse(file: &File) -> Result<bool, Error> {
-    let stat = rustix::fs::fstat(file).map_err(Error::at("fstat", ""))?;
+    rustix::fs::fstat(file).map(|stat| has_less(&stat)).map_err(Error::at("fstat", ""))
+}
+
+/// Whether a file has fewer blocks than its bytes fill.
+pub(crate) fn has_less(stat: &rustix::fs::Stat) -> bool {
     // Blocks are counted in 512 bytes, whatever the file system's own are.
-    Ok(u64::try_from(stat.st_blocks).unwrap_or_default().saturating_mul(512)
-        < u64::try_from(stat.st_size).unwrap_or_default())
+    u64::try_from(stat.st_blocks).unwrap_or_default().saturating_mul(512)
+        < u64::try_from(stat.st_size).unwrap_or_default()
 }
 
 /// What `file` has at `offset`. It moves the position of the file. Where the file system knows no holes, everything is

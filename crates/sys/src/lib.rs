@@ -66,7 +66,7 @@ pub use cgroup::{
     memory_limit,
 };
 pub use copy::{CopyMethod, copy_contents, sync_filesystem};
-pub use dir::{DirEntry, DirHandle, ReadDir};
+pub use dir::{DirEntry, DirHandle, OpenedFile, ReadDir};
 pub use error::{Error, ErrorKind, raw_os_error_of};
 pub use extent::{Extent, extent_at, is_sparse};
 pub use lock::{

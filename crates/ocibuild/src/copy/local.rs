@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ocibuild_dockerfile::IgnorePatterns;
 use ocibuild_spec::{Metadata, Timestamp};
-use ocibuild_sys::{DirHandle, FileType, RootDir, is_sparse, metadata_of_file};
+use ocibuild_sys::{DirHandle, FileType, RootDir};
 
 use super::content::SparseFile;
 use super::in_place::InPlace;
@@ -430,8 +430,8 @@ impl Source for LocalSource {
         let parent = self.directory(path.parent().unwrap_or(Path::new("")));
         let (directory, _) = parent.map_err(|error| self.lost(path, &error))?;
         let lost = |error| self.lost(path, &NoDirectory::Sys(error));
-        let file = match directory.open_read(name) {
-            Ok(file) => file,
+        let opened = match directory.open_known(name) {
+            Ok(opened) => opened,
             Err(error) => {
                 return match directory.stat(name).map_err(lost)?.file_type {
                     FileType::Socket => Ok((Box::new(std::io::empty()), None)),
@@ -443,12 +443,11 @@ impl Source for LocalSource {
                 };
             }
         };
-        if is_sparse(&file).map_err(|error| self.io(path, &error))? {
+        if opened.is_sparse {
             // Each step is to count its holes.
-            return Ok((Box::new(SparseFile::new(file, Arc::clone(&self.holes))), None));
+            return Ok((Box::new(SparseFile::new(opened.file, Arc::clone(&self.holes))), None));
         }
-        let found = metadata_of_file(&file).map_err(|error| self.io(path, &error))?;
-        Ok((Box::new(file), Some(FileVersion::of(&found))))
+        Ok((Box::new(opened.file), Some(FileVersion::of(&opened.metadata))))
     }
 }
 

@@ -59,9 +59,9 @@ impl<'a> PlatformBuild<'a> {
             return Ok(of(form));
         }
         let mut plain = ClampedTar::new(self.layers.open_plain(layer)?, latest);
-        let mut blob = store.writer()?;
+        let mut blob = store.hashed_writer()?;
         let (diff_id, descriptor) = self.recompress(layer, &mut plain, &mut blob)?;
-        blob.finish_expecting(&descriptor)?;
+        blob.finish(&descriptor)?;
         store.flush(std::slice::from_ref(&descriptor))?;
         let form = LayerEncoding::new(diff_id, descriptor, self.platform.wanted);
         let clamped = of(&form);
@@ -96,10 +96,10 @@ impl<'a> PlatformBuild<'a> {
             return Ok(self.layer_of(form));
         }
         let mut plain = self.layers.open_plain(layer)?;
-        let mut blob = store.writer()?;
+        let mut blob = store.hashed_writer()?;
         let (diff_id, descriptor) = self.recompress(layer, &mut plain, &mut blob)?;
         check_diff_id(layer, &diff_id)?;
-        blob.finish_expecting(&descriptor)?;
+        blob.finish(&descriptor)?;
         store.flush(std::slice::from_ref(&descriptor))?;
         let form = LayerEncoding::new(diff_id, descriptor, self.platform.wanted);
         let converted = self.layer_of(&form);

@@ -72,6 +72,11 @@ impl ImageLayout {
         Ok(BlobWriter { pending: self.pending()?, hasher: Hasher::new(), size: 0 })
     }
 
+    /// Starts a blob whose bytes are hashed by whoever writes them.
+    pub fn hashed_writer(&self) -> Result<HashedBlobWriter, Error> {
+        Ok(HashedBlobWriter { pending: self.pending()?, size: 0 })
+    }
+
     /// Makes these blobs survive a crash of the machine.
     pub fn flush(&self, blobs: &[Descriptor]) -> Result<(), Error> {
         if blobs.len() > MANY {
@@ -139,23 +144,6 @@ impl BlobWriter {
         self.pending.commit(&digest, self.size)?;
         Ok(Descriptor::new(media_type, digest, self.size))
     }
-
-    /// Makes the blob visible if it is what `descriptor` says, and otherwise fails with
-    /// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt). Only for SHA-256, which is what a writer computes.
-    pub fn finish_expecting(self, descriptor: &Descriptor) -> Result<(), Error> {
-        let digest = self.hasher.finish();
-        if self.size != descriptor.size {
-            let text = format!("{} has {} bytes, not {}", descriptor.digest, self.size, descriptor.size);
-            return Err(Error::corrupt(text));
-        }
-        if digest != descriptor.digest {
-            return Err(Error::corrupt(format!(
-                "the bytes under {} have the digest {digest}",
-                descriptor.digest
-            )));
-        }
-        self.pending.commit(&digest, self.size)
-    }
 }
 
 impl Write for BlobWriter {
@@ -174,6 +162,44 @@ impl Write for BlobWriter {
 impl fmt::Debug for BlobWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BlobWriter").field("size", &self.size).finish_non_exhaustive()
+    }
+}
+
+/// A blob being written by someone who hashes it: the digest is taken on trust. As with [`BlobWriter`], dropping takes
+/// everything back.
+#[must_use = "a blob exists only once its writer is finished"]
+pub struct HashedBlobWriter {
+    pending: PendingFile,
+    size: u64,
+}
+
+impl HashedBlobWriter {
+    /// Makes the blob visible under the digest of what was written, which `descriptor` has. With another size it fails with
+    /// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt).
+    pub fn finish(self, descriptor: &Descriptor) -> Result<(), Error> {
+        if self.size != descriptor.size {
+            let text = format!("{} has {} bytes, not {}", descriptor.digest, self.size, descriptor.size);
+            return Err(Error::corrupt(text));
+        }
+        self.pending.commit(&descriptor.digest, self.size)
+    }
+}
+
+impl Write for HashedBlobWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.pending.file.write_all(bytes)?;
+        self.size += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl fmt::Debug for HashedBlobWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HashedBlobWriter").field("size", &self.size).finish_non_exhaustive()
     }
 }
 

@@ -14,7 +14,7 @@ use ocibuild_sys::DirHandle;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-pub use blobs::BlobWriter;
+pub use blobs::{BlobWriter, HashedBlobWriter};
 pub(crate) use blobs::{blob_path, open_blob, open_expecting, rename_blob, sync_directory};
 pub use collect::{Collection, Freed, Usage};
 pub use lock::{ExclusiveLock, Lease};

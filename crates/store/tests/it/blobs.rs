@@ -15,11 +15,14 @@ fn only_verified_bytes_become_blobs() {
         let error = layout.put_from(&wanted, &mut &wrong[..]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
         assert_eq!(layout.stat(&wanted.digest).unwrap(), None);
-        let mut writer = layout.writer().unwrap();
+    }
+    for wrong in [&b"righ"[..], b"right!", b""] {
+        let mut writer = layout.hashed_writer().unwrap();
         writer.write_all(wrong).unwrap();
-        assert_eq!(writer.finish_expecting(&wanted).unwrap_err().kind(), ErrorKind::Corrupt);
+        assert_eq!(writer.finish(&wanted).unwrap_err().kind(), ErrorKind::Corrupt);
     }
     drop(layout.writer().unwrap());
+    drop(layout.hashed_writer().unwrap());
     assert_eq!(fs_err::read_dir(layout.root().join("blobs/sha256")).unwrap().count(), 0);
     assert_eq!(fs_err::read_dir(layout.private_dir("tmp")).unwrap().count(), 0);
     layout.put_from(&wanted, &mut &b"right"[..]).unwrap();
@@ -27,6 +30,14 @@ fn only_verified_bytes_become_blobs() {
     let mut bytes = Vec::new();
     layout.open_blob(&wanted).unwrap().read_to_end(&mut bytes).unwrap();
     assert_eq!(bytes, b"right");
+    let hashed = Descriptor::of(MediaType::ImageLayer, b"hashed");
+    let mut writer = layout.hashed_writer().unwrap();
+    writer.write_all(b"hashed").unwrap();
+    assert!(!layout.has(&hashed).unwrap());
+    writer.finish(&hashed).unwrap();
+    bytes.clear();
+    layout.open_blob(&hashed).unwrap().read_to_end(&mut bytes).unwrap();
+    assert_eq!(bytes, b"hashed");
 }
 
 #[test]
