@@ -209,6 +209,7 @@ fn flag(setting: Setting, value: &str) -> String {
         Setting::StateDirectory => "--root",
         Setting::Prune => "`ocibuild prune`",
         Setting::NoCache => "--no-cache",
+        Setting::RequireCache => "--require-cache",
         Setting::Output => "--output",
         Setting::Load => "--load=",
         Setting::Tag => "-t",

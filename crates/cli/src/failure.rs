@@ -110,7 +110,7 @@ pub(crate) const BUG: u8 = 70;
 /// The exit code of an error; `signal` is the one that cancelled, if one did.
 pub(crate) fn exit_code(kind: ErrorKind, signal: Option<u8>) -> u8 {
     match kind {
-        ErrorKind::StepFailed(_) => 1,
+        ErrorKind::StepFailed(_) | ErrorKind::NotCached => 1,
         ErrorKind::Usage | ErrorKind::Dockerfile => 2,
         ErrorKind::Refused => 3,
         ErrorKind::Network => 4,
@@ -140,13 +140,14 @@ mod tests {
 
     use super::*;
 
-    const KINDS: [ErrorKind; 7] = [
+    const KINDS: [ErrorKind; 8] = [
         ErrorKind::StepFailed(1),
         ErrorKind::Usage,
         ErrorKind::Dockerfile,
         ErrorKind::Refused,
         ErrorKind::Network,
         ErrorKind::Host,
+        ErrorKind::NotCached,
         ErrorKind::Cancelled,
     ];
 

@@ -46,6 +46,8 @@ impl Build {
             now: Timestamp::default(),
             no_cache: false,
             no_cache_stages: Vec::new(),
+            require_cache: false,
+            cached_stages: Vec::new(),
             wanted: EncodingOptions::default(),
             rewrite_timestamps: false,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
@@ -172,6 +174,22 @@ impl Build {
     #[must_use]
     pub fn no_cache_stage(mut self, stage: impl Into<String>) -> Self {
         self.settings.no_cache_stages.push(stage.into().to_lowercase());
+        self
+    }
+
+    /// Whether every step that the target needs must be in the cache: the first that is not is an error
+    /// ([`CacheFailure::NotCached`](crate::failure::CacheFailure::NotCached)), before anything of it is made.
+    #[must_use]
+    pub fn require_cache(mut self, required: bool) -> Self {
+        self.settings.require_cache = required;
+        self
+    }
+
+    /// The same as [`require_cache`](Self::require_cache) for the steps of one named stage. A name that no stage has is an
+    /// error ([`CacheFailure::UnknownStage`](crate::failure::CacheFailure::UnknownStage)).
+    #[must_use]
+    pub fn require_cached_stage(mut self, stage: impl Into<String>) -> Self {
+        self.settings.cached_stages.push(stage.into().to_lowercase());
         self
     }
 

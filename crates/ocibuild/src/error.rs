@@ -13,9 +13,9 @@ use crate::advice::{
     self, Hint, Setting, limit_hints, plan_causes, plan_hints, source_hints, store_hint, way_around,
 };
 use crate::failure::{
-    ChangedPath, CheckFailure, ContextFailure, CopyFailure, CopyProblem, FileAction, GitFailure, HostFailure,
-    HostOperation, IndexFailure, LayerFailure, OutputFailure, RunFailure, StateFailure, StepFact,
-    StepFailure, TransferFailure,
+    CacheFailure, ChangedPath, CheckFailure, ContextFailure, CopyFailure, CopyProblem, FileAction,
+    GitFailure, HostFailure, HostOperation, IndexFailure, LayerFailure, OutputFailure, RunFailure,
+    StateFailure, StepFact, StepFailure, TransferFailure,
 };
 use crate::report::Place;
 use crate::report::Report;
@@ -350,7 +350,7 @@ macro_rules! own_failures {
     };
 }
 
-own_failures! { StepFailure, CopyFailure, CopyProblem, RunFailure, ContextFailure, GitFailure, OutputFailure, StateFailure, IndexFailure, TransferFailure, HostFailure, LayerFailure, CheckFailure, }
+own_failures! { StepFailure, CopyFailure, CopyProblem, RunFailure, ContextFailure, GitFailure, OutputFailure, StateFailure, IndexFailure, TransferFailure, HostFailure, LayerFailure, CheckFailure, CacheFailure, }
 
 impl From<ParseErrors> for Error {
     fn from(errors: ParseErrors) -> Self {

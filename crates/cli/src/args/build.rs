@@ -203,6 +203,19 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "STAGE", value_delimiter = ',', help_heading = "Cache")]
     pub(crate) no_cache_filter: Vec<String>,
 
+    /// Fail when a step is not cached, of these stages or of all, instead of running it
+    #[arg(
+        long,
+        value_name = "STAGE",
+        value_delimiter = ',',
+        num_args = 0..=1,
+        default_missing_value = "",
+        require_equals = true,
+        conflicts_with = "no_cache",
+        help_heading = "Cache"
+    )]
+    pub(crate) require_cache: Option<Vec<String>>,
+
     /// How progress is shown on standard error: auto, tty, plain, ci, json or quiet
     #[arg(long, value_name = "KIND", default_value = "auto", help_heading = "Display")]
     pub(crate) progress: String,
@@ -368,8 +381,6 @@ pub(crate) struct LaterArgs {
     sbom: Option<String>,
     #[arg(long, hide = true)]
     explain: bool,
-    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
-    require_cache: Option<String>,
     #[arg(long, hide = true)]
     builder: Option<String>,
     #[arg(long, short = 'D', hide = true)]
@@ -390,7 +401,6 @@ impl LaterArgs {
             ("--provenance", wanted(&self.provenance)),
             ("--sbom", wanted(&self.sbom)),
             ("--explain", self.explain),
-            ("--require-cache", wanted(&self.require_cache)),
             ("--builder", self.builder.is_some()),
             ("--debug", self.debug),
         ];

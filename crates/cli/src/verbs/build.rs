@@ -409,6 +409,10 @@ fn configured(
     for stage in args.no_cache_filter.iter().filter(|stage| !stage.is_empty()) {
         build = build.no_cache_stage(stage);
     }
+    for stage in args.require_cache.iter().flatten() {
+        // Without a name it is all of them.
+        build = if stage.is_empty() { build.require_cache(true) } else { build.require_cached_stage(stage) };
+    }
     for name in request.tags {
         build = build.tag(name);
     }

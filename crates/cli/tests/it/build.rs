@@ -185,3 +185,17 @@ fn privileged_signals_end_a_build_soon() {
     let left: Vec<_> = fs_err::read_dir(place.path("state/tmp")).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
 }
+
+#[test]
+fn a_step_that_must_be_cached_and_is_not_ends_the_build() {
+    let place = Place::with("FROM scratch AS first\nCOPY Dockerfile /a\nFROM first\nCOPY Dockerfile /b\n");
+    let missed =
+        ["the cache has no result of [first 1/1] COPY Dockerfile /a", "Dockerfile:2", "--require-cache"];
+    place.build(&["--require-cache"]).fails(1, &missed);
+    place.build(&["--require-cache=first"]).fails(1, &missed);
+    place.build(&["--require-cache=fist"]).fails(2, &["did you mean first?"]);
+    place.build(&["--require-cache", "--no-cache"]).fails(2, &["--no-cache"]);
+    place.build(&["-q"]).succeeds();
+    place.build(&["-q", "--require-cache"]).succeeds();
+    place.build(&["-q", "--require-cache=first"]).succeeds();
+}

@@ -43,6 +43,8 @@ pub enum Setting {
     Prune,
     /// A build without what is in the cache.
     NoCache,
+    /// The requirement that steps are cached ([`Build::require_cache`](crate::build::Build::require_cache)).
+    RequireCache,
     /// Where the result goes ([`Output`](crate::request::Output)).
     Output,
     /// A container engine that takes the image.
@@ -124,6 +126,7 @@ impl Setting {
             Self::StateDirectory => "the state directory",
             Self::Prune => "state::prune",
             Self::NoCache => "a build without cache",
+            Self::RequireCache => "Build::require_cache",
             Self::Output => "the output",
             Self::Load => "an engine, such as",
             Self::Tag => "the tag",

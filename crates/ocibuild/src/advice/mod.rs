@@ -1,6 +1,7 @@
 //! What can be done about a failure: pure functions from what failed to hints. Nothing here reads a file or decides what
 //! a build does, and nothing elsewhere looks into the words of a hint.
 
+mod cache;
 mod context;
 mod copy;
 mod git;
@@ -39,6 +40,7 @@ pub(crate) fn of(failure: &Failure) -> (Vec<String>, Vec<Hint>) {
         Failure::Index(failure) => (Vec::new(), index::index(failure)),
         Failure::Transfer(failure) => (Vec::new(), transfer::transfer(failure).into_iter().collect()),
         Failure::ImageLayer(failure) => (Vec::new(), layer::layer(failure).into_iter().collect()),
+        Failure::Cache(failure) => (Vec::new(), vec![cache::cache(failure)]),
         Failure::Http(error) => (Vec::new(), sources::http(error)),
         Failure::Check(_) => (
             Vec::new(),

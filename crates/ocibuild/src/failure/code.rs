@@ -78,6 +78,8 @@ ocibuild_dockerfile::codes! {
         NoSandbox = "no-sandbox",
         /// The state directory has no image of the name.
         NoSuchImage = "no-such-image",
+        /// A step that was to be cached is not.
+        NotCached = "not-cached",
         /// A step wants a privilege that the build does not grant.
         NotAllowed = "not-allowed",
         /// Something is not here, where nothing is fetched.

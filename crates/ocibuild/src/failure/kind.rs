@@ -14,6 +14,8 @@ pub enum ErrorKind {
     Network,
     /// This host cannot: no space, no namespaces, no runtime, an unwritable directory.
     Host,
+    /// The cache does not have what it was required to have.
+    NotCached,
     /// The caller cancelled.
     Cancelled,
 }
@@ -28,6 +30,7 @@ impl ErrorKind {
             Self::Refused => "refused",
             Self::Network => "network",
             Self::Host => "host",
+            Self::NotCached => "not-cached",
             Self::Cancelled => "cancelled",
         }
     }
@@ -45,6 +48,7 @@ impl ErrorKind {
             Self::Host => {
                 "check that the path exists, that this user may use it, and that there is space left"
             }
+            Self::NotCached => "build once without requiring that it is cached",
             Self::Cancelled => return None,
         })
     }

@@ -1,6 +1,7 @@
 //! What can fail, as data: variants with fields and sources, their classes and codes. What can be done about them is in
 //! the room `advice`.
 
+mod cache;
 mod changed;
 mod check;
 mod code;
@@ -26,6 +27,7 @@ use ocibuild_dockerfile::ParseErrors;
 use ocibuild_plan::PlanFault;
 use ocibuild_registry::{HttpError, HttpErrorKind};
 
+pub use cache::CacheFailure;
 pub use changed::{ChangedPath, PathChange};
 pub use check::CheckFailure;
 pub use code::Code;
@@ -69,6 +71,8 @@ pub enum Failure {
     Http(HttpError),
     /// Findings of build checks that are errors.
     Check(CheckFailure),
+    /// What the cache was to have.
+    Cache(CacheFailure),
     /// A layer of a base image or of a step.
     ImageLayer(LayerFailure),
     /// The command of a `RUN`.
@@ -129,6 +133,7 @@ impl Failure {
             Self::System(error) => error,
             Self::Http(error) => error,
             Self::Check(failure) => failure,
+            Self::Cache(failure) => failure,
             Self::ImageLayer(failure) => failure,
             Self::Step(failure) => failure,
             Self::Copy(failure) => failure,
@@ -156,6 +161,7 @@ impl Failure {
             Self::Index(failure) => failure.kind(),
             Self::Transfer(failure) => failure.kind(),
             Self::ImageLayer(failure) => failure.kind(),
+            Self::Cache(failure) => failure.kind(),
             Self::Http(error) => kind_of_http(error.kind()),
             Self::Dockerfile(_) | Self::Plan(_) | Self::Check(_) => ErrorKind::Dockerfile,
             Self::Host(_)
@@ -180,6 +186,7 @@ impl Failure {
             Self::Index(failure) => Some(failure.code()),
             Self::Transfer(failure) => Some(failure.code()),
             Self::ImageLayer(failure) => Some(failure.code()),
+            Self::Cache(failure) => Some(failure.code()),
             Self::Check(_) => Some(Code::BuildChecks),
             Self::Http(error) => Some(code_of_http(error.kind())),
             Self::Host(_) => Some(Code::FileUnusable),
@@ -239,6 +246,7 @@ failures! {
     System: ocibuild_sys::Error,
     Http: HttpError,
     Check: CheckFailure,
+    Cache: CacheFailure,
     ImageLayer: LayerFailure,
     Step: StepFailure,
     Copy: CopyFailure,

@@ -64,6 +64,10 @@ pub(crate) struct Settings {
     pub(crate) now: Timestamp,
     pub(crate) no_cache: bool,
     pub(crate) no_cache_stages: Vec<String>,
+    /// Every step is to be cached.
+    pub(crate) require_cache: bool,
+    /// Names of stages whose steps are to be.
+    pub(crate) cached_stages: Vec<String>,
     /// How layers are compressed; what their times are clamped to follows from each platform's plan.
     pub(crate) wanted: EncodingOptions,
     pub(crate) rewrite_timestamps: bool,

@@ -28,7 +28,7 @@ use crate::cache::{EncodingOptions, StepRecords};
 use crate::copy::{ContextDigests, OwnFiles};
 use crate::error::Error;
 use crate::event::Event;
-use crate::failure::LayerFailure;
+use crate::failure::{CacheFailure, LayerFailure};
 use crate::finished::FinishedImage;
 use crate::keys;
 use crate::layers::{BlobLocation, BlobLocations, DecodedListings, Layer, LayerReads, Layers};
@@ -171,6 +171,7 @@ impl<'a> Schedule<'a> {
 
     /// Carries out the stages that the targets need, and gives the images of all platforms.
     pub(crate) fn carry_out(&'a self) -> Result<Vec<FinishedImage<'a>>, Error> {
+        self.check_cached_stages()?;
         let made = self.make_targets();
         // After a failure, too: the next build has the same context.
         let saved = self.session.digests.save();
@@ -178,6 +179,19 @@ impl<'a> Schedule<'a> {
         saved?;
         let cancel = self.session.cancel;
         self.platforms.iter().map(|platform| platform.cancelled_by(cancel).into_image()).collect()
+    }
+
+    /// A requirement for a stage that does not exist would never fail.
+    fn check_cached_stages(&self) -> Result<(), Error> {
+        let PlannedBuild { settings, dockerfile, .. } = self.session.build;
+        let names = || dockerfile.stages.iter().filter_map(|stage| stage.name.as_deref());
+        match settings.cached_stages.iter().find(|wanted| names().all(|name| name != wanted.as_str())) {
+            None => Ok(()),
+            Some(stage) => {
+                let nearest = ocibuild_dockerfile::nearest(stage, names()).map(str::to_owned);
+                Err(CacheFailure::UnknownStage { stage: stage.clone(), nearest }.into())
+            }
+        }
     }
 
     fn make_targets(&'a self) -> Result<(), Error> {
@@ -190,6 +204,7 @@ impl<'a> Schedule<'a> {
             self.platforms.iter().map(|platform| platform.cancelled_by(cancel)).collect();
         builds.iter().for_each(PlatformBuild::announce_found);
         looked_up.map_err(|failed| failed.error)?;
+        builds.iter().try_for_each(PlatformBuild::check_cached)?;
         // Said before anything is fetched for a step that needs one.
         if let Some((build, step)) =
             builds.iter().find_map(|build| Some((build, build.run_that_is_needed()?)))
@@ -457,6 +472,13 @@ impl<'a> PlatformBuild<'a> {
     pub(crate) fn is_uncached(&self, stage: &PlannedStage) -> bool {
         let settings = &self.build.settings;
         settings.no_cache || stage.name.as_ref().is_some_and(|name| settings.no_cache_stages.contains(name))
+    }
+
+    /// Whether no step of a stage may be made.
+    fn requires_cache(&self, stage: &PlannedStage) -> bool {
+        let settings = &self.build.settings;
+        settings.require_cache
+            || stage.name.as_ref().is_some_and(|name| settings.cached_stages.contains(name))
     }
 
     fn number(&self, stage: &PlannedStage, step: usize) -> usize {

@@ -14,6 +14,7 @@ use super::results::StepResult;
 use super::{PlatformBuild, Reach, context_step, of_step};
 use crate::error::Error;
 use crate::event::Event;
+use crate::failure::CacheFailure;
 use crate::keys;
 use crate::layers::Layer;
 use crate::run::Mounted;
@@ -103,6 +104,31 @@ impl<'a> PlatformBuild<'a> {
             first.map_or(&[][..], |first| &stage.steps[first..])
         });
         steps.into_iter().find(|step| matches!(step.kind, StepKind::Run(_)))
+    }
+
+    /// Whether every step that must be cached is, as far as that shows without carrying anything out.
+    pub(super) fn check_cached(&self) -> Result<(), Error> {
+        self.needed().into_iter().try_for_each(|index| {
+            let known = self.platform.stages.get(index);
+            let missing = known.progress.as_ref().filter(|_| known.missing.is_some());
+            missing.map_or(Ok(()), |progress| self.check_may_make(progress))
+        })
+    }
+
+    /// Whether the next step of a stage, or its base, may be made if it has no result.
+    fn check_may_make(&self, progress: &Progress<'a>) -> Result<(), Error> {
+        let stage = progress.stage;
+        if !self.requires_cache(stage) {
+            return Ok(());
+        }
+        let not_cached = |step| Error::from(CacheFailure::NotCached { step });
+        match (progress.next_step(), &stage.base) {
+            (_, StageBase::LocalContext(name)) if !progress.has_base => {
+                Err(at_from(not_cached(local_source(name)), stage))
+            }
+            (Some(step), _) => Err(not_cached(self.title(stage, progress.next)).at(step.location)),
+            (None, _) => Ok(()),
+        }
     }
 
     /// The first step of a stage that has no result for certain, its key where there might be one, and the layers below it.
@@ -303,6 +329,11 @@ impl<'a> PlatformBuild<'a> {
         id: usize,
     ) -> Result<StepResult<'a>, Error> {
         let stage = progress.stage;
+        self.check_may_make(progress).inspect_err(|_| {
+            if progress.has_base {
+                self.emit(Event::StepFailed { step: id, title: self.title(stage, progress.next) });
+            }
+        })?;
         let made = self.make(&progress.state, &stage.platform, missing, id);
         match progress.next_step().filter(|_| progress.has_base) {
             None => made.map_err(|error| at_from(error, stage)),
@@ -319,7 +350,7 @@ impl<'a> PlatformBuild<'a> {
         if let (false, StageBase::LocalContext(name)) = (progress.has_base, &progress.stage.base) {
             progress.has_base = true;
             // A layer of this build, of which only the exporter's entry of the history will tell (11.06).
-            progress.state.made.push((format!("local source for {name}"), result.created));
+            progress.state.made.push((local_source(name), result.created));
         } else {
             progress.tell_until(Some(progress.next));
             if let Some((entry, rest)) = progress.history.split_first() {
@@ -359,6 +390,11 @@ impl<'p> Progress<'p> {
             self.history = rest;
         }
     }
+}
+
+/// What makes a layer of a local directory, as the history calls it.
+fn local_source(name: &str) -> String {
+    format!("local source for {name}")
 }
 
 /// An error of what a stage starts from.

@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
+use ocibuild::failure::{CacheFailure, Failure};
 use ocibuild::store::LayoutSource;
 use ocibuild::{Build, ErrorKind, OutputKind};
 use ocibuild_testkit::TestImage;
@@ -262,6 +263,42 @@ fn privileged_without_the_cache_everything_runs_and_is_kept() {
     assert_eq!((seen.done.len(), seen.cached.len()), (3, 0), "{seen:?}");
     let (_, seen) = world.build(world.prepare(dockerfile).no_cache_stage("other"));
     assert_eq!((seen.done.len(), seen.cached.len()), (0, 3), "{seen:?}");
+}
+
+#[test]
+fn what_must_be_cached_is_never_made() {
+    let world = World::new();
+    world.files(&[("a", "1"), ("b", "2"), ("c", "3")]);
+    let file =
+        "FROM scratch AS make\nCOPY a /out\nFROM scratch AS last\nCOPY b /b\nCOPY --from=make /out /o\n";
+    let missed = |build: Build| {
+        let (error, seen) = world.fail(build);
+        assert_eq!((error.kind(), error.code()), (ErrorKind::NotCached, "not-cached"), "{error}");
+        let Some(Failure::Cache(CacheFailure::NotCached { step })) = error.failure() else {
+            panic!("{error:?}")
+        };
+        (step.clone(), error.reports()[0].location.unwrap().start_line, seen.done, seen.failed.len())
+    };
+    // Found out before anything began.
+    let first = || world.prepare(file).require_cache(true);
+    assert_eq!(missed(first()), ("[make 1/1] COPY a /out".to_owned(), 2, Vec::new(), 0));
+    world.build(world.prepare(file));
+    let (_, seen) = world.build(first());
+    assert_eq!((seen.done.len(), seen.cached.len()), (0, 3), "{seen:?}");
+    // A stage of which nothing is required may run, and the copy of what it made is then missed.
+    world.files(&[("a", "other")]);
+    let last = || world.prepare(file).require_cached_stage("LAST");
+    let step = "[last 2/2] COPY --from=make /out /o".to_owned();
+    assert_eq!(missed(last()), (step, 5, vec!["COPY a /out".to_owned()], 1));
+    world.build(world.prepare(file));
+    world.build(last());
+    // A stage that nobody needs is not looked at; one that does not exist cannot be required.
+    world.build(world.prepare(&format!("FROM scratch AS unused\nCOPY c /\n{file}")).require_cache(true));
+    let (error, _) = world.fail(world.prepare(file).require_cached_stage("lest"));
+    let Some(Failure::Cache(CacheFailure::UnknownStage { stage, nearest })) = error.failure() else {
+        panic!("{error:?}")
+    };
+    assert_eq!((stage.as_str(), nearest.as_deref(), error.kind()), ("lest", Some("last"), ErrorKind::Usage));
 }
 
 #[test]
