@@ -76,6 +76,12 @@ impl Confines {
         Ok(Ending { status, exceeded: self.exceeded(status)?, record: None })
     }
 
+    /// Whether a process of the step, or around it, was killed for memory.
+    pub(crate) fn lacked_memory(&self) -> Result<bool, Error> {
+        let exceeded = self.exceeded(ExitStatus::Code(1))?;
+        Ok(exceeded.iter().any(|met| matches!(met, Exceeded::Memory { .. } | Exceeded::MemoryAround { .. })))
+    }
+
     /// The limits that the step met, if it failed.
     fn exceeded(&self, status: ExitStatus) -> Result<Vec<Exceeded>, Error> {
         if status.success() {

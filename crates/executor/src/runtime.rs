@@ -239,6 +239,10 @@ impl RuntimeExecutor {
             }
             Ok(Status::Signaled(signal)) => {
                 self.clean_up(bundle, &id);
+                // It is in the cgroup of the step. Where memory is short, it may be who is killed, and the step with it.
+                if confines.lacked_memory()? {
+                    return confines.ending(ExitStatus::Signal(signal));
+                }
                 Err(runtime_error(&line, 128 + signal, "killed by a signal".to_owned()))
             }
             Err(error) => {

@@ -4,7 +4,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::OnceLock;
 
-use rustix::event::{EventfdFlags, eventfd};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
@@ -29,11 +29,15 @@ impl Notification {
         Ok(Self(event))
     }
 
+    /// Reading it would make it forget.
     pub(super) fn has_come(&self) -> Result<bool, Error> {
-        match rustix::io::read(&self.0, &mut [0; 8]) {
-            Ok(_) => Ok(true),
-            Err(Errno::AGAIN) => Ok(false),
-            Err(errno) => Err(Error::new("read", Path::new("memory.oom_control"), errno)),
+        let mut polled = [PollFd::new(&self.0, PollFlags::IN)];
+        loop {
+            match poll(&mut polled, Some(&Timespec::default())) {
+                Ok(count) => return Ok(count > 0),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(Error::new("poll", Path::new("memory.oom_control"), errno)),
+            }
         }
     }
 }
