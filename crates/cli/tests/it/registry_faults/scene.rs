@@ -58,7 +58,8 @@ impl<'a> Scene<'a> {
         let image = image(is(" large"), is(" gzip"));
         let mut words: Vec<(String, String)> =
             started.iter().map(|(name, listener)| ((*name).to_owned(), listener.authority())).collect();
-        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        // Of an address where nobody else is: the port of another would be taken by the next server.
+        let closed = std::net::TcpListener::bind("127.0.0.3:0").unwrap().local_addr().unwrap();
         let (layer, config) = (&image.layers[0].0, &image.config.0);
         words.extend([
             ("closed".to_owned(), closed.to_string()),
