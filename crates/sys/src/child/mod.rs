@@ -299,8 +299,7 @@ unsafe fn execute(prepared: &Prepared<'_>) -> ! {
         }
         let mut denied = false;
         for program in prepared.programs {
-            libc::execve(program.as_ptr(), prepared.argv.as_ptr(), prepared.envp.as_ptr());
-            let errno = errno();
+            let errno = become_program(program, prepared);
             denied |= errno == libc::EACCES;
             let missing = matches!(errno, libc::ENOENT | libc::ENOTDIR | libc::EACCES);
             if !(prepared.searched && missing) {
@@ -309,6 +308,27 @@ unsafe fn execute(prepared: &Prepared<'_>) -> ! {
         }
         set_errno(if denied { libc::EACCES } else { libc::ENOENT });
         fail(prepared.report, Stage::NotFoundInPath, 0, 0)
+    }
+}
+
+/// Becomes a program; why not, otherwise.
+///
+/// A file that a thread of the caller has just written may be open in a process that another thread started at that moment, until
+/// that one gets to closing it. The kernel executes nothing that is open to be written, so this waits for a fifth of a second.
+unsafe fn become_program(program: &CStr, prepared: &Prepared<'_>) -> c_int {
+    const ATTEMPTS: usize = 200;
+    let moment = libc::timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+    // SAFETY: the lists end in null, their texts in NUL, and all of it outlives the calls.
+    unsafe {
+        for _ in 0..ATTEMPTS {
+            libc::execve(program.as_ptr(), prepared.argv.as_ptr(), prepared.envp.as_ptr());
+            if errno() != libc::ETXTBSY {
+                break;
+            }
+            libc::nanosleep(&raw const moment, ptr::null_mut());
+            set_errno(libc::ETXTBSY);
+        }
+        errno()
     }
 }
 

@@ -175,6 +175,28 @@ fn privileged_an_overlay_can_be_tried_without_a_trace() {
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
+/// As when a thread that starts a process has the file open, which another one is done with.
+#[test]
+fn privileged_a_program_that_is_still_open_is_waited_for() {
+    if without_namespaces() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("sh");
+    fs::copy("/bin/sh", &program).unwrap();
+    let mut sandbox = shell("exit 7");
+    sandbox.process.args[0] = c(program.to_str().unwrap());
+    let (_reader, writer) = std::io::pipe().unwrap();
+    let open = fs::OpenOptions::new().append(true).open(&program).unwrap();
+    let child = sandbox.spawn(&writer, &writer).unwrap();
+    drop(open);
+    assert_eq!(child.wait().unwrap(), Status::Exited(7));
+    let open = fs::OpenOptions::new().append(true).open(&program).unwrap();
+    let error = sandbox.spawn(&writer, &writer).unwrap().wait().unwrap_err();
+    assert_eq!(error.raw_os_error(), 26, "{error}");
+    drop(open);
+}
+
 #[test]
 fn what_the_kernel_offers_can_be_asked() {
     assert_eq!(openat2_works(), openat2_works());
