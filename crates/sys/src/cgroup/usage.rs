@@ -47,10 +47,10 @@ pub(super) fn counted(text: &str, word: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(word)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
-/// How many processes of the cgroup of this process, and with version 2 of those below it, were killed for memory, for a limit or
-/// because the machine had none left; `None` where nobody counts.
+/// How many processes of the cgroup of this process, those below it with memory of their own aside, were killed for memory: for a
+/// limit, or because the machine had none left. `None` where nobody counts.
 pub fn killed_for_memory() -> Option<u64> {
-    // Asked at each step: finding it takes longer than reading it. With version 2 it counts on if this process moves down.
+    // Asked at each step: finding it takes longer than reading it.
     static COUNTER: OnceLock<Option<OwnedFd>> = OnceLock::new();
     let counter = COUNTER.get_or_init(counter_of_killed).as_ref()?;
     let mut text = [0; 1024];
@@ -63,7 +63,8 @@ fn counter_of_killed() -> Option<OwnedFd> {
     let hierarchy = hierarchies.iter().find(|hierarchy| hierarchy.has("memory"))?;
     let file = match hierarchy.version {
         Version::One => "memory.oom_control",
-        Version::Two => "memory.events",
+        // Not of those below, which may have limits of their own.
+        Version::Two => "memory.events.local",
     };
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::open(hierarchy.own.join(file), flags, Mode::empty()).ok()
