@@ -222,7 +222,7 @@ fn privileged_views_show_what_they_should_or_nothing() {
                 Outside::View(view(below, inode(&format!("source/{below}")), "shown")),
                 Outside::View(view("sub/file", None, "shown-file")),
             ];
-            world.shell(&format!("cat /m/{file} /f; touch /m/new 2>&1; echo x > /f"));
+            world.shell(&format!("exec 2>&1; cat /m/{file} /f; touch /m/new; echo x > /f"));
             let (result, text) = world.run_with(&*executor);
             let status = result.unwrap_or_else(|error| panic!("{name}: {below}: {}", chain(&error)));
             assert!(!status.success(), "{name}: the file could be written");
