@@ -83,7 +83,7 @@ pub enum Exceeded {
     /// A limit of memory around the step, or the memory of the machine: a process of those that share it with the step, most
     /// likely of the step itself, was killed while it ran.
     MemoryAround {
-        /// The smallest limit that is known; without one, it is the machine's memory.
+        /// The smallest limit that can be seen here. Without one it is the memory of the machine, or a limit further up.
         bytes: Option<u64>,
     },
     /// The step's own limit of processes and threads: it could make no more.

@@ -140,7 +140,7 @@ fn met(exceeded: Exceeded) -> Option<String> {
             size(bytes)
         ),
         Exceeded::MemoryAround { bytes: None } => {
-            "a process was killed while the step ran: this host has no memory left".to_owned()
+            "a process was killed for memory while the step ran".to_owned()
         }
         Exceeded::Processes { limit } => {
             format!("no process could be made: the limit of the step is {limit} processes and threads")
