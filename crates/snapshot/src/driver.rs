@@ -21,6 +21,9 @@ pub(crate) trait Driver: Send + Sync + Debug {
     /// See [`Snapshotter::mounts_layers`].
     fn stacks(&self) -> bool;
 
+    /// See [`Snapshotter::prepare_above`].
+    fn start_above(&self, directory: &Path) -> Result<Option<Box<dyn ActiveSnapshot>>, Error>;
+
     /// See [`Snapshotter::prepare`].
     fn start(
         &self,
@@ -62,6 +65,10 @@ impl<D: Driver> Snapshotter for D {
         cancel: &CancelToken,
     ) -> Result<Box<dyn ActiveSnapshot>, Error> {
         self.start(stack, base, cancel)
+    }
+
+    fn prepare_above(&self, directory: &Path) -> Result<Option<Box<dyn ActiveSnapshot>>, Error> {
+        self.start_above(directory)
     }
 
     fn hold(&self, layers: &[DiffId]) -> Result<Hold, Error> {

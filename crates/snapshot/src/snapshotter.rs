@@ -105,6 +105,10 @@ pub trait Snapshotter: Send + Sync + Debug {
         cancel: &CancelToken,
     ) -> Result<Box<dyn ActiveSnapshot>, Error>;
 
+    /// Something writable above a directory that is no layer and that nobody changes meanwhile, for a mount of a step: only to be
+    /// mounted, and to be dropped with all that was written. `None` where layers are not [mounted](Self::mounts_layers).
+    fn prepare_above(&self, directory: &Path) -> Result<Option<Box<dyn ActiveSnapshot>>, Error>;
+
     /// Keeps everybody from removing these layers, unpacked already or not, until the hold is dropped or this
     /// process ends.
     fn hold(&self, layers: &[DiffId]) -> Result<Hold, Error>;

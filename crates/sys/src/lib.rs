@@ -86,8 +86,8 @@ pub use obstacle::{
 };
 pub use private::Private;
 pub use probe::{
-    OverlayAttributes, OverlayError, can_be_shown, namespaces_work, notification_works, openat2_works,
-    overlay_works, user_namespaces_work,
+    OverlayAttributes, OverlayError, can_be_below_overlay, can_be_shown, namespaces_work, notification_works,
+    openat2_works, overlay_works, user_namespaces_work,
 };
 pub use root::RootDir;
 pub use sandbox::{

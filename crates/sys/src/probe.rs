@@ -1,6 +1,9 @@
 //! What this kernel lets this process do, found out by trying.
 
 use std::ffi::CString;
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -80,6 +83,38 @@ pub fn can_be_shown(directory: &DirHandle) -> bool {
         .is_ok_and(|found| PLAIN_FILE_SYSTEMS.contains(&found.f_type.cast_unsigned()));
     let executes = rustix::fs::fstatvfs(directory).is_ok_and(|found| !found.f_flag.contains(Flags::NOEXEC));
     is_plain && executes && mount_attributes_work()
+}
+
+/// Whether a directory can be what is below an overlay, and shows there what it shows: not so if something is mounted below it, or
+/// if it lies on an overlay, of which the kernel stacks two and no more.
+pub fn can_be_below_overlay(directory: &DirHandle) -> bool {
+    const OVERLAY: u64 = 0x794c_7630;
+    let is_overlay = || {
+        let found = rustix::fs::fstatfs(directory);
+        found.is_ok_and(|found| found.f_type.cast_unsigned() == OVERLAY)
+    };
+    let path = format!("/proc/self/fd/{}", directory.as_fd().as_raw_fd());
+    let mut mounts = Vec::new();
+    let read = File::options().read(true).open("/proc/self/mountinfo");
+    let read = read.and_then(|mut file| file.read_to_end(&mut mounts));
+    let (Ok(path), Ok(_)) = (rustix::fs::readlink(path, Vec::new()), read) else { return false };
+    let below = [path.as_bytes(), b"/"].concat();
+    let is_below = |line: &[u8]| mount_point(line).is_none_or(|point| point.starts_with(&below));
+    !is_overlay() && !mounts.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).any(is_below)
+}
+
+/// The mount point in a line of `mountinfo`, where blanks are three digits.
+fn mount_point(line: &[u8]) -> Option<Vec<u8>> {
+    let mut rest = line.split(|byte| *byte == b' ').nth(4)?;
+    let mut point = Vec::with_capacity(rest.len());
+    while let [first, tail @ ..] = rest {
+        let digits = tail.get(..3).filter(|_| *first == b'\\');
+        let code = digits.and_then(|digits| std::str::from_utf8(digits).ok());
+        let escaped = code.and_then(|code| u8::from_str_radix(code, 8).ok());
+        rest = if escaped.is_some() { &tail[3..] } else { tail };
+        point.push(escaped.unwrap_or(*first));
+    }
+    Some(point)
 }
 
 /// Whether the kernel knows `mount_setattr`, and answers it.
@@ -238,5 +273,26 @@ fn run_as(
             "try it in a process, which was ended",
             Errno::CHILD,
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_points_are_read_with_their_blanks() {
+        let line =
+            |point: &str| format!("36 35 98:0 /a\\040b {point} rw,noatime shared:1 - ext4 /dev/sda1 rw");
+        for (text, point) in [
+            ("/mnt", "/mnt"),
+            ("/a\\040b", "/a b"),
+            ("/\\134040", "/\\040"),
+            ("/tab\\011", "/tab\t"),
+            ("/end\\", "/end\\"),
+        ] {
+            assert_eq!(mount_point(line(text).as_bytes()), Some(point.as_bytes().to_vec()), "{text}");
+        }
+        assert_eq!(mount_point(b"36 35"), None);
     }
 }

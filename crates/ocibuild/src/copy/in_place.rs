@@ -57,6 +57,8 @@ pub(crate) struct Seen {
     pub(crate) path: PathBuf,
     /// Device and number of what is there.
     pub(crate) inode: Inode,
+    /// Whether it is a directory that an overlay can be mounted above.
+    pub(crate) fits_overlay: bool,
     /// In the order of the walk.
     versions: Vec<Name>,
 }
@@ -83,7 +85,9 @@ impl Seen {
         })?;
         let (Some(inode), true) = (inode, is_plain) else { return Ok(None) };
         let Ok(directory) = std::path::absolute(local.path()) else { return Ok(None) };
-        Ok(Some(Self { directory, path: selected.path.clone(), inode, versions }))
+        let path = selected.path.clone();
+        let fits_overlay = selected.node.is_directory() && local.can_be_below_overlay(&path)?;
+        Ok(Some(Self { directory, path, inode, fits_overlay, versions }))
     }
 
     /// Fails if something is not what it was.

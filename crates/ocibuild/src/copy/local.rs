@@ -210,6 +210,12 @@ impl LocalSource {
         Ok(ocibuild_sys::can_be_shown(&top))
     }
 
+    /// Whether who has an overlay above a directory sees there what is here.
+    pub(super) fn can_be_below_overlay(&self, path: &Path) -> Result<bool, Error> {
+        let (directory, _) = self.directory(path).map_err(|error| self.lost(path, &error))?;
+        Ok(ocibuild_sys::can_be_below_overlay(&directory))
+    }
+
     fn root_has_others(&self) -> bool {
         let top = self.root.top().ok();
         let names = top.and_then(|top| top.list_own_xattrs().ok()).unwrap_or_default();

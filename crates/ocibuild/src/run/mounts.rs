@@ -124,8 +124,7 @@ impl<'a, 'r> Mounts<'a, 'r> {
     fn files(&mut self, mount: &StepMount, insecure: bool, place: &Path) -> Result<(), Error> {
         let from = mount.from.as_ref().unwrap_or(&FileSource::Context);
         // Who may mount could make the context writable.
-        let is_safe = mount.read_only && !insecure;
-        if self.view(mount, from, place)? || is_safe && self.view_context(mount, place)? {
+        if self.view(mount, from, place)? || !insecure && self.view_context(mount, place)? {
             return Ok(());
         }
         let (point, owned) = self.copy_files(mount, from, place)?;

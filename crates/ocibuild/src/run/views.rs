@@ -4,6 +4,7 @@
 //! ```text
 //! mounts/<n>/root    that root file system, in the mount namespace of the step alone; what is written there is thrown away
 //! mounts/<n>/shown   what is mounted: a directory or a file
+//! mounts/<n>/below   a directory of a context, to which a step writes what is thrown away
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -64,7 +65,7 @@ impl Mounts<'_, '_> {
         drop(unpacked);
         let root = place.join("root");
         fs::create_dir_all(&root).map_err(|error| unusable(&root, error))?;
-        let target = make_target(place, point)?;
+        let target = make_target(&place.join("shown"), point)?;
         self.outside.extend(mounts_at(active.rootfs_mounts(), &root).into_iter().map(Outside::Mount));
         self.outside.push(Outside::View(View {
             directory: root,
@@ -89,22 +90,40 @@ impl Mounts<'_, '_> {
         let (source, selected) = &**selection;
         let [selected] = &selected.iter().flatten().collect::<Vec<_>>()[..] else { return Ok(false) };
         let Some(seen) = Seen::of(source.as_ref(), selected)? else { return Ok(false) };
+        let below = place.join("below");
+        let above = match mount.read_only {
+            true => None,
+            // A step that is kept has what it wrote, too, which copies are simpler for.
+            false if !seen.fits_overlay || self.context.hold.is_some() => return Ok(false),
+            false => match self.context.snapshots.prepare_above(&below)? {
+                None => return Ok(false),
+                above => above,
+            },
+        };
         let is_directory = selected.node.is_directory();
         let point = if is_directory { MountPointKind::Directory } else { MountPointKind::File };
-        let target = make_target(place, point)?;
-        self.outside.push(Outside::View(View {
+        let target = make_target(&place.join("shown"), point)?;
+        let view = View {
             directory: seen.directory.clone(),
             path: seen.path.clone(),
             inode: Some(seen.inode),
             target: target.clone(),
             // What is mounted below it is part of the context, too.
             options: ["rbind", "ro", "nodev"].map(str::to_owned).to_vec(),
-        }));
-        match point {
-            MountPointKind::Directory => self.bind_all(&target, &mount.target),
-            MountPointKind::File => self.bind(&target, &mount.target, true, point),
+        };
+        if let Some(active) = &above {
+            make_target(&below, point)?;
+            self.outside.push(Outside::View(View { target: below, ..view }));
+            self.outside.extend(mounts_at(active.rootfs_mounts(), &target).into_iter().map(Outside::Mount));
+            self.bind(&target, &mount.target, false, point);
+        } else {
+            self.outside.push(Outside::View(view));
+            match point {
+                MountPointKind::Directory => self.bind_all(&target, &mount.target),
+                MountPointKind::File => self.bind(&target, &mount.target, true, point),
+            }
         }
-        self.seen.push(ContextView { selection: Arc::clone(selection), seen, target });
+        self.seen.push(ContextView { selection: Arc::clone(selection), seen, target, _above: above });
         Ok(true)
     }
 
@@ -118,15 +137,15 @@ impl Mounts<'_, '_> {
 }
 
 /// Makes the place for what is mounted.
-fn make_target(place: &Path, point: MountPointKind) -> Result<PathBuf, Error> {
-    let target = place.join("shown");
-    fs::create_dir_all(place).map_err(|error| unusable(place, error))?;
+fn make_target(target: &Path, point: MountPointKind) -> Result<PathBuf, Error> {
+    let parent = target.parent().unwrap_or(target);
+    fs::create_dir_all(parent).map_err(|error| unusable(parent, error))?;
     match point {
-        MountPointKind::Directory => fs::create_dir(&target),
-        MountPointKind::File => fs::write(&target, ""),
+        MountPointKind::Directory => fs::create_dir(target),
+        MountPointKind::File => fs::write(target, ""),
     }
-    .map_err(|error| unusable(&target, error))?;
-    Ok(target)
+    .map_err(|error| unusable(target, error))?;
+    Ok(target.to_owned())
 }
 
 /// Files of a context that are mounted for a step.
@@ -136,6 +155,8 @@ pub(super) struct ContextView {
     seen: Seen,
     /// Where they are shown.
     pub(super) target: PathBuf,
+    /// What the step may write to.
+    _above: Option<Box<dyn ActiveSnapshot>>,
 }
 
 impl ContextView {

@@ -57,23 +57,25 @@ fn a_step_that_fails_is_kept_if_that_is_wanted() {
     }
 }
 
-/// What a step had mounted of a stage is in its bundle as the step left it, and nothing else of the stage is.
+/// What a step had mounted of a stage or context is in its bundle as the step left it, and nothing else of the stage is.
 #[test]
-fn what_was_mounted_of_a_stage_is_kept_with_a_step() {
+fn what_was_mounted_of_a_stage_or_context_is_kept_with_a_step() {
     for (name, world) in worlds() {
+        world.files(&[("c/f", "c\n"), ("g", "g\n")]);
         let dockerfile = "FROM base AS stage\nRUN mkdir -p /t/d && echo 1 > /t/d/a && echo 2 > /t/d/b && echo other > /t/x && \
              chown 3:4 /t/d/a\n\
              FROM base\nRUN --mount=from=stage,source=t/d,target=/m,rw --mount=from=stage,source=t/x,target=/x \
-             --mount=type=tmpfs,target=/s echo more >> /m/a; rm /m/b; exit 3\n";
+             --mount=source=c,target=/c --mount=source=g,target=/g --mount=source=c,target=/d,rw \
+             --mount=type=tmpfs,target=/s echo more >> /m/a; rm /m/b; echo d >> /d/f; exit 3\n";
         let planned = world.prepare(dockerfile).keep_failed(true).plan(&world.backends()).unwrap();
         let error = planned.run(&world.backends(), &CancelToken::new(), |_| {}).unwrap_err();
         let kept = kept(&error).unwrap_or_else(|| panic!("{name}: {error:?}"));
         let files = walkdir::WalkDir::new(kept.bundle.join("mounts")).into_iter().map(Result::unwrap);
         let files: Vec<_> =
             files.filter(|file| file.file_type().is_file()).map(walkdir::DirEntry::into_path).collect();
-        assert_eq!(files.len(), 2, "{name}: {files:?}");
+        assert_eq!(files.len(), 5, "{name}: {files:?}");
         let mut options = EnterOptions::default();
-        let script = "cat /m/a /x; ls /m; stat -c %u:%g /m/a; echo again >> /m/a; touch /x 2>/dev/null || echo read-only";
+        let script = "cat /m/a /x /c/f /g /d/f; ls /m; stat -c %u:%g /m/a; echo again >> /m/a; touch /x 2>/dev/null || echo read-only";
         options.args = ["sh", "-c", script].map(str::to_owned).to_vec();
         let (state, executor) = (world.state(), world.executor.as_ref());
         for expected in ["1\nmore\n", "1\nmore\nagain\n"] {
@@ -82,7 +84,7 @@ fn what_was_mounted_of_a_stage_is_kept_with_a_step() {
             let entered =
                 state.enter(&kept.bundle, &options, executor, Attached::to(&mut output), &CancelToken::new());
             assert!(entered.unwrap().success(), "{name}");
-            let expected = format!("{expected}other\na\n3:4\nread-only\n");
+            let expected = format!("{expected}other\nc\ng\nc\nd\na\n3:4\nread-only\n");
             assert_eq!(String::from_utf8(said).unwrap(), expected, "{name}");
         }
         state.prune(&PruneOptions::default()).unwrap();

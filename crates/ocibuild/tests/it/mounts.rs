@@ -145,6 +145,40 @@ fn a_context_is_mounted_where_it_is() {
     }
 }
 
+/// What a step writes to a context is gone with the step, whether it has an overlay or a copy.
+#[test]
+fn what_is_written_to_a_mounted_context_is_gone_with_the_step() {
+    for (name, world) in worlds() {
+        world.files(&[
+            ("dir/a", "a\n"),
+            ("dir/sub/b", "b\n"),
+            ("file", "file\n"),
+            ("other/ignored", ""),
+            ("other/c", "c\n"),
+        ]);
+        world.files(&[(".dockerignore", "other/ignored\n")]);
+        let before = fs::symlink_metadata(world.path("context/dir")).unwrap();
+        let (image, seen) = world.build(world.prepare(
+            "FROM base\n\
+             RUN --mount=source=dir,target=/m,rw --mount=source=dir,target=/n,rw --mount=source=file,target=/f,rw \
+             --mount=source=other,target=/o,rw --mount=type=tmpfs,target=/m/inner \
+             echo 2 > /m/a; rm -r /m/sub; mkdir /m/new; chmod 700 /m; chown 7:7 /m /n/a; echo more >> /f; touch /o/new /m/inner/x; \
+             cat /m/a /n/a /f; ls /m /n /o; awk '$2 == \"/m\" || $2 == \"/o\" { print $2, $3 == \"overlay\" }' /proc/mounts | sort\n\
+             RUN --mount=source=dir,target=/m,rw cat /m/a /m/sub/b; ls /m; stat -c '%a %u:%g' /m\n",
+        ));
+        let written = "2\na\nfile\nmore\n/m:\na\ninner\nnew\n\n/n:\na\nsub\n\n/o:\nc\nnew\n/m 1\n/o 0\n";
+        assert_eq!(seen.output, format!("{written}a\nb\na\nsub\n755 0:0\n"), "{name}");
+        assert_eq!(last_layer(&world, &image), Vec::<String>::new(), "{name}");
+        assert_eq!(fs::read_to_string(world.path("context/dir/a")).unwrap(), "a\n", "{name}");
+        assert_eq!(fs::read_to_string(world.path("context/file")).unwrap(), "file\n", "{name}");
+        let after = fs::symlink_metadata(world.path("context/dir")).unwrap();
+        let times =
+            |found: &std::fs::Metadata| (found.ctime(), found.ctime_nsec(), found.uid(), found.mode());
+        assert_eq!(times(&after), times(&before), "{name}");
+        world.check_left_nothing();
+    }
+}
+
 /// What a copy would not be is copied.
 #[test]
 fn what_a_step_would_see_otherwise_is_copied() {
@@ -152,11 +186,11 @@ fn what_a_step_would_see_otherwise_is_copied() {
     if !ocibuild_sys::in_initial_user_namespace() {
         return ocibuild_testkit::skip("files can be given away by root alone");
     }
-    let is_copied = |directory: &str, flags: &str| {
+    let is_copied = |directory: &str| {
         let file = format!("{directory}/file");
         world.files(&[(&file, directory)]);
         let dockerfile = format!(
-            "FROM base\nRUN --mount=source={directory},target=/m{flags} stat -c '%i %u:%g' /m/file; ls /m\n"
+            "FROM base\nRUN --mount=source={directory},target=/m stat -c '%i %u:%g' /m/file; ls /m\n"
         );
         let (_, seen) = world.build(world.prepare(&dockerfile).no_cache(true));
         let (found, names) = seen.output.split_once('\n').unwrap();
@@ -165,8 +199,7 @@ fn what_a_step_would_see_otherwise_is_copied() {
         (found != inode(&world, &file), names.replace('\n', " "))
     };
     let path = |name: &str| world.path("context").join(name);
-    assert_eq!(is_copied("plain", ""), (false, "file ".to_owned()));
-    assert_eq!(is_copied("written", ",rw"), (true, "file ".to_owned()));
+    assert_eq!(is_copied("plain"), (false, "file ".to_owned()));
     world.files(&[
         ("owned/file", ""),
         ("grouped/sub/x", ""),
@@ -175,25 +208,25 @@ fn what_a_step_would_see_otherwise_is_copied() {
         ("raised/x", ""),
     ]);
     std::os::unix::fs::chown(path("owned/file"), Some(1), Some(0)).unwrap();
-    assert_eq!(is_copied("owned", ""), (true, "file ".to_owned()));
+    assert_eq!(is_copied("owned"), (true, "file ".to_owned()));
     std::os::unix::fs::lchown(path("grouped/sub"), Some(0), Some(7)).unwrap();
-    assert_eq!(is_copied("grouped", ""), (true, "file sub ".to_owned()));
+    assert_eq!(is_copied("grouped"), (true, "file sub ".to_owned()));
     let parent = ocibuild_sys::DirHandle::open(path("piped")).unwrap();
     parent.mkfifo("pipe", 0o666).unwrap();
-    assert_eq!(is_copied("piped", ""), (true, "file pipe ".to_owned()));
+    assert_eq!(is_copied("piped"), (true, "file pipe ".to_owned()));
     let _socket = std::os::unix::net::UnixListener::bind(path("wired/socket")).unwrap();
-    assert_eq!(is_copied("wired", ""), (true, "file socket ".to_owned()));
+    assert_eq!(is_copied("wired"), (true, "file socket ".to_owned()));
     fs::set_permissions(path("raised/x"), std::os::unix::fs::PermissionsExt::from_mode(0o4755)).unwrap();
-    assert_eq!(is_copied("raised", ""), (true, "file x ".to_owned()));
+    assert_eq!(is_copied("raised"), (true, "file x ".to_owned()));
     world.files(&[("hiding/file", ""), ("hiding/secret", ""), (".dockerignore", "**/secret\n")]);
-    assert_eq!(is_copied("hiding", ""), (true, "file ".to_owned()));
-    assert_eq!(is_copied("plain", ""), (false, "file ".to_owned()));
+    assert_eq!(is_copied("hiding"), (true, "file ".to_owned()));
+    assert_eq!(is_copied("plain"), (false, "file ".to_owned()));
     // Capabilities of version 2: CAP_NET_RAW.
     let capability = [&[1, 0, 0, 2, 0, 0x20, 0, 0][..], &[0; 12]].concat();
     world.files(&[("capable/tool", "")]);
     let parent = ocibuild_sys::DirHandle::open(path("capable")).unwrap();
     match parent.set_xattr("tool", "security.capability", &capability) {
-        Ok(()) => assert_eq!(is_copied("capable", ""), (true, "file tool ".to_owned())),
+        Ok(()) => assert_eq!(is_copied("capable"), (true, "file tool ".to_owned())),
         Err(error) => ocibuild_testkit::skip(&format!("no capabilities of files here: {error}")),
     }
     world.check_left_nothing();

@@ -50,6 +50,10 @@ impl Driver for CopySnapshots {
         false
     }
 
+    fn start_above(&self, _directory: &Path) -> Result<Option<Box<dyn ActiveSnapshot>>, Error> {
+        Ok(None)
+    }
+
     fn start(
         &self,
         stack: &[DiffId],

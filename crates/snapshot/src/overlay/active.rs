@@ -43,9 +43,7 @@ impl ActiveOverlay {
             return Err(ErrorKind::TooManyLayers { count: visible.len(), limit: MAX_LAYERS }.into());
         }
         let step = Step::new(directory, stack, base)?;
-        let path = step.work.path();
-        let handle = DirHandle::open(path).map_err(Error::system("open", path))?;
-        handle.mkdir("work", 0o700).map_err(Error::system("make a directory in", path))?;
+        let (handle, path) = (make_work(&step)?, step.work.path());
         let lower = if stack.is_empty() {
             // An overlay wants something below.
             handle.mkdir("0", 0o755).map_err(Error::system("make a directory in", path))?;
@@ -53,19 +51,29 @@ impl ActiveOverlay {
         } else {
             links(directory, &step, stack, &visible, &handle)?
         };
-        let mut active = Self {
-            step,
-            attributes,
-            lower,
-            corrected: BTreeSet::new(),
-            mount_points: MountPoints::default(),
-        };
+        let mut active = Self::new(step, attributes, lower);
         let facts = active.step.facts.clone();
         for facts in facts {
             check(cancel)?;
             active.correct(&facts.notes)?;
         }
         Ok(active)
+    }
+
+    /// An overlay above a directory that is no layer.
+    pub(super) fn prepare_above(
+        directory: &Directory,
+        attributes: OverlayAttributes,
+        lower: PathBuf,
+    ) -> Result<Self, Error> {
+        let step = Step::new(directory, &[], Arc::default())?;
+        make_work(&step)?;
+        Ok(Self::new(step, attributes, vec![lower]))
+    }
+
+    fn new(step: Step, attributes: OverlayAttributes, lower: Vec<PathBuf>) -> Self {
+        let (corrected, mount_points) = (BTreeSet::new(), MountPoints::default());
+        Self { step, attributes, lower, corrected, mount_points }
     }
 
     /// The kernel knows nothing of what a layer leaves to the layers below it, and the layer's directory is that of
@@ -122,6 +130,14 @@ impl ActiveOverlay {
     fn upper(&self) -> Top<'_> {
         Top { host: self.step.work.fs(), base: &self.step.base, writer: self.step.writer() }
     }
+}
+
+/// Makes the directory of the kernel.
+fn make_work(step: &Step) -> Result<DirHandle, Error> {
+    let path = step.work.path();
+    let handle = DirHandle::open(path).map_err(Error::system("open", path))?;
+    handle.mkdir("work", 0o700).map_err(Error::system("make a directory in", path))?;
+    Ok(handle)
 }
 
 /// Links to the layers of a stack. Those that are kept beside the layers serve all steps; should two layers of the stack

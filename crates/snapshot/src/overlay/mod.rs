@@ -80,6 +80,11 @@ impl Driver for Overlay {
         true
     }
 
+    fn start_above(&self, directory: &Path) -> Result<Option<Box<dyn ActiveSnapshot>>, Error> {
+        let lower = suitable(directory)?;
+        Ok(Some(Box::new(ActiveOverlay::prepare_above(&self.directory, self.attributes, lower)?)))
+    }
+
     fn start(
         &self,
         stack: &[DiffId],
